@@ -1,0 +1,64 @@
+//! What is held, for readers: CHECK, the admin API and the pages look here, not at the actors.
+
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::sync::RwLock;
+
+use dashmap::DashMap;
+
+use crate::core::attachment::{AttachmentId, ByAttachment, Holding};
+
+/// The read index. Written by the coordinator only, after the journal has it and before the
+/// caller is answered.
+#[derive(Default, Debug)]
+pub struct Index {
+    /// The key is the holding's attachment; the value is replaced when a holding is renewed.
+    held: DashMap<ByAttachment, Arc<Holding>, BuildHasherDefault<DefaultHasher>>,
+    broken: RwLock<Option<Arc<str>>>,
+}
+
+impl Index {
+    /// What an attachment holds.
+    pub fn find(&self, id: &AttachmentId) -> Option<Arc<Holding>> {
+        // The guard is dropped here: holding one across an await could deadlock.
+        self.held.get(id).map(|found| found.value().clone())
+    }
+
+    /// Everything that is held, by network and first address.
+    pub fn all(&self) -> Vec<Arc<Holding>> {
+        let mut all: Vec<_> = self.held.iter().map(|held| held.value().clone()).collect();
+        all.sort_unstable_by(|a, b| {
+            (&a.id.network, a.addresses.first()).cmp(&(&b.id.network, b.addresses.first()))
+        });
+        all
+    }
+
+    /// How many attachments hold something.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Why ADD is refused on this node, if it is.
+    pub fn broken(&self) -> Option<Arc<str>> {
+        self.broken.read().ok()?.clone()
+    }
+
+    pub(super) fn show(&self, holding: Arc<Holding>) {
+        self.held.insert(ByAttachment(holding.clone()), holding);
+    }
+
+    pub(super) fn hide(&self, id: &AttachmentId) {
+        self.held.remove(id);
+    }
+
+    pub(super) fn break_down(&self, cause: &Arc<str>) {
+        if let Ok(mut broken) = self.broken.write() {
+            broken.get_or_insert_with(|| cause.clone());
+        }
+    }
+}

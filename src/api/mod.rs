@@ -1,0 +1,77 @@
+//! HTTP over the unix socket (calls and writes) and over TCP (reads only).
+
+pub mod cni;
+pub mod notes;
+pub mod read;
+pub mod release;
+pub mod server;
+
+use std::sync::Arc;
+
+use actix::Addr;
+use actix_web::HttpResponse;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::actors::coordinator::CoordinatorActor;
+use crate::actors::index::Index;
+
+/// What handlers need of the running node.
+#[derive(Clone)]
+pub struct Node {
+    /// The coordinator.
+    pub coordinator: Addr<CoordinatorActor>,
+    /// The read index.
+    pub index: Arc<Index>,
+    /// The metrics.
+    pub metrics: PrometheusHandle,
+    /// Who and where this daemon is.
+    pub about: Arc<About>,
+    /// Whether calls are served: not before the waiting notes were acted on, nor when stopping.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// Where a daemon is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Acting on notes; calls wait.
+    Starting,
+    /// Serving.
+    Serving,
+    /// Finishing what runs.
+    Stopping,
+}
+
+/// Who and where a daemon is.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct About {
+    /// The node's name.
+    pub node: String,
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How often a daemon of this node has started.
+    pub epoch: u64,
+    /// Where it keeps its state.
+    pub state_dir: String,
+    /// Where reads are served over TCP.
+    pub listen: String,
+    /// The cluster's store: `embedded`.
+    pub store: String,
+    /// When it started, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+}
+
+/// An error of the admin API: one sentence that says what was wrong and what to do.
+#[derive(Serialize, Deserialize, Debug)]
+pub struct ApiError {
+    /// The sentence.
+    pub error: String,
+}
+
+fn refuse(status: actix_web::http::StatusCode, error: impl Into<String>) -> HttpResponse {
+    HttpResponse::build(status).json(ApiError { error: error.into() })
+}

@@ -1,0 +1,111 @@
+//! DELs that plugins left as notes while nobody answered: acted on before anything is served, and
+//! again now and then, since a note may also come from a connection that broke.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::Node;
+use crate::actors::coordinator::Execute;
+use crate::cni::error::{Code, Error};
+use crate::cni::request::{self, Body};
+use crate::core::attachment::AttachmentId;
+use crate::core::coordinator::{Call, Del, Outcome, Which};
+use crate::{limits, metrics};
+
+/// Makes the directory of notes, for root only.
+///
+/// # Errors
+/// As the system says.
+pub fn make_directory(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Acts on every note, oldest first. What cannot be acted on now stays for the next time; what
+/// never can be is set aside.
+pub async fn act_on(node: &Node, dir: &Path) {
+    let notes = match list(dir) {
+        Ok(notes) => notes,
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "notes cannot be read");
+            return;
+        }
+    };
+    for path in notes {
+        let body = match fs::read(&path) {
+            Ok(body) if body.len() <= limits::BODY_BYTES_MAX => body,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(note = %path.display(), %error, "note cannot be read");
+                continue;
+            }
+        };
+        match act(node, &body).await {
+            Ok(()) => {
+                metrics::note("ok");
+                remove(&path);
+            }
+            Err(error) if error.code == Code::Decode || error.code == Code::Config => {
+                metrics::note("unreadable");
+                tracing::error!(
+                    note = %path.display(),
+                    error = error.msg,
+                    "note set aside: it names no attachment"
+                );
+                set_aside(&path);
+            }
+            Err(error) => {
+                metrics::note("failed");
+                tracing::warn!(note = %path.display(), error = error.msg, "note not acted on yet");
+            }
+        }
+    }
+}
+
+/// The notes in the order in which they were left: their names begin with a start time.
+fn list(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+    let mut notes = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        if !name.starts_with('.') && name.ends_with(".json") {
+            let started: u64 =
+                name.split('-').next().and_then(|at| at.parse().ok()).unwrap_or_default();
+            notes.push((started, path));
+        }
+    }
+    notes.sort_unstable();
+    Ok(notes.into_iter().map(|(_, path)| path).collect())
+}
+
+async fn act(node: &Node, body: &[u8]) -> Result<(), Error> {
+    let request = request::parse(body)?;
+    let (Body::Del(del), Some(at)) = (request.body, request.started_at) else {
+        return Err(Error::new(Code::Decode, "not a DEL of the plugin"));
+    };
+    let id = AttachmentId {
+        network: request.network,
+        container_id: del.id.container_id,
+        ifname: del.id.ifname,
+    };
+    let which = if request.undo { Which::MadeBy(at) } else { Which::StartedBy(at) };
+    match node.coordinator.send(Execute(Call::Del(Del { id, which }))).await {
+        Ok(Outcome::Failed(error)) => Err(super::cni::explain(error)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::new(Code::TryAgain, error.to_string())),
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(note = %path.display(), %error, "note cannot be removed");
+    }
+}
+
+fn set_aside(path: &Path) {
+    if let Err(error) = fs::rename(path, path.with_extension("unreadable")) {
+        tracing::warn!(note = %path.display(), %error, "note cannot be set aside");
+    }
+}

@@ -1,0 +1,25 @@
+//! The only place that asks the system for the time.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::core::Millis;
+
+/// Now, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`).
+pub fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let (secs, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    secs.unwrap_or_default() * 1_000_000_000 + nanos.unwrap_or_default()
+}
+
+/// Now, in milliseconds on the boot clock.
+pub fn boot_ms() -> Millis {
+    boot_ns() / 1_000_000
+}
+
+/// Now, in milliseconds since 1970. For people; nothing is decided by it.
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,239 @@
+//! The CNI error object and its codes.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::json::pretty;
+use super::version::Version;
+
+/// Longest `msg` and longest `details` that are printed, in bytes: both can quote a caller's text.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// Longest `cniVersion` that is echoed, in bytes.
+const VERSION_BYTES_MAX: usize = 64;
+
+/// What kind of failure an error object reports: below 100 as in the CNI specification 1.1,
+/// section "Error", from 100 up Leasehold's own.
+///
+/// Code 3 ("container unknown") is not there: to a runtime it means that no DEL is needed, which
+/// Leasehold never claims.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u16)]
+pub enum Code {
+    /// The configuration's `cniVersion` does not go with the command or with Leasehold.
+    IncompatibleVersion = 1,
+    /// The configuration has a field that Leasehold cannot honour.
+    UnsupportedField = 2,
+    /// A `CNI_*` variable is missing or bad.
+    Environment = 4,
+    /// Reading or writing failed.
+    Io = 5,
+    /// The request or the configuration is not what JSON, or its outline, has to be.
+    Decode = 6,
+    /// The configuration says something that cannot be meant.
+    Config = 7,
+    /// The same call may succeed later.
+    TryAgain = 11,
+    /// STATUS: this node cannot serve an ADD now.
+    NotAvailable = 50,
+    /// STATUS: as 50, and containers that run may suffer too.
+    Degraded = 51,
+    /// No address is free.
+    Exhausted = 100,
+    /// The attachment already holds other addresses than it asks for.
+    AlreadyHeld = 101,
+    /// An address that was asked for is not to be had.
+    Taken = 102,
+    /// CHECK: the attachment does not hold what it should.
+    CheckFailed = 103,
+    /// An ADD whose DEL came first.
+    Overtaken = 104,
+    /// A fault in Leasehold.
+    Internal = 199,
+}
+
+/// Every code with its short name, which is a metric label, and its meaning.
+const TABLE: [(Code, &str, &str); 15] = [
+    (
+        Code::IncompatibleVersion,
+        "incompatible_version",
+        "the configuration's cniVersion does not go with the command or with Leasehold",
+    ),
+    (
+        Code::UnsupportedField,
+        "unsupported_field",
+        "the configuration has a field that Leasehold cannot honour",
+    ),
+    (Code::Environment, "environment", "a CNI_* variable is missing or bad"),
+    (Code::Io, "io", "reading or writing failed"),
+    (
+        Code::Decode,
+        "decode",
+        "the request or the configuration is not JSON of the expected outline",
+    ),
+    (Code::Config, "config", "the configuration is wrong"),
+    (Code::TryAgain, "try_again", "the same call may succeed later"),
+    (Code::NotAvailable, "not_available", "STATUS: this node cannot serve an ADD now"),
+    (Code::Degraded, "degraded", "STATUS: as 50, and containers that run may suffer too"),
+    (Code::Exhausted, "exhausted", "no address is free"),
+    (
+        Code::AlreadyHeld,
+        "already_held",
+        "the attachment already holds other addresses than it asks for",
+    ),
+    (Code::Taken, "taken", "an address that was asked for is not to be had"),
+    (Code::CheckFailed, "check_failed", "CHECK: the attachment does not hold what it should"),
+    (Code::Overtaken, "overtaken", "an ADD whose DEL came first"),
+    (Code::Internal, "internal", "a fault in Leasehold"),
+];
+
+impl Code {
+    /// All codes, lowest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|&(code, ..)| code)
+    }
+
+    /// The `code` of the error object.
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The short name: a metric label, never reworded.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// One sentence for people.
+    pub fn meaning(self) -> &'static str {
+        self.row().2
+    }
+
+    fn row(self) -> &'static (Self, &'static str, &'static str) {
+        let row = TABLE.iter().find(|&&(code, ..)| code == self);
+        // A test holds the table complete; the last row, "internal", is never wrong.
+        row.unwrap_or(&TABLE[TABLE.len() - 1])
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The CNI error object.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{msg}")]
+pub struct Error {
+    /// The configuration's `cniVersion`; empty when it is not known.
+    pub cni_version: String,
+    /// What kind of failure.
+    pub code: Code,
+    /// What was wrong: host-local's words where it has some.
+    pub msg: String,
+    /// Where it was wrong and what to do about it; may be empty.
+    pub details: String,
+}
+
+impl Error {
+    /// An error of an unknown `cniVersion`, without details.
+    pub fn new(code: Code, msg: impl Into<String>) -> Self {
+        Self { cni_version: String::new(), code, msg: msg.into(), details: String::new() }
+    }
+
+    /// The same error with these details.
+    #[must_use]
+    pub fn with_details(self, details: impl Into<String>) -> Self {
+        Self { details: details.into(), ..self }
+    }
+
+    /// The same error for a configuration of this `cniVersion`.
+    #[must_use]
+    pub fn version(self, cni_version: &str) -> Self {
+        Self { cni_version: cni_version.to_owned(), ..self }
+    }
+
+    /// What the plugin prints: JSON indented by four spaces, no trailing newline. `cniVersion` is
+    /// the newest that is supported when the configuration's is not known; `details` is left out
+    /// when empty (CNI specification 1.1, section "Error").
+    pub fn render(&self) -> String {
+        let echo = self.cni_version.as_str();
+        let known = !echo.is_empty() && echo.len() <= VERSION_BYTES_MAX;
+        let version = if known { echo } else { Version::NEWEST.as_str() };
+        let mut object = Map::new();
+        object.insert("cniVersion".into(), Value::from(version));
+        object.insert("code".into(), Value::from(self.code.number()));
+        object.insert("msg".into(), Value::from(clip(&self.msg)));
+        if !self.details.is_empty() {
+            object.insert("details".into(), Value::from(clip(&self.details)));
+        }
+        pretty(&object)
+    }
+}
+
+/// The text, or its start when it is too long to be printed.
+fn clip(text: &str) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(TEXT_BYTES_MAX)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_code_once_in_order() {
+        let all = [
+            Code::IncompatibleVersion,
+            Code::UnsupportedField,
+            Code::Environment,
+            Code::Io,
+            Code::Decode,
+            Code::Config,
+            Code::TryAgain,
+            Code::NotAvailable,
+            Code::Degraded,
+            Code::Exhausted,
+            Code::AlreadyHeld,
+            Code::Taken,
+            Code::CheckFailed,
+            Code::Overtaken,
+            Code::Internal,
+        ];
+        assert!(Code::all().eq(all));
+        assert!(all.is_sorted());
+        for code in all {
+            assert_eq!(code.row().0, code);
+            assert!(!code.meaning().is_empty());
+        }
+        let numbers: Vec<_> = Code::all().map(Code::number).collect();
+        assert_eq!(numbers, [1, 2, 4, 5, 6, 7, 11, 50, 51, 100, 101, 102, 103, 104, 199]);
+    }
+
+    #[test]
+    fn the_object_is_printed_as_the_specification_has_it() {
+        let error = Error::new(Code::Config, "bad \"x\" <y>").version("0.4.0");
+        assert_eq!(
+            error.render(),
+            "{\n    \"cniVersion\": \"0.4.0\",\n    \"code\": 7,\n    \
+             \"msg\": \"bad \\\"x\\\" <y>\"\n}"
+        );
+        let error = Error::new(Code::Overtaken, "late").with_details("why");
+        assert_eq!(
+            error.render(),
+            "{\n    \"cniVersion\": \"1.1.0\",\n    \"code\": 104,\n    \"msg\": \"late\",\n    \
+             \"details\": \"why\"\n}"
+        );
+    }
+
+    #[test]
+    fn what_it_quotes_is_bounded() {
+        let error = Error::new(Code::Config, "é".repeat(1 << 20))
+            .with_details("x".repeat(1 << 20))
+            .version(&"9".repeat(1 << 20));
+        assert!(error.render().len() < 3 * TEXT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,361 @@
+//! What a network configuration says, for each command: its name, the addresses that are asked
+//! for, routes and the stage. Range sets are in `pool.rs`, what CHECK and GC compare with in
+//! `upkeep.rs`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::core::range::Ranges;
+use crate::core::stage::Stage;
+use crate::limits::{ASKED_MAX, NAME_BYTES_MAX, ROUTES_MAX};
+
+use super::args::{Args, stages};
+use super::error::{Code, Error};
+use super::ip;
+use super::json::Json;
+use super::node::Node;
+use super::pool::Pool;
+use super::request::{Add, Check, Id, Pod};
+use super::result::Route;
+use super::upkeep::prev_ips;
+use super::version::Version;
+
+/// Keys of `ipam` that are strings. Only `resolvConf` means anything to the daemon: the plugin
+/// reads `socket`, imports read `dataDir`, and the rest says who we are.
+const IPAM_STRINGS: [&str; 7] =
+    ["type", "name", "dataDir", "socket", "network", "networkFrom", "resolvConf"];
+
+/// A network configuration, which has to be an object.
+///
+/// # Errors
+/// [`Code::Decode`].
+pub(super) fn root<'a>(json: &'a Json<'a>) -> Result<Node<'a>, Error> {
+    match json {
+        Json::Object(_) => Ok(Node::root(json)),
+        _ => {
+            let msg = format!("network configuration must be an object, not {}", json.kind());
+            Err(Error::new(Code::Decode, msg))
+        }
+    }
+}
+
+/// The network's name, checked as the CNI library does (`pkg/utils`).
+///
+/// # Errors
+/// [`Code::Config`].
+pub(super) fn name<'a>(root: &'a Node<'_>) -> Result<&'a str, Error> {
+    let name = root.string("name")?.unwrap_or_default();
+    if name.is_empty() {
+        return Err(Error::new(Code::Config, "missing network name")
+            .with_details("the configuration has to have a \"name\""));
+    }
+    let refuse = |msg: &str, rule: &str| {
+        let details = format!("name is {name:?}: {rule}");
+        Err(Error::new(Code::Config, msg).with_details(details))
+    };
+    if !is_identifier(name) {
+        return refuse("invalid characters found in network name", IDENTIFIER_RULE);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        let rule = format!("{NAME_BYTES_MAX} bytes are allowed");
+        return refuse("network name is too long", &rule);
+    }
+    Ok(name)
+}
+
+/// What [`is_identifier`] allows, for messages.
+pub(super) const IDENTIFIER_RULE: &str =
+    "a letter or digit, then letters, digits, '_', '.' and '-' are allowed";
+
+/// Whether a text may be a container id or a network name (CNI specification 1.1, section 2:
+/// `[a-zA-Z0-9][a-zA-Z0-9_.\-]*`).
+pub(super) fn is_identifier(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text.bytes().all(inner)
+}
+
+/// What an ADD wants. `raw_version` is `cniVersion` as written, `cni_args` is `CNI_ARGS`.
+///
+/// # Errors
+/// [`Code::Config`], and [`Code::Environment`] for `CNI_ARGS`.
+pub(super) fn add(
+    root: &Node<'_>,
+    id: Id,
+    (version, raw_version): (Version, &str),
+    cni_args: &str,
+) -> Result<Add, Error> {
+    let ipam = ipam(root)?;
+    let runtime = root.object("runtimeConfig")?;
+    let env = Args::parse(cni_args)?;
+    let args = root.object("args")?;
+    let args = match &args {
+        Some(args) => args.object("cni")?,
+        None => None,
+    };
+    let mut asked: Vec<_> = env.ip.into_iter().collect();
+    for source in [&args, &runtime].into_iter().flatten() {
+        add_asked(&mut asked, source)?;
+    }
+    let stage = match &args {
+        Some(args) => args_stage(args)?,
+        None => None,
+    };
+    let of_pod = || env.pod_name.and_then(Stage::of_pod);
+    let stage = stage.or(env.stage).or_else(of_pod);
+    let pod = env.pod_name.map(|name| Pod {
+        namespace: env.pod_namespace.unwrap_or_default().into(),
+        name: name.into(),
+    });
+    let routes = routes(&ipam)?;
+    let resolv_conf = ipam.string("resolvConf")?;
+    let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
+    let sets = some(Pool::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
+    Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf })
+}
+
+/// What a CHECK compares.
+///
+/// # Errors
+/// [`Code::Config`].
+pub(super) fn check(
+    root: &Node<'_>,
+    id: Id,
+    (version, raw_version): (Version, &str),
+) -> Result<Check, Error> {
+    let ipam = ipam(root)?;
+    let runtime = root.object("runtimeConfig")?;
+    let sets = some(Pool::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
+    let prev_ips = prev_ips(root)?;
+    Ok(Check { id, sets, prev_ips })
+}
+
+/// The range sets that a STATUS is about; may be none, as the ranges of `runtimeConfig` come with
+/// attachments only and their absence must not make a node look broken.
+///
+/// # Errors
+/// [`Code::Config`].
+pub(super) fn status(
+    root: &Node<'_>,
+    (version, raw_version): (Version, &str),
+) -> Result<Vec<Ranges>, Error> {
+    let ipam = ipam(root)?;
+    let runtime = root.object("runtimeConfig")?;
+    Pool::read(&ipam, runtime.as_ref(), version, raw_version)
+}
+
+fn ipam<'a>(root: &'a Node<'_>) -> Result<Node<'a>, Error> {
+    let Some(ipam) = root.object("ipam")? else {
+        return Err(Error::new(Code::Config, "IPAM config missing 'ipam' key")
+            .with_details("ipam has to be an object with the ranges to allocate from"));
+    };
+    for key in IPAM_STRINGS {
+        ipam.string(key)?;
+    }
+    Ok(ipam)
+}
+
+fn some(sets: Vec<Ranges>) -> Result<Vec<Ranges>, Error> {
+    if sets.is_empty() {
+        return Err(Error::new(Code::Config, "no IP ranges specified").with_details(
+            "ipam.ranges has to have a range set, such as [[{\"subnet\": \"10.1.2.0/24\"}]]",
+        ));
+    }
+    Ok(sets)
+}
+
+/// Adds the addresses in `ips` of `args.cni` or `runtimeConfig` to those that are asked for.
+fn add_asked(asked: &mut Vec<IpAddr>, source: &Node<'_>) -> Result<(), Error> {
+    let Some(ips) = source.items("ips", ASKED_MAX)? else {
+        return Ok(());
+    };
+    for item in ips.iter() {
+        let text = item.text()?;
+        let advice = "has to be an address, with or without a prefix length";
+        if text.is_empty() {
+            return Err(item.blame("cannot understand ip: IP <nil> not v4 nor v6", advice));
+        }
+        let Some(address) = ip::asked(text) else {
+            return Err(item.blame(format!("invalid IP address {text}"), advice));
+        };
+        if asked.contains(&address) {
+            continue;
+        }
+        if asked.len() == ASKED_MAX {
+            let what = "brings the addresses that are asked for to more than the";
+            let array = &ips.array;
+            return Err(array.refuse(format_args!("{what} {ASKED_MAX} that are allowed")));
+        }
+        asked.push(address);
+    }
+    Ok(())
+}
+
+fn args_stage(args: &Node<'_>) -> Result<Option<Stage>, Error> {
+    let Some(word) = args.string("stage")?.filter(|word| !word.is_empty()) else {
+        return Ok(None);
+    };
+    let stage = Stage::parse(word);
+    stage.map(Some).ok_or_else(|| {
+        let msg = format!("args.cni.stage must be {}, not {word:?}", stages());
+        Error::new(Code::Config, msg)
+    })
+}
+
+fn routes(ipam: &Node<'_>) -> Result<Vec<Route>, Error> {
+    let Some(items) = ipam.items("routes", ROUTES_MAX)? else {
+        return Ok(Vec::new());
+    };
+    let mut routes = Vec::with_capacity(items.len());
+    for item in items.iter() {
+        let item = item.an_object()?;
+        routes.push(Route {
+            dst: destination(&item)?,
+            gw: item.address("gw")?,
+            mtu: item.integer("mtu")?.unwrap_or_default(),
+            advmss: item.integer("advmss")?.unwrap_or_default(),
+            priority: item.integer("priority")?.unwrap_or_default(),
+            table: item.integer("table")?,
+            scope: item.integer("scope")?,
+        });
+    }
+    Ok(routes)
+}
+
+/// `dst` of a route. host-local takes a route without one and prints `<nil>`, which no plugin that
+/// called it can read: that is an error here.
+fn destination(route: &Node<'_>) -> Result<IpNet, Error> {
+    let Some(dst) = route.get("dst") else {
+        return Err(route.refuse("has no dst"));
+    };
+    cidr(&dst)
+}
+
+/// An address with its prefix length.
+pub(super) fn cidr(node: &Node<'_>) -> Result<IpNet, Error> {
+    let text = node.text()?;
+    ip::net(text).ok_or_else(|| {
+        let msg = format!("invalid CIDR address: {text}");
+        node.blame(msg, "has to be an address with a prefix length, such as 10.1.2.0/24")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::vectors::{Call, add, code_of, with_ipam};
+
+    const RANGE: &str = r#""ranges":[[{"subnet":"10.1.2.0/24"}]]"#;
+
+    fn with(more: &str) -> Call {
+        let call = with_ipam(&format!("{{{RANGE}}}"));
+        Call { more: format!(",{more}"), ..call }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_added_up_each_once() {
+        let call = Call {
+            args: "IP=10.1.2.9/24;K8S_POD_NAME=p".into(),
+            ..with(
+                r#""args":{"cni":{"ips":["10.1.2.11/24","2001:DB8::1","10.1.2.9"]}},
+                "runtimeConfig":{"ips":["2001:db8::1/64","::ffff:10.1.2.12"],"mac":5}"#,
+            )
+        };
+        let asked: Vec<_> = add(&call).unwrap().asked.iter().map(IpAddr::to_string).collect();
+        assert_eq!(asked, ["10.1.2.9", "10.1.2.11", "2001:db8::1", "10.1.2.12"]);
+        for (more, msg) in [
+            (r#""args":{"cni":{"ips":[""]}}"#, "cannot understand ip: IP <nil> not v4 nor v6"),
+            (r#""args":{"cni":{"ips":["foo"]}}"#, "invalid IP address foo"),
+            (r#""args":{"CNI":{"IPs":[null]}}"#, "args.cni.ips[0] must be a string, not null"),
+            (r#""runtimeConfig":{"ips":"x"}"#, "runtimeConfig.ips must be an array, not a string"),
+            (r#""runtimeConfig":[]"#, "runtimeConfig must be an object, not an array"),
+            (r#""args":{"cni":5}"#, "args.cni must be an object, not a number"),
+        ] {
+            assert_eq!(code_of(&with(more), Code::Config).msg, msg);
+        }
+        let many = |from, n| {
+            (from..from + n).map(|i| format!("\"10.1.2.{i}\"")).collect::<Vec<_>>().join(",")
+        };
+        let (a, b) = (many(2, 40), many(100, 25));
+        let call =
+            with(&format!(r#""args":{{"cni":{{"ips":[{a}]}}}},"runtimeConfig":{{"ips":[{b}]}}"#));
+        assert!(code_of(&call, Code::Config).msg.starts_with("runtimeConfig.ips brings the"));
+    }
+
+    #[test]
+    fn the_stage_comes_from_the_nearest_word() {
+        let stage = |more: &str, args: &str| {
+            let call = Call { args: args.into(), ..with(more) };
+            add(&call).unwrap().stage
+        };
+        let (none, pod) = (r#""args":{"cni":{}}"#, "K8S_POD_NAME=web-2-sandbox-0");
+        assert_eq!(stage(none, pod), Some(Stage::Sandbox));
+        assert_eq!(stage(none, &format!("{pod};STAGE=smallflow")), Some(Stage::Smallflow));
+        let word = r#""args":{"cni":{"stage":"sandbox"}}"#;
+        assert_eq!(stage(word, "STAGE=smallflow"), Some(Stage::Sandbox));
+        assert_eq!(stage(none, "K8S_POD_NAME=mysql-0"), None);
+        let error = code_of(&with(r#""args":{"cni":{"stage":"online"}}"#), Code::Config);
+        assert_eq!(error.msg, "args.cni.stage must be sandbox or smallflow, not \"online\"");
+        let bad = Call { args: "STAGE=online".into(), ..with(none) };
+        assert_eq!(
+            code_of(&bad, Code::Environment).details,
+            "STAGE in CNI_ARGS is sandbox or smallflow"
+        );
+    }
+
+    #[test]
+    fn routes_are_read_whole() {
+        let routes = |routes: &str| {
+            let call = with_ipam(&format!(r#"{{{RANGE},"routes":[{routes}]}}"#));
+            add(&call).map(|add| add.routes)
+        };
+        let read = routes(
+            r#"{"dst":"10.5.0.7/16","GW":"10.1.2.254","mtu":1400,"table":0},
+            {"dst":"::/0","gw":"","advmss":1300,"priority":-1,"scope":253}"#,
+        )
+        .unwrap();
+        let plain = |dst: &str| {
+            let dst = dst.parse().unwrap();
+            Route { dst, gw: None, mtu: 0, advmss: 0, priority: 0, table: None, scope: None }
+        };
+        let gw = Some([10, 1, 2, 254].into());
+        assert_eq!(read[0], Route { gw, mtu: 1400, table: Some(0), ..plain("10.5.0.7/16") });
+        let scope = Some(253);
+        assert_eq!(read[1], Route { advmss: 1300, priority: -1, scope, ..plain("::/0") });
+        for (route, msg) in [
+            ("{}", "ipam.routes[0] has no dst"),
+            ("null", "ipam.routes[0] must be an object, not null"),
+            (r#"{"dst":"0.0.0.0"}"#, "invalid CIDR address: 0.0.0.0"),
+            (r#"{"dst":"::/0","gw":"x"}"#, "invalid IP address: x"),
+            (
+                r#"{"dst":"::/0","mtu":"1"}"#,
+                "ipam.routes[0].mtu must be a whole number, not a string",
+            ),
+        ] {
+            assert_eq!(routes(route).unwrap_err().msg, msg);
+        }
+    }
+
+    #[test]
+    fn the_rest_of_ipam_has_its_types() {
+        let ok = with_ipam(&format!(
+            r#"{{{RANGE},"type":"my-ipam","dataDir":"/x","resolvConf":"/etc/resolv.conf","zz":[]}}"#
+        ));
+        assert_eq!(add(&ok).unwrap().resolv_conf, Some("/etc/resolv.conf".into()));
+        for key in IPAM_STRINGS {
+            let call = with_ipam(&format!(r#"{{{RANGE},"{key}":{{}}}}"#));
+            let msg = format!("ipam.{key} must be a string, not an object");
+            assert_eq!(code_of(&call, Code::Config).msg, msg);
+        }
+        for (ipam, msg) in [
+            ("null", "IPAM config missing 'ipam' key"),
+            ("5", "ipam must be an object, not a number"),
+            ("{}", "no IP ranges specified"),
+            (r#"{"rangeStart":"10.0.0.1"}"#, "no IP ranges specified"),
+        ] {
+            assert_eq!(code_of(&with_ipam(ipam), Code::Config).msg, msg);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Walking a configuration as Go's `encoding/json` decodes it into host-local's types: keys count
+//! in any case, the last of two equal keys wins, keys that nobody asks for are ignored, `null` is
+//! as good as absent. Other than there, an error says where in the configuration it is.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::error::{Code, Error};
+use super::ip;
+use super::json::Json;
+
+/// A value of a configuration and the way to it. The way is built on the stack and costs nothing
+/// until somebody prints it.
+#[derive(Clone, Copy)]
+pub(super) struct Node<'a> {
+    json: &'a Json<'a>,
+    path: Path<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Key(&'a Self, &'static str),
+    Item(&'a Self, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(Path::Root, key) => f.write_str(key),
+            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+impl<'a> Node<'a> {
+    /// The top of a configuration.
+    pub(super) fn root(json: &'a Json<'a>) -> Self {
+        Self { json, path: Path::Root }
+    }
+
+    /// The member of an object, `null` included; none in anything else.
+    pub(super) fn raw(&self, key: &'static str) -> Option<Node<'_>> {
+        let path = Path::Key(&self.path, key);
+        self.json.member(key).map(|json| Node { json, path })
+    }
+
+    /// The member of an object unless it is absent or `null`; none in anything else.
+    pub(super) fn get(&self, key: &'static str) -> Option<Node<'_>> {
+        self.raw(key).filter(|node| !node.is_null())
+    }
+
+    /// The member of that key, which has to be an object.
+    pub(super) fn object(&self, key: &'static str) -> Result<Option<Node<'_>>, Error> {
+        self.get(key).map(Node::an_object).transpose()
+    }
+
+    /// The member of that key, which has to be a string.
+    pub(super) fn string(&self, key: &'static str) -> Result<Option<&str>, Error> {
+        self.get(key).map(|node| node.text()).transpose()
+    }
+
+    /// The member of that key, which has to be a whole number.
+    pub(super) fn integer(&self, key: &'static str) -> Result<Option<i64>, Error> {
+        self.get(key).map(|node| node.whole()).transpose()
+    }
+
+    /// The member of that key, which has to be an address; the empty text is none.
+    pub(super) fn address(&self, key: &'static str) -> Result<Option<IpAddr>, Error> {
+        let node = self.get(key);
+        node.map_or(Ok(None), |node| node.an_address())
+    }
+
+    /// The items of the member of that key, which has to be an array of at most `max`.
+    pub(super) fn items(&self, key: &'static str, max: usize) -> Result<Option<Items<'_>>, Error> {
+        self.get(key).map(|node| node.an_array(max)).transpose()
+    }
+
+    /// Whether the value is `null`.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.json, Json::Null)
+    }
+
+    /// Whether both values are the same.
+    pub(super) fn same(&self, other: &Node<'_>) -> bool {
+        self.json == other.json
+    }
+
+    /// Itself, if it is an object.
+    pub(super) fn an_object(self) -> Result<Self, Error> {
+        match self.json {
+            Json::Object(_) => Ok(self),
+            _ => Err(self.not("an object")),
+        }
+    }
+
+    /// The text of a string.
+    pub(super) fn text(&self) -> Result<&'a str, Error> {
+        match self.json {
+            Json::String(text) => Ok(text),
+            _ => Err(self.not("a string")),
+        }
+    }
+
+    /// The items of an array of at most `max`.
+    pub(super) fn an_array(self, max: usize) -> Result<Items<'a>, Error> {
+        match self.json {
+            Json::Array(items) if items.len() <= max => Ok(Items { array: self, items }),
+            Json::Array(items) => Err(self.too_many(items.len(), max)),
+            _ => Err(self.not("an array")),
+        }
+    }
+
+    /// The address that a string is; none if it is empty.
+    pub(super) fn an_address(&self) -> Result<Option<IpAddr>, Error> {
+        let text = self.text()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let address = ip::address(text);
+        address.map(Some).ok_or_else(|| {
+            let msg = format!("invalid IP address: {text}");
+            self.blame(msg, "has to be an address without a prefix length, such as 10.1.2.3")
+        })
+    }
+
+    fn whole(&self) -> Result<i64, Error> {
+        match *self.json {
+            Json::Unsigned(number) => i64::try_from(number).ok(),
+            Json::Negative(number) => Some(number),
+            Json::Float(_) => None,
+            _ => return Err(self.not("a whole number")),
+        }
+        .ok_or_else(|| self.refuse("must be a whole number that fits 64 bits"))
+    }
+
+    /// An error whose message is where the value is and what is wrong with it.
+    pub(super) fn refuse(&self, what: impl fmt::Display) -> Error {
+        Error::new(Code::Config, format!("{} {what}", self.path))
+    }
+
+    /// An error with host-local's message; the details say where the value is and what to do.
+    pub(super) fn blame(&self, msg: impl Into<String>, what: impl fmt::Display) -> Error {
+        Error::new(Code::Config, msg).with_details(format!("{} {what}", self.path))
+    }
+
+    /// The error for an array that is too long.
+    pub(super) fn too_many(&self, len: usize, max: usize) -> Error {
+        self.refuse(format_args!("has {len} entries, more than the {max} that are allowed"))
+    }
+
+    fn not(&self, what: &str) -> Error {
+        self.refuse(format_args!("must be {what}, not {}", self.json.kind()))
+    }
+}
+
+/// The items of an array.
+#[derive(Clone, Copy)]
+pub(super) struct Items<'a> {
+    /// The array itself.
+    pub(super) array: Node<'a>,
+    items: &'a [Json<'a>],
+}
+
+impl Items<'_> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// One after the other, `null` included.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Node<'_>> {
+        let path = &self.array.path;
+        let items = self.items.iter().enumerate();
+        items.map(move |(i, json)| Node { json, path: Path::Item(path, i) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with<T>(text: &str, f: impl FnOnce(Node<'_>) -> T) -> T {
+        let json = Json::parse(text.as_bytes(), "text").unwrap();
+        f(Node::root(&json))
+    }
+
+    #[test]
+    fn keys_count_in_any_case_and_the_last_wins() {
+        with(r#"{"subnet":"a","SUBNET":"b","Subnet":"c","x":1}"#, |node| {
+            assert_eq!(node.string("subnet"), Ok(Some("c")));
+            assert_eq!(node.string("gateway"), Ok(None));
+        });
+        with(r#"{"a":null}"#, |node| {
+            assert_eq!(node.string("a"), Ok(None));
+            assert!(node.raw("a").unwrap().is_null());
+        });
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_its_place() {
+        let text =
+            r#"{"ipam":{"ranges":[[{},{"subnet":5}],7],"mtu":1.5,"big":9223372036854775808}}"#;
+        with(text, |root| {
+            let ipam = root.object("ipam").unwrap().unwrap();
+            let sets = ipam.items("ranges", 9).unwrap().unwrap();
+            let sets: Vec<_> = sets.iter().collect();
+            let ranges = sets[0].an_array(9).unwrap();
+            let range = ranges.iter().nth(1).unwrap();
+            let error = range.string("subnet").unwrap_err();
+            assert_eq!(error.code, Code::Config);
+            assert_eq!(error.msg, "ipam.ranges[0][1].subnet must be a string, not a number");
+            let error = sets[1].an_array(9).err().unwrap();
+            assert_eq!(error.msg, "ipam.ranges[1] must be an array, not a number");
+            let error = sets[0].an_array(1).err().unwrap();
+            assert_eq!(error.msg, "ipam.ranges[0] has 2 entries, more than the 1 that are allowed");
+            for key in ["mtu", "big"] {
+                let error = ipam.integer(key).unwrap_err();
+                assert_eq!(
+                    error.msg,
+                    format!("ipam.{key} must be a whole number that fits 64 bits")
+                );
+            }
+            let error = ipam.integer("ranges").unwrap_err();
+            assert_eq!(error.msg, "ipam.ranges must be a whole number, not an array");
+            let error = root.string("ipam").unwrap_err();
+            assert_eq!(error.msg, "ipam must be a string, not an object");
+        });
+    }
+
+    #[test]
+    fn an_address_is_checked_and_the_empty_one_is_none() {
+        with(r#"{"a":"","b":"::ffff:10.0.0.1","c":"10.0.0.01"}"#, |node| {
+            assert_eq!(node.address("a"), Ok(None));
+            assert_eq!(node.address("b"), Ok(Some([10, 0, 0, 1].into())));
+            let error = node.address("c").unwrap_err();
+            assert_eq!(error.msg, "invalid IP address: 10.0.0.01");
+            assert_eq!(
+                error.details,
+                "c has to be an address without a prefix length, such as 10.1.2.3"
+            );
+        });
+    }
+}

@@ -1,0 +1,72 @@
+//! Attachments and what they hold.
+
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::stage::Stage;
+
+/// The key of all CNI state (CNI specification 1.1, section 2): one interface of one container on
+/// one network.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AttachmentId {
+    /// The CNI network, by its `name`.
+    pub network: Arc<str>,
+    /// `CNI_CONTAINERID`.
+    pub container_id: Box<str>,
+    /// `CNI_IFNAME`.
+    pub ifname: Box<str>,
+}
+
+/// The pod that a runtime named in `CNI_ARGS`; for people, never for decisions about ownership.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pod {
+    /// `K8S_POD_NAMESPACE`, or empty.
+    pub namespace: Box<str>,
+    /// `K8S_POD_NAME`.
+    pub name: Box<str>,
+}
+
+/// The addresses that one attachment holds: its allocations, which live and end together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// Who holds them.
+    pub id: AttachmentId,
+    /// One address per range set, in the order of the sets.
+    pub addresses: Box<[IpAddr]>,
+    /// Rises with every ADD of this node: tells two holdings of one attachment apart.
+    pub sequence: u64,
+    /// When the plugin process of the ADD started, in nanoseconds on the boot clock.
+    pub started_at: Option<u64>,
+    /// When the ADD was answered, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// The pod's stage.
+    pub stage: Option<Stage>,
+    /// The pod, when the runtime names one.
+    pub pod: Option<Box<Pod>>,
+}
+
+/// A holding in an index: hashed, compared and found by its attachment.
+#[derive(Clone, Debug)]
+pub struct ByAttachment(pub Arc<Holding>);
+
+impl PartialEq for ByAttachment {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ByAttachment {}
+
+impl Hash for ByAttachment {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl Borrow<AttachmentId> for ByAttachment {
+    fn borrow(&self) -> &AttachmentId {
+        &self.0.id
+    }
+}

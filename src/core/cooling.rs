@@ -1,0 +1,129 @@
+//! Released addresses that wait before they are handed out again, oldest first.
+
+use std::collections::VecDeque;
+
+use super::{Map, Millis};
+
+/// A queue of cooling addresses. An address that is taken out of turn leaves its entry behind,
+/// which is skipped when it comes up: so nothing costs more than constant time.
+#[derive(Clone, Default, Debug)]
+pub struct Cooling {
+    queue: VecDeque<(Millis, u128)>,
+    /// How many entries of an address are to be skipped. The live one, if any, comes after them.
+    stale: Map<u128, u32>,
+    len: usize,
+}
+
+impl Cooling {
+    /// Adds an address that is not cooling. `released` must not go backwards.
+    pub fn push(&mut self, released: Millis, number: u128) {
+        debug_assert!(self.queue.back().is_none_or(|&(last, _)| last <= released));
+        self.queue.push_back((released, number));
+        self.len += 1;
+    }
+
+    /// How many addresses are cooling.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no address is cooling.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// When the oldest entry was released.
+    pub fn oldest(&self) -> Option<Millis> {
+        self.queue.front().map(|&(released, _)| released)
+    }
+
+    /// Takes the oldest address out if it was released at or before `until`.
+    pub fn pop(&mut self, until: Millis) -> Option<u128> {
+        while let Some(&(released, number)) = self.queue.front() {
+            if released > until {
+                return None;
+            }
+            self.queue.pop_front();
+            if !self.skip(number) {
+                self.len -= 1;
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn skip(&mut self, number: u128) -> bool {
+        let Some(count) = self.stale.get_mut(&number) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.stale.remove(&number);
+        }
+        true
+    }
+
+    /// Takes a given address out; it must be cooling.
+    pub fn take(&mut self, number: u128) {
+        *self.stale.entry(number).or_default() += 1;
+        self.len -= 1;
+    }
+
+    /// The address that cooled longest among those that `wanted` accepts.
+    pub fn oldest_where(&self, mut wanted: impl FnMut(u128) -> bool) -> Option<u128> {
+        let mut seen: Map<u128, u32> = Map::default();
+        for &(_, number) in &self.queue {
+            if let Some(&stale) = self.stale.get(&number) {
+                let seen = seen.entry(number).or_default();
+                *seen += 1;
+                if *seen <= stale {
+                    continue;
+                }
+            }
+            if wanted(number) {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// Every cooling address with its time of release, oldest first.
+    pub fn drain(mut self) -> impl Iterator<Item = (Millis, u128)> {
+        std::iter::from_fn(move || {
+            let released = self.oldest()?;
+            let number = self.pop(released);
+            Some(number.map(|number| (released, number)))
+        })
+        .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_released_twice_cools_from_its_last_release() {
+        let mut cooling = Cooling::default();
+        cooling.push(10, 7);
+        cooling.push(11, 8);
+        cooling.take(7);
+        cooling.push(20, 7);
+        assert_eq!(cooling.len(), 2);
+        assert_eq!(cooling.oldest_where(|_| true), Some(8));
+        assert_eq!(cooling.oldest_where(|n| n == 7), Some(7));
+        assert_eq!(cooling.pop(15), Some(8));
+        assert_eq!(cooling.pop(19), None);
+        assert_eq!(cooling.pop(20), Some(7));
+        assert_eq!((cooling.len(), cooling.pop(u64::MAX)), (0, None));
+    }
+
+    #[test]
+    fn draining_gives_the_live_entries_in_order() {
+        let mut cooling = Cooling::default();
+        cooling.push(1, 1);
+        cooling.take(1);
+        cooling.push(2, 2);
+        cooling.push(3, 1);
+        cooling.push(3, 3);
+        assert_eq!(cooling.drain().collect::<Vec<_>>(), [(2, 2), (3, 1), (3, 3)]);
+    }
+}

@@ -1,0 +1,410 @@
+//! The course of each call.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::routing::Route;
+use super::{
+    Add, Asker, Call, CallError, Coordinator, Del, Effect, Ended, Network, Operation, Outcome,
+    Record, SetId, Waiting, Which, Work,
+};
+use crate::core::Millis;
+use crate::core::address::{Family, number};
+use crate::core::attachment::{AttachmentId, ByAttachment, Holding};
+use crate::core::range_set::{Assign, AssignError};
+use crate::limits;
+
+impl Coordinator {
+    /// A call; the answer comes as [`Effect::Reply`] with this id.
+    pub fn call(&mut self, now: Millis, id: u64, call: Call) {
+        let asker = Asker::Call(id);
+        match call {
+            Call::Add(add) => self.enter(now, Waiting { asker, work: Work::Add(add) }),
+            Call::Del(del) => self.enter(now, Waiting { asker, work: Work::Del(del) }),
+            Call::Gc { network, valid, started_at } => {
+                self.collect(now, id, &network, &valid, started_at);
+            }
+        }
+    }
+
+    fn collect(
+        &mut self,
+        now: Millis,
+        call: u64,
+        network: &Arc<str>,
+        valid: &[(Box<str>, Box<str>)],
+        started_at: u64,
+    ) {
+        let valid: std::collections::BTreeSet<(&str, &str)> =
+            valid.iter().map(|(id, ifname)| (&**id, &**ifname)).collect();
+        let stale = self.holdings().map(|holding| &holding.id).filter(|id| {
+            id.network == *network && !valid.contains(&(&*id.container_id, &*id.ifname))
+        });
+        let mut stale: Vec<AttachmentId> = stale.cloned().collect();
+        stale.sort_unstable();
+        let operation = self.next_operation();
+        let (left, ended, failed) = (stale.len() + 1, 0, None);
+        self.operations.insert(operation, Operation::Collecting { call, left, ended, failed });
+        for id in stale {
+            let work = Work::Del(Del { id, which: Which::StartedBy(started_at) });
+            self.enter(now, Waiting { asker: Asker::Gc(operation), work });
+        }
+        self.answer(Asker::Gc(operation), Outcome::Ended(0));
+    }
+
+    /// Lines a call up behind the others of its attachment.
+    fn enter(&mut self, now: Millis, waiting: Waiting) {
+        match self.lanes.get_mut(waiting.work.id()) {
+            Some(lane) if lane.len() >= limits::CALLS_PER_ATTACHMENT_MAX => {
+                let error = CallError::Busy("calls of one attachment");
+                self.answer(waiting.asker, Outcome::Failed(error));
+            }
+            Some(lane) => lane.push_back(waiting),
+            None => {
+                self.lanes.insert(waiting.work.id().clone(), VecDeque::new());
+                self.start(now, waiting);
+            }
+        }
+    }
+
+    /// Starts a call whose turn it is, unless its network's range sets are being merged.
+    fn start(&mut self, now: Millis, waiting: Waiting) {
+        let network = waiting.work.id().network.clone();
+        let entry = self.networks.entry(network.clone()).or_default();
+        if entry.merging > 0 || !entry.gate.is_empty() {
+            if entry.gate.len() < limits::CALLS_AT_GATE_MAX {
+                entry.gate.push_back(waiting);
+            } else {
+                let error = CallError::Busy("calls of one network");
+                self.end(now, waiting.asker, waiting.work.id(), Outcome::Failed(error));
+            }
+            return;
+        }
+        entry.under_way += 1;
+        match waiting.work {
+            Work::Add(add) => self.start_add(now, waiting.asker, add),
+            Work::Del(del) => self.start_del(now, waiting.asker, &del),
+        }
+    }
+
+    fn start_add(&mut self, now: Millis, asker: Asker, add: Box<Add>) {
+        match self.answer_without_work(&add) {
+            None => {}
+            Some(Outcome::Added(holding)) if add.started_at > holding.started_at => {
+                return self.renew(asker, &holding, *add);
+            }
+            Some(outcome) => return self.finish(now, asker, &add.id, outcome),
+        }
+        let mut sets = Vec::with_capacity(add.sets.len());
+        for view in &add.sets {
+            match self.route(&add.id.network, view) {
+                Route::To(set) => sets.push(set),
+                Route::Merge(ids) => return self.merge_first(now, asker, add, &ids),
+                Route::Refused(error) => {
+                    return self.finish(now, asker, &add.id, Outcome::Failed(error));
+                }
+            }
+        }
+        let operation = self.next_operation();
+        let (unmet, got) = (add.asked.clone(), Vec::with_capacity(sets.len()));
+        self.operations.insert(operation, Operation::Adding { asker, add, sets, got, unmet });
+        self.ask_next_set(operation);
+    }
+
+    /// A repeated ADD makes the holding its own: a late DEL, or an undo, of the ADD before it must
+    /// not end what this one is answered with.
+    fn renew(&mut self, asker: Asker, holding: &Holding, add: Add) {
+        let holding = Arc::new(Holding { started_at: add.started_at, ..holding.clone() });
+        let operation = self.next_operation();
+        let records = vec![Record::Hold(holding.clone(), add.netns)];
+        self.operations.insert(operation, Operation::Holding { asker, holding });
+        self.effects.push_back(Effect::Commit(operation, records));
+    }
+
+    /// An ADD that must not, or need not, assign anything.
+    fn answer_without_work(&self, add: &Add) -> Option<Outcome> {
+        if let Some(cause) = &self.broken {
+            return Some(Outcome::Failed(CallError::Journal(cause.clone())));
+        }
+        if self.ended.overtook(add) {
+            let id = add.id.container_id.clone();
+            return Some(Outcome::Failed(CallError::Overtaken(id)));
+        }
+        let holding = self.holding(&add.id)?;
+        let refuse = |why| {
+            let (id, held) = (Box::new(add.id.clone()), holding.addresses.to_vec());
+            Some(Outcome::Failed(CallError::AlreadyHeld { id, held, why }))
+        };
+        if !add.asked.iter().all(|asked| holding.addresses.contains(asked)) {
+            return refuse("and this ADD asks for other addresses: DEL it first");
+        }
+        let configured =
+            |address: &IpAddr| add.sets.iter().any(|set| set.find_address(*address).is_some());
+        if !holding.addresses.iter().all(configured) {
+            return refuse("which is in no range of this configuration any more: DEL it first");
+        }
+        Some(Outcome::Added(holding.clone()))
+    }
+
+    /// Makes range sets one when nothing else is under way on the network, and then starts again.
+    fn merge_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, ids: &[SetId]) {
+        let network = add.id.network.clone();
+        let Some(entry) = self.networks.get_mut(&network) else { return };
+        entry.under_way -= 1;
+        entry.gate.push_front(Waiting { asker, work: Work::Add(add) });
+        if entry.under_way == 0 {
+            self.merge(&network, ids);
+        }
+        self.open_gate(now, &network);
+    }
+
+    /// Lets the calls go on that waited, once nothing is under way.
+    pub(super) fn open_gate(&mut self, now: Millis, network: &Arc<str>) {
+        let Some(entry) = self.networks.get_mut(network) else { return };
+        if entry.under_way == 0 && entry.merging == 0 {
+            let waiting = std::mem::take(&mut entry.gate);
+            for call in waiting {
+                self.start(now, call);
+            }
+        }
+    }
+
+    /// Asks the next range set for an address, or goes on to the journal. As in host-local, each
+    /// set gets the first address asked for that it contains.
+    fn ask_next_set(&mut self, operation: u64) {
+        let Some(Operation::Adding { add, sets, got, unmet, .. }) =
+            self.operations.get_mut(&operation)
+        else {
+            return;
+        };
+        let slot = got.len();
+        let view = add.sets[slot].clone();
+        let asked = unmet.iter().position(|asked| view.find_address(*asked).is_some());
+        let asked = asked.map(|i| number(unmet.remove(i)));
+        #[allow(clippy::cast_possible_truncation)]
+        let request = Assign { id: operation, slot: slot as u16, view, asked, stage: add.stage };
+        self.effects.push_back(Effect::Assign(sets[slot], request));
+    }
+
+    /// The end of an [`Effect::Assign`].
+    pub fn assigned(&mut self, now: Millis, operation: u64, result: Result<u128, AssignError>) {
+        let Some(Operation::Adding { add, got, unmet, .. }) = self.operations.get_mut(&operation)
+        else {
+            return;
+        };
+        let error = match result {
+            Ok(number) => {
+                got.push(number);
+                if got.len() < add.sets.len() {
+                    return self.ask_next_set(operation);
+                }
+                if unmet.is_empty() {
+                    return self.commit_add(operation);
+                }
+                CallError::NotAllAsked(std::mem::take(unmet))
+            }
+            Err(error) => CallError::Assign { set: got.len(), error },
+        };
+        let Some(Operation::Adding { asker, add, sets, got, .. }) =
+            self.operations.remove(&operation)
+        else {
+            return;
+        };
+        if !got.is_empty() {
+            // As in host-local, the cursor stays where the failed ADD moved it.
+            self.commit_aside(cursors(&sets, &got));
+        }
+        for (set, number) in sets.into_iter().zip(got) {
+            self.effects.push_back(Effect::Undo(set, number));
+        }
+        self.finish(now, asker, &add.id, Outcome::Failed(error));
+    }
+
+    fn commit_add(&mut self, operation: u64) {
+        let Some(Operation::Adding { asker, add, sets, got, .. }) =
+            self.operations.remove(&operation)
+        else {
+            return;
+        };
+        let mut records = cursors(&sets, &got);
+        let addresses =
+            add.sets.iter().zip(got).map(|(view, number)| view.family().address(number));
+        let holding = Arc::new(Holding {
+            addresses: addresses.collect(),
+            sequence: self.next_sequence,
+            started_at: add.started_at,
+            since_unix_ms: add.at_unix_ms,
+            stage: add.stage,
+            pod: add.pod.map(Box::new),
+            id: add.id,
+        });
+        self.next_sequence += 1;
+        records.push(Record::Hold(holding.clone(), add.netns));
+        self.operations.insert(operation, Operation::Holding { asker, holding });
+        self.effects.push_back(Effect::Commit(operation, records));
+    }
+
+    fn start_del(&mut self, now: Millis, asker: Asker, del: &Del) {
+        if let Which::StartedBy(started_at) = del.which {
+            self.ended.insert(&del.id, started_at);
+        }
+        let holding = self.holding(&del.id).cloned();
+        let Some(holding) = holding.filter(|holding| del.which.means(holding)) else {
+            return self.finish(now, asker, &del.id, Outcome::Ended(0));
+        };
+        if let Some(cause) = &self.broken {
+            let error = CallError::Journal(cause.clone());
+            return self.finish(now, asker, &del.id, Outcome::Failed(error));
+        }
+        let network = self.networks.entry(del.id.network.clone()).or_default();
+        let owned = holding.addresses.iter().filter_map(|&address| {
+            let number = number(address);
+            Some((network.owner(Family::of(address), number)?, number))
+        });
+        let numbers: Vec<(SetId, u128)> = owned.collect();
+        let mut records = vec![Record::End(del.id.clone())];
+        if self.cooldown > 0 {
+            records.extend(numbers.iter().map(|&(set, number)| Record::Cool(set, number, now)));
+        }
+        let operation = self.next_operation();
+        self.operations.insert(operation, Operation::Ending { asker, holding, numbers });
+        self.effects.push_back(Effect::Commit(operation, records));
+    }
+
+    /// The end of an [`Effect::Commit`]: the records are durable, or nothing ever will be again.
+    pub fn committed(&mut self, now: Millis, operation: u64, result: Result<(), Arc<str>>) {
+        if let Err(cause) = &result {
+            self.broken.get_or_insert_with(|| cause.clone());
+        }
+        let operation = self.operations.remove(&operation);
+        let failed = result.err().map(|cause| Outcome::Failed(CallError::Journal(cause)));
+        match operation {
+            Some(Operation::Holding { asker, holding }) => {
+                let id = holding.id.clone();
+                // What the journal did not confirm stays assigned in memory: after a restart the
+                // journal says whether it was.
+                let outcome = failed.unwrap_or_else(|| {
+                    self.held.replace(ByAttachment(holding.clone()));
+                    self.effects.push_back(Effect::Show(holding.clone()));
+                    Outcome::Added(holding)
+                });
+                self.finish(now, asker, &id, outcome);
+            }
+            Some(Operation::Ending { asker, holding, numbers }) => {
+                let outcome = failed.unwrap_or_else(|| {
+                    self.held.remove(&holding.id);
+                    self.effects.push_back(Effect::Hide(holding.clone()));
+                    for (set, number) in numbers {
+                        self.effects.push_back(Effect::Release(set, number));
+                    }
+                    Outcome::Ended(1)
+                });
+                self.finish(now, asker, &holding.id, outcome);
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers a call that was under way and lets the next ones begin.
+    fn finish(&mut self, now: Millis, asker: Asker, id: &AttachmentId, outcome: Outcome) {
+        if let Some(entry) = self.networks.get_mut(&id.network) {
+            entry.under_way -= 1;
+        }
+        self.end(now, asker, id, outcome);
+        self.open_gate(now, &id.network);
+        let unused = |entry: &Network| entry.under_way == 0 && entry.sets.is_empty();
+        if self.networks.get(&id.network).is_some_and(unused) {
+            self.networks.remove(&id.network); // a DEL on a network that nobody ever used
+        }
+    }
+
+    /// Answers a call and starts the next one of its attachment.
+    fn end(&mut self, now: Millis, asker: Asker, id: &AttachmentId, outcome: Outcome) {
+        self.answer(asker, outcome);
+        match self.lanes.get_mut(id).map(VecDeque::pop_front) {
+            Some(Some(next)) => self.start(now, next),
+            Some(None) => drop(self.lanes.remove(id)),
+            None => {}
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, outcome: Outcome) {
+        let operation = match asker {
+            Asker::Call(call) => return self.effects.push_back(Effect::Reply(call, outcome)),
+            Asker::Gc(operation) => operation,
+        };
+        let Some(Operation::Collecting { call, left, ended, failed }) =
+            self.operations.get_mut(&operation)
+        else {
+            return;
+        };
+        *left -= 1;
+        match outcome {
+            Outcome::Ended(count) => *ended += count,
+            Outcome::Failed(error) => *failed = Some(error),
+            Outcome::Added(_) => {}
+        }
+        if *left == 0 {
+            let outcome = failed.take().map_or(Outcome::Ended(*ended), Outcome::Failed);
+            self.effects.push_back(Effect::Reply(*call, outcome));
+            self.operations.remove(&operation);
+        }
+    }
+
+    fn next_operation(&mut self) -> u64 {
+        self.next_operation += 1;
+        self.next_operation - 1
+    }
+}
+
+/// Where the cursor of each set stands after these addresses.
+fn cursors(sets: &[SetId], got: &[u128]) -> Vec<Record> {
+    let cursor = |(slot, (&set, &number)): (usize, (&SetId, &u128))| {
+        #[allow(clippy::cast_possible_truncation)]
+        Record::Cursor(set, slot as u16, number)
+    };
+    sets.iter().zip(got).enumerate().map(cursor).collect()
+}
+
+impl Which {
+    fn means(self, holding: &Holding) -> bool {
+        match self {
+            Self::StartedBy(at) => holding.started_at.is_none_or(|started| started <= at),
+            Self::MadeBy(at) => holding.started_at == Some(at),
+            Self::Sequence(sequence) => holding.sequence == sequence,
+        }
+    }
+}
+
+impl Ended {
+    /// Remembers a DEL for [`limits::CALL_AGE_NS_MAX`]; what is forgotten raises the floor.
+    fn insert(&mut self, id: &AttachmentId, started_at: u64) {
+        let id = Self::hash(id);
+        let latest = self.latest.entry(id).or_default();
+        *latest = started_at.max(*latest);
+        self.order.push_back((started_at, id));
+        while let Some(&(oldest, id)) = self.order.front()
+            && (self.order.len() > limits::ENDED_MAX
+                || oldest.saturating_add(limits::CALL_AGE_NS_MAX) < started_at)
+        {
+            self.order.pop_front();
+            self.floor = self.floor.max(oldest);
+            if self.latest.get(&id) == Some(&oldest) {
+                self.latest.remove(&id);
+            }
+        }
+    }
+
+    /// Whether a DEL of the attachment that started after this ADD came before it.
+    fn overtook(&self, add: &Add) -> bool {
+        let latest = self.latest.get(&Self::hash(&add.id)).copied().unwrap_or_default();
+        add.started_at.is_some_and(|started| started < latest.max(self.floor))
+    }
+
+    /// Two attachments of one hash cost an ADD a second try, in one of 2^64 cases.
+    fn hash(id: &AttachmentId) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
+    }
+}

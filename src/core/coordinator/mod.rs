@@ -1,0 +1,327 @@
+//! One CNI call at a time per attachment: all or nothing over the range sets, then the journal,
+//! then the answer.
+//!
+//! [`Coordinator`] is a machine like `RangeSet`: the inputs are [`Coordinator::call`],
+//! [`Coordinator::assigned`], [`Coordinator::committed`] and [`Coordinator::merged`]; after each
+//! one, [`Coordinator::poll_effect`] is drained, in order.
+//!
+//! **Write-ahead rule.** An ADD is answered after its records are durable; a DEL is answered, and
+//! its addresses begin to cool, after its records are durable. Commits are durable in the order in
+//! which they are asked for.
+
+mod calls;
+mod restore;
+mod routing;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::address::Family;
+use super::attachment::{AttachmentId, ByAttachment, Holding, Pod};
+use super::interval::Intervals;
+use super::range::Ranges;
+use super::range_set::{Assign, AssignError};
+use super::stage::Stage;
+use super::{Map, Millis};
+
+pub use restore::{HeldBlock, JournalState, RestoreError, restore, stray, uncovered};
+pub use routing::SetRecord;
+
+/// Names a range set of this node for as long as its journal lives.
+pub type SetId = u32;
+
+/// An ADD, its configuration parsed.
+#[derive(Clone, Debug)]
+pub struct Add {
+    /// Who asks.
+    pub id: AttachmentId,
+    /// One address is assigned from each.
+    pub sets: Vec<Arc<Ranges>>,
+    /// Addresses asked for by name; each must be had.
+    pub asked: Vec<IpAddr>,
+    /// The pod's stage.
+    pub stage: Option<Stage>,
+    /// The pod.
+    pub pod: Option<Pod>,
+    /// `CNI_NETNS`, kept for the search for leaks.
+    pub netns: Box<str>,
+    /// When the plugin process started, in nanoseconds on the boot clock.
+    pub started_at: Option<u64>,
+    /// Now, in milliseconds since 1970.
+    pub at_unix_ms: u64,
+}
+
+/// Which holding of an attachment a [`Del`] means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// A CNI DEL that started then (nanoseconds on the boot clock): whatever an ADD that started
+    /// no later made.
+    StartedBy(u64),
+    /// An undo: only what the ADD that started at that very moment made.
+    MadeBy(u64),
+    /// An operator's release: only the holding with this sequence number.
+    Sequence(u64),
+}
+
+/// The end of what an attachment holds.
+#[derive(Clone, Debug)]
+pub struct Del {
+    /// Who.
+    pub id: AttachmentId,
+    /// Which holding.
+    pub which: Which,
+}
+
+/// What a caller may ask.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// CNI ADD.
+    Add(Box<Add>),
+    /// CNI DEL, or a release by name.
+    Del(Del),
+    /// CNI GC: end everything on a network that is older than the call and not listed.
+    Gc {
+        /// The network.
+        network: Arc<str>,
+        /// Container id and interface name of each attachment that is still valid.
+        valid: Vec<(Box<str>, Box<str>)>,
+        /// When the call started, in nanoseconds on the boot clock.
+        started_at: u64,
+    },
+}
+
+/// The end of a call.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// An ADD: what the attachment holds now.
+    Added(Arc<Holding>),
+    /// A DEL or GC: how many holdings it ended.
+    Ended(usize),
+    /// Nothing was changed by this call.
+    Failed(CallError),
+}
+
+/// Why a call failed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CallError {
+    /// No address of one of the range sets.
+    #[error("failed to allocate for range {set}: {error}")]
+    Assign {
+        /// The index of the range set.
+        set: usize,
+        /// Why not.
+        error: AssignError,
+    },
+    /// Some addresses asked for are in no range set, or two are in one.
+    #[error("failed to allocate all requested IPs: {}", join(.0))]
+    NotAllAsked(Vec<IpAddr>),
+    /// The attachment holds addresses already, and the call cannot be answered with them.
+    #[error("{} has been allocated to {id}, {why}", join(held), id = id.container_id)]
+    AlreadyHeld {
+        /// The attachment.
+        id: Box<AttachmentId>,
+        /// What it holds.
+        held: Vec<IpAddr>,
+        /// Why that is no answer.
+        why: &'static str,
+    },
+    /// A DEL that started after this ADD was answered before it.
+    #[error("a later DEL of {0} on this network came first: nothing was allocated")]
+    Overtaken(Box<str>),
+    /// `blockSize` differs from that of the range set, which was fixed by its first use.
+    #[error("the range set has blocks of {fixed} addresses, its configuration says {configured}")]
+    BlockSize {
+        /// Addresses in a block, by the first use.
+        fixed: u64,
+        /// Addresses in a block, by this call.
+        configured: u64,
+    },
+    /// The journal is broken: nothing can be made durable, so nothing is promised.
+    #[error("the journal on this node failed: {0}")]
+    Journal(Arc<str>),
+    /// Too many calls of one attachment or network wait already.
+    #[error("too many calls wait already ({0})")]
+    Busy(&'static str),
+}
+
+fn join(addresses: &[IpAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    texts.join(" ")
+}
+
+/// A change to the journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// An attachment holds these addresses, in this network namespace.
+    Hold(Arc<Holding>, Box<str>),
+    /// It holds nothing any more.
+    End(AttachmentId),
+    /// An address began to cool then.
+    Cool(SetId, u128, Millis),
+    /// The last address handed out for a slot of a range set.
+    Cursor(SetId, u16, u128),
+    /// A range set is there, or has grown.
+    Set(SetRecord),
+    /// A range set has become part of another one.
+    ForgetSet(SetId),
+}
+
+/// What somebody must do for the machine, in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Start an empty range set.
+    Open(SetRecord),
+    /// Pass a request to a range set and call [`Coordinator::assigned`] with its id.
+    Assign(SetId, Assign),
+    /// Take an assignment back that nobody has seen.
+    Undo(SetId, u128),
+    /// Release an assigned address.
+    Release(SetId, u128),
+    /// Move everything of the second range set into the first, end the second, and call
+    /// [`Coordinator::merged`] with the network.
+    Merge(SetId, SetId, Arc<str>),
+    /// Make the records durable together and call [`Coordinator::committed`] with this id.
+    Commit(u64, Vec<Record>),
+    /// Show a holding to readers.
+    Show(Arc<Holding>),
+    /// Hide it from them.
+    Hide(Arc<Holding>),
+    /// Answer a call.
+    Reply(u64, Outcome),
+    /// The addresses of two networks overlap: said once for each pair.
+    Overlap(Arc<str>, Arc<str>),
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Coordinator {
+    cooldown: Millis,
+    held: HashSet<ByAttachment, BuildHasherDefault<DefaultHasher>>,
+    /// Calls that wait for the one that is under way, by attachment; present while one is.
+    lanes: Map<AttachmentId, VecDeque<Waiting>>,
+    operations: Map<u64, Operation>,
+    networks: BTreeMap<Arc<str>, Network>,
+    ended: Ended,
+    next_operation: u64,
+    next_sequence: u64,
+    next_set: SetId,
+    broken: Option<Arc<str>>,
+    effects: VecDeque<Effect>,
+}
+
+/// Whom an operation answers.
+#[derive(Clone, Copy, Debug)]
+enum Asker {
+    Call(u64),
+    Gc(u64),
+}
+
+#[derive(Debug)]
+enum Work {
+    Add(Box<Add>),
+    Del(Del),
+}
+
+impl Work {
+    fn id(&self) -> &AttachmentId {
+        match self {
+            Self::Add(add) => &add.id,
+            Self::Del(del) => &del.id,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    asker: Asker,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Operation {
+    /// Collecting one address per range set.
+    Adding { asker: Asker, add: Box<Add>, sets: Vec<SetId>, got: Vec<u128>, unmet: Vec<IpAddr> },
+    /// Waiting for the journal.
+    Holding { asker: Asker, holding: Arc<Holding> },
+    /// Waiting for the journal.
+    Ending { asker: Asker, holding: Arc<Holding>, numbers: Vec<(SetId, u128)> },
+    /// Waiting for the DELs that it consists of.
+    Collecting { call: u64, left: usize, ended: usize, failed: Option<CallError> },
+}
+
+#[derive(Default, Debug)]
+struct Network {
+    sets: Vec<OpenSet>,
+    /// Operations under way; range sets are merged only when there are none.
+    under_way: usize,
+    merging: usize,
+    /// Calls that wait for range sets to be merged.
+    gate: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct OpenSet {
+    id: SetId,
+    family: Family,
+    block_log2: u8,
+    /// The addresses of all ranges that were ever routed here, rounded to whole blocks.
+    territory: Intervals,
+}
+
+/// When attachments (by their hash) were ended, for as long as an ADD from before that may still be on its way.
+#[derive(Default, Debug)]
+struct Ended {
+    latest: Map<u64, u64>,
+    order: VecDeque<(u64, u64)>,
+    /// ADDs that started before this are refused: their DEL may be forgotten.
+    floor: u64,
+}
+
+impl Coordinator {
+    /// An empty node. `cooldown` in milliseconds; `floor`: when this daemon started, in
+    /// nanoseconds on the boot clock. ADDs whose plugin process is older are refused, since their
+    /// DEL may have been answered by an earlier daemon.
+    pub fn new(cooldown: Millis, floor: u64) -> Self {
+        Self {
+            cooldown,
+            held: HashSet::default(),
+            lanes: Map::default(),
+            operations: Map::default(),
+            networks: BTreeMap::new(),
+            ended: Ended { floor, ..Ended::default() },
+            next_operation: 1,
+            next_sequence: 1,
+            next_set: 1,
+            broken: None,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next effect, until there is none.
+    #[must_use]
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What an attachment holds.
+    pub fn holding(&self, id: &AttachmentId) -> Option<&Arc<Holding>> {
+        self.held.get(id).map(|by| &by.0)
+    }
+
+    /// Everything that is held, in no order.
+    pub fn holdings(&self) -> impl Iterator<Item = &Arc<Holding>> {
+        self.held.iter().map(|by| &by.0)
+    }
+
+    /// How many operations are under way.
+    pub fn under_way(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Why nothing can be made durable, if so.
+    pub fn broken(&self) -> Option<&Arc<str>> {
+        self.broken.as_ref()
+    }
+}

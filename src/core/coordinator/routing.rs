@@ -1,0 +1,176 @@
+//! Which range set an address belongs to.
+//!
+//! A range set of a configuration becomes a range set of the node, with an actor of its own. The
+//! ranges come with every call and may change from one to the next; so the node's range set owns a
+//! *territory*, all addresses that were ever routed to it, and ranges that touch it go to it.
+//! Ranges that touch two of them make them one: an address has one owner on a node, whatever
+//! configurations say.
+
+use std::sync::Arc;
+
+use super::{CallError, Coordinator, Effect, Network, OpenSet, Record, SetId};
+use crate::core::Millis;
+use crate::core::address::{Family, Run};
+use crate::core::interval::Intervals;
+use crate::core::range::Ranges;
+
+/// A range set as the journal keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetRecord {
+    /// Its name.
+    pub id: SetId,
+    /// Its network.
+    pub network: Arc<str>,
+    /// Its family.
+    pub family: Family,
+    /// The usual size of its blocks, as the binary logarithm of the number of addresses.
+    pub block_log2: u8,
+    /// Its territory, as first and last address of each part.
+    pub territory: Vec<(u128, u128)>,
+}
+
+/// Where the ranges of a call go.
+pub(super) enum Route {
+    To(SetId),
+    /// Range sets that must become one first.
+    Merge(Vec<SetId>),
+    Refused(CallError),
+}
+
+/// The whole blocks that ranges touch.
+fn rounded(view: &Ranges, block_log2: u8) -> impl Iterator<Item = (u128, u128)> {
+    view.iter().map(move |range| {
+        let start = Run::around(range.start, block_log2).start;
+        (start, Run::around(range.end, block_log2).end())
+    })
+}
+
+impl OpenSet {
+    fn touches(&self, view: &Ranges) -> bool {
+        let log2 = self.block_log2.max(view.usual_block_log2());
+        self.family == view.family()
+            && rounded(view, log2).any(|(start, end)| self.territory.overlaps(start, end))
+    }
+
+    fn covers(&self, view: &Ranges) -> bool {
+        rounded(view, self.block_log2).all(|(start, end)| {
+            self.territory.overlaps(start, start)
+                && self.territory.first_gap(start).is_none_or(|gap| gap > end)
+        })
+    }
+
+    fn record(&self, network: &Arc<str>) -> SetRecord {
+        SetRecord {
+            id: self.id,
+            network: network.clone(),
+            family: self.family,
+            block_log2: self.block_log2,
+            territory: self.territory.iter().collect(),
+        }
+    }
+}
+
+impl Network {
+    pub(super) fn owner(&self, family: Family, number: u128) -> Option<SetId> {
+        let owns = |set: &&OpenSet| set.family == family && set.territory.overlaps(number, number);
+        self.sets.iter().find(owns).map(|set| set.id)
+    }
+}
+
+impl Coordinator {
+    /// The range set for these ranges; opened or grown if need be.
+    pub(super) fn route(&mut self, network: &Arc<str>, view: &Ranges) -> Route {
+        let entry = self.networks.entry(network.clone()).or_default();
+        let touched: Vec<usize> =
+            (0..entry.sets.len()).filter(|&i| entry.sets[i].touches(view)).collect();
+        match touched[..] {
+            [] => {
+                let (family, block_log2) = (view.family(), view.usual_block_log2());
+                let (id, territory) = (self.next_set, Intervals::default());
+                self.next_set += 1;
+                entry.sets.push(OpenSet { id, family, block_log2, territory });
+                self.grow(network, id, view);
+                Route::To(id)
+            }
+            [only] => {
+                let set = &entry.sets[only];
+                if let Some(log2) = view.block_log2
+                    && log2 != set.block_log2
+                {
+                    let (fixed, configured) = (1 << set.block_log2, 1 << log2);
+                    return Route::Refused(CallError::BlockSize { fixed, configured });
+                }
+                let id = set.id;
+                if !set.covers(view) {
+                    self.grow(network, id, view);
+                }
+                Route::To(id)
+            }
+            _ => Route::Merge(touched.iter().map(|&i| entry.sets[i].id).collect()),
+        }
+    }
+
+    /// A range set that has addresses of these ranges.
+    pub fn owner_of(&self, network: &str, view: &Ranges) -> Option<SetId> {
+        let entry = self.networks.get(network)?;
+        entry.sets.iter().find(|set| set.touches(view)).map(|set| set.id)
+    }
+
+    /// Adds ranges to a range set's territory, durably before anything is assigned from them.
+    fn grow(&mut self, network: &Arc<str>, id: SetId, view: &Ranges) {
+        let Some(entry) = self.networks.get_mut(network) else { return };
+        let Some(set) = entry.sets.iter_mut().find(|set| set.id == id) else { return };
+        let new = set.territory.is_empty();
+        let log2 = set.block_log2.max(view.usual_block_log2());
+        for (start, end) in rounded(view, log2) {
+            set.territory.insert(start, end);
+        }
+        let record = set.record(network);
+        if new {
+            self.effects.push_back(Effect::Open(record.clone()));
+        }
+        self.commit_aside(vec![Record::Set(record)]);
+        self.tell_overlaps(network, view);
+    }
+
+    fn tell_overlaps(&mut self, network: &Arc<str>, view: &Ranges) {
+        for (other, entry) in &self.networks {
+            if other != network && entry.sets.iter().any(|set| set.touches(view)) {
+                self.effects.push_back(Effect::Overlap(network.clone(), other.clone()));
+            }
+        }
+    }
+
+    /// Commits records that no caller waits for. What is committed later is durable later.
+    pub(super) fn commit_aside(&mut self, records: Vec<Record>) {
+        self.effects.push_back(Effect::Commit(0, records));
+    }
+
+    /// Makes range sets one; all operations of the network wait meanwhile.
+    pub(super) fn merge(&mut self, network: &Arc<str>, ids: &[SetId]) {
+        let Some(entry) = self.networks.get_mut(network) else { return };
+        let (gone, mut kept): (Vec<_>, Vec<_>) =
+            (entry.sets.drain(..)).partition(|set| ids[1..].contains(&set.id));
+        let Some(into) = kept.iter_mut().find(|set| set.id == ids[0]) else { return };
+        let mut records = Vec::new();
+        for set in gone {
+            entry.merging += 1;
+            for (start, end) in set.territory.iter() {
+                into.territory.insert(start, end);
+            }
+            records.push(Record::ForgetSet(set.id));
+            self.effects.push_back(Effect::Merge(into.id, set.id, network.clone()));
+        }
+        records.push(Record::Set(into.record(network)));
+        entry.sets = kept;
+        self.commit_aside(records);
+    }
+
+    /// The end of an [`Effect::Merge`].
+    pub fn merged(&mut self, now: Millis, network: &Arc<str>) {
+        if let Some(entry) = self.networks.get_mut(network) {
+            entry.merging -= 1;
+        }
+        self.open_gate(now, network);
+    }
+}

@@ -1,0 +1,135 @@
+//! The rows of the journal's tables: JSON, so that a person can read them too.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::address::{Family, number};
+use crate::core::attachment::{AttachmentId, Holding, Pod};
+use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::stage::Stage;
+
+#[derive(Serialize, Deserialize)]
+struct HoldingRow<'a> {
+    addresses: Vec<IpAddr>,
+    sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<u64>,
+    since_unix_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(borrow)]
+    stage: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(borrow)]
+    namespace: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(borrow)]
+    pod: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    netns: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SetRow<'a> {
+    network: Cow<'a, str>,
+    family: Cow<'a, str>,
+    block_log2: u8,
+    territory: Vec<(IpAddr, IpAddr)>,
+}
+
+/// The key of a holding.
+pub(super) fn key(id: &AttachmentId) -> (&str, &str, &str) {
+    (&id.network, &id.container_id, &id.ifname)
+}
+
+/// The row of a holding.
+pub(super) fn holding(holding: &Holding, netns: &str) -> Vec<u8> {
+    let pod = holding.pod.as_deref();
+    encode(&HoldingRow {
+        addresses: holding.addresses.to_vec(),
+        sequence: holding.sequence,
+        started_at: holding.started_at,
+        since_unix_ms: holding.since_unix_ms,
+        stage: holding.stage.map(|stage| stage.as_str().into()),
+        namespace: pod.map(|pod| (*pod.namespace).into()),
+        pod: pod.map(|pod| (*pod.name).into()),
+        netns: netns.into(),
+    })
+}
+
+/// A holding from its row.
+pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Result<Holding> {
+    let row: HoldingRow<'_> = serde_json::from_slice(value)?;
+    let (network, container_id, ifname) = key;
+    let id = AttachmentId {
+        network: network.into(),
+        container_id: container_id.into(),
+        ifname: ifname.into(),
+    };
+    let pod = row.pod.map(|name| {
+        Box::new(Pod {
+            namespace: (&*row.namespace.unwrap_or_default()).into(),
+            name: (&*name).into(),
+        })
+    });
+    let stage = match row.stage {
+        Some(word) => Some(Stage::parse(&word).ok_or(anyhow::anyhow!("unknown stage {word}"))?),
+        None => None,
+    };
+    Ok(Holding {
+        id,
+        addresses: row.addresses.into(),
+        sequence: row.sequence,
+        started_at: row.started_at,
+        since_unix_ms: row.since_unix_ms,
+        stage,
+        pod,
+    })
+}
+
+/// The row of a range set.
+pub(super) fn set(set: &SetRecord) -> Vec<u8> {
+    let address = |number| set.family.address(number);
+    encode(&SetRow {
+        network: (&*set.network).into(),
+        family: set.family.as_str().into(),
+        block_log2: set.block_log2,
+        territory: set.territory.iter().map(|&(s, e)| (address(s), address(e))).collect(),
+    })
+}
+
+/// A range set from its row.
+pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetRecord> {
+    let row: SetRow<'_> = serde_json::from_slice(value)?;
+    let family = Family::parse(&row.family).ok_or(anyhow::anyhow!("unknown family"))?;
+    anyhow::ensure!(row.block_log2 <= 12, "impossible block size");
+    Ok(SetRecord {
+        id,
+        network: (&*row.network).into(),
+        family,
+        block_log2: row.block_log2,
+        territory: row.territory.into_iter().map(|(s, e)| (number(s), number(e))).collect(),
+    })
+}
+
+/// Which address of which range set a holding has.
+pub(super) fn numbers<'a>(
+    holding: &'a Holding,
+    sets: &'a [SetRecord],
+) -> impl Iterator<Item = (SetId, u128)> + 'a {
+    holding.addresses.iter().filter_map(move |&address| {
+        let number = number(address);
+        let owns = |set: &&SetRecord| {
+            set.network == holding.id.network
+                && set.family == Family::of(address)
+                && set.territory.iter().any(|&(start, end)| start <= number && number <= end)
+        };
+        sets.iter().find(owns).map(|set| (set.id, number))
+    })
+}
+
+/// JSON of a row; rows have string keys and plain values, so nothing can go wrong.
+fn encode(row: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(row).unwrap_or_else(|_| unreachable!("a row is plain data"))
+}

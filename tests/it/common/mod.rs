@@ -1,0 +1,244 @@
+//! The harness: a daemon of the test's own, a client for its socket, and CNI calls either way.
+//!
+//! Every daemon lives in a temporary directory of its own, so tests run in parallel. Nothing here
+//! sleeps for a guessed time: waiting is polling with a bound, and past it the test fails with the
+//! end of the daemon's log.
+
+mod call;
+mod client;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) use call::{Call, Outcome};
+pub(crate) use client::Client;
+
+/// The daemon under test.
+pub(crate) const LEASEHOLD: &str = env!("CARGO_BIN_EXE_leasehold");
+/// The plugin under test.
+pub(crate) const MY_IPAM: &str = env!("CARGO_BIN_EXE_my-ipam");
+/// Where Debian's package `containernetworking-plugins` puts host-local and the main plugins.
+pub(crate) const CNI_PLUGINS: &str = "/usr/lib/cni";
+
+/// How long a daemon may take to become ready, or to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How much of the daemon's log a failed test shows, in lines.
+const LOG_TAIL_LINES: usize = 40;
+
+/// How to start a daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The value of `LEASEHOLD_COOLDOWN`. Zero makes the order of addresses that of host-local.
+    pub(crate) cooldown: &'static str,
+    /// More variables of the environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// More arguments, after those that place the daemon in its directory.
+    pub(crate) args: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cooldown: "0s", env: Vec::new(), args: Vec::new() }
+    }
+}
+
+/// A running daemon with a directory of its own. It is killed when it goes out of scope.
+pub(crate) struct Daemon {
+    dir: TempDir,
+    options: Options,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Starts a daemon in a new directory and waits until it is ready.
+    pub(crate) fn start(options: &Options) -> Self {
+        let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
+        let mut daemon = Self { dir, options: options.clone(), child: None };
+        daemon.launch();
+        daemon
+    }
+
+    /// Ends the daemon if it runs, and starts it again on the same state.
+    pub(crate) fn restart(&mut self) {
+        if self.child.is_some() {
+            self.terminate();
+        }
+        self.launch();
+    }
+
+    /// Kills the daemon on the spot, as the kernel would when memory runs out.
+    pub(crate) fn kill9(&mut self) {
+        let mut child = self.child.take().expect("a running daemon");
+        child.kill().expect("SIGKILL to the daemon");
+        child.wait().expect("the end of the daemon");
+    }
+
+    /// Asks the daemon to end and waits for it.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running daemon");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("SIGTERM to the daemon");
+        let mut status = None;
+        let ended = poll(PATIENCE, || {
+            status = child.try_wait().expect("the state of the daemon");
+            status.is_some()
+        });
+        if !ended {
+            child.kill().expect("SIGKILL to the daemon");
+            child.wait().expect("the end of the daemon");
+            panic!("the daemon did not end within {PATIENCE:?} of SIGTERM\n{}", self.log_tail());
+        }
+        status.expect("an exit status")
+    }
+
+    /// The path of the daemon's unix socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("run").join("leasehold.sock")
+    }
+
+    /// A new client of the daemon's socket.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.socket())
+    }
+
+    /// Makes a configuration name the plugin and this daemon's socket.
+    pub(crate) fn adopt(&self, config: &mut Value) {
+        if let Some(ipam) = config.get_mut("ipam").and_then(Value::as_object_mut) {
+            ipam.insert("type".into(), "my-ipam".into());
+            ipam.insert("socket".into(), self.socket().to_string_lossy().into());
+        }
+    }
+
+    /// Runs the plugin, as a main plugin does.
+    pub(crate) fn plugin(&self, call: &Call) -> Outcome {
+        let mut call = call.clone();
+        self.adopt(&mut call.config);
+        Outcome::of_process(&self.plugin_raw(&call.environment(), &call.config.to_string()))
+    }
+
+    /// Runs the plugin with any environment and any bytes on its standard input.
+    pub(crate) fn plugin_raw(&self, environment: &[(&str, &str)], stdin: &str) -> Output {
+        let socket = self.socket();
+        let mut environment = environment.to_vec();
+        environment.push(("LEASEHOLD_SOCKET", socket.to_str().expect("a path in UTF-8")));
+        run(Path::new(MY_IPAM), &environment, stdin)
+    }
+
+    /// The last lines of the daemon's log, for messages.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = fs::read(self.log_path()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
+        format!("the end of the daemon's log:\n{}", tail.join("\n"))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("daemon.log")
+    }
+
+    fn launch(&mut self) {
+        let log: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the daemon's log");
+        let child = Command::new(LEASEHOLD)
+            .arg("serve")
+            .arg("--state-dir")
+            .arg(self.dir.path().join("state"))
+            .arg("--socket")
+            .arg(self.socket())
+            .args(["--listen", "127.0.0.1:0"])
+            .args(&self.options.args)
+            .env("LEASEHOLD_COOLDOWN", self.options.cooldown)
+            .envs(self.options.env.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {LEASEHOLD}: {error}"));
+        let child = self.child.insert(child);
+        let mut early_end = None;
+        let mut client = Client::new(self.dir.path().join("run").join("leasehold.sock"));
+        let answered = poll(PATIENCE, || {
+            early_end = child.try_wait().expect("the state of the daemon");
+            early_end.is_some()
+                || client.try_request("GET", "/readyz", "").is_ok_and(|reply| reply.status == 200)
+        });
+        if let Some(status) = early_end {
+            panic!("the daemon ended before it was ready: {status}\n{}", self.log_tail());
+        }
+        assert!(answered, "the daemon was not ready within {PATIENCE:?}\n{}", self.log_tail());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; then there is nothing left to kill.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_tail());
+        }
+    }
+}
+
+/// Runs a program with exactly the given CNI variables and standard input, to its end.
+pub(crate) fn run(program: &Path, environment: &[(&str, &str)], stdin: &str) -> Output {
+    let mut command = Command::new(program);
+    for variable in ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"] {
+        command.env_remove(variable);
+    }
+    command.env_remove("CNI_PATH").envs(environment.iter().copied());
+    feed(command, stdin)
+}
+
+/// Runs a command with the given standard input, to its end.
+pub(crate) fn feed(mut command: Command, stdin: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let mut pipe = child.stdin.take().expect("a pipe to the program");
+    // A program that ends without reading closes the pipe; its exit tells the rest.
+    let _ = pipe.write_all(stdin.as_bytes());
+    drop(pipe);
+    child.wait_with_output().expect("the output of the program")
+}
+
+/// Fails with a clear message if the plugins of Debian's package are missing.
+pub(crate) fn require_plugins(names: &[&str]) {
+    for name in names {
+        let path = Path::new(CNI_PLUGINS).join(name);
+        assert!(
+            path.is_file(),
+            "{} is missing: install Debian's package containernetworking-plugins",
+            path.display()
+        );
+    }
+}
+
+/// Asks again and again until the answer is yes or the time is over; tells which.
+pub(crate) fn poll(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if ready() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

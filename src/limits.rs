@@ -119,7 +119,7 @@ pub const TCP_CONNECTIONS_MAX: usize = 1_000;
 pub const BLOCKING_THREADS_MAX: usize = 8;
 
 /// How long a client may take to send the head of a request, and then its body.
-pub const REQUEST_HEAD_WAIT_MAX: Duration = Duration::from_secs(5);
+pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long the daemon takes to stop. Less than the 30 seconds after which it would be killed.
 pub const SHUTDOWN_WAIT_MAX: Duration = Duration::from_secs(10);

@@ -31,8 +31,12 @@ struct Answer {
 }
 
 /// The handler.
-pub async fn handle(node: web::Data<Node>, body: web::Bytes) -> HttpResponse {
-    match request::split(&body) {
+pub async fn handle(node: web::Data<Node>, payload: web::Payload) -> HttpResponse {
+    let calls = match read(payload).await {
+        Ok(body) => request::split(&body),
+        Err(error) => Err(error),
+    };
+    match calls {
         Ok(Calls::One(request)) => {
             let (status, body) = execute(&node, Ok(request)).await;
             HttpResponse::build(status).content_type("application/json").body(body)
@@ -52,6 +56,23 @@ pub async fn handle(node: web::Data<Node>, body: web::Bytes) -> HttpResponse {
             let (status, body) = execute(&node, Err(error)).await;
             HttpResponse::build(status).content_type("application/json").body(body)
         }
+    }
+}
+
+/// Reads the body of a request, bounded in size and time.
+async fn read(payload: web::Payload) -> Result<web::Bytes, Error> {
+    let body = payload.to_bytes_limited(limits::BODY_BYTES_MAX);
+    let failed = |msg: String| Error::new(Code::Decode, msg);
+    match tokio::time::timeout(limits::REQUEST_WAIT_MAX, body).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(error))) => Err(failed(format!("request body: {error}"))),
+        Ok(Err(_)) => {
+            Err(failed(format!("the request body is larger than {} bytes", limits::BODY_BYTES_MAX)))
+        }
+        Err(_) => Err(failed(format!(
+            "the request body did not come within {} s",
+            limits::REQUEST_WAIT_MAX.as_secs()
+        ))),
     }
 }
 

@@ -23,7 +23,7 @@ macro_rules! configured {
         $server
             .workers(1)
             .worker_max_blocking_threads(limits::BLOCKING_THREADS_MAX)
-            .client_request_timeout(limits::REQUEST_HEAD_WAIT_MAX)
+            .client_request_timeout(limits::REQUEST_WAIT_MAX)
             .keep_alive(limits::IDLE_CONNECTION_MAX)
             .shutdown_timeout(limits::SHUTDOWN_WAIT_MAX.as_secs())
             .disable_signals()
@@ -110,10 +110,9 @@ impl Socket {
                 let _ = started.send(node);
             }
             let node: Option<Node> = running.lock().ok().and_then(|node| node.clone());
-            let app = App::new().app_data(web::PayloadConfig::new(limits::BODY_BYTES_MAX));
             match node {
-                Some(node) => app.app_data(web::Data::new(node)).configure(socket_routes),
-                None => app, // the daemon is about to say why it does not start
+                Some(node) => App::new().app_data(web::Data::new(node)).configure(socket_routes),
+                None => App::new(), // the daemon is about to say why it does not start
             }
         });
         let server = configured!(server)

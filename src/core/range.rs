@@ -134,20 +134,23 @@ impl Range {
 
     fn list(&mut self, stage: Stage, addresses: &[IpAddr]) -> Result<(), RangeError> {
         let mut list = Vec::with_capacity(addresses.len());
+        let refuse = |address, why| RangeError::Listed { stage, address, why };
         for &address in addresses {
-            let refuse = |why| RangeError::Listed { stage, address, why };
             if Family::of(address) != self.family() || !self.contains(number(address)) {
-                return Err(refuse("is outside the range"));
+                return Err(refuse(address, "is outside the range"));
             }
             if address == self.gateway {
-                return Err(refuse("is the range's gateway"));
-            }
-            if self.stage_of(number(address)).is_some() || list.contains(&number(address)) {
-                return Err(refuse("is listed twice"));
+                return Err(refuse(address, "is the range's gateway"));
             }
             list.push(number(address));
         }
         list.sort_unstable();
+        let mut pairs = list.windows(2);
+        let twice = pairs.find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+        let twice = twice.or_else(|| list.iter().copied().find(|&n| self.stage_of(n).is_some()));
+        if let Some(number) = twice {
+            return Err(refuse(self.family().address(number), "is listed twice"));
+        }
         self.lists[stage as usize] = list;
         Ok(())
     }

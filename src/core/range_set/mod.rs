@@ -8,130 +8,26 @@
 //! Every call brings the ranges it may use (its *view*): runtimes may send other ranges with every
 //! call, while the addresses taken stay taken.
 
+mod books;
+mod demand;
+#[cfg(test)]
+mod tests;
+mod types;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use super::Millis;
-use super::address::{Family, Run};
+use super::address::Family;
 use super::block::{Block, BlockState};
 use super::cooling::Cooling;
 use super::interval::Intervals;
 use super::range::Ranges;
 use super::search::{Candidate, Index};
-use super::stage::Stage;
 use crate::limits;
 
-/// Why no address was assigned.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum AssignError {
-    /// Nothing is free for this pod, not even an address that is cooling.
-    #[error("no IP addresses available in range set: {view}{}", of_stage(*stage))]
-    Exhausted {
-        /// The ranges of the set.
-        view: String,
-        /// The stage whose list is used up.
-        stage: Option<Stage>,
-    },
-    /// The address asked for is taken.
-    #[error("requested IP address {address} is not available in range set {view}")]
-    Taken {
-        /// The address.
-        address: std::net::IpAddr,
-        /// The ranges of the set.
-        view: String,
-    },
-    /// The address asked for is a gateway.
-    #[error("requested ip {0} is subnet's gateway")]
-    Gateway(std::net::IpAddr),
-    /// The address asked for is kept for the pods of a stage that this pod is not of, or the pod
-    /// is of a stage whose list lacks the address.
-    #[error("requested IP address {address} is not for a pod {}", of_which(*stage))]
-    Stage {
-        /// The address.
-        address: std::net::IpAddr,
-        /// The pod's stage.
-        stage: Option<Stage>,
-    },
-    /// The address is in no block of this node and no block could be had.
-    #[error("no block of addresses could be leased: {0}")]
-    NoBlock(Arc<str>),
-    /// More callers wait than [`limits::ASSIGNS_WAITING_MAX`].
-    #[error("{} calls wait for a block of addresses already", limits::ASSIGNS_WAITING_MAX)]
-    Busy,
-}
+pub use types::{Assign, AssignError, Claimed, Effect, Restored, Stats};
 
-fn of_stage(stage: Option<Stage>) -> String {
-    stage.map(|stage| format!(" (of the addresses listed for stage {stage})")).unwrap_or_default()
-}
-
-fn of_which(stage: Option<Stage>) -> String {
-    stage.map_or("without a stage".to_owned(), |stage| format!("of stage {stage}"))
-}
-
-/// A request for one address of this set.
-#[derive(Clone, Debug)]
-pub struct Assign {
-    /// Names the request in [`Effect::Assigned`].
-    pub id: u64,
-    /// The index of the range set in its configuration: cursors go by it, as in host-local.
-    pub slot: u16,
-    /// The ranges that the call allows.
-    pub view: Arc<Ranges>,
-    /// The address asked for; in the view.
-    pub asked: Option<u128>,
-    /// The pod's stage.
-    pub stage: Option<Stage>,
-}
-
-/// What somebody must do for the machine.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// Answer a request that had to wait.
-    Assigned(u64, Result<u128, AssignError>),
-    /// Claim these runs, in one transaction, and call [`RangeSet::claimed`].
-    Claim(Vec<Run>),
-    /// Delete the keys of these blocks at these revisions and call [`RangeSet::given_back`].
-    GiveBack(Vec<(Run, u64)>),
-}
-
-/// How a claim ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Claimed {
-    /// The runs are ours, with the revision of each key.
-    Done(Vec<(Run, u64)>),
-    /// Some of them are in blocks of others: these.
-    Conflict(Vec<Run>),
-    /// The store could not be asked.
-    Failed(Arc<str>),
-}
-
-/// Figures for gauges.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Stats {
-    /// Addresses that are assigned.
-    pub allocated: u64,
-    /// Released addresses in their cooldown.
-    pub cooling: u64,
-    /// Addresses that can be handed out from blocks in hand.
-    pub free: u64,
-    /// Active blocks.
-    pub active: u64,
-    /// Draining blocks.
-    pub draining: u64,
-}
-
-/// What a range set is rebuilt from after a restart.
-#[derive(Clone, Default, Debug)]
-pub struct Restored {
-    /// The blocks that this node holds, each with the revision of its key.
-    pub blocks: Vec<(Run, u64)>,
-    /// The addresses that are assigned; each in one of the blocks.
-    pub allocated: Vec<u128>,
-    /// Cooling addresses with their time of release, oldest first; each in one of the blocks.
-    pub cooling: Vec<(Millis, u128)>,
-    /// The last address handed out, by slot.
-    pub cursors: BTreeMap<u16, u128>,
-}
+use demand::Demand;
 
 /// The machine. See the module's documentation.
 #[derive(Clone, Debug)]
@@ -151,15 +47,6 @@ pub struct RangeSet {
     giving_back: bool,
     next_sweep: Millis,
     stats: Stats,
-}
-
-/// How many blocks to claim at once.
-#[derive(Clone, Debug)]
-struct Demand {
-    batch: usize,
-    claimed_at: Option<Millis>,
-    /// Until when no claim is tried, and why.
-    failed: Option<(Millis, Arc<str>)>,
 }
 
 enum Attempt {
@@ -433,67 +320,6 @@ impl RangeSet {
         self.cursors.insert(slot, number);
     }
 
-    /// A call must have a block around this address, or fail with the cause of the last failure.
-    fn need(&mut self, now: Millis, number: u128, view: &Ranges) -> Attempt {
-        if let Some((until, cause)) = &self.demand.failed
-            && now < *until
-        {
-            return Attempt::Done(Err(AssignError::NoBlock(cause.clone())));
-        }
-        self.claim(now, number, view);
-        Attempt::Wait
-    }
-
-    /// Claims the next blocks before they are needed.
-    fn look_ahead(&mut self, now: Millis, view: &Ranges, cursor: u128) {
-        let failed = self.demand.failed.as_ref().is_some_and(|(until, _)| now < *until);
-        if self.claiming || failed {
-            return;
-        }
-        let enough = (self.demand.batch as u128) << self.block_log2 >> 1;
-        if let Some((number, before)) = self.index().next_unclaimed(view, Some(cursor))
-            && before <= enough
-        {
-            self.claim(now, number, view);
-        }
-    }
-
-    /// Claims the block around an address, and more of them when the last claim was not long ago.
-    fn claim(&mut self, now: Millis, number: u128, view: &Ranges) {
-        if self.claiming {
-            return;
-        }
-        let demand = &mut self.demand;
-        let burst = demand.claimed_at.is_some_and(|at| now - at < limits::BURST_MS);
-        demand.batch = if burst { demand.batch * 2 } else { demand.batch / 2 };
-        demand.batch = demand.batch.clamp(1, limits::BLOCKS_PER_CLAIM_MAX);
-        demand.claimed_at = Some(now);
-        self.claiming = true;
-        let mut runs = vec![self.unclaimed_run(number)];
-        let mut last = number;
-        while runs.len() < self.demand.batch {
-            // Walk on from the end of the last run, or of its range where the run is longer.
-            let Some(range) = view.find(last) else { break };
-            let end = runs[runs.len() - 1].end().min(range.end);
-            let Some((next, _)) = self.index().next_unclaimed(view, Some(end)) else { break };
-            if runs.iter().any(|run| run.contains(next)) {
-                break;
-            }
-            runs.push(self.unclaimed_run(next));
-            last = next;
-        }
-        self.effects.push_back(Effect::Claim(runs));
-    }
-
-    /// The largest run of at most the usual size around an address that is in no block.
-    fn unclaimed_run(&self, number: u128) -> Run {
-        let sizes = (0..=self.block_log2).rev();
-        sizes
-            .map(|log2| Run::around(number, log2))
-            .find(|run| !self.claimed.overlaps(run.start, run.end()))
-            .unwrap_or(Run::around(number, 0))
-    }
-
     /// Answers the requests that wait, in order, as far as possible.
     fn serve(&mut self, now: Millis) {
         while let Some((deadline, request)) = self.waiting.pop_front() {
@@ -519,124 +345,7 @@ impl RangeSet {
         }
     }
 
-    /// Gives back the blocks that were free and untouched since the last sweep, but for those in
-    /// which the cursors stand and those after them; without cursors, but for one.
-    fn sweep(&mut self) {
-        let (cursors, size) = (&self.cursors, 1 << self.block_log2);
-        let mut spared = usize::from(cursors.is_empty());
-        let mut back = Vec::new();
-        for block in self.held.values_mut() {
-            let idle = block.is_empty() && !std::mem::take(&mut block.touched);
-            let run = block.run();
-            let ahead =
-                |&cursor: &u128| cursor <= run.end() && run.start <= cursor.saturating_add(size);
-            let wanted = cursors.values().any(ahead);
-            if !idle || wanted || self.giving_back || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
-                continue;
-            }
-            if spared > 0 {
-                spared -= 1;
-                continue;
-            }
-            block.state = BlockState::Draining;
-            back.push((block.run(), block.revision));
-        }
-        if back.is_empty() {
-            return;
-        }
-        for (run, _) in &back {
-            self.open.remove(&run.start);
-            self.stats.free -= 1 << run.size_log2;
-        }
-        self.stats.active -= back.len() as u64;
-        self.stats.draining += back.len() as u64;
-        self.giving_back = true;
-        self.effects.push_back(Effect::GiveBack(back));
-    }
-
     fn index(&self) -> Index<'_> {
         Index { held: &self.held, open: &self.open, claimed: &self.claimed }
-    }
-
-    fn block(&self, number: u128) -> Option<&Block> {
-        let (_, block) = self.held.range(..=number).next_back()?;
-        block.run().contains(number).then_some(block)
-    }
-
-    /// The held block of an address that is known to be in one: what is assigned or cooling
-    /// always is.
-    fn block_mut(&mut self, number: u128) -> &mut Block {
-        let (_, block) = (self.held.range_mut(..=number).next_back())
-            .unwrap_or_else(|| unreachable!("an address in use is in a held block"));
-        block
-    }
-
-    fn hold(&mut self, run: Run, revision: u64) {
-        self.held.insert(run.start, Block::new(run, revision));
-        self.open.insert(run.start);
-        self.claimed.insert(run.start, run.end());
-        self.stats.free += 1 << run.size_log2;
-        self.stats.active += 1;
-    }
-
-    fn take(&mut self, number: u128) {
-        let block = self.block_mut(number);
-        block.take(number);
-        if block.free() == 0 {
-            let start = block.run().start;
-            self.open.remove(&start);
-        }
-        self.stats.free -= 1;
-        self.stats.allocated += 1;
-    }
-
-    /// Makes an address available that was assigned or cooling.
-    fn free(&mut self, number: u128) {
-        let block = self.block_mut(number);
-        block.put_back(number);
-        if block.free() == 1 {
-            let start = block.run().start;
-            self.open.insert(start);
-        }
-        self.stats.free += 1;
-    }
-
-    fn cool(&mut self, released: Millis, number: u128) {
-        self.block_mut(number).set_cooling(number, true);
-        self.cooling.push(released, number);
-        self.stats.allocated -= 1;
-        self.stats.cooling += 1;
-    }
-
-    /// Assigns an address before it has cooled off.
-    fn take_cooling(&mut self, number: u128, slot: u16) {
-        self.block_mut(number).set_cooling(number, false);
-        self.cooling.take(number);
-        self.cursors.insert(slot, number);
-        self.stats.cooling -= 1;
-        self.stats.allocated += 1;
-    }
-
-    /// Checks that the indexes and figures are what the blocks say. For tests and simulators:
-    /// linear in the number of blocks.
-    pub fn check_invariants(&self) {
-        let mut stats = Stats::default();
-        for (&start, block) in &self.held {
-            let active = block.state == BlockState::Active;
-            assert_eq!(start, block.run().start);
-            assert_eq!(self.open.contains(&start), active && block.free() > 0, "{block:?}");
-            assert!(self.claimed.overlaps(start, block.run().end()));
-            let taken = u64::from(block.size() - block.free());
-            stats.cooling += u64::from(block.cooling());
-            stats.allocated += taken - u64::from(block.cooling());
-            stats.free += if active { u64::from(block.free()) } else { 0 };
-            stats.active += u64::from(active);
-            stats.draining += u64::from(!active);
-        }
-        assert_eq!(stats, self.stats);
-        assert_eq!(stats.cooling, self.cooling.len() as u64);
-        assert!(self.open.iter().all(|start| self.held.contains_key(start)));
-        let runs: Vec<Run> = self.held.values().map(Block::run).collect();
-        assert!(runs.windows(2).all(|pair| pair[0].end() < pair[1].start), "blocks overlap");
     }
 }

@@ -1,0 +1,313 @@
+//! The machine against a plain model of host-local's walk with a cooldown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::address::{Run, number};
+use crate::core::range::{Range, RangeSpec};
+use crate::core::stage::Stage;
+
+fn range(subnet: &str, start: u8, end: u8, sandbox: &[u8]) -> Range {
+    let subnet: ipnet::IpNet = subnet.parse().unwrap();
+    let address = |n: u8| Family::V4.address(number(subnet.addr()) + u128::from(n));
+    let sandbox = sandbox.iter().map(|&n| address(n)).collect();
+    let (start, end) = (Some(address(start)), Some(address(end)));
+    let spec = RangeSpec { subnet, start, end, gateway: None, sandbox, smallflow: vec![] };
+    Range::new(spec).unwrap()
+}
+
+/// The view that calls use, and another one over some of the same addresses.
+fn views() -> [Arc<Ranges>; 2] {
+    let wide = [range("10.0.0.0/26", 1, 30, &[3, 20]), range("10.0.1.0/28", 1, 14, &[])];
+    let narrow = [range("10.0.0.0/26", 8, 12, &[])];
+    [
+        Arc::new(Ranges::new(wide.to_vec(), None).unwrap()),
+        Arc::new(Ranges::new(narrow.to_vec(), None).unwrap()),
+    ]
+}
+
+/// What host-local would do, address by address.
+#[derive(Default)]
+struct Model {
+    held: BTreeMap<u128, ()>,
+    cooling: Vec<(Millis, u128)>,
+    cursors: BTreeMap<u16, u128>,
+    cooldown: Millis,
+}
+
+impl Model {
+    fn is_free(&self, number: u128) -> bool {
+        !self.held.contains_key(&number) && !self.cooling.iter().any(|&(_, n)| n == number)
+    }
+
+    fn warm(&mut self, now: Millis) {
+        self.cooling.retain(|&(released, _)| released + self.cooldown > now);
+    }
+
+    fn walk(&self, view: &Ranges, slot: u16) -> Vec<u128> {
+        let all: Vec<u128> = view.iter().flat_map(|range| range.start..=range.end).collect();
+        let at = self.cursors.get(&slot).and_then(|cursor| all.iter().position(|n| n == cursor));
+        let first = at.map_or(0, |at| at + 1);
+        all[first..].iter().chain(&all[..first]).copied().collect()
+    }
+
+    fn pick(&self, request: &Assign) -> Option<u128> {
+        let offers = |n: u128| request.view.find(n).unwrap().offers(n, request.stage);
+        if let Some(asked) = request.asked {
+            return (offers(asked) && !self.held.contains_key(&asked)).then_some(asked);
+        }
+        let mut walk = self.walk(&request.view, request.slot).into_iter();
+        walk.find(|&n| offers(n) && self.is_free(n)).or_else(|| {
+            let seen = |n: u128| request.view.find(n).is_some_and(|_| offers(n));
+            self.cooling.iter().map(|&(_, n)| n).find(|&n| seen(n))
+        })
+    }
+
+    fn assign(&mut self, request: &Assign) -> Option<u128> {
+        let number = self.pick(request)?;
+        self.cooling.retain(|&(_, n)| n != number);
+        self.held.insert(number, ());
+        self.cursors.insert(request.slot, number);
+        Some(number)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Assign { narrow: bool, slot: u16, asked: Option<u8>, sandbox: bool },
+    Release(usize),
+    Undo(usize),
+    Wait(Millis),
+    Timeout,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let asked = prop::option::weighted(0.2, 0u8..32);
+    let assign = (prop::bool::weighted(0.15), 0u16..2, asked, prop::bool::weighted(0.1));
+    prop_oneof![
+        5 => assign.prop_map(|(narrow, slot, asked, sandbox)| {
+            Step::Assign { narrow, slot, asked, sandbox }
+        }),
+        4 => any::<usize>().prop_map(Step::Release),
+        1 => any::<usize>().prop_map(Step::Undo),
+        1 => (0u64..150).prop_map(Step::Wait),
+        1 => Just(Step::Timeout),
+    ]
+}
+
+/// Answers claims and give-backs at once, as a store without faults would.
+struct Store {
+    blocks: BTreeMap<u128, (Run, u64)>,
+    revision: u64,
+}
+
+impl Store {
+    fn answer(&mut self, set: &mut RangeSet, now: Millis) -> Vec<(u64, Result<u128, AssignError>)> {
+        let mut answers = Vec::new();
+        while let Some(effect) = set.poll_effect() {
+            match effect {
+                Effect::Assigned(id, result) => answers.push((id, result)),
+                Effect::Claim(runs) => {
+                    self.revision += 1;
+                    let runs: Vec<_> = runs.into_iter().map(|run| (run, self.revision)).collect();
+                    for &(run, revision) in &runs {
+                        let overlap = |(other, _): &(Run, u64)| {
+                            other.start <= run.end() && run.start <= other.end()
+                        };
+                        assert!(!self.blocks.values().any(overlap), "{run:?} is claimed twice");
+                        self.blocks.insert(run.start, (run, revision));
+                    }
+                    set.claimed(now, Claimed::Done(runs));
+                }
+                Effect::GiveBack(blocks) => {
+                    for (run, revision) in blocks {
+                        assert_eq!(self.blocks.remove(&run.start), Some((run, revision)));
+                    }
+                    set.given_back(now, true);
+                }
+            }
+        }
+        answers
+    }
+}
+
+/// Assigns, and waits for blocks as long as it takes.
+fn assign(set: &mut RangeSet, store: &mut Store, now: Millis, request: Assign) -> Option<u128> {
+    let id = request.id;
+    let at_once = set.assign(now, request);
+    let later = store.answer(set, now);
+    let answer = match at_once {
+        Some(answer) => answer,
+        None => later.into_iter().find(|(of, _)| *of == id).expect("answered").1,
+    };
+    answer.ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever is asked in whatever order: the machine gives the address that the walk of
+    /// host-local gives, its books are right, and no two blocks overlap.
+    #[test]
+    fn it_walks_like_host_local(
+        steps in prop::collection::vec(step(), 1..120),
+        block_log2 in 0u8..5,
+        cooldown in prop_oneof![Just(0u64), Just(100)],
+    ) {
+        let mut set = RangeSet::new(Family::V4, block_log2, cooldown);
+        let mut model = Model { cooldown, ..Model::default() };
+        let mut store = Store { blocks: BTreeMap::new(), revision: 0 };
+        let [wide, narrow] = views();
+        let mut now = 1_000_000;
+        for (id, step) in steps.into_iter().enumerate() {
+            model.warm(now);
+            match step {
+                Step::Assign { narrow: use_narrow, slot, asked, sandbox } => {
+                    let view = if use_narrow { &narrow } else { &wide };
+                    let first = view.iter().next().unwrap();
+                    let asked = asked.map(|n| number(first.subnet.addr()) + u128::from(n));
+                    let asked = asked.filter(|&n| first.contains(n));
+                    let stage = sandbox.then_some(Stage::Sandbox);
+                    let request = Assign { id: id as u64, slot, view: view.clone(), asked, stage };
+                    let expected = model.assign(&request);
+                    prop_assert_eq!(assign(&mut set, &mut store, now, request), expected);
+                }
+                Step::Release(which) if !model.held.is_empty() => {
+                    let number = *model.held.keys().nth(which % model.held.len()).unwrap();
+                    model.held.remove(&number);
+                    if cooldown > 0 {
+                        model.cooling.push((now, number));
+                    }
+                    set.release(now, number);
+                }
+                Step::Undo(which) if !model.held.is_empty() => {
+                    let number = *model.held.keys().nth(which % model.held.len()).unwrap();
+                    model.held.remove(&number);
+                    set.undo(now, number);
+                }
+                Step::Wait(millis) => now += millis,
+                Step::Timeout => {
+                    now = now.max(set.poll_timeout().unwrap_or(now));
+                    set.handle_timeout(now);
+                }
+                _ => {}
+            }
+            store.answer(&mut set, now);
+            set.check_invariants();
+            prop_assert_eq!(set.stats().allocated, model.held.len() as u64);
+            let held: Vec<u128> = set.blocks().map(|block| block.run().start).collect();
+            let known: Vec<u128> = store.blocks.keys().copied().collect();
+            prop_assert_eq!(held, known);
+        }
+    }
+
+    /// Claims that fail, meet others' blocks or come back late: every request is answered, in the
+    /// order in which it came, nothing is given twice, and when the store works again an address
+    /// can be had.
+    #[test]
+    fn it_survives_a_bad_store(
+        fates in prop::collection::vec((0u8..4, 1usize..8, 0u64..2_000), 1..60),
+        block_log2 in 0u8..4,
+    ) {
+        let mut set = RangeSet::new(Family::V4, block_log2, 0);
+        let mut others: Vec<Run> = Vec::new();
+        let [wide, _] = views();
+        let (mut now, mut id, mut next) = (1_000_000, 0, 0);
+        let mut given = BTreeSet::new();
+        for (fate, requests, wait) in fates {
+            let mut pending = Vec::new();
+            for _ in 0..requests {
+                let view = wide.clone();
+                let request = Assign { id, slot: 0, view, asked: None, stage: None };
+                id += 1;
+                match set.assign(now, request) {
+                    Some(Ok(number)) => prop_assert!(given.insert(number)),
+                    Some(Err(_)) => {}
+                    None => pending.push(id - 1),
+                }
+            }
+            now += wait;
+            let mut fate = fate;
+            while let Some(effect) = set.poll_effect() {
+                let claimed = match effect {
+                    Effect::Assigned(of, result) => {
+                        prop_assert!(of >= next, "answers come in order");
+                        next = of + 1;
+                        pending.retain(|&id| id != of);
+                        if let Ok(number) = result {
+                            prop_assert!(given.insert(number));
+                            prop_assert!(!others.iter().any(|run| run.contains(number)));
+                        }
+                        continue;
+                    }
+                    Effect::GiveBack(_) => { set.given_back(now, false); continue; }
+                    Effect::Claim(runs) if fate == 1 => {
+                        fate = 0;
+                        others.push(runs[0]);
+                        Claimed::Conflict(vec![runs[0]])
+                    }
+                    Effect::Claim(_) if fate == 2 => Claimed::Failed("no store".into()),
+                    Effect::Claim(runs) => {
+                        Claimed::Done(runs.into_iter().map(|run| (run, 1)).collect())
+                    }
+                };
+                set.claimed(now, claimed);
+            }
+            prop_assert_eq!(&pending, &Vec::<u64>::new(), "everybody is answered");
+            set.check_invariants();
+        }
+    }
+}
+
+#[test]
+fn a_burst_takes_few_claims() {
+    let subnet: ipnet::IpNet = "10.0.0.0/8".parse().unwrap();
+    let spec = RangeSpec {
+        subnet,
+        start: None,
+        end: None,
+        gateway: None,
+        sandbox: vec![],
+        smallflow: vec![],
+    };
+    let view = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
+    let mut set = RangeSet::new(Family::V4, view.usual_block_log2(), 0);
+    let mut store = Store { blocks: BTreeMap::new(), revision: 0 };
+    for id in 0..10_000 {
+        let request = Assign { id, slot: 0, view: view.clone(), asked: None, stage: None };
+        let number = assign(&mut set, &mut store, 1_000_000, request).unwrap();
+        assert_eq!(
+            number,
+            super::super::address::number("10.0.0.2".parse().unwrap()) + u128::from(id)
+        );
+    }
+    assert!(store.revision <= 20, "{} claims for a burst of 10,000", store.revision);
+}
+
+#[test]
+fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
+    let [wide, _] = views();
+    let mut set = RangeSet::new(Family::V4, 2, 0);
+    let mut store = Store { blocks: BTreeMap::new(), revision: 0 };
+    let mut now = 1_000_000;
+    let held: Vec<u128> = (0..20)
+        .map(|id| {
+            let view = wide.clone();
+            let request = Assign { id, slot: 0, view, asked: None, stage: None };
+            assign(&mut set, &mut store, now, request).unwrap()
+        })
+        .collect();
+    for number in held {
+        set.release(now, number);
+    }
+    for _ in 0..3 {
+        now = set.poll_timeout().unwrap_or(now).max(now);
+        set.handle_timeout(now);
+        store.answer(&mut set, now);
+    }
+    assert!(set.blocks().count() <= 2, "{:?}", set.stats());
+    set.check_invariants();
+}

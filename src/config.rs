@@ -105,7 +105,10 @@ impl Config {
         };
         let cooldown = match file.cooldown.as_deref().map(duration).transpose() {
             Ok(cooldown) => args.cooldown.or(cooldown).unwrap_or(limits::COOLDOWN),
-            Err(error) => anyhow::bail!("cooldown in the configuration file: {error}"),
+            Err(error) => {
+                let path = args.config.unwrap_or_default();
+                anyhow::bail!("configuration file {}: cooldown: {error}", path.display())
+            }
         };
         let node = match args.node.or(file.node) {
             Some(node) => node,

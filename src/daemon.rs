@@ -28,7 +28,7 @@ use crate::core::txn::{Compare, Txn, TxnOutcome, Write};
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
 use crate::store::embedded::Embedded;
-use crate::store::value::{NodeValue, encode, rfc3339};
+use crate::store::value::{NodeValue, encode};
 use crate::{clock, limits, metrics};
 
 /// Everything that is known before the first actor starts.
@@ -86,7 +86,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     if tokio::time::timeout(limits::SHUTDOWN_WAIT_MAX, stop).await.is_err() {
         tracing::warn!("stopped before all calls were finished; none of them was answered");
     }
-    socket.remove();
+    drop(socket);
     Ok(())
 }
 
@@ -203,7 +203,7 @@ async fn register(config: &Config, store: &dyn ClusterStore) -> anyhow::Result<(
             epoch: before.map_or(1, |value| value.epoch + 1),
             boot_id: config.boot_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            since: rfc3339(clock::unix_ms()),
+            since: clock::rfc3339(clock::unix_ms()),
         };
         let revision = known.map_or(0, |known| known.mod_revision);
         let when = vec![Compare::ModRevision(key.clone(), revision)];

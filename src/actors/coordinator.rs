@@ -60,6 +60,9 @@ pub struct CoordinatorActor {
     replies: Map<u64, oneshot::Sender<Outcome>>,
     next_call: u64,
     overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// New calls are refused.
+    stopping: bool,
+    /// Who waits for the calls under way.
     draining: Option<oneshot::Sender<()>>,
 }
 
@@ -91,6 +94,7 @@ impl CoordinatorActor {
             replies: Map::default(),
             next_call: 1,
             overlaps: BTreeSet::new(),
+            stopping: false,
             draining: None,
         }
     }
@@ -189,10 +193,10 @@ impl CoordinatorActor {
         let (Some(from), Some(into)) = (from, into) else { return };
         tracing::info!(network = &*network, "two range sets of the network have become one");
         let merge = async move {
-            // Both actors live on this thread and hold nothing back: only a bug could fail here,
-            // and then the addresses stay taken, which is safe.
-            if let Ok(retired) = from.send(Retire).await {
-                let _ = into.send(Absorb(retired.0)).await;
+            // Both actors live on this thread: only a bug could fail here, and then the addresses
+            // stay taken, which is safe.
+            if let Ok(Some(retired)) = from.send(Retire).await {
+                let _ = into.send(Absorb(retired)).await;
             }
         };
         ctx.spawn(merge.into_actor(self).map(move |(), actor, ctx| {
@@ -207,6 +211,7 @@ impl Actor for CoordinatorActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(limits::MAILBOX_CAPACITY);
+        self.drive(ctx);
     }
 }
 
@@ -214,8 +219,11 @@ impl Handler<Execute> for CoordinatorActor {
     type Result = ResponseFuture<Outcome>;
 
     fn handle(&mut self, Execute(call): Execute, ctx: &mut Self::Context) -> Self::Result {
-        let stopping = || Outcome::Failed(CallError::Busy("the daemon stops"));
-        if self.draining.is_some() || self.replies.len() >= limits::CALLS_IN_FLIGHT_MAX {
+        let stopping = || Outcome::Failed(CallError::Stopping);
+        if self.stopping {
+            return Box::pin(async move { stopping() });
+        }
+        if self.replies.len() >= limits::CALLS_IN_FLIGHT_MAX {
             let outcome = Outcome::Failed(CallError::Busy("calls on this node"));
             return Box::pin(async move { outcome });
         }
@@ -293,6 +301,7 @@ impl Handler<Drain> for CoordinatorActor {
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (sender, drained) = oneshot::channel();
+        self.stopping = true;
         self.draining = Some(sender);
         self.drive(ctx);
         let journal = self.journal.clone();

@@ -24,13 +24,9 @@ impl Index {
         self.held.get(id).map(|found| found.value().clone())
     }
 
-    /// Everything that is held, by network and first address.
+    /// Everything that is held, in no order.
     pub fn all(&self) -> Vec<Arc<Holding>> {
-        let mut all: Vec<_> = self.held.iter().map(|held| held.value().clone()).collect();
-        all.sort_unstable_by(|a, b| {
-            (&a.id.network, a.addresses.first()).cmp(&(&b.id.network, b.addresses.first()))
-        });
-        all
+        self.held.iter().map(|held| held.value().clone()).collect()
     }
 
     /// How many attachments hold something.

@@ -51,12 +51,8 @@ pub struct Description {
 
 /// Ends this actor and answers what it owned.
 #[derive(Message)]
-#[rtype(result = "Retired")]
+#[rtype(result = "Option<Box<range_set::RangeSet>>")]
 pub struct Retire;
-
-/// What [`Retire`] answers.
-#[derive(MessageResponse)]
-pub struct Retired(pub Box<range_set::RangeSet>);
 
 /// Takes over what another range set owned, and its territory.
 #[derive(Message)]
@@ -70,6 +66,8 @@ pub struct RangeSetActor {
     leaseholder: Addr<Leaseholder>,
     waiting: Map<u64, oneshot::Sender<Result<u128, AssignError>>>,
     timer: Option<(Millis, SpawnHandle)>,
+    /// Who waits for what this actor owns, until nothing is under way in the store any more.
+    retiring: Option<oneshot::Sender<Box<range_set::RangeSet>>>,
     metrics: metrics::RangeSet,
 }
 
@@ -81,7 +79,8 @@ impl RangeSetActor {
         leaseholder: Addr<Leaseholder>,
     ) -> Self {
         let metrics = metrics::RangeSet::new(&record.network, record.family);
-        Self { record, core, leaseholder, waiting: Map::default(), timer: None, metrics }
+        let (waiting, timer, retiring) = (Map::default(), None, None);
+        Self { record, core, leaseholder, waiting, timer, retiring, metrics }
     }
 
     /// Carries out what the core asks for, and arms the timer.
@@ -101,6 +100,29 @@ impl RangeSetActor {
         self.metrics.show(self.core.stats());
         #[cfg(debug_assertions)]
         self.core.check_invariants();
+        if !self.core.is_asking()
+            && let Some(retiring) = self.retiring.take()
+        {
+            return self.hand_over(retiring, ctx);
+        }
+        self.arm(ctx);
+    }
+
+    /// Gives away what this actor owns, and ends it.
+    fn hand_over(
+        &mut self,
+        to: oneshot::Sender<Box<range_set::RangeSet>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let empty = range_set::RangeSet::new(self.record.family, self.core.block_log2(), 0);
+        let core = std::mem::replace(&mut self.core, empty);
+        self.metrics.show(Stats::default());
+        let _ = to.send(Box::new(core));
+        ctx.stop();
+    }
+
+    /// Arms the timer for when the core has something to do.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
         let Some(due) = self.core.poll_timeout() else { return };
         if self.timer.is_none_or(|(armed, _)| due < armed) {
             if let Some((_, handle)) = self.timer.take() {
@@ -218,15 +240,13 @@ impl Handler<Describe> for RangeSetActor {
 }
 
 impl Handler<Retire> for RangeSetActor {
-    type Result = Retired;
+    type Result = ResponseFuture<Option<Box<range_set::RangeSet>>>;
 
-    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Retired {
-        let record = &self.record;
-        let empty = range_set::RangeSet::new(record.family, self.core.block_log2(), 0);
-        let core = std::mem::replace(&mut self.core, empty);
-        self.metrics.show(Stats::default());
-        ctx.stop();
-        Retired(Box::new(core))
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
+        let (sender, retired) = oneshot::channel();
+        self.retiring = Some(sender);
+        self.drive(ctx);
+        Box::pin(async move { retired.await.ok() })
     }
 }
 

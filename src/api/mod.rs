@@ -1,5 +1,6 @@
 //! HTTP over the unix socket (calls and writes) and over TCP (reads only).
 
+mod call;
 pub mod cni;
 pub mod notes;
 pub mod read;

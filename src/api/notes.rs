@@ -11,7 +11,7 @@ use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, Outcome, Which};
-use crate::{limits, metrics};
+use crate::{clock, limits, metrics};
 
 /// Makes the directory of notes, for root only.
 ///
@@ -46,7 +46,7 @@ pub async fn act_on(node: &Node, dir: &Path) {
                 metrics::note("ok");
                 remove(&path);
             }
-            Err(error) if error.code == Code::Decode || error.code == Code::Config => {
+            Err(error) if never(error.code) => {
                 metrics::note("unreadable");
                 tracing::error!(
                     note = %path.display(),
@@ -61,6 +61,11 @@ pub async fn act_on(node: &Node, dir: &Path) {
             }
         }
     }
+}
+
+/// Whether a note that fails so can never be acted on: it names no attachment.
+fn never(code: Code) -> bool {
+    matches!(code, Code::Decode | Code::Config | Code::Environment)
 }
 
 /// The notes in the order in which they were left: their names begin with a start time.
@@ -90,9 +95,12 @@ async fn act(node: &Node, body: &[u8]) -> Result<(), Error> {
         container_id: del.id.container_id,
         ifname: del.id.ifname,
     };
+    // A time that is yet to come was told by the clock of an earlier boot: such a DEL means what
+    // was held before this boot, and nothing of it.
+    let at = if at > clock::boot_ns() { 0 } else { at };
     let which = if request.undo { Which::MadeBy(at) } else { Which::StartedBy(at) };
     match node.coordinator.send(Execute(Call::Del(Del { id, which }))).await {
-        Ok(Outcome::Failed(error)) => Err(super::cni::explain(error)),
+        Ok(Outcome::Failed(error)) => Err(super::call::explain(error)),
         Ok(_) => Ok(()),
         Err(error) => Err(Error::new(Code::TryAgain, error.to_string())),
     }

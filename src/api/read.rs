@@ -1,5 +1,6 @@
 //! Reads: the same on the socket and over TCP.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -42,16 +43,22 @@ pub struct Filter {
     /// Only this network.
     pub network: Option<String>,
     /// Only this address.
-    pub address: Option<std::net::IpAddr>,
+    pub address: Option<IpAddr>,
     /// Only this container.
     pub container_id: Option<String>,
-    /// How many rows to pass over.
-    pub offset: Option<usize>,
+    /// Only rows after this one, `network,address`: the last row of the page before.
+    pub after: Option<String>,
     /// How many rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
     pub limit: Option<usize>,
 }
 
 impl Filter {
+    /// Where the page begins. A network's name has no comma.
+    fn after(&self) -> Option<(&str, IpAddr)> {
+        let (network, address) = self.after.as_deref()?.split_once(',')?;
+        Some((network, address.parse().ok()?))
+    }
+
     /// Whether a holding has anything to list.
     pub fn wants(&self, holding: &Holding) -> bool {
         let id = &holding.id;
@@ -146,8 +153,10 @@ fn state(node: &Node) -> (&'static str, Option<String>) {
 }
 
 async fn status(node: web::Data<Node>) -> HttpResponse {
-    let sets = node.coordinator.send(DescribeAll).await.unwrap_or_default();
-    let overlaps = node.coordinator.send(Overlaps).await.unwrap_or_default();
+    let asked = (node.coordinator.send(DescribeAll), node.coordinator.send(Overlaps));
+    let (Ok(sets), Ok(overlaps)) = (asked.0.await, asked.1.await) else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
+    };
     let (state, cause) = state(&node);
     let row = |set: crate::actors::range_set::Description| SetRow {
         network: set.record.network.to_string(),
@@ -169,6 +178,9 @@ async fn status(node: web::Data<Node>) -> HttpResponse {
 }
 
 async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpResponse {
+    if filter.after.is_some() && filter.after().is_none() {
+        return refuse(StatusCode::BAD_REQUEST, "after: give the network and address of a row");
+    }
     let (index, filter) = (node.index.clone(), filter.into_inner());
     // Off this thread: sorting a full node takes longer than an ADD may wait.
     match web::block(move || rows(&index.all(), &filter)).await {
@@ -177,24 +189,32 @@ async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpR
     }
 }
 
+/// A page of rows, by network and address: what is released between two pages moves no other row.
 fn rows(all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
-    let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
-    all.iter()
+    let after = filter.after();
+    let mut rows: Vec<(&Arc<Holding>, IpAddr)> = (all.iter())
         .filter(|holding| filter.wants(holding))
-        .flat_map(|holding| holding.addresses.iter().map(move |address| (holding, address)))
-        .filter(|(_, address)| filter.address.is_none_or(|wanted| wanted == **address))
-        .skip(filter.offset.unwrap_or(0))
-        .take(limit)
-        .map(|(holding, address)| AllocationRow {
-            network: holding.id.network.to_string(),
-            address: address.to_string(),
-            container_id: holding.id.container_id.to_string(),
-            ifname: holding.id.ifname.to_string(),
-            namespace: holding.pod.as_ref().map(|pod| pod.namespace.to_string()),
-            pod: holding.pod.as_ref().map(|pod| pod.name.to_string()),
-            stage: holding.stage.map(|stage| stage.to_string()),
-            since_unix_ms: holding.since_unix_ms,
-            sequence: holding.sequence,
-        })
-        .collect()
+        .flat_map(|holding| holding.addresses.iter().map(move |&address| (holding, address)))
+        .filter(|&(_, address)| filter.address.is_none_or(|wanted| wanted == address))
+        .filter(|(holding, address)| after < Some((&*holding.id.network, *address)))
+        .collect();
+    rows.sort_unstable_by_key(|&(holding, address)| (&*holding.id.network, address));
+    let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
+    rows.into_iter().take(limit).map(|(holding, address)| row(holding, address)).collect()
+}
+
+fn row(holding: &Holding, address: IpAddr) -> AllocationRow {
+    let pod = holding.pod.as_deref();
+    let namespace = pod.map(|pod| pod.namespace.to_string());
+    AllocationRow {
+        network: holding.id.network.to_string(),
+        address: address.to_string(),
+        container_id: holding.id.container_id.to_string(),
+        ifname: holding.id.ifname.to_string(),
+        namespace: namespace.filter(|namespace| !namespace.is_empty()),
+        pod: pod.map(|pod| pod.name.to_string()),
+        stage: holding.stage.map(|stage| stage.to_string()),
+        since_unix_ms: holding.since_unix_ms,
+        sequence: holding.sequence,
+    }
 }

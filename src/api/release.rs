@@ -5,7 +5,6 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::{Node, refuse};
-use crate::actors::coordinator::Execute;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, Outcome, Which};
 
@@ -39,13 +38,12 @@ pub async fn handle(node: web::Data<Node>, release: web::Json<Release>) -> HttpR
         ifname: ifname.into(),
     };
     let del = Del { id, which: Which::Sequence(sequence) };
-    match node.coordinator.send(Execute(Call::Del(del))).await {
-        Ok(Outcome::Ended(count)) => HttpResponse::Ok().json(Released { released: count > 0 }),
-        Ok(Outcome::Failed(error)) => {
-            let error = super::cni::explain(error);
+    match super::call::execute(&node, Call::Del(del)).await.await {
+        Outcome::Ended(count) => HttpResponse::Ok().json(Released { released: count > 0 }),
+        Outcome::Failed(error) => {
+            let error = super::call::explain(error);
             refuse(StatusCode::SERVICE_UNAVAILABLE, format!("{}: {}", error.msg, error.details))
         }
-        Ok(Outcome::Added(_)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "not a release"),
-        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Outcome::Added(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "not a release"),
     }
 }

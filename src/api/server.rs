@@ -124,10 +124,10 @@ impl Socket {
             node.await.context("the socket's thread ended")?.context("start of the actors")?;
         Ok((running, node))
     }
+}
 
-    /// Removes the socket, if it still is this one.
-    pub fn remove(self) {
-        drop(self.listener);
+impl Drop for Socket {
+    fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,15 +1,29 @@
 //! The commands of `leasehold`.
 
-use std::io::IsTerminal as _;
+mod admin;
+mod allocations;
+mod demo;
+mod release;
+mod serve;
+mod status;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ServeArgs};
+use crate::config::ServeArgs;
 
-/// IP addresses for the containers of a whole cluster.
+/// What every command's exit status means.
+const EXIT_CODES: &str = "Exit status: 0 good, 1 the answer is bad news, 2 wrong usage or nothing \
+                          could be asked.";
+
+/// IP addresses for the containers of a whole cluster
+///
+/// The daemon of a node (`leasehold serve`) hands out addresses to the CNI plugin `my-ipam`; the
+/// other commands ask the running daemon over its unix socket.
 #[derive(Parser)]
-#[command(name = "leasehold", version, about, arg_required_else_help = true)]
+#[command(name = "leasehold", version, arg_required_else_help = true)]
+#[command(after_help = format!("Start here:\n  leasehold demo\n\n{EXIT_CODES}"))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -18,7 +32,20 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon of this node
+    #[command(after_help = serve::EXAMPLES)]
     Serve(ServeArgs),
+    /// Show who the daemon is, whether it serves, and how full each network is
+    #[command(after_help = status::examples())]
+    Status(status::StatusArgs),
+    /// List which container of this node holds which address
+    #[command(after_help = allocations::examples())]
+    Allocations(allocations::AllocationsArgs),
+    /// Take a container's addresses back when its runtime never will
+    #[command(after_help = release::examples())]
+    Release(release::ReleaseArgs),
+    /// See it work: a daemon of its own, real plugin calls, and a checked churn of containers
+    #[command(after_help = demo::examples())]
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the command line; the exit code is 0 for good, 1 when the answer is bad news, 2 for wrong
@@ -26,7 +53,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Allocations(args) => allocations::run(&args),
+        Command::Release(args) => release::run(&args),
+        Command::Demo(args) => demo::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -37,13 +68,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LEASEHOLD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn"));
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    log.with_writer(std::io::stderr).init();
-    let config = Config::new(args)?;
-    actix_rt::System::new().block_on(crate::daemon::serve(config))?;
-    Ok(ExitCode::SUCCESS)
+/// The exit code of an answer.
+fn verdict(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }

@@ -134,12 +134,15 @@ pub struct Error {
     pub msg: String,
     /// Where it was wrong and what to do about it; may be empty.
     pub details: String,
+    /// The command of the call that failed, when it is known; for figures, not printed.
+    pub verb: Option<&'static str>,
 }
 
 impl Error {
     /// An error of an unknown `cniVersion`, without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
-        Self { cni_version: String::new(), code, msg: msg.into(), details: String::new() }
+        let (cni_version, details) = (String::new(), String::new());
+        Self { cni_version, code, msg: msg.into(), details, verb: None }
     }
 
     /// The same error with these details.

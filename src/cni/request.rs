@@ -214,10 +214,14 @@ pub fn split(body: &[u8]) -> Result<Calls, Error> {
 /// One call, in the order of checks of the CNI library's dispatcher (`pkg/skel`).
 fn call(json: &Json<'_>) -> Result<Request, Error> {
     let envelope = Envelope::new(json)?;
-    request(&envelope).map_err(|error| match raw_version(envelope.config) {
-        None => error,
-        Some("") => error.version(Version::V0_1_0.as_str()),
-        Some(known) => error.version(known),
+    request(&envelope).map_err(|error| {
+        let verb = Verb::parse(envelope.command).map(Verb::as_str);
+        let error = Error { verb, ..error };
+        match raw_version(envelope.config) {
+            None => error,
+            Some("") => error.version(Version::V0_1_0.as_str()),
+            Some(known) => error.version(known),
+        }
     })
 }
 

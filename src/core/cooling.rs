@@ -65,6 +65,12 @@ impl Cooling {
     pub fn take(&mut self, number: u128) {
         *self.stale.entry(number).or_default() += 1;
         self.len -= 1;
+        // Usually it is the oldest: then nothing is left behind to be stepped over.
+        while let Some(&(_, oldest)) = self.queue.front()
+            && self.skip(oldest)
+        {
+            self.queue.pop_front();
+        }
     }
 
     /// The address that cooled longest among those that `wanted` accepts.
@@ -114,6 +120,20 @@ mod tests {
         assert_eq!(cooling.pop(19), None);
         assert_eq!(cooling.pop(20), Some(7));
         assert_eq!((cooling.len(), cooling.pop(u64::MAX)), (0, None));
+    }
+
+    #[test]
+    fn taking_the_oldest_again_and_again_leaves_nothing_behind() {
+        let mut cooling = Cooling::default();
+        for number in 0..10 {
+            cooling.push(0, number);
+        }
+        for round in 1..1000 {
+            let oldest = cooling.oldest_where(|_| true).unwrap();
+            cooling.take(oldest);
+            cooling.push(round, oldest);
+            assert_eq!((cooling.queue.len(), cooling.stale.len()), (10, 0));
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! reboot no container of the earlier boot exists, and a file that a power cut broke is recognised
 //! by its boot id and replaced. Fail-stop: after the first error nothing is written any more.
 
+mod counter;
 mod rows;
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +19,17 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefin
 use crate::core::Millis;
 use crate::core::coordinator::{JournalState, Record};
 use crate::store::file::{self, Boxed};
+use counter::CommitCounter;
 
 const HOLDINGS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("holdings");
 const COOLING: TableDefinition<'_, (u64, u32, u128), ()> = TableDefinition::new("cooling");
 const CURSORS: TableDefinition<'_, (u32, u16), u128> = TableDefinition::new("cursors");
 const SETS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("range_sets");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
+
+/// The counter of sequence numbers, and that of commits.
+const NEXT_SEQUENCE: &str = "next_sequence";
+const COMMITS: &str = "commits";
 
 /// Sequence numbers are reserved in steps, so that not every ADD writes the counter.
 const SEQUENCE_STEP: u64 = 4096;
@@ -103,6 +110,9 @@ pub struct Journal {
     db: Database,
     cooldown: Millis,
     sequences_below: u64,
+    /// Commits of records so far, this one's number included in each.
+    commits: u64,
+    counter: Option<CommitCounter>,
     broken: Option<Arc<str>>,
 }
 
@@ -110,7 +120,7 @@ impl Journal {
     /// Opens the journal of a state directory, or makes it.
     ///
     /// # Errors
-    /// The file cannot be opened, or is damaged although it is of this boot.
+    /// The file cannot be opened; or it is damaged, although it is of this boot or was to be kept.
     pub fn open(options: &Options) -> Result<(Self, Opened), JournalError> {
         let path = options.dir.join("journal.redb");
         let boot_path = options.dir.join("boot-id");
@@ -120,29 +130,55 @@ impl Journal {
             Err(source) => return Err(JournalError::File { path: boot_path, source }),
         };
         let same_boot = boot.as_deref() == Some(options.boot_id.as_str());
-        let backend = || {
-            file::open(&path, options.fsync).map_err(|error| {
-                let source = Box::new(error);
-                JournalError::Open { path: path.clone(), source }
-            })
-        };
-        let (mut journal, mut opened) = match Self::open_on(backend()?, &path, options) {
-            Err(error) if same_boot || !path.exists() => return Err(error),
-            Err(_) => {
+        let needed = same_boot || options.keep_after_reboot;
+        let (mut journal, mut opened) = match Self::open_file(&path, options) {
+            Err(JournalError::Damaged { .. }) if !needed => {
                 let aside = path.with_extension("redb.broken");
                 fs::rename(&path, &aside)
                     .map_err(|source| JournalError::File { path: path.clone(), source })?;
-                let (journal, mut opened) = Self::open_on(backend()?, &path, options)?;
+                let (journal, mut opened) = Self::open_file(&path, options)?;
                 opened.replaced = Some(aside);
                 (journal, opened)
             }
-            Ok(opened) => opened,
+            opened => opened?,
         };
         if !same_boot {
             journal.begin_boot(options, &mut opened)?;
             write_durably(&boot_path, options.boot_id.as_bytes())
                 .map_err(|source| JournalError::File { path: boot_path, source })?;
         }
+        Ok((journal, opened))
+    }
+
+    fn open_file(path: &Path, options: &Options) -> Result<(Self, Opened), JournalError> {
+        let failed = |error| damaged_or_unusable(path, Box::new(error));
+        let counter_path = path.with_extension("commits");
+        let new = !path.exists();
+        if new {
+            CommitCounter::remove(&counter_path)
+                .map_err(|source| JournalError::File { path: counter_path.clone(), source })?;
+        }
+        file::make(path, |backend| {
+            Self::open_on(backend, path, options).map_err(|error| match error {
+                JournalError::Open { source, .. } => *source,
+                other => redb::Error::Corrupted(other.to_string()),
+            })
+        })
+        .map_err(failed)?;
+        let backend = file::open(path, options.fsync).map_err(failed)?;
+        let (mut journal, opened) = Self::open_on(backend, path, options)?;
+        let counter = CommitCounter::open(&counter_path)
+            .map_err(|source| JournalError::File { path: counter_path, source })?;
+        // Redb goes back to the commit before the last one when the last one is damaged, which
+        // nothing that was merely killed can be: then answers are missing.
+        if counter.last > journal.commits {
+            let cause = format!(
+                "it ends with commit {}, but commit {} was made",
+                journal.commits, counter.last
+            );
+            return Err(JournalError::Damaged { path: path.to_owned(), cause });
+        }
+        journal.counter = Some(counter);
         Ok((journal, opened))
     }
 
@@ -155,17 +191,25 @@ impl Journal {
         path: &Path,
         options: &Options,
     ) -> Result<(Self, Opened), JournalError> {
-        let open = |source| JournalError::Open { path: path.to_owned(), source };
         let mut builder = Database::builder();
-        let db = builder.set_cache_size(CACHE_BYTES);
-        let db = db.create_with_backend(Boxed(backend)).map_err(|e| open(boxed(e)))?;
-        let mut journal = Self { db, cooldown: options.cooldown, sequences_below: 0, broken: None };
-        journal.make_tables().map_err(open)?;
+        let builder = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let failed = |error| damaged_or_unusable(path, error);
+        let db = builder.create_with_backend(Boxed(backend)).map_err(|e| failed(boxed(e)))?;
+        let mut journal = Self {
+            db,
+            cooldown: options.cooldown,
+            sequences_below: 0,
+            commits: 0,
+            counter: None,
+            broken: None,
+        };
+        journal.make_tables().map_err(failed)?;
         let state = journal.read().map_err(|cause| JournalError::Damaged {
             path: path.to_owned(),
             cause: cause.to_string(),
         })?;
         journal.sequences_below = state.next_sequence;
+        journal.commits = journal.count(COMMITS).map_err(failed)?;
         Ok((journal, Opened { state, ..Opened::default() }))
     }
 
@@ -199,42 +243,73 @@ impl Journal {
             let (set, slot) = key.value();
             state.cursors.push((set, slot, value.value()));
         }
-        let next = txn.open_table(COUNTERS)?.get("next_sequence")?;
+        let next = txn.open_table(COUNTERS)?.get(NEXT_SEQUENCE)?;
         state.next_sequence = next.map_or(1, |value| value.value());
         Ok(state)
     }
 
+    fn count(&self, name: &str) -> Result<u64, Box<redb::Error>> {
+        let txn = self.db.begin_read().map_err(boxed)?;
+        let counters = txn.open_table(COUNTERS).map_err(boxed)?;
+        Ok(counters.get(name).map_err(boxed)?.map_or(0, |value| value.value()))
+    }
+
     /// The first start after a reboot: no container of the earlier boot exists any more, and times
-    /// on its clock mean nothing. Everything that was held or cooling cools anew.
+    /// on its clock mean nothing. What was held or cooling cools anew; what is kept forgets when
+    /// its plugin process started, so that every DEL of this boot counts as later.
     fn begin_boot(&mut self, options: &Options, opened: &mut Opened) -> Result<(), JournalError> {
         let state = &mut opened.state;
-        let mut records = Vec::new();
-        for (set, number, released) in &mut state.cooling {
-            *released = options.now;
-            records.push(Record::Cool(*set, *number, options.now));
-        }
-        if !options.keep_after_reboot && !state.holdings.is_empty() {
-            for holding in std::mem::take(&mut state.holdings) {
-                records.push(Record::End(holding.id.clone()));
-                for (set, number) in rows::numbers(&holding, &state.sets) {
-                    state.cooling.push((set, number, options.now));
-                    records.push(Record::Cool(set, number, options.now));
-                }
-                *opened.ended_by_reboot.get_or_insert(0) += 1;
+        let mut cooling: BTreeSet<(u32, u128)> =
+            state.cooling.iter().map(|&(set, number, _)| (set, number)).collect();
+        if options.keep_after_reboot {
+            for holding in &mut state.holdings {
+                Arc::make_mut(holding).started_at = None;
+            }
+        } else {
+            let ended = std::mem::take(&mut state.holdings);
+            opened.ended_by_reboot = (!ended.is_empty()).then_some(ended.len());
+            for holding in ended {
+                cooling.extend(rows::numbers(&holding, &state.sets));
             }
         }
         if options.cooldown == 0 {
-            state.cooling.clear();
+            cooling.clear();
         }
-        self.forget_cooling()?;
-        Ok(self.write(&records)?)
+        state.cooling = cooling.iter().map(|&(set, number)| (set, number, options.now)).collect();
+        Ok(self.rewrite(options, &cooling)?)
     }
 
-    fn forget_cooling(&self) -> Result<(), JournalError> {
+    /// Writes what [`Journal::begin_boot`] decided, in one commit.
+    fn rewrite(
+        &mut self,
+        options: &Options,
+        cooling: &BTreeSet<(u32, u128)>,
+    ) -> Result<(), Box<redb::Error>> {
         let txn = self.db.begin_write().map_err(boxed)?;
         txn.delete_table(COOLING).map_err(boxed)?;
-        txn.open_table(COOLING).map_err(boxed)?;
-        Ok(txn.commit().map_err(boxed)?)
+        {
+            let mut rows = txn.open_table(COOLING).map_err(boxed)?;
+            for &(set, number) in cooling {
+                rows.insert((options.now, set, number), ()).map_err(boxed)?;
+            }
+            let mut holdings = txn.open_table(HOLDINGS).map_err(boxed)?;
+            if options.keep_after_reboot {
+                let mut kept = Vec::new();
+                for row in holdings.iter().map_err(boxed)? {
+                    let (key, value) = row.map_err(boxed)?;
+                    let (network, container, ifname) = key.value();
+                    let key = [network, container, ifname].map(str::to_owned);
+                    kept.push((key, rows::without_start(value.value())));
+                }
+                for ([network, container, ifname], value) in &kept {
+                    let key = (network.as_str(), container.as_str(), ifname.as_str());
+                    holdings.insert(key, value.as_slice()).map_err(boxed)?;
+                }
+            } else {
+                holdings.retain(|_, _| false).map_err(boxed)?;
+            }
+        }
+        txn.commit().map_err(boxed)
     }
 
     /// Makes records durable, all or none. After the first failure every call fails.
@@ -248,7 +323,13 @@ impl Journal {
         if let Some(cause) = &self.broken {
             return Err(cause.clone());
         }
-        self.write(records).map_err(|error| {
+        let done = self.write(records).and_then(|()| match &mut self.counter {
+            Some(counter) => {
+                counter.set(self.commits).map_err(|error| boxed(redb::Error::Io(error)))
+            }
+            None => Ok(()),
+        });
+        done.map_err(|error| {
             let cause: Arc<str> = error.to_string().into();
             self.broken = Some(cause.clone());
             cause
@@ -265,6 +346,8 @@ impl Journal {
             let mut cooling = txn.open_table(COOLING).map_err(boxed)?;
             let mut cursors = txn.open_table(CURSORS).map_err(boxed)?;
             let mut sets = txn.open_table(SETS).map_err(boxed)?;
+            let mut counters = txn.open_table(COUNTERS).map_err(boxed)?;
+            counters.insert(COMMITS, self.commits + 1).map_err(boxed)?;
             for record in records {
                 match record {
                     Record::Hold(holding, netns) => {
@@ -272,9 +355,8 @@ impl Journal {
                         holdings.insert(rows::key(&holding.id), &*value).map_err(boxed)?;
                         if holding.sequence >= self.sequences_below {
                             self.sequences_below = holding.sequence + SEQUENCE_STEP;
-                            let mut counters = txn.open_table(COUNTERS).map_err(boxed)?;
                             let below = self.sequences_below;
-                            counters.insert("next_sequence", below).map_err(boxed)?;
+                            counters.insert(NEXT_SEQUENCE, below).map_err(boxed)?;
                         }
                     }
                     Record::End(id) => {
@@ -296,7 +378,21 @@ impl Journal {
                 }
             }
         }
-        txn.commit().map_err(boxed)
+        txn.commit().map_err(boxed)?;
+        self.commits += 1;
+        Ok(())
+    }
+}
+
+/// What an error on opening means: damage is never mended by trying again.
+fn damaged_or_unusable(path: &Path, error: Box<redb::Error>) -> JournalError {
+    let path = path.to_owned();
+    match *error {
+        redb::Error::Io(ref io) if io.kind() != std::io::ErrorKind::InvalidData => {
+            JournalError::Open { path, source: error }
+        }
+        redb::Error::DatabaseAlreadyOpen => JournalError::Open { path, source: error },
+        cause => JournalError::Damaged { path, cause: cause.to_string() },
     }
 }
 
@@ -319,9 +415,9 @@ fn forget_oldest(
 /// Replaces a file such that after a power cut it has its old content or its new one.
 fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = fs::File::create(&new)?;
+    let mut file = File::create(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

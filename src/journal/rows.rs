@@ -35,7 +35,7 @@ struct SetRow<'a> {
     network: Cow<'a, str>,
     family: Cow<'a, str>,
     block_log2: u8,
-    territory: Vec<(IpAddr, IpAddr)>,
+    ranges: Vec<(IpAddr, IpAddr)>,
 }
 
 /// The key of a holding.
@@ -88,6 +88,15 @@ pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Res
     })
 }
 
+/// The row of a holding, without the start time of its plugin process. A row that cannot be read
+/// stays as it is.
+pub(super) fn without_start(value: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<HoldingRow<'_>>(value) {
+        Ok(row) => encode(&HoldingRow { started_at: None, ..row }),
+        Err(_) => value.to_vec(),
+    }
+}
+
 /// The row of a range set.
 pub(super) fn set(set: &SetRecord) -> Vec<u8> {
     let address = |number| set.family.address(number);
@@ -95,7 +104,7 @@ pub(super) fn set(set: &SetRecord) -> Vec<u8> {
         network: (&*set.network).into(),
         family: set.family.as_str().into(),
         block_log2: set.block_log2,
-        territory: set.territory.iter().map(|&(s, e)| (address(s), address(e))).collect(),
+        ranges: set.ranges.iter().map(|&(s, e)| (address(s), address(e))).collect(),
     })
 }
 
@@ -109,7 +118,7 @@ pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetRecord> {
         network: (&*row.network).into(),
         family,
         block_log2: row.block_log2,
-        territory: row.territory.into_iter().map(|(s, e)| (number(s), number(e))).collect(),
+        ranges: row.ranges.into_iter().map(|(s, e)| (number(s), number(e))).collect(),
     })
 }
 
@@ -123,7 +132,7 @@ pub(super) fn numbers<'a>(
         let owns = |set: &&SetRecord| {
             set.network == holding.id.network
                 && set.family == Family::of(address)
-                && set.territory.iter().any(|&(start, end)| start <= number && number <= end)
+                && set.ranges.iter().any(|&(start, end)| start <= number && number <= end)
         };
         sets.iter().find(owns).map(|set| (set.id, number))
     })

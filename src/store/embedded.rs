@@ -28,13 +28,20 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
     StoreError::Failed(format!("embedded store: {error}"))
 }
 
+impl From<redb::Error> for StoreError {
+    fn from(error: redb::Error) -> Self {
+        failed(error)
+    }
+}
+
 impl Embedded {
     /// Opens the store in a file, or makes it.
     ///
     /// # Errors
     /// The file cannot be opened, or is damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_on(file::open(path, true).map_err(failed)?)
+        file::make(path, Self::open_on)?;
+        Self::open_on(file::open(path, true)?)
     }
 
     /// Opens the store on any storage.

@@ -1,6 +1,6 @@
 //! Where redb keeps its bytes.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -77,4 +77,26 @@ pub fn open(path: &Path, fsync: bool) -> Result<Box<dyn StorageBackend>, redb::E
     let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
     let backend = FileBackend::new(file)?;
     Ok(if fsync { Box::new(backend) } else { Box::new(Unsynced(backend)) })
+}
+
+/// Makes a database file with `make` if there is none: under another name first, so that a daemon
+/// that dies meanwhile leaves no half of one.
+///
+/// # Errors
+/// As `make` and the system say.
+pub fn make<T, E: From<redb::Error>>(
+    path: &Path,
+    make: impl FnOnce(Box<dyn StorageBackend>) -> Result<T, E>,
+) -> Result<(), E> {
+    let system = |error| E::from(redb::Error::Io(error));
+    if path.try_exists().map_err(system)? {
+        return Ok(());
+    }
+    let new = path.with_extension("redb.new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(system(error)),
+        _ => {}
+    }
+    drop(make(open(&new, true)?)?);
+    fs::rename(&new, path).map_err(system)
 }

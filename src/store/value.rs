@@ -1,9 +1,8 @@
 //! The values of the store's keys: JSON that a person can read.
 
-use std::time::{Duration, SystemTime};
-
 use serde::{Deserialize, Serialize};
 
+use crate::clock::rfc3339;
 use crate::core::address::{Family, Run};
 
 /// The value of `nodes/<node>`.
@@ -42,12 +41,6 @@ impl BlockValue {
         let (prefix, owner, state) = (run.net(family), owner.to_owned(), "active".to_owned());
         Self { prefix, owner, epoch, state, since: rfc3339(unix_ms) }
     }
-}
-
-/// Milliseconds since 1970 as RFC 3339.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms);
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// JSON of a value.

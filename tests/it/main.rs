@@ -7,6 +7,13 @@
     reason = "a test that cannot go on says why by panicking; helpers are tests too"
 )]
 
+mod bad_input;
+mod cli;
 mod common;
+mod crash;
+mod demo;
 mod host_local;
+mod kill;
 mod main_plugins;
+mod node;
+mod tidy;

@@ -12,6 +12,8 @@
 mod calls;
 mod restore;
 mod routing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -141,6 +143,9 @@ pub enum CallError {
     /// The journal is broken: nothing can be made durable, so nothing is promised.
     #[error("the journal on this node failed: {0}")]
     Journal(Arc<str>),
+    /// The daemon finishes what is under way and takes nothing new.
+    #[error("the daemon on this node stops")]
+    Stopping,
     /// Too many calls of one attachment or network wait already.
     #[error("too many calls wait already ({0})")]
     Busy(&'static str),
@@ -266,11 +271,14 @@ struct OpenSet {
     id: SetId,
     family: Family,
     block_log2: u8,
-    /// The addresses of all ranges that were ever routed here, rounded to whole blocks.
+    /// The addresses of all ranges that were ever routed here.
+    ranges: Intervals,
+    /// The same, rounded to whole blocks.
     territory: Intervals,
 }
 
-/// When attachments (by their hash) were ended, for as long as an ADD from before that may still be on its way.
+/// When attachments (by their hash) were ended, for as long as an ADD from before that may still be
+/// on its way.
 #[derive(Default, Debug)]
 struct Ended {
     latest: Map<u64, u64>,

@@ -80,10 +80,10 @@ pub fn stray<'a>(
     blocks.iter().filter(|block| {
         !state.sets.iter().any(|set| {
             let owns =
-                |&(start, end): &(u128, u128)| start <= block.run.start && block.run.start <= end;
+                |&(start, end): &(u128, u128)| start <= block.run.end() && block.run.start <= end;
             set.network == block.network
                 && set.family == block.family
-                && set.territory.iter().any(owns)
+                && set.ranges.iter().any(owns)
         })
     })
 }
@@ -107,7 +107,7 @@ pub fn restore(
         networks.get(network).and_then(|network| network.owner(family, number))
     };
     for block in blocks {
-        let id = owner(&coordinator.networks, &block.network, block.family, block.run.start);
+        let id = coordinator.adopt(block);
         if let Some(part) = id.and_then(|id| parts.get_mut(&id)) {
             part.blocks.push((block.run, block.revision));
         }
@@ -133,6 +133,9 @@ pub fn restore(
             part.cursors.insert(slot, cursor);
         }
     }
+    for network in coordinator.networks.keys().cloned().collect::<Vec<_>>() {
+        coordinator.tell_overlaps(&network);
+    }
     coordinator.next_sequence = state.next_sequence.max(1);
     coordinator.held.extend(state.holdings.into_iter().map(ByAttachment));
     let mut sets = Vec::with_capacity(state.sets.len());
@@ -153,14 +156,22 @@ fn rebuild(record: &SetRecord, part: Restored, cooldown: Millis) -> Result<Range
 }
 
 impl Coordinator {
+    /// Gives a block to the range set whose ranges it meets. It may reach beyond their rounding:
+    /// that of a range set which has become part of this one, and had larger blocks.
+    fn adopt(&mut self, block: &HeldBlock) -> Option<SetId> {
+        let (start, end) = (block.run.start, block.run.end());
+        let network = self.networks.get_mut(&block.network)?;
+        let meets =
+            |set: &&mut OpenSet| set.family == block.family && set.ranges.overlaps(start, end);
+        let set = network.sets.iter_mut().find(meets)?;
+        set.territory.insert(start, end);
+        Some(set.id)
+    }
+
     fn reopen(&mut self, record: &SetRecord) {
-        let mut territory = Intervals::default();
-        for &(start, end) in &record.territory {
-            territory.insert(start, end);
-        }
-        let (family, block_log2) = (record.family, record.block_log2);
-        let network = self.networks.entry(record.network.clone()).or_default();
-        network.sets.push(OpenSet { id: record.id, family, block_log2, territory });
+        let mut set = OpenSet::new(record.id, record.family, record.block_log2);
+        record.ranges.iter().for_each(|&range| set.add(range));
+        self.networks.entry(record.network.clone()).or_default().sets.push(set);
         self.next_set = self.next_set.max(record.id + 1);
     }
 }

@@ -25,8 +25,8 @@ pub struct SetRecord {
     pub family: Family,
     /// The usual size of its blocks, as the binary logarithm of the number of addresses.
     pub block_log2: u8,
-    /// Its territory, as first and last address of each part.
-    pub territory: Vec<(u128, u128)>,
+    /// The addresses of all ranges that were ever routed to it, as first and last of each run.
+    pub ranges: Vec<(u128, u128)>,
 }
 
 /// Where the ranges of a call go.
@@ -37,26 +37,46 @@ pub(super) enum Route {
     Refused(CallError),
 }
 
-/// The whole blocks that ranges touch.
-fn rounded(view: &Ranges, block_log2: u8) -> impl Iterator<Item = (u128, u128)> {
-    view.iter().map(move |range| {
-        let start = Run::around(range.start, block_log2).start;
-        (start, Run::around(range.end, block_log2).end())
-    })
+/// An interval rounded to whole blocks.
+fn rounded((start, end): (u128, u128), block_log2: u8) -> (u128, u128) {
+    (Run::around(start, block_log2).start, Run::around(end, block_log2).end())
+}
+
+fn intervals(view: &Ranges) -> impl Iterator<Item = (u128, u128)> {
+    view.iter().map(|range| (range.start, range.end))
 }
 
 impl OpenSet {
+    pub(super) fn new(id: SetId, family: Family, block_log2: u8) -> Self {
+        let (ranges, territory) = (Intervals::default(), Intervals::default());
+        Self { id, family, block_log2, ranges, territory }
+    }
+
+    pub(super) fn add(&mut self, range: (u128, u128)) {
+        self.ranges.insert(range.0, range.1);
+        let (start, end) = rounded(range, self.block_log2);
+        self.territory.insert(start, end);
+    }
+
+    /// Whether these ranges, in whole blocks, meet the territory.
     fn touches(&self, view: &Ranges) -> bool {
-        let log2 = self.block_log2.max(view.usual_block_log2());
+        let log2 = view.usual_block_log2();
+        let mut parts = intervals(view).map(|range| rounded(range, log2));
         self.family == view.family()
-            && rounded(view, log2).any(|(start, end)| self.territory.overlaps(start, end))
+            && parts.any(|(start, end)| self.territory.overlaps(start, end))
     }
 
     fn covers(&self, view: &Ranges) -> bool {
-        rounded(view, self.block_log2).all(|(start, end)| {
-            self.territory.overlaps(start, start)
-                && self.territory.first_gap(start).is_none_or(|gap| gap > end)
+        intervals(view).all(|(start, end)| {
+            self.ranges.overlaps(start, start)
+                && self.ranges.first_gap(start).is_none_or(|gap| gap > end)
         })
+    }
+
+    /// Whether the two share an address that both may hand out.
+    fn overlaps(&self, other: &Self) -> bool {
+        self.family == other.family
+            && self.ranges.iter().any(|(start, end)| other.ranges.overlaps(start, end))
     }
 
     fn record(&self, network: &Arc<str>) -> SetRecord {
@@ -65,7 +85,7 @@ impl OpenSet {
             network: network.clone(),
             family: self.family,
             block_log2: self.block_log2,
-            territory: self.territory.iter().collect(),
+            ranges: self.ranges.iter().collect(),
         }
     }
 }
@@ -86,9 +106,9 @@ impl Coordinator {
         match touched[..] {
             [] => {
                 let (family, block_log2) = (view.family(), view.usual_block_log2());
-                let (id, territory) = (self.next_set, Intervals::default());
+                let id = self.next_set;
                 self.next_set += 1;
-                entry.sets.push(OpenSet { id, family, block_log2, territory });
+                entry.sets.push(OpenSet::new(id, family, block_log2));
                 self.grow(network, id, view);
                 Route::To(id)
             }
@@ -120,22 +140,22 @@ impl Coordinator {
     fn grow(&mut self, network: &Arc<str>, id: SetId, view: &Ranges) {
         let Some(entry) = self.networks.get_mut(network) else { return };
         let Some(set) = entry.sets.iter_mut().find(|set| set.id == id) else { return };
-        let new = set.territory.is_empty();
-        let log2 = set.block_log2.max(view.usual_block_log2());
-        for (start, end) in rounded(view, log2) {
-            set.territory.insert(start, end);
-        }
+        let new = set.ranges.is_empty();
+        intervals(view).for_each(|range| set.add(range));
         let record = set.record(network);
         if new {
             self.effects.push_back(Effect::Open(record.clone()));
         }
         self.commit_aside(vec![Record::Set(record)]);
-        self.tell_overlaps(network, view);
+        self.tell_overlaps(network);
     }
 
-    fn tell_overlaps(&mut self, network: &Arc<str>, view: &Ranges) {
-        for (other, entry) in &self.networks {
-            if other != network && entry.sets.iter().any(|set| set.touches(view)) {
+    /// Says which other networks may hand out addresses of this one.
+    pub(super) fn tell_overlaps(&mut self, network: &Arc<str>) {
+        let Some(entry) = self.networks.get(network) else { return };
+        for (other, others) in &self.networks {
+            let overlap = |set: &OpenSet| others.sets.iter().any(|theirs| set.overlaps(theirs));
+            if other != network && entry.sets.iter().any(overlap) {
                 self.effects.push_back(Effect::Overlap(network.clone(), other.clone()));
             }
         }
@@ -155,6 +175,8 @@ impl Coordinator {
         let mut records = Vec::new();
         for set in gone {
             entry.merging += 1;
+            set.ranges.iter().for_each(|range| into.add(range));
+            // Its blocks may be of another size: what they cover is this set's from now on.
             for (start, end) in set.territory.iter() {
                 into.territory.insert(start, end);
             }

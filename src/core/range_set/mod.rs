@@ -88,7 +88,12 @@ impl RangeSet {
             self.block(number).ok_or(number)?;
             self.take(number);
         }
-        for (released, number) in restored.cooling {
+        // An address may be there several times: it cools from its last release.
+        let cooling: BTreeMap<u128, Millis> =
+            restored.cooling.into_iter().map(|(released, number)| (number, released)).collect();
+        let mut cooling: Vec<_> = cooling.into_iter().map(|(n, released)| (released, n)).collect();
+        cooling.sort_unstable();
+        for (released, number) in cooling {
             if self.block(number).ok_or(number)?.is_taken(number) {
                 continue; // assigned again since
             }
@@ -101,7 +106,7 @@ impl RangeSet {
 
     /// Takes over everything that another set of the same family held.
     pub fn absorb(&mut self, other: Self) {
-        debug_assert!(other.waiting.is_empty() && !other.claiming && !other.giving_back);
+        debug_assert!(other.waiting.is_empty() && !other.is_asking());
         self.held.extend(other.held);
         self.open.extend(other.open);
         for (start, end) in other.claimed.iter() {
@@ -219,6 +224,11 @@ impl RangeSet {
         let cool = self.cooling.oldest().map(|released| released + self.cooldown);
         let sweep = (self.held.len() > 1).then_some(self.next_sweep);
         [wait, cool, sweep].into_iter().flatten().min()
+    }
+
+    /// Whether a claim or a give-back is under way.
+    pub fn is_asking(&self) -> bool {
+        self.claiming || self.giving_back
     }
 
     /// The next effect, until there is none.

@@ -77,9 +77,11 @@ pub struct Assign {
 pub enum Effect {
     /// Answer a request that had to wait.
     Assigned(u64, Result<u128, AssignError>),
-    /// Claim these runs, in one transaction, and call [`RangeSet::claimed`].
+    /// Claim these runs, in one transaction, and call
+    /// [`RangeSet::claimed`](super::RangeSet::claimed).
     Claim(Vec<Run>),
-    /// Delete the keys of these blocks at these revisions and call [`RangeSet::given_back`].
+    /// Delete the keys of these blocks at these revisions and call
+    /// [`RangeSet::given_back`](super::RangeSet::given_back).
     GiveBack(Vec<(Run, u64)>),
 }
 

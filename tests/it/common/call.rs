@@ -93,7 +93,7 @@ impl Outcome {
     }
 
     /// What a failure and this text on standard output are.
-    pub(super) fn refusal(text: &str, context: &str) -> Self {
+    pub(crate) fn refusal(text: &str, context: &str) -> Self {
         let object = serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
         let code = object.get("code").is_some_and(Value::is_u64);
         let message = object.get("msg").and_then(Value::as_str).is_some_and(|msg| !msg.is_empty());

@@ -84,7 +84,7 @@ impl Client {
 }
 
 /// Reads one reply; tells also whether the connection can be used again.
-fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
+pub(super) fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
     let status_line = read_line(stream)?;
     let status = status_line.split(' ').nth(1).and_then(|word| word.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("no status: {status_line:?}")))?;

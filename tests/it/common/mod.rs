@@ -6,6 +6,7 @@
 
 mod call;
 mod client;
+mod inspect;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -18,7 +19,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) use call::{Call, Outcome};
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Reply};
+pub(crate) use inspect::{post, reply_of};
 
 /// The daemon under test.
 pub(crate) const LEASEHOLD: &str = env!("CARGO_BIN_EXE_leasehold");
@@ -143,13 +145,13 @@ impl Daemon {
         self.dir.path().join("daemon.log")
     }
 
-    fn launch(&mut self) {
+    fn spawn(&self) -> Child {
         let log: File = OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.log_path())
             .expect("the daemon's log");
-        let child = Command::new(LEASEHOLD)
+        Command::new(LEASEHOLD)
             .arg("serve")
             .arg("--state-dir")
             .arg(self.dir.path().join("state"))
@@ -163,7 +165,11 @@ impl Daemon {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {LEASEHOLD}: {error}"));
+            .unwrap_or_else(|error| panic!("cannot start {LEASEHOLD}: {error}"))
+    }
+
+    fn launch(&mut self) {
+        let child = self.spawn();
         let child = self.child.insert(child);
         let mut early_end = None;
         let mut client = Client::new(self.dir.path().join("run").join("leasehold.sock"));
@@ -203,7 +209,12 @@ pub(crate) fn run(program: &Path, environment: &[(&str, &str)], stdin: &str) -> 
 }
 
 /// Runs a command with the given standard input, to its end.
-pub(crate) fn feed(mut command: Command, stdin: &str) -> Output {
+pub(crate) fn feed(command: Command, stdin: &str) -> Output {
+    feed_bytes(command, stdin.as_bytes())
+}
+
+/// Runs a command with any bytes on its standard input, to its end.
+pub(crate) fn feed_bytes(mut command: Command, stdin: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -212,7 +223,7 @@ pub(crate) fn feed(mut command: Command, stdin: &str) -> Output {
         .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let mut pipe = child.stdin.take().expect("a pipe to the program");
     // A program that ends without reading closes the pipe; its exit tells the rest.
-    let _ = pipe.write_all(stdin.as_bytes());
+    let _ = pipe.write_all(stdin);
     drop(pipe);
     child.wait_with_output().expect("the output of the program")
 }

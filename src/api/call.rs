@@ -1,0 +1,233 @@
+//! The course of one CNI call, from the parsed request to what the plugin prints.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix::MailboxError;
+use tokio::io::AsyncReadExt as _;
+
+use super::{Node, Phase};
+use crate::actors::coordinator::{CanServe, Execute};
+use crate::cni::error::{Code, Error};
+use crate::cni::request::{self, Body, Id, Request, Verb};
+use crate::cni::resolv::{self, Dns};
+use crate::cni::result::{self, Assigned};
+use crate::cni::version::Version;
+use crate::core::attachment::{AttachmentId, Holding, Pod};
+use crate::core::coordinator::{Add, Call, CallError, Del, Outcome, Which};
+use crate::core::range::Ranges;
+use crate::core::range_set::AssignError;
+use crate::{clock, limits};
+
+/// What the plugin prints, or the error object, as soon as it is known.
+pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>;
+
+/// Sends a call on its way. Whatever it asks of the coordinator is in its mailbox when this is
+/// done: calls are carried out in the order in which they are begun.
+pub(super) async fn begin(node: &Node, request: Request) -> Answering {
+    let version = request.version.as_str();
+    let Request { verb, version: of, network, started_at, undo, netns, body } = request;
+    let answer: Answering = match body {
+        Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
+        Body::Add(add) => self::add(node, Origin { network, netns, started_at }, of, *add).await,
+        Body::Del(del) => {
+            let now = clock::boot_ns();
+            let which = match started_at {
+                Some(at) if undo => Which::MadeBy(at),
+                at => Which::StartedBy(at.unwrap_or(now)),
+            };
+            let del = Del { id: attachment(&network, del.id), which };
+            let outcome = execute(node, Call::Del(del)).await;
+            Box::pin(async move { quiet(outcome.await) })
+        }
+        Body::Check(check) => {
+            let node = node.clone();
+            Box::pin(async move { self::check(&node, &network, check) })
+        }
+        Body::Gc(gc) => match gc.valid {
+            None => Box::pin(async { Ok(String::new()) }),
+            Some(valid) => {
+                let valid = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
+                let started_at = started_at.unwrap_or_else(clock::boot_ns);
+                let outcome = execute(node, Call::Gc { network, valid, started_at }).await;
+                Box::pin(async move { quiet(outcome.await) })
+            }
+        },
+        Body::Status(status) => {
+            let sets = status.sets.into_iter().map(Arc::new).collect();
+            can_serve(node, network, sets)
+        }
+    };
+    Box::pin(async move {
+        answer.await.map_err(|error| match verb {
+            // 50: the network cannot serve an ADD now (specification 1.1, STATUS).
+            Verb::Status => Error::new(Code::NotAvailable, error.msg).version(version),
+            _ => error.version(version),
+        })
+    })
+}
+
+/// Where an ADD comes from.
+struct Origin {
+    network: Arc<str>,
+    netns: Box<str>,
+    started_at: Option<u64>,
+}
+
+async fn add(node: &Node, from: Origin, version: Version, add: request::Add) -> Answering {
+    let dns = match &add.resolv_conf {
+        Some(path) => match read_resolv_conf(path).await {
+            Ok(dns) => dns,
+            Err(error) => return Box::pin(async move { Err(error) }),
+        },
+        None => Dns::default(),
+    };
+    let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
+    let call = Call::Add(Box::new(Add {
+        id: attachment(&from.network, add.id),
+        sets: sets.clone(),
+        asked: add.asked,
+        stage: add.stage,
+        pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
+        netns: from.netns,
+        started_at: from.started_at,
+        at_unix_ms: clock::unix_ms(),
+    }));
+    let (outcome, routes) = (execute(node, call).await, add.routes);
+    Box::pin(async move {
+        match outcome.await {
+            Outcome::Added(holding) => {
+                let ips = assigned(&holding, &sets);
+                Ok(result::render_add(version, &ips, &routes, &dns))
+            }
+            Outcome::Failed(error) => Err(explain(error)),
+            Outcome::Ended(_) => Err(Error::new(Code::Internal, "an ADD was answered like a DEL")),
+        }
+    })
+}
+
+/// The result's addresses, with what the ranges say about them.
+fn assigned(holding: &Holding, sets: &[Arc<Ranges>]) -> Vec<Assigned> {
+    let with_range = |&address: &IpAddr| {
+        let range = sets.iter().find_map(|set| set.find_address(address))?;
+        Some(Assigned { address, prefix_len: range.subnet.prefix_len(), gateway: range.gateway })
+    };
+    holding.addresses.iter().filter_map(with_range).collect()
+}
+
+fn check(node: &Node, network: &Arc<str>, check: request::Check) -> Result<String, Error> {
+    let id = attachment(network, check.id);
+    let failed = |msg: String| {
+        let details = "DEL the attachment and ADD it again";
+        Error::new(Code::CheckFailed, msg).with_details(details)
+    };
+    let Some(holding) = node.index.find(&id) else {
+        let container = &id.container_id;
+        return Err(failed(format!("container {container} holds no address on this network")));
+    };
+    // Without a prevResult there is nothing to compare: holding something is all that is known.
+    for net in check.prev_ips.unwrap_or_default() {
+        let ours = check.sets.iter().any(|set| set.find_address(net.addr()).is_some());
+        if ours && !holding.addresses.contains(&net.addr()) {
+            let (container, address) = (&id.container_id, net.addr());
+            return Err(failed(format!(
+                "prevResult has {address}, which container {container} does not hold"
+            )));
+        }
+    }
+    Ok(String::new())
+}
+
+fn can_serve(node: &Node, network: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
+    let answer = node.coordinator.send(CanServe { network, sets });
+    Box::pin(async move {
+        let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
+        answer.map(|()| String::new()).map_err(|cause| Error::new(Code::NotAvailable, cause))
+    })
+}
+
+/// Sends a call to the coordinator, once calls are served; the outcome comes later.
+pub(super) async fn execute(node: &Node, call: Call) -> impl Future<Output = Outcome> + use<> {
+    // Calls wait until the notes that plugins left are acted on. A closed channel means that the
+    // daemon is gone, and so is the coordinator.
+    let mut phase = node.phase.clone();
+    let _ = phase.wait_for(|phase| *phase != Phase::Starting).await;
+    let answer = node.coordinator.send(Execute(call));
+    let gone = |_: MailboxError| Outcome::Failed(CallError::Stopping);
+    async move { answer.await.unwrap_or_else(gone) }
+}
+
+/// DEL and GC print nothing.
+fn quiet(outcome: Outcome) -> Result<String, Error> {
+    match outcome {
+        Outcome::Failed(error) => Err(explain(error)),
+        Outcome::Added(_) | Outcome::Ended(_) => Ok(String::new()),
+    }
+}
+
+/// The error object for a failed call: its code and what to do about it.
+pub(super) fn explain(error: CallError) -> Error {
+    let (code, remedy) = match &error {
+        CallError::Assign { error, .. } => match error {
+            AssignError::Exhausted { .. } => (
+                Code::Exhausted,
+                "add a range, or find what is not released: leasehold allocations",
+            ),
+            AssignError::Taken { .. } => {
+                (Code::Taken, "ask for another address, or see who has it: leasehold allocations")
+            }
+            AssignError::Gateway(_) => (Code::Taken, "ask for another address"),
+            AssignError::Stage { .. } => {
+                (Code::Taken, "ask for an address of the pod's stage, or for none")
+            }
+            AssignError::NoBlock(_) => (Code::TryAgain, "see the daemon's log: leasehold status"),
+            AssignError::Busy => (Code::TryAgain, "try again"),
+        },
+        CallError::NotAllAsked(_) => {
+            (Code::Taken, "each must be in a range set of its own, between its start and end")
+        }
+        CallError::AlreadyHeld { .. } => (Code::AlreadyHeld, "DEL the attachment first"),
+        CallError::Overtaken(_) => (Code::Overtaken, "ADD again if the container is still wanted"),
+        CallError::BlockSize { .. } => {
+            (Code::Config, "leave blockSize out, or make it the same on every node")
+        }
+        CallError::Journal(_) => {
+            (Code::Io, "free or mend the disk of the state directory and restart leasehold")
+        }
+        CallError::Busy(_) | CallError::Stopping => (Code::TryAgain, "try again"),
+    };
+    Error::new(code, error.to_string()).with_details(remedy)
+}
+
+fn attachment(network: &Arc<str>, id: Id) -> AttachmentId {
+    AttachmentId { network: network.clone(), container_id: id.container_id, ifname: id.ifname }
+}
+
+/// Reads a `resolv.conf` as host-local does, before anything is assigned. Only a plain file: a
+/// pipe would hold the call up.
+async fn read_resolv_conf(path: &Path) -> Result<Dns, Error> {
+    let failed = |error: std::io::Error| {
+        // host-local's words, which are Go's.
+        let cause = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            _ => error.to_string(),
+        };
+        let msg = format!("open {}: {cause}", path.display());
+        Error::new(Code::Config, msg).with_details("ipam.resolvConf: name a readable file")
+    };
+    let about = tokio::fs::metadata(path).await.map_err(failed)?;
+    if !about.is_file() {
+        return Err(failed(std::io::Error::other("not a plain file")));
+    }
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut text = Vec::new();
+    let mut limited = file.take(limits::RESOLV_CONF_BYTES_MAX + 1);
+    limited.read_to_end(&mut text).await.map_err(failed)?;
+    if text.len() as u64 > limits::RESOLV_CONF_BYTES_MAX {
+        return Err(failed(std::io::Error::other("larger than 1 MiB")));
+    }
+    Ok(resolv::parse(&String::from_utf8_lossy(&text)))
+}

@@ -1,0 +1,206 @@
+//! What the admin commands share: the way to the daemon, and the two forms of output.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::ApiError;
+use crate::client::{self, ClientError, SOCKET_DEFAULT};
+
+/// How long a command waits for one answer. The largest listing takes a tenth of a second.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// How much of an answer that was not understood is shown, in characters.
+const EXCERPT_CHARS_MAX: usize = 120;
+
+/// The options of every admin command.
+#[derive(Args, Clone, Debug)]
+pub(super) struct AdminArgs {
+    /// Unix socket of the daemon
+    #[arg(long, value_name = "PATH", env = "LEASEHOLD_SOCKET", default_value = SOCKET_DEFAULT)]
+    pub(super) socket: PathBuf,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// The option that every command with an answer has.
+#[derive(Args, Clone, Debug)]
+pub(super) struct OutputArgs {
+    /// Form of the output: a table for people, or JSON for programs
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    pub(super) form: Form,
+}
+
+/// The form of an answer.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// For people
+    Table,
+    /// For programs: one JSON document on stdout
+    Json,
+}
+
+/// Reads a resource of the daemon. The path is percent-encoded already.
+///
+/// # Errors
+/// One sentence: what could not be asked, why, and what to do.
+pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
+    ask(socket, "GET", path, &[])
+}
+
+/// Sends a document to the daemon.
+///
+/// # Errors
+/// As for [`get`].
+pub(super) fn post<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: &impl Serialize,
+) -> anyhow::Result<T> {
+    ask(socket, "POST", path, &serde_json::to_vec(body)?)
+}
+
+fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + ANSWER_WAIT_MAX;
+    let response = client::request(socket, method, path, &[body], deadline)
+        .map_err(|error| unanswered(socket, &error))?;
+    if response.status != 200 {
+        let error = match serde_json::from_slice::<ApiError>(&response.body) {
+            Ok(ApiError { error }) => error,
+            Err(_) => excerpt(&response.body),
+        };
+        anyhow::bail!("the daemon refused (status {}): {error}", response.status);
+    }
+    serde_json::from_slice(&response.body).with_context(|| {
+        let answer = excerpt(&response.body);
+        format!("{method} {path}: this is not the answer of a daemon of this version: {answer}")
+    })
+}
+
+fn unanswered(socket: &Path, error: &ClientError) -> anyhow::Error {
+    let socket = socket.display();
+    match error {
+        ClientError::NotReachable(_) => anyhow::anyhow!(
+            "no daemon answers on {socket} ({error}): start it with `leasehold serve`, or name \
+             its socket with --socket or LEASEHOLD_SOCKET"
+        ),
+        ClientError::Denied(_) => anyhow::anyhow!(
+            "this user may not use {socket} ({error}): run the command as the user that runs the \
+             daemon"
+        ),
+        ClientError::NoAnswer(_) => anyhow::anyhow!(
+            "the daemon on {socket} does not answer ({error}): see its log, and try again"
+        ),
+        ClientError::Malformed(_) => anyhow::anyhow!(
+            "what serves {socket} is not a leasehold daemon ({error}): name the daemon's socket \
+             with --socket or LEASEHOLD_SOCKET"
+        ),
+    }
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut excerpt: String = text.trim().chars().take(EXCERPT_CHARS_MAX).collect();
+    if excerpt.len() < text.trim().len() {
+        excerpt.push('…');
+    }
+    printable(&excerpt)
+}
+
+/// Adds `name=value` to a path, percent-encoded.
+pub(super) fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String {
+    let mut out = path.to_owned();
+    let given = query.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    for (index, (name, value)) in given.enumerate() {
+        out.push(if index == 0 { '?' } else { '&' });
+        out.push_str(name);
+        out.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    out.push(char::from(byte));
+                }
+                _ => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    out
+}
+
+/// Prints text to stdout. That nobody reads it any more (`| head`) is not an error.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot print the answer")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints one JSON document.
+pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// A table without lines, as people know it from other tools of this kind.
+pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(header.to_vec());
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    text
+}
+
+/// What came from outside (a pod's name is any text) as a terminal may show it.
+pub(super) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_encoded_and_absent_values_are_left_out() {
+        let query =
+            [("network", None), ("address", Some("::1".to_owned())), ("x", Some("a&b ä".into()))];
+        assert_eq!(with_query("/v1/x", &query), "/v1/x?address=%3A%3A1&x=a%26b%20%C3%A4");
+        assert_eq!(with_query("/v1/x", &[("network", None)]), "/v1/x");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mä\n"), "a\\u{1b}[31mä\\n");
+    }
+
+    #[test]
+    fn a_table_has_no_lines_and_no_trailing_blanks() {
+        let rows = vec![vec!["a".to_owned(), String::new()], vec!["bcd".to_owned(), "e".into()]];
+        assert_eq!(table(&["X", "Y"], rows), "X    Y\na\nbcd  e\n");
+    }
+}

@@ -1,0 +1,182 @@
+//! `leasehold allocations`: who holds what on this node.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::admin::{self, AdminArgs, Form, printable};
+use crate::api::read::{AllocationRow, Filter};
+use crate::clock::rfc3339;
+use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
+
+/// The longest row in JSON: network and container id of 255 bytes each, pod and namespace too but
+/// of any text (six bytes for an escaped one), the rest 400.
+const ROW_BYTES_MAX: usize = 4096;
+
+/// Rows that are asked for at once: an answer is never longer than the client takes.
+const ROWS_PER_PAGE: usize = {
+    let fitting = (ANSWER_BYTES_MAX - ANSWER_HEAD_BYTES_MAX) / ROW_BYTES_MAX;
+    if fitting < ROWS_PER_PAGE_MAX { fitting } else { ROWS_PER_PAGE_MAX }
+};
+
+/// How much of a container id the table shows, in characters, as other tools do.
+const CONTAINER_CHARS: usize = 12;
+
+/// The options of `leasehold allocations`.
+#[derive(Args, Debug)]
+pub(super) struct AllocationsArgs {
+    /// Only this network, by the `name` in its configuration [default: all]
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Only this address, IPv4 or IPv6, without a prefix length [default: all]
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
+    /// Only this container, by its whole id [default: all]
+    #[arg(long, value_name = "ID")]
+    container: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The end of the command's help.
+pub(super) fn examples() -> String {
+    format!(
+        "The table shortens container ids to {CONTAINER_CHARS} characters; JSON, an array of\n\
+         what GET /v1/allocations answers, has all of them. Beyond {ROWS_PER_PAGE} allocations\n\
+         the list is read in pieces, and what changes meanwhile may be missing.\n\n\
+         Examples:\n  leasehold allocations --network my-net\n  \
+         leasehold allocations --address 10.10.1.22 -o json\n\n{}",
+        super::EXIT_CODES
+    )
+}
+
+/// Lists what matches. An empty list is an answer too.
+pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
+    let filter = Filter {
+        network: args.network.clone(),
+        address: args.address,
+        container_id: args.container.clone(),
+        ..Filter::default()
+    };
+    let rows = list(&args.admin.socket, &filter)?;
+    match args.admin.output.form {
+        Form::Json => admin::print_json(&rows)?,
+        Form::Table if rows.is_empty() => admin::print("no allocation matches\n")?,
+        Form::Table => admin::print(&table(&rows))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All allocations that match, page by page.
+///
+/// # Errors
+/// The daemon cannot be asked.
+pub(super) fn list(socket: &Path, filter: &Filter) -> anyhow::Result<Vec<AllocationRow>> {
+    list_by(ROWS_PER_PAGE, |after, limit| {
+        let query = [
+            ("network", filter.network.clone()),
+            ("address", filter.address.map(|address| address.to_string())),
+            ("containerId", filter.container_id.clone()),
+            ("after", after),
+            ("limit", Some(limit.to_string())),
+        ];
+        admin::get(socket, &admin::with_query("/v1/allocations", &query))
+    })
+}
+
+fn list_by(
+    limit: usize,
+    mut page: impl FnMut(Option<String>, usize) -> anyhow::Result<Vec<AllocationRow>>,
+) -> anyhow::Result<Vec<AllocationRow>> {
+    let mut rows: Vec<AllocationRow> = Vec::new();
+    loop {
+        let after = rows.last().map(|row| format!("{},{}", row.network, row.address));
+        let page = page(after, limit)?;
+        let last = page.len() < limit;
+        rows.extend(page);
+        if last {
+            return Ok(rows);
+        }
+    }
+}
+
+/// The rows for people.
+pub(super) fn table(rows: &[AllocationRow]) -> String {
+    let header = [
+        "NETWORK",
+        "ADDRESS",
+        "CONTAINER",
+        "IFNAME",
+        "NAMESPACE",
+        "POD",
+        "STAGE",
+        "SINCE",
+        "SEQUENCE",
+    ];
+    let row = |row: &AllocationRow| {
+        let shown = |text: &Option<String>| match text.as_deref() {
+            None | Some("") => "-".to_owned(),
+            Some(text) => printable(text),
+        };
+        vec![
+            row.network.clone(),
+            row.address.clone(),
+            short(&row.container_id),
+            printable(&row.ifname),
+            shown(&row.namespace),
+            shown(&row.pod),
+            shown(&row.stage),
+            rfc3339(row.since_unix_ms),
+            row.sequence.to_string(),
+        ]
+    };
+    admin::table(&header, rows.iter().map(row).collect())
+}
+
+fn short(container: &str) -> String {
+    printable(&container.chars().take(CONTAINER_CHARS).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(sequence: u64) -> AllocationRow {
+        AllocationRow {
+            network: "n".repeat(255),
+            address: "2001:db8:1111:2222:3333:4444:5555:6666".to_owned(),
+            container_id: "c".repeat(255),
+            ifname: "\u{1}".repeat(15),
+            namespace: Some("\u{1}".repeat(255)),
+            pod: Some("\u{1}".repeat(255)),
+            stage: Some("smallflow".to_owned()),
+            since_unix_ms: u64::MAX,
+            sequence,
+        }
+    }
+
+    #[test]
+    fn a_page_of_the_longest_rows_fits_an_answer() {
+        let longest = serde_json::to_vec(&row(u64::MAX)).unwrap().len() + 1;
+        assert!(longest <= ROW_BYTES_MAX, "{longest}");
+        const { assert!(ROWS_PER_PAGE > 1000) };
+    }
+
+    #[test]
+    fn every_page_is_read_from_where_the_last_one_ended() {
+        let pages = [vec![row(1), row(2)], vec![row(3), row(4)], vec![]];
+        let mut asked = Vec::new();
+        let rows = list_by(2, |after, limit| {
+            assert_eq!(limit, 2);
+            asked.push(after);
+            Ok(pages[asked.len() - 1].clone())
+        });
+        let rows = rows.unwrap();
+        let end = |row: &AllocationRow| Some(format!("{},{}", row.network, row.address));
+        assert_eq!(asked, [None, end(&rows[1]), end(&rows[3])]);
+        let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
+        assert_eq!(sequences, [1, 2, 3, 4]);
+    }
+}

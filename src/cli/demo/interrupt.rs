@@ -1,0 +1,55 @@
+//! Ctrl-C, and the other signals that ask a program to end: noticed, so that it ends in order.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Whether the demo was told to end. Clones share the answer.
+#[derive(Clone, Debug)]
+pub(super) struct Interrupt(Arc<(Mutex<bool>, Condvar)>);
+
+impl Interrupt {
+    /// Takes the signals over; from now on they end nothing by themselves.
+    pub(super) fn watch() -> io::Result<Self> {
+        let told = Self(Arc::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        drop(entered);
+        let teller = told.clone();
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hang_up.recv() => {}
+                }
+            });
+            *teller.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            teller.0.1.notify_all();
+        })?;
+        Ok(told)
+    }
+
+    /// Whether one came.
+    pub(super) fn told(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for one, but not longer than `limit`; says whether one came.
+    pub(super) fn wait(&self, limit: Duration) -> bool {
+        let told = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.1.wait_timeout_while(told, limit, |told| !*told);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Fails once one came.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.told(), "interrupted");
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! `leasehold demo`: the main job on real input, with nothing installed.
+//!
+//! It plays the container runtime: it starts a daemon in a directory of its own, runs the real
+//! plugin as a process for each call, and believes only what that prints.
+
+mod churn;
+mod daemon;
+mod interrupt;
+mod place;
+mod plugin;
+mod screen;
+mod steps;
+mod tally;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+use tempfile::TempDir;
+
+use super::admin::{self, Form, OutputArgs};
+use churn::{Churn, Plan};
+use daemon::Daemon;
+use interrupt::Interrupt;
+use plugin::Plugin;
+use screen::Screen;
+use steps::Step;
+
+/// Most containers of one churn.
+const CONTAINERS_MAX: u64 = 10_000_000;
+
+/// Longest churn, in seconds.
+const SECONDS_MAX: u64 = 24 * 3600;
+
+/// The options of `leasehold demo`.
+#[derive(Args, Debug)]
+pub(super) struct DemoArgs {
+    /// End after the churn; without it the daemon stays up to be looked at until Ctrl-C
+    #[arg(long)]
+    once: bool,
+    /// Number of containers that come and go in the churn
+    #[arg(long, value_name = "NUMBER", default_value_t = 4000,
+          value_parser = clap::value_parser!(u64).range(1..=CONTAINERS_MAX))]
+    containers: u64,
+    /// Number of callers that run the plugin at the same time, 1 to 128
+    #[arg(long, value_name = "NUMBER", default_value_t = 8,
+          value_parser = clap::value_parser!(u64).range(1..=churn::CALLERS_MAX))]
+    callers: u64,
+    /// Churn for this many seconds instead of for a number of containers
+    #[arg(long, value_name = "SECONDS", conflicts_with = "containers",
+          value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
+    seconds: Option<u64>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// The end of the command's help.
+pub(super) fn examples() -> String {
+    format!(
+        "It needs no privileges, touches no network interface and leaves nothing behind: the\n\
+         daemon keeps everything in a temporary directory. With -o json only\n\
+         a report is printed, after the churn.\n\n\
+         Examples:\n  leasehold demo\n  leasehold demo --once --containers 20000 --callers 16\n  \
+         leasehold demo --once --seconds 30 -o json\n\n{}",
+        super::EXIT_CODES
+    )
+}
+
+/// What the demo found.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    /// Whether everything was right.
+    ok: bool,
+    /// The calls that were shown.
+    steps: Vec<Step>,
+    /// The churn, if it ran.
+    churn: Churn,
+    /// Everything that was wrong, one sentence each.
+    wrong: Vec<String>,
+}
+
+/// Runs the demo; good if everything was right.
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let interrupt = Interrupt::watch().context("cannot watch for signals")?;
+    let screen = Screen::new(args.output.form == Form::Json);
+    let dir = TempDir::with_prefix("leasehold-demo-").context("cannot make a directory")?;
+    let end = play(args, &interrupt, &screen, dir.path());
+    let removed = dir.close().context("cannot remove the demo's directory");
+    let good = end?;
+    removed?;
+    Ok(super::verdict(good))
+}
+
+/// Everything between making the directory and removing it. The daemon ends with it.
+fn play(
+    args: &DemoArgs,
+    interrupt: &Interrupt,
+    screen: &Screen,
+    dir: &Path,
+) -> anyhow::Result<bool> {
+    let program = place::find_plugin(interrupt)?;
+    let mut daemon = Daemon::start(dir, interrupt)?;
+    screen.title(&format!("leasehold {}: a daemon of its own", env!("CARGO_PKG_VERSION")))?;
+    let shared = plugin::SHARED.map(|(name, value)| format!("{name}={value}")).join(" ");
+    screen.text(&format!("  listening on http://{} and on this socket:\n", daemon.listen()))?;
+    let socket = daemon.socket().display();
+    screen.command(&format!("export LEASEHOLD_SOCKET={socket} {shared}"))?;
+    let plugin = Plugin::new(program, daemon.socket().to_owned(), interrupt.clone());
+    let played = rounds(args, &plugin, screen);
+    // A daemon that died explains whatever else went wrong.
+    daemon.must_run()?;
+    let report = played?;
+    report_end(&report, screen)?;
+    if args.output.form == Form::Json {
+        admin::print_json(&report)?;
+    }
+    let mut good = report.ok;
+    if !args.once && !interrupt.told() {
+        steps::leave_some(&plugin)?;
+        screen.text(&place::what_to_try(daemon.socket(), daemon.listen()))?;
+        while !interrupt.wait(daemon::WATCH) {
+            daemon.must_run()?;
+        }
+        screen.text("\nstopping the daemon\n")?;
+    }
+    if let Some(wrong) = daemon.stop()? {
+        screen.wrong(&wrong)?;
+        good = false;
+    }
+    Ok(good)
+}
+
+/// The shown calls, then the churn.
+fn rounds(args: &DemoArgs, plugin: &Plugin, screen: &Screen) -> anyhow::Result<Report> {
+    let steps = steps::show(plugin, screen)?;
+    let containers = if args.seconds.is_some() { CONTAINERS_MAX } else { args.containers };
+    let plan =
+        Plan { containers, callers: args.callers, time: args.seconds.map(Duration::from_secs) };
+    let churn = churn::run(plan, plugin, screen)?;
+    let mut wrong: Vec<String> = Vec::new();
+    for step in &steps {
+        wrong.extend(step.wrong.iter().map(|why| format!("{}: {why}", step.title)));
+    }
+    wrong.extend(churn.wrong());
+    Ok(Report { ok: wrong.is_empty(), steps, churn, wrong })
+}
+
+fn report_end(report: &Report, screen: &Screen) -> anyhow::Result<()> {
+    // What was wrong with a shown call stands below it.
+    for wrong in report.churn.wrong() {
+        screen.wrong(&wrong)?;
+    }
+    let right = "everything was right: no address was held twice, none was lost";
+    screen.verdict(report.ok, if report.ok { right } else { "something was wrong, see above" })
+}

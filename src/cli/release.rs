@@ -1,0 +1,229 @@
+//! `leasehold release`: an operator takes back what a container holds, by sequence number.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::admin::{self, AdminArgs, Form, printable};
+use super::allocations;
+use crate::api::read::{AllocationRow, Filter};
+use crate::api::release::{Release, Released};
+
+/// The options of `leasehold release`.
+#[derive(Args, Debug)]
+pub(super) struct ReleaseArgs {
+    /// Release the attachment that holds this address, IPv4 or IPv6, without a prefix length
+    #[arg(long, value_name = "IP", required_unless_present = "container")]
+    address: Option<IpAddr>,
+    /// Release what this container holds, by its whole id
+    #[arg(long, value_name = "ID", conflicts_with = "address")]
+    container: Option<String>,
+    /// Only this interface of the container, such as eth0 [default: all]
+    #[arg(long, value_name = "NAME", conflicts_with = "address")]
+    ifname: Option<String>,
+    /// Only on this network, by the `name` in its configuration [default: all]
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Only if the sequence number still is this one, as `leasehold allocations` showed it
+    /// [default: whatever it is now]
+    #[arg(long, value_name = "NUMBER")]
+    sequence: Option<u64>,
+    /// Only show what would be released
+    #[arg(long)]
+    dry_run: bool,
+    /// Release all that match, also when it is more than one attachment
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The end of the command's help.
+pub(super) fn examples() -> String {
+    format!(
+        "A released attachment (one interface of one container on one network) loses all its\n\
+         addresses, of every family. If the container still runs, another one can get them: make\n\
+         sure that it does not. An attachment that changed since it was looked up is skipped.\n\n\
+         Examples:\n  leasehold release --address 10.10.1.22 --dry-run\n  \
+         leasehold release --container 4f2a0c9e17bb --ifname eth0 --sequence 812\n\n{}\n\
+         Here 1 means: nothing matched, or something was skipped.",
+        super::EXIT_CODES
+    )
+}
+
+/// What became of one attachment.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+enum Fate {
+    /// Its addresses are free again (they cool first).
+    Released,
+    /// Its sequence number is another one, or it is gone.
+    Skipped,
+    /// The daemon could not do it.
+    Failed,
+    /// A dry run.
+    WouldRelease,
+    /// More than one matched, and nobody said yes.
+    Refused,
+}
+
+/// One attachment that matched.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Match {
+    network: String,
+    container_id: String,
+    ifname: String,
+    sequence: u64,
+    addresses: Vec<String>,
+    outcome: Fate,
+    /// Why, unless it was released.
+    reason: Option<String>,
+}
+
+impl Match {
+    fn end(&mut self, outcome: Fate, reason: String) {
+        (self.outcome, self.reason) = (outcome, Some(reason));
+    }
+}
+
+/// Releases what matches; good if all of it was released.
+pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
+    let socket = &args.admin.socket;
+    let mut matches = look_up(socket, args)?;
+    let refuse = matches.len() > 1 && !args.yes && !args.dry_run;
+    for found in &mut matches {
+        match args.sequence {
+            _ if refuse => found.outcome = Fate::Refused,
+            Some(wanted) if wanted != found.sequence => {
+                let why = format!("its sequence number is {}, not {wanted}", found.sequence);
+                found.end(Fate::Skipped, why);
+            }
+            _ if args.dry_run => found.outcome = Fate::WouldRelease,
+            _ => release(socket, found),
+        }
+    }
+    match args.admin.output.form {
+        Form::Json => admin::print_json(&matches)?,
+        Form::Table => admin::print(&show(&matches))?,
+    }
+    anyhow::ensure!(
+        !refuse,
+        "{} attachments match and nothing was released: name one (--container, --ifname, \
+         --network), or say --yes to release all of them",
+        matches.len()
+    );
+    let good = |found: &Match| matches!(found.outcome, Fate::Released | Fate::WouldRelease);
+    Ok(super::verdict(!matches.is_empty() && matches.iter().all(good)))
+}
+
+/// The attachments that match, each with all its addresses.
+fn look_up(socket: &Path, args: &ReleaseArgs) -> anyhow::Result<Vec<Match>> {
+    let filter = Filter {
+        network: args.network.clone(),
+        address: args.address,
+        container_id: args.container.clone(),
+        ..Filter::default()
+    };
+    let mut matches = group(allocations::list(socket, &filter)?);
+    if let Some(ifname) = &args.ifname {
+        matches.retain(|found| found.ifname == *ifname);
+    }
+    if args.address.is_some() {
+        // Found by one address: the others go with it, so they are shown.
+        for found in &mut matches {
+            let filter = Filter {
+                network: Some(found.network.clone()),
+                container_id: Some(found.container_id.clone()),
+                ..Filter::default()
+            };
+            let all = group(allocations::list(socket, &filter)?);
+            let same =
+                |other: &Match| (&other.ifname, other.sequence) == (&found.ifname, found.sequence);
+            if let Some(whole) = all.into_iter().find(same) {
+                *found = whole;
+            }
+        }
+    }
+    Ok(matches)
+}
+
+fn group(rows: Vec<AllocationRow>) -> Vec<Match> {
+    let mut matches: Vec<Match> = Vec::new();
+    for row in rows {
+        let AllocationRow { network, container_id, ifname, sequence, address, .. } = row;
+        let same = |found: &&mut Match| {
+            (&found.network, &found.container_id, &found.ifname, found.sequence)
+                == (&network, &container_id, &ifname, sequence)
+        };
+        match matches.iter_mut().find(same) {
+            Some(found) => found.addresses.push(address),
+            None => matches.push(Match {
+                addresses: vec![address],
+                outcome: Fate::Skipped,
+                reason: None,
+                network,
+                container_id,
+                ifname,
+                sequence,
+            }),
+        }
+    }
+    matches
+}
+
+fn release(socket: &Path, found: &mut Match) {
+    let release = Release {
+        network: found.network.clone(),
+        container_id: found.container_id.clone(),
+        ifname: found.ifname.clone(),
+        sequence: found.sequence,
+    };
+    match admin::post(socket, "/v1/release", &release) {
+        Ok(Released { released: true }) => found.outcome = Fate::Released,
+        Ok(Released { released: false }) => {
+            let why = "it changed since it was looked up: look again with `leasehold allocations`";
+            found.end(Fate::Skipped, why.to_owned());
+        }
+        // Not an error of the whole command: what became of the others must be told too.
+        Err(error) => found.end(Fate::Failed, format!("{error:#}")),
+    }
+}
+
+fn show(matches: &[Match]) -> String {
+    if matches.is_empty() {
+        let hint = "the table of `leasehold allocations` shortens container ids, -o json does not";
+        return format!("nothing matches, nothing was released ({hint})\n");
+    }
+    let mut text = String::new();
+    for found in matches {
+        let end = match found.outcome {
+            Fate::Released => "released",
+            Fate::Skipped => "skipped",
+            Fate::Failed => "failed",
+            Fate::WouldRelease => "would be released (dry run)",
+            Fate::Refused => "matches",
+        };
+        let _ = write!(
+            text,
+            "{end}: container {}, interface {}, network {}, sequence {}: {}",
+            printable(&found.container_id),
+            printable(&found.ifname),
+            found.network,
+            found.sequence,
+            found.addresses.join(" and "),
+        );
+        if found.addresses.len() > 1 {
+            text.push_str(" (all of them)");
+        }
+        if let Some(reason) = &found.reason {
+            let _ = write!(text, "; {reason}");
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,125 @@
+//! `leasehold status`: who the daemon is, whether it serves, and how full it is.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::admin::{self, AdminArgs, Form};
+use crate::api::read::{SetRow, Status};
+use crate::clock;
+use crate::clock::rfc3339;
+
+/// The options of `leasehold status`.
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The end of the command's help.
+pub(super) fn examples() -> String {
+    format!(
+        "The table has one row per range set: blocks in hand, addresses assigned (ALLOCATED),\n\
+         released a moment ago (COOLING), and free in the blocks in hand (FREE). JSON is what\n\
+         GET /v1/status answers. Exit status 1: the daemon does not serve.\n\n\
+         Examples:\n  leasehold status\n  leasehold status -o json --socket /run/lh.sock\n\n{}",
+        super::EXIT_CODES
+    )
+}
+
+/// Shows the daemon's status; good while it serves.
+pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let socket = &args.admin.socket;
+    let status: Status = admin::get(socket, "/v1/status")?;
+    match args.admin.output.form {
+        Form::Json => admin::print_json(&status)?,
+        Form::Table => {
+            let socket = socket.display().to_string();
+            admin::print(&show(&status, &socket, clock::unix_ms()))?;
+        }
+    }
+    Ok(super::verdict(status.state == "serving"))
+}
+
+fn show(status: &Status, socket: &str, now_unix_ms: u64) -> String {
+    let about = &status.about;
+    let since = about.since_unix_ms;
+    let up = Duration::from_secs(now_unix_ms.saturating_sub(since) / 1000);
+    let mut lines = vec![
+        ("node", about.node.clone()),
+        ("daemon", format!("{}, pid {}, epoch {}", about.version, about.pid, about.epoch)),
+        ("state", status.state.clone()),
+    ];
+    if let Some(cause) = &status.cause {
+        lines.push(("cause", cause.clone()));
+    }
+    lines.extend([
+        ("up", format!("{} (since {})", humantime::format_duration(up), rfc3339(since))),
+        ("socket", socket.to_owned()),
+        ("listen", format!("http://{}", about.listen)),
+        ("store", format!("{}, state in {}", about.store, about.state_dir)),
+        ("attachments", status.attachments.to_string()),
+    ]);
+    let mut text = String::new();
+    for (name, value) in lines {
+        let _ = writeln!(text, "{name:<13}{}", admin::printable(&value));
+    }
+    text.push('\n');
+    if status.range_sets.is_empty() {
+        text.push_str("no network is in use on this node yet\n");
+    } else {
+        text.push_str(&sets(&status.range_sets));
+    }
+    for (one, other) in &status.overlaps {
+        let _ = writeln!(
+            text,
+            "warning: networks {one} and {other} overlap: each is a pool of its own, so one \
+             address can be given out once in each"
+        );
+    }
+    text
+}
+
+fn sets(sets: &[SetRow]) -> String {
+    let header = ["NETWORK", "FAMILY", "BLOCKS", "BLOCK SIZE", "ALLOCATED", "COOLING", "FREE"];
+    let row = |set: &SetRow| {
+        let numbers = [set.blocks, set.block_size, set.allocated, set.cooling, set.free];
+        let mut row = vec![set.network.clone(), set.family.clone()];
+        row.extend(numbers.map(|number| number.to_string()));
+        row
+    };
+    admin::table(&header, sets.iter().map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let status = serde_json::json!({
+            "about": {
+                "node": "n1", "version": "0.1.0", "pid": 7, "epoch": 3, "stateDir": "/s",
+                "listen": "127.0.0.1:9750", "store": "embedded", "sinceUnixMs": 1_000_000
+            },
+            "state": "broken", "cause": "the journal failed: disk full", "attachments": 0,
+            "rangeSets": [], "overlaps": [["a", "b"]]
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        let text = show(&status, "/x.sock", 3_725_000 + 1_000_000);
+        for expected in [
+            "node         n1\n",
+            "daemon       0.1.0, pid 7, epoch 3\n",
+            "state        broken\n",
+            "cause        the journal failed: disk full\n",
+            "up           1h 2m 5s (since 1970-01-01T00:16:40.000Z)\n",
+            "listen       http://127.0.0.1:9750\n",
+            "no network is in use on this node yet\n",
+            "warning: networks a and b overlap: ",
+        ] {
+            assert!(text.contains(expected), "{expected:?} in {text}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The coordinator with real range sets, every message delivered in an order that the test draws.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::address::{Run, number};
+use crate::core::range::{Range, RangeSpec};
+use crate::core::range_set::{self, Claimed, RangeSet};
+
+fn ranges(subnets: &[&str]) -> Arc<Ranges> {
+    let range = |subnet: &&str| {
+        let (subnet, none) = (subnet.parse().unwrap(), None);
+        let (sandbox, smallflow) = (vec![], vec![]);
+        let spec = RangeSpec { subnet, start: none, end: none, gateway: none, sandbox, smallflow };
+        Range::new(spec).unwrap()
+    };
+    Arc::new(Ranges::new(subnets.iter().map(range).collect(), None).unwrap())
+}
+
+/// Configurations of one network that a call may bring; the last one joins range sets.
+fn configurations() -> Vec<Vec<Arc<Ranges>>> {
+    vec![
+        vec![ranges(&["10.0.0.0/28"]), ranges(&["fd00::/124"])],
+        vec![ranges(&["10.0.0.0/28"]), ranges(&["10.0.1.0/28"])],
+        vec![ranges(&["10.0.0.0/28", "10.0.1.0/28"])],
+    ]
+}
+
+fn id(container: u8) -> AttachmentId {
+    let container_id = format!("c{container}").into();
+    AttachmentId { network: "net".into(), container_id, ifname: "eth0".into() }
+}
+
+fn add(container: u8, configuration: usize, asked: Vec<IpAddr>, started_at: u64) -> Call {
+    Call::Add(Box::new(Add {
+        id: id(container),
+        sets: configurations().swap_remove(configuration),
+        asked,
+        stage: None,
+        pod: None,
+        netns: "".into(),
+        started_at: Some(started_at),
+        at_unix_ms: 0,
+    }))
+}
+
+fn del(container: u8, started_at: u64) -> Call {
+    Call::Del(Del { id: id(container), which: Which::StartedBy(started_at) })
+}
+
+enum ToSet {
+    Assign(Assign),
+    Undo(u128),
+    Release(u128),
+}
+
+/// Everything around the coordinator, with the messages that are on their way.
+struct World {
+    coordinator: Coordinator,
+    sets: BTreeMap<SetId, (SetRecord, RangeSet)>,
+    to_sets: BTreeMap<SetId, VecDeque<ToSet>>,
+    commits: VecDeque<(u64, Vec<Record>)>,
+    merges: VecDeque<(SetId, SetId, Arc<str>)>,
+    durable: Vec<Record>,
+    shown: BTreeMap<AttachmentId, Arc<Holding>>,
+    replies: BTreeMap<u64, Outcome>,
+    now: Millis,
+    revision: u64,
+}
+
+impl World {
+    fn new(cooldown: Millis) -> Self {
+        Self {
+            coordinator: Coordinator::new(cooldown, 0),
+            sets: BTreeMap::new(),
+            to_sets: BTreeMap::new(),
+            commits: VecDeque::new(),
+            merges: VecDeque::new(),
+            durable: Vec::new(),
+            shown: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            now: 1_000_000,
+            revision: 1,
+        }
+    }
+
+    fn call(&mut self, call_id: u64, call: Call) {
+        self.coordinator.call(self.now, call_id, call);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(effect) = self.coordinator.poll_effect() {
+            let mut to = |set, message| self.to_sets.entry(set).or_default().push_back(message);
+            match effect {
+                Effect::Open(record) => {
+                    let cooldown = self.coordinator.cooldown;
+                    let set = RangeSet::new(record.family, record.block_log2, cooldown);
+                    self.sets.insert(record.id, (record, set));
+                }
+                Effect::Assign(set, request) => to(set, ToSet::Assign(request)),
+                Effect::Undo(set, number) => to(set, ToSet::Undo(number)),
+                Effect::Release(set, number) => to(set, ToSet::Release(number)),
+                Effect::Merge(into, from, network) => self.merges.push_back((into, from, network)),
+                Effect::Commit(operation, records) => self.commits.push_back((operation, records)),
+                Effect::Show(holding) => drop(self.shown.insert(holding.id.clone(), holding)),
+                Effect::Hide(holding) => drop(self.shown.remove(&holding.id)),
+                Effect::Reply(call, outcome) => drop(self.replies.insert(call, outcome)),
+                Effect::Overlap(..) => {}
+            }
+        }
+        self.check_unique();
+    }
+
+    fn check_unique(&self) {
+        let mut seen = BTreeSet::new();
+        for holding in self.shown.values() {
+            for address in &holding.addresses {
+                assert!(seen.insert(address), "{address} is held twice");
+            }
+        }
+    }
+
+    /// Delivers one of the messages that may come next; false when there is none.
+    fn deliver(&mut self, draw: usize) -> bool {
+        let ready = |(&set, queue): (&SetId, &VecDeque<_>)| (!queue.is_empty()).then_some(set);
+        let sets: Vec<SetId> = self.to_sets.iter().filter_map(ready).collect();
+        let choices = sets.len() + usize::from(!self.commits.is_empty()) + self.merges.len();
+        if choices == 0 {
+            return false;
+        }
+        self.now += 1;
+        match draw % choices {
+            choice if choice < sets.len() => self.deliver_to_set(sets[choice]),
+            choice if choice == sets.len() && !self.commits.is_empty() => {
+                if let Some((operation, records)) = self.commits.pop_front() {
+                    self.durable.extend(records);
+                    self.coordinator.committed(self.now, operation, Ok(()));
+                }
+            }
+            _ => self.deliver_merge(),
+        }
+        self.collect();
+        true
+    }
+
+    fn deliver_merge(&mut self) {
+        let (into, from, network) = self.merges.pop_front().unwrap();
+        // Messages to a range set come before its end.
+        while self.to_sets.get(&from).is_some_and(|queue| !queue.is_empty()) {
+            self.deliver_to_set(from);
+        }
+        let (_, from) = self.sets.remove(&from).unwrap();
+        self.sets.get_mut(&into).unwrap().1.absorb(from);
+        self.coordinator.merged(self.now, &network);
+    }
+
+    fn deliver_to_set(&mut self, id: SetId) {
+        let message = self.to_sets.get_mut(&id).unwrap().pop_front().unwrap();
+        let set = &mut self.sets.get_mut(&id).unwrap().1;
+        let mut answers = Vec::new();
+        match message {
+            ToSet::Assign(request) => {
+                let operation = request.id;
+                answers.extend(set.assign(self.now, request).map(|result| (operation, result)));
+            }
+            ToSet::Undo(number) => set.undo(self.now, number),
+            ToSet::Release(number) => set.release(self.now, number),
+        }
+        while let Some(effect) = set.poll_effect() {
+            match effect {
+                range_set::Effect::Assigned(operation, result) => answers.push((operation, result)),
+                range_set::Effect::Claim(runs) => {
+                    self.revision += 1;
+                    let with_revision = |run: Run| (run, self.revision);
+                    let runs = runs.into_iter().map(with_revision).collect();
+                    set.claimed(self.now, Claimed::Done(runs));
+                }
+                range_set::Effect::GiveBack(_) => set.given_back(self.now, true),
+            }
+        }
+        set.check_invariants();
+        for (operation, result) in answers {
+            self.coordinator.assigned(self.now, operation, result);
+        }
+    }
+
+    fn settle(&mut self, mut draw: impl FnMut() -> usize) {
+        while self.deliver(draw()) {}
+    }
+
+    /// Nothing is on its way any more: what is assigned is what is held, and what a restart would
+    /// find is the same.
+    fn check_settled(&self) {
+        assert_eq!(self.coordinator.under_way(), 0);
+        assert!(self.coordinator.lanes.is_empty(), "no attachment waits");
+        let assigned: u64 = self.sets.values().map(|(_, set)| set.stats().allocated).sum();
+        let held: usize = self.shown.values().map(|holding| holding.addresses.len()).sum();
+        assert_eq!(assigned, held as u64, "nothing leaks");
+        let (after, sets) = self.restart();
+        let found: BTreeMap<_, _> = after.holdings().map(|h| (h.id.clone(), h.clone())).collect();
+        assert_eq!(found, self.shown);
+        let restored: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
+        assert_eq!(restored, assigned);
+    }
+
+    fn restart(&self) -> (Coordinator, Vec<(SetRecord, RangeSet)>) {
+        let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
+        for record in &self.durable {
+            match record.clone() {
+                Record::Hold(holding, _) => {
+                    state.holdings.retain(|held| held.id != holding.id);
+                    state.holdings.push(holding);
+                }
+                Record::End(id) => state.holdings.retain(|held| held.id != id),
+                Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
+                Record::Cursor(set, slot, number) => state.cursors.push((set, slot, number)),
+                Record::Set(set) => {
+                    state.sets.retain(|known| known.id != set.id);
+                    state.sets.push(set);
+                }
+                Record::ForgetSet(id) => state.sets.retain(|known| known.id != id),
+            }
+        }
+        let block = |record: &SetRecord, block: &crate::core::block::Block| HeldBlock {
+            network: record.network.clone(),
+            family: record.family,
+            run: block.run(),
+            revision: block.revision,
+        };
+        let of_set = |(record, set): &(SetRecord, RangeSet)| -> Vec<HeldBlock> {
+            set.blocks().map(|held| block(record, held)).collect()
+        };
+        let blocks: Vec<HeldBlock> = self.sets.values().flat_map(of_set).collect();
+        restore(Coordinator::new(self.coordinator.cooldown, 0), state, &blocks).unwrap()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Add { container: u8, configuration: usize, asked: Option<u8> },
+    Del { container: u8, late: bool },
+    Gc { keep: u8 },
+    Deliver(usize),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let asked = prop::option::weighted(0.2, 0u8..24);
+    prop_oneof![
+        4 => (0u8..6, 0usize..3, asked).prop_map(|(container, configuration, asked)| {
+            Move::Add { container, configuration, asked }
+        }),
+        3 => (0u8..6, any::<bool>()).prop_map(|(container, late)| Move::Del { container, late }),
+        1 => any::<u8>().prop_map(|keep| Move::Gc { keep }),
+        12 => any::<usize>().prop_map(Move::Deliver),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// In every order of messages: each call is answered once, no address is held twice, nothing
+    /// leaks when an ADD fails half-way, range sets become one without losing anything, and the
+    /// journal says what memory says.
+    #[test]
+    fn every_order_of_messages_ends_well(
+        moves in prop::collection::vec(moves(), 1..80),
+        cooldown in prop_oneof![Just(0u64), Just(20)],
+    ) {
+        let mut world = World::new(cooldown);
+        let mut calls = 0;
+        for (at, step) in moves.into_iter().enumerate() {
+            let started = 1_000 + at as u64;
+            let call = match step {
+                Move::Deliver(draw) => {
+                    world.deliver(draw);
+                    continue;
+                }
+                Move::Add { container, configuration, asked } => {
+                    let asked = asked.map(|n| IpAddr::from([10, 0, 0, n]));
+                    add(container, configuration, asked.into_iter().collect(), started)
+                }
+                Move::Del { container, late } => {
+                    del(container, if late { started - 20 } else { started })
+                }
+                Move::Gc { keep } => Call::Gc {
+                    network: "net".into(),
+                    valid: (0..6).filter(|n| keep & (1 << n) != 0)
+                        .map(|n| (format!("c{n}").into(), "eth0".into()))
+                        .collect(),
+                    started_at: started,
+                },
+            };
+            calls += 1;
+            world.call(calls, call);
+        }
+        let mut draw = 0usize;
+        world.settle(|| { draw = draw.wrapping_mul(31).wrapping_add(7); draw });
+        prop_assert_eq!(world.replies.len() as u64, calls, "every call is answered");
+        world.check_settled();
+    }
+}
+
+/// Carries one call out and gives its answer.
+fn run(world: &mut World, call_id: u64, call: Call) -> Outcome {
+    world.call(call_id, call);
+    world.settle(|| 0);
+    world.replies.remove(&call_id).unwrap()
+}
+
+#[test]
+fn an_add_that_its_del_overtook_fails_and_a_later_one_works() {
+    let mut world = World::new(0);
+    assert!(matches!(run(&mut world, 1, del(1, 200)), Outcome::Ended(0)));
+    let late = run(&mut world, 2, add(1, 0, vec![], 100));
+    assert!(matches!(late, Outcome::Failed(CallError::Overtaken(_))), "{late:?}");
+    assert!(matches!(run(&mut world, 3, add(1, 0, vec![], 300)), Outcome::Added(_)));
+    assert!(matches!(run(&mut world, 4, del(1, 250)), Outcome::Ended(0)), "older than the ADD");
+    assert!(matches!(run(&mut world, 5, del(1, 400)), Outcome::Ended(1)));
+    world.check_settled();
+}
+
+#[test]
+fn an_undo_ends_only_what_its_own_add_made() {
+    let mut world = World::new(0);
+    let undo = |at| Call::Del(Del { id: id(1), which: Which::MadeBy(at) });
+    assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
+    // The same attachment again: the answer belongs to the second caller now, also after a
+    // restart, and the first one cannot take it away.
+    assert!(matches!(run(&mut world, 2, add(1, 0, vec![], 200)), Outcome::Added(_)));
+    assert!(matches!(run(&mut world, 3, undo(100)), Outcome::Ended(0)));
+    assert_eq!(world.restart().0.holding(&id(1)).unwrap().started_at, Some(200));
+    assert!(matches!(run(&mut world, 4, undo(200)), Outcome::Ended(1)));
+    world.check_settled();
+}
+
+#[test]
+fn a_release_by_sequence_number_skips_what_came_later() {
+    let mut world = World::new(0);
+    let release = |sequence| Call::Del(Del { id: id(1), which: Which::Sequence(sequence) });
+    let Outcome::Added(first) = run(&mut world, 1, add(1, 0, vec![], 100)) else { panic!() };
+    run(&mut world, 2, del(1, 200));
+    let Outcome::Added(second) = run(&mut world, 3, add(1, 0, vec![], 300)) else { panic!() };
+    assert!(second.sequence > first.sequence);
+    assert!(matches!(run(&mut world, 4, release(first.sequence)), Outcome::Ended(0)));
+    assert!(matches!(run(&mut world, 5, release(second.sequence)), Outcome::Ended(1)));
+}
+
+#[test]
+fn gc_spares_what_came_after_it_and_what_is_listed() {
+    let mut world = World::new(0);
+    for (call, (container, at)) in [(1, 100), (2, 110), (3, 300)].into_iter().enumerate() {
+        run(&mut world, call as u64, add(container, 0, vec![], at));
+    }
+    let valid = vec![("c2".into(), "eth0".into())];
+    let gc = Call::Gc { network: "net".into(), valid, started_at: 200 };
+    assert!(matches!(run(&mut world, 9, gc), Outcome::Ended(1)));
+    let left: Vec<_> = world.shown.keys().map(|id| id.container_id.to_string()).collect();
+    assert_eq!(left, ["c2", "c3"]);
+    world.check_settled();
+}
+
+#[test]
+fn a_broken_journal_ends_all_promises() {
+    let mut world = World::new(0);
+    assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
+    world.call(2, add(2, 0, vec![], 101));
+    while world.commits.is_empty() {
+        world.deliver(0);
+    }
+    let (operation, _) = world.commits.pop_front().unwrap();
+    world.coordinator.committed(world.now, operation, Err("no space".into()));
+    world.collect();
+    for (call, what) in [(3, add(1, 0, vec![], 102)), (4, add(3, 0, vec![], 103)), (5, del(1, 104))]
+    {
+        let outcome = run(&mut world, call, what);
+        assert!(matches!(outcome, Outcome::Failed(CallError::Journal(_))), "{outcome:?}");
+    }
+    assert!(matches!(world.replies[&2], Outcome::Failed(CallError::Journal(_))));
+    assert!(matches!(run(&mut world, 6, del(9, 105)), Outcome::Ended(0)), "nothing to promise");
+    assert!(world.shown.contains_key(&id(1)), "what was promised before is still shown");
+}
+
+#[test]
+fn a_block_size_that_differs_from_the_first_one_is_refused() {
+    let mut world = World::new(0);
+    assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
+    let Call::Add(mut other) = add(2, 0, vec![], 101) else { panic!() };
+    other.sets[0] =
+        Arc::new(Ranges::new(other.sets[0].iter().cloned().collect(), Some(3)).unwrap());
+    let outcome = run(&mut world, 2, Call::Add(other));
+    let Outcome::Failed(CallError::BlockSize { fixed: 1, configured: 8 }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    world.check_settled();
+    assert_eq!(number("10.0.0.2".parse().unwrap()), number(world.shown[&id(1)].addresses[0]));
+}

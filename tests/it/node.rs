@@ -1,0 +1,32 @@
+//! Goal: what an operator relies on holds: who may talk to the node, how it stops, what it says of
+//! itself, what it costs, and that the plugin is one small static file.
+//!
+//! Method: the real daemon, its files, its figures and its process are looked at from outside.
+
+mod arrays;
+mod figures;
+mod life;
+mod size;
+
+use serde_json::{Value, json};
+
+use crate::common::{Call, Client, Outcome};
+
+/// A network of some range sets, each one subnet.
+fn config(name: &str, subnets: &[&str]) -> Value {
+    let ranges: Vec<Value> = subnets.iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
+    json!({
+        "cniVersion": "1.1.0", "name": name, "ipam": { "type": "my-ipam", "ranges": ranges },
+    })
+}
+
+/// Many ADDs in one array, all of which must succeed.
+fn add_many(client: &mut Client, config: &Value, count: usize) -> Vec<Outcome> {
+    let call = |number| Call::new("ADD", &format!("many-{number}"), config);
+    let calls: Vec<Call> = (0..count).map(call).collect();
+    let answers = client.try_calls(&calls).expect("an array of answers");
+    for answer in &answers {
+        answer.expect_result();
+    }
+    answers
+}

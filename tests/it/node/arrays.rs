@@ -1,0 +1,40 @@
+//! An array of calls is carried out in its order, however long it is.
+
+use serde_json::Value;
+
+use super::config;
+use crate::common::{Call, Daemon, Options};
+
+/// As many calls as an array may have.
+const CALLS: usize = 1024;
+
+fn call(command: &'static str, number: usize) -> Call {
+    let config = config("array", &["10.85.0.0/16"]);
+    Call::new(command, &format!("array-{number}"), &config)
+}
+
+#[test]
+fn the_adds_of_an_array_get_addresses_in_its_order() {
+    let daemon = Daemon::start(&Options::default());
+    let calls: Vec<Call> = (0..CALLS).map(|number| call("ADD", number)).collect();
+    let answers = daemon.client().try_calls(&calls).expect("an array of answers");
+    let address = |number: usize| format!("10.85.{}.{}/16", (number + 2) / 256, (number + 2) % 256);
+    let got = answers.iter().map(|answer| &answer.expect_result()["ips"][0]["address"]);
+    let astray = got.enumerate().find(|&(number, got)| *got != address(number));
+    if let Some((number, got)) = astray {
+        panic!("call {number} of {CALLS} got {got}, not {}", address(number));
+    }
+}
+
+#[test]
+fn an_add_and_its_del_in_one_array_leave_nothing() {
+    let daemon = Daemon::start(&Options::default());
+    let half = CALLS / 2;
+    let adds = (0..half).map(|number| call("ADD", number));
+    let dels = (0..half).map(|number| call("DEL", number));
+    let calls: Vec<Call> = adds.chain(dels).collect();
+    let answers = daemon.client().try_calls(&calls).expect("an array of answers");
+    assert!(answers.iter().all(|answer| answer.succeeded()), "{answers:?}");
+    let left: Vec<Value> = daemon.allocations();
+    assert!(left.is_empty(), "{} DELs came before their ADD, which came first", left.len());
+}

@@ -1,0 +1,189 @@
+//! Goal: what this repository has decided about its own source stays so: pure parts are pure,
+//! dependencies point one way, numbers and clocks are where they belong, files stay readable.
+//!
+//! Method: the tree is read as text, with comments and strings told apart from code. Each rule is
+//! a function from files to complaints; next to its test over the tree, a planted violation shows
+//! that it can fail.
+
+mod layers;
+mod rules;
+mod source;
+
+use source::{File, tree};
+
+/// Fails with every complaint on a line of its own.
+fn assert_none(rule: &str, complaints: &[String]) {
+    let count = complaints.len();
+    assert!(complaints.is_empty(), "{rule}: {count} complaints\n{}", complaints.join("\n"));
+}
+
+/// What a rule says about one made-up file, which must be just one complaint about this line.
+fn assert_caught(
+    rule: impl Fn(&[File]) -> Vec<String>,
+    path: &str,
+    text: &str,
+    line: usize,
+    word: &str,
+) {
+    let complaints = rule(&[File::new(path, text)]);
+    assert_eq!(complaints.len(), 1, "{path} {text:?}: {complaints:?}");
+    let place = format!("{path}:{line}: ");
+    assert!(complaints[0].starts_with(&place), "not at {place}{complaints:?}");
+    assert!(complaints[0].contains(word), "no {word:?} in {complaints:?}");
+}
+
+fn assert_fine(rule: impl Fn(&[File]) -> Vec<String>, path: &str, text: &str) {
+    assert_none(text, &rule(&[File::new(path, text)]));
+}
+
+#[test]
+fn the_core_is_pure() {
+    assert_none("src/core is pure", &layers::core_is_pure(&tree()));
+    let path = "src/core/x.rs";
+    for (text, word) in [
+        ("use std::fs;", "std::fs"),
+        ("use std::collections::BTreeMap;\nuse std::{fmt, io::Read};", "std::io"),
+        ("use std::net::{IpAddr,\n    TcpStream};", "TcpStream"),
+        ("fn f() { std::thread::yield_now(); }", "std::thread"),
+        ("use std::time::Instant;", "Instant"),
+        ("use serde::Serialize;", "serde"),
+        ("fn f() { tracing::info!(\"x\"); }", "tracing"),
+        ("async fn f() {}", "async"),
+        ("fn f() { let x = HashMap::new(); }", "HashMap::new"),
+        ("fn f() { println!(\"x\"); }", "println!"),
+        ("use crate::clock;", "crate::clock"),
+        ("use super::super::store::value;", "crate::store"),
+    ] {
+        assert_caught(layers::core_is_pure, path, text, text.lines().count().min(2), word);
+    }
+    for text in [
+        "use std::net::{IpAddr, Ipv4Addr};\nuse ipnet::IpNet;\nuse crate::limits;",
+        "use std::time::Duration;\nuse thiserror::Error;\nuse super::address::Run;",
+        "// use std::fs;\n/* async */ const X: &str = \"use tokio::spawn;\";",
+        "#[cfg(test)]\nmod tests {\n    use proptest::prelude::*;\n    use std::fs;\n}",
+    ] {
+        assert_fine(layers::core_is_pure, path, text);
+    }
+    assert_fine(layers::core_is_pure, "src/api/x.rs", "use std::fs;");
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    assert_none("dependencies point one way", &layers::one_way(&tree()));
+    for (path, text, word) in [
+        ("src/core/x.rs", "use crate::store::Embedded;", "core may not use store"),
+        ("src/store/x.rs", "use crate::actors::journal;", "store may not use actors"),
+        ("src/actors/x.rs", "fn f() { crate::api::x(); }", "actors may not use api"),
+        ("src/api/x.rs", "use crate::{core, store::file};", "api may not use store"),
+        ("src/plugin/x.rs", "use crate::cni::error::Code;", "plugin may not use cni"),
+        ("src/client.rs", "use crate::core::Millis;", "client may not use core"),
+        ("src/limits.rs", "use super::clock;", "limits may not use clock"),
+        ("src/daemon.rs", "use crate::plugin::main;", "daemon may not use plugin::main"),
+        ("src/cni/x/y.rs", "use super::super::super::api;", "cni may not use api"),
+        ("src/bin/x.rs", "use leasehold::core::Map;", "bin may not use core"),
+        ("src/novelty.rs", "use crate::core::Map;", "novelty"),
+    ] {
+        assert_caught(layers::one_way, path, text, 1, word);
+    }
+    for (path, text) in [
+        ("src/actors/x.rs", "use crate::core::{Map, range::Ranges};\nuse crate::{limits, clock};"),
+        ("src/daemon.rs", "fn f() { crate::plugin::note::directory(x); }"),
+        ("src/core/range_set/x.rs", "use super::super::address::Run;\nuse super::Stats;"),
+        ("src/core/x.rs", "#[cfg(test)]\nmod tests {\n    use crate::journal::Journal;\n}"),
+    ] {
+        assert_fine(layers::one_way, path, text);
+    }
+}
+
+#[test]
+fn files_functions_and_lines_are_short() {
+    assert_none("short enough to read", &rules::short(&tree()));
+    let long = |lines| format!("fn f() {{\n{}}}\n", "    g();\n".repeat(lines));
+    assert_caught(rules::short, "src/x.rs", &long(69), 1, "71 lines");
+    assert_fine(rules::short, "src/x.rs", &long(68));
+    let nested = format!("impl X {{\n    fn a() {{}}\n    {}}}\n", long(69));
+    assert_caught(rules::short, "src/x.rs", &nested, 3, "f has 71 lines");
+    let braces = format!("fn f() {{\n    let x = \"{{{{\"; // {{\n}}\n{}", "g!();\n".repeat(80));
+    assert_fine(rules::short, "src/x.rs", &braces);
+    assert_caught(rules::short, "src/x.rs", &"x!();\n".repeat(501), 501, "500");
+    assert_fine(rules::short, "src/x.rs", &"x!();\n".repeat(500));
+    assert_caught(rules::short, "tests/x.rs", &"x!();\n".repeat(601), 601, "600");
+    assert_caught(rules::short, "src/x.rs", &format!("\n// {}", "é".repeat(98)), 2, "101");
+    assert_fine(rules::short, "src/x.rs", &format!("// {}", "é".repeat(97)));
+}
+
+#[test]
+fn one_word_has_one_meaning() {
+    assert_none("words", &rules::words(&tree()));
+    for text in [
+        "let lease_address = 1;",
+        "struct IpLease;",
+        "fn leased_ips() {}",
+        "/// Gives an address lease back.",
+        "// a leased address",
+        "let affinity = 1;",
+        "/// After the cool-down.",
+    ] {
+        assert_caught(rules::words, "src/x.rs", text, 1, "section 1");
+    }
+    for text in ["let etcd_lease = lease;", "/// A node leases blocks.", "// a released address"] {
+        assert_fine(rules::words, "src/x.rs", text);
+    }
+}
+
+#[test]
+fn nothing_panics_on_purpose() {
+    assert_none("no panics outside of tests", &rules::no_panics(&tree()));
+    for text in ["x.unwrap()", "x.expect(\"y\")", "todo!()", "panic!()", "dbg!(x)"] {
+        let text = format!("fn f() {{\n    {text};\n}}");
+        assert_caught(rules::no_panics, "src/x.rs", &text, 2, "error");
+        assert_fine(rules::no_panics, "src/x.rs", &format!("#[cfg(test)]\nmod tests {{ {text} }}"));
+    }
+    assert_fine(rules::no_panics, "src/x.rs", "fn f() { x.unwrap_or(1); } // x.unwrap()");
+}
+
+#[test]
+fn the_time_is_asked_for_in_few_places() {
+    assert_none("clocks", &rules::clocks(&tree()));
+    assert_caught(rules::clocks, "src/api/x.rs", "fn f() { Instant::now(); }", 1, "clock.rs");
+    assert_caught(rules::clocks, "src/store/x.rs", "\nfn f() { SystemTime::now(); }", 2, "clock");
+    assert_fine(rules::clocks, "src/clock.rs", "fn f() { SystemTime::now(); }");
+}
+
+#[test]
+fn every_period_has_a_name_in_limits() {
+    assert_none("periods", &rules::periods(&tree()));
+    assert_caught(rules::periods, "src/api/x.rs", "f(Duration::from_secs(5));", 1, "limits.rs");
+    assert_caught(rules::periods, "src/x.rs", "\nf(Duration::from_millis( 50));", 2, "limits");
+    assert_fine(rules::periods, "src/x.rs", "f(Duration::from_millis(wait));");
+    assert_fine(rules::periods, "src/limits.rs", "f(Duration::from_secs(5));");
+}
+
+#[test]
+fn metrics_are_registered_in_one_file() {
+    assert_none("metrics", &rules::metrics(&tree()));
+    for text in ["counter!(\"x\")", "metrics::gauge!(X)", "describe_histogram!(X, \"y\")"] {
+        assert_caught(rules::metrics, "src/api/x.rs", text, 1, "src/metrics.rs");
+        assert_fine(rules::metrics, "src/metrics.rs", text);
+    }
+}
+
+#[test]
+fn no_file_names_the_machine_it_was_written_on() {
+    assert_none("machines", &rules::machines(&tree()));
+    for folder in ["work", "root", "home"] {
+        let text = format!("see\n/{folder}/notes.md");
+        assert_caught(rules::machines, "README.md", &text, 2, "path");
+    }
+    for text in ["https://x.org/home/", "/var/lib/leasehold", "src/root/x", "worked/work/x"] {
+        assert_fine(rules::machines, "README.md", text);
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    assert_none("left for later", &rules::left_for_later(&tree()));
+    for word in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")] {
+        assert_caught(rules::left_for_later, "src/x.rs", &format!("// {word}: later"), 1, "later");
+    }
+}

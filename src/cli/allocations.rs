@@ -92,8 +92,11 @@ fn list_by(
 ) -> anyhow::Result<Vec<AllocationRow>> {
     let mut rows: Vec<AllocationRow> = Vec::new();
     loop {
-        let after = rows.last().map(|row| format!("{},{}", row.network, row.address));
-        let page = page(after, limit)?;
+        let key = |row: &AllocationRow| format!("{},{}", row.network, row.address);
+        let after = rows.last().map(key);
+        let page = page(after.clone(), limit)?;
+        let stuck = after.is_some() && page.last().map(key) == after;
+        anyhow::ensure!(!stuck, "the daemon lists the same allocations again and again");
         let last = page.len() < limit;
         rows.extend(page);
         if last {

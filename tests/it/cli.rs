@@ -270,11 +270,14 @@ fn allocations_are_listed_and_filtered() {
 fn a_list_is_read_page_by_page() {
     const ROWS: usize = 10_000;
     let fake = Fake::serve(|_, path| {
-        let number = |name: &str| {
-            let (_, after) = path.split_once(name).expect(path);
-            after.split('&').next().and_then(|digits| digits.parse::<usize>().ok()).expect(path)
-        };
-        let (offset, limit) = (number("offset="), number("limit="));
+        let field = |name: &str| path.split_once(name)?.1.split('&').next();
+        let limit: usize = field("limit=").and_then(|limit| limit.parse().ok()).expect(path);
+        // The row after the one that `after=n,10.0.X.Y` names, or the first one.
+        let first = field("after=n%2c10.0.").map_or(0, |address| {
+            let (high, low) = address.split_once('.').expect(path);
+            let number = |text: &str| text.parse::<usize>().expect(path);
+            number(high) * 256 + number(low) + 1
+        });
         let row = |n: usize| {
             json!({
                 "network": "n", "address": format!("10.0.{}.{}", n / 256, n % 256),
@@ -282,7 +285,7 @@ fn a_list_is_read_page_by_page() {
                 "stage": null, "sinceUnixMs": 0, "sequence": n
             })
         };
-        (200, (offset..ROWS.min(offset + limit)).map(row).collect())
+        (200, (first..ROWS.min(first + limit)).map(row).collect())
     });
     let rows = ends_json(fake.socket(), &["allocations"], 0);
     let rows = rows.as_array().expect("an array");

@@ -169,6 +169,7 @@ mod tests {
 
     #[test]
     fn every_page_is_read_from_where_the_last_one_ended() {
+        let row = |n: u64| AllocationRow { address: format!("10.0.0.{n}"), ..row(n) };
         let pages = [vec![row(1), row(2)], vec![row(3), row(4)], vec![]];
         let mut asked = Vec::new();
         let rows = list_by(2, |after, limit| {
@@ -181,5 +182,11 @@ mod tests {
         assert_eq!(asked, [None, end(&rows[1]), end(&rows[3])]);
         let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
         assert_eq!(sequences, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_daemon_that_repeats_itself_is_not_asked_for_ever() {
+        let again = list_by(1, |_, _| Ok(vec![row(1)]));
+        assert!(again.unwrap_err().to_string().contains("again and again"));
     }
 }

@@ -48,6 +48,7 @@ pub struct Restored {
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     let _lock = lock(&config.state_dir)?;
+    let alone_since = clock::boot_ns();
     let metrics = metrics::install().context("metrics")?;
     let socket = Socket::bind(&config.socket)?;
     let notes_dir = crate::plugin::note::directory(&config.socket);
@@ -59,7 +60,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     report(&opened);
     let path = config.state_dir.join("cluster.redb");
     let store = Embedded::open(&path).with_context(|| path.display().to_string())?;
-    let restored = restore(&config, journal, opened.state, Arc::new(store)).await?;
+    let restored = restore(&config, journal, opened.state, Arc::new(store), alone_since).await?;
     let about = about(&config, listen.to_string(), restored.epoch);
     let (phase, phases) = watch::channel(Phase::Starting);
     let start = {
@@ -145,7 +146,8 @@ fn report(opened: &Opened) {
     }
 }
 
-/// Makes this daemon the node's newest, and journal and store one state in memory.
+/// Makes this daemon the node's newest, and journal and store one state in memory. `alone_since`:
+/// when it locked the state directory, in nanoseconds on the boot clock.
 ///
 /// # Errors
 /// The store does not answer, or contradicts the journal.
@@ -154,6 +156,7 @@ pub async fn restore(
     journal: Journal,
     state: JournalState,
     store: Arc<dyn ClusterStore>,
+    alone_since: u64,
 ) -> anyhow::Result<Restored> {
     let (owner, epoch) = register(config, &*store).await?;
     let mut blocks = blocks_of(&config.node, &*store).await?;
@@ -180,7 +183,7 @@ pub async fn restore(
         }
     }
     let cooldown = cooldown(config);
-    let coordinator = Coordinator::new(cooldown, clock::boot_ns());
+    let coordinator = Coordinator::new(cooldown, alone_since);
     let (coordinator, sets) = coordinator::restore(coordinator, state, &blocks)?;
     Ok(Restored { journal, coordinator, sets, store, owner, epoch })
 }

@@ -197,7 +197,9 @@ pub(super) fn explain(error: CallError) -> Error {
         CallError::Journal(_) => {
             (Code::Io, "free or mend the disk of the state directory and restart leasehold")
         }
-        CallError::Busy(_) | CallError::Stopping => (Code::TryAgain, "try again"),
+        CallError::Busy(_) | CallError::Stopping | CallError::TooOld(_) => {
+            (Code::TryAgain, "try again")
+        }
     };
     Error::new(code, error.to_string()).with_details(remedy)
 }

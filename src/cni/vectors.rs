@@ -255,30 +255,7 @@ fn ranges_and_lists_have_limits() {
 }
 
 /// The example of the plugin that this one replaces, verbatim, with the comma that breaks it.
-const EXAMPLE: &str = r#"{
-	"ipam": {
-		"type": "my-ipam",
-		"ranges": [
-			[
-				{
-					"subnet": "10.10.0.0/16",
-					"rangeStart": "10.10.1.20",
-					"rangeEnd": "10.10.1.40",
-					"gateway": "10.10.1.1",
-					"sandbox": ["10.10.1.20"],
-					"smallflow": ["10.10.1.21"]
-				},
-				{
-					"subnet": "172.16.5.0/24"
-				}
-			]
-		],
-		"routes": [
-			{ "dst": "0.0.0.0/0" },
-		],
-		"dataDir": "/run/my-orchestrator/container-ipam-state"
-	}
-}"#;
+const EXAMPLE: &str = include_str!("../../deploy/examples/my-ipam.as-printed.json");
 
 #[test]
 fn the_example_of_the_forerunner() {
@@ -300,7 +277,7 @@ fn the_example_of_the_forerunner() {
     );
     let repaired = EXAMPLE.replace("\" },", "\" }");
     assert_eq!(parse(body(&repaired).as_bytes()).unwrap_err().msg, "missing network name");
-    let ipam = repaired.trim_start_matches("{\n\t\"ipam\":").strip_suffix('}').unwrap();
+    let ipam = repaired.trim_start_matches("{\n\t\"ipam\":").trim_end().strip_suffix('}').unwrap();
     let add = add(&with_ipam(ipam)).unwrap();
     assert_eq!(
         shown(&add.sets),

@@ -14,11 +14,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::core::Millis;
 use crate::core::coordinator::{JournalState, Record};
-use crate::store::file::{self, Boxed};
+use crate::store::file::{self, Storage};
 use counter::CommitCounter;
 
 const HOLDINGS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("holdings");
@@ -158,15 +158,15 @@ impl Journal {
             CommitCounter::remove(&counter_path)
                 .map_err(|source| JournalError::File { path: counter_path.clone(), source })?;
         }
-        file::make(path, |backend| {
-            Self::open_on(backend, path, options).map_err(|error| match error {
+        file::make(path, |storage| {
+            Self::open_on(storage, path, options).map_err(|error| match error {
                 JournalError::Open { source, .. } => *source,
                 other => redb::Error::Corrupted(other.to_string()),
             })
         })
         .map_err(failed)?;
-        let backend = file::open(path, options.fsync).map_err(failed)?;
-        let (mut journal, opened) = Self::open_on(backend, path, options)?;
+        let storage = file::open(path, options.fsync).map_err(failed)?;
+        let (mut journal, opened) = Self::open_on(storage, path, options)?;
         let counter = CommitCounter::open(&counter_path)
             .map_err(|source| JournalError::File { path: counter_path, source })?;
         // Redb goes back to the commit before the last one when the last one is damaged, which
@@ -187,14 +187,14 @@ impl Journal {
     /// # Errors
     /// The storage cannot be opened or its content is damaged.
     pub fn open_on(
-        backend: Box<dyn StorageBackend>,
+        storage: Storage,
         path: &Path,
         options: &Options,
     ) -> Result<(Self, Opened), JournalError> {
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let failed = |error| damaged_or_unusable(path, error);
-        let db = builder.create_with_backend(Boxed(backend)).map_err(|e| failed(boxed(e)))?;
+        let db = builder.create_with_backend(storage).map_err(|e| failed(boxed(e)))?;
         let mut journal = Self {
             db,
             cooldown: options.cooldown,

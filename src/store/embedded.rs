@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use super::file::{self, Boxed};
+use super::file::{self, Storage};
 use super::{Answer, ClusterStore, StoreError};
 use crate::core::txn::{Compare, KeyValue, Txn, TxnOutcome, Write};
 
@@ -48,10 +48,10 @@ impl Embedded {
     ///
     /// # Errors
     /// The storage cannot be opened, or is damaged.
-    pub fn open_on(backend: Box<dyn StorageBackend>) -> Result<Self, StoreError> {
+    pub fn open_on(storage: Storage) -> Result<Self, StoreError> {
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES);
-        let db = builder.create_with_backend(Boxed(backend)).map_err(failed)?;
+        let db = builder.create_with_backend(storage).map_err(failed)?;
         let txn = db.begin_write().map_err(failed)?;
         txn.open_table(KEYS).map_err(failed)?;
         txn.open_table(REVISION).map_err(failed)?;

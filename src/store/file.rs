@@ -9,62 +9,43 @@ use redb::backends::FileBackend;
 
 /// Any storage, chosen at run time.
 #[derive(Debug)]
-pub struct Boxed(pub Box<dyn StorageBackend>);
+pub struct Storage {
+    on: Box<dyn StorageBackend>,
+    /// Whether a commit waits for the disk. If not, it is in the page cache, where it survives
+    /// `kill -9`, and costs no wait.
+    sync: bool,
+}
 
-impl StorageBackend for Boxed {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
+impl Storage {
+    /// A storage that is synced if it can be.
+    pub fn new(on: Box<dyn StorageBackend>) -> Self {
+        Self { on, sync: true }
     }
 }
 
-/// A file that is written but not synced: a commit is in the page cache, where it survives
-/// `kill -9`, and costs no wait for the disk.
-#[derive(Debug)]
-struct Unsynced(FileBackend);
-
-impl StorageBackend for Unsynced {
+impl StorageBackend for Storage {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.on.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.on.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.on.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(())
+        if self.sync { self.on.sync_data() } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.on.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.on.close()
     }
 }
 
@@ -72,11 +53,11 @@ impl StorageBackend for Unsynced {
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn open(path: &Path, fsync: bool) -> Result<Box<dyn StorageBackend>, redb::Error> {
+pub fn open(path: &Path, sync: bool) -> Result<Storage, redb::Error> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-    let backend = FileBackend::new(file)?;
-    Ok(if fsync { Box::new(backend) } else { Box::new(Unsynced(backend)) })
+    let on = Box::new(FileBackend::new(file)?);
+    Ok(Storage { on, sync })
 }
 
 /// Makes a database file with `make` if there is none: under another name first, so that a daemon
@@ -86,7 +67,7 @@ pub fn open(path: &Path, fsync: bool) -> Result<Box<dyn StorageBackend>, redb::E
 /// As `make` and the system say.
 pub fn make<T, E: From<redb::Error>>(
     path: &Path,
-    make: impl FnOnce(Box<dyn StorageBackend>) -> Result<T, E>,
+    make: impl FnOnce(Storage) -> Result<T, E>,
 ) -> Result<(), E> {
     let system = |error| E::from(redb::Error::Io(error));
     if path.try_exists().map_err(system)? {

@@ -23,6 +23,7 @@ use leasehold::core::coordinator::{Add, Call, Del, Outcome, Which};
 use leasehold::daemon;
 use leasehold::journal::{Journal, Options};
 use leasehold::store::embedded::Embedded;
+use leasehold::store::file::Storage;
 use redb::StorageBackend;
 
 /// The two files of a node.
@@ -122,8 +123,9 @@ fn config(cooldown: Duration) -> Config {
 /// Starts a node on these files; to be called inside an actix system.
 async fn start(images: Images, log: &Log, cooldown: Duration) -> anyhow::Result<Node> {
     let [journal, store] = images;
-    let recorder = |file, bytes| -> Box<dyn StorageBackend> {
-        Box::new(Recorder { file, bytes: Mutex::new(bytes), log: log.clone() })
+    let recorder = |file, bytes| {
+        let recorder = Recorder { file, bytes: Mutex::new(bytes), log: log.clone() };
+        Storage::new(Box::new(recorder))
     };
     let config = config(cooldown);
     let options = Options {
@@ -138,7 +140,7 @@ async fn start(images: Images, log: &Log, cooldown: Duration) -> anyhow::Result<
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
     let store = Arc::new(Embedded::open_on(recorder(STORE, store))?);
     log.lock().unwrap().push(Entry::Made);
-    let restored = daemon::restore(&config, journal, opened.state, store).await?;
+    let restored = daemon::restore(&config, journal, opened.state, store, 0).await?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let (_, phase) = tokio::sync::watch::channel(Phase::Serving);
     let about = About {

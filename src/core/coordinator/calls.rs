@@ -128,9 +128,8 @@ impl Coordinator {
         if let Some(cause) = &self.broken {
             return Some(Outcome::Failed(CallError::Journal(cause.clone())));
         }
-        if self.ended.overtook(add) {
-            let id = add.id.container_id.clone();
-            return Some(Outcome::Failed(CallError::Overtaken(id)));
+        if let Some(error) = self.ended.refuses(add) {
+            return Some(Outcome::Failed(error));
         }
         let holding = self.holding(&add.id)?;
         let refuse = |why| {
@@ -397,10 +396,14 @@ impl Ended {
         }
     }
 
-    /// Whether a DEL of the attachment that started after this ADD came before it.
-    fn overtook(&self, add: &Add) -> bool {
+    /// Whether a DEL of the attachment that started after this ADD came before it, or may have.
+    fn refuses(&self, add: &Add) -> Option<CallError> {
+        let (started, id) = (add.started_at?, &add.id.container_id);
         let latest = self.latest.get(&Self::hash(&add.id)).copied().unwrap_or_default();
-        add.started_at.is_some_and(|started| started < latest.max(self.floor))
+        if started < latest {
+            return Some(CallError::Overtaken(id.clone()));
+        }
+        (started < self.floor).then(|| CallError::TooOld(id.clone()))
     }
 
     /// Two attachments of one hash cost an ADD a second try, in one of 2^64 cases.

@@ -132,6 +132,10 @@ pub enum CallError {
     /// A DEL that started after this ADD was answered before it.
     #[error("a later DEL of {0} on this network came first: nothing was allocated")]
     Overtaken(Box<str>),
+    /// The plugin process of this ADD is older than the daemon, or than any DEL that the daemon
+    /// remembers: its DEL may have been answered already.
+    #[error("this ADD of {0} is older than the daemon's memory of DELs")]
+    TooOld(Box<str>),
     /// `blockSize` differs from that of the range set, which was fixed by its first use.
     #[error("the range set has blocks of {fixed} addresses, its configuration says {configured}")]
     BlockSize {
@@ -288,7 +292,7 @@ struct Ended {
 }
 
 impl Coordinator {
-    /// An empty node. `cooldown` in milliseconds; `floor`: when this daemon started, in
+    /// An empty node. `cooldown` in milliseconds; `floor`: when this daemon became the only one, in
     /// nanoseconds on the boot clock. ADDs whose plugin process is older are refused, since their
     /// DEL may have been answered by an earlier daemon.
     pub fn new(cooldown: Millis, floor: u64) -> Self {

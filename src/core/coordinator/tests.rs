@@ -325,6 +325,15 @@ fn an_add_that_its_del_overtook_fails_and_a_later_one_works() {
 }
 
 #[test]
+fn an_add_from_before_the_daemon_may_try_again() {
+    let mut world = World::new(0);
+    world.coordinator = Coordinator::new(0, 1_000);
+    let old = run(&mut world, 1, add(1, 0, vec![], 999));
+    assert!(matches!(old, Outcome::Failed(CallError::TooOld(_))), "{old:?}");
+    assert!(matches!(run(&mut world, 2, add(1, 0, vec![], 1_000)), Outcome::Added(_)));
+}
+
+#[test]
 fn an_undo_ends_only_what_its_own_add_made() {
     let mut world = World::new(0);
     let undo = |at| Call::Del(Del { id: id(1), which: Which::MadeBy(at) });

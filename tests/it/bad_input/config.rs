@@ -10,30 +10,7 @@ use crate::common::{Call, MY_IPAM, feed_bytes, run};
 
 /// The example of the page that asked for this plugin, as it stands there: with a trailing comma
 /// after the only route.
-const EXAMPLE: &str = r#"{
-	"ipam": {
-		"type": "my-ipam",
-		"ranges": [
-			[
-				{
-					"subnet": "10.10.0.0/16",
-					"rangeStart": "10.10.1.20",
-					"rangeEnd": "10.10.1.40",
-					"gateway": "10.10.1.1",
-					"sandbox": ["10.10.1.20"],
-					"smallflow": ["10.10.1.21"]
-				},
-				{
-					"subnet": "172.16.5.0/24"
-				}
-			]
-		],
-		"routes": [
-			{ "dst": "0.0.0.0/0" },
-		],
-		"dataDir": "/run/my-orchestrator/container-ipam-state"
-	}
-}"#;
+const EXAMPLE: &str = include_str!("../../../deploy/examples/my-ipam.as-printed.json");
 
 /// A change of the configuration: a pointer into it, and the value to put there or to take away.
 type Change<'a> = (&'a str, Option<Value>);

@@ -7,6 +7,7 @@
 
 mod counter;
 mod rows;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,22 +15,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::Database;
 
 use crate::core::Millis;
 use crate::core::coordinator::{JournalState, Record};
 use crate::store::file::{self, Storage};
 use counter::CommitCounter;
-
-const HOLDINGS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("holdings");
-const COOLING: TableDefinition<'_, (u64, u32, u128), ()> = TableDefinition::new("cooling");
-const CURSORS: TableDefinition<'_, (u32, u16), u128> = TableDefinition::new("cursors");
-const SETS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("range_sets");
-const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
-
-/// The counter of sequence numbers, and that of commits.
-const NEXT_SEQUENCE: &str = "next_sequence";
-const COMMITS: &str = "commits";
+use tables::Tables;
 
 /// Sequence numbers are reserved in steps, so that not every ADD writes the counter.
 const SEQUENCE_STEP: u64 = 4096;
@@ -203,55 +195,13 @@ impl Journal {
             counter: None,
             broken: None,
         };
-        journal.make_tables().map_err(failed)?;
-        let state = journal.read().map_err(|cause| JournalError::Damaged {
-            path: path.to_owned(),
-            cause: cause.to_string(),
+        tables::make(&journal.db).map_err(failed)?;
+        let (state, commits) = tables::read(&journal.db).map_err(|cause| {
+            JournalError::Damaged { path: path.to_owned(), cause: cause.to_string() }
         })?;
         journal.sequences_below = state.next_sequence;
-        journal.commits = journal.count(COMMITS).map_err(failed)?;
+        journal.commits = commits;
         Ok((journal, Opened { state, ..Opened::default() }))
-    }
-
-    fn make_tables(&self) -> Result<(), Box<redb::Error>> {
-        let txn = self.db.begin_write().map_err(boxed)?;
-        txn.open_table(HOLDINGS).map_err(boxed)?;
-        txn.open_table(COOLING).map_err(boxed)?;
-        txn.open_table(CURSORS).map_err(boxed)?;
-        txn.open_table(SETS).map_err(boxed)?;
-        txn.open_table(COUNTERS).map_err(boxed)?;
-        txn.commit().map_err(boxed)
-    }
-
-    fn read(&self) -> anyhow::Result<JournalState> {
-        let mut state = JournalState::default();
-        let txn = self.db.begin_read()?;
-        for row in txn.open_table(HOLDINGS)?.iter()? {
-            let (key, value) = row?;
-            state.holdings.push(Arc::new(rows::read_holding(key.value(), value.value())?));
-        }
-        for row in txn.open_table(SETS)?.iter()? {
-            let (key, value) = row?;
-            state.sets.push(rows::read_set(key.value(), value.value())?);
-        }
-        for row in txn.open_table(COOLING)?.iter()? {
-            let (released, set, number) = row?.0.value();
-            state.cooling.push((set, number, released));
-        }
-        for row in txn.open_table(CURSORS)?.iter()? {
-            let (key, value) = row?;
-            let (set, slot) = key.value();
-            state.cursors.push((set, slot, value.value()));
-        }
-        let next = txn.open_table(COUNTERS)?.get(NEXT_SEQUENCE)?;
-        state.next_sequence = next.map_or(1, |value| value.value());
-        Ok(state)
-    }
-
-    fn count(&self, name: &str) -> Result<u64, Box<redb::Error>> {
-        let txn = self.db.begin_read().map_err(boxed)?;
-        let counters = txn.open_table(COUNTERS).map_err(boxed)?;
-        Ok(counters.get(name).map_err(boxed)?.map_or(0, |value| value.value()))
     }
 
     /// The first start after a reboot: no container of the earlier boot exists any more, and times
@@ -276,40 +226,8 @@ impl Journal {
             cooling.clear();
         }
         state.cooling = cooling.iter().map(|&(set, number)| (set, number, options.now)).collect();
-        Ok(self.rewrite(options, &cooling)?)
-    }
-
-    /// Writes what [`Journal::begin_boot`] decided, in one commit.
-    fn rewrite(
-        &mut self,
-        options: &Options,
-        cooling: &BTreeSet<(u32, u128)>,
-    ) -> Result<(), Box<redb::Error>> {
-        let txn = self.db.begin_write().map_err(boxed)?;
-        txn.delete_table(COOLING).map_err(boxed)?;
-        {
-            let mut rows = txn.open_table(COOLING).map_err(boxed)?;
-            for &(set, number) in cooling {
-                rows.insert((options.now, set, number), ()).map_err(boxed)?;
-            }
-            let mut holdings = txn.open_table(HOLDINGS).map_err(boxed)?;
-            if options.keep_after_reboot {
-                let mut kept = Vec::new();
-                for row in holdings.iter().map_err(boxed)? {
-                    let (key, value) = row.map_err(boxed)?;
-                    let (network, container, ifname) = key.value();
-                    let key = [network, container, ifname].map(str::to_owned);
-                    kept.push((key, rows::without_start(value.value())));
-                }
-                for ([network, container, ifname], value) in &kept {
-                    let key = (network.as_str(), container.as_str(), ifname.as_str());
-                    holdings.insert(key, value.as_slice()).map_err(boxed)?;
-                }
-            } else {
-                holdings.retain(|_, _| false).map_err(boxed)?;
-            }
-        }
-        txn.commit().map_err(boxed)
+        let kept = options.keep_after_reboot;
+        Ok(tables::begin_boot(&self.db, kept, options.now, &cooling)?)
     }
 
     /// Makes records durable, all or none. After the first failure every call fails.
@@ -341,43 +259,18 @@ impl Journal {
         records: impl IntoIterator<Item = &'a Record>,
     ) -> Result<(), Box<redb::Error>> {
         let txn = self.db.begin_write().map_err(boxed)?;
-        {
-            let mut holdings = txn.open_table(HOLDINGS).map_err(boxed)?;
-            let mut cooling = txn.open_table(COOLING).map_err(boxed)?;
-            let mut cursors = txn.open_table(CURSORS).map_err(boxed)?;
-            let mut sets = txn.open_table(SETS).map_err(boxed)?;
-            let mut counters = txn.open_table(COUNTERS).map_err(boxed)?;
-            counters.insert(COMMITS, self.commits + 1).map_err(boxed)?;
-            for record in records {
-                match record {
-                    Record::Hold(holding, netns) => {
-                        let value = rows::holding(holding, netns);
-                        holdings.insert(rows::key(&holding.id), &*value).map_err(boxed)?;
-                        if holding.sequence >= self.sequences_below {
-                            self.sequences_below = holding.sequence + SEQUENCE_STEP;
-                            let below = self.sequences_below;
-                            counters.insert(NEXT_SEQUENCE, below).map_err(boxed)?;
-                        }
-                    }
-                    Record::End(id) => {
-                        holdings.remove(rows::key(id)).map_err(boxed)?;
-                    }
-                    Record::Cool(set, number, released) => {
-                        cooling.insert((*released, *set, *number), ()).map_err(boxed)?;
-                        forget_oldest(&mut cooling, released.saturating_sub(self.cooldown))?;
-                    }
-                    Record::Cursor(set, slot, number) => {
-                        cursors.insert((*set, *slot), number).map_err(boxed)?;
-                    }
-                    Record::Set(set) => {
-                        sets.insert(set.id, &*rows::set(set)).map_err(boxed)?;
-                    }
-                    Record::ForgetSet(id) => {
-                        sets.remove(id).map_err(boxed)?;
-                    }
-                }
+        let mut tables = Tables::of(&txn, self.cooldown);
+        tables.set(tables::COMMITS, u128::from(self.commits + 1))?;
+        for record in records {
+            tables.write(record)?;
+            if let Record::Hold(holding, _) = record
+                && holding.sequence >= self.sequences_below
+            {
+                self.sequences_below = holding.sequence + SEQUENCE_STEP;
+                tables.set(tables::NEXT_SEQUENCE, u128::from(self.sequences_below))?;
             }
         }
+        drop(tables);
         txn.commit().map_err(boxed)?;
         self.commits += 1;
         Ok(())
@@ -394,22 +287,6 @@ fn damaged_or_unusable(path: &Path, error: Box<redb::Error>) -> JournalError {
         redb::Error::DatabaseAlreadyOpen => JournalError::Open { path, source: error },
         cause => JournalError::Damaged { path, cause: cause.to_string() },
     }
-}
-
-/// Every row that is added takes away up to two that have had their time: so the table stays as
-/// small as what is cooling.
-fn forget_oldest(
-    cooling: &mut redb::Table<'_, (u64, u32, u128), ()>,
-    until: Millis,
-) -> Result<(), Box<redb::Error>> {
-    for _ in 0..2 {
-        let oldest = cooling.first().map_err(boxed)?.map(|(key, _)| key.value().0);
-        if oldest.is_none_or(|released| released >= until) {
-            break;
-        }
-        cooling.pop_first().map_err(boxed)?;
-    }
-    Ok(())
 }
 
 /// Replaces a file such that after a power cut it has its old content or its new one.

@@ -132,3 +132,7 @@ pub const REGISTER_TRIES_MAX: usize = 10;
 
 /// How long an idle connection stays open.
 pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(75);
+
+/// Names of networks and interfaces that are kept once for all holdings, before those that are not
+/// used any more are dropped.
+pub const NAMES_SHARED_MAX: usize = 10_000;

@@ -205,7 +205,8 @@ pub(super) fn explain(error: CallError) -> Error {
 }
 
 fn attachment(network: &Arc<str>, id: Id) -> AttachmentId {
-    AttachmentId { network: network.clone(), container_id: id.container_id, ifname: id.ifname }
+    let (network, ifname) = (network.clone(), id.ifname.into());
+    AttachmentId { network, container_id: id.container_id, ifname }
 }
 
 /// Reads a `resolv.conf` as host-local does, before anything is assigned. Only a plain file: a

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::stage::Stage;
@@ -16,7 +17,7 @@ pub struct AttachmentId {
     /// `CNI_CONTAINERID`.
     pub container_id: Box<str>,
     /// `CNI_IFNAME`.
-    pub ifname: Box<str>,
+    pub ifname: Arc<str>,
 }
 
 /// The pod that a runtime named in `CNI_ARGS`; for people, never for decisions about ownership.
@@ -28,13 +29,42 @@ pub struct Pod {
     pub name: Box<str>,
 }
 
+/// A list of addresses. Most attachments hold one, which takes no memory of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Addresses {
+    /// One address.
+    One(IpAddr),
+    /// Any other number of them.
+    Some(Box<[IpAddr]>),
+}
+
+impl Deref for Addresses {
+    type Target = [IpAddr];
+
+    fn deref(&self) -> &[IpAddr] {
+        match self {
+            Self::One(address) => std::slice::from_ref(address),
+            Self::Some(addresses) => addresses,
+        }
+    }
+}
+
+impl From<Vec<IpAddr>> for Addresses {
+    fn from(addresses: Vec<IpAddr>) -> Self {
+        match addresses[..] {
+            [address] => Self::One(address),
+            _ => Self::Some(addresses.into()),
+        }
+    }
+}
+
 /// The addresses that one attachment holds: its allocations, which live and end together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holding {
     /// Who holds them.
     pub id: AttachmentId,
     /// One address per range set, in the order of the sets.
-    pub addresses: Box<[IpAddr]>,
+    pub addresses: Addresses,
     /// Rises with every ADD of this node: tells two holdings of one attachment apart.
     pub sequence: u64,
     /// When the plugin process of the ADD started, in nanoseconds on the boot clock.

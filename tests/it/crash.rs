@@ -310,7 +310,7 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     let mut held: BTreeMap<AttachmentId, Vec<IpAddr>> = BTreeMap::new();
     let mut taken = BTreeSet::new();
     for holding in node.index.all() {
-        for address in &holding.addresses {
+        for address in holding.addresses.iter() {
             let fresh = taken.insert((holding.id.network.clone(), *address));
             assert!(fresh, "{address} is held twice: {}", context());
         }
@@ -329,7 +329,7 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     // And the node works: a new container gets addresses that nobody holds.
     let answer = node.coordinator.send(Execute(add("dual", 99, DUAL, ""))).await.unwrap();
     let Outcome::Added(holding) = answer else { panic!("{answer:?}: {}", context()) };
-    for address in &holding.addresses {
+    for address in holding.addresses.iter() {
         let fresh = taken.insert((holding.id.network.clone(), *address));
         assert!(fresh, "{address} is handed out twice: {}", context());
     }

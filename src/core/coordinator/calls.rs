@@ -230,14 +230,20 @@ impl Coordinator {
         let mut records = cursors(&sets, &got);
         let addresses =
             add.sets.iter().zip(got).map(|(view, number)| view.family().address(number));
+        let addresses: Vec<IpAddr> = addresses.collect();
+        let id = AttachmentId {
+            network: self.share(&add.id.network),
+            ifname: self.share(&add.id.ifname),
+            container_id: add.id.container_id,
+        };
         let holding = Arc::new(Holding {
-            addresses: addresses.collect(),
+            addresses: addresses.into(),
             sequence: self.next_sequence,
             started_at: add.started_at,
             since_unix_ms: add.at_unix_ms,
             stage: add.stage,
             pod: add.pod.map(Box::new),
-            id: add.id,
+            id,
         });
         self.next_sequence += 1;
         records.push(Record::Hold(holding.clone(), add.netns));

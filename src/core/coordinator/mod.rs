@@ -15,7 +15,7 @@ mod routing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::range::Ranges;
 use super::range_set::{Assign, AssignError};
 use super::stage::Stage;
 use super::{Map, Millis};
+use crate::limits;
 
 pub use restore::{HeldBlock, JournalState, RestoreError, restore, stray, uncovered};
 pub use routing::SetRecord;
@@ -212,6 +213,8 @@ pub struct Coordinator {
     lanes: Map<AttachmentId, VecDeque<Waiting>>,
     operations: Map<u64, Operation>,
     networks: BTreeMap<Arc<str>, Network>,
+    /// Names of networks and interfaces: few texts that nearly all holdings share.
+    names: BTreeSet<Arc<str>>,
     ended: Ended,
     next_operation: u64,
     next_sequence: u64,
@@ -302,6 +305,7 @@ impl Coordinator {
             lanes: Map::default(),
             operations: Map::default(),
             networks: BTreeMap::new(),
+            names: BTreeSet::new(),
             ended: Ended { floor, ..Ended::default() },
             next_operation: 1,
             next_sequence: 1,
@@ -315,6 +319,19 @@ impl Coordinator {
     #[must_use]
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// The one copy of a name.
+    fn share(&mut self, name: &Arc<str>) -> Arc<str> {
+        if let Some(shared) = self.names.get(name) {
+            return shared.clone();
+        }
+        // Names that nobody uses any more make room.
+        if self.names.len() >= limits::NAMES_SHARED_MAX {
+            self.names.retain(|name| Arc::strong_count(name) > 1);
+        }
+        self.names.insert(name.clone());
+        name.clone()
     }
 
     /// What an attachment holds.

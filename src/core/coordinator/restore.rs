@@ -113,7 +113,7 @@ pub fn restore(
         }
     }
     for holding in &state.holdings {
-        for &address in &holding.addresses {
+        for &address in holding.addresses.iter() {
             let (network, number) = (&holding.id.network, number(address));
             let id = owner(&coordinator.networks, network, Family::of(address), number);
             let Some(part) = id.and_then(|id| parts.get_mut(&id)) else {
@@ -137,7 +137,13 @@ pub fn restore(
         coordinator.tell_overlaps(&network);
     }
     coordinator.next_sequence = state.next_sequence.max(1);
-    coordinator.held.extend(state.holdings.into_iter().map(ByAttachment));
+    for mut holding in state.holdings {
+        let of = &holding.id;
+        let (network, ifname) = (coordinator.share(&of.network), coordinator.share(&of.ifname));
+        let id = &mut Arc::make_mut(&mut holding).id;
+        (id.network, id.ifname) = (network, ifname);
+        coordinator.held.insert(ByAttachment(holding));
+    }
     let mut sets = Vec::with_capacity(state.sets.len());
     for record in state.sets {
         let part = parts.remove(&record.id).unwrap_or_default();

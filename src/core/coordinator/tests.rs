@@ -119,7 +119,7 @@ impl World {
     fn check_unique(&self) {
         let mut seen = BTreeSet::new();
         for holding in self.shown.values() {
-            for address in &holding.addresses {
+            for address in holding.addresses.iter() {
                 assert!(seen.insert(address), "{address} is held twice");
             }
         }

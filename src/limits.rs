@@ -70,6 +70,9 @@ pub const ANSWER_HEAD_BYTES_MAX: usize = 16 << 10;
 /// a second fills it in about an hour without its daemon; a note is about 2 KiB.
 pub const NOTES_MAX: usize = 65_536;
 
+/// Range sets of a node: each is an actor with figures of its own. A node has a few.
+pub const RANGE_SETS_MAX: usize = 4_096;
+
 /// Calls of one attachment that wait for their turn.
 pub const CALLS_PER_ATTACHMENT_MAX: usize = 32;
 

@@ -194,6 +194,10 @@ pub(super) fn explain(error: CallError) -> Error {
         CallError::BlockSize { .. } => {
             (Code::Config, "leave blockSize out, or make it the same on every node")
         }
+        CallError::TooManySets => (
+            Code::TryAgain,
+            "gone networks keep theirs: move the state directory away when no container runs",
+        ),
         CallError::Journal(_) => {
             (Code::Io, "free or mend the disk of the state directory and restart leasehold")
         }

@@ -145,6 +145,9 @@ pub enum CallError {
         /// Addresses in a block, by this call.
         configured: u64,
     },
+    /// The configuration needs one range set more than [`limits::RANGE_SETS_MAX`].
+    #[error("this node has {} range sets, and takes no more", limits::RANGE_SETS_MAX)]
+    TooManySets,
     /// The journal is broken: nothing can be made durable, so nothing is promised.
     #[error("the journal on this node failed: {0}")]
     Journal(Arc<str>),

@@ -13,6 +13,7 @@ use crate::core::Millis;
 use crate::core::address::{Family, Run};
 use crate::core::interval::Intervals;
 use crate::core::range::Ranges;
+use crate::limits;
 
 /// A range set as the journal keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,34 +101,36 @@ impl Network {
 impl Coordinator {
     /// The range set for these ranges; opened or grown if need be.
     pub(super) fn route(&mut self, network: &Arc<str>, view: &Ranges) -> Route {
-        let entry = self.networks.entry(network.clone()).or_default();
-        let touched: Vec<usize> =
-            (0..entry.sets.len()).filter(|&i| entry.sets[i].touches(view)).collect();
-        match touched[..] {
-            [] => {
-                let (family, block_log2) = (view.family(), view.usual_block_log2());
-                let id = self.next_set;
-                self.next_set += 1;
-                entry.sets.push(OpenSet::new(id, family, block_log2));
-                self.grow(network, id, view);
-                Route::To(id)
-            }
-            [only] => {
-                let set = &entry.sets[only];
-                if let Some(log2) = view.block_log2
-                    && log2 != set.block_log2
-                {
-                    let (fixed, configured) = (1 << set.block_log2, 1 << log2);
-                    return Route::Refused(CallError::BlockSize { fixed, configured });
-                }
-                let id = set.id;
-                if !set.covers(view) {
-                    self.grow(network, id, view);
-                }
-                Route::To(id)
-            }
-            _ => Route::Merge(touched.iter().map(|&i| entry.sets[i].id).collect()),
+        let sets = self.networks.get(network).map_or(&[][..], |network| &network.sets);
+        let mut touched = sets.iter().filter(|set| set.touches(view));
+        let Some(set) = touched.next() else { return self.open(network, view) };
+        if let Some(other) = touched.next() {
+            return Route::Merge([set, other].into_iter().chain(touched).map(|s| s.id).collect());
         }
+        if let Some(log2) = view.block_log2
+            && log2 != set.block_log2
+        {
+            let (fixed, configured) = (1 << set.block_log2, 1 << log2);
+            return Route::Refused(CallError::BlockSize { fixed, configured });
+        }
+        let (id, covered) = (set.id, set.covers(view));
+        if !covered {
+            self.grow(network, id, view);
+        }
+        Route::To(id)
+    }
+
+    fn open(&mut self, network: &Arc<str>, view: &Ranges) -> Route {
+        let sets: usize = self.networks.values().map(|network| network.sets.len()).sum();
+        if sets >= limits::RANGE_SETS_MAX {
+            return Route::Refused(CallError::TooManySets);
+        }
+        let id = self.next_set;
+        self.next_set += 1;
+        let set = OpenSet::new(id, view.family(), view.usual_block_log2());
+        self.networks.entry(network.clone()).or_default().sets.push(set);
+        self.grow(network, id, view);
+        Route::To(id)
     }
 
     /// A range set that has addresses of these ranges.

@@ -325,6 +325,30 @@ fn an_add_that_its_del_overtook_fails_and_a_later_one_works() {
 }
 
 #[test]
+fn range_sets_are_not_without_number() {
+    let mut world = World::new(0);
+    let one = |n: usize| {
+        let Call::Add(mut add) = add(1, 0, vec![], 1) else { panic!() };
+        let subnet = format!("10.{}.{}.0/24", n / 256, n % 256);
+        add.id.container_id = format!("c{n}").into();
+        add.sets = vec![ranges(&[subnet.as_str()])];
+        Call::Add(add)
+    };
+    for n in 0..limits::RANGE_SETS_MAX {
+        let entry = world.coordinator.networks.entry("net".into()).or_default();
+        let mut set = OpenSet::new(n as SetId + 1, Family::V4, 0);
+        set.add((n as u128, n as u128));
+        entry.sets.push(set);
+    }
+    world.call(1, one(0));
+    let outcome = world.replies.remove(&1);
+    assert!(matches!(outcome, Some(Outcome::Failed(CallError::TooManySets))), "{outcome:?}");
+    world.coordinator.networks.get_mut("net").unwrap().sets.pop();
+    world.coordinator.next_set = limits::RANGE_SETS_MAX as SetId + 1;
+    assert!(matches!(run(&mut world, 2, one(1)), Outcome::Added(_)));
+}
+
+#[test]
 fn an_add_from_before_the_daemon_may_try_again() {
     let mut world = World::new(0);
     world.coordinator = Coordinator::new(0, 1_000);

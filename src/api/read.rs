@@ -84,7 +84,7 @@ pub struct SetRow {
     pub allocated: u64,
     /// Addresses cooling.
     pub cooling: u64,
-    /// Addresses free in the blocks in hand.
+    /// Addresses not taken in the blocks in hand, network addresses and gateways among them.
     pub free: u64,
 }
 

@@ -103,7 +103,8 @@ pub struct Stats {
     pub allocated: u64,
     /// Released addresses in their cooldown.
     pub cooling: u64,
-    /// Addresses that can be handed out from blocks in hand.
+    /// Addresses in active blocks that are not taken; network addresses and gateways, which
+    /// nobody gets, are among them.
     pub free: u64,
     /// Active blocks.
     pub active: u64,

@@ -14,16 +14,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold::actors::coordinator::Execute;
+use leasehold::actors::coordinator::{DescribeAll, Execute};
 use leasehold::api::{About, Node, Phase};
 use leasehold::cni::request::{self, Body};
 use leasehold::config::Config;
+use leasehold::core::address::{Family, Run};
 use leasehold::core::attachment::AttachmentId;
+use leasehold::core::claim::{BLOCKS, block_key};
 use leasehold::core::coordinator::{Add, Call, Del, Outcome, Which};
+use leasehold::core::txn::{Txn, Write};
 use leasehold::daemon;
 use leasehold::journal::{Journal, Options};
+use leasehold::store::ClusterStore as _;
 use leasehold::store::embedded::Embedded;
 use leasehold::store::file::Storage;
+use leasehold::store::value::{BlockValue, encode};
 use redb::StorageBackend;
 
 /// The two files of a node.
@@ -121,7 +126,11 @@ fn config(cooldown: Duration) -> Config {
 }
 
 /// Starts a node on these files; to be called inside an actix system.
-async fn start(images: Images, log: &Log, cooldown: Duration) -> anyhow::Result<Node> {
+async fn start(
+    images: Images,
+    log: &Log,
+    cooldown: Duration,
+) -> anyhow::Result<(Node, Arc<Embedded>)> {
     let [journal, store] = images;
     let recorder = |file, bytes| {
         let recorder = Recorder { file, bytes: Mutex::new(bytes), log: log.clone() };
@@ -140,7 +149,7 @@ async fn start(images: Images, log: &Log, cooldown: Duration) -> anyhow::Result<
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
     let store = Arc::new(Embedded::open_on(recorder(STORE, store))?);
     log.lock().unwrap().push(Entry::Made);
-    let restored = daemon::restore(&config, journal, opened.state, store, 0).await?;
+    let restored = daemon::restore(&config, journal, opened.state, store.clone(), 0).await?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let (_, phase) = tokio::sync::watch::channel(Phase::Serving);
     let about = About {
@@ -153,7 +162,7 @@ async fn start(images: Images, log: &Log, cooldown: Duration) -> anyhow::Result<
         store: String::new(),
         since_unix_ms: 0,
     };
-    Ok(daemon::start(restored, &config, about, metrics, phase)?)
+    Ok((daemon::start(restored, &config, about, metrics, phase)?, store))
 }
 
 /// A call by its body, as the plugin would send it.
@@ -223,7 +232,7 @@ fn id_of(call: &Call) -> AttachmentId {
 }
 
 async fn run_and_record(log: &Log, cooldown: Duration) -> Vec<Call> {
-    let node = start(Images::default(), log, cooldown).await.unwrap();
+    let (node, _) = start(Images::default(), log, cooldown).await.unwrap();
     let mut calls = Vec::new();
     for round in workload() {
         let mut answers = Vec::new();
@@ -306,7 +315,13 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     let last: Vec<String> = log[cut.saturating_sub(3)..cut].iter().map(Entry::brief).collect();
     let context = || format!("cut {cut}, after {}", last.join(", "));
     let node = start(images, &Log::default(), cooldown).await;
-    let node = node.unwrap_or_else(|error| panic!("{error:#}: {}", context()));
+    let (node, store) = node.unwrap_or_else(|error| panic!("{error:#}: {}", context()));
+    // Every block that the store says is ours is in hand: a claim that nobody waited for any more
+    // was given back.
+    let in_hand = node.coordinator.send(DescribeAll).await.unwrap();
+    let in_hand: u64 = in_hand.iter().map(|set| set.stats.active).sum();
+    let ours = store.range(BLOCKS.to_owned()).await.unwrap();
+    assert_eq!(in_hand, ours.len() as u64, "blocks are stranded: {}", context());
     let mut held: BTreeMap<AttachmentId, Vec<IpAddr>> = BTreeMap::new();
     let mut taken = BTreeSet::new();
     for holding in node.index.all() {
@@ -374,4 +389,46 @@ fn killed_at_any_write_the_node_keeps_its_promises() {
 #[test]
 fn killed_at_any_write_the_node_keeps_its_promises_with_a_cooldown() {
     die_everywhere(Duration::from_secs(30));
+}
+
+/// A daemon may die between a claim and the journal's note of its range set: nothing was handed
+/// out of that block, and nobody would ever ask for it again.
+#[test]
+fn a_block_that_was_claimed_for_nobody_is_given_back() {
+    actix_rt::System::new().block_on(async {
+        let recorder = |file, log: &Log| {
+            let bytes = Mutex::default();
+            Storage::new(Box::new(Recorder { file, bytes, log: log.clone() }))
+        };
+        let log = Log::default();
+        let store = Embedded::open_on(recorder(STORE, &log)).unwrap();
+        let run = Run::around(0x0a00_0000, 4);
+        for owner in ["n1", "another"] {
+            let value = encode(&BlockValue::active(run, Family::V4, owner, 1, 0));
+            let key = block_key(owner, Family::V4, run.start);
+            let then = vec![Write::Put(key, value)];
+            store.txn(Txn { when: vec![], then }).await.unwrap();
+        }
+        drop(store);
+        let mut images = Images::default();
+        log.lock().unwrap().iter().for_each(|entry| apply(entry, &mut images));
+        let (_, store) = start(images, &Log::default(), Duration::ZERO).await.unwrap();
+        let left: Vec<String> =
+            store.range(BLOCKS.to_owned()).await.unwrap().into_iter().map(|key| key.key).collect();
+        assert_eq!(left, [block_key("another", Family::V4, run.start)], "its own, and no other's");
+    });
+}
+
+/// The embedded store is another file than the journal, and may be lost alone.
+#[test]
+fn when_the_store_is_lost_blocks_are_claimed_around_what_is_held() {
+    actix_rt::System::new().block_on(async {
+        let log = Log::default();
+        let calls = run_and_record(&log, Duration::ZERO).await;
+        let log = log.lock().unwrap().clone();
+        let mut images = Images::default();
+        log.iter().for_each(|entry| apply(entry, &mut images));
+        images[STORE].clear();
+        check_cut(log.len(), &calls, &log, images, Duration::ZERO).await;
+    });
 }

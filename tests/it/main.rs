@@ -16,4 +16,5 @@ mod host_local;
 mod kill;
 mod main_plugins;
 mod node;
+mod store;
 mod tidy;

@@ -8,6 +8,8 @@
 mod counter;
 mod rows;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -132,6 +132,17 @@ fn every_help_names_every_option_and_an_example() {
     }
 }
 
+/// The unit file is not run here; what it says on the command line must at least be understood.
+#[test]
+fn the_service_unit_starts_a_command_that_exists() {
+    let unit = include_str!("../../deploy/leasehold.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    let mut words = line.split_whitespace();
+    assert_eq!(words.next(), Some("/usr/local/bin/leasehold"), "where README.md installs it");
+    let words: Vec<&str> = words.chain(["--help"]).collect();
+    ends(Path::new("/nonexistent"), &words, 0);
+}
+
 #[test]
 fn wrong_usage_ends_with_2() {
     let nowhere = Path::new("/nonexistent");

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::Node;
 use super::call::{self, Answering};
 use crate::cni::error::{Code, Error};
-use crate::cni::request::{self, Calls, Request};
+use crate::cni::parse;
+use crate::cni::request::{Calls, Request};
 use crate::{limits, metrics};
 
 /// One answer of an array.
@@ -22,7 +23,7 @@ struct Answer {
 /// The handler.
 pub async fn handle(node: web::Data<Node>, payload: web::Payload) -> HttpResponse {
     let calls = match read(payload).await {
-        Ok(body) => request::split(&body),
+        Ok(body) => parse::split(&body),
         Err(error) => Err(error),
     };
     let call = match calls {

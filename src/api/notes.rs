@@ -8,7 +8,8 @@ use std::path::Path;
 use super::Node;
 use crate::actors::coordinator::Execute;
 use crate::cni::error::{Code, Error};
-use crate::cni::request::{self, Body};
+use crate::cni::parse::parse;
+use crate::cni::request::Body;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, Outcome, Which};
 use crate::{clock, limits, metrics};
@@ -86,7 +87,7 @@ fn list(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
 }
 
 async fn act(node: &Node, body: &[u8]) -> Result<(), Error> {
-    let request = request::parse(body)?;
+    let request = parse(body)?;
     let (Body::Del(del), Some(at)) = (request.body, request.started_at) else {
         return Err(Error::new(Code::Decode, "not a DEL of the plugin"));
     };

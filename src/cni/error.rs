@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::json::pretty;
+use super::print::pretty;
 use super::version::Version;
 
 /// Longest `msg` and longest `details` that are printed, in bytes: both can quote a caller's text.

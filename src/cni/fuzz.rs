@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::args::Args;
-use super::request::{parse, split};
+use super::parse::{parse, split};
 use super::vectors::{Call, with_ipam};
 
 const IPAM: &str = r#"{"blockSize":28,"subnet":"10.1.9.0/24","rangeEnd":"10.1.9.20","routes":

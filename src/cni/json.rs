@@ -5,8 +5,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::ser::Serialize;
-use serde_json::ser::{PrettyFormatter, Serializer};
 
 use super::error::{Code, Error};
 
@@ -56,16 +54,6 @@ impl<'a> Json<'a> {
             Self::Object(_) => "an object",
         }
     }
-}
-
-/// JSON indented by four spaces, no trailing newline: how CNI plugins print.
-pub(crate) fn pretty(value: &impl Serialize) -> String {
-    let mut out = Vec::with_capacity(512);
-    let mut to = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
-    // Memory takes all that is written, and every key here is a string: nothing can fail.
-    let written = value.serialize(&mut to).is_ok();
-    debug_assert!(written);
-    String::from_utf8(out).unwrap_or_default()
 }
 
 /// Says where a text stops being JSON, and what to do about it.

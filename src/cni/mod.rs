@@ -2,8 +2,7 @@
 //! outcome to the text that the plugin prints.
 //!
 //! What is accepted and what comes back is host-local's, with the CNI specification 1.1 where the
-//! two pull apart. Everything here is pure: no
-//! IO, no clock, no state.
+//! two pull apart. Everything here is pure: no IO, no clock, no state.
 
 mod args;
 mod envelope;
@@ -11,10 +10,13 @@ pub mod error;
 #[cfg(test)]
 mod fuzz;
 mod ip;
-pub(crate) mod json;
+mod json;
+mod negotiate;
 mod netconf;
 mod node;
+pub mod parse;
 mod pool;
+mod print;
 pub mod request;
 pub mod resolv;
 pub mod result;

@@ -230,16 +230,7 @@ fn destination(route: &Node<'_>) -> Result<IpNet, Error> {
     let Some(dst) = route.get("dst") else {
         return Err(route.refuse("has no dst"));
     };
-    cidr(&dst)
-}
-
-/// An address with its prefix length.
-pub(super) fn cidr(node: &Node<'_>) -> Result<IpNet, Error> {
-    let text = node.text()?;
-    ip::net(text).ok_or_else(|| {
-        let msg = format!("invalid CIDR address: {text}");
-        node.blame(msg, "has to be an address with a prefix length, such as 10.1.2.0/24")
-    })
+    dst.cidr()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::error::{Code, Error};
 use super::ip;
 use super::json::Json;
@@ -153,6 +155,15 @@ impl<'a> Node<'a> {
 
     fn not(&self, what: &str) -> Error {
         self.refuse(format_args!("must be {what}, not {}", self.json.kind()))
+    }
+
+    /// An address with its prefix length.
+    pub(super) fn cidr(&self) -> Result<IpNet, Error> {
+        let text = self.text()?;
+        ip::net(text).ok_or_else(|| {
+            let msg = format!("invalid CIDR address: {text}");
+            self.blame(msg, "has to be an address with a prefix length, such as 10.1.2.0/24")
+        })
     }
 }
 

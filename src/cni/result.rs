@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::json::pretty;
+use super::print::pretty;
 use super::resolv::Dns;
 use super::version::Version;
 

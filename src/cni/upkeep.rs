@@ -4,7 +4,6 @@
 use ipnet::IpNet;
 
 use super::error::Error;
-use super::netconf::cidr;
 use super::node::Node;
 use super::request::{Gc, Id};
 
@@ -55,13 +54,13 @@ pub(super) fn prev_ips(root: &Node<'_>) -> Result<Option<Vec<IpNet>>, Error> {
         for item in ips.iter() {
             let item = item.an_object()?;
             let address = item.get("address");
-            found.push(cidr(&address.ok_or_else(|| item.refuse("has no address"))?)?);
+            found.push(address.ok_or_else(|| item.refuse("has no address"))?.cidr()?);
         }
     }
     for key in ["ip4", "ip6"] {
         let of_family = result.object(key)?;
         if let Some(ip) = of_family.as_ref().and_then(|of_family| of_family.get("ip")) {
-            found.push(cidr(&ip)?);
+            found.push(ip.cidr()?);
         }
     }
     Ok(Some(found))
@@ -70,7 +69,8 @@ pub(super) fn prev_ips(root: &Node<'_>) -> Result<Option<Vec<IpNet>>, Error> {
 #[cfg(test)]
 mod tests {
     use crate::cni::error::Code;
-    use crate::cni::request::{Body, Request, parse};
+    use crate::cni::parse::parse;
+    use crate::cni::request::{Body, Request};
     use crate::cni::vectors::{Call, code_of, with_ipam};
 
     fn call(command: &'static str, version: &'static str, more: &str) -> Call {

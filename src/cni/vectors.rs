@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use crate::core::range::Ranges;
 
 use super::error::{Code, Error};
-use super::request::{Add, Body, parse};
+use super::parse::parse;
+use super::request::{Add, Body};
 
 /// A call for container `c1`, interface `eth0`, network `net`.
 pub(super) struct Call {

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use leasehold::actors::coordinator::{DescribeAll, Execute};
 use leasehold::api::{About, Node, Phase};
-use leasehold::cni::request::{self, Body};
+use leasehold::cni::parse::parse;
+use leasehold::cni::request::Body;
 use leasehold::config::Config;
 use leasehold::core::address::{Family, Run};
 use leasehold::core::attachment::AttachmentId;
@@ -172,7 +173,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
             "args":"{args}","path":"","config":{{"cniVersion":"1.0.0","name":"{network}",
             "ipam":{{"type":"my-ipam","ranges":{ipam}}}}}}}"#
     );
-    let request = request::parse(body.as_bytes()).unwrap();
+    let request = parse(body.as_bytes()).unwrap();
     let Body::Add(add) = request.body else { panic!("an ADD is an ADD") };
     Call::Add(Box::new(Add {
         id: attachment(network, container),

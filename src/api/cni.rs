@@ -104,17 +104,13 @@ impl Under {
 /// The HTTP status of an error: for people with `curl`; the plugin looks at the body.
 fn status(code: Code) -> StatusCode {
     match code {
-        Code::IncompatibleVersion
-        | Code::UnsupportedField
-        | Code::Environment
-        | Code::Decode
-        | Code::Config => StatusCode::BAD_REQUEST,
+        Code::IncompatibleVersion | Code::Environment | Code::Decode | Code::Config => {
+            StatusCode::BAD_REQUEST
+        }
         Code::AlreadyHeld | Code::Taken | Code::CheckFailed | Code::Overtaken => {
             StatusCode::CONFLICT
         }
-        Code::TryAgain | Code::NotAvailable | Code::Degraded | Code::Exhausted => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::TryAgain | Code::NotAvailable | Code::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
         Code::Io | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -16,15 +16,13 @@ const VERSION_BYTES_MAX: usize = 64;
 /// What kind of failure an error object reports: below 100 as in the CNI specification 1.1,
 /// section "Error", from 100 up Leasehold's own.
 ///
-/// Code 3 ("container unknown") is not there: to a runtime it means that no DEL is needed, which
-/// Leasehold never claims.
+/// Only codes that something answers with are here. Code 3 ("container unknown") never will be: to
+/// a runtime it means that no DEL is needed, which Leasehold never claims.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u16)]
 pub enum Code {
     /// The configuration's `cniVersion` does not go with the command or with Leasehold.
     IncompatibleVersion = 1,
-    /// The configuration has a field that Leasehold cannot honour.
-    UnsupportedField = 2,
     /// A `CNI_*` variable is missing or bad.
     Environment = 4,
     /// Reading or writing failed.
@@ -37,8 +35,6 @@ pub enum Code {
     TryAgain = 11,
     /// STATUS: this node cannot serve an ADD now.
     NotAvailable = 50,
-    /// STATUS: as 50, and containers that run may suffer too.
-    Degraded = 51,
     /// No address is free.
     Exhausted = 100,
     /// The attachment already holds other addresses than it asks for.
@@ -54,16 +50,11 @@ pub enum Code {
 }
 
 /// Every code with its short name, which is a metric label, and its meaning.
-const TABLE: [(Code, &str, &str); 15] = [
+const TABLE: [(Code, &str, &str); 13] = [
     (
         Code::IncompatibleVersion,
         "incompatible_version",
         "the configuration's cniVersion does not go with the command or with Leasehold",
-    ),
-    (
-        Code::UnsupportedField,
-        "unsupported_field",
-        "the configuration has a field that Leasehold cannot honour",
     ),
     (Code::Environment, "environment", "a CNI_* variable is missing or bad"),
     (Code::Io, "io", "reading or writing failed"),
@@ -75,7 +66,6 @@ const TABLE: [(Code, &str, &str); 15] = [
     (Code::Config, "config", "the configuration is wrong"),
     (Code::TryAgain, "try_again", "the same call may succeed later"),
     (Code::NotAvailable, "not_available", "STATUS: this node cannot serve an ADD now"),
-    (Code::Degraded, "degraded", "STATUS: as 50, and containers that run may suffer too"),
     (Code::Exhausted, "exhausted", "no address is free"),
     (
         Code::AlreadyHeld,
@@ -191,14 +181,12 @@ mod tests {
     fn the_table_has_every_code_once_in_order() {
         let all = [
             Code::IncompatibleVersion,
-            Code::UnsupportedField,
             Code::Environment,
             Code::Io,
             Code::Decode,
             Code::Config,
             Code::TryAgain,
             Code::NotAvailable,
-            Code::Degraded,
             Code::Exhausted,
             Code::AlreadyHeld,
             Code::Taken,
@@ -211,9 +199,11 @@ mod tests {
         for code in all {
             assert_eq!(code.row().0, code);
             assert!(!code.meaning().is_empty());
+            let row = format!("| {} | `{}` | ", code.number(), code.name());
+            assert!(include_str!("../../README.md").contains(&row), "{row} in README.md");
         }
         let numbers: Vec<_> = Code::all().map(Code::number).collect();
-        assert_eq!(numbers, [1, 2, 4, 5, 6, 7, 11, 50, 51, 100, 101, 102, 103, 104, 199]);
+        assert_eq!(numbers, [1, 4, 5, 6, 7, 11, 50, 100, 101, 102, 103, 104, 199]);
     }
 
     #[test]

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+pub use self::etcd::EtcdArgs;
 use crate::client::SOCKET_DEFAULT;
 use crate::limits;
+use crate::store::etcd::Options;
+
+mod etcd;
 
 /// The options of `leasehold serve`.
 #[derive(Args, Clone, Default, Debug)]
@@ -32,7 +36,7 @@ pub struct ServeArgs {
     pub listen: Option<SocketAddr>,
     /// How long a released address is not handed out again, such as 30s or 5m; 0s: not at all
     /// [default: 30s]
-    #[arg(long, value_name = "TIME", env = "LEASEHOLD_COOLDOWN", value_parser = duration)]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_COOLDOWN", value_parser = cooldown)]
     pub cooldown: Option<Duration>,
     /// Make each answer survive the death of the machine, not only of the daemon [default: false]
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_FSYNC", num_args = 0..=1,
@@ -42,9 +46,41 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_KEEP_AFTER_REBOOT", num_args = 0..=1,
           default_missing_value = "true")]
     pub keep_after_reboot: Option<bool>,
+    /// Where etcd is and who we are to it
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+    /// How long this node's unused blocks stay its own without a sign of it [default: 30s]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_LEASE_TTL", value_parser = lease_ttl)]
+    pub lease_ttl: Option<Duration>,
+    /// Addresses to keep free for when etcd cannot be reached [default: 32]
+    #[arg(long, value_name = "NUMBER", env = "LEASEHOLD_WARM_ADDRESSES",
+          value_parser = clap::value_parser!(u32).range(..=i64::from(limits::WARM_ADDRESSES_MAX)))]
+    pub warm_addresses: Option<u32>,
+    /// Where an ADD must be written before it is answered; etcd costs a round trip [default:
+    /// journal]
+    #[arg(long, value_name = "WHERE", env = "LEASEHOLD_COMMIT")]
+    pub commit: Option<Commit>,
+    /// Stop handing out after so long without etcd [default: never]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_OFFLINE_LIMIT",
+          value_parser = offline_limit)]
+    pub offline_limit: Option<Duration>,
     /// File that names the current boot
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_BOOT_ID_FILE", hide = true)]
     pub boot_id_file: Option<PathBuf>,
+    /// File that names this machine
+    #[arg(long, value_name = "FILE", env = "LEASEHOLD_MACHINE_ID_FILE", hide = true)]
+    pub machine_id_file: Option<PathBuf>,
+}
+
+/// Where an ADD is written before it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum Commit {
+    /// In this node's journal; its record in etcd follows.
+    #[default]
+    Journal,
+    /// In etcd too.
+    Etcd,
 }
 
 /// The file's form of the same.
@@ -58,7 +94,14 @@ struct File {
     cooldown: Option<String>,
     fsync: Option<bool>,
     keep_after_reboot: Option<bool>,
+    #[serde(default)]
+    etcd: etcd::File,
+    lease_ttl: Option<String>,
+    warm_addresses: Option<u32>,
+    commit: Option<Commit>,
+    offline_limit: Option<String>,
     boot_id_file: Option<PathBuf>,
+    machine_id_file: Option<PathBuf>,
 }
 
 /// What the daemon runs with.
@@ -78,19 +121,83 @@ pub struct Config {
     pub fsync: bool,
     /// Whether holdings outlive a reboot.
     pub keep_after_reboot: bool,
+    /// How to reach etcd; without it, the embedded store.
+    pub etcd: Option<Options>,
+    /// The life of the node's etcd lease without a sign of the node; whole seconds.
+    pub lease_ttl: Duration,
+    /// How many addresses are kept free in active blocks.
+    pub warm_addresses: u32,
+    /// Where an ADD is written before it is answered.
+    pub commit: Commit,
+    /// After how long without etcd nothing is handed out any more.
+    pub offline_limit: Option<Duration>,
     /// The id of this boot.
     pub boot_id: String,
+    /// The id of this machine; empty if it has none.
+    pub machine_id: String,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A time that people write, within limits.
+fn between(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration > limits::COOLDOWN_MAX {
-        return Err(format!(
-            "at most {} is allowed",
-            humantime::format_duration(limits::COOLDOWN_MAX)
-        ));
+    let show = humantime::format_duration;
+    if duration < min {
+        return Err(format!("at least {} is needed", show(min)));
+    }
+    if duration > max {
+        return Err(format!("at most {} is allowed", show(max)));
     }
     Ok(duration)
+}
+
+fn cooldown(text: &str) -> Result<Duration, String> {
+    between(text, Duration::ZERO, limits::COOLDOWN_MAX)
+}
+
+fn lease_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = between(text, limits::LEASE_TTL_MIN, limits::LEASE_TTL_MAX)?;
+    // etcd counts in seconds.
+    if ttl.subsec_nanos() == 0 { Ok(ttl) } else { Err("whole seconds are needed".to_owned()) }
+}
+
+fn offline_limit(text: &str) -> Result<Duration, String> {
+    between(text, limits::OFFLINE_LIMIT_MIN, limits::OFFLINE_LIMIT_MAX)
+}
+
+/// A time from the file.
+fn parse(
+    field: &str,
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Result<Duration, String>,
+) -> Result<Option<Duration>, String> {
+    text.map(parse).transpose().map_err(|error| format!("{field}: {error}"))
+}
+
+impl File {
+    /// The same as arguments.
+    fn args(self) -> Result<ServeArgs, String> {
+        if let Some(number) = self.warm_addresses.filter(|&n| n > limits::WARM_ADDRESSES_MAX) {
+            let max = limits::WARM_ADDRESSES_MAX;
+            return Err(format!("warmAddresses: at most {max} are allowed, not {number}"));
+        }
+        Ok(ServeArgs {
+            config: None,
+            node: self.node,
+            state_dir: self.state_dir,
+            socket: self.socket,
+            listen: self.listen,
+            cooldown: parse("cooldown", self.cooldown.as_deref(), cooldown)?,
+            fsync: self.fsync,
+            keep_after_reboot: self.keep_after_reboot,
+            etcd: self.etcd.args()?,
+            lease_ttl: parse("leaseTtl", self.lease_ttl.as_deref(), lease_ttl)?,
+            warm_addresses: self.warm_addresses,
+            commit: self.commit,
+            offline_limit: parse("offlineLimit", self.offline_limit.as_deref(), offline_limit)?,
+            boot_id_file: self.boot_id_file,
+            machine_id_file: self.machine_id_file,
+        })
+    }
 }
 
 impl Config {
@@ -101,14 +208,7 @@ impl Config {
     pub fn new(args: ServeArgs) -> anyhow::Result<Self> {
         let file = match &args.config {
             Some(path) => read(path)?,
-            None => File::default(),
-        };
-        let cooldown = match file.cooldown.as_deref().map(duration).transpose() {
-            Ok(cooldown) => args.cooldown.or(cooldown).unwrap_or(limits::COOLDOWN),
-            Err(error) => {
-                let path = args.config.unwrap_or_default();
-                anyhow::bail!("configuration file {}: cooldown: {error}", path.display())
-            }
+            None => ServeArgs::default(),
         };
         let node = match args.node.or(file.node) {
             Some(node) => node,
@@ -119,28 +219,48 @@ impl Config {
             .unwrap_or_else(|| "/proc/sys/kernel/random/boot_id".into());
         let boot_id = std::fs::read_to_string(&boot_id_file)
             .with_context(|| format!("boot id in {}", boot_id_file.display()))?;
+        // A machine without an id is taken for no other one.
+        let machine_id_file = (args.machine_id_file.or(file.machine_id_file))
+            .unwrap_or_else(|| "/etc/machine-id".into());
+        let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
         let config = Self {
             node,
             state_dir: args.state_dir.or(file.state_dir).unwrap_or("/var/lib/leasehold".into()),
             socket: args.socket.or(file.socket).unwrap_or(SOCKET_DEFAULT.into()),
             listen: args.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9750))),
-            cooldown,
+            cooldown: args.cooldown.or(file.cooldown).unwrap_or(limits::COOLDOWN),
             fsync: args.fsync.or(file.fsync).unwrap_or(false),
             keep_after_reboot: args.keep_after_reboot.or(file.keep_after_reboot).unwrap_or(false),
+            etcd: args.etcd.or(file.etcd).options()?,
+            lease_ttl: args.lease_ttl.or(file.lease_ttl).unwrap_or(limits::LEASE_TTL),
+            warm_addresses: (args.warm_addresses.or(file.warm_addresses))
+                .unwrap_or(limits::WARM_ADDRESSES),
+            commit: args.commit.or(file.commit).unwrap_or_default(),
+            offline_limit: args.offline_limit.or(file.offline_limit),
             boot_id: boot_id.trim().to_owned(),
+            machine_id: machine_id.trim().to_owned(),
         };
         anyhow::ensure!(
             config.fsync || !config.keep_after_reboot,
             "keepAfterReboot needs fsync: without it the journal may not survive a power cut"
         );
+        anyhow::ensure!(
+            config.etcd.is_some() || config.commit == Commit::Journal,
+            "commit = etcd needs etcd: say where it is (--etcd), or leave commit out"
+        );
+        anyhow::ensure!(
+            config.etcd.is_some() || config.offline_limit.is_none(),
+            "offlineLimit needs etcd: say where it is (--etcd), or leave offlineLimit out"
+        );
         Ok(config)
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("configuration file {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("configuration file {}", path.display()))
+fn read(path: &Path) -> anyhow::Result<ServeArgs> {
+    let named = || format!("configuration file {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(named)?;
+    let file: File = toml::from_str(&text).with_context(named)?;
+    file.args().map_err(|error| anyhow::anyhow!("{}: {error}", named()))
 }
 
 /// A node's name is part of keys in the cluster's store.

@@ -1,34 +1,38 @@
 //! The daemon's life: start in order, serve, stop in order. The only file that knows all parts.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actix::{Actor as _, Addr};
+use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::actors::cluster::Cluster;
 use crate::actors::coordinator::{CoordinatorActor, Drain};
 use crate::actors::index::Index;
 use crate::actors::journal::JournalActor;
-use crate::actors::leaseholder::{Claim, Leaseholder, claim_runs};
+use crate::actors::leaseholder::{Describe, LeaseholderActor, PlaceAside, Standing};
+use crate::actors::range_set::Others;
 use crate::api::server::{self, Socket};
 use crate::api::{About, Node, Phase, notes};
-use crate::config::Config;
+use crate::config::{Commit, Config};
 use crate::core::Millis;
-use crate::core::claim::{self, Owner};
-use crate::core::coordinator::{self, Coordinator, HeldBlock, JournalState, SetRecord};
-use crate::core::range_set::{Claimed, RangeSet};
-use crate::core::txn::{Compare, Txn, TxnOutcome, Write};
+use crate::core::address::Run;
+use crate::core::coordinator::{self, Coordinator, Rebuilt, Record, SetRecord};
+use crate::core::keys::Space;
+use crate::core::leaseholder::{Leaseholder, Me, Order};
+use crate::core::range_set::{RangeSet, Settings};
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
 use crate::store::embedded::Embedded;
-use crate::store::value::{NodeValue, encode};
+use crate::store::etcd::{Etcd, Probe, Server};
 use crate::{clock, limits, metrics};
 
 /// Everything that is known before the first actor starts.
@@ -36,9 +40,12 @@ pub struct Restored {
     journal: Journal,
     coordinator: Coordinator,
     sets: Vec<(SetRecord, RangeSet)>,
+    settings: Settings,
     store: Arc<dyn ClusterStore>,
-    owner: Owner,
-    epoch: u64,
+    leaseholder: Leaseholder,
+    /// Blocks in no range set, which go back.
+    stray: Vec<(Space, Run)>,
+    cluster: Cluster,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -58,10 +65,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let listen = tcp.local_addr()?;
     let (journal, opened) = Journal::open(&journal_options(&config))?;
     report(&opened);
-    let path = config.state_dir.join("cluster.redb");
-    let store = Embedded::open(&path).with_context(|| path.display().to_string())?;
-    let restored = restore(&config, journal, opened.state, Arc::new(store), alone_since).await?;
-    let about = about(&config, listen.to_string(), restored.epoch);
+    let store = store(&config)?;
+    let restored = restore(&config, journal, opened, store, alone_since)?;
+    let about = about(&config, listen.to_string());
     let (phase, phases) = watch::channel(Phase::Starting);
     let start = {
         let (config, about) = (config.clone(), about.clone());
@@ -69,6 +75,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let (on_socket, node) = socket.serve(start).await?;
     let on_tcp = server::serve_tcp(tcp, node.clone())?;
+    join(&node).await;
     notes::act_on(&node, &notes_dir).await;
     let _ = phase.send(Phase::Serving);
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -146,104 +153,93 @@ fn report(opened: &Opened) {
     }
 }
 
-/// Makes this daemon the node's newest, and journal and store one state in memory. `alone_since`:
-/// when it locked the state directory, in nanoseconds on the boot clock.
+/// The cluster's store. Whether etcd can be reached does not matter yet.
+fn store(config: &Config) -> anyhow::Result<Arc<dyn ClusterStore>> {
+    let Some(options) = &config.etcd else {
+        let path = config.state_dir.join("cluster.redb");
+        let store = Embedded::open(&path).with_context(|| path.display().to_string())?;
+        return Ok(Arc::new(store));
+    };
+    let store = Etcd::connect(options.clone())?;
+    actix_rt::spawn(warn_of_etcd(store.clone()));
+    Ok(Arc::new(store))
+}
+
+/// Says what is wrong with etcd's members, beside everything else.
+async fn warn_of_etcd(store: Etcd) {
+    for Probe { endpoint, outcome } in store.probe().await {
+        match outcome {
+            Ok(Server { version, warning: None }) => tracing::info!(endpoint, version, "etcd"),
+            Ok(Server { warning: Some(warning), .. }) => tracing::warn!(endpoint, "{warning}"),
+            Err(error) => tracing::warn!(endpoint, "{error}"),
+        }
+    }
+}
+
+/// Makes the journal one state in memory. `alone_since`: when this daemon locked the state
+/// directory, in nanoseconds on the boot clock.
 ///
 /// # Errors
-/// The store does not answer, or contradicts the journal.
-pub async fn restore(
+/// The journal contradicts itself, or cannot be written.
+pub fn restore(
     config: &Config,
-    journal: Journal,
-    state: JournalState,
+    mut journal: Journal,
+    opened: Opened,
     store: Arc<dyn ClusterStore>,
     alone_since: u64,
 ) -> anyhow::Result<Restored> {
-    let (owner, epoch) = register(config, &*store).await?;
-    let mut blocks = blocks_of(&config.node, &*store).await?;
-    let stray: Vec<HeldBlock> = coordinator::stray(&state, &blocks).cloned().collect();
-    for block in &stray {
-        let txn = owner.give_back(&block.network, block.family, &[(block.run, block.revision)]);
-        store.txn(txn).await?;
-        tracing::info!(network = &*block.network, block = %block.run.net(block.family),
-            "a block that was claimed for nobody is given back");
+    let state = opened.state;
+    let unconfirmed = (opened.new_boot && !state.blocks.is_empty()).then(|| {
+        "this is another boot, and the cluster's store has not confirmed yet which blocks are \
+         this node's"
+            .into()
+    });
+    let unix_offset = clock::unix_ms().saturating_sub(clock::boot_ms());
+    let blocks = state.blocks.iter().cloned();
+    let leaseholder = Leaseholder::new(me(config), state.chain, blocks, unix_offset);
+    let settings = settings(config);
+    let coordinator = Coordinator::new(settings, config.commit == Commit::Etcd, alone_since);
+    let Rebuilt { coordinator, sets, stray } = coordinator::restore(coordinator, state)?;
+    let no_block = |(space, run): &(Space, Run)| Record::NoBlock(space.clone(), *run);
+    let records: Vec<Record> = stray.iter().map(no_block).collect();
+    if !records.is_empty() {
+        journal.commit(&records).map_err(|cause| anyhow::anyhow!("journal: {cause}"))?;
     }
-    blocks.retain(|block| !stray.contains(block));
-    for (network, family, run) in coordinator::uncovered(&state, &blocks) {
-        tracing::warn!(network = &*network, address = %family.address(run.start),
-            "the store has no block around an address in use: one is claimed");
-        let message = Claim { network: network.clone(), family, runs: vec![run] };
-        match claim_runs(&*store, &owner, epoch, message).await? {
-            Claimed::Done(runs) => blocks.extend(runs.into_iter().map(|(run, revision)| {
-                HeldBlock { network: network.clone(), family, run, revision }
-            })),
-            other => anyhow::bail!(
-                "{} on network {network} is in use here: {other:?}",
-                family.address(run.start)
-            ),
-        }
-    }
-    let cooldown = cooldown(config);
-    let coordinator = Coordinator::new(cooldown, alone_since);
-    let (coordinator, sets) = coordinator::restore(coordinator, state, &blocks)?;
-    Ok(Restored { journal, coordinator, sets, store, owner, epoch })
+    let cluster = Cluster::new(unconfirmed);
+    Ok(Restored { journal, coordinator, sets, settings, store, leaseholder, stray, cluster })
 }
 
-/// Raises the node's epoch: whatever an earlier daemon of this node still has on its way to the
-/// store is refused from now on.
-async fn register(config: &Config, store: &dyn ClusterStore) -> anyhow::Result<(Owner, u64)> {
-    let key = claim::node_key(&config.node);
-    for _ in 0..limits::REGISTER_TRIES_MAX {
-        let known = store.range(key.clone()).await?;
-        let known = known.iter().find(|known| known.key == key);
-        let before: Option<NodeValue> = match known {
-            Some(known) => Some(
-                serde_json::from_slice(&known.value)
-                    .with_context(|| format!("value of {key} in the store"))?,
-            ),
-            None => None,
-        };
-        let value = NodeValue {
-            epoch: before.map_or(1, |value| value.epoch + 1),
-            boot_id: config.boot_id.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            since: clock::rfc3339(clock::unix_ms()),
-        };
-        let revision = known.map_or(0, |known| known.mod_revision);
-        let when = vec![Compare::ModRevision(key.clone(), revision)];
-        let then = vec![Write::Put(key.clone(), encode(&value))];
-        if let TxnOutcome::Done(revision) = store.txn(Txn { when, then }).await? {
-            return Ok((Owner { node: config.node.clone(), revision }, value.epoch));
-        }
-    }
-    anyhow::bail!("another daemon of node {} keeps starting: give each node its name", config.node)
+fn settings(config: &Config) -> Settings {
+    // Nodes begin at different places of a pool, each always at the same one.
+    let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&config.node);
+    Settings { cooldown: cooldown(config), warm: config.warm_addresses, seed }
 }
 
-async fn blocks_of(node: &str, store: &dyn ClusterStore) -> anyhow::Result<Vec<HeldBlock>> {
-    let mut blocks = Vec::new();
-    for key in store.range(claim::BLOCKS.to_owned()).await? {
-        let value: crate::store::value::BlockValue = serde_json::from_slice(&key.value)
-            .with_context(|| format!("value of {} in the store", key.key))?;
-        let (network, family, start) = claim::parse_block_key(&key.key)
-            .with_context(|| format!("key {} in the store", key.key))?;
-        let run = crate::core::address::Run::of(value.prefix);
-        anyhow::ensure!(run.start == start, "key {} has the value of another block", key.key);
-        if value.owner == node {
-            let revision = key.mod_revision;
-            blocks.push(HeldBlock { network: network.into(), family, run, revision });
-        }
+fn me(config: &Config) -> Me {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Me {
+        node: config.node.as_str().into(),
+        machine_id: config.machine_id.as_str().into(),
+        boot_id: config.boot_id.as_str().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        since_unix_ms: clock::unix_ms(),
+        ttl_s: config.lease_ttl.as_secs(),
+        offline_limit: config.offline_limit.map(millis),
     }
-    Ok(blocks)
 }
 
-fn about(config: &Config, listen: String, epoch: u64) -> About {
+fn about(config: &Config, listen: String) -> About {
     About {
         node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        epoch,
+        epoch: 0,
         state_dir: config.state_dir.display().to_string(),
         listen,
-        store: "embedded".to_owned(),
+        store: match &config.etcd {
+            Some(etcd) => format!("etcd {}", etcd.endpoints.join(",")),
+            None => "embedded".to_owned(),
+        },
         since_unix_ms: clock::unix_ms(),
     }
 }
@@ -259,20 +255,46 @@ pub fn start(
     metrics: PrometheusHandle,
     phase: watch::Receiver<Phase>,
 ) -> std::io::Result<Node> {
-    let Restored { journal, coordinator, sets, store, owner, epoch } = restored;
+    let Restored { journal, coordinator, sets, settings, store, leaseholder, stray, cluster } =
+        restored;
     let index = Arc::new(Index::default());
     let journal: Addr<JournalActor> = JournalActor::new(journal, config.fsync)?.start();
-    let leaseholder = Leaseholder::new(store, owner, epoch).start();
-    let coordinator = CoordinatorActor::new(
-        coordinator,
-        cooldown(config),
-        sets,
+    // Each of the two talks to the other one.
+    let (for_coordinator, for_leaseholder) = (Context::new(), Context::new());
+    let others = Others {
+        coordinator: for_coordinator.address(),
         journal,
-        leaseholder,
-        index.clone(),
-    );
-    let coordinator = coordinator.start();
-    Ok(Node { coordinator, index, metrics, about: Arc::new(about), phase })
+        leaseholder: for_leaseholder.address(),
+    };
+    let (says, standing) = watch::channel(Standing::default());
+    let node: Arc<str> = config.node.as_str().into();
+    let (to_coordinator, to_leaseholder) = (others.coordinator.clone(), others.leaseholder.clone());
+    let leaseholder = LeaseholderActor::new(leaseholder, node, store, to_coordinator, says);
+    let coordinator =
+        CoordinatorActor::new(coordinator, settings, sets, cluster, others, index.clone());
+    let coordinator = for_coordinator.run(coordinator);
+    let leaseholder = for_leaseholder.run(leaseholder);
+    for (space, run) in stray {
+        tracing::info!(network = &*space.network, block = %run.net(space.family),
+            "a block in no range set is given back");
+        to_leaseholder.do_send(PlaceAside(Order::GiveBack { space, runs: vec![run] }));
+    }
+    let about = Arc::new(about);
+    Ok(Node { coordinator, leaseholder, standing, index, metrics, about, phase })
+}
+
+/// Waits until the node has joined, but not for long: what its journal holds can be served without
+/// the cluster's store.
+async fn join(node: &Node) {
+    let mut standing = node.standing.clone();
+    let joined = standing.wait_for(|standing| standing.member);
+    if tokio::time::timeout(limits::JOIN_WAIT_MAX, joined).await.is_err() {
+        let cause = node.standing.borrow().stalled.clone();
+        tracing::warn!(
+            cause = &*cause.unwrap_or_else(|| "the cluster's store does not answer".into()),
+            "not joined yet: serving from what the journal holds, and no block can be leased"
+        );
+    }
 }
 
 /// Keeps house until a signal comes.
@@ -287,6 +309,7 @@ async fn until_told_to_stop(node: &Node, notes_dir: &Path) -> anyhow::Result<()>
             _ = interrupt.recv() => return Ok(()),
             _ = housekeeping.tick() => {
                 node.metrics.run_upkeep();
+                let _ = node.leaseholder.send(Describe).await;
                 notes::act_on(node, notes_dir).await;
             }
         }

@@ -14,4 +14,6 @@ pub mod journal;
 pub mod limits;
 pub mod metrics;
 pub mod plugin;
+#[cfg(test)]
+mod sim;
 pub mod store;

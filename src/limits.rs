@@ -112,6 +112,19 @@ pub const ROWS_PER_PAGE_MAX: usize = 20_000;
 /// How long `/healthz` waits for the coordinator.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long a record of the journal that nobody waits for may wait for another commit.
+pub const APPEND_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long a starting daemon waits for the cluster's store before it serves from what its journal
+/// holds.
+pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a stopping daemon takes to write its records and to end its lease.
+pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(4);
+
+/// A record that has waited longer than this, in milliseconds, is told of in the status.
+pub const RECORD_LAG_MS_SHOWN: u64 = 5_000;
+
 /// Open connections on the socket; more wait in its backlog.
 pub const CONNECTIONS_MAX: usize = 20_000;
 
@@ -139,3 +152,127 @@ pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(75);
 /// Names of networks and interfaces that are kept once for all holdings, before those that are not
 /// used any more are dropped.
 pub const NAMES_SHARED_MAX: usize = 10_000;
+
+/// How often records are written, in milliseconds, while more wait than one transaction takes.
+pub const RECORDS_BUSY_PERIOD_MS: u64 = 50;
+
+/// Operations in one transaction: what etcd takes by default.
+pub const TXN_OPERATIONS_MAX: usize = 128;
+
+/// Largest block, as the binary logarithm of its number of addresses.
+pub const BLOCK_LOG2_MAX: u8 = 12;
+
+/// Keys in one read of the store; more take several.
+pub const KEYS_PER_READ_MAX: usize = 2_000;
+
+/// Keys that are looked at from a refused claim on.
+pub const KEYS_PER_LOOK: usize = 400;
+
+/// How long to wait before the store is asked again after it failed, in milliseconds; doubled with
+/// each try, up to 32 times.
+pub const STORE_RETRY_MS: u64 = 100;
+
+/// How long to wait before a name that somebody else has is tried again, in milliseconds.
+pub const NAME_TAKEN_RETRY_MS: u64 = 2_000;
+
+/// How long a node that is asked for an address may take, in milliseconds.
+pub const ASK_WAIT_MS: u64 = 1_500;
+
+/// Nodes that are asked at once, as a binary logarithm: each round asks twice as many as the one
+/// before, up to this.
+pub const ASKED_AT_ONCE_LOG2_MAX: usize = 6;
+
+/// Runs of addresses in one message.
+pub const RUNS_PER_MESSAGE_MAX: usize = 64;
+
+/// How often a network's key is read again when others change it at the same time.
+pub const FIX_TRIES_MAX: u32 = 20;
+
+/// How often blocks are claimed again that the store gave to others, in milliseconds.
+pub const RECLAIM_MS: u64 = 10_000;
+
+/// For how long no new block is claimed at least after the store went back in time, in
+/// milliseconds: so long have nodes to say what they hold of which the store knows nothing.
+pub const RESTORE_SETTLE_MS: u64 = 60_000;
+
+/// How often a node writes its key at least, in milliseconds: a backup of the store is older.
+pub const TOUCH_MS: u64 = 60_000;
+
+/// How long it is believed that no node has an address to give, in milliseconds.
+pub const NOBODY_MS: u64 = 200;
+
+/// Nodes of a cluster.
+pub const NODES_MAX: usize = 100_000;
+
+/// How often records are written, in milliseconds, when nobody waits for them.
+pub const RECORDS_PERIOD_MS: u64 = 1_000;
+
+/// Different wishes (ranges, stage, address) of ADDs that wait, looked through for one like the
+/// next: beyond it, one may be tried in vain.
+pub const KINDS_WAITING_MAX: usize = 64;
+
+/// What no node had, remembered for a moment.
+pub const WANTS_REFUSED_MAX: usize = 64;
+
+/// How often a node that is drained looks for blocks to give back, in milliseconds.
+pub const DRAIN_SWEEP_MS: u64 = 1_000;
+
+/// Endpoints of etcd in one configuration. A cluster has three or five members.
+pub const ETCD_ENDPOINTS_MAX: usize = 16;
+
+/// How long one endpoint of etcd may take to accept a connection, and again for the TLS handshake.
+pub const ETCD_CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long one endpoint of etcd may take to answer a request, unless configured otherwise. A
+/// healthy cluster answers in milliseconds, one that elects a leader in one or two seconds.
+pub const ETCD_ANSWER_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// The shortest wait for an answer of etcd that can be configured: a disk that is busy, or a member
+/// far away, takes some of it.
+pub const ETCD_ANSWER_WAIT_SHORTEST: Duration = Duration::from_millis(100);
+
+/// The longest wait for an answer of etcd that can be configured.
+pub const ETCD_ANSWER_WAIT_LONGEST: Duration = Duration::from_secs(60);
+
+/// How long a connection on which something is awaited may be silent before it is asked for a sign
+/// of life. etcd ends connections that ask more often than every five seconds.
+pub const ETCD_PING: Duration = Duration::from_secs(7);
+
+/// How long that sign may take before the connection is given up.
+pub const ETCD_PING_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Largest answer of etcd, in bytes: 100,000 allocations at about 600 bytes each.
+pub const ETCD_ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Reports of one watch that wait for their reader. Beyond it the watch waits (etcd) or lists anew
+/// (embedded store).
+pub const WATCH_REPORTS_MAX: usize = 1_024;
+
+/// The shortest wait before a watch that broke is made anew; it doubles with each failure.
+pub const WATCH_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait before a watch that broke is made anew.
+pub const WATCH_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The default life of a node's etcd lease without a sign of the node.
+pub const LEASE_TTL: Duration = Duration::from_secs(30);
+
+/// The shortest life of a node's etcd lease: etcd grants none below 1.5 election timeouts, and a
+/// node must have the time for several keep-alives.
+pub const LEASE_TTL_MIN: Duration = Duration::from_secs(5);
+
+/// The longest life of a node's etcd lease: for so long a dead node's spare blocks are lost.
+pub const LEASE_TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// How many addresses a node keeps free in its active blocks by default.
+pub const WARM_ADDRESSES: u32 = 32;
+
+/// How many it may be told to keep free.
+pub const WARM_ADDRESSES_MAX: u32 = 1 << 20;
+
+/// The shortest time without etcd after which a node can be told to stop handing out: it must not
+/// stop because of an election of etcd's leader.
+pub const OFFLINE_LIMIT_MIN: Duration = Duration::from_secs(10);
+
+/// The longest.
+pub const OFFLINE_LIMIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

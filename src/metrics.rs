@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::core::Millis;
 use crate::core::address::Family;
 use crate::core::range_set::Stats;
 
@@ -19,13 +20,22 @@ const REQUESTS: &str = "leasehold_requests_total";
 const REQUEST_SECONDS: &str = "leasehold_request_duration_seconds";
 const ADDRESSES: &str = "leasehold_addresses";
 const BLOCKS: &str = "leasehold_blocks";
-const CLAIMS: &str = "leasehold_block_claims_total";
+const LEASES: &str = "leasehold_block_leases_total";
 const GIVEN_BACK: &str = "leasehold_blocks_given_back_total";
+const GIVEN: &str = "leasehold_blocks_given_total";
+const FINDS: &str = "leasehold_finds_total";
+const SESSION_UP: &str = "leasehold_session_up";
+const EPOCH: &str = "leasehold_epoch";
+const STORE_SILENCE: &str = "leasehold_store_contact_age_seconds";
+const LOST_BLOCKS: &str = "leasehold_lost_blocks";
+const WENT_BACK: &str = "leasehold_store_went_back_total";
+const RECORDS_WAITING: &str = "leasehold_records_waiting";
+const RECORD_LAG: &str = "leasehold_record_lag_seconds";
 const JOURNAL_COMMITS: &str = "leasehold_journal_commits_total";
 const JOURNAL_RECORDS: &str = "leasehold_journal_records_total";
 const JOURNAL_SECONDS: &str = "leasehold_journal_commit_duration_seconds";
 const JOURNAL_BROKEN: &str = "leasehold_journal_broken";
-const STORE_REQUESTS: &str = "leasehold_store_requests_total";
+const ETCD_REQUESTS: &str = "leasehold_etcd_requests_total";
 const OVERLAPS: &str = "leasehold_network_overlaps";
 const NOTES: &str = "leasehold_del_notes_total";
 const BUILD: &str = "leasehold_build_info";
@@ -36,22 +46,16 @@ const BUILD: &str = "leasehold_build_info";
 /// A recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &LATENCY_BUCKETS)?
         .install_recorder()?;
     metrics::describe_counter!(REQUESTS, "CNI calls by verb and result");
     metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time to answer a CNI call");
-    metrics::describe_gauge!(
-        ADDRESSES,
-        "Addresses of this node's blocks by state: allocated, cooling, free"
-    );
-    metrics::describe_gauge!(BLOCKS, "Blocks of this node by state: active, draining");
-    metrics::describe_counter!(CLAIMS, "Claims of blocks by result: done, conflict, failed");
-    metrics::describe_counter!(GIVEN_BACK, "Blocks given back");
+    describe_blocks();
     metrics::describe_counter!(JOURNAL_COMMITS, "Group commits of the journal");
     metrics::describe_counter!(JOURNAL_RECORDS, "Records in these commits");
     metrics::describe_histogram!(JOURNAL_SECONDS, Unit::Seconds, "Time of one group commit");
     metrics::describe_gauge!(JOURNAL_BROKEN, "1 when the journal failed and ADD is refused");
-    metrics::describe_counter!(STORE_REQUESTS, "Requests to the cluster's store");
+    metrics::describe_counter!(ETCD_REQUESTS, "Requests to etcd by operation and result");
     metrics::describe_gauge!(OVERLAPS, "Pairs of networks whose addresses overlap");
     metrics::describe_counter!(NOTES, "DELs that a plugin left as a note, by result");
     metrics::describe_gauge!(BUILD, "1, with the version as label");
@@ -61,15 +65,49 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
+fn describe_blocks() {
+    metrics::describe_gauge!(
+        ADDRESSES,
+        "Addresses of this node's blocks by state: allocated, cooling, free, leaving"
+    );
+    metrics::describe_gauge!(BLOCKS, "Blocks of this node by state: spare, active, draining, lost");
+    metrics::describe_counter!(
+        LEASES,
+        "Transactions that lease blocks by result: done, conflict, failed"
+    );
+    metrics::describe_counter!(GIVEN_BACK, "Blocks given back");
+    metrics::describe_counter!(GIVEN, "Blocks, or parts of one, given to other nodes");
+    metrics::describe_counter!(
+        FINDS,
+        "Searches for an address in no block of this node by result: gap, given, nobody, failed"
+    );
+    metrics::describe_gauge!(SESSION_UP, "1 while this node is a member of the cluster");
+    metrics::describe_gauge!(EPOCH, "How often a daemon of this node has joined the cluster");
+    metrics::describe_gauge!(
+        STORE_SILENCE,
+        Unit::Seconds,
+        "Time since the last answered request to the cluster's store"
+    );
+    metrics::describe_gauge!(
+        LOST_BLOCKS,
+        "Blocks that the cluster's store does not have as this node's any more"
+    );
+    metrics::describe_counter!(WENT_BACK, "How often the cluster's store went back in time");
+    metrics::describe_gauge!(RECORDS_WAITING, "Records of allocations not in the store yet");
+    metrics::describe_gauge!(RECORD_LAG, Unit::Seconds, "Age of the oldest of them");
+}
+
 /// Counts a CNI call: its verb, `ok` or the name of its error code, and how long it took.
 pub fn request(verb: &'static str, result: &'static str, took: Duration) {
     metrics::counter!(REQUESTS, "verb" => verb, "result" => result).increment(1);
     metrics::histogram!(REQUEST_SECONDS, "verb" => verb).record(took);
 }
 
-/// Counts a request to the store: `txn` or `range`, and `ok`, `refused` or `error`.
-pub fn store_request(operation: &'static str, result: &'static str) {
-    metrics::counter!(STORE_REQUESTS, "operation" => operation, "result" => result).increment(1);
+/// Counts a request to etcd: `txn`, `read`, `grant`, `keepalive`, `revoke` or `watch` (one listing
+/// with its stream), and `ok`, `refused` (a condition did not hold, or a lease is gone), `failed`
+/// or `unknown`.
+pub fn etcd_request(operation: &'static str, result: &'static str) {
+    metrics::counter!(ETCD_REQUESTS, "operation" => operation, "result" => result).increment(1);
 }
 
 /// Counts an acted-on note: `ok`, `failed` or `unreadable`.
@@ -85,48 +123,49 @@ pub fn overlaps(pairs: usize) {
 
 /// Handles of one range set.
 pub struct RangeSet {
-    addresses: [Gauge; 3],
-    blocks: [Gauge; 2],
-    claims: [Counter; 3],
+    addresses: [Gauge; 4],
+    blocks: [Gauge; 4],
+    leases: [Counter; 3],
     given_back: Counter,
+    given: Counter,
     shown: Stats,
 }
 
 impl RangeSet {
     /// The handles; several range sets of one network and family add up.
     pub fn new(network: &str, family: Family) -> Self {
-        let labels = |name, value: &'static str| {
+        let plain = || {
             let family = Label::from_static_parts("family", family.as_str());
-            let network = Label::new("network", network.to_owned());
-            vec![network, family, Label::from_static_parts(name, value)]
+            vec![Label::new("network", network.to_owned()), family]
+        };
+        let labels = |name, value: &'static str| {
+            let mut labels = plain();
+            labels.push(Label::from_static_parts(name, value));
+            labels
         };
         let gauge = |name, state| metrics::gauge!(name, labels("state", state));
-        let claims = |result| metrics::counter!(CLAIMS, labels("result", result));
+        let leases = |result| metrics::counter!(LEASES, labels("result", result));
+        let addresses = ["allocated", "cooling", "free", "leaving"];
         Self {
-            addresses: ["allocated", "cooling", "free"].map(|state| gauge(ADDRESSES, state)),
-            blocks: ["active", "draining"].map(|state| gauge(BLOCKS, state)),
-            claims: ["done", "conflict", "failed"].map(claims),
-            given_back: {
-                let network = Label::new("network", network.to_owned());
-                let family = Label::from_static_parts("family", family.as_str());
-                metrics::counter!(GIVEN_BACK, vec![network, family])
-            },
+            addresses: addresses.map(|state| gauge(ADDRESSES, state)),
+            blocks: ["spare", "active", "draining", "lost"].map(|state| gauge(BLOCKS, state)),
+            leases: ["done", "conflict", "failed"].map(leases),
+            given_back: metrics::counter!(GIVEN_BACK, plain()),
+            given: metrics::counter!(GIVEN, plain()),
             shown: Stats::default(),
         }
     }
 
     /// Shows the figures of this range set.
     pub fn show(&mut self, stats: Stats) {
-        let was = std::mem::replace(&mut self.shown, stats);
-        let [allocated, cooling, free] = &self.addresses;
-        let [active, draining] = &self.blocks;
-        for (gauge, now, before) in [
-            (allocated, stats.allocated, was.allocated),
-            (cooling, stats.cooling, was.cooling),
-            (free, stats.free, was.free),
-            (active, stats.active, was.active),
-            (draining, stats.draining, was.draining),
-        ] {
+        let figures = |stats: Stats| {
+            let addresses = [stats.allocated, stats.cooling, stats.free, stats.leaving];
+            (addresses, [stats.spare, stats.active, stats.draining, stats.lost])
+        };
+        let (now, was) = (figures(stats), figures(std::mem::replace(&mut self.shown, stats)));
+        let addresses = self.addresses.iter().zip(now.0.into_iter().zip(was.0));
+        let blocks = self.blocks.iter().zip(now.1.into_iter().zip(was.1));
+        for (gauge, (now, before)) in addresses.chain(blocks) {
             #[allow(clippy::cast_precision_loss)]
             if now != before {
                 gauge.increment(now as f64 - before as f64);
@@ -134,24 +173,84 @@ impl RangeSet {
         }
     }
 
-    /// Counts a claim that was carried out.
-    pub fn claim_done(&self) {
-        self.claims[0].increment(1);
+    /// Counts a lease that was carried out.
+    pub fn lease_done(&self) {
+        self.leases[0].increment(1);
     }
 
-    /// Counts a claim that met blocks of others.
-    pub fn claim_conflict(&self) {
-        self.claims[1].increment(1);
+    /// Counts a lease that met blocks of others.
+    pub fn lease_conflict(&self) {
+        self.leases[1].increment(1);
     }
 
-    /// Counts a claim that the store did not answer.
-    pub fn claim_failed(&self) {
-        self.claims[2].increment(1);
+    /// Counts a lease that the store did not carry out.
+    pub fn lease_failed(&self) {
+        self.leases[2].increment(1);
     }
 
     /// Counts blocks given back.
     pub fn given_back(&self, blocks: usize) {
         self.given_back.increment(blocks as u64);
+    }
+
+    /// Counts what was given to another node.
+    pub fn given(&self) {
+        self.given.increment(1);
+    }
+}
+
+/// Handles of the node's dealings with the cluster's store.
+pub struct Leaseholder {
+    session_up: Gauge,
+    epoch: Gauge,
+    lost: Gauge,
+    silence: Gauge,
+    records_waiting: Gauge,
+    record_lag: Gauge,
+    went_back: Counter,
+}
+
+impl Leaseholder {
+    /// The handles.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self {
+            session_up: metrics::gauge!(SESSION_UP),
+            epoch: metrics::gauge!(EPOCH),
+            lost: metrics::gauge!(LOST_BLOCKS),
+            silence: metrics::gauge!(STORE_SILENCE),
+            records_waiting: metrics::gauge!(RECORDS_WAITING),
+            record_lag: metrics::gauge!(RECORD_LAG),
+            went_back: metrics::counter!(WENT_BACK),
+        }
+    }
+
+    /// Shows how this node stands: whether it is a member with a lease, its epoch, and how many
+    /// blocks it lost.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn show(&self, up: bool, epoch: u64, lost: usize) {
+        self.session_up.set(f64::from(u8::from(up)));
+        self.epoch.set(epoch as f64);
+        self.lost.set(lost as f64);
+    }
+
+    /// Shows for how long the store has been silent and the oldest record has waited, both in
+    /// milliseconds, and how many records wait.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn describe(&self, silence: Millis, waiting: usize, lag: Millis) {
+        self.silence.set(silence as f64 / 1000.0);
+        self.records_waiting.set(waiting as f64);
+        self.record_lag.set(lag as f64 / 1000.0);
+    }
+
+    /// Counts that the store went back in time.
+    pub fn went_back(&self) {
+        self.went_back.increment(1);
+    }
+
+    /// Counts a search: `gap`, `given`, `nobody` or `failed`.
+    pub fn found(&self, result: &'static str) {
+        metrics::counter!(FINDS, "result" => result).increment(1);
     }
 }
 

@@ -1,23 +1,29 @@
 //! The coordinator: every call of this node passes through here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
+use super::cluster::Cluster;
 use super::index::Index;
-use super::journal::{Close, Commit, JournalActor};
-use super::leaseholder::Leaseholder;
+use super::journal::{Close, Commit};
+use super::leaseholder::{Fix, Leave, Note};
 use super::range_set::{
-    Absorb, Assign, Describe, Description, Probe, RangeSetActor, Release, Retire, Undo,
+    Assign, Blocks, Describe, Description, ListBlocks, Others, Probe, RangeSetActor, Release,
+    Retire, Undo,
 };
 use crate::clock::boot_ms;
+use crate::core::attachment::Holding;
 use crate::core::coordinator::{self as core, Call, CallError, Effect, Outcome, SetId, SetRecord};
 use crate::core::range::Ranges;
-use crate::core::range_set::{AssignError, RangeSet};
+use crate::core::range_set::{AssignError, RangeSet, Settings};
 use crate::core::{Map, Millis};
 use crate::{limits, metrics};
+
+pub use super::cluster::Told;
 
 /// A call.
 #[derive(Message)]
@@ -39,26 +45,52 @@ pub struct CanServe {
 #[rtype(result = "Vec<Description>")]
 pub struct DescribeAll;
 
+/// Every block of this node.
+#[derive(Message)]
+#[rtype(result = "Vec<Blocks>")]
+pub struct ListAllBlocks;
+
+/// The end of an [`Assign`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Assigned(pub u64, pub Result<u128, AssignError>);
+
+/// A range set has become part of another one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Merged {
+    /// Its network.
+    pub network: Arc<str>,
+    /// Which one.
+    pub from: SetId,
+}
+
 /// Pairs of networks whose addresses overlap.
 #[derive(Message)]
 #[rtype(result = "Vec<(Arc<str>, Arc<str>)>")]
 pub struct Overlaps;
 
-/// Refuse new calls, finish those under way, close the journal.
+/// Refuse new calls, finish those under way, write the records that wait, end the node's lease and
+/// close the journal.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drain;
 
 /// The actor.
 pub struct CoordinatorActor {
-    core: core::Coordinator,
-    cooldown: Millis,
-    sets: Map<SetId, (SetRecord, Addr<RangeSetActor>)>,
-    journal: Addr<JournalActor>,
-    leaseholder: Addr<Leaseholder>,
+    pub(super) core: core::Coordinator,
+    pub(super) sets: Map<SetId, Addr<RangeSetActor>>,
+    /// Range sets that are becoming part of others.
+    pub(super) retiring: Map<SetId, Addr<RangeSetActor>>,
+    pub(super) others: Others,
+    pub(super) cluster: Cluster,
+    settings: Settings,
     index: Arc<Index>,
     replies: Map<u64, oneshot::Sender<Outcome>>,
     next_call: u64,
+    /// Whose records are waited for: until when, and how many are missing.
+    recording: Map<u64, usize>,
+    recording_until: VecDeque<(Millis, u64)>,
     overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
     /// New calls are refused.
     stopping: bool,
@@ -70,37 +102,46 @@ impl CoordinatorActor {
     /// Starts the range sets of a restored node; to be started itself on the same thread.
     pub fn new(
         core: core::Coordinator,
-        cooldown: Millis,
+        settings: Settings,
         sets: Vec<(SetRecord, RangeSet)>,
-        journal: Addr<JournalActor>,
-        leaseholder: Addr<Leaseholder>,
+        cluster: Cluster,
+        others: Others,
         index: Arc<Index>,
     ) -> Self {
         for holding in core.holdings() {
             index.show(holding.clone());
         }
-        let start = |(record, set): (SetRecord, RangeSet)| {
-            let actor = RangeSetActor::new(record.clone(), set, leaseholder.clone());
-            (record.id, (record, actor.start()))
-        };
-        let sets = sets.into_iter().map(start).collect();
-        Self {
+        let mut actor = Self {
             core,
-            cooldown,
-            sets,
-            journal,
-            leaseholder,
+            sets: Map::default(),
+            retiring: Map::default(),
+            others,
+            cluster,
+            settings,
             index,
             replies: Map::default(),
             next_call: 1,
+            recording: Map::default(),
+            recording_until: VecDeque::new(),
             overlaps: BTreeSet::new(),
             stopping: false,
             draining: None,
+        };
+        for (record, set) in sets {
+            actor.open(record, set);
         }
+        actor
+    }
+
+    fn open(&mut self, record: SetRecord, mut set: RangeSet) {
+        self.cluster.tell(boot_ms(), &mut set);
+        let (id, lease_number) = (record.id, self.cluster.lease_number);
+        let actor = RangeSetActor::new(record, set, self.others.clone(), lease_number);
+        self.sets.insert(id, actor.start());
     }
 
     /// Carries out what the core asks for, in order.
-    fn drive(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn drive(&mut self, ctx: &mut Context<Self>) {
         while let Some(effect) = self.core.poll_effect() {
             self.carry_out(effect, ctx);
         }
@@ -111,30 +152,22 @@ impl CoordinatorActor {
         }
     }
 
+    // The order of what is sent to one actor is the order of what it does; and nothing sent here
+    // can be refused, since mailboxes hold more than is ever in flight.
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
             Effect::Open(record) => {
-                let set = RangeSet::new(record.family, record.block_log2, self.cooldown);
-                let leaseholder = self.leaseholder.clone();
-                let actor = RangeSetActor::new(record.clone(), set, leaseholder).start();
-                self.sets.insert(record.id, (record, actor));
+                let set = RangeSet::new(record.family, record.block_log2, self.settings);
+                self.open(record, set);
             }
-            Effect::Assign(set, request) => self.assign(set, request, ctx),
-            // The order of what is sent to one actor is the order of what it does; and nothing
-            // sent here can be refused, since mailboxes hold more than is ever in flight.
-            Effect::Undo(set, number) => {
-                if let Some((_, actor)) = self.sets.get(&set) {
-                    actor.do_send(Undo(number));
-                }
-            }
-            Effect::Release(set, number) => {
-                if let Some((_, actor)) = self.sets.get(&set) {
-                    actor.do_send(Release(number));
-                }
-            }
-            Effect::Merge(into, from, network) => self.merge(into, from, network, ctx),
+            Effect::Fix(network, view) => self.others.leaseholder.do_send(Fix(network, view)),
+            Effect::AwaitRecord(id, holding) => self.await_record(id, holding, ctx),
+            Effect::Assign(set, request) => self.send(set, Assign(request)),
+            Effect::Undo(set, number) => self.send(set, Undo(number)),
+            Effect::Release(set, number) => self.send(set, Release(number)),
+            Effect::Merge(into, from, network) => self.merge(into, from, &network),
             Effect::Commit(operation, records) => {
-                let commit = self.journal.send(Commit(records)).into_actor(self);
+                let commit = self.others.journal.send(Commit(records)).into_actor(self);
                 ctx.spawn(commit.map(move |answer, actor, ctx| {
                     let result = answer.unwrap_or_else(|error| Err(error.to_string().into()));
                     if let Err(cause) = &result {
@@ -147,62 +180,100 @@ impl CoordinatorActor {
                     actor.drive(ctx);
                 }));
             }
-            Effect::Show(holding) => self.index.show(holding),
-            Effect::Hide(holding) => self.index.hide(&holding.id),
+            Effect::Show(holding) => {
+                self.index.show(holding.clone());
+                self.others.leaseholder.do_send(Note { holding, held: true, waiting: None });
+            }
+            Effect::Hide(holding) => {
+                self.index.hide(&holding.id);
+                self.others.leaseholder.do_send(Note { holding, held: false, waiting: None });
+            }
             Effect::Reply(call, outcome) => {
                 if let Some(reply) = self.replies.remove(&call) {
                     // A caller that is gone: what it was given is found by its DEL or by GC.
                     let _ = reply.send(outcome);
                 }
             }
-            Effect::Overlap(a, b) => {
-                let pair = if a < b { (a, b) } else { (b, a) };
-                if !self.overlaps.contains(&pair) {
-                    tracing::warn!(
-                        "networks {} and {} overlap: each may hand out the other's addresses",
-                        pair.0,
-                        pair.1
-                    );
-                    self.overlaps.insert(pair);
-                    metrics::overlaps(self.overlaps.len());
-                }
+            Effect::Overlap(a, b) => self.overlap(a, b),
+        }
+    }
+
+    fn send<M>(&self, set: SetId, message: M)
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        RangeSetActor: Handler<M>,
+    {
+        if let Some(actor) = self.sets.get(&set) {
+            actor.do_send(message);
+        }
+    }
+
+    fn overlap(&mut self, a: Arc<str>, b: Arc<str>) {
+        let pair = if a < b { (a, b) } else { (b, a) };
+        if !self.overlaps.contains(&pair) {
+            tracing::warn!(
+                "networks {} and {} overlap: each may hand out the other's addresses",
+                pair.0,
+                pair.1
+            );
+            self.overlaps.insert(pair);
+            metrics::overlaps(self.overlaps.len());
+        }
+    }
+
+    fn merge(&mut self, into: SetId, from: SetId, network: &Arc<str>) {
+        let (Some(retiring), Some(heir)) = (self.sets.remove(&from), self.sets.get(&into)) else {
+            return;
+        };
+        tracing::info!(network = &**network, "two range sets of the network have become one");
+        retiring.do_send(Retire { heir: heir.clone() });
+        self.retiring.insert(from, retiring);
+    }
+
+    /// Waits, but not for ever, until every address of the holding is recorded.
+    fn await_record(&mut self, id: u64, holding: Arc<Holding>, ctx: &mut Context<Self>) {
+        self.recording.insert(id, holding.addresses.len());
+        self.recording_until.push_back((boot_ms() + limits::ASSIGN_WAIT_MS_MAX, id));
+        if self.recording_until.len() == 1 {
+            self.look_at_records(ctx);
+        }
+        self.others.leaseholder.do_send(Note { holding, held: true, waiting: Some(id) });
+    }
+
+    /// Ends the waits that took too long, and looks again when the next one may have.
+    fn look_at_records(&mut self, ctx: &mut Context<Self>) {
+        let now = boot_ms();
+        while let Some(&(until, id)) = self.recording_until.front() {
+            let missing = self.recording.contains_key(&id);
+            if missing && until > now {
+                let wait = (until - now).max(limits::TIMER_MS_MIN);
+                ctx.run_later(Duration::from_millis(wait), Self::look_at_records_and_drive);
+                return;
+            }
+            self.recording_until.pop_front();
+            if self.recording.remove(&id).is_some() {
+                let cause = "the cluster's store did not take it in time".into();
+                self.core.recorded(now, id, Err(cause));
             }
         }
     }
 
-    fn assign(
-        &mut self,
-        set: SetId,
-        request: crate::core::range_set::Assign,
-        ctx: &mut Context<Self>,
-    ) {
-        let operation = request.id;
-        let Some((_, actor)) = self.sets.get(&set) else { return };
-        let assign = actor.send(Assign(request)).into_actor(self);
-        ctx.spawn(assign.map(move |answer, actor, ctx| {
-            let lost = |error: MailboxError| AssignError::NoBlock(error.to_string().into());
-            let result = answer.unwrap_or_else(|error| Err(lost(error)));
-            actor.core.assigned(boot_ms(), operation, result);
-            actor.drive(ctx);
-        }));
+    fn look_at_records_and_drive(&mut self, ctx: &mut Context<Self>) {
+        self.look_at_records(ctx);
+        self.drive(ctx);
     }
 
-    fn merge(&mut self, into: SetId, from: SetId, network: Arc<str>, ctx: &mut Context<Self>) {
-        let from = self.sets.remove(&from).map(|(_, actor)| actor);
-        let into = self.sets.get(&into).map(|(_, actor)| actor.clone());
-        let (Some(from), Some(into)) = (from, into) else { return };
-        tracing::info!(network = &*network, "two range sets of the network have become one");
-        let merge = async move {
-            // Both actors live on this thread: only a bug could fail here, and then the addresses
-            // stay taken, which is safe.
-            if let Ok(Some(retired)) = from.send(Retire).await {
-                let _ = into.send(Absorb(retired)).await;
+    /// One record each of these is in the store.
+    pub(super) fn recorded(&mut self, ids: Vec<u64>) {
+        for id in ids {
+            let Some(missing) = self.recording.get_mut(&id) else { continue };
+            *missing -= 1;
+            if *missing == 0 {
+                self.recording.remove(&id);
+                self.core.recorded(boot_ms(), id, Ok(()));
             }
-        };
-        ctx.spawn(merge.into_actor(self).map(move |(), actor, ctx| {
-            actor.core.merged(boot_ms(), &network);
-            actor.drive(ctx);
-        }));
+        }
     }
 }
 
@@ -211,6 +282,26 @@ impl Actor for CoordinatorActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(limits::MAILBOX_CAPACITY);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<Assigned> for CoordinatorActor {
+    type Result = ();
+
+    fn handle(&mut self, Assigned(operation, result): Assigned, ctx: &mut Self::Context) {
+        self.core.assigned(boot_ms(), operation, result);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<Merged> for CoordinatorActor {
+    type Result = ();
+
+    fn handle(&mut self, Merged { network, from }: Merged, ctx: &mut Self::Context) {
+        self.retiring.remove(&from);
+        self.tell_held_back();
+        self.core.merged(boot_ms(), &network);
         self.drive(ctx);
     }
 }
@@ -245,20 +336,25 @@ impl Handler<CanServe> for CoordinatorActor {
             let cause = format!("the journal on this node failed: {cause}");
             return Box::pin(async move { Err(cause) });
         }
-        let probes: Vec<_> = message
-            .sets
-            .into_iter()
-            .enumerate()
-            .filter_map(|(i, view)| {
-                let set = self.core.owner_of(&message.network, &view)?;
-                let (_, actor) = self.sets.get(&set)?;
-                Some((i, view.to_string(), actor.send(Probe(view))))
-            })
-            .collect();
+        let unable = self.cluster.unable();
+        let mut probes = Vec::new();
+        for (i, view) in message.sets.into_iter().enumerate() {
+            let owner = self.core.owner_of(&message.network, &view);
+            match (owner.and_then(|set| self.sets.get(&set)), &unable) {
+                (Some(actor), _) => probes.push((i, view.to_string(), actor.send(Probe(view)))),
+                // Its first ADD will need the cluster's store.
+                (None, Some(cause)) => {
+                    let cause = format!("range {i}: {cause}");
+                    return Box::pin(async move { Err(cause) });
+                }
+                (None, None) => {}
+            }
+        }
         Box::pin(async move {
             for (i, view, probe) in probes {
                 if !probe.await.unwrap_or(false) {
-                    return Err(format!("range {i}: no IP addresses available: {view}"));
+                    let why = unable.unwrap_or_else(|| "no IP addresses available".into());
+                    return Err(format!("range {i}: {why}: {view}"));
                 }
             }
             Ok(())
@@ -270,7 +366,7 @@ impl Handler<DescribeAll> for CoordinatorActor {
     type Result = ResponseFuture<Vec<Description>>;
 
     fn handle(&mut self, _: DescribeAll, _: &mut Self::Context) -> Self::Result {
-        let asked: Vec<_> = self.sets.values().map(|(_, actor)| actor.send(Describe)).collect();
+        let asked: Vec<_> = self.sets.values().map(|actor| actor.send(Describe)).collect();
         Box::pin(async move {
             let mut all = Vec::with_capacity(asked.len());
             for description in asked {
@@ -283,6 +379,21 @@ impl Handler<DescribeAll> for CoordinatorActor {
                     b.record.id,
                 ))
             });
+            all
+        })
+    }
+}
+
+impl Handler<ListAllBlocks> for CoordinatorActor {
+    type Result = ResponseFuture<Vec<Blocks>>;
+
+    fn handle(&mut self, _: ListAllBlocks, _: &mut Self::Context) -> Self::Result {
+        let asked: Vec<_> = self.sets.values().map(|actor| actor.send(ListBlocks)).collect();
+        Box::pin(async move {
+            let mut all = Vec::with_capacity(asked.len());
+            for blocks in asked {
+                all.extend(blocks.await);
+            }
             all
         })
     }
@@ -304,9 +415,13 @@ impl Handler<Drain> for CoordinatorActor {
         self.stopping = true;
         self.draining = Some(sender);
         self.drive(ctx);
-        let journal = self.journal.clone();
+        let Others { journal, leaseholder, .. } = self.others.clone();
         Box::pin(async move {
             let _ = drained.await;
+            let left = tokio::time::timeout(limits::LEAVE_WAIT_MAX, leaseholder.send(Leave));
+            if left.await.is_err() {
+                tracing::warn!("the cluster's store does not answer: the lease runs out by itself");
+            }
             let _ = journal.send(Close).await;
         })
     }

@@ -16,6 +16,12 @@ use crate::{limits, metrics};
 #[rtype(result = "Result<(), Arc<str>>")]
 pub struct Commit(pub Vec<Record>);
 
+/// Makes records durable that nobody waits for: in order with all others, together with the next
+/// [`Commit`] or after [`limits::APPEND_WAIT_MAX`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Append(pub Vec<Record>);
+
 /// Closes the journal's file. Whatever comes after it fails.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -27,7 +33,7 @@ struct Flush;
 
 struct Waiter {
     records: Vec<Record>,
-    done: oneshot::Sender<Result<(), Arc<str>>>,
+    done: Option<oneshot::Sender<Result<(), Arc<str>>>>,
 }
 
 /// Where commits are made.
@@ -44,6 +50,8 @@ enum Writer {
 pub struct JournalActor {
     writer: Writer,
     waiting: Vec<Waiter>,
+    /// Records that nobody waits for, which come before whatever is committed next.
+    appended: Vec<Record>,
     metrics: metrics::Journal,
 }
 
@@ -63,7 +71,29 @@ impl JournalActor {
         } else {
             Writer::Here(Box::new(journal))
         };
-        Ok(Self { writer, waiting: Vec::new(), metrics })
+        Ok(Self { writer, waiting: Vec::new(), appended: Vec::new(), metrics })
+    }
+
+    fn write(&mut self, waiter: Waiter, ctx: &mut Context<Self>) {
+        match &self.writer {
+            Writer::Here(_) => {
+                // `Flush` comes after everything that is in the mailbox now: that is the group.
+                if self.waiting.is_empty() {
+                    ctx.notify(Flush);
+                }
+                self.waiting.push(waiter);
+            }
+            Writer::Beside(sender, _) => drop(sender.send(waiter)),
+            Writer::Closed => drop(waiter),
+        }
+    }
+
+    /// Writes what was appended, if nothing that was committed since has taken it along.
+    fn write_appended(&mut self, ctx: &mut Context<Self>) {
+        let records = std::mem::take(&mut self.appended);
+        if !records.is_empty() {
+            self.write(Waiter { records, done: None }, ctx);
+        }
     }
 }
 
@@ -81,9 +111,9 @@ fn commit(journal: &mut Journal, waiting: &mut Vec<Waiter>, metrics: &metrics::J
     let count = records.clone().count();
     let result = journal.commit(records);
     metrics.commit(count, began.elapsed(), result.is_err());
-    for waiter in waiting.drain(..) {
+    for done in waiting.drain(..).filter_map(|waiter| waiter.done) {
         // A caller that is gone needs no answer.
-        let _ = waiter.done.send(result.clone());
+        let _ = done.send(result.clone());
     }
 }
 
@@ -100,21 +130,25 @@ impl Handler<Commit> for JournalActor {
 
     fn handle(&mut self, message: Commit, ctx: &mut Self::Context) -> Self::Result {
         let (done, answer) = oneshot::channel();
-        let waiter = Waiter { records: message.0, done };
-        match &self.writer {
-            Writer::Here(_) => {
-                // `Flush` comes after everything that is in the mailbox now: that is the group.
-                if self.waiting.is_empty() {
-                    ctx.notify(Flush);
-                }
-                self.waiting.push(waiter);
-            }
-            Writer::Beside(sender, _) => drop(sender.send(waiter)),
-            Writer::Closed => drop(waiter),
-        }
+        let records = match std::mem::take(&mut self.appended) {
+            appended if appended.is_empty() => message.0,
+            appended => appended.into_iter().chain(message.0).collect(),
+        };
+        self.write(Waiter { records, done: Some(done) }, ctx);
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| Err("the journal is closed: the daemon stops".into()))
         })
+    }
+}
+
+impl Handler<Append> for JournalActor {
+    type Result = ();
+
+    fn handle(&mut self, Append(records): Append, ctx: &mut Self::Context) {
+        if self.appended.is_empty() {
+            ctx.run_later(limits::APPEND_WAIT_MAX, Self::write_appended);
+        }
+        self.appended.extend(records);
     }
 }
 
@@ -131,7 +165,8 @@ impl Handler<Flush> for JournalActor {
 impl Handler<Close> for JournalActor {
     type Result = ();
 
-    fn handle(&mut self, _: Close, _: &mut Self::Context) {
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        self.write_appended(ctx);
         match std::mem::replace(&mut self.writer, Writer::Closed) {
             Writer::Here(mut journal) => {
                 commit(&mut journal, &mut self.waiting, &self.metrics);

@@ -4,20 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
 
-use super::leaseholder::{Claim, GiveBack, Leaseholder};
+use super::coordinator::{Assigned, CoordinatorActor, Merged};
+use super::journal::{Append, Commit, JournalActor};
+use super::leaseholder::{LeaseholderActor, Place, PlaceAside};
 use crate::clock::boot_ms;
+use crate::core::Millis;
 use crate::core::address::Run;
-use crate::core::coordinator::SetRecord;
+use crate::core::block::{Block, BlockState};
+use crate::core::coordinator::{Record, SetRecord};
+use crate::core::keys::Space;
+use crate::core::leaseholder::{self, Leased, Order, Question, without};
 use crate::core::range::Ranges;
-use crate::core::range_set::{self, AssignError, Claimed, Effect, Stats};
-use crate::core::{Map, Millis};
+use crate::core::range_set::{self, Effect, Settings, Stats};
+use crate::core::value::BlockStatus;
 use crate::{limits, metrics};
 
-/// Assigns one address.
+/// Assigns one address; [`Assigned`] goes back to the coordinator.
 #[derive(Message)]
-#[rtype(result = "Result<u128, AssignError>")]
+#[rtype(result = "()")]
 pub struct Assign(pub range_set::Assign);
 
 /// Takes an assignment back that nobody has seen.
@@ -49,38 +54,105 @@ pub struct Description {
     pub stats: Stats,
 }
 
-/// Ends this actor and answers what it owned.
-#[derive(Message)]
-#[rtype(result = "Option<Box<range_set::RangeSet>>")]
-pub struct Retire;
+/// A block in hand.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockFigures {
+    /// What it covers.
+    pub run: Run,
+    /// Its state.
+    pub state: BlockState,
+    /// Addresses that are not taken.
+    pub free: u32,
+    /// Addresses that cool.
+    pub cooling: u32,
+}
 
-/// Takes over what another range set owned, and its territory.
+/// The blocks of this range set.
+#[derive(Message)]
+#[rtype(result = "Blocks")]
+pub struct ListBlocks;
+
+/// What [`ListBlocks`] answers.
+#[derive(Clone, MessageResponse, Debug)]
+pub struct Blocks {
+    /// Which range set this is.
+    pub record: SetRecord,
+    /// Its blocks in hand, in order.
+    pub blocks: Vec<BlockFigures>,
+}
+
+/// What comes from the cluster, and the errand that it ends.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Absorb(pub Box<range_set::RangeSet>);
+pub struct Heard(pub leaseholder::Effect, pub Option<Errand>);
+
+/// What a range set must know when its order has ended.
+#[derive(Debug)]
+pub enum Errand {
+    /// Blocks are leased; these will be active.
+    Lease(Vec<Run>),
+    /// Blocks are given back; the journal had these, and how many there are.
+    GiveBack(Vec<Run>, usize),
+    /// The question with this key is answered with a part of a block. The journal had the block,
+    /// unless it is a spare.
+    Give(String, Option<Run>),
+    /// Others are asked for addresses.
+    Find,
+}
+
+/// Hands what this actor owns over to another range set, once nothing is under way in the cluster,
+/// and ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire {
+    /// Who takes it over.
+    pub heir: Addr<RangeSetActor>,
+}
+
+/// Takes over what another range set owned.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Absorb {
+    from: SetRecord,
+    core: Box<range_set::RangeSet>,
+    lease_number: u64,
+}
+
+/// Whom a range set talks to.
+#[derive(Clone)]
+pub struct Others {
+    /// The coordinator.
+    pub coordinator: Addr<CoordinatorActor>,
+    /// The journal.
+    pub journal: Addr<JournalActor>,
+    /// The leaseholder.
+    pub leaseholder: Addr<LeaseholderActor>,
+}
 
 /// The actor.
 pub struct RangeSetActor {
     record: SetRecord,
     core: range_set::RangeSet,
-    leaseholder: Addr<Leaseholder>,
-    waiting: Map<u64, oneshot::Sender<Result<u128, AssignError>>>,
+    others: Others,
     timer: Option<(Millis, SpawnHandle)>,
-    /// Who waits for what this actor owns, until nothing is under way in the store any more.
-    retiring: Option<oneshot::Sender<Box<range_set::RangeSet>>>,
+    /// Who takes everything over, until nothing is under way any more.
+    retiring: Option<Addr<Self>>,
+    /// How often the node's lease was lost since the daemon started, as far as this range set was
+    /// told: its spares hang on the lease of now.
+    lease_number: u64,
     metrics: metrics::RangeSet,
 }
 
 impl RangeSetActor {
-    /// An actor around a range set.
+    /// An actor around a range set. `lease_number`: how often the node's lease was lost.
     pub fn new(
         record: SetRecord,
         core: range_set::RangeSet,
-        leaseholder: Addr<Leaseholder>,
+        others: Others,
+        lease_number: u64,
     ) -> Self {
         let metrics = metrics::RangeSet::new(&record.network, record.family);
-        let (waiting, timer, retiring) = (Map::default(), None, None);
-        Self { record, core, leaseholder, waiting, timer, retiring, metrics }
+        Self { record, core, others, timer: None, retiring: None, lease_number, metrics }
     }
 
     /// Carries out what the core asks for, and arms the timer.
@@ -88,36 +160,184 @@ impl RangeSetActor {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Assigned(id, result) => {
-                    if let Some(waiting) = self.waiting.remove(&id) {
-                        // A caller that is gone: its operation went with the whole coordinator.
-                        let _ = waiting.send(result);
-                    }
+                    self.others.coordinator.do_send(Assigned(id, result));
                 }
-                Effect::Claim(runs) => self.claim(runs, ctx),
-                Effect::GiveBack(blocks) => self.give_back(blocks, ctx),
+                Effect::Lease { activate, claim } => {
+                    let claimed = |(run, status): &(Run, BlockStatus)| {
+                        (*status == BlockStatus::Active).then_some(*run)
+                    };
+                    let active = activate.iter().copied();
+                    let active = active.chain(claim.iter().filter_map(claimed)).collect();
+                    let order = Order::Lease { space: self.space(), activate, claim };
+                    self.place(Errand::Lease(active), order);
+                }
+                Effect::GiveBack(blocks) => self.give_back(&blocks, ctx),
+                Effect::Give { question, block, give, spare } => {
+                    self.give(question, block, give, spare, ctx);
+                }
+                Effect::Return(runs) => {
+                    let order = Order::GiveBack { space: self.space(), runs };
+                    self.others.leaseholder.do_send(PlaceAside(order));
+                }
+                Effect::Refuse(question) => {
+                    self.others.leaseholder.do_send(PlaceAside(Order::Refuse(question)));
+                }
+                Effect::Find { wanted, even_cooling } => {
+                    let order = Order::Find { space: self.space(), wanted, even_cooling };
+                    self.place(Errand::Find, order);
+                }
             }
         }
         self.metrics.show(self.core.stats());
         #[cfg(debug_assertions)]
         self.core.check_invariants();
         if !self.core.is_asking()
-            && let Some(retiring) = self.retiring.take()
+            && let Some(heir) = self.retiring.take()
         {
-            return self.hand_over(retiring, ctx);
+            return self.hand_over(&heir, ctx);
         }
         self.arm(ctx);
     }
 
-    /// Gives away what this actor owns, and ends it.
-    fn hand_over(
+    fn space(&self) -> Space {
+        Space { network: self.record.network.clone(), family: self.record.family }
+    }
+
+    fn place(&self, errand: Errand, order: Order) {
+        self.others.leaseholder.do_send(Place { set: self.record.id, errand, order });
+    }
+
+    /// Records about blocks, in the order of the runs.
+    fn records(&self, record: fn(Space, Run) -> Record, runs: &[Run]) -> Vec<Record> {
+        runs.iter().map(|&run| record(self.space(), run)).collect()
+    }
+
+    /// Writes to the journal that nothing is handed out of these blocks any more, then has them
+    /// given back. `bool`: a spare, which the journal does not have.
+    fn give_back(&mut self, blocks: &[(Run, bool)], ctx: &mut Context<Self>) {
+        let runs: Vec<Run> = blocks.iter().map(|(run, _)| *run).collect();
+        let durable: Vec<Run> =
+            blocks.iter().filter(|(_, spare)| !spare).map(|(run, _)| *run).collect();
+        let order = Order::GiveBack { space: self.space(), runs };
+        let records = self.records(Record::NoBlock, &durable);
+        let errand = Errand::GiveBack(durable, blocks.len());
+        if records.is_empty() {
+            return self.place(errand, order);
+        }
+        let commit = self.others.journal.send(Commit(records)).into_actor(self);
+        ctx.spawn(commit.map(|answer, actor, ctx| match answer {
+            Ok(Ok(())) => actor.place(errand, order),
+            _ => {
+                actor.core.given_back(boot_ms(), false);
+                actor.drive(ctx);
+            }
+        }));
+    }
+
+    /// Writes to the journal that nothing is handed out of that part any more, then has it given
+    /// to who asked.
+    fn give(
         &mut self,
-        to: oneshot::Sender<Box<range_set::RangeSet>>,
+        question: Question,
+        block: Run,
+        give: Run,
+        spare: bool,
         ctx: &mut Context<Self>,
     ) {
-        let empty = range_set::RangeSet::new(self.record.family, self.core.block_log2(), 0);
-        let core = std::mem::replace(&mut self.core, empty);
+        let key = question.key.clone();
+        let errand = Errand::Give(key.clone(), (!spare).then_some(block));
+        let order = Order::Give { question, block, give };
+        if spare {
+            return self.place(errand, order);
+        }
+        let mut records = vec![Record::NoBlock(self.space(), block)];
+        records.extend(self.records(Record::Block, &without(block, give)));
+        let commit = self.others.journal.send(Commit(records)).into_actor(self);
+        ctx.spawn(commit.map(move |answer, actor, ctx| match answer {
+            Ok(Ok(())) => actor.place(errand, order),
+            _ => {
+                actor.core.given(boot_ms(), &key, false);
+                actor.drive(ctx);
+            }
+        }));
+    }
+
+    /// Appends to the journal that addresses of these blocks may be handed out.
+    fn append_blocks(&self, runs: &[Run]) {
+        if !runs.is_empty() {
+            self.others.journal.do_send(Append(self.records(Record::Block, runs)));
+        }
+    }
+
+    /// The end of an order.
+    fn ended(&mut self, now: Millis, errand: Errand, effect: leaseholder::Effect) {
+        use leaseholder::Effect;
+        match (effect, errand) {
+            (Effect::Leased(_, leased), Errand::Lease(active)) => {
+                match &leased {
+                    Leased::Done => {
+                        self.metrics.lease_done();
+                        self.append_blocks(&active);
+                    }
+                    Leased::Conflict { .. } => self.metrics.lease_conflict(),
+                    Leased::Failed(cause) => {
+                        self.metrics.lease_failed();
+                        tracing::error!(network = &*self.record.network, %cause, "no block leased");
+                    }
+                }
+                self.core.leased(now, leased);
+            }
+            (Effect::GivenBack(_, done), Errand::GiveBack(durable, count)) => {
+                if done {
+                    self.metrics.given_back(count);
+                } else {
+                    tracing::warn!(network = &*self.record.network, "blocks not given back");
+                    self.append_blocks(&durable);
+                }
+                self.core.given_back(now, done);
+            }
+            (Effect::Given(_, done), Errand::Give(key, block)) => {
+                if done {
+                    self.metrics.given();
+                } else {
+                    self.append_blocks(block.as_slice());
+                }
+                self.core.given(now, &key, done);
+            }
+            (Effect::Found(_, found), Errand::Find) => self.core.found(now, found),
+            _ => {}
+        }
+    }
+
+    /// What comes from the cluster unasked.
+    fn heard(&mut self, now: Millis, effect: leaseholder::Effect) {
+        use leaseholder::Effect;
+        match effect {
+            Effect::Asked(question) => self.core.asked(now, question),
+            Effect::Spares(_, runs) => self.core.spares(now, &runs),
+            Effect::Lost(_, runs) => self.core.lost(now, &runs),
+            Effect::Regained(_, run) => self.core.regained(now, run),
+            Effect::Split(_, block, parts) => self.core.split(block, &parts),
+            Effect::SparesGone => {
+                self.lease_number += 1;
+                self.core.spares_gone(now);
+            }
+            Effect::Stalled(cause) => self.core.stalled(now, cause),
+            Effect::Halted(cause) => self.core.halted(now, cause),
+            Effect::Alone(alone) => self.core.alone(alone),
+            Effect::Draining(draining) => self.core.draining(now, draining),
+            _ => {}
+        }
+    }
+
+    /// Gives away what this actor owns, and ends it.
+    fn hand_over(&mut self, heir: &Addr<Self>, ctx: &mut Context<Self>) {
+        let settings = Settings { cooldown: 0, warm: 0, seed: 0 };
+        let empty = range_set::RangeSet::new(self.record.family, self.core.block_log2(), settings);
+        let core = Box::new(std::mem::replace(&mut self.core, empty));
         self.metrics.show(Stats::default());
-        let _ = to.send(Box::new(core));
+        let (from, lease_number) = (self.record.clone(), self.lease_number);
+        heir.do_send(Absorb { from, core, lease_number });
         ctx.stop();
     }
 
@@ -138,40 +358,6 @@ impl RangeSetActor {
             self.timer = Some((due, handle));
         }
     }
-
-    fn claim(&mut self, runs: Vec<Run>, ctx: &mut Context<Self>) {
-        let (network, family) = (self.record.network.clone(), self.record.family);
-        let claim = self.leaseholder.send(Claim { network, family, runs });
-        let then = claim.into_actor(self).map(|answer, actor, ctx| {
-            let claimed = answer.unwrap_or_else(|error| Claimed::Failed(error.to_string().into()));
-            match &claimed {
-                Claimed::Done(_) => actor.metrics.claim_done(),
-                Claimed::Conflict(_) => actor.metrics.claim_conflict(),
-                Claimed::Failed(cause) => {
-                    actor.metrics.claim_failed();
-                    tracing::error!(network = &*actor.record.network, %cause, "no block leased");
-                }
-            }
-            actor.core.claimed(boot_ms(), claimed);
-            actor.drive(ctx);
-        });
-        ctx.spawn(then);
-    }
-
-    fn give_back(&mut self, blocks: Vec<(Run, u64)>, ctx: &mut Context<Self>) {
-        let (network, family) = (self.record.network.clone(), self.record.family);
-        let count = blocks.len();
-        let give_back = self.leaseholder.send(GiveBack { network, family, blocks });
-        let then = give_back.into_actor(self).map(move |answer, actor, ctx| {
-            let done = answer.unwrap_or(false);
-            if done {
-                actor.metrics.given_back(count);
-            }
-            actor.core.given_back(boot_ms(), done);
-            actor.drive(ctx);
-        });
-        ctx.spawn(then);
-    }
 }
 
 impl Actor for RangeSetActor {
@@ -184,24 +370,27 @@ impl Actor for RangeSetActor {
 }
 
 impl Handler<Assign> for RangeSetActor {
-    type Result = Response<Result<u128, AssignError>>;
+    type Result = ();
 
-    fn handle(&mut self, Assign(request): Assign, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Assign(request): Assign, ctx: &mut Self::Context) {
         let id = request.id;
-        let answer = self.core.assign(boot_ms(), request);
-        let response = match answer {
-            Some(result) => Response::reply(result),
-            None => {
-                let (sender, receiver) = oneshot::channel();
-                self.waiting.insert(id, sender);
-                Response::fut(async move {
-                    let gone = || AssignError::NoBlock("the range set was ended".into());
-                    receiver.await.unwrap_or_else(|_| Err(gone()))
-                })
-            }
-        };
+        if let Some(result) = self.core.assign(boot_ms(), request) {
+            self.others.coordinator.do_send(Assigned(id, result));
+        }
         self.drive(ctx);
-        response
+    }
+}
+
+impl Handler<Heard> for RangeSetActor {
+    type Result = ();
+
+    fn handle(&mut self, Heard(effect, errand): Heard, ctx: &mut Self::Context) {
+        let now = boot_ms();
+        match errand {
+            Some(errand) => self.ended(now, errand, effect),
+            None => self.heard(now, effect),
+        }
+        self.drive(ctx);
     }
 }
 
@@ -239,22 +428,39 @@ impl Handler<Describe> for RangeSetActor {
     }
 }
 
-impl Handler<Retire> for RangeSetActor {
-    type Result = ResponseFuture<Option<Box<range_set::RangeSet>>>;
+impl Handler<ListBlocks> for RangeSetActor {
+    type Result = Blocks;
 
-    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
-        let (sender, retired) = oneshot::channel();
-        self.retiring = Some(sender);
+    fn handle(&mut self, _: ListBlocks, _: &mut Self::Context) -> Blocks {
+        let figures = |block: &Block| BlockFigures {
+            run: block.run(),
+            state: block.state,
+            free: block.free(),
+            cooling: block.cooling(),
+        };
+        Blocks { record: self.record.clone(), blocks: self.core.blocks().map(figures).collect() }
+    }
+}
+
+impl Handler<Retire> for RangeSetActor {
+    type Result = ();
+
+    fn handle(&mut self, Retire { heir }: Retire, ctx: &mut Self::Context) {
+        self.retiring = Some(heir);
         self.drive(ctx);
-        Box::pin(async move { retired.await.ok() })
     }
 }
 
 impl Handler<Absorb> for RangeSetActor {
     type Result = ();
 
-    fn handle(&mut self, Absorb(other): Absorb, ctx: &mut Self::Context) {
-        self.core.absorb(*other);
+    fn handle(&mut self, absorb: Absorb, ctx: &mut Self::Context) {
+        let Absorb { from, mut core, lease_number } = absorb;
+        if lease_number < self.lease_number {
+            core.spares_gone(boot_ms()); // it was told so, and ended before it heard
+        }
+        self.core.absorb(*core);
         self.drive(ctx);
+        self.others.coordinator.do_send(Merged { network: from.network, from: from.id });
     }
 }

@@ -183,7 +183,12 @@ pub(super) fn explain(error: CallError) -> Error {
             AssignError::Stage { .. } => {
                 (Code::Taken, "ask for an address of the pod's stage, or for none")
             }
+            AssignError::Gone { .. } => (
+                Code::Exhausted,
+                "start the node again, or remove it from the cluster if it is gone for good",
+            ),
             AssignError::NoBlock(_) => (Code::TryAgain, "see the daemon's log: leasehold status"),
+            AssignError::Halted(_) => (Code::TryAgain, "see why: leasehold status"),
             AssignError::Busy => (Code::TryAgain, "try again"),
         },
         CallError::NotAllAsked(_) => {
@@ -193,6 +198,9 @@ pub(super) fn explain(error: CallError) -> Error {
         CallError::Overtaken(_) => (Code::Overtaken, "ADD again if the container is still wanted"),
         CallError::BlockSize { .. } => {
             (Code::Config, "leave blockSize out, or make it the same on every node")
+        }
+        CallError::Store(_) | CallError::NotRecorded(_) => {
+            (Code::TryAgain, "see whether etcd can be reached: leasehold status")
         }
         CallError::TooManySets => (
             Code::TryAgain,

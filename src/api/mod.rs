@@ -17,12 +17,17 @@ use tokio::sync::watch;
 
 use crate::actors::coordinator::CoordinatorActor;
 use crate::actors::index::Index;
+use crate::actors::leaseholder::{LeaseholderActor, Standing};
 
 /// What handlers need of the running node.
 #[derive(Clone)]
 pub struct Node {
     /// The coordinator.
     pub coordinator: Addr<CoordinatorActor>,
+    /// The leaseholder.
+    pub leaseholder: Addr<LeaseholderActor>,
+    /// How this node stands in the cluster.
+    pub standing: watch::Receiver<Standing>,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.
@@ -36,7 +41,7 @@ pub struct Node {
 /// Where a daemon is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Acting on notes; calls wait.
+    /// Joining the cluster and acting on notes; calls wait.
     Starting,
     /// Serving.
     Serving,
@@ -54,13 +59,13 @@ pub struct About {
     pub version: String,
     /// Its process id.
     pub pid: u32,
-    /// How often a daemon of this node has started.
+    /// How often a daemon of this node has joined the cluster; 0: it has not joined yet.
     pub epoch: u64,
     /// Where it keeps its state.
     pub state_dir: String,
     /// Where reads are served over TCP.
     pub listen: String,
-    /// The cluster's store: `embedded`.
+    /// The cluster's store: `embedded`, or `etcd` with its endpoints.
     pub store: String,
     /// When it started, in milliseconds since 1970.
     pub since_unix_ms: u64,

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Node, Phase, refuse};
-use crate::actors::coordinator::{DescribeAll, Overlaps};
+use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
+use crate::actors::leaseholder::{Describe, Figures};
+use crate::actors::range_set::{BlockFigures, Blocks, Description};
 use crate::core::attachment::Holding;
 use crate::limits;
 
@@ -78,14 +81,77 @@ pub struct SetRow {
     pub family: String,
     /// Addresses in a block of the usual size.
     pub block_size: u64,
-    /// Blocks in hand.
+    /// Blocks in hand: those that follow, added up.
     pub blocks: u64,
+    /// Blocks leased ahead of need, out of which nothing is handed out yet.
+    pub spare: u64,
+    /// Blocks out of which addresses are handed out.
+    pub active: u64,
+    /// Blocks on their way back.
+    pub draining: u64,
+    /// Blocks that the cluster's store does not have as this node's any more.
+    pub lost: u64,
     /// Addresses assigned.
     pub allocated: u64,
     /// Addresses cooling.
     pub cooling: u64,
-    /// Addresses not taken in the blocks in hand, network addresses and gateways among them.
+    /// Addresses not taken in the active blocks, network addresses and gateways among them.
     pub free: u64,
+}
+
+/// How this node stands in the cluster.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterRow {
+    /// `member`; `joining`, which it does until the store lets it; or `fenced`: another daemon
+    /// took its name, for good.
+    pub state: String,
+    /// What keeps it from leasing blocks, if anything does.
+    pub cause: Option<String>,
+    /// Whether it is the only node that the store knows.
+    pub alone: bool,
+    /// Its etcd lease, in hexadecimal.
+    pub lease: Option<String>,
+    /// Since when the store has not answered, in milliseconds.
+    pub silence_ms: u64,
+    /// Blocks that it handed out of and the store gave to others.
+    pub lost_blocks: usize,
+    /// Records of allocations that are not in the store yet.
+    pub records_waiting: usize,
+    /// For how long the oldest of them has waited, in milliseconds.
+    pub record_lag_ms: u64,
+}
+
+/// One block of the node.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockRow {
+    /// The network.
+    pub network: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// What it covers.
+    pub prefix: String,
+    /// `spare`, `active`, `draining` or `lost`.
+    pub state: String,
+    /// Addresses not taken.
+    pub free: u32,
+    /// Addresses assigned.
+    pub allocated: u32,
+    /// Addresses cooling.
+    pub cooling: u32,
+}
+
+/// Which blocks to list.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BlockFilter {
+    /// Only this network.
+    pub network: Option<String>,
+    /// Only rows after this one, `network,prefix`: the last row of the page before.
+    pub after: Option<String>,
+    /// How many rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
+    pub limit: Option<usize>,
 }
 
 /// What `leasehold status` shows.
@@ -94,10 +160,12 @@ pub struct SetRow {
 pub struct Status {
     /// Who and where the daemon is.
     pub about: About,
-    /// `starting`, `serving`, `stopping` or `broken`.
+    /// `starting`, `serving`, `halted`, `drained`, `stopping` or `broken`.
     pub state: String,
     /// Why ADD is refused, if it is.
     pub cause: Option<String>,
+    /// How this node stands in the cluster.
+    pub cluster: ClusterRow,
     /// Attachments that hold something.
     pub attachments: usize,
     /// The range sets.
@@ -113,10 +181,13 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
         .route("/v1/status", web::get().to(status))
-        .route("/v1/allocations", web::get().to(allocations));
+        .route("/v1/allocations", web::get().to(allocations))
+        .route("/v1/blocks", web::get().to(blocks));
 }
 
 async fn metrics(node: web::Data<Node>) -> HttpResponse {
+    // Brings the gauges up to date; whether it does must not keep anybody from the others.
+    let _ = tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.leaseholder.send(Describe)).await;
     node.metrics.run_upkeep();
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
@@ -146,35 +217,114 @@ fn state(node: &Node) -> (&'static str, Option<String>) {
         return ("broken", Some(format!("the journal failed: {cause}")));
     }
     match *node.phase.borrow() {
-        Phase::Starting => ("starting", None),
-        Phase::Serving => ("serving", None),
-        Phase::Stopping => ("stopping", None),
+        Phase::Starting => return ("starting", None),
+        Phase::Stopping => return ("stopping", None),
+        Phase::Serving => {}
     }
+    let standing = node.standing.borrow();
+    if let Some(cause) = &standing.halted {
+        return ("halted", Some(cause.to_string()));
+    }
+    if standing.draining {
+        return ("drained", Some("an operator drains this node".to_owned()));
+    }
+    ("serving", None)
 }
 
 async fn status(node: web::Data<Node>) -> HttpResponse {
-    let asked = (node.coordinator.send(DescribeAll), node.coordinator.send(Overlaps));
-    let (Ok(sets), Ok(overlaps)) = (asked.0.await, asked.1.await) else {
+    let (sets, overlaps) = (node.coordinator.send(DescribeAll), node.coordinator.send(Overlaps));
+    let figures = node.leaseholder.send(Describe);
+    let (Ok(sets), Ok(overlaps), Ok(figures)) = (sets.await, overlaps.await, figures.await) else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
     };
     let (state, cause) = state(&node);
-    let row = |set: crate::actors::range_set::Description| SetRow {
+    let epoch = node.standing.borrow().epoch;
+    HttpResponse::Ok().json(Status {
+        about: About { epoch, ..(*node.about).clone() },
+        state: state.to_owned(),
+        cause,
+        cluster: cluster(&node, figures),
+        attachments: node.index.len(),
+        range_sets: sets.into_iter().map(set).collect(),
+        overlaps: overlaps.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect(),
+    })
+}
+
+fn set(set: Description) -> SetRow {
+    let stats = set.stats;
+    SetRow {
         network: set.record.network.to_string(),
         family: set.record.family.to_string(),
         block_size: 1 << set.record.block_log2,
-        blocks: set.stats.active + set.stats.draining,
-        allocated: set.stats.allocated,
-        cooling: set.stats.cooling,
-        free: set.stats.free,
+        blocks: stats.spare + stats.active + stats.draining + stats.lost,
+        spare: stats.spare,
+        active: stats.active,
+        draining: stats.draining,
+        lost: stats.lost,
+        allocated: stats.allocated,
+        cooling: stats.cooling,
+        free: stats.free,
+    }
+}
+
+fn cluster(node: &Node, figures: Figures) -> ClusterRow {
+    let standing = node.standing.borrow();
+    let state = match (standing.fenced, standing.member) {
+        (true, _) => "fenced",
+        (false, true) => "member",
+        (false, false) => "joining",
     };
-    HttpResponse::Ok().json(Status {
-        about: (*node.about).clone(),
+    let cause = standing.halted.as_ref().or(standing.stalled.as_ref());
+    ClusterRow {
         state: state.to_owned(),
-        cause,
-        attachments: node.index.len(),
-        range_sets: sets.into_iter().map(row).collect(),
-        overlaps: overlaps.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect(),
-    })
+        cause: cause.map(ToString::to_string),
+        alone: standing.alone,
+        lease: standing.lease.map(|lease| format!("{lease:x}")),
+        silence_ms: figures.silence,
+        lost_blocks: figures.lost,
+        records_waiting: figures.records_waiting,
+        record_lag_ms: figures.record_lag,
+    }
+}
+
+async fn blocks(node: web::Data<Node>, filter: web::Query<BlockFilter>) -> HttpResponse {
+    let after = filter.after.as_deref().map(|after| {
+        let (network, prefix) = after.split_once(',')?;
+        Some((network, prefix.parse::<IpNet>().ok()?))
+    });
+    let Some(after) = after.map_or(Some(None), |after| after.map(Some)) else {
+        return refuse(StatusCode::BAD_REQUEST, "after: give the network and prefix of a row");
+    };
+    let Ok(sets) = node.coordinator.send(ListAllBlocks).await else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
+    };
+    let mut rows: Vec<(&Blocks, IpNet, &BlockFigures)> = sets
+        .iter()
+        .flat_map(|set| {
+            set.blocks.iter().map(move |block| (set, block.run.net(set.record.family), block))
+        })
+        .filter(|(set, ..)| {
+            filter.network.as_deref().is_none_or(|network| network == &*set.record.network)
+        })
+        .filter(|(set, prefix, _)| after < Some((&*set.record.network, *prefix)))
+        .collect();
+    rows.sort_unstable_by_key(|&(set, prefix, _)| (&*set.record.network, prefix));
+    let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
+    let rows: Vec<BlockRow> =
+        rows.into_iter().take(limit).map(|(set, net, block)| block_row(set, net, block)).collect();
+    HttpResponse::Ok().json(rows)
+}
+
+fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
+    BlockRow {
+        network: set.record.network.to_string(),
+        family: set.record.family.to_string(),
+        prefix: prefix.to_string(),
+        state: block.state.as_str().to_owned(),
+        free: block.free,
+        allocated: (1 << block.run.size_log2) - block.free - block.cooling,
+        cooling: block.cooling,
+    }
 }
 
 async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpResponse {

@@ -16,7 +16,7 @@ use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
 const ROW_BYTES_MAX: usize = 4096;
 
 /// Rows that are asked for at once: an answer is never longer than the client takes.
-const ROWS_PER_PAGE: usize = {
+pub(super) const ROWS_PER_PAGE: usize = {
     let fitting = (ANSWER_BYTES_MAX - ANSWER_HEAD_BYTES_MAX) / ROW_BYTES_MAX;
     if fitting < ROWS_PER_PAGE_MAX { fitting } else { ROWS_PER_PAGE_MAX }
 };
@@ -74,7 +74,7 @@ pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// The daemon cannot be asked.
 pub(super) fn list(socket: &Path, filter: &Filter) -> anyhow::Result<Vec<AllocationRow>> {
-    list_by(ROWS_PER_PAGE, |after, limit| {
+    list_by(ROWS_PER_PAGE, key, |after, limit| {
         let query = [
             ("network", filter.network.clone()),
             ("address", filter.address.map(|address| address.to_string())),
@@ -86,17 +86,25 @@ pub(super) fn list(socket: &Path, filter: &Filter) -> anyhow::Result<Vec<Allocat
     })
 }
 
-fn list_by(
+fn key(row: &AllocationRow) -> String {
+    format!("{},{}", row.network, row.address)
+}
+
+/// All rows, page by page: `key` says what a page is asked for after, `page` reads one.
+///
+/// # Errors
+/// A page cannot be read, or comes again and again.
+pub(super) fn list_by<T>(
     limit: usize,
-    mut page: impl FnMut(Option<String>, usize) -> anyhow::Result<Vec<AllocationRow>>,
-) -> anyhow::Result<Vec<AllocationRow>> {
-    let mut rows: Vec<AllocationRow> = Vec::new();
+    key: impl Fn(&T) -> String,
+    mut page: impl FnMut(Option<String>, usize) -> anyhow::Result<Vec<T>>,
+) -> anyhow::Result<Vec<T>> {
+    let mut rows: Vec<T> = Vec::new();
     loop {
-        let key = |row: &AllocationRow| format!("{},{}", row.network, row.address);
-        let after = rows.last().map(key);
+        let after = rows.last().map(&key);
         let page = page(after.clone(), limit)?;
-        let stuck = after.is_some() && page.last().map(key) == after;
-        anyhow::ensure!(!stuck, "the daemon lists the same allocations again and again");
+        let stuck = after.is_some() && page.last().map(&key) == after;
+        anyhow::ensure!(!stuck, "the daemon lists the same rows again and again");
         let last = page.len() < limit;
         rows.extend(page);
         if last {
@@ -172,7 +180,7 @@ mod tests {
         let row = |n: u64| AllocationRow { address: format!("10.0.0.{n}"), ..row(n) };
         let pages = [vec![row(1), row(2)], vec![row(3), row(4)], vec![]];
         let mut asked = Vec::new();
-        let rows = list_by(2, |after, limit| {
+        let rows = list_by(2, key, |after, limit| {
             assert_eq!(limit, 2);
             asked.push(after);
             Ok(pages[asked.len() - 1].clone())
@@ -186,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_daemon_that_repeats_itself_is_not_asked_for_ever() {
-        let again = list_by(1, |_, _| Ok(vec![row(1)]));
+        let again = list_by(1, key, |_, _| Ok(vec![row(1)]));
         assert!(again.unwrap_err().to_string().contains("again and again"));
     }
 }

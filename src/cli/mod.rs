@@ -2,6 +2,7 @@
 
 mod admin;
 mod allocations;
+mod blocks;
 mod demo;
 mod release;
 mod serve;
@@ -33,13 +34,16 @@ struct Cli {
 enum Command {
     /// Run the daemon of this node
     #[command(after_help = serve::EXAMPLES)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show who the daemon is, whether it serves, and how full each network is
     #[command(after_help = status::examples())]
     Status(status::StatusArgs),
     /// List which container of this node holds which address
     #[command(after_help = allocations::examples())]
     Allocations(allocations::AllocationsArgs),
+    /// List the blocks of addresses that this node holds
+    #[command(after_help = blocks::examples())]
+    Blocks(blocks::BlocksArgs),
     /// Take a container's addresses back when its runtime never will
     #[command(after_help = release::examples())]
     Release(release::ReleaseArgs),
@@ -53,9 +57,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Status(args) => status::run(&args),
         Command::Allocations(args) => allocations::run(&args),
+        Command::Blocks(args) => blocks::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Demo(args) => demo::run(&args),
     };

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::admin::{self, AdminArgs, Form};
-use crate::api::read::{SetRow, Status};
+use crate::api::read::{ClusterRow, SetRow, Status};
 use crate::clock;
 use crate::clock::rfc3339;
+use crate::limits;
 
 /// The options of `leasehold status`.
 #[derive(Args, Debug)]
@@ -22,7 +23,7 @@ pub(super) struct StatusArgs {
 pub(super) fn examples() -> String {
     format!(
         "The table has one row per range set: blocks in hand, addresses assigned (ALLOCATED),\n\
-         released a moment ago (COOLING), and free in the blocks in hand (FREE). JSON is what\n\
+         released a moment ago (COOLING), and free in the active blocks (FREE). JSON is what\n\
          GET /v1/status answers. Exit status 1: the daemon does not serve.\n\n\
          Examples:\n  leasehold status\n  leasehold status -o json --socket /run/lh.sock\n\n{}",
         super::EXIT_CODES
@@ -60,8 +61,12 @@ fn show(status: &Status, socket: &str, now_unix_ms: u64) -> String {
         ("socket", socket.to_owned()),
         ("listen", format!("http://{}", about.listen)),
         ("store", format!("{}, state in {}", about.store, about.state_dir)),
-        ("attachments", status.attachments.to_string()),
+        ("cluster", cluster(&status.cluster)),
     ]);
+    if let Some(cause) = status.cluster.cause.as_ref().filter(|_| status.cause.is_none()) {
+        lines.push(("", cause.clone()));
+    }
+    lines.push(("attachments", status.attachments.to_string()));
     let mut text = String::new();
     for (name, value) in lines {
         let _ = writeln!(text, "{name:<13}{}", admin::printable(&value));
@@ -80,6 +85,22 @@ fn show(status: &Status, socket: &str, now_unix_ms: u64) -> String {
         );
     }
     text
+}
+
+/// How the node stands in the cluster, in one line.
+fn cluster(row: &ClusterRow) -> String {
+    let mut line = row.state.clone();
+    line.push_str(if row.alone { ", the only node" } else { "" });
+    if let Some(lease) = &row.lease {
+        let _ = write!(line, ", lease {lease}");
+    }
+    if row.lost_blocks > 0 {
+        let _ = write!(line, ", {} blocks lost", row.lost_blocks);
+    }
+    if row.record_lag_ms > limits::RECORD_LAG_MS_SHOWN {
+        let _ = write!(line, ", {} records waiting", row.records_waiting);
+    }
+    line
 }
 
 fn sets(sets: &[SetRow]) -> String {
@@ -105,6 +126,10 @@ mod tests {
                 "listen": "127.0.0.1:9750", "store": "embedded", "sinceUnixMs": 1_000_000
             },
             "state": "broken", "cause": "the journal failed: disk full", "attachments": 0,
+            "cluster": {
+                "state": "joining", "cause": "etcd: refused", "alone": false, "lease": null,
+                "silenceMs": 7, "lostBlocks": 2, "recordsWaiting": 5, "recordLagMs": 9_000
+            },
             "rangeSets": [], "overlaps": [["a", "b"]]
         });
         let status: Status = serde_json::from_value(status).unwrap();
@@ -116,6 +141,7 @@ mod tests {
             "cause        the journal failed: disk full\n",
             "up           1h 2m 5s (since 1970-01-01T00:16:40.000Z)\n",
             "listen       http://127.0.0.1:9750\n",
+            "cluster      joining, 2 blocks lost, 5 records waiting\n",
             "no network is in use on this node yet\n",
             "warning: networks a and b overlap: ",
         ] {

@@ -5,18 +5,24 @@ use super::address::Run;
 /// What may be done with a held block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BlockState {
+    /// Leased ahead of need: nothing is handed out of it before it is active.
+    Spare,
     /// Addresses are handed out of it.
     Active,
     /// It is on its way back: nothing is handed out of it any more.
     Draining,
+    /// The store says that it is not this node's: nothing is handed out of it any more.
+    Lost,
 }
 
 impl BlockState {
     /// The word in keys, labels and messages.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Spare => "spare",
             Self::Active => "active",
             Self::Draining => "draining",
+            Self::Lost => "lost",
         }
     }
 }
@@ -27,8 +33,8 @@ pub struct Block {
     run: Run,
     /// Its state.
     pub state: BlockState,
-    /// The revision of its key in the cluster's store: the fencing token of what we hold.
-    pub revision: u64,
+    /// A part of it is on its way to another node.
+    pub giving: bool,
     /// Whether anything was taken or freed since the last look at idle blocks.
     pub touched: bool,
     taken: Box<[u64]>,
@@ -38,7 +44,7 @@ pub struct Block {
 
 impl Block {
     /// A block with all its addresses free.
-    pub fn new(run: Run, revision: u64) -> Self {
+    pub fn new(run: Run, state: BlockState) -> Self {
         let size = 1usize << run.size_log2;
         let mut taken = vec![0u64; size.div_ceil(64)].into_boxed_slice();
         if size < 64 {
@@ -47,7 +53,25 @@ impl Block {
         #[allow(clippy::cast_possible_truncation)]
         let free = size as u32;
         let cooling = vec![0u64; taken.len()].into_boxed_slice();
-        Self { run, state: BlockState::Active, revision, touched: true, taken, cooling, free }
+        Self { run, state, giving: false, touched: true, taken, cooling, free }
+    }
+
+    /// Whether nothing was handed out of it: a spare, or one on its way back.
+    pub fn is_unused(&self) -> bool {
+        matches!(self.state, BlockState::Spare | BlockState::Draining)
+    }
+
+    /// The part of this block that covers a run, in the same state.
+    pub fn part(&self, run: Run) -> Self {
+        let mut part = Self::new(run, self.state);
+        for number in run.start..=run.end() {
+            if self.is_taken(number) {
+                part.take(number);
+                part.set_cooling(number, self.is_cooling(number));
+            }
+        }
+        part.touched = self.touched;
+        part
     }
 
     /// What it covers.
@@ -145,7 +169,7 @@ mod tests {
     #[test]
     fn the_first_free_address_is_found_in_blocks_of_every_size() {
         for size_log2 in 0..=12 {
-            let mut block = Block::new(Run::around(1 << 20, size_log2), 1);
+            let mut block = Block::new(Run::around(1 << 20, size_log2), BlockState::Active);
             let (start, end) = (block.run().start, block.run().end());
             for number in start..=end {
                 assert_eq!(block.first_free(start), Some(number));

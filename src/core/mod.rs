@@ -8,15 +8,18 @@
 pub mod address;
 pub mod attachment;
 pub mod block;
-pub mod claim;
 pub mod cooling;
 pub mod coordinator;
 pub mod interval;
+pub mod keys;
+pub mod leaseholder;
+pub mod mutant;
 pub mod range;
 pub mod range_set;
 pub mod search;
 pub mod stage;
 pub mod txn;
+pub mod value;
 
 /// Milliseconds on the boot clock (`CLOCK_BOOTTIME`: runs on while the machine sleeps, starts anew
 /// with each boot). Never goes backwards between two inputs to one machine.

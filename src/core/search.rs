@@ -14,8 +14,10 @@ use super::stage::Stage;
 /// The next address in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Candidate {
-    /// Free in a block that this node holds.
+    /// Free in an active block of this node.
     Free(u128),
+    /// In a spare of this node.
+    Spare(u128),
     /// In no block yet.
     Unclaimed(u128),
 }
@@ -23,10 +25,27 @@ pub enum Candidate {
 impl Candidate {
     fn number(self) -> u128 {
         match self {
-            Self::Free(number) | Self::Unclaimed(number) => number,
+            Self::Free(number) | Self::Spare(number) | Self::Unclaimed(number) => number,
         }
     }
 }
+
+/// Where to look.
+#[derive(Clone, Copy, Default)]
+struct Kinds {
+    free: bool,
+    spare: bool,
+    unclaimed: bool,
+}
+
+const ALL: Kinds = Kinds { free: true, spare: true, unclaimed: true };
+const INACTIVE: Kinds = Kinds { free: false, spare: true, unclaimed: true };
+/// What is in hand first, and of that what needs no transaction.
+const IN_TURN: [Kinds; 3] = [
+    Kinds { free: true, spare: false, unclaimed: false },
+    Kinds { free: false, spare: true, unclaimed: false },
+    Kinds { free: false, spare: false, unclaimed: true },
+];
 
 /// What is searched: the blocks in hand and what is known to be in a block, ours or not.
 #[derive(Clone, Copy)]
@@ -35,8 +54,13 @@ pub struct Index<'a> {
     pub held: &'a BTreeMap<u128, Block>,
     /// Those of them that are active and have a free address.
     pub open: &'a BTreeSet<u128>,
-    /// Every address that is in some block.
+    /// Those of them that are spares.
+    pub spares: &'a BTreeSet<u128>,
+    /// Every address that is known to be in some block.
     pub claimed: &'a Intervals,
+    /// A node that shares the pool uses up what it holds and begins elsewhere than others: the
+    /// number that it draws its place from. A node that is alone goes strictly in order.
+    pub shared: Option<u64>,
 }
 
 impl Index<'_> {
@@ -47,31 +71,63 @@ impl Index<'_> {
         cursor: Option<u128>,
         stage: Option<Stage>,
     ) -> Option<Candidate> {
-        segments(view, cursor).find_map(|segment| match stage {
-            None => self.first_offered(segment),
-            Some(stage) => self.first_listed(segment, stage),
-        })
+        let search = |cursor, kinds| {
+            segments(view, cursor).find_map(|segment| match stage {
+                None => self.first_offered(segment, kinds),
+                Some(stage) => self.first_listed(segment, stage, kinds),
+            })
+        };
+        match self.shared {
+            None => search(cursor, ALL),
+            Some(seed) => {
+                let cursor = cursor.or_else(|| home(view, seed));
+                IN_TURN.into_iter().find_map(|kinds| search(cursor, kinds))
+            }
+        }
     }
 
-    /// The next address after `cursor` that is in no block, and how many addresses of its range
-    /// lie before it.
-    pub fn next_unclaimed(self, view: &Ranges, cursor: Option<u128>) -> Option<(u128, u128)> {
+    /// The next address after `cursor` that is in no active block, spares first when the pool is
+    /// shared; and how many addresses of its range lie before it.
+    pub fn next_inactive(self, view: &Ranges, cursor: Option<u128>) -> Option<(u128, u128)> {
+        let cursor = cursor.or_else(|| home(view, self.shared?));
+        if self.shared.is_some()
+            && let Some(found) = self.first_inactive(view, cursor, IN_TURN[1])
+        {
+            return Some(found);
+        }
+        self.first_inactive(view, cursor, INACTIVE)
+    }
+
+    fn first_inactive(
+        self,
+        view: &Ranges,
+        cursor: Option<u128>,
+        kinds: Kinds,
+    ) -> Option<(u128, u128)> {
         let mut before = 0u128;
         for Segment { start, end, .. } in segments(view, cursor) {
-            match self.claimed.first_gap(start).filter(|gap| *gap <= end) {
-                Some(gap) => return Some((gap, before.saturating_add(gap - start))),
+            match self.first(start, kinds).map(Candidate::number).filter(|first| *first <= end) {
+                Some(first) => return Some((first, before.saturating_add(first - start))),
                 None => before = before.saturating_add(end - start),
             }
         }
         None
     }
 
-    fn first_offered(self, segment: Segment<'_>) -> Option<Candidate> {
+    fn first(self, from: u128, kinds: Kinds) -> Option<Candidate> {
+        let free = || self.first_free(from).map(Candidate::Free);
+        let spare = || self.first_spare(from).map(Candidate::Spare);
+        let unclaimed = || self.claimed.first_gap(from).map(Candidate::Unclaimed);
+        let free = kinds.free.then(free).flatten();
+        let spare = kinds.spare.then(spare).flatten();
+        let unclaimed = kinds.unclaimed.then(unclaimed).flatten();
+        [free, spare, unclaimed].into_iter().flatten().min_by_key(|c| c.number())
+    }
+
+    fn first_offered(self, segment: Segment<'_>, kinds: Kinds) -> Option<Candidate> {
         let mut from = segment.start;
         loop {
-            let free = self.first_free(from).map(Candidate::Free);
-            let unclaimed = self.claimed.first_gap(from).map(Candidate::Unclaimed);
-            let candidate = [free, unclaimed].into_iter().flatten().min_by_key(|c| c.number())?;
+            let candidate = self.first(from, kinds)?;
             if candidate.number() > segment.end {
                 return None;
             }
@@ -83,17 +139,25 @@ impl Index<'_> {
         }
     }
 
-    fn first_listed(self, segment: Segment<'_>, stage: Stage) -> Option<Candidate> {
+    fn first_listed(self, segment: Segment<'_>, stage: Stage, kinds: Kinds) -> Option<Candidate> {
         let list = segment.range.listed(stage);
         let from = list.partition_point(|&number| number < segment.start);
         let in_segment = list[from..].iter().take_while(|&&number| number <= segment.end);
-        in_segment.copied().find_map(|number| self.look_at(number))
+        in_segment.copied().find_map(|number| {
+            self.look_at(number).filter(|candidate| match candidate {
+                Candidate::Free(_) => kinds.free,
+                Candidate::Spare(_) => kinds.spare,
+                Candidate::Unclaimed(_) => kinds.unclaimed,
+            })
+        })
     }
 
     /// The address itself, unless it is taken or in a block that cannot hand it out.
     pub fn look_at(self, number: u128) -> Option<Candidate> {
         if self.first_free(number) == Some(number) {
             Some(Candidate::Free(number))
+        } else if self.first_spare(number) == Some(number) {
+            Some(Candidate::Spare(number))
         } else if self.claimed.overlaps(number, number) {
             None
         } else {
@@ -110,6 +174,30 @@ impl Index<'_> {
         let next = self.open.range(from..).next()?;
         self.held.get(next)?.first_free(*next)
     }
+
+    fn first_spare(self, from: u128) -> Option<u128> {
+        let around = self.held.range(..=from).next_back();
+        let around = around.filter(|(start, _)| self.spares.contains(start));
+        if around.is_some_and(|(_, block)| block.run().contains(from)) {
+            return Some(from);
+        }
+        self.spares.range(from..).next().copied()
+    }
+}
+
+/// A place to begin in ranges of which other nodes use other parts: the address before it.
+fn home(view: &Ranges, seed: u64) -> Option<u128> {
+    let size = |range: &Range| (range.end - range.start).saturating_add(1);
+    let total = view.iter().map(size).fold(0u128, u128::saturating_add);
+    let log2 = view.usual_block_log2();
+    let mut at = ((u128::from(seed) % total) >> log2) << log2;
+    for range in view.iter() {
+        if at < size(range) {
+            return (range.start + at).checked_sub(1).filter(|number| range.contains(*number));
+        }
+        at -= size(range);
+    }
+    None
 }
 
 /// A part of a range, in the order of the walk.

@@ -1,5 +1,12 @@
-//! Transactions on the cluster's store, in etcd's terms: keys with revisions, compared and written
-//! in one step.
+//! What is asked of the cluster's store, in etcd's terms: keys with revisions, compared and
+//! written in one step; leases on which keys hang; prefixes that are watched.
+
+use std::sync::Arc;
+
+use super::value::Value;
+
+/// An etcd lease. Never 0.
+pub type LeaseId = i64;
 
 /// A condition on the store. A transaction is carried out only if all of its conditions hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,8 +20,8 @@ pub enum Compare {
 /// A write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
-    /// Sets a key to a value.
-    Put(String, Vec<u8>),
+    /// Sets a key to a value; with a lease, the key goes when the lease goes.
+    Put(String, Value, Option<LeaseId>),
     /// Deletes a key; that it does not exist is no error.
     Delete(String),
 }
@@ -28,13 +35,14 @@ pub struct Txn {
     pub then: Vec<Write>,
 }
 
-/// How a transaction ended that the store answered.
+/// How a transaction ended that the store answered. Both carry the store's revision, which rises
+/// with every transaction that writes and goes back only when the store is restored from a backup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TxnOutcome {
     /// All conditions held; everything was written at this revision.
     Done(u64),
     /// A condition did not hold; nothing was written.
-    Refused,
+    Refused(u64),
 }
 
 /// A key with its value.
@@ -43,7 +51,99 @@ pub struct KeyValue {
     /// The key.
     pub key: String,
     /// The value.
-    pub value: Vec<u8>,
+    pub value: Value,
     /// The revision of the key's last write.
     pub mod_revision: u64,
+    /// The lease on which it hangs.
+    pub lease: Option<LeaseId>,
+}
+
+/// Keys from `first` (included) to `past` (excluded), at most `limit` of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// The first key.
+    pub first: String,
+    /// Behind the last key.
+    pub past: String,
+    /// How many at most; in order of keys.
+    pub limit: usize,
+}
+
+impl Span {
+    /// One key.
+    pub fn key(key: &str) -> Self {
+        Self { first: key.to_owned(), past: format!("{key}\0"), limit: 1 }
+    }
+
+    /// Every key with a prefix that ends in '/'.
+    pub fn prefix(prefix: &str, limit: usize) -> Self {
+        debug_assert!(prefix.ends_with('/'));
+        // '0' comes right after '/'.
+        let past = format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix));
+        Self { first: prefix.to_owned(), past, limit }
+    }
+}
+
+/// What spans held, all at one revision.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// The store's revision.
+    pub revision: u64,
+    /// The keys of each span, in order.
+    pub spans: Vec<Vec<KeyValue>>,
+}
+
+/// A request to the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Carry out a transaction.
+    Txn(Txn),
+    /// Read spans, all at one revision, and see everything answered before.
+    Read(Vec<Span>),
+    /// Make a lease that lives for that many seconds without being kept alive.
+    Grant(u64),
+    /// Make a lease live on.
+    KeepAlive(LeaseId),
+    /// End a lease, and with it its keys.
+    Revoke(LeaseId),
+}
+
+/// An answer of the store, of the request's kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// To a transaction.
+    Txn(TxnOutcome),
+    /// To a read.
+    Read(Snapshot),
+    /// A lease, and the seconds it was granted: not always those that were asked for.
+    Granted(LeaseId, u64),
+    /// For how many seconds the lease lives on; nothing: it is gone.
+    Kept(Option<u64>),
+    /// The lease is gone.
+    Revoked,
+}
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It was not carried out, and never will be.
+    #[error("{0}")]
+    Failed(Arc<str>),
+    /// It was not carried out, and never will be: a lease that it names is gone.
+    #[error("an etcd lease is gone")]
+    LeaseGone,
+    /// It may have been carried out, or may be yet.
+    #[error("{0}")]
+    Unknown(Arc<str>),
+}
+
+/// What a watch on a prefix reports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Watched {
+    /// Everything under the prefix now: at first, and after whatever may have been missed.
+    Listed(Vec<KeyValue>),
+    /// A key was written.
+    Put(KeyValue),
+    /// A key was deleted, or went with its lease.
+    Deleted(String),
 }

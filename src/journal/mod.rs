@@ -1,4 +1,5 @@
-//! The node's durable local record: what attachments hold, what cools, where the cursors stand.
+//! The node's durable local record: what attachments hold, what cools, where the cursors stand, and
+//! of which blocks addresses may be handed out.
 //!
 //! One redb database. By default it survives the death of the process but not of the machine
 //! (`sync_data` does nothing, the page cache keeps what was written), and that is enough: after a
@@ -92,6 +93,9 @@ pub struct Options {
 pub struct Opened {
     /// Its content.
     pub state: JournalState,
+    /// This is the first start of this boot: what blocks it holds may have been taken from it
+    /// meanwhile, and the file may be older than what was written.
+    pub new_boot: bool,
     /// Holdings of an earlier boot that were ended, if this is the first start since.
     pub ended_by_reboot: Option<usize>,
     /// Where a file of an earlier boot was moved that could not be read.
@@ -136,6 +140,7 @@ impl Journal {
             }
             opened => opened?,
         };
+        opened.new_boot = !same_boot;
         if !same_boot {
             journal.begin_boot(options, &mut opened)?;
             write_durably(&boot_path, options.boot_id.as_bytes())

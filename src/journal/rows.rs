@@ -5,10 +5,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::address::{Family, number};
+use crate::core::address::{Family, Run, number};
 use crate::core::attachment::{AttachmentId, Holding, Pod};
 use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::keys::Space;
 use crate::core::stage::Stage;
+use crate::limits;
 
 #[derive(Serialize, Deserialize)]
 struct HoldingRow<'a> {
@@ -95,6 +97,23 @@ pub(super) fn without_start(value: &[u8]) -> Vec<u8> {
         Ok(row) => encode(&HoldingRow { started_at: None, ..row }),
         Err(_) => value.to_vec(),
     }
+}
+
+/// The key of a block.
+pub(super) fn block_key(space: &Space, run: Run) -> (&str, &'static str, u128) {
+    (&space.network, space.family.as_str(), run.start)
+}
+
+/// A block from its row.
+pub(super) fn read_block(
+    (network, family, start): (&str, &str, u128),
+    size_log2: u8,
+) -> anyhow::Result<(Space, Run)> {
+    let family = Family::parse(family).ok_or(anyhow::anyhow!("unknown family"))?;
+    let run = Run { start, size_log2 };
+    let sound = size_log2 <= limits::BLOCK_LOG2_MAX && Run::around(start, size_log2) == run;
+    anyhow::ensure!(sound, "impossible block");
+    Ok((Space { network: network.into(), family }, run))
 }
 
 /// The row of a range set.

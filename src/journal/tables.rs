@@ -7,15 +7,22 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 
 use super::{boxed, rows};
 use crate::core::Millis;
+use crate::core::address::Run;
 use crate::core::coordinator::{JournalState, Record};
+use crate::core::keys::Space;
+use crate::core::leaseholder::without;
+use crate::limits;
 
 type Failed = Box<redb::Error>;
 type HoldingKey = (&'static str, &'static str, &'static str);
+type BlockKey = (&'static str, &'static str, u128);
 
 /// Network, container and interface, to the rest of a holding.
 const HOLDINGS: TableDefinition<'_, HoldingKey, &[u8]> = TableDefinition::new("holdings");
 /// Time of release, range set and address: oldest first.
 const COOLING: TableDefinition<'_, (u64, u32, u128), ()> = TableDefinition::new("cooling");
+/// Blocks by network, family and first address: the binary logarithms of their sizes.
+const BLOCKS: TableDefinition<'_, BlockKey, u8> = TableDefinition::new("blocks");
 /// Range sets by name.
 const SETS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("range_sets");
 /// Cursors and counters, which nearly every commit changes: one table, since each table that a
@@ -31,12 +38,15 @@ pub(super) const COMMITS: NumberKey = (0, 0, 0);
 pub(super) const NEXT_SEQUENCE: NumberKey = (1, 0, 0);
 /// The first field of the keys of cursors.
 const CURSOR: u8 = 2;
+/// How far the node's chain in the cluster's store has come.
+const CHAIN: NumberKey = (3, 0, 0);
 
 /// Makes the tables that are not there.
 pub(super) fn make(db: &Database) -> Result<(), Failed> {
     let txn = db.begin_write().map_err(boxed)?;
     txn.open_table(HOLDINGS).map_err(boxed)?;
     txn.open_table(COOLING).map_err(boxed)?;
+    txn.open_table(BLOCKS).map_err(boxed)?;
     txn.open_table(SETS).map_err(boxed)?;
     txn.open_table(NUMBERS).map_err(boxed)?;
     txn.commit().map_err(boxed)
@@ -55,6 +65,10 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
         let (key, value) = row?;
         state.sets.push(rows::read_set(key.value(), value.value())?);
     }
+    for row in txn.open_table(BLOCKS)?.iter()? {
+        let (key, size_log2) = row?;
+        state.blocks.push(rows::read_block(key.value(), size_log2.value())?);
+    }
     for row in txn.open_table(COOLING)?.iter()? {
         let (released, set, number) = row?.0.value();
         state.cooling.push((set, number, released));
@@ -64,6 +78,7 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
         match key.value() {
             COMMITS => commits = u64::try_from(value.value())?,
             NEXT_SEQUENCE => state.next_sequence = u64::try_from(value.value())?,
+            CHAIN => state.chain = u64::try_from(value.value())?,
             (CURSOR, set, slot) => state.cursors.push((set, slot, value.value())),
             key => anyhow::bail!("unknown number {key:?}"),
         }
@@ -156,9 +171,40 @@ impl<'t> Tables<'t> {
             Record::ForgetSet(id) => {
                 self.txn.open_table(SETS).map_err(boxed)?.remove(id).map_err(boxed)?;
             }
+            Record::Block(space, run) => {
+                let mut blocks = self.txn.open_table(BLOCKS).map_err(boxed)?;
+                cut(&mut blocks, space, *run)?;
+                blocks.insert(rows::block_key(space, *run), run.size_log2).map_err(boxed)?;
+            }
+            Record::NoBlock(space, run) => {
+                cut(&mut self.txn.open_table(BLOCKS).map_err(boxed)?, space, *run)?;
+            }
+            Record::Chain(sequence) => self.set(CHAIN, u128::from(*sequence))?,
         }
         Ok(())
     }
+}
+
+/// Leaves nothing of a run in the table: blocks in it go, of one around it the rest stays.
+fn cut(blocks: &mut Table<'_, BlockKey, u8>, space: &Space, run: Run) -> Result<(), Failed> {
+    let from = Run::around(run.start, limits::BLOCK_LOG2_MAX).start;
+    let range = |number| (&*space.network, space.family.as_str(), number);
+    let mut met = Vec::new();
+    for row in blocks.range(range(from)..=range(run.end())).map_err(boxed)? {
+        let (key, size_log2) = row.map_err(boxed)?;
+        let block = Run { start: key.value().2, size_log2: size_log2.value() };
+        if block.end() >= run.start {
+            met.push(block);
+        }
+    }
+    for block in met {
+        blocks.remove(rows::block_key(space, block)).map_err(boxed)?;
+        let around = block.size_log2 > run.size_log2;
+        for part in around.then(|| without(block, run)).into_iter().flatten() {
+            blocks.insert(rows::block_key(space, part), part.size_log2).map_err(boxed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Every row that is added takes away up to two that have had their time: so the table stays as

@@ -1,7 +1,9 @@
 //! What the tables keep, and what they do not.
 
 use super::*;
+use crate::core::address::{Family, Run};
 use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::keys::Space;
 
 fn options(dir: &Path, cooldown: Millis) -> Options {
     Options {
@@ -60,5 +62,79 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
             journal.commit(&[held.clone(), end]).unwrap();
             last = sequence;
         }
+    }
+}
+
+fn block(start: u128, size_log2: u8) -> (Space, Run) {
+    (Space { network: "net".into(), family: Family::V4 }, Run { start, size_log2 })
+}
+
+fn kept(dir: &Path, records: &[Record]) -> (Vec<(Space, Run)>, u64) {
+    let options = options(dir, 0);
+    let (mut journal, _) = Journal::open(&options).unwrap();
+    journal.commit(records).unwrap();
+    drop(journal);
+    let (_, opened) = Journal::open(&options).unwrap();
+    (opened.state.blocks, opened.state.chain)
+}
+
+fn holds((space, run): (Space, Run)) -> Record {
+    Record::Block(space, run)
+}
+
+fn holds_not((space, run): (Space, Run)) -> Record {
+    Record::NoBlock(space, run)
+}
+
+#[test]
+fn blocks_and_the_chain_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = (Space { network: "net2".into(), family: Family::V6 }, block(1 << 127, 6).1);
+    let records = [block(64, 6), block(128, 6), other.clone()].map(holds);
+    assert_eq!(kept(dir.path(), &records).0, [block(64, 6), block(128, 6), other.clone()]);
+    let (blocks, chain) = kept(dir.path(), &[holds_not(block(64, 6)), Record::Chain(7)]);
+    assert_eq!((blocks, chain), (vec![block(128, 6), other], 7));
+    assert_eq!(kept(dir.path(), &[Record::Chain(9)]).1, 9);
+}
+
+/// Whatever parts the blocks are in: what is given away is not in the journal any more, and
+/// nothing else is missing.
+#[test]
+fn parts_of_blocks_leave_and_come_back() {
+    for (before, records, after) in [
+        // A part leaves; the rest stays.
+        (vec![block(64, 2)], vec![holds_not(block(66, 0))], vec![block(64, 1), block(67, 0)]),
+        (vec![block(64, 2)], vec![holds_not(block(64, 1))], vec![block(66, 1)]),
+        // A block leaves that is in parts, one of them at its start.
+        (
+            vec![block(64, 1), block(67, 0), block(68, 0)],
+            vec![holds_not(block(64, 2))],
+            vec![block(68, 0)],
+        ),
+        // It comes back whole.
+        (vec![block(64, 1), block(67, 0)], vec![holds(block(64, 2))], vec![block(64, 2)]),
+        // Neighbours and what is not there are left alone.
+        (
+            vec![block(60, 2), block(68, 2)],
+            vec![holds_not(block(64, 2))],
+            vec![block(60, 2), block(68, 2)],
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let before: Vec<Record> = before.into_iter().map(holds).collect();
+        kept(dir.path(), &before);
+        assert_eq!(kept(dir.path(), &records).0, after, "{before:?}, {records:?}");
+    }
+}
+
+#[test]
+fn a_reboot_does_not_change_who_holds_which_block() {
+    let dir = tempfile::tempdir().unwrap();
+    kept(dir.path(), &[holds(block(64, 6)), Record::Chain(3)]);
+    let options = Options { boot_id: "next".to_owned(), ..options(dir.path(), 0) };
+    for new_boot in [true, false] {
+        let (_, opened) = Journal::open(&options).unwrap();
+        assert_eq!(opened.new_boot, new_boot);
+        assert_eq!((opened.state.blocks, opened.state.chain), (vec![block(64, 6)], 3));
     }
 }

@@ -1,36 +1,144 @@
 //! The store of a single node: a database on its own disk, in place of etcd.
 //!
-//! Every commit is synced: claims are rare (one for many addresses, ahead of demand), and what is
-//! configured centrally must outlive the machine.
+//! Every commit is synced: changes of ownership are rare (one for many addresses, ahead of
+//! demand), and what is configured centrally must outlive the machine.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 
 use super::file::{self, Storage};
-use super::{Answer, ClusterStore, StoreError};
-use crate::core::txn::{Compare, KeyValue, Txn, TxnOutcome, Write};
+use super::value::{decode, encode};
+use super::{ClusterStore, Pending};
+use crate::core::txn::{
+    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
+    Watched, Write,
+};
+use crate::core::value::Value;
+use crate::limits;
 
 const KEYS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("keys");
+/// The keys that hang on a lease, with that lease.
+const LEASED: TableDefinition<'_, &str, LeaseId> = TableDefinition::new("leased");
 const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
 
 /// Memory for redb's pages, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
 
 /// The embedded store.
+///
+/// Its leases live as long as the process that was granted them: nothing keeps them alive
+/// afterwards, so opening the store ends those of an earlier process.
 #[derive(Clone, Debug)]
 pub struct Embedded {
     db: Arc<Database>,
+    /// This process's leases and their seconds. Locked for the whole of every change, so that
+    /// changes are announced in the order in which they are carried out.
+    leases: Arc<Mutex<BTreeMap<LeaseId, u64>>>,
+    changes: broadcast::Sender<Arc<Change>>,
 }
 
-fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Failed(format!("embedded store: {error}"))
+/// What one transaction changed.
+#[derive(Debug)]
+struct Change {
+    revision: u64,
+    reports: Vec<Watched>,
+}
+
+fn failed(error: impl Display) -> StoreError {
+    StoreError::Failed(format!("embedded store: {error}").into())
+}
+
+/// For a commit that failed: the disk may have it or not.
+fn unknown(error: impl Display) -> StoreError {
+    StoreError::Unknown(format!("embedded store: {error}").into())
 }
 
 impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
         failed(error)
+    }
+}
+
+/// The tables while a transaction writes.
+struct Tables<'a> {
+    keys: Table<'a, &'static str, (u64, &'static [u8])>,
+    leased: Table<'a, &'static str, LeaseId>,
+    revisions: Table<'a, (), u64>,
+    /// Of the last transaction.
+    last: u64,
+    /// Whether this transaction has a revision of its own: it changes something.
+    raised: bool,
+    reports: Vec<Watched>,
+}
+
+impl<'a> Tables<'a> {
+    fn open(write: &'a WriteTransaction) -> Result<Self, TableError> {
+        let revisions = write.open_table(REVISION)?;
+        let last = revisions.get(())?.map_or(0, |value| value.value());
+        let (keys, leased) = (write.open_table(KEYS)?, write.open_table(LEASED)?);
+        Ok(Self { keys, leased, revisions, last, raised: false, reports: Vec::new() })
+    }
+
+    fn holds(&self, compare: &Compare) -> Result<bool, StoreError> {
+        Ok(match compare {
+            Compare::ModRevision(key, revision) => {
+                let found = self.keys.get(key.as_str()).map_err(failed)?;
+                found.map_or(0, |value| value.value().0) == *revision
+            }
+            Compare::NoneIn(first, past) => {
+                let mut range = self.keys.range(first.as_str()..past.as_str()).map_err(failed)?;
+                range.next().transpose().map_err(failed)?.is_none()
+            }
+        })
+    }
+
+    /// The revision of whatever this transaction writes.
+    fn raise(&mut self) -> Result<u64, StoreError> {
+        self.raised = true;
+        self.revisions.insert((), self.last + 1).map_err(failed)?;
+        Ok(self.last + 1)
+    }
+
+    fn put(&mut self, key: &str, value: &Value, lease: Option<LeaseId>) -> Result<(), StoreError> {
+        let mod_revision = self.raise()?;
+        let bytes = encode(value);
+        self.keys.insert(key, (mod_revision, bytes.as_slice())).map_err(failed)?;
+        match lease {
+            Some(lease) => drop(self.leased.insert(key, lease).map_err(failed)?),
+            None => drop(self.leased.remove(key).map_err(failed)?),
+        }
+        let (key, value) = (key.to_owned(), decode(key, &bytes));
+        self.reports.push(Watched::Put(KeyValue { key, value, mod_revision, lease }));
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &str) -> Result<(), StoreError> {
+        self.leased.remove(key).map_err(failed)?;
+        if self.keys.remove(key).map_err(failed)?.is_some() {
+            self.raise()?;
+            self.reports.push(Watched::Deleted(key.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Deletes the keys of some leases.
+    fn expire(&mut self, gone: impl Fn(LeaseId) -> bool) -> Result<(), StoreError> {
+        let mut keys = Vec::new();
+        for row in self.leased.iter().map_err(failed)? {
+            let (key, lease) = row.map_err(failed)?;
+            if gone(lease.value()) {
+                keys.push(key.value().to_owned());
+            }
+        }
+        keys.iter().try_for_each(|key| self.delete(key))
     }
 }
 
@@ -52,55 +160,98 @@ impl Embedded {
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES);
         let db = builder.create_with_backend(storage).map_err(failed)?;
-        let txn = db.begin_write().map_err(failed)?;
-        txn.open_table(KEYS).map_err(failed)?;
-        txn.open_table(REVISION).map_err(failed)?;
-        txn.commit().map_err(failed)?;
-        Ok(Self { db: Arc::new(db) })
+        let (changes, _) = broadcast::channel(limits::WATCH_REPORTS_MAX);
+        let store = Self { db: Arc::new(db), leases: Arc::default(), changes };
+        store.write(|tables, _| {
+            tables.raise()?;
+            tables.expire(|_| true)
+        })?;
+        Ok(store)
+    }
+
+    /// Carries out `work` as one transaction, and tells the watches.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&mut Tables<'_>, &mut BTreeMap<LeaseId, u64>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let write = self.db.begin_write().map_err(failed)?;
+        let (result, change) = {
+            let mut tables = Tables::open(&write).map_err(failed)?;
+            let result = work(&mut tables, &mut leases)?;
+            let revision = tables.last + 1;
+            (result, tables.raised.then_some(Change { revision, reports: tables.reports }))
+        };
+        if let Some(change) = change {
+            write.commit().map_err(unknown)?;
+            // That nobody watches is no error.
+            let _ = self.changes.send(Arc::new(change));
+        }
+        Ok(result)
     }
 
     fn carry_out(&self, txn: &Txn) -> Result<TxnOutcome, StoreError> {
-        let write = self.db.begin_write().map_err(failed)?;
-        let revision = {
-            let mut keys = write.open_table(KEYS).map_err(failed)?;
+        self.write(|tables, leases| {
             for compare in &txn.when {
-                if !holds(&keys, compare)? {
-                    return Ok(TxnOutcome::Refused);
+                if !tables.holds(compare)? {
+                    return Ok(TxnOutcome::Refused(tables.last));
                 }
             }
-            let mut revisions = write.open_table(REVISION).map_err(failed)?;
-            let last = revisions.get(()).map_err(failed)?.map_or(0, |value| value.value());
-            revisions.insert((), last + 1).map_err(failed)?;
             for write in &txn.then {
                 match write {
-                    Write::Put(key, value) => {
-                        keys.insert(key.as_str(), (last + 1, value.as_slice())).map_err(failed)?;
+                    Write::Put(_, _, Some(lease)) if !leases.contains_key(lease) => {
+                        return Err(StoreError::LeaseGone);
                     }
-                    Write::Delete(key) => {
-                        keys.remove(key.as_str()).map_err(failed)?;
-                    }
+                    Write::Put(key, value, lease) => tables.put(key, value, *lease)?,
+                    Write::Delete(key) => tables.delete(key)?,
                 }
             }
-            last + 1
-        };
-        write.commit().map_err(failed)?;
-        Ok(TxnOutcome::Done(revision))
+            Ok(TxnOutcome::Done(tables.last + u64::from(tables.raised)))
+        })
     }
 
-    fn read(&self, prefix: &str) -> Result<Vec<KeyValue>, StoreError> {
+    fn read(&self, spans: &[Span]) -> Result<Snapshot, StoreError> {
         let txn = self.db.begin_read().map_err(failed)?;
         let keys = txn.open_table(KEYS).map_err(failed)?;
-        let mut found = Vec::new();
-        for row in keys.range(prefix..).map_err(failed)? {
-            let (key, value) = row.map_err(failed)?;
-            if !key.value().starts_with(prefix) {
-                break;
+        let leased = txn.open_table(LEASED).map_err(failed)?;
+        let revisions = txn.open_table(REVISION).map_err(failed)?;
+        let revision = revisions.get(()).map_err(failed)?.map_or(0, |value| value.value());
+        let mut snapshot = Snapshot { revision, spans: Vec::new() };
+        for span in spans {
+            let mut found = Vec::new();
+            let range = keys.range(span.first.as_str()..span.past.as_str()).map_err(failed)?;
+            for row in range.take(span.limit) {
+                let (key, value) = row.map_err(failed)?;
+                let (key, (mod_revision, bytes)) = (key.value(), value.value());
+                let lease = leased.get(key).map_err(failed)?.map(|lease| lease.value());
+                let (key, value) = (key.to_owned(), decode(key, bytes));
+                found.push(KeyValue { key, value, mod_revision, lease });
             }
-            let (mod_revision, value) = value.value();
-            let (key, value) = (key.value().to_owned(), value.to_owned());
-            found.push(KeyValue { key, value, mod_revision });
+            snapshot.spans.push(found);
         }
-        Ok(found)
+        Ok(snapshot)
+    }
+
+    fn answer(&self, request: Request) -> Result<Answer, StoreError> {
+        match request {
+            Request::Txn(txn) => self.carry_out(&txn).map(Answer::Txn),
+            Request::Read(spans) => self.read(&spans).map(Answer::Read),
+            // Revisions never come again, so they name leases.
+            Request::Grant(seconds) => self.write(|tables, leases| {
+                let lease = LeaseId::try_from(tables.raise()?).map_err(failed)?;
+                leases.insert(lease, seconds);
+                Ok(Answer::Granted(lease, seconds))
+            }),
+            Request::KeepAlive(lease) => {
+                let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(Answer::Kept(leases.get(&lease).copied()))
+            }
+            Request::Revoke(lease) => self.write(|tables, leases| {
+                leases.remove(&lease);
+                tables.expire(|of| of == lease)?;
+                Ok(Answer::Revoked)
+            }),
+        }
     }
 
     /// Runs blocking work beside the arbiters: a commit waits for the disk.
@@ -109,29 +260,63 @@ impl Embedded {
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || work(&store)).await.map_err(failed)?
+        tokio::task::spawn_blocking(move || work(&store)).await.map_err(unknown)?
     }
-}
 
-fn holds(keys: &Table<'_, &str, (u64, &[u8])>, compare: &Compare) -> Result<bool, StoreError> {
-    Ok(match compare {
-        Compare::ModRevision(key, revision) => {
-            let found = keys.get(key.as_str()).map_err(failed)?;
-            found.map_or(0, |value| value.value().0) == *revision
+    /// Lists and reports until the listener is gone.
+    async fn report(self, prefix: String, to: mpsc::Sender<Watched>) {
+        loop {
+            let mut changes = self.changes.subscribe();
+            let all = vec![Span::prefix(&prefix, usize::MAX)];
+            let listed = match self.beside(move |store| store.read(&all)).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    tracing::warn!("watching {prefix}: {error}");
+                    tokio::time::sleep(limits::WATCH_PAUSE_MAX).await;
+                    continue;
+                }
+            };
+            let keys = listed.spans.into_iter().flatten().collect();
+            if to.send(Watched::Listed(keys)).await.is_err() {
+                return;
+            }
+            // Until so many changes were missed that the channel dropped some.
+            while let Some(change) = tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(change) => Some(change),
+                    Err(RecvError::Lagged(_)) => None,
+                    Err(RecvError::Closed) => return,
+                },
+                () = to.closed() => return,
+            } {
+                if change.revision <= listed.revision {
+                    continue;
+                }
+                for report in &change.reports {
+                    let (Watched::Put(KeyValue { key, .. }) | Watched::Deleted(key)) = report
+                    else {
+                        continue;
+                    };
+                    if key.starts_with(&prefix) && to.send(report.clone()).await.is_err() {
+                        return;
+                    }
+                }
+            }
         }
-        Compare::NoneIn(first, past) => {
-            let mut range = keys.range(first.as_str()..past.as_str()).map_err(failed)?;
-            range.next().transpose().map_err(failed)?.is_none()
-        }
-    })
+    }
 }
 
 impl ClusterStore for Embedded {
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnOutcome> {
-        Box::pin(self.beside(move |store| store.carry_out(&txn)))
+    /// The answer must be awaited in a tokio runtime.
+    fn ask(&self, request: Request) -> Pending {
+        let store = self.clone();
+        Box::pin(async move { store.beside(move |store| store.answer(request)).await })
     }
 
-    fn range(&self, prefix: String) -> Answer<'_, Vec<KeyValue>> {
-        Box::pin(self.beside(move |store| store.read(&prefix)))
+    /// Must be called in a tokio runtime.
+    fn watch(&self, prefix: String) -> mpsc::Receiver<Watched> {
+        let (to, reports) = mpsc::channel(limits::WATCH_REPORTS_MAX);
+        tokio::spawn(self.clone().report(prefix, to));
+        reports
     }
 }

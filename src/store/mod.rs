@@ -1,35 +1,34 @@
 //! The cluster's store: where it is written which node holds which block.
 
 pub mod embedded;
+pub mod etcd;
 pub mod file;
 pub mod value;
 
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::core::txn::{KeyValue, Txn, TxnOutcome};
+use tokio::sync::mpsc;
 
-/// Why the store gave no answer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It was not carried out, and never will be.
-    #[error("{0}")]
-    Failed(String),
-}
+use crate::core::txn::{Answer, Request, StoreError, Watched};
 
 /// A pending answer of a store.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send>>;
 
-/// A strictly serialisable key-value store with transactions, in etcd's terms.
+/// A strictly serialisable key-value store with transactions, leases and watches, in etcd's terms.
 ///
 /// What implementers promise: a transaction is carried out as a whole, in one order with all
-/// others; `revision` rises with every one that writes; once answered [`TxnOutcome::Done`], it is
-/// durable beyond the death of this machine or of a minority of the store's; a read sees
-/// everything that was answered before it began.
+/// others; the revision rises with every one that writes; once answered
+/// [`TxnOutcome::Done`](crate::core::txn::TxnOutcome::Done), it is durable beyond the death of this
+/// machine or of a minority of the store's; a read sees everything that was answered before it
+/// began; every request is answered within a deadline, with
+/// [`StoreError::Unknown`] whenever it may have been carried out or may be yet.
 pub trait ClusterStore: Send + Sync {
-    /// Carries out a transaction.
-    fn txn(&self, txn: Txn) -> Answer<'_, TxnOutcome>;
+    /// Answers a request.
+    fn ask(&self, request: Request) -> Pending;
 
-    /// Every key with this prefix, in order.
-    fn range(&self, prefix: String) -> Answer<'_, Vec<KeyValue>>;
+    /// Reports what is under a prefix that ends in '/' and every change of it, until the receiver
+    /// is dropped. After a broken connection or a compaction it lists anew, by itself. Reports of
+    /// one key come in order; some in between may be missing.
+    fn watch(&self, prefix: String) -> mpsc::Receiver<Watched>;
 }

@@ -1,49 +1,416 @@
-//! The values of the store's keys: JSON that a person can read.
+//! How the store's values are written: JSON that a person can read with `etcdctl get`.
+//!
+//! Fields that this version does not know are skipped, so that a newer one may add some.
 
+use std::net::IpAddr;
+use std::time::UNIX_EPOCH;
+
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::clock::rfc3339;
-use crate::core::address::{Family, Run};
+use crate::core::address::{Family, Run, number};
+use crate::core::txn::LeaseId;
+use crate::core::value::{
+    AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
+    NodeValue, SessionValue, Value,
+};
 
-/// The value of `nodes/<node>`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[cfg(test)]
+mod tests;
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NodeValue {
-    /// Raised at each start of the node's daemon.
-    pub epoch: u64,
-    /// The boot during which it started.
-    pub boot_id: String,
-    /// The daemon's version.
-    pub version: String,
-    /// When it started, in RFC 3339.
-    pub since: String,
+struct Node {
+    epoch: u64,
+    sequence: u64,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    machine_id: String,
+    boot_id: String,
+    version: String,
+    since: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    settled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed: Option<String>,
 }
 
-/// The value of `blocks/<network>/<family>/<start>`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-#[serde(rename_all = "camelCase")]
-pub struct BlockValue {
-    /// What it covers, as CIDR.
-    pub prefix: ipnet::IpNet,
-    /// The node that holds it.
-    pub owner: String,
-    /// The owner's epoch when it was claimed.
-    pub epoch: u64,
-    /// `active`.
-    pub state: String,
-    /// Since when, in RFC 3339.
-    pub since: String,
+#[derive(Serialize, Deserialize)]
+struct Session {
+    epoch: u64,
+    /// In hexadecimal, as `etcdctl lease list` prints it.
+    lease: String,
 }
 
-impl BlockValue {
-    /// A block claimed now.
-    pub fn active(run: Run, family: Family, owner: &str, epoch: u64, unix_ms: u64) -> Self {
-        let (prefix, owner, state) = (run.net(family), owner.to_owned(), "active".to_owned());
-        Self { prefix, owner, epoch, state, since: rfc3339(unix_ms) }
+#[derive(Serialize, Deserialize)]
+struct Flag {
+    since: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Network {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ipam: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    geometry: Vec<RangeSet>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RangeSet {
+    family: String,
+    /// A prefix length, as in a network's configuration.
+    block_size: u8,
+    ranges: Vec<(IpAddr, IpAddr)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Block {
+    prefix: IpNet,
+    owner: String,
+    epoch: u64,
+    claim: u64,
+    state: Status,
+    since: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Status {
+    Spare,
+    Active,
+    Quarantined,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Letter {
+    from: String,
+    lease: String,
+    family: String,
+    #[serde(flatten)]
+    body: Body,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "says", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Body {
+    Ask { wanted: Vec<(IpAddr, IpAddr)>, even_cooling: bool },
+    Given { blocks: Vec<IpNet> },
+    Refused,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Allocation {
+    node: String,
+    container_id: String,
+    ifname: String,
+    addresses: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    namespace: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pod: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    stage: String,
+    netns: String,
+    since: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started_at: Option<u64>,
+    sequence: u64,
+}
+
+/// A value as JSON. One that was unreadable is written as a string, which no value is: so it is
+/// unreadable again.
+pub fn encode(value: &Value) -> Vec<u8> {
+    match value {
+        Value::Node(node) => json(&Node::from(node)),
+        Value::Session(SessionValue { epoch, lease }) => {
+            json(&Session { epoch: *epoch, lease: hex(*lease) })
+        }
+        Value::Network(network) => json(&Network::from(network)),
+        Value::Block(block) => json(&Block::from(block)),
+        Value::Message(message) => json(&Letter::from(message)),
+        Value::Allocation(allocation) => json(&Allocation::from(&**allocation)),
+        Value::Flag(since) => json(&Flag { since: rfc3339(*since) }),
+        Value::Unreadable(why) => json(&format!("unreadable: {why}")),
     }
 }
 
-/// JSON of a value.
-pub fn encode(value: &impl Serialize) -> Vec<u8> {
+fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|_| unreachable!("a value is plain data"))
+}
+
+/// The value of a key. [`Value::Unreadable`] says what is wrong with it and where.
+pub fn decode(key: &str, bytes: &[u8]) -> Value {
+    let read = match key.split_once('/').map_or(key, |(kind, _)| kind) {
+        "nodes" => parse::<Node>(bytes).and_then(|node| node.value()),
+        "sessions" => parse::<Session>(bytes).and_then(|session| session.value()),
+        "networks" => parse::<Network>(bytes).and_then(|network| network.value()),
+        "blocks" => parse::<Block>(bytes).and_then(|block| block.value()),
+        "requests" => parse::<Letter>(bytes).and_then(|letter| letter.value()),
+        "allocations" => parse::<Allocation>(bytes).and_then(|allocation| allocation.value()),
+        "drains" | "restored" => parse::<Flag>(bytes).and_then(|flag| flag.value()),
+        _ => Err("this version knows no such key".to_owned()),
+    };
+    read.unwrap_or_else(|why| Value::Unreadable(format!("{key}: {why}").into()))
+}
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+impl From<&NodeValue> for Node {
+    fn from(node: &NodeValue) -> Self {
+        Self {
+            epoch: node.epoch,
+            sequence: node.sequence,
+            machine_id: node.machine_id.to_string(),
+            boot_id: node.boot_id.to_string(),
+            version: node.version.to_string(),
+            since: rfc3339(node.since_unix_ms),
+            settled: node.settled,
+            removed: node.removed_unix_ms.map(rfc3339),
+        }
+    }
+}
+
+impl Node {
+    fn value(self) -> Result<Value, String> {
+        Ok(Value::Node(NodeValue {
+            epoch: self.epoch,
+            sequence: self.sequence,
+            machine_id: self.machine_id.into(),
+            boot_id: self.boot_id.into(),
+            version: self.version.into(),
+            since_unix_ms: unix_ms("since", &self.since)?,
+            settled: self.settled,
+            removed_unix_ms: match self.removed {
+                Some(removed) => Some(unix_ms("removed", &removed)?),
+                None => None,
+            },
+        }))
+    }
+}
+
+impl Flag {
+    fn value(self) -> Result<Value, String> {
+        Ok(Value::Flag(unix_ms("since", &self.since)?))
+    }
+}
+
+impl Session {
+    fn value(self) -> Result<Value, String> {
+        Ok(Value::Session(SessionValue { epoch: self.epoch, lease: lease(&self.lease)? }))
+    }
+}
+
+impl From<&NetworkValue> for Network {
+    fn from(network: &NetworkValue) -> Self {
+        let range_set = |geometry: &Geometry| RangeSet {
+            family: geometry.family.to_string(),
+            block_size: geometry.family.bits().saturating_sub(geometry.block_log2),
+            ranges: pairs(geometry.family, &geometry.ranges),
+        };
+        Self {
+            ipam: network.ipam.as_deref().map(raw),
+            geometry: network.geometry.iter().map(range_set).collect(),
+        }
+    }
+}
+
+/// The text as it is. One that is no JSON is written as a string, which is unreadable: better than
+/// to lose it.
+fn raw(text: &str) -> Box<RawValue> {
+    let string = || serde_json::value::to_raw_value(text);
+    RawValue::from_string(text.to_owned())
+        .or_else(|_| string())
+        .unwrap_or_else(|_| unreachable!("a string is plain data"))
+}
+
+impl Network {
+    fn value(self) -> Result<Value, String> {
+        let ipam = match self.ipam {
+            Some(ipam) if ipam.get().starts_with('{') => Some(ipam.get().into()),
+            Some(_) => return Err("ipam must be an object".to_owned()),
+            None => None,
+        };
+        let geometry = self.geometry.into_iter().map(RangeSet::value).collect::<Result<_, _>>()?;
+        Ok(Value::Network(NetworkValue { ipam, geometry }))
+    }
+}
+
+impl RangeSet {
+    fn value(self) -> Result<Geometry, String> {
+        let family = family(&self.family)?;
+        let block_log2 = family.bits().checked_sub(self.block_size);
+        let block_log2 = block_log2.ok_or_else(|| {
+            format!("blockSize: {} is no prefix length of {family}", self.block_size)
+        })?;
+        Ok(Geometry { family, block_log2, ranges: numbers("ranges", family, &self.ranges)? })
+    }
+}
+
+impl From<&BlockValue> for Block {
+    fn from(block: &BlockValue) -> Self {
+        Self {
+            prefix: block.run.net(block.family),
+            owner: block.owner.to_string(),
+            epoch: block.epoch,
+            claim: block.claim,
+            state: match block.status {
+                BlockStatus::Spare => Status::Spare,
+                BlockStatus::Active => Status::Active,
+                BlockStatus::Quarantined => Status::Quarantined,
+            },
+            since: rfc3339(block.since_unix_ms),
+        }
+    }
+}
+
+impl Block {
+    fn value(self) -> Result<Value, String> {
+        let family = Family::of(self.prefix.addr());
+        Ok(Value::Block(BlockValue {
+            run: run("prefix", family, self.prefix)?,
+            family,
+            owner: self.owner.into(),
+            epoch: self.epoch,
+            claim: self.claim,
+            status: match self.state {
+                Status::Spare => BlockStatus::Spare,
+                Status::Active => BlockStatus::Active,
+                Status::Quarantined => BlockStatus::Quarantined,
+            },
+            since_unix_ms: unix_ms("since", &self.since)?,
+        }))
+    }
+}
+
+impl From<&Message> for Letter {
+    fn from(message: &Message) -> Self {
+        let family = message.family;
+        Self {
+            from: message.from.to_string(),
+            lease: hex(message.lease),
+            family: family.to_string(),
+            body: match &message.body {
+                MessageBody::Ask { wanted, even_cooling } => {
+                    Body::Ask { wanted: pairs(family, wanted), even_cooling: *even_cooling }
+                }
+                MessageBody::Given(runs) => {
+                    Body::Given { blocks: runs.iter().map(|run| run.net(family)).collect() }
+                }
+                MessageBody::Refused => Body::Refused,
+            },
+        }
+    }
+}
+
+impl Letter {
+    fn value(self) -> Result<Value, String> {
+        let family = family(&self.family)?;
+        Ok(Value::Message(Message {
+            from: self.from.into(),
+            lease: lease(&self.lease)?,
+            family,
+            body: match self.body {
+                Body::Ask { wanted, even_cooling } => {
+                    MessageBody::Ask { wanted: numbers("wanted", family, &wanted)?, even_cooling }
+                }
+                Body::Given { blocks } => {
+                    let runs = blocks.into_iter().map(|net| run("blocks", family, net));
+                    MessageBody::Given(runs.collect::<Result<_, _>>()?)
+                }
+                Body::Refused => MessageBody::Refused,
+            },
+        }))
+    }
+}
+
+impl From<&AllocationValue> for Allocation {
+    fn from(allocation: &AllocationValue) -> Self {
+        Self {
+            node: allocation.node.to_string(),
+            container_id: allocation.container_id.to_string(),
+            ifname: allocation.ifname.to_string(),
+            addresses: allocation.addresses.clone(),
+            namespace: allocation.namespace.to_string(),
+            pod: allocation.pod.to_string(),
+            stage: allocation.stage.to_string(),
+            netns: allocation.netns.to_string(),
+            since: rfc3339(allocation.since_unix_ms),
+            started_at: allocation.started_at,
+            sequence: allocation.sequence,
+        }
+    }
+}
+
+impl Allocation {
+    fn value(self) -> Result<Value, String> {
+        Ok(Value::Allocation(Box::new(AllocationValue {
+            node: self.node.into(),
+            container_id: self.container_id.into(),
+            ifname: self.ifname.into(),
+            addresses: self.addresses,
+            namespace: self.namespace.into(),
+            pod: self.pod.into(),
+            stage: self.stage.into(),
+            netns: self.netns.into(),
+            since_unix_ms: unix_ms("since", &self.since)?,
+            started_at: self.started_at,
+            sequence: self.sequence,
+        })))
+    }
+}
+
+fn hex(lease: LeaseId) -> String {
+    format!("{lease:x}")
+}
+
+fn lease(text: &str) -> Result<LeaseId, String> {
+    match LeaseId::from_str_radix(text, 16) {
+        Ok(lease) if lease > 0 => Ok(lease),
+        _ => Err(format!("lease: {text:?} is no lease in hexadecimal")),
+    }
+}
+
+fn family(text: &str) -> Result<Family, String> {
+    Family::parse(text).ok_or_else(|| format!("family: {text:?} is neither ipv4 nor ipv6"))
+}
+
+fn unix_ms(field: &str, text: &str) -> Result<u64, String> {
+    let time = humantime::parse_rfc3339(text).map_err(|error| format!("{field}: {error}"))?;
+    let since = time.duration_since(UNIX_EPOCH).map_err(|_| format!("{field}: before 1970"))?;
+    u64::try_from(since.as_millis()).map_err(|error| format!("{field}: {error}"))
+}
+
+/// A run of a family. Host bits mean that somebody wrote the value by hand, and not what they
+/// think.
+fn run(field: &str, family: Family, net: IpNet) -> Result<Run, String> {
+    if Family::of(net.addr()) != family {
+        return Err(format!("{field}: {net} is no {family}"));
+    }
+    if net.addr() != net.network() {
+        return Err(format!("{field}: {net} has host bits, {} has none", net.trunc()));
+    }
+    Ok(Run::of(net))
+}
+
+fn pairs(family: Family, ranges: &[(u128, u128)]) -> Vec<(IpAddr, IpAddr)> {
+    let pair = |&(first, last): &(u128, u128)| (family.address(first), family.address(last));
+    ranges.iter().map(pair).collect()
+}
+
+fn numbers(
+    field: &str,
+    family: Family,
+    ranges: &[(IpAddr, IpAddr)],
+) -> Result<Vec<(u128, u128)>, String> {
+    let numbers = |&(first, last): &(IpAddr, IpAddr)| {
+        let right = Family::of(first) == family && Family::of(last) == family && first <= last;
+        let wrong = || format!("{field}: {first} to {last} are no addresses of {family} in order");
+        right.then(|| (number(first), number(last))).ok_or_else(wrong)
+    };
+    ranges.iter().map(numbers).collect()
 }

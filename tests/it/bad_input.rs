@@ -7,6 +7,7 @@
 mod absent;
 mod config;
 mod disk;
+mod etcd;
 mod http;
 mod notes;
 mod start;

@@ -216,6 +216,10 @@ fn the_status_of_a_broken_journal_is_bad_news() {
                     "listen": "127.0.0.1:9", "store": "embedded", "sinceUnixMs": 0
                 },
                 "state": "broken", "cause": "the journal failed: disk full", "attachments": 0,
+                "cluster": {
+                    "state": "member", "cause": null, "alone": true, "lease": "1",
+                    "silenceMs": 0, "lostBlocks": 0, "recordsWaiting": 0, "recordLagMs": 0
+                },
                 "rangeSets": [], "overlaps": []
             }),
         ),

@@ -14,27 +14,31 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold::actors::coordinator::{DescribeAll, Execute};
+use leasehold::actors::coordinator::{Drain, Execute, ListAllBlocks};
 use leasehold::api::{About, Node, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
-use leasehold::config::Config;
+use leasehold::config::{Commit, Config};
 use leasehold::core::address::{Family, Run};
 use leasehold::core::attachment::AttachmentId;
-use leasehold::core::claim::{BLOCKS, block_key};
 use leasehold::core::coordinator::{Add, Call, Del, Outcome, Which};
-use leasehold::core::txn::{Txn, Write};
+use leasehold::core::keys::{BLOCKS, RESTORED, block_key};
+use leasehold::core::txn::{self, Request, Span, Txn, Write};
+use leasehold::core::value::{BlockStatus, BlockValue, Value};
 use leasehold::daemon;
 use leasehold::journal::{Journal, Options};
 use leasehold::store::ClusterStore as _;
 use leasehold::store::embedded::Embedded;
 use leasehold::store::file::Storage;
-use leasehold::store::value::{BlockValue, encode};
 use redb::StorageBackend;
 
 /// The two files of a node.
 const JOURNAL: usize = 0;
 const STORE: usize = 1;
+
+/// How often, and how far apart, it is looked whether node and store agree.
+const SETTLE_TRIES: usize = 1_000;
+const SETTLE_PAUSE: Duration = Duration::from_millis(2);
 
 type Images = [Vec<u8>; 2];
 
@@ -123,6 +127,12 @@ fn config(cooldown: Duration) -> Config {
         fsync: false,
         keep_after_reboot: false,
         boot_id: "boot".to_owned(),
+        machine_id: "machine".to_owned(),
+        lease_ttl: Duration::from_secs(30),
+        offline_limit: None,
+        warm_addresses: 32,
+        commit: Commit::Journal,
+        etcd: None,
     }
 }
 
@@ -150,7 +160,7 @@ async fn start(
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
     let store = Arc::new(Embedded::open_on(recorder(STORE, store))?);
     log.lock().unwrap().push(Entry::Made);
-    let restored = daemon::restore(&config, journal, opened.state, store.clone(), 0).await?;
+    let restored = daemon::restore(&config, journal, opened, store.clone(), 0)?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let (_, phase) = tokio::sync::watch::channel(Phase::Serving);
     let about = About {
@@ -163,7 +173,57 @@ async fn start(
         store: String::new(),
         since_unix_ms: 0,
     };
-    Ok((daemon::start(restored, &config, about, metrics, phase)?, store))
+    let node = daemon::start(restored, &config, about, metrics, phase)?;
+    node.standing.clone().wait_for(|standing| standing.member).await?;
+    Ok((node, store))
+}
+
+/// The blocks that the store says are the node's, as text.
+async fn blocks_in_store(store: &Embedded) -> BTreeSet<String> {
+    let span = Span::prefix(BLOCKS, usize::MAX);
+    let answer = store.ask(Request::Read(vec![span])).await.unwrap();
+    let txn::Answer::Read(snapshot) = answer else { panic!("{answer:?}") };
+    let ours = snapshot.spans.into_iter().flatten().filter_map(|key| match key.value {
+        Value::Block(block) if &*block.owner == "n1" => {
+            let (network, _) = key.key[BLOCKS.len()..].split_once('/').unwrap();
+            Some(format!("{network} {} {:?}", block.run.net(block.family), block.status))
+        }
+        Value::Block(_) => None,
+        other => panic!("{other:?}"),
+    });
+    ours.collect()
+}
+
+/// The blocks that the node has in hand, likewise.
+async fn blocks_in_hand(node: &Node) -> BTreeSet<String> {
+    let sets = node.coordinator.send(ListAllBlocks).await.unwrap();
+    let blocks = sets.iter().flat_map(|set| {
+        set.blocks.iter().map(|block| {
+            let state = match block.state.as_str() {
+                "spare" => "Spare",
+                "active" => "Active",
+                other => other,
+            };
+            format!("{} {} {state}", set.record.network, block.run.net(set.record.family))
+        })
+    });
+    blocks.collect()
+}
+
+/// Waits until the node and the store say the same about its blocks; or what each says.
+async fn agree(node: &Node, store: &Embedded) -> Result<(), String> {
+    let mut tries = 0;
+    loop {
+        let (here, there) = (blocks_in_hand(node).await, blocks_in_store(store).await);
+        if here == there {
+            return Ok(());
+        }
+        if tries > SETTLE_TRIES {
+            return Err(format!("in hand {here:?}, in the store {there:?}"));
+        }
+        tries += 1;
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
 }
 
 /// A call by its body, as the plugin would send it.
@@ -233,7 +293,7 @@ fn id_of(call: &Call) -> AttachmentId {
 }
 
 async fn run_and_record(log: &Log, cooldown: Duration) -> Vec<Call> {
-    let (node, _) = start(Images::default(), log, cooldown).await.unwrap();
+    let (node, store) = start(Images::default(), log, cooldown).await.unwrap();
     let mut calls = Vec::new();
     for round in workload() {
         let mut answers = Vec::new();
@@ -255,6 +315,7 @@ async fn run_and_record(log: &Log, cooldown: Duration) -> Vec<Call> {
             answer.await.unwrap();
         }
     }
+    agree(&node, &store).await.unwrap();
     calls
 }
 
@@ -312,17 +373,27 @@ fn promised(calls: &[Call], log: &[Entry]) -> BTreeMap<AttachmentId, Allowed> {
     allowed
 }
 
+/// Ends the time for which no new block is claimed because the store went back in time, as its
+/// lease does later.
+async fn everybody_has_said_what_he_holds(store: &Embedded) {
+    let mark = vec![Span::key(RESTORED)];
+    let answer = store.ask(Request::Read(mark)).await.unwrap();
+    let txn::Answer::Read(snapshot) = answer else { panic!("{answer:?}") };
+    assert_eq!(snapshot.spans[0].len(), 1, "that the store went back is written into it");
+    let then = vec![Write::Delete(RESTORED.to_owned())];
+    store.ask(Request::Txn(Txn { when: vec![], then })).await.unwrap();
+}
+
 async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, cooldown: Duration) {
+    let store_lost = images[STORE].is_empty();
     let last: Vec<String> = log[cut.saturating_sub(3)..cut].iter().map(Entry::brief).collect();
     let context = || format!("cut {cut}, after {}", last.join(", "));
     let node = start(images, &Log::default(), cooldown).await;
     let (node, store) = node.unwrap_or_else(|error| panic!("{error:#}: {}", context()));
-    // Every block that the store says is ours is in hand: a claim that nobody waited for any more
-    // was given back.
-    let in_hand = node.coordinator.send(DescribeAll).await.unwrap();
-    let in_hand: u64 = in_hand.iter().map(|set| set.stats.active).sum();
-    let ours = store.range(BLOCKS.to_owned()).await.unwrap();
-    assert_eq!(in_hand, ours.len() as u64, "blocks are stranded: {}", context());
+    // Every block that the store says is ours is in hand, and no other one: what was leased for
+    // nobody any more is given back, and what the store had lost is claimed anew.
+    let agreed = agree(&node, &store).await;
+    agreed.unwrap_or_else(|error| panic!("blocks stranded, or not ours: {error}: {}", context()));
     let mut held: BTreeMap<AttachmentId, Vec<IpAddr>> = BTreeMap::new();
     let mut taken = BTreeSet::new();
     for holding in node.index.all() {
@@ -343,12 +414,16 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     }
     assert!(held.is_empty(), "{held:?} hold something without an ADD: {}", context());
     // And the node works: a new container gets addresses that nobody holds.
+    if store_lost {
+        everybody_has_said_what_he_holds(&store).await;
+    }
     let answer = node.coordinator.send(Execute(add("dual", 99, DUAL, ""))).await.unwrap();
     let Outcome::Added(holding) = answer else { panic!("{answer:?}: {}", context()) };
     for address in holding.addresses.iter() {
         let fresh = taken.insert((holding.id.network.clone(), *address));
         assert!(fresh, "{address} is handed out twice: {}", context());
     }
+    node.coordinator.send(Drain).await.unwrap();
 }
 
 fn apply(entry: &Entry, images: &mut Images) {
@@ -404,19 +479,31 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
         let log = Log::default();
         let store = Embedded::open_on(recorder(STORE, &log)).unwrap();
         let run = Run::around(0x0a00_0000, 4);
+        let mut then = Vec::new();
         for owner in ["n1", "another"] {
-            let value = encode(&BlockValue::active(run, Family::V4, owner, 1, 0));
+            let value = BlockValue {
+                run,
+                family: Family::V4,
+                owner: owner.into(),
+                epoch: 1,
+                claim: 1,
+                status: BlockStatus::Active,
+                since_unix_ms: 0,
+            };
             let key = block_key(owner, Family::V4, run.start);
-            let then = vec![Write::Put(key, value)];
-            store.txn(Txn { when: vec![], then }).await.unwrap();
+            then.push(Write::Put(key, Value::Block(value), None));
         }
+        store.ask(Request::Txn(Txn { when: vec![], then })).await.unwrap();
         drop(store);
         let mut images = Images::default();
         log.lock().unwrap().iter().for_each(|entry| apply(entry, &mut images));
-        let (_, store) = start(images, &Log::default(), Duration::ZERO).await.unwrap();
-        let left: Vec<String> =
-            store.range(BLOCKS.to_owned()).await.unwrap().into_iter().map(|key| key.key).collect();
-        assert_eq!(left, [block_key("another", Family::V4, run.start)], "its own, and no other's");
+        let (node, store) = start(images, &Log::default(), Duration::ZERO).await.unwrap();
+        agree(&node, &store).await.unwrap();
+        assert_eq!(blocks_in_store(&store).await, BTreeSet::new());
+        let span = Span::key(&block_key("another", Family::V4, run.start));
+        let answer = store.ask(Request::Read(vec![span])).await.unwrap();
+        let txn::Answer::Read(snapshot) = answer else { panic!("{answer:?}") };
+        assert_eq!(snapshot.spans[0].len(), 1, "its own are given back, and no other's");
     });
 }
 

@@ -1,12 +1,14 @@
 //! The store's contract, and that every change of who holds a block rests on what it compares.
 //!
-//! Goal: a transaction that rests on something that is no longer so changes nothing. Method: two
-//! owners on one embedded store, transactions carried out one after the other, and the keys read
-//! back.
+//! Goal: a transaction that rests on something that is no longer so changes nothing. Method: the
+//! machines of two nodes (or of two daemons of one) on one embedded store, carried out one after
+//! the other, and the keys read back.
 
 use leasehold::core::address::{Family, Run, number};
-use leasehold::core::claim::{BLOCKS, Owner, block_key, node_key};
-use leasehold::core::txn::{Compare, Txn, TxnOutcome, Write};
+use leasehold::core::keys::{BLOCKS, Space};
+use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, Me, Order};
+use leasehold::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
+use leasehold::core::value::{BlockStatus, Value};
 use leasehold::store::ClusterStore;
 use leasehold::store::embedded::Embedded;
 use tempfile::TempDir;
@@ -25,108 +27,217 @@ impl World {
         Self { store, runtime, _dir: dir }
     }
 
+    fn ask(&self, request: Request) -> Result<Answer, StoreError> {
+        self.runtime.block_on(self.store.ask(request))
+    }
+
     fn txn(&self, txn: Txn) -> TxnOutcome {
-        self.runtime.block_on(self.store.txn(txn)).expect("an answer")
+        match self.ask(Request::Txn(txn)).expect("an answer") {
+            Answer::Txn(outcome) => outcome,
+            other => panic!("{other:?} to a transaction"),
+        }
     }
 
     /// The revision of a transaction that must be carried out.
     fn done(&self, txn: Txn) -> u64 {
         match self.txn(txn) {
             TxnOutcome::Done(revision) => revision,
-            TxnOutcome::Refused => panic!("the transaction is refused"),
+            TxnOutcome::Refused(_) => panic!("the transaction is refused"),
         }
     }
 
+    /// Keys under a prefix, with their revisions.
     fn keys(&self, prefix: &str) -> Vec<(String, u64)> {
-        let found = self.runtime.block_on(self.store.range(prefix.to_owned())).expect("an answer");
-        found.into_iter().map(|found| (found.key, found.mod_revision)).collect()
+        let span = Span::prefix(prefix, usize::MAX);
+        match self.ask(Request::Read(vec![span])).expect("an answer") {
+            Answer::Read(snapshot) => {
+                let keys = snapshot.spans.into_iter().flatten();
+                keys.map(|found| (found.key, found.mod_revision)).collect()
+            }
+            other => panic!("{other:?} to a read"),
+        }
     }
 
-    /// A daemon of a node starts: it writes the node's key.
-    fn register(&self, node: &str) -> Owner {
-        let then = vec![Write::Put(node_key(node), b"{}".to_vec())];
-        Owner { node: node.to_owned(), revision: self.done(Txn { when: vec![], then }) }
+    fn value(&self, key: &str) -> Value {
+        match self.ask(Request::Read(vec![Span::key(key)])).expect("an answer") {
+            Answer::Read(snapshot) => snapshot.spans[0][0].value.clone(),
+            other => panic!("{other:?} to a read"),
+        }
     }
+
+    /// A daemon of a node starts with what its journal holds, and joins.
+    fn start(&self, node: &str, chain: u64, blocks: &[Run]) -> Daemon<'_> {
+        let me = Me {
+            node: node.into(),
+            machine_id: "".into(),
+            boot_id: "boot".into(),
+            version: "".into(),
+            since_unix_ms: 0,
+            ttl_s: 30,
+            offline_limit: None,
+        };
+        let blocks = blocks.iter().map(|&run| (space(), run));
+        let core = Leaseholder::new(me, chain, blocks, 0);
+        let mut daemon = Daemon { world: self, core, now: 0, chain };
+        daemon.core.start(0);
+        let said = daemon.settle();
+        assert!(daemon.core.is_member(), "{said:?}");
+        daemon
+    }
+}
+
+struct Daemon<'a> {
+    world: &'a World,
+    core: Leaseholder,
+    now: u64,
+    /// What its journal knows of its chain.
+    chain: u64,
+}
+
+impl Daemon<'_> {
+    /// Asks the store until there is nothing to ask; what else the machine said.
+    fn settle(&mut self) -> Vec<Effect> {
+        let mut said = Vec::new();
+        while let Some(effect) = self.core.poll_effect() {
+            self.now += 1;
+            match effect {
+                Effect::Store(id, request) => {
+                    let answer = self.world.ask(request);
+                    self.core.answered(self.now, id, answer);
+                }
+                Effect::Watch(_) => {}
+                Effect::Reached(sequence) => self.chain = sequence,
+                effect => said.push(effect),
+            }
+        }
+        said
+    }
+
+    fn order(&mut self, order: Order) -> Vec<Effect> {
+        self.core.order(self.now, 1, order);
+        self.settle()
+    }
+
+    fn claim(&mut self, space: Space, runs: &[Run]) -> Vec<Effect> {
+        let claim = runs.iter().map(|&run| (run, BlockStatus::Active)).collect();
+        self.order(Order::Lease { space, activate: vec![], claim })
+    }
+
+    fn claims(&mut self, space: Space, runs: &[Run]) {
+        let said = self.claim(space, runs);
+        assert_eq!(said, [Effect::Leased(1, Leased::Done)], "{runs:?}");
+    }
+
+    fn give_back(&mut self, run: Run) -> Vec<Effect> {
+        self.order(Order::GiveBack { space: space(), runs: vec![run] })
+    }
+}
+
+fn space() -> Space {
+    Space { network: "net".into(), family: Family::V4 }
 }
 
 fn run(first: &str, size_log2: u8) -> Run {
     Run::around(number(first.parse().expect("an address")), size_log2)
 }
 
-fn claim(owner: &Owner, runs: &[Run]) -> Txn {
-    let runs: Vec<_> = runs.iter().map(|&run| (run, b"{}".to_vec())).collect();
-    owner.claim("net", Family::V4, &runs)
-}
-
 #[test]
 fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
     let world = World::new();
-    let (one, two) = (world.register("one"), world.register("two"));
-    world.done(claim(&one, &[run("10.0.0.64", 4)]));
+    let (mut one, mut two) = (world.start("one", 0, &[]), world.start("two", 0, &[]));
+    let taken = run("10.0.0.64", 4);
+    one.claims(space(), &[taken]);
     let before = world.keys(BLOCKS);
     for overlapping in [
-        vec![run("10.0.0.64", 4)],
+        vec![taken],
         vec![run("10.0.0.64", 5)],
         vec![run("10.0.0.0", 7)],
+        // A part of it, wherever in it.
+        vec![run("10.0.0.64", 2)],
+        vec![run("10.0.0.76", 2)],
         // One of several is enough, wherever it stands.
         vec![run("10.0.1.0", 4), run("10.0.0.64", 4)],
     ] {
-        assert_eq!(world.txn(claim(&two, &overlapping)), TxnOutcome::Refused, "{overlapping:?}");
-        assert_eq!(world.keys(BLOCKS), before);
+        let said = two.claim(space(), &overlapping);
+        let [Effect::Leased(1, Leased::Conflict { others, gone })] = &said[..] else {
+            panic!("{overlapping:?}: {said:?}")
+        };
+        assert_eq!((&others[..], &gone[..]), (&[taken][..], &[][..]), "{overlapping:?}");
+        assert_eq!(world.keys(BLOCKS), before, "{overlapping:?}");
     }
-    world.done(claim(&two, &[run("10.0.0.48", 4), run("10.0.0.80", 4)]));
-    let other = two.claim("net2", Family::V4, &[(run("10.0.0.64", 4), b"{}".to_vec())]);
-    world.done(other);
+    two.claims(space(), &[run("10.0.0.48", 4), run("10.0.0.80", 4)]);
+    two.claims(Space { network: "net2".into(), family: Family::V4 }, &[taken]);
     assert_eq!(world.keys(BLOCKS).len(), 4);
 }
 
 #[test]
 fn a_daemon_that_is_not_the_nodes_newest_changes_nothing() {
-    let world = World::new();
-    let old = world.register("node");
-    let (kept, run) = (run("10.0.0.0", 4), run("10.0.0.16", 4));
-    let revision = world.done(claim(&old, &[kept]));
-    let new = world.register("node");
-    let before = world.keys(BLOCKS);
-    let give_back = |owner: &Owner| owner.give_back("net", Family::V4, &[(kept, revision)]);
-    assert_eq!(world.txn(claim(&old, &[run])), TxnOutcome::Refused);
-    assert_eq!(world.txn(give_back(&old)), TxnOutcome::Refused);
-    assert_eq!(world.keys(BLOCKS), before);
-    world.done(claim(&new, &[run]));
-    world.done(give_back(&new));
-    let key = block_key("net", Family::V4, run.start);
-    let left: Vec<String> = world.keys(BLOCKS).into_iter().map(|(key, _)| key).collect();
-    assert_eq!(left, [key]);
+    let (kept, other) = (run("10.0.0.0", 4), run("10.0.0.16", 4));
+    let orders: [fn(&mut Daemon<'_>) -> Vec<Effect>; 2] =
+        [|old| old.claim(space(), &[run("10.0.0.16", 4)]), |old| old.give_back(run("10.0.0.0", 4))];
+    for order in orders {
+        let world = World::new();
+        let mut old = world.start("node", 0, &[]);
+        old.claims(space(), &[kept]);
+        let mut new = world.start("node", old.chain, &[kept]);
+        let before = (world.keys(BLOCKS), world.keys("nodes/"));
+        let said = order(&mut old);
+        let halted = |effect: &Effect| matches!(effect, Effect::Halted(Some(_)));
+        assert!(said.iter().any(halted) && old.core.is_fenced(), "{said:?}");
+        assert_eq!((world.keys(BLOCKS), world.keys("nodes/")), before);
+        new.claims(space(), &[other]);
+        assert_eq!(new.give_back(kept), [Effect::GivenBack(1, true)]);
+        let left: Vec<String> = world.keys(BLOCKS).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left, [space().block_key(other.start)]);
+    }
 }
 
 #[test]
 fn a_block_that_changed_hands_is_not_given_back() {
     let world = World::new();
-    let (one, two) = (world.register("one"), world.register("two"));
+    let (mut one, mut two) = (world.start("one", 0, &[]), world.start("two", 0, &[]));
     let block = run("10.0.0.0", 4);
-    let stale = world.done(claim(&one, &[block]));
-    let give_back =
-        |owner: &Owner, revision| owner.give_back("net", Family::V4, &[(block, revision)]);
-    world.done(give_back(&one, stale));
-    let fresh = world.done(claim(&two, &[block]));
-    assert!(fresh > stale);
-    assert_eq!(world.txn(give_back(&one, stale)), TxnOutcome::Refused);
-    assert_eq!(world.keys(BLOCKS).len(), 1);
+    one.claims(space(), &[block]);
+    assert_eq!(one.give_back(block), [Effect::GivenBack(1, true)]);
+    two.claims(space(), &[block]);
+    let before = world.keys(BLOCKS);
+    one.give_back(block);
+    assert_eq!(world.keys(BLOCKS), before);
+    // Also not by a daemon whose journal says that the block is its own: it learns that it is not.
+    let mut again = world.start("one", one.chain, &[block]);
+    assert_eq!(again.core.lost(), 1);
+    again.give_back(block);
+    assert_eq!(world.keys(BLOCKS), before);
+    // Nor by one that learns it only when it gives the block back: its key changed hands under it.
+    let mut third = world.start("third", 0, &[]);
+    let taken = run("10.0.0.16", 4);
+    third.claims(space(), &[taken]);
+    let key = space().block_key(taken.start);
+    let (was, node) = (world.keys(BLOCKS), world.keys("nodes/"));
+    let value = world.value(&key);
+    world.done(Txn { when: vec![], then: vec![Write::Put(key, value, None)] });
+    let said = third.give_back(taken);
+    assert!(said.contains(&Effect::Lost(space(), vec![taken])), "{said:?}");
+    assert_eq!(world.keys(BLOCKS).len(), was.len());
+    assert_eq!(world.keys("nodes/"), node, "nothing was carried out");
 }
 
 #[test]
 fn a_transaction_is_carried_out_whole_or_not_at_all() {
     let world = World::new();
-    let put = |key: &str| Write::Put(key.to_owned(), vec![]);
-    let absent = |key: &str| Compare::ModRevision(key.to_owned(), 0);
+    let put = |key: &str| Write::Put(format!("drains/{key}"), Value::Flag(0), None);
+    let compare = |key: &str, revision| Compare::ModRevision(format!("drains/{key}"), revision);
+    let absent = |key: &str| compare(key, 0);
+    let delete = |key: &str| Write::Delete(format!("drains/{key}"));
     let first = world.done(Txn { when: vec![absent("a")], then: vec![put("a"), put("ab")] });
     let both = vec![absent("b"), absent("a")];
-    assert_eq!(world.txn(Txn { when: both, then: vec![put("b")] }), TxnOutcome::Refused);
+    let refused = world.txn(Txn { when: both, then: vec![put("b")] });
+    assert_eq!(refused, TxnOutcome::Refused(first));
     let second = world.done(Txn {
-        when: vec![Compare::ModRevision("a".to_owned(), first), absent("b")],
-        then: vec![put("b"), Write::Delete("a".to_owned()), Write::Delete("never".to_owned())],
+        when: vec![compare("a", first), absent("b")],
+        then: vec![put("b"), delete("a"), delete("never")],
     });
     assert!(second > first);
-    assert_eq!(world.keys(""), [("ab".to_owned(), first), ("b".to_owned(), second)]);
-    assert_eq!(world.keys("a"), [("ab".to_owned(), first)]);
+    let left = [("drains/ab".to_owned(), first), ("drains/b".to_owned(), second)];
+    assert_eq!(world.keys("drains/"), left);
 }

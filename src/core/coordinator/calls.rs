@@ -1,18 +1,20 @@
 //! The course of each call.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::routing::Route;
 use super::{
-    Add, Asker, Call, CallError, Coordinator, Del, Effect, Ended, Network, Operation, Outcome,
-    Record, SetId, Waiting, Which, Work,
+    Add, Asker, Call, CallError, Coordinator, Del, Effect, Network, Operation, Outcome, Record,
+    SetId, Waiting, Which, Work,
 };
 use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::attachment::{AttachmentId, ByAttachment, Holding};
+use crate::core::leaseholder::FixError;
+use crate::core::mutant::{Mutant, broken};
+use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError};
 use crate::limits;
 
@@ -99,8 +101,12 @@ impl Coordinator {
         }
         let mut sets = Vec::with_capacity(add.sets.len());
         for view in &add.sets {
-            match self.route(&add.id.network, view) {
+            match self.route(now, &add.id.network, view) {
                 Route::To(set) => sets.push(set),
+                Route::Fix => {
+                    let view = view.clone();
+                    return self.fix_first(now, asker, add, view);
+                }
                 Route::Merge(ids) => return self.merge_first(now, asker, add, &ids),
                 Route::Refused(error) => {
                     return self.finish(now, asker, &add.id, Outcome::Failed(error));
@@ -145,6 +151,45 @@ impl Coordinator {
             return refuse("which is in no range of this configuration any more: DEL it first");
         }
         Some(Outcome::Added(holding.clone()))
+    }
+
+    /// Has the cluster agree on the block size of these ranges, and then starts again.
+    fn fix_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, view: Arc<Ranges>) {
+        let network = add.id.network.clone();
+        let Some(entry) = self.networks.get_mut(&network) else { return };
+        let waiting: usize = entry.fixing.iter().map(|(_, waiting)| waiting.len()).sum();
+        if waiting >= limits::CALLS_AT_GATE_MAX {
+            let error = CallError::Busy("calls of one network");
+            return self.finish(now, asker, &add.id, Outcome::Failed(error));
+        }
+        entry.under_way -= 1;
+        let waiting = Waiting { asker, work: Work::Add(add) };
+        match entry.fixing.iter_mut().find(|(fixing, _)| *fixing == view) {
+            Some((_, others)) => others.push(waiting),
+            None => {
+                entry.fixing.push((view.clone(), vec![waiting]));
+                self.effects.push_back(Effect::Fix(network.clone(), view));
+            }
+        }
+        self.open_gate(now, &network);
+    }
+
+    /// The end of an [`Effect::Fix`].
+    pub fn fixed(
+        &mut self,
+        now: Millis,
+        network: &Arc<str>,
+        view: &Arc<Ranges>,
+        result: Result<u8, FixError>,
+    ) {
+        let Some(entry) = self.networks.get_mut(network) else { return };
+        let Some(at) = entry.fixing.iter().position(|(fixing, _)| fixing == view) else { return };
+        let (view, waiting) = entry.fixing.swap_remove(at);
+        entry.fixed.retain(|(_, _, until)| now < *until);
+        entry.fixed.push((view, result, now + limits::CLAIM_PAUSE_MS));
+        for call in waiting {
+            self.start(now, call);
+        }
     }
 
     /// Makes range sets one when nothing else is under way on the network, and then starts again.
@@ -263,18 +308,34 @@ impl Coordinator {
             let error = CallError::Journal(cause.clone());
             return self.finish(now, asker, &del.id, Outcome::Failed(error));
         }
-        let network = self.networks.entry(del.id.network.clone()).or_default();
+        self.end_holding(now, asker, holding, None);
+    }
+
+    /// Ends a holding: durably first, then its addresses cool.
+    fn end_holding(
+        &mut self,
+        now: Millis,
+        asker: Asker,
+        holding: Arc<Holding>,
+        undone: Option<CallError>,
+    ) {
+        let network = self.networks.entry(holding.id.network.clone()).or_default();
         let owned = holding.addresses.iter().filter_map(|&address| {
             let number = number(address);
             Some((network.owner(Family::of(address), number)?, number))
         });
         let numbers: Vec<(SetId, u128)> = owned.collect();
-        let mut records = vec![Record::End(del.id.clone())];
-        if self.cooldown > 0 {
+        let mut records = vec![Record::End(holding.id.clone())];
+        if self.settings.cooldown > 0 {
             records.extend(numbers.iter().map(|&(set, number)| Record::Cool(set, number, now)));
         }
         let operation = self.next_operation();
-        self.operations.insert(operation, Operation::Ending { asker, holding, numbers });
+        if broken(Mutant::DelBeforeDurable) {
+            for (set, number) in numbers.iter().copied() {
+                self.effects.push_back(Effect::Release(set, number));
+            }
+        }
+        self.operations.insert(operation, Operation::Ending { asker, holding, numbers, undone });
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
@@ -290,25 +351,51 @@ impl Coordinator {
                 let id = holding.id.clone();
                 // What the journal did not confirm stays assigned in memory: after a restart the
                 // journal says whether it was.
-                let outcome = failed.unwrap_or_else(|| {
+                if failed.is_none() {
                     self.held.replace(ByAttachment(holding.clone()));
                     self.effects.push_back(Effect::Show(holding.clone()));
-                    Outcome::Added(holding)
-                });
+                    if self.await_records {
+                        let operation = self.next_operation();
+                        self.effects.push_back(Effect::AwaitRecord(operation, holding.clone()));
+                        let waiting = Operation::Recording { asker, holding };
+                        self.operations.insert(operation, waiting);
+                        return;
+                    }
+                }
+                let outcome = failed.unwrap_or(Outcome::Added(holding));
                 self.finish(now, asker, &id, outcome);
             }
-            Some(Operation::Ending { asker, holding, numbers }) => {
+            Some(Operation::Ending { asker, holding, numbers, undone }) => {
                 let outcome = failed.unwrap_or_else(|| {
                     self.held.remove(&holding.id);
                     self.effects.push_back(Effect::Hide(holding.clone()));
                     for (set, number) in numbers {
-                        self.effects.push_back(Effect::Release(set, number));
+                        if !broken(Mutant::DelBeforeDurable) {
+                            self.effects.push_back(Effect::Release(set, number));
+                        }
                     }
-                    Outcome::Ended(1)
+                    undone.map_or(Outcome::Ended(1), Outcome::Failed)
                 });
                 self.finish(now, asker, &holding.id, outcome);
             }
             _ => {}
+        }
+    }
+
+    /// The end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is not known.
+    pub fn recorded(&mut self, now: Millis, operation: u64, result: Result<(), Arc<str>>) {
+        let Some(Operation::Recording { asker, holding }) = self.operations.remove(&operation)
+        else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                let id = holding.id.clone();
+                self.finish(now, asker, &id, Outcome::Added(holding));
+            }
+            Err(cause) => {
+                self.end_holding(now, asker, holding, Some(CallError::NotRecorded(cause)));
+            }
         }
     }
 
@@ -319,7 +406,9 @@ impl Coordinator {
         }
         self.end(now, asker, id, outcome);
         self.open_gate(now, &id.network);
-        let unused = |entry: &Network| entry.under_way == 0 && entry.sets.is_empty();
+        let unused = |entry: &Network| {
+            entry.under_way == 0 && entry.sets.is_empty() && entry.fixing.is_empty()
+        };
         if self.networks.get(&id.network).is_some_and(unused) {
             self.networks.remove(&id.network); // a DEL on a network that nobody ever used
         }
@@ -378,42 +467,9 @@ impl Which {
         match self {
             Self::StartedBy(at) => holding.started_at.is_none_or(|started| started <= at),
             Self::MadeBy(at) => holding.started_at == Some(at),
-            Self::Sequence(sequence) => holding.sequence == sequence,
-        }
-    }
-}
-
-impl Ended {
-    /// Remembers a DEL for [`limits::CALL_AGE_NS_MAX`]; what is forgotten raises the floor.
-    fn insert(&mut self, id: &AttachmentId, started_at: u64) {
-        let id = Self::hash(id);
-        let latest = self.latest.entry(id).or_default();
-        *latest = started_at.max(*latest);
-        self.order.push_back((started_at, id));
-        while let Some(&(oldest, id)) = self.order.front()
-            && (self.order.len() > limits::ENDED_MAX
-                || oldest.saturating_add(limits::CALL_AGE_NS_MAX) < started_at)
-        {
-            self.order.pop_front();
-            self.floor = self.floor.max(oldest);
-            if self.latest.get(&id) == Some(&oldest) {
-                self.latest.remove(&id);
+            Self::Sequence(sequence) => {
+                holding.sequence == sequence || broken(Mutant::SequenceIgnored)
             }
         }
-    }
-
-    /// Whether a DEL of the attachment that started after this ADD came before it, or may have.
-    fn refuses(&self, add: &Add) -> Option<CallError> {
-        let (started, id) = (add.started_at?, &add.id.container_id);
-        let latest = self.latest.get(&Self::hash(&add.id)).copied().unwrap_or_default();
-        if started < latest {
-            return Some(CallError::Overtaken(id.clone()));
-        }
-        (started < self.floor).then(|| CallError::TooOld(id.clone()))
-    }
-
-    /// Two attachments of one hash cost an ADD a second try, in one of 2^64 cases.
-    fn hash(id: &AttachmentId) -> u64 {
-        BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
     }
 }

@@ -2,14 +2,16 @@
 //! then the answer.
 //!
 //! [`Coordinator`] is a machine like `RangeSet`: the inputs are [`Coordinator::call`],
-//! [`Coordinator::assigned`], [`Coordinator::committed`] and [`Coordinator::merged`]; after each
-//! one, [`Coordinator::poll_effect`] is drained, in order.
+//! [`Coordinator::assigned`], [`Coordinator::committed`], [`Coordinator::recorded`],
+//! [`Coordinator::fixed`] and [`Coordinator::merged`]; after each one,
+//! [`Coordinator::poll_effect`] is drained, in order.
 //!
 //! **Write-ahead rule.** An ADD is answered after its records are durable; a DEL is answered, and
 //! its addresses begin to cool, after its records are durable. Commits are durable in the order in
 //! which they are asked for.
 
 mod calls;
+mod ended;
 mod restore;
 mod routing;
 #[cfg(test)]
@@ -20,16 +22,19 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::address::Family;
+use super::address::{Family, Run};
 use super::attachment::{AttachmentId, ByAttachment, Holding, Pod};
 use super::interval::Intervals;
+use super::keys::Space;
+use super::leaseholder::FixError;
 use super::range::Ranges;
-use super::range_set::{Assign, AssignError};
+use super::range_set::{Assign, AssignError, Settings};
 use super::stage::Stage;
 use super::{Map, Millis};
 use crate::limits;
 
-pub use restore::{HeldBlock, JournalState, RestoreError, restore, stray, uncovered};
+use ended::Ended;
+pub use restore::{JournalState, Rebuilt, RestoreError, restore};
 pub use routing::SetRecord;
 
 /// Names a range set of this node for as long as its journal lives.
@@ -145,6 +150,12 @@ pub enum CallError {
         /// Addresses in a block, by this call.
         configured: u64,
     },
+    /// The cluster's store could not be asked for the block size of a range set.
+    #[error("the cluster's store could not be asked for the network's block size: {0}")]
+    Store(Arc<str>),
+    /// The allocation did not reach the cluster's store in time; it was undone.
+    #[error("the allocation was not recorded in the cluster's store, and was undone: {0}")]
+    NotRecorded(Arc<str>),
     /// The configuration needs one range set more than [`limits::RANGE_SETS_MAX`].
     #[error("this node has {} range sets, and takes no more", limits::RANGE_SETS_MAX)]
     TooManySets,
@@ -179,6 +190,12 @@ pub enum Record {
     Set(SetRecord),
     /// A range set has become part of another one.
     ForgetSet(SetId),
+    /// Addresses of this run may be handed out: it is one block, and its parts are none any more.
+    Block(Space, Run),
+    /// No address of this run may be handed out any more, whatever blocks it was.
+    NoBlock(Space, Run),
+    /// The node's chain in the cluster's store has come so far.
+    Chain(u64),
 }
 
 /// What somebody must do for the machine, in order.
@@ -186,6 +203,12 @@ pub enum Record {
 pub enum Effect {
     /// Start an empty range set.
     Open(SetRecord),
+    /// Agree with the cluster on the block size for these ranges, and call
+    /// [`Coordinator::fixed`].
+    Fix(Arc<str>, Arc<Ranges>),
+    /// Wait until the record of the holding is in the cluster's store, and call
+    /// [`Coordinator::recorded`] with this id.
+    AwaitRecord(u64, Arc<Holding>),
     /// Pass a request to a range set and call [`Coordinator::assigned`] with its id.
     Assign(SetId, Assign),
     /// Take an assignment back that nobody has seen.
@@ -210,7 +233,9 @@ pub enum Effect {
 /// The machine. See the module's documentation.
 #[derive(Debug)]
 pub struct Coordinator {
-    cooldown: Millis,
+    settings: Settings,
+    /// An ADD is answered when its record is in the cluster's store.
+    await_records: bool,
     held: HashSet<ByAttachment, BuildHasherDefault<DefaultHasher>>,
     /// Calls that wait for the one that is under way, by attachment; present while one is.
     lanes: Map<AttachmentId, VecDeque<Waiting>>,
@@ -260,8 +285,16 @@ enum Operation {
     Adding { asker: Asker, add: Box<Add>, sets: Vec<SetId>, got: Vec<u128>, unmet: Vec<IpAddr> },
     /// Waiting for the journal.
     Holding { asker: Asker, holding: Arc<Holding> },
+    /// Waiting for the record.
+    Recording { asker: Asker, holding: Arc<Holding> },
     /// Waiting for the journal.
-    Ending { asker: Asker, holding: Arc<Holding>, numbers: Vec<(SetId, u128)> },
+    Ending {
+        asker: Asker,
+        holding: Arc<Holding>,
+        numbers: Vec<(SetId, u128)>,
+        /// Why an ADD is undone, if one is.
+        undone: Option<CallError>,
+    },
     /// Waiting for the DELs that it consists of.
     Collecting { call: u64, left: usize, ended: usize, failed: Option<CallError> },
 }
@@ -274,6 +307,10 @@ struct Network {
     merging: usize,
     /// Calls that wait for range sets to be merged.
     gate: VecDeque<Waiting>,
+    /// Calls that wait for the cluster to agree on the block size of their ranges.
+    fixing: Vec<(Arc<Ranges>, Vec<Waiting>)>,
+    /// The block sizes that were agreed on, or why none was, until when.
+    fixed: Vec<(Arc<Ranges>, Result<u8, FixError>, Millis)>,
 }
 
 #[derive(Debug)]
@@ -287,29 +324,20 @@ struct OpenSet {
     territory: Intervals,
 }
 
-/// When attachments (by their hash) were ended, for as long as an ADD from before that may still be
-/// on its way.
-#[derive(Default, Debug)]
-struct Ended {
-    latest: Map<u64, u64>,
-    order: VecDeque<(u64, u64)>,
-    /// ADDs that started before this are refused: their DEL may be forgotten.
-    floor: u64,
-}
-
 impl Coordinator {
-    /// An empty node. `cooldown` in milliseconds; `floor`: when this daemon became the only one, in
+    /// An empty node. `floor`: when this daemon became the only one, in
     /// nanoseconds on the boot clock. ADDs whose plugin process is older are refused, since their
     /// DEL may have been answered by an earlier daemon.
-    pub fn new(cooldown: Millis, floor: u64) -> Self {
+    pub fn new(settings: Settings, await_records: bool, floor: u64) -> Self {
         Self {
-            cooldown,
+            settings,
+            await_records,
             held: HashSet::default(),
             lanes: Map::default(),
             operations: Map::default(),
             networks: BTreeMap::new(),
             names: BTreeSet::new(),
-            ended: Ended { floor, ..Ended::default() },
+            ended: Ended::new(floor),
             next_operation: 1,
             next_sequence: 1,
             next_set: 1,
@@ -335,6 +363,11 @@ impl Coordinator {
         }
         self.names.insert(name.clone());
         name.clone()
+    }
+
+    /// How its range sets behave.
+    pub fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// What an attachment holds.

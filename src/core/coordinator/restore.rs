@@ -9,8 +9,8 @@ use super::{Coordinator, Network, OpenSet, SetId};
 use crate::core::Millis;
 use crate::core::address::{Family, Run, number};
 use crate::core::attachment::{ByAttachment, Holding};
-use crate::core::interval::Intervals;
-use crate::core::range_set::{RangeSet, Restored};
+use crate::core::keys::Space;
+use crate::core::range_set::{RangeSet, Restored, Settings};
 
 /// Everything that the journal holds.
 #[derive(Clone, Default, Debug)]
@@ -25,79 +25,39 @@ pub struct JournalState {
     pub cursors: Vec<(SetId, u16, u128)>,
     /// Higher than every sequence number ever given.
     pub next_sequence: u64,
+    /// The blocks of which addresses may be handed out.
+    pub blocks: Vec<(Space, Run)>,
+    /// How far the node's chain in the cluster's store has come; 0: it never joined.
+    pub chain: u64,
 }
 
-/// A block that the store says this node holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HeldBlock {
-    /// Its network.
-    pub network: Arc<str>,
-    /// Its family.
-    pub family: Family,
-    /// What it covers.
-    pub run: Run,
-    /// The revision of its key.
-    pub revision: u64,
-}
-
-/// Why journal and store don't make one state.
+/// Why the journal does not make one state.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RestoreError {
     /// An allocation outside every range set: the journal never writes one.
     #[error("the journal has {0} of container {1} in no range set of network {2}")]
     NoSet(IpAddr, Box<str>, Arc<str>),
-    /// An allocation outside every block that the store says this node holds.
-    #[error("the journal has {0} on network {1}, the store has no block of this node around it")]
+    /// An allocation outside every block: the journal never writes one.
+    #[error("the journal has {0} on network {1}, and no block around it")]
     NoBlock(IpAddr, Arc<str>),
 }
 
-/// Addresses in use that no block covers, each as a run of its own: to be claimed before
-/// [`restore`]. There are none unless the store lost something.
-pub fn uncovered(state: &JournalState, blocks: &[HeldBlock]) -> Vec<(Arc<str>, Family, Run)> {
-    let mut covered: BTreeMap<(&str, Family), Intervals> = BTreeMap::new();
-    for block in blocks {
-        let key = (&*block.network, block.family);
-        covered.entry(key).or_default().insert(block.run.start, block.run.end());
-    }
-    let held = state.holdings.iter().flat_map(|holding| {
-        holding.addresses.iter().map(|&address| (&holding.id.network, address))
-    });
-    let bare = held.filter_map(|(network, address)| {
-        let (family, number) = (Family::of(address), number(address));
-        let inside = covered.get(&(&**network, family));
-        let inside = inside.is_some_and(|runs| runs.overlaps(number, number));
-        (!inside).then(|| (network.clone(), family, Run::around(number, 0)))
-    });
-    bare.collect()
+/// A node as it was.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// The coordinator.
+    pub coordinator: Coordinator,
+    /// The range sets.
+    pub sets: Vec<(SetRecord, RangeSet)>,
+    /// Blocks in no range set: nothing is handed out of them, and they may go back.
+    pub stray: Vec<(Space, Run)>,
 }
 
-/// Blocks of this node that belong to no range set: a claim whose range set did not reach the
-/// journal before the daemon died. Nothing was handed out of them.
-pub fn stray<'a>(
-    state: &'a JournalState,
-    blocks: &'a [HeldBlock],
-) -> impl Iterator<Item = &'a HeldBlock> {
-    blocks.iter().filter(|block| {
-        !state.sets.iter().any(|set| {
-            let owns =
-                |&(start, end): &(u128, u128)| start <= block.run.end() && block.run.start <= end;
-            set.network == block.network
-                && set.family == block.family
-                && set.ranges.iter().any(owns)
-        })
-    })
-}
-
-/// Rebuilds the coordinator, and each range set with its name. Blocks in no range set are left
-/// out.
+/// Rebuilds the coordinator, and each range set with its name.
 ///
 /// # Errors
-/// Journal and store contradict each other.
-pub fn restore(
-    mut coordinator: Coordinator,
-    state: JournalState,
-    blocks: &[HeldBlock],
-) -> Result<(Coordinator, Vec<(SetRecord, RangeSet)>), RestoreError> {
+/// The journal contradicts itself.
+pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebuilt, RestoreError> {
     let mut parts: BTreeMap<SetId, Restored> = BTreeMap::new();
     for record in &state.sets {
         coordinator.reopen(record);
@@ -106,10 +66,12 @@ pub fn restore(
     let owner = |networks: &BTreeMap<Arc<str>, Network>, network: &Arc<str>, family, number| {
         networks.get(network).and_then(|network| network.owner(family, number))
     };
-    for block in blocks {
-        let id = coordinator.adopt(block);
-        if let Some(part) = id.and_then(|id| parts.get_mut(&id)) {
-            part.blocks.push((block.run, block.revision));
+    let mut stray = Vec::new();
+    for (space, run) in state.blocks {
+        let id = coordinator.adopt(&space, run);
+        match id.and_then(|id| parts.get_mut(&id)) {
+            Some(part) => part.blocks.push(run),
+            None => stray.push((space, run)),
         }
     }
     for holding in &state.holdings {
@@ -147,14 +109,18 @@ pub fn restore(
     let mut sets = Vec::with_capacity(state.sets.len());
     for record in state.sets {
         let part = parts.remove(&record.id).unwrap_or_default();
-        let set = rebuild(&record, part, coordinator.cooldown)?;
+        let set = rebuild(&record, part, coordinator.settings)?;
         sets.push((record, set));
     }
-    Ok((coordinator, sets))
+    Ok(Rebuilt { coordinator, sets, stray })
 }
 
-fn rebuild(record: &SetRecord, part: Restored, cooldown: Millis) -> Result<RangeSet, RestoreError> {
-    let mut set = RangeSet::new(record.family, record.block_log2, cooldown);
+fn rebuild(
+    record: &SetRecord,
+    part: Restored,
+    settings: Settings,
+) -> Result<RangeSet, RestoreError> {
+    let mut set = RangeSet::new(record.family, record.block_log2, settings);
     set.restore(part).map_err(|number| {
         RestoreError::NoBlock(record.family.address(number), record.network.clone())
     })?;
@@ -164,11 +130,11 @@ fn rebuild(record: &SetRecord, part: Restored, cooldown: Millis) -> Result<Range
 impl Coordinator {
     /// Gives a block to the range set whose ranges it meets. It may reach beyond their rounding:
     /// that of a range set which has become part of this one, and had larger blocks.
-    fn adopt(&mut self, block: &HeldBlock) -> Option<SetId> {
-        let (start, end) = (block.run.start, block.run.end());
-        let network = self.networks.get_mut(&block.network)?;
+    fn adopt(&mut self, space: &Space, run: Run) -> Option<SetId> {
+        let (start, end) = (run.start, run.end());
+        let network = self.networks.get_mut(&space.network)?;
         let meets =
-            |set: &&mut OpenSet| set.family == block.family && set.ranges.overlaps(start, end);
+            |set: &&mut OpenSet| set.family == space.family && set.ranges.overlaps(start, end);
         let set = network.sets.iter_mut().find(meets)?;
         set.territory.insert(start, end);
         Some(set.id)

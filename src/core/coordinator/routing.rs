@@ -12,6 +12,8 @@ use super::{CallError, Coordinator, Effect, Network, OpenSet, Record, SetId};
 use crate::core::Millis;
 use crate::core::address::{Family, Run};
 use crate::core::interval::Intervals;
+use crate::core::keys::Space;
+use crate::core::leaseholder::FixError;
 use crate::core::range::Ranges;
 use crate::limits;
 
@@ -35,12 +37,18 @@ pub(super) enum Route {
     To(SetId),
     /// Range sets that must become one first.
     Merge(Vec<SetId>),
+    /// The cluster must agree on the block size first.
+    Fix,
     Refused(CallError),
 }
 
 /// An interval rounded to whole blocks.
 fn rounded((start, end): (u128, u128), block_log2: u8) -> (u128, u128) {
     (Run::around(start, block_log2).start, Run::around(end, block_log2).end())
+}
+
+fn block_size(fixed: u8, configured: u8) -> CallError {
+    CallError::BlockSize { fixed: 1 << fixed, configured: 1 << configured }
 }
 
 fn intervals(view: &Ranges) -> impl Iterator<Item = (u128, u128)> {
@@ -100,37 +108,61 @@ impl Network {
 
 impl Coordinator {
     /// The range set for these ranges; opened or grown if need be.
-    pub(super) fn route(&mut self, network: &Arc<str>, view: &Ranges) -> Route {
-        let sets = self.networks.get(network).map_or(&[][..], |network| &network.sets);
-        let mut touched = sets.iter().filter(|set| set.touches(view));
-        let Some(set) = touched.next() else { return self.open(network, view) };
-        if let Some(other) = touched.next() {
-            return Route::Merge([set, other].into_iter().chain(touched).map(|s| s.id).collect());
-        }
-        if let Some(log2) = view.block_log2
-            && log2 != set.block_log2
+    pub(super) fn route(&mut self, now: Millis, network: &Arc<str>, view: &Arc<Ranges>) -> Route {
+        let entry = self.networks.entry(network.clone()).or_default();
+        let mut touched = entry.sets.iter().filter(|set| set.touches(view));
+        let (first, second) = (touched.next(), touched.next());
+        if let (Some(set), None) = (first, second)
+            && set.covers(view)
         {
-            let (fixed, configured) = (1 << set.block_log2, 1 << log2);
-            return Route::Refused(CallError::BlockSize { fixed, configured });
+            return match view.block_log2.filter(|log2| *log2 != set.block_log2) {
+                Some(log2) => Route::Refused(block_size(set.block_log2, log2)),
+                None => Route::To(set.id),
+            };
         }
-        let (id, covered) = (set.id, set.covers(view));
-        if !covered {
-            self.grow(network, id, view);
+        let fixed = entry.fixed.iter().find(|(fixed, _, until)| fixed == view && now < *until);
+        let block_log2 = match fixed.map(|(_, result, _)| result) {
+            None => return Route::Fix,
+            Some(Ok(block_log2)) => *block_log2,
+            Some(Err(FixError::Size { fixed, configured })) => {
+                return Route::Refused(block_size(*fixed, *configured));
+            }
+            Some(Err(FixError::Failed(cause))) => {
+                return Route::Refused(CallError::Store(cause.clone()));
+            }
+        };
+        match (first.map(|set| set.id), second) {
+            (None, _) => self.open(network, view, block_log2),
+            (Some(id), None) => {
+                self.grow(network, id, view);
+                Route::To(id)
+            }
+            (Some(first), Some(second)) => {
+                let ids = [first, second.id].into_iter().chain(touched.map(|set| set.id));
+                Route::Merge(ids.collect())
+            }
         }
-        Route::To(id)
     }
 
-    fn open(&mut self, network: &Arc<str>, view: &Ranges) -> Route {
+    fn open(&mut self, network: &Arc<str>, view: &Ranges, block_log2: u8) -> Route {
         let sets: usize = self.networks.values().map(|network| network.sets.len()).sum();
         if sets >= limits::RANGE_SETS_MAX {
             return Route::Refused(CallError::TooManySets);
         }
         let id = self.next_set;
         self.next_set += 1;
-        let set = OpenSet::new(id, view.family(), view.usual_block_log2());
+        let set = OpenSet::new(id, view.family(), block_log2);
         self.networks.entry(network.clone()).or_default().sets.push(set);
         self.grow(network, id, view);
         Route::To(id)
+    }
+
+    /// The range set to which a block belongs.
+    pub fn owner_of_run(&self, space: &Space, run: Run) -> Option<SetId> {
+        let owns = |set: &&OpenSet| {
+            set.family == space.family && set.territory.overlaps(run.start, run.end())
+        };
+        self.networks.get(&space.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
     /// A range set that has addresses of these ranges.

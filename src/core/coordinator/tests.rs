@@ -8,8 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Run, number};
+use crate::core::leaseholder::Leased;
+use crate::core::mutant::{Mutant, breaks};
 use crate::core::range::{Range, RangeSpec};
-use crate::core::range_set::{self, Claimed, RangeSet};
+use crate::core::range_set::{self, RangeSet};
+use crate::core::value::BlockStatus;
 
 fn ranges(subnets: &[&str]) -> Arc<Ranges> {
     let range = |subnet: &&str| {
@@ -52,6 +55,10 @@ fn del(container: u8, started_at: u64) -> Call {
     Call::Del(Del { id: id(container), which: Which::StartedBy(started_at) })
 }
 
+fn settings(cooldown: Millis) -> Settings {
+    Settings { cooldown, warm: 0, seed: 0 }
+}
+
 enum ToSet {
     Assign(Assign),
     Undo(u128),
@@ -65,26 +72,30 @@ struct World {
     to_sets: BTreeMap<SetId, VecDeque<ToSet>>,
     commits: VecDeque<(u64, Vec<Record>)>,
     merges: VecDeque<(SetId, SetId, Arc<str>)>,
+    fixes: VecDeque<(Arc<str>, Arc<Ranges>)>,
+    awaited: VecDeque<u64>,
     durable: Vec<Record>,
     shown: BTreeMap<AttachmentId, Arc<Holding>>,
     replies: BTreeMap<u64, Outcome>,
     now: Millis,
-    revision: u64,
+    disk_full: bool,
 }
 
 impl World {
     fn new(cooldown: Millis) -> Self {
         Self {
-            coordinator: Coordinator::new(cooldown, 0),
+            coordinator: Coordinator::new(settings(cooldown), false, 0),
             sets: BTreeMap::new(),
             to_sets: BTreeMap::new(),
             commits: VecDeque::new(),
             merges: VecDeque::new(),
+            fixes: VecDeque::new(),
+            awaited: VecDeque::new(),
             durable: Vec::new(),
             shown: BTreeMap::new(),
             replies: BTreeMap::new(),
             now: 1_000_000,
-            revision: 1,
+            disk_full: false,
         }
     }
 
@@ -98,10 +109,12 @@ impl World {
             let mut to = |set, message| self.to_sets.entry(set).or_default().push_back(message);
             match effect {
                 Effect::Open(record) => {
-                    let cooldown = self.coordinator.cooldown;
-                    let set = RangeSet::new(record.family, record.block_log2, cooldown);
+                    let settings = self.coordinator.settings;
+                    let set = RangeSet::new(record.family, record.block_log2, settings);
                     self.sets.insert(record.id, (record, set));
                 }
+                Effect::Fix(network, view) => self.fixes.push_back((network, view)),
+                Effect::AwaitRecord(id, _) => self.awaited.push_back(id),
                 Effect::Assign(set, request) => to(set, ToSet::Assign(request)),
                 Effect::Undo(set, number) => to(set, ToSet::Undo(number)),
                 Effect::Release(set, number) => to(set, ToSet::Release(number)),
@@ -129,20 +142,44 @@ impl World {
     fn deliver(&mut self, draw: usize) -> bool {
         let ready = |(&set, queue): (&SetId, &VecDeque<_>)| (!queue.is_empty()).then_some(set);
         let sets: Vec<SetId> = self.to_sets.iter().filter_map(ready).collect();
-        let choices = sets.len() + usize::from(!self.commits.is_empty()) + self.merges.len();
-        if choices == 0 {
+        let choices = [
+            sets.len(),
+            usize::from(!self.commits.is_empty()),
+            self.merges.len(),
+            self.fixes.len(),
+            self.awaited.len(),
+        ];
+        let total: usize = choices.iter().sum();
+        if total == 0 {
             return false;
         }
         self.now += 1;
-        match draw % choices {
-            choice if choice < sets.len() => self.deliver_to_set(sets[choice]),
-            choice if choice == sets.len() && !self.commits.is_empty() => {
-                if let Some((operation, records)) = self.commits.pop_front() {
-                    self.durable.extend(records);
-                    self.coordinator.committed(self.now, operation, Ok(()));
-                }
+        let mut choice = draw % total;
+        let mut kind = 0;
+        while choice >= choices[kind] {
+            choice -= choices[kind];
+            kind += 1;
+        }
+        match kind {
+            0 => self.deliver_to_set(sets[choice]),
+            1 => {
+                let (operation, records) = self.commits.pop_front().unwrap();
+                let result = if self.disk_full { Err("no space".into()) } else { Ok(()) };
+                self.durable.extend(records.into_iter().filter(|_| !self.disk_full));
+                self.coordinator.committed(self.now, operation, result);
             }
-            _ => self.deliver_merge(),
+            2 => self.deliver_merge(),
+            3 => {
+                let (network, view) = self.fixes.remove(choice).unwrap();
+                let size = Ok(view.usual_block_log2());
+                self.coordinator.fixed(self.now, &network, &view, size);
+            }
+            _ => {
+                let id = self.awaited.remove(choice).unwrap();
+                let late = (draw / total).is_multiple_of(3);
+                let result = if late { Err("late".into()) } else { Ok(()) };
+                self.coordinator.recorded(self.now, id, result);
+            }
         }
         self.collect();
         true
@@ -161,7 +198,8 @@ impl World {
 
     fn deliver_to_set(&mut self, id: SetId) {
         let message = self.to_sets.get_mut(&id).unwrap().pop_front().unwrap();
-        let set = &mut self.sets.get_mut(&id).unwrap().1;
+        let (record, set) = self.sets.get_mut(&id).unwrap();
+        let space = Space { network: record.network.clone(), family: record.family };
         let mut answers = Vec::new();
         match message {
             ToSet::Assign(request) => {
@@ -174,13 +212,14 @@ impl World {
         while let Some(effect) = set.poll_effect() {
             match effect {
                 range_set::Effect::Assigned(operation, result) => answers.push((operation, result)),
-                range_set::Effect::Claim(runs) => {
-                    self.revision += 1;
-                    let with_revision = |run: Run| (run, self.revision);
-                    let runs = runs.into_iter().map(with_revision).collect();
-                    set.claimed(self.now, Claimed::Done(runs));
+                range_set::Effect::Lease { activate, claim } => {
+                    let claimed = claim.iter().filter(|(_, of)| *of == BlockStatus::Active);
+                    let active = activate.into_iter().chain(claimed.map(|(run, _)| *run));
+                    let records = active.map(|run| Record::Block(space.clone(), run));
+                    self.commits.push_back((0, records.collect()));
+                    set.leased(self.now, Leased::Done);
                 }
-                range_set::Effect::GiveBack(_) => set.given_back(self.now, true),
+                other => panic!("{other:?}: the node is alone, and nothing is idle"),
             }
         }
         set.check_invariants();
@@ -206,6 +245,14 @@ impl World {
         assert_eq!(found, self.shown);
         let restored: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
         assert_eq!(restored, assigned);
+        let active = |sets: &mut dyn Iterator<Item = &RangeSet>| -> BTreeSet<Run> {
+            let active = |block: &&crate::core::block::Block| {
+                block.state == crate::core::block::BlockState::Active
+            };
+            sets.flat_map(|set| set.blocks().filter(active).map(|block| block.run())).collect()
+        };
+        let before = active(&mut self.sets.values().map(|(_, set)| set));
+        assert_eq!(active(&mut sets.iter().map(|(_, set)| set)), before);
     }
 
     fn restart(&self) -> (Coordinator, Vec<(SetRecord, RangeSet)>) {
@@ -224,19 +271,17 @@ impl World {
                     state.sets.push(set);
                 }
                 Record::ForgetSet(id) => state.sets.retain(|known| known.id != id),
+                Record::Block(space, run) => state.blocks.push((space, run)),
+                Record::NoBlock(space, run) => {
+                    state.blocks.retain(|known| *known != (space.clone(), run));
+                }
+                Record::Chain(sequence) => state.chain = sequence,
             }
         }
-        let block = |record: &SetRecord, block: &crate::core::block::Block| HeldBlock {
-            network: record.network.clone(),
-            family: record.family,
-            run: block.run(),
-            revision: block.revision,
-        };
-        let of_set = |(record, set): &(SetRecord, RangeSet)| -> Vec<HeldBlock> {
-            set.blocks().map(|held| block(record, held)).collect()
-        };
-        let blocks: Vec<HeldBlock> = self.sets.values().flat_map(of_set).collect();
-        restore(Coordinator::new(self.coordinator.cooldown, 0), state, &blocks).unwrap()
+        let coordinator = Coordinator::new(self.coordinator.settings, false, 0);
+        let rebuilt = restore(coordinator, state).unwrap();
+        assert_eq!(rebuilt.stray, [], "every block is in a range set");
+        (rebuilt.coordinator, rebuilt.sets)
     }
 }
 
@@ -270,8 +315,10 @@ proptest! {
     fn every_order_of_messages_ends_well(
         moves in prop::collection::vec(moves(), 1..80),
         cooldown in prop_oneof![Just(0u64), Just(20)],
+        await_records in any::<bool>(),
     ) {
         let mut world = World::new(cooldown);
+        world.coordinator.await_records = await_records;
         let mut calls = 0;
         for (at, step) in moves.into_iter().enumerate() {
             let started = 1_000 + at as u64;
@@ -340,9 +387,8 @@ fn range_sets_are_not_without_number() {
         set.add((n as u128, n as u128));
         entry.sets.push(set);
     }
-    world.call(1, one(0));
-    let outcome = world.replies.remove(&1);
-    assert!(matches!(outcome, Some(Outcome::Failed(CallError::TooManySets))), "{outcome:?}");
+    let outcome = run(&mut world, 1, one(0));
+    assert!(matches!(outcome, Outcome::Failed(CallError::TooManySets)), "{outcome:?}");
     world.coordinator.networks.get_mut("net").unwrap().sets.pop();
     world.coordinator.next_set = limits::RANGE_SETS_MAX as SetId + 1;
     assert!(matches!(run(&mut world, 2, one(1)), Outcome::Added(_)));
@@ -351,7 +397,7 @@ fn range_sets_are_not_without_number() {
 #[test]
 fn an_add_from_before_the_daemon_may_try_again() {
     let mut world = World::new(0);
-    world.coordinator = Coordinator::new(0, 1_000);
+    world.coordinator = Coordinator::new(settings(0), false, 1_000);
     let old = run(&mut world, 1, add(1, 0, vec![], 999));
     assert!(matches!(old, Outcome::Failed(CallError::TooOld(_))), "{old:?}");
     assert!(matches!(run(&mut world, 2, add(1, 0, vec![], 1_000)), Outcome::Added(_)));
@@ -381,6 +427,12 @@ fn a_release_by_sequence_number_skips_what_came_later() {
     assert!(second.sequence > first.sequence);
     assert!(matches!(run(&mut world, 4, release(first.sequence)), Outcome::Ended(0)));
     assert!(matches!(run(&mut world, 5, release(second.sequence)), Outcome::Ended(1)));
+    // And the test would notice if it did not.
+    let Outcome::Added(third) = run(&mut world, 6, add(1, 0, vec![], 400)) else { panic!() };
+    breaks(Some(Mutant::SequenceIgnored));
+    let outcome = run(&mut world, 7, release(third.sequence - 1));
+    breaks(None);
+    assert!(matches!(outcome, Outcome::Ended(1)));
 }
 
 #[test]
@@ -402,12 +454,8 @@ fn a_broken_journal_ends_all_promises() {
     let mut world = World::new(0);
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
     world.call(2, add(2, 0, vec![], 101));
-    while world.commits.is_empty() {
-        world.deliver(0);
-    }
-    let (operation, _) = world.commits.pop_front().unwrap();
-    world.coordinator.committed(world.now, operation, Err("no space".into()));
-    world.collect();
+    world.disk_full = true;
+    world.settle(|| 0);
     for (call, what) in [(3, add(1, 0, vec![], 102)), (4, add(3, 0, vec![], 103)), (5, del(1, 104))]
     {
         let outcome = run(&mut world, call, what);

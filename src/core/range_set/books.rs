@@ -20,22 +20,65 @@ impl RangeSet {
         block
     }
 
-    pub(super) fn hold(&mut self, run: Run, revision: u64) {
-        self.held.insert(run.start, Block::new(run, revision));
-        self.open.insert(run.start);
+    pub(super) fn hold(&mut self, run: Run, state: BlockState) {
+        self.put_in(Block::new(run, state));
+    }
+
+    /// Adds a block to the books.
+    pub(super) fn put_in(&mut self, block: Block) {
+        let run = block.run();
+        match block.state {
+            BlockState::Active if block.free() > 0 => drop(self.open.insert(run.start)),
+            BlockState::Spare => drop(self.spares.insert(run.start)),
+            _ => {}
+        }
         self.claimed.insert(run.start, run.end());
-        self.stats.free += 1 << run.size_log2;
-        self.stats.active += 1;
+        self.count(&block, 1);
+        self.held.insert(run.start, block);
+    }
+
+    /// Takes a block out of the books; its addresses stay known as claimed.
+    pub(super) fn take_out(&mut self, start: u128) -> Option<Block> {
+        let block = self.held.remove(&start)?;
+        self.open.remove(&start);
+        self.spares.remove(&start);
+        self.count(&block, -1);
+        Some(block)
+    }
+
+    /// Changes the state of a block.
+    pub(super) fn turn(&mut self, start: u128, state: BlockState) {
+        if let Some(mut block) = self.take_out(start) {
+            block.state = state;
+            block.touched = true;
+            self.put_in(block);
+        }
+    }
+
+    /// Adds a block's figures, except for those of its taken addresses.
+    fn count(&mut self, block: &Block, sign: i64) {
+        let stats = &mut self.stats;
+        let state = match block.state {
+            BlockState::Spare => &mut stats.spare,
+            BlockState::Active => &mut stats.active,
+            BlockState::Draining => &mut stats.draining,
+            BlockState::Lost => &mut stats.lost,
+        };
+        *state = state.saturating_add_signed(sign);
+        if block.state == BlockState::Active {
+            stats.free = stats.free.saturating_add_signed(sign * i64::from(block.free()));
+        }
     }
 
     pub(super) fn take(&mut self, number: u128) {
         let block = self.block_mut(number);
+        let active = block.state == BlockState::Active;
         block.take(number);
         if block.free() == 0 {
             let start = block.run().start;
             self.open.remove(&start);
         }
-        self.stats.free -= 1;
+        self.stats.free -= u64::from(active);
         self.stats.allocated += 1;
     }
 
@@ -43,11 +86,11 @@ impl RangeSet {
     pub(super) fn free(&mut self, number: u128) {
         let block = self.block_mut(number);
         block.put_back(number);
-        if block.free() == 1 {
+        if block.state == BlockState::Active {
             let start = block.run().start;
             self.open.insert(start);
+            self.stats.free += 1;
         }
-        self.stats.free += 1;
     }
 
     pub(super) fn cool(&mut self, released: Millis, number: u128) {
@@ -69,22 +112,27 @@ impl RangeSet {
     /// Checks that the indexes and figures are what the blocks say. For tests and simulators:
     /// linear in the number of blocks.
     pub fn check_invariants(&self) {
-        let mut stats = Stats::default();
+        let mut stats = Stats { leaving: self.stats.leaving, ..Stats::default() };
+        let mut taken = 0;
         for (&start, block) in &self.held {
             let active = block.state == BlockState::Active;
             assert_eq!(start, block.run().start);
             assert_eq!(self.open.contains(&start), active && block.free() > 0, "{block:?}");
-            assert!(self.claimed.overlaps(start, block.run().end()));
-            let taken = u64::from(block.size() - block.free());
+            assert_eq!(self.spares.contains(&start), block.state == BlockState::Spare);
+            let gap = self.claimed.first_gap(start);
+            assert!(gap.is_none_or(|gap| gap > block.run().end()), "{block:?} is not claimed");
             stats.cooling += u64::from(block.cooling());
-            stats.allocated += taken - u64::from(block.cooling());
+            taken += u64::from(block.size() - block.free());
             stats.free += if active { u64::from(block.free()) } else { 0 };
+            stats.spare += u64::from(block.state == BlockState::Spare);
             stats.active += u64::from(active);
-            stats.draining += u64::from(!active);
+            stats.draining += u64::from(block.state == BlockState::Draining);
+            stats.lost += u64::from(block.state == BlockState::Lost);
         }
+        stats.allocated = taken - stats.cooling - stats.leaving;
         assert_eq!(stats, self.stats);
         assert_eq!(stats.cooling, self.cooling.len() as u64);
-        assert!(self.open.iter().all(|start| self.held.contains_key(start)));
+        assert!(self.open.iter().chain(&self.spares).all(|start| self.held.contains_key(start)));
         let runs: Vec<Run> = self.held.values().map(Block::run).collect();
         assert!(runs.windows(2).all(|pair| pair[0].end() < pair[1].start), "blocks overlap");
     }

@@ -1,53 +1,64 @@
-//! When to claim blocks, how many, and when to give them back.
+//! When to lease blocks, how many, and when to give them back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Attempt, Effect, RangeSet};
 use crate::core::Millis;
 use crate::core::address::Run;
-use crate::core::block::BlockState;
+use crate::core::block::{Block, BlockState};
 use crate::core::range::Ranges;
 use crate::core::range_set::types::AssignError;
+use crate::core::value::BlockStatus;
 use crate::limits;
 
-/// How many blocks to claim at once.
+/// How many blocks to lease at once.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
     pub(super) batch: usize,
     pub(super) claimed_at: Option<Millis>,
-    /// Until when no claim is tried, and why.
+    /// Until when no lease is tried, and why.
     pub(super) failed: Option<(Millis, Arc<str>)>,
 }
 
 impl RangeSet {
-    /// A call must have a block around this address, or fail with the cause of the last failure.
+    /// Why nothing can be leased now, if so.
+    pub(super) fn unable(&self, now: Millis) -> Option<Arc<str>> {
+        let failed = self.demand.failed.as_ref().filter(|(until, _)| now < *until);
+        self.stalled.clone().or_else(|| failed.map(|(_, cause)| cause.clone()))
+    }
+
+    /// A call must have an active block around this address, or fail with the cause.
     pub(super) fn need(&mut self, now: Millis, number: u128, view: &Ranges) -> Attempt {
-        if let Some((until, cause)) = &self.demand.failed
-            && now < *until
-        {
-            return Attempt::Done(Err(AssignError::NoBlock(cause.clone())));
+        if let Some(cause) = self.unable(now) {
+            return Attempt::Done(Err(AssignError::NoBlock(cause)));
         }
-        self.claim(now, number, view);
+        self.lease(now, number, view);
         Attempt::Wait
     }
 
-    /// Claims the next blocks before they are needed.
+    /// Leases the next blocks before they are needed: while the last half of what was leased
+    /// last, or the warm addresses, are left.
     pub(super) fn look_ahead(&mut self, now: Millis, view: &Ranges, cursor: u128) {
-        let failed = self.demand.failed.as_ref().is_some_and(|(until, _)| now < *until);
-        if self.claiming || failed {
+        if self.leasing.is_some() || self.draining || self.unable(now).is_some() {
             return;
         }
-        let enough = (self.demand.batch as u128) << self.block_log2 >> 1;
-        if let Some((number, before)) = self.index().next_unclaimed(view, Some(cursor))
-            && before <= enough
+        let warm = u128::from(self.settings.warm).min(1 << self.block_log2);
+        let enough = ((self.demand.batch as u128) << self.block_log2 >> 1).max(warm);
+        if !self.alone && u128::from(self.stats.free) > enough {
+            return;
+        }
+        if let Some((number, before)) = self.index().next_inactive(view, Some(cursor))
+            && (!self.alone || before <= enough)
         {
-            self.claim(now, number, view);
+            self.lease(now, number, view);
         }
     }
 
-    /// Claims the block around an address, and more of them when the last claim was not long ago.
-    fn claim(&mut self, now: Millis, number: u128, view: &Ranges) {
-        if self.claiming {
+    /// Leases the block around an address, and more of them when the last lease was not long ago:
+    /// spares become active, and in a burst as many new spares are claimed ahead.
+    fn lease(&mut self, now: Millis, number: u128, view: &Ranges) {
+        if self.leasing.is_some() {
             return;
         }
         let demand = &mut self.demand;
@@ -55,21 +66,40 @@ impl RangeSet {
         demand.batch = if burst { demand.batch * 2 } else { demand.batch / 2 };
         demand.batch = demand.batch.clamp(1, limits::BLOCKS_PER_CLAIM_MAX);
         demand.claimed_at = Some(now);
-        self.claiming = true;
-        let mut runs = vec![self.unclaimed_run(number)];
-        let mut last = number;
-        while runs.len() < self.demand.batch {
-            // Walk on from the end of the last run, or of its range where the run is longer.
-            let Some(range) = view.find(last) else { break };
-            let end = runs[runs.len() - 1].end().min(range.end);
-            let Some((next, _)) = self.index().next_unclaimed(view, Some(end)) else { break };
-            if runs.iter().any(|run| run.contains(next)) {
+        let wanted = if burst { demand.batch * 2 } else { 1 };
+        let (mut activate, mut claim) = (Vec::new(), Vec::new());
+        let (mut next, mut met) = (Some(number), BTreeSet::new());
+        while let Some(number) = next
+            && activate.len() + claim.len() < wanted
+        {
+            let block = self.block(number);
+            let run = block.map_or_else(|| self.unclaimed_run(number), Block::run);
+            if !met.insert(run.start) || met.len() > limits::BLOCKS_PER_CLAIM_MAX * 3 {
                 break;
             }
-            runs.push(self.unclaimed_run(next));
-            last = next;
+            let behind = activate.len() + claim.len() >= self.demand.batch;
+            match block {
+                Some(block) if behind || block.giving => {}
+                Some(_) => activate.push(run),
+                None if behind => claim.push((run, BlockStatus::Spare)),
+                None => claim.push((run, BlockStatus::Active)),
+            }
+            // Walk on from the end of the run, or of its range where the run is longer.
+            let end = view.find(number).map(|range| run.end().min(range.end));
+            next = end.and_then(|end| self.next_to_lease(view, end));
         }
-        self.effects.push_back(Effect::Claim(runs));
+        if activate.is_empty() && claim.is_empty() {
+            return;
+        }
+        self.leasing = Some((activate.clone(), claim.clone()));
+        self.effects.push_back(Effect::Lease { activate, claim });
+    }
+
+    /// What to lease behind an address, in order.
+    fn next_to_lease(&self, view: &Ranges, after: u128) -> Option<u128> {
+        let index = self.index();
+        let strict = super::Index { shared: None, ..index };
+        strict.next_inactive(view, Some(after)).map(|(number, _)| number)
     }
 
     /// The largest run of at most the usual size around an address that is in no block.
@@ -81,38 +111,53 @@ impl RangeSet {
             .unwrap_or(Run::around(number, 0))
     }
 
-    /// Gives back the blocks that were free and untouched since the last sweep, but for those in
-    /// which the cursors stand and those after them; without cursors, but for one.
+    /// Gives back the blocks that were free and untouched since the last sweep, except for what
+    /// is kept warm: alone, the blocks in which the cursors stand and those after them; else as
+    /// much as is wanted free. One always stays, but on a node that is drained.
     pub(super) fn sweep(&mut self) {
+        if !self.giving_back.is_empty() || self.stalled.is_some() {
+            return;
+        }
+        let warm = u64::from(self.settings.warm).min(1 << self.block_log2);
+        let (mut left, mut blocks) = (self.stats.free, self.stats.active);
         let (cursors, size) = (&self.cursors, 1 << self.block_log2);
-        let mut spared = usize::from(cursors.is_empty());
+        let mut spared = usize::from(self.alone && cursors.is_empty());
         let mut back = Vec::new();
         for block in self.held.values_mut() {
-            let idle = block.is_empty() && !std::mem::take(&mut block.touched);
-            let run = block.run();
-            let ahead =
-                |&cursor: &u128| cursor <= run.end() && run.start <= cursor.saturating_add(size);
-            let wanted = cursors.values().any(ahead);
-            if !idle || wanted || self.giving_back || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
+            let touched = std::mem::take(&mut block.touched) && !self.draining;
+            let (run, free) = (block.run(), u64::from(block.free()));
+            let free_to_go = block.is_empty() && !touched && !block.giving;
+            let state = block.state;
+            if !free_to_go || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
                 continue;
             }
-            if spared > 0 {
+            let ahead =
+                |&cursor: &u128| cursor <= run.end() && run.start <= cursor.saturating_add(size);
+            let wanted = match (self.draining, state) {
+                (_, BlockState::Draining) => true,
+                (_, BlockState::Lost) | (true, _) | (false, BlockState::Spare) => false,
+                _ if self.alone => cursors.values().any(ahead),
+                _ => blocks <= 1 || left < warm + free,
+            };
+            if wanted {
+                continue;
+            }
+            if spared > 0 && state == BlockState::Active {
                 spared -= 1;
                 continue;
             }
-            block.state = BlockState::Draining;
-            back.push((block.run(), block.revision));
+            if state == BlockState::Active {
+                (left, blocks) = (left - free, blocks - 1);
+            }
+            back.push((run, state));
         }
-        if back.is_empty() {
-            return;
+        let leasing = self.leasing.as_ref().map(|(activate, _)| activate);
+        back.retain(|(run, _)| leasing.is_none_or(|activate| !activate.contains(run)));
+        if !back.is_empty() {
+            back.iter().for_each(|(run, _)| self.turn(run.start, BlockState::Draining));
+            self.giving_back.clone_from(&back);
+            let spare = |(run, state)| (run, state == BlockState::Spare);
+            self.effects.push_back(Effect::GiveBack(back.into_iter().map(spare).collect()));
         }
-        for (run, _) in &back {
-            self.open.remove(&run.start);
-            self.stats.free -= 1 << run.size_log2;
-        }
-        self.stats.active -= back.len() as u64;
-        self.stats.draining += back.len() as u64;
-        self.giving_back = true;
-        self.effects.push_back(Effect::GiveBack(back));
     }
 }

@@ -1,7 +1,7 @@
 //! The addresses of one range set on this node: blocks in hand, bitmaps, cursor, cooldown.
 //!
 //! [`RangeSet`] is a machine. Inputs are [`RangeSet::assign`], [`RangeSet::release`],
-//! [`RangeSet::undo`], [`RangeSet::claimed`], [`RangeSet::given_back`] and
+//! [`RangeSet::undo`], what comes from the cluster ([`RangeSet::leased`] and the like) and
 //! [`RangeSet::handle_timeout`]; after each one, [`RangeSet::poll_effect`] is drained and
 //! [`RangeSet::poll_timeout`] says when to call `handle_timeout` next. `now` never goes backwards.
 //!
@@ -9,45 +9,66 @@
 //! call, while the addresses taken stay taken.
 
 mod books;
+mod cluster;
 mod demand;
+mod elsewhere;
 #[cfg(test)]
 mod tests;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::Millis;
-use super::address::Family;
+use super::address::{Family, Run};
 use super::block::{Block, BlockState};
 use super::cooling::Cooling;
 use super::interval::Intervals;
+use super::mutant::{Mutant, broken};
 use super::range::Ranges;
 use super::search::{Candidate, Index};
 use crate::limits;
 
-pub use types::{Assign, AssignError, Claimed, Effect, Restored, Stats};
+pub use types::{Assign, AssignError, Effect, Restored, Settings, Stats};
 
+use super::value::BlockStatus;
 use demand::Demand;
+use elsewhere::Elsewhere;
 
 /// The machine. See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct RangeSet {
     family: Family,
     block_log2: u8,
-    cooldown: Millis,
+    settings: Settings,
     held: BTreeMap<u128, Block>,
     open: BTreeSet<u128>,
+    spares: BTreeSet<u128>,
     claimed: Intervals,
     cooling: Cooling,
     cursors: BTreeMap<u16, u128>,
     waiting: VecDeque<(Millis, Assign)>,
     effects: VecDeque<Effect>,
     demand: Demand,
-    claiming: bool,
-    giving_back: bool,
+    elsewhere: Elsewhere,
+    /// What is being leased.
+    leasing: Option<Leasing>,
+    /// What is being given back, and what it was before.
+    giving_back: Vec<(Run, BlockState)>,
+    /// No other node is in the cluster.
+    alone: bool,
+    /// Why nothing can be leased now.
+    stalled: Option<Arc<str>>,
+    /// Why nothing may be handed out.
+    halted: Option<Arc<str>>,
+    /// An operator wants the blocks back.
+    draining: bool,
     next_sweep: Millis,
     stats: Stats,
 }
+
+/// Spares that are made active, and runs that are claimed.
+type Leasing = (Vec<Run>, Vec<(Run, BlockStatus)>);
 
 enum Attempt {
     Done(Result<u128, AssignError>),
@@ -55,22 +76,28 @@ enum Attempt {
 }
 
 impl RangeSet {
-    /// An empty set. `block_log2` is the usual size of its blocks, `cooldown` in milliseconds.
-    pub fn new(family: Family, block_log2: u8, cooldown: Millis) -> Self {
+    /// An empty set. `block_log2` is the usual size of its blocks.
+    pub fn new(family: Family, block_log2: u8, settings: Settings) -> Self {
         Self {
             family,
             block_log2,
-            cooldown,
+            settings,
             held: BTreeMap::new(),
             open: BTreeSet::new(),
+            spares: BTreeSet::new(),
             claimed: Intervals::default(),
             cooling: Cooling::default(),
             cursors: BTreeMap::new(),
             waiting: VecDeque::new(),
             effects: VecDeque::new(),
             demand: Demand { batch: 1, claimed_at: None, failed: None },
-            claiming: false,
-            giving_back: false,
+            elsewhere: Elsewhere::default(),
+            leasing: None,
+            giving_back: Vec::new(),
+            alone: true,
+            stalled: None,
+            halted: None,
+            draining: false,
             next_sweep: 0,
             stats: Stats::default(),
         }
@@ -81,8 +108,8 @@ impl RangeSet {
     /// # Errors
     /// An address that is in none of the blocks.
     pub fn restore(&mut self, restored: Restored) -> Result<(), u128> {
-        for (run, revision) in restored.blocks {
-            self.hold(run, revision);
+        for run in restored.blocks {
+            self.hold(run, BlockState::Active);
         }
         for number in restored.allocated {
             self.block(number).ok_or(number)?;
@@ -94,11 +121,11 @@ impl RangeSet {
         let mut cooling: Vec<_> = cooling.into_iter().map(|(n, released)| (released, n)).collect();
         cooling.sort_unstable();
         for (released, number) in cooling {
-            if self.block(number).ok_or(number)?.is_taken(number) {
-                continue; // assigned again since
+            // Assigned again since, or cooled off and gone with its block.
+            if self.block(number).is_some_and(|block| !block.is_taken(number)) {
+                self.take(number);
+                self.cool(released, number);
             }
-            self.take(number);
-            self.cool(released, number);
         }
         self.cursors.extend(restored.cursors);
         Ok(())
@@ -109,6 +136,8 @@ impl RangeSet {
         debug_assert!(other.waiting.is_empty() && !other.is_asking());
         self.held.extend(other.held);
         self.open.extend(other.open);
+        self.spares.extend(other.spares);
+        self.elsewhere.absorb(other.elsewhere);
         for (start, end) in other.claimed.iter() {
             self.claimed.insert(start, end);
         }
@@ -121,19 +150,15 @@ impl RangeSet {
         for (released, number) in cooling {
             self.cooling.push(released, number);
         }
-        self.stats.allocated += other.stats.allocated;
-        self.stats.cooling += other.stats.cooling;
-        self.stats.free += other.stats.free;
-        self.stats.active += other.stats.active;
+        self.stats.add(other.stats);
     }
 
     /// Assigns an address, or answers later with [`Effect::Assigned`] when a block must be had
     /// first. Requests are served in the order in which they came.
     pub fn assign(&mut self, now: Millis, request: Assign) -> Option<Result<u128, AssignError>> {
         self.warm(now);
-        if self.waiting.is_empty()
-            && let Attempt::Done(result) = self.attempt(now, &request)
-        {
+        let behind = self.waiting.iter().any(|(_, waiting)| waiting.is_like(&request));
+        if !behind && let Attempt::Done(result) = self.attempt(now, &request) {
             return Some(result);
         }
         if self.waiting.len() >= limits::ASSIGNS_WAITING_MAX {
@@ -157,50 +182,6 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// The end of an [`Effect::Claim`].
-    pub fn claimed(&mut self, now: Millis, claimed: Claimed) {
-        self.claiming = false;
-        self.demand.failed = None;
-        match claimed {
-            Claimed::Done(runs) => {
-                for (run, revision) in runs {
-                    self.hold(run, revision);
-                }
-            }
-            Claimed::Conflict(runs) => {
-                for run in runs {
-                    self.claimed.insert(run.start, run.end());
-                }
-            }
-            Claimed::Failed(cause) => {
-                self.demand.failed = Some((now + limits::CLAIM_PAUSE_MS, cause));
-            }
-        }
-        self.serve(now);
-    }
-
-    /// The end of an [`Effect::GiveBack`]: whether the blocks are free now.
-    pub fn given_back(&mut self, now: Millis, done: bool) {
-        self.giving_back = false;
-        let draining: Vec<u128> = (self.held.iter())
-            .filter(|(_, block)| block.state == BlockState::Draining)
-            .map(|(&start, _)| start)
-            .collect();
-        for start in draining {
-            self.stats.draining -= 1;
-            if done {
-                let Some(block) = self.held.remove(&start) else { continue };
-                self.claimed.remove(start, block.run().end());
-            } else if let Some(block) = self.held.get_mut(&start) {
-                block.state = BlockState::Active;
-                self.stats.active += 1;
-                self.stats.free += u64::from(block.free());
-                self.open.insert(start);
-            }
-        }
-        self.serve(now);
-    }
-
     /// Ends waits that took too long, lets addresses cool off and gives idle blocks back.
     pub fn handle_timeout(&mut self, now: Millis) {
         self.warm(now);
@@ -208,27 +189,35 @@ impl RangeSet {
             && *deadline <= now
             && let Some((_, request)) = self.waiting.pop_front()
         {
-            let cause = "the store did not answer in time".into();
+            let cause = "the cluster's store, or the nodes asked, did not answer in time".into();
             self.effects.push_back(Effect::Assigned(request.id, Err(AssignError::NoBlock(cause))));
         }
         if self.next_sweep <= now {
-            self.next_sweep = now + limits::SWEEP_MS;
+            let period = if self.draining { limits::DRAIN_SWEEP_MS } else { limits::SWEEP_MS };
+            self.next_sweep = now + period;
             self.sweep();
         }
+        self.elsewhere.forget(now);
     }
 
     /// When [`RangeSet::handle_timeout`] has something to do next; never, when nothing is cooling
     /// and nothing could be given back.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let wait = self.waiting.front().map(|(deadline, _)| *deadline);
-        let cool = self.cooling.oldest().map(|released| released + self.cooldown);
-        let sweep = (self.held.len() > 1).then_some(self.next_sweep);
+        let cool = self.cooling.oldest().map(|released| released + self.settings.cooldown);
+        let sweep = self.may_give_back().then_some(self.next_sweep);
         [wait, cool, sweep].into_iter().flatten().min()
     }
 
-    /// Whether a claim or a give-back is under way.
+    /// Whether there is anything but the one block that is always kept.
+    fn may_give_back(&self) -> bool {
+        let one = self.held.len() == 1 && self.stats.active == 1 && !self.draining;
+        !self.held.is_empty() && !one
+    }
+
+    /// Whether something is under way in the cluster.
     pub fn is_asking(&self) -> bool {
-        self.claiming || self.giving_back
+        self.leasing.is_some() || !self.giving_back.is_empty() || self.elsewhere.is_asking()
     }
 
     /// The next effect, until there is none.
@@ -240,13 +229,17 @@ impl RangeSet {
     /// Whether an address of these ranges could be assigned now, or a block leased for one.
     pub fn could_assign(&mut self, now: Millis, view: &Ranges) -> bool {
         self.warm(now);
+        if self.halted.is_some() || self.draining {
+            return false;
+        }
         let offered = |number| view.find(number).is_some_and(|range| range.offers(number, None));
         match self.index().next(view, None, None) {
             Some(Candidate::Free(_)) => true,
-            Some(Candidate::Unclaimed(_)) => {
-                self.demand.failed.as_ref().is_none_or(|(until, _)| *until <= now)
+            Some(Candidate::Spare(_) | Candidate::Unclaimed(_)) => self.unable(now).is_none(),
+            None => {
+                self.cooling.oldest_where(offered).is_some()
+                    || self.elsewhere.may_have(now, view) && self.unable(now).is_none()
             }
-            None => self.cooling.oldest_where(offered).is_some(),
         }
     }
 
@@ -266,6 +259,13 @@ impl RangeSet {
     }
 
     fn attempt(&mut self, now: Millis, request: &Assign) -> Attempt {
+        if let Some(cause) = &self.halted {
+            return Attempt::Done(Err(AssignError::Halted(cause.clone())));
+        }
+        if self.draining {
+            let cause = "an operator drains it (leasehold node drain)".into();
+            return Attempt::Done(Err(AssignError::Halted(cause)));
+        }
         if let Some(number) = request.asked {
             return self.attempt_asked(now, number, request);
         }
@@ -276,26 +276,29 @@ impl RangeSet {
                 self.look_ahead(now, view, number);
                 Attempt::Done(Ok(number))
             }
-            Some(Candidate::Unclaimed(number)) => self.need(now, number, view),
-            None => self.attempt_cooling(request),
+            Some(Candidate::Spare(number)) if broken(Mutant::SpareIsActive) => {
+                self.use_spare(number);
+                self.hand_out(number, request.slot);
+                Attempt::Done(Ok(number))
+            }
+            Some(Candidate::Spare(number) | Candidate::Unclaimed(number)) => {
+                self.need(now, number, view)
+            }
+            None => self.attempt_elsewhere(now, request),
         }
     }
 
     /// When nothing else is left, the address that cooled longest goes.
-    fn attempt_cooling(&mut self, request: &Assign) -> Attempt {
+    fn attempt_cooling(&mut self, request: &Assign) -> Option<u128> {
         let offered = |number| {
             let range = request.view.find(number);
             range.is_some_and(|range| range.offers(number, request.stage))
         };
-        if let Some(number) = self.cooling.oldest_where(offered) {
-            self.take_cooling(number, request.slot);
-            return Attempt::Done(Ok(number));
-        }
-        if self.giving_back {
-            return Attempt::Wait;
-        }
-        let view = request.view.to_string();
-        Attempt::Done(Err(AssignError::Exhausted { view, stage: request.stage }))
+        // What is being given away is not here any more; what is lost was never ours.
+        let here = |number| self.block(number).is_some_and(|b| b.state == BlockState::Active);
+        let number = self.cooling.oldest_where(|number| offered(number) && here(number))?;
+        self.take_cooling(number, request.slot);
+        Some(number)
     }
 
     fn attempt_asked(&mut self, now: Millis, number: u128, request: &Assign) -> Attempt {
@@ -310,17 +313,15 @@ impl RangeSet {
         if !range.offers(number, request.stage) {
             return Attempt::Done(Err(AssignError::Stage { address, stage: request.stage }));
         }
-        if self.block(number).is_some_and(|block| block.state == BlockState::Draining) {
-            return Attempt::Wait;
-        }
-        match self.index().look_at(number) {
-            Some(Candidate::Free(_)) => self.hand_out(number, request.slot),
-            Some(Candidate::Unclaimed(_)) => return self.need(now, number, &request.view),
+        let block = self.block(number).map(|block| (block.state, block.is_cooling(number)));
+        match (self.index().look_at(number), block) {
+            (Some(Candidate::Free(_)), _) => self.hand_out(number, request.slot),
+            (Some(_), _) => return self.need(now, number, &request.view),
+            (None, Some((BlockState::Draining, _))) => return Attempt::Wait,
             // Asked for by name, an address need not have cooled off.
-            None if self.block(number).is_some_and(|block| block.is_cooling(number)) => {
-                self.take_cooling(number, request.slot);
-            }
-            None => return Attempt::Done(Err(taken())),
+            (None, Some((BlockState::Active, true))) => self.take_cooling(number, request.slot),
+            (None, Some(_)) => return Attempt::Done(Err(taken())),
+            (None, None) => return self.attempt_elsewhere(now, request),
         }
         Attempt::Done(Ok(number))
     }
@@ -330,24 +331,29 @@ impl RangeSet {
         self.cursors.insert(slot, number);
     }
 
-    /// Answers the requests that wait, in order, as far as possible.
+    /// Answers the requests that wait, in order, as far as possible: behind one that must wait on,
+    /// everybody who wants the same waits too.
     fn serve(&mut self, now: Millis) {
+        let mut still: VecDeque<(Millis, Assign)> = VecDeque::new();
         while let Some((deadline, request)) = self.waiting.pop_front() {
+            let behind = still.iter().take(limits::KINDS_WAITING_MAX);
+            if behind.clone().any(|(_, waiting)| waiting.is_like(&request)) {
+                still.push_back((deadline, request));
+                continue;
+            }
             match self.attempt(now, &request) {
                 Attempt::Done(result) => {
                     self.effects.push_back(Effect::Assigned(request.id, result));
                 }
-                Attempt::Wait => {
-                    self.waiting.push_front((deadline, request));
-                    break;
-                }
+                Attempt::Wait => still.push_back((deadline, request)),
             }
         }
+        self.waiting = still;
     }
 
     /// Frees the addresses that have cooled off.
     fn warm(&mut self, now: Millis) {
-        let Some(until) = now.checked_sub(self.cooldown) else { return };
+        let Some(until) = now.checked_sub(self.settings.cooldown) else { return };
         while let Some(number) = self.cooling.pop(until) {
             self.block_mut(number).set_cooling(number, false);
             self.stats.cooling -= 1;
@@ -356,6 +362,8 @@ impl RangeSet {
     }
 
     fn index(&self) -> Index<'_> {
-        Index { held: &self.held, open: &self.open, claimed: &self.claimed }
+        let Self { held, open, spares, claimed, .. } = self;
+        let shared = (!self.alone).then_some(self.settings.seed);
+        Index { held, open, spares, claimed, shared }
     }
 }

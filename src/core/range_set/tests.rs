@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Run, number};
+use crate::core::leaseholder::{Found, Leased};
 use crate::core::range::{Range, RangeSpec};
 use crate::core::stage::Stage;
 
@@ -98,10 +99,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Answers claims and give-backs at once, as a store without faults would.
+fn settings(cooldown: Millis) -> Settings {
+    Settings { cooldown, warm: 0, seed: 0 }
+}
+
+/// Answers leases and give-backs at once, as a store without faults would.
+#[derive(Default)]
 struct Store {
-    blocks: BTreeMap<u128, (Run, u64)>,
-    revision: u64,
+    blocks: BTreeMap<u128, (Run, BlockStatus)>,
+    txns: u64,
 }
 
 impl Store {
@@ -110,24 +116,30 @@ impl Store {
         while let Some(effect) = set.poll_effect() {
             match effect {
                 Effect::Assigned(id, result) => answers.push((id, result)),
-                Effect::Claim(runs) => {
-                    self.revision += 1;
-                    let runs: Vec<_> = runs.into_iter().map(|run| (run, self.revision)).collect();
-                    for &(run, revision) in &runs {
-                        let overlap = |(other, _): &(Run, u64)| {
+                Effect::Lease { activate, claim } => {
+                    self.txns += 1;
+                    for run in activate {
+                        let spare = self.blocks.insert(run.start, (run, BlockStatus::Active));
+                        assert_eq!(spare, Some((run, BlockStatus::Spare)));
+                    }
+                    for (run, status) in claim {
+                        let overlap = |(other, _): &(Run, BlockStatus)| {
                             other.start <= run.end() && run.start <= other.end()
                         };
                         assert!(!self.blocks.values().any(overlap), "{run:?} is claimed twice");
-                        self.blocks.insert(run.start, (run, revision));
+                        self.blocks.insert(run.start, (run, status));
                     }
-                    set.claimed(now, Claimed::Done(runs));
+                    set.leased(now, Leased::Done);
                 }
                 Effect::GiveBack(blocks) => {
-                    for (run, revision) in blocks {
-                        assert_eq!(self.blocks.remove(&run.start), Some((run, revision)));
+                    self.txns += 1;
+                    for (run, spare) in blocks {
+                        let status = if spare { BlockStatus::Spare } else { BlockStatus::Active };
+                        assert_eq!(self.blocks.remove(&run.start), Some((run, status)));
                     }
                     set.given_back(now, true);
                 }
+                other => panic!("{other:?}: the node is alone"),
             }
         }
         answers
@@ -157,9 +169,9 @@ proptest! {
         block_log2 in 0u8..5,
         cooldown in prop_oneof![Just(0u64), Just(100)],
     ) {
-        let mut set = RangeSet::new(Family::V4, block_log2, cooldown);
+        let mut set = RangeSet::new(Family::V4, block_log2, settings(cooldown));
         let mut model = Model { cooldown, ..Model::default() };
-        let mut store = Store { blocks: BTreeMap::new(), revision: 0 };
+        let mut store = Store::default();
         let [wide, narrow] = views();
         let mut now = 1_000_000;
         for (id, step) in steps.into_iter().enumerate() {
@@ -212,7 +224,7 @@ proptest! {
         fates in prop::collection::vec((0u8..4, 1usize..8, 0u64..2_000), 1..60),
         block_log2 in 0u8..4,
     ) {
-        let mut set = RangeSet::new(Family::V4, block_log2, 0);
+        let mut set = RangeSet::new(Family::V4, block_log2, settings(0));
         let mut others: Vec<Run> = Vec::new();
         let [wide, _] = views();
         let (mut now, mut id, mut next) = (1_000_000, 0, 0);
@@ -232,7 +244,7 @@ proptest! {
             now += wait;
             let mut fate = fate;
             while let Some(effect) = set.poll_effect() {
-                let claimed = match effect {
+                let leased = match effect {
                     Effect::Assigned(of, result) => {
                         prop_assert!(of >= next, "answers come in order");
                         next = of + 1;
@@ -244,17 +256,27 @@ proptest! {
                         continue;
                     }
                     Effect::GiveBack(_) => { set.given_back(now, false); continue; }
-                    Effect::Claim(runs) if fate == 1 => {
+                    // Others hold all that is left, and give none of it.
+                    Effect::Find { .. } => {
+                        let found = Found::Nobody { others: others.clone(), gone: None };
+                        set.found(now, found);
+                        continue;
+                    }
+                    Effect::Lease { claim, .. } if fate == 1 && !claim.is_empty() => {
                         fate = 0;
-                        others.push(runs[0]);
-                        Claimed::Conflict(vec![runs[0]])
+                        others.push(claim[0].0);
+                        Leased::Conflict { others: vec![claim[0].0], gone: vec![] }
                     }
-                    Effect::Claim(_) if fate == 2 => Claimed::Failed("no store".into()),
-                    Effect::Claim(runs) => {
-                        Claimed::Done(runs.into_iter().map(|run| (run, 1)).collect())
+                    // The node's lease ran out meanwhile, and took the spares along.
+                    Effect::Lease { activate, .. } if fate == 3 && !activate.is_empty() => {
+                        fate = 0;
+                        Leased::Conflict { others: vec![], gone: activate }
                     }
+                    Effect::Lease { .. } if fate == 2 => Leased::Failed("no store".into()),
+                    Effect::Lease { .. } => Leased::Done,
+                    other => panic!("{other:?}: nobody asks"),
                 };
-                set.claimed(now, claimed);
+                set.leased(now, leased);
             }
             prop_assert_eq!(&pending, &Vec::<u64>::new(), "everybody is answered");
             set.check_invariants();
@@ -263,7 +285,7 @@ proptest! {
 }
 
 #[test]
-fn a_burst_takes_few_claims() {
+fn a_burst_takes_few_leases() {
     let subnet: ipnet::IpNet = "10.0.0.0/8".parse().unwrap();
     let spec = RangeSpec {
         subnet,
@@ -274,8 +296,8 @@ fn a_burst_takes_few_claims() {
         smallflow: vec![],
     };
     let view = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
-    let mut set = RangeSet::new(Family::V4, view.usual_block_log2(), 0);
-    let mut store = Store { blocks: BTreeMap::new(), revision: 0 };
+    let mut set = RangeSet::new(Family::V4, view.usual_block_log2(), settings(0));
+    let mut store = Store::default();
     for id in 0..10_000 {
         let request = Assign { id, slot: 0, view: view.clone(), asked: None, stage: None };
         let number = assign(&mut set, &mut store, 1_000_000, request).unwrap();
@@ -284,14 +306,14 @@ fn a_burst_takes_few_claims() {
             super::super::address::number("10.0.0.2".parse().unwrap()) + u128::from(id)
         );
     }
-    assert!(store.revision <= 20, "{} claims for a burst of 10,000", store.revision);
+    assert!(store.txns <= 20, "{} leases for a burst of 10,000", store.txns);
 }
 
 #[test]
 fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 2, 0);
-    let mut store = Store { blocks: BTreeMap::new(), revision: 0 };
+    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    let mut store = Store::default();
     let mut now = 1_000_000;
     let held: Vec<u128> = (0..20)
         .map(|id| {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use crate::core::Millis;
 use crate::core::address::Run;
+use crate::core::leaseholder::Question;
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
+use crate::core::value::BlockStatus;
 use crate::limits;
 
 /// Why no address was assigned.
@@ -44,6 +46,23 @@ pub enum AssignError {
     /// The address is in no block of this node and no block could be had.
     #[error("no block of addresses could be leased: {0}")]
     NoBlock(Arc<str>),
+    /// What could be had is in blocks of a node that does not live.
+    #[error(
+        "no IP addresses available in range set {view}: what is left is in blocks of node {node}, \
+         which has not been alive for at least {seconds} s (leasehold node remove {node}, if it is \
+         gone for good)"
+    )]
+    Gone {
+        /// The ranges of the set.
+        view: String,
+        /// The node.
+        node: Arc<str>,
+        /// For how long, as far as this node knows.
+        seconds: u64,
+    },
+    /// Nothing is handed out on this node.
+    #[error("this node hands out no addresses: {0}")]
+    Halted(Arc<str>),
     /// More callers wait than [`limits::ASSIGNS_WAITING_MAX`].
     #[error("{} calls wait for a block of addresses already", limits::ASSIGNS_WAITING_MAX)]
     Busy,
@@ -72,28 +91,65 @@ pub struct Assign {
     pub stage: Option<Stage>,
 }
 
+impl Assign {
+    /// Whether the two can only be served in the order in which they came.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let same = Arc::ptr_eq(&self.view, &other.view) || self.view == other.view;
+        self.asked == other.asked && self.stage == other.stage && same
+    }
+}
+
 /// What somebody must do for the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Answer a request that had to wait.
     Assigned(u64, Result<u128, AssignError>),
-    /// Claim these runs, in one transaction, and call
-    /// [`RangeSet::claimed`](super::RangeSet::claimed).
-    Claim(Vec<Run>),
-    /// Delete the keys of these blocks at these revisions and call
-    /// [`RangeSet::given_back`](super::RangeSet::given_back).
-    GiveBack(Vec<(Run, u64)>),
+    /// Have spares made active and runs claimed, write to the journal what is active then, and
+    /// call [`RangeSet::leased`](super::RangeSet::leased).
+    Lease {
+        /// Spares.
+        activate: Vec<Run>,
+        /// Runs to claim.
+        claim: Vec<(Run, BlockStatus)>,
+    },
+    /// Write to the journal that these blocks are not this node's any more, then have them given
+    /// back, and call [`RangeSet::given_back`](super::RangeSet::given_back). If they are not, the
+    /// journal must have them again before, except for spares (`true`), which it never has.
+    GiveBack(Vec<(Run, bool)>),
+    /// The same for a part of a block, which answers a question; then
+    /// [`RangeSet::given`](super::RangeSet::given).
+    Give {
+        /// The question.
+        question: Question,
+        /// The block.
+        block: Run,
+        /// The part.
+        give: Run,
+        /// Whether the block is a spare, which the journal does not have.
+        spare: bool,
+    },
+    /// Have these given back, of which this set knows nothing; nobody waits for it.
+    Return(Vec<Run>),
+    /// Have a question answered with a refusal.
+    Refuse(Question),
+    /// Find a way to one of these addresses and call [`RangeSet::found`](super::RangeSet::found).
+    Find {
+        /// First and last of each run.
+        wanted: Vec<(u128, u128)>,
+        /// One that cools elsewhere will do.
+        even_cooling: bool,
+    },
 }
 
-/// How a claim ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Claimed {
-    /// The runs are ours, with the revision of each key.
-    Done(Vec<(Run, u64)>),
-    /// Some of them are in blocks of others: these.
-    Conflict(Vec<Run>),
-    /// The store could not be asked.
-    Failed(Arc<str>),
+/// How a range set behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// How long a released address is not handed out again, in milliseconds.
+    pub cooldown: Millis,
+    /// How many free addresses to keep in active blocks, at most a block's worth.
+    pub warm: u32,
+    /// Where this node begins in a pool that it shares with others.
+    pub seed: u64,
 }
 
 /// Figures for gauges.
@@ -106,20 +162,40 @@ pub struct Stats {
     /// Addresses in active blocks that are not taken; network addresses and gateways, which
     /// nobody gets, are among them.
     pub free: u64,
+    /// Addresses on their way to another node.
+    pub leaving: u64,
+    /// Spare blocks.
+    pub spare: u64,
     /// Active blocks.
     pub active: u64,
     /// Draining blocks.
     pub draining: u64,
+    /// Lost blocks.
+    pub lost: u64,
+}
+
+impl Stats {
+    /// Adds other figures to these.
+    pub fn add(&mut self, other: Self) {
+        self.allocated += other.allocated;
+        self.cooling += other.cooling;
+        self.free += other.free;
+        self.leaving += other.leaving;
+        self.spare += other.spare;
+        self.active += other.active;
+        self.draining += other.draining;
+        self.lost += other.lost;
+    }
 }
 
 /// What a range set is rebuilt from after a restart.
 #[derive(Clone, Default, Debug)]
 pub struct Restored {
-    /// The blocks that this node holds, each with the revision of its key.
-    pub blocks: Vec<(Run, u64)>,
+    /// The active blocks of this node.
+    pub blocks: Vec<Run>,
     /// The addresses that are assigned; each in one of the blocks.
     pub allocated: Vec<u128>,
-    /// Cooling addresses with their time of release, oldest first; each in one of the blocks.
+    /// Cooling addresses with their time of release, oldest first.
     pub cooling: Vec<(Millis, u128)>,
     /// The last address handed out, by slot.
     pub cursors: BTreeMap<u16, u128>,

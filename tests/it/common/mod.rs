@@ -6,6 +6,7 @@
 
 mod call;
 mod client;
+pub(crate) mod etcd;
 mod inspect;
 
 use std::fs::{self, File, OpenOptions};

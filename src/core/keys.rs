@@ -1,16 +1,89 @@
-//! Block keys, and the transactions that change who holds a block.
-//!
-//! Every change compares what it rests on (DESIGN: "every change of ownership is one Txn"): a
-//! claim that nothing overlaps it, a give-back the revision of the key; both the node's epoch.
+//! The keys of the cluster's store (DESIGN section 4).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::address::{Family, Run, number};
-use super::txn::{Compare, Txn, Write};
+use super::address::{Family, number};
+
+/// The prefix of all node keys.
+pub const NODES: &str = "nodes/";
+
+/// The prefix of all session keys.
+pub const SESSIONS: &str = "sessions/";
+
+/// The prefix of all network keys.
+pub const NETWORKS: &str = "networks/";
+
+/// The prefix of all records.
+pub const ALLOCATIONS: &str = "allocations/";
+
+/// Present while new claims wait, because the store went back in time.
+pub const RESTORED: &str = "restored";
 
 /// The key of a node.
 pub fn node_key(node: &str) -> String {
-    format!("nodes/{node}")
+    format!("{NODES}{node}")
+}
+
+/// The key of a node's session.
+pub fn session_key(node: &str) -> String {
+    format!("{SESSIONS}{node}")
+}
+
+/// Present while an operator wants a node to give its blocks back.
+pub fn drain_key(node: &str) -> String {
+    format!("drains/{node}")
+}
+
+/// The key of a network.
+pub fn network_key(network: &str) -> String {
+    format!("{NETWORKS}{network}")
+}
+
+/// The prefix of the messages to a node about a network.
+pub fn inbox(network: &str, node: &str) -> String {
+    format!("requests/{network}/{node}/")
+}
+
+/// The key of a question; numbers are the asker's.
+pub fn question_key(network: &str, to: &str, from: &str, number: u64) -> String {
+    format!("{}{from}.{number}", inbox(network, to))
+}
+
+/// The key of the answer to a question with that number.
+pub fn answer_key(network: &str, to: &str, from: &str, number: u64) -> String {
+    format!("{}.answer", question_key(network, to, from, number))
+}
+
+/// The number of the question with this key.
+pub fn question_number(key: &str) -> Option<u64> {
+    key.rsplit_once('.')?.1.parse().ok()
+}
+
+/// The network of the messages under a key or prefix of them.
+pub fn message_network(key: &str) -> Option<&str> {
+    key.strip_prefix("requests/")?.split_once('/').map(|(network, _)| network)
+}
+
+/// The key of the record of an allocation.
+pub fn allocation_key(network: &str, address: IpAddr) -> String {
+    format!("{ALLOCATIONS}{network}/{}", wide(address))
+}
+
+/// The addresses of one family on one network: what blocks are cut from.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Space {
+    /// The network.
+    pub network: Arc<str>,
+    /// The family.
+    pub family: Family,
+}
+
+impl Space {
+    /// The key of the block that starts there.
+    pub fn block_key(&self, start: u128) -> String {
+        block_key(&self.network, self.family, start)
+    }
 }
 
 /// The prefix of all block keys.
@@ -49,47 +122,6 @@ fn wide(address: IpAddr) -> String {
             let groups: Vec<String> = v6.segments().iter().map(|g| format!("{g:04x}")).collect();
             groups.join(":")
         }
-    }
-}
-
-/// Who changes the ownership of blocks: every transaction compares that it still is the node's
-/// newest daemon.
-#[derive(Clone, Debug)]
-pub struct Owner {
-    /// The node's name.
-    pub node: String,
-    /// The revision of the node's key, written by this daemon at its start.
-    pub revision: u64,
-}
-
-impl Owner {
-    fn compare(&self) -> Compare {
-        Compare::ModRevision(node_key(&self.node), self.revision)
-    }
-
-    /// Claims blocks: none of them may overlap an existing one. Blocks of one range set are of its
-    /// usual size or parts of such, so what overlaps a run begins inside it.
-    pub fn claim(&self, network: &str, family: Family, runs: &[(Run, Vec<u8>)]) -> Txn {
-        let mut txn = Txn { when: vec![self.compare()], then: Vec::new() };
-        for (run, value) in runs {
-            let key = block_key(network, family, run.start);
-            // '~' sorts after every digit, so the last address itself is included.
-            let past = format!("{}~", block_key(network, family, run.end()));
-            txn.when.push(Compare::NoneIn(key.clone(), past));
-            txn.then.push(Write::Put(key, value.clone()));
-        }
-        txn
-    }
-
-    /// Gives blocks back, each at the revision at which we hold it.
-    pub fn give_back(&self, network: &str, family: Family, blocks: &[(Run, u64)]) -> Txn {
-        let mut txn = Txn { when: vec![self.compare()], then: Vec::new() };
-        for (run, revision) in blocks {
-            let key = block_key(network, family, run.start);
-            txn.when.push(Compare::ModRevision(key.clone(), *revision));
-            txn.then.push(Write::Delete(key));
-        }
-        txn
     }
 }
 

@@ -1,0 +1,59 @@
+//! DELs that were answered, against ADDs from before that come late.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use super::{Add, CallError};
+use crate::core::Map;
+use crate::core::attachment::AttachmentId;
+use crate::limits;
+
+/// When attachments (by their hash) were ended, for as long as an ADD from before that may still be
+/// on its way.
+#[derive(Default, Debug)]
+pub(super) struct Ended {
+    latest: Map<u64, u64>,
+    order: VecDeque<(u64, u64)>,
+    /// ADDs that started before this are refused: their DEL may be forgotten.
+    floor: u64,
+}
+
+impl Ended {
+    /// No DEL is known; ADDs that started before `floor` are refused.
+    pub(super) fn new(floor: u64) -> Self {
+        Self { floor, ..Self::default() }
+    }
+
+    /// Remembers a DEL for [`limits::CALL_AGE_NS_MAX`]; what is forgotten raises the floor.
+    pub(super) fn insert(&mut self, id: &AttachmentId, started_at: u64) {
+        let id = Self::hash(id);
+        let latest = self.latest.entry(id).or_default();
+        *latest = started_at.max(*latest);
+        self.order.push_back((started_at, id));
+        while let Some(&(oldest, id)) = self.order.front()
+            && (self.order.len() > limits::ENDED_MAX
+                || oldest.saturating_add(limits::CALL_AGE_NS_MAX) < started_at)
+        {
+            self.order.pop_front();
+            self.floor = self.floor.max(oldest);
+            if self.latest.get(&id) == Some(&oldest) {
+                self.latest.remove(&id);
+            }
+        }
+    }
+
+    /// Whether a DEL of the attachment that started after this ADD came before it, or may have.
+    pub(super) fn refuses(&self, add: &Add) -> Option<CallError> {
+        let (started, id) = (add.started_at?, &add.id.container_id);
+        let latest = self.latest.get(&Self::hash(&add.id)).copied().unwrap_or_default();
+        if started < latest {
+            return Some(CallError::Overtaken(id.clone()));
+        }
+        (started < self.floor).then(|| CallError::TooOld(id.clone()))
+    }
+
+    /// Two attachments of one hash cost an ADD a second try, in one of 2^64 cases.
+    fn hash(id: &AttachmentId) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
+    }
+}

@@ -1,0 +1,327 @@
+//! The course of one transaction of the chain: prepared, sent, and looked up when its answer was
+//! lost or was no.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::join::Phase;
+use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
+use crate::core::Millis;
+use crate::core::keys::{Space, node_key};
+use crate::core::mutant::{Mutant, broken};
+use crate::core::txn::{Answer, Compare, KeyValue, Request, Span, StoreError, TxnOutcome};
+use crate::core::value::{NodeValue, Value};
+use crate::limits;
+
+/// Orders that are carried out together, or not at all.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) orders: Vec<(OrderId, Order)>,
+    /// What the transaction writes to the node's key.
+    pub(super) value: NodeValue,
+    /// What claims of parts rest on, by the first address.
+    pub(super) guards: Vec<(Space, u128, Vec<Compare>)>,
+    step: Step,
+    tries: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Preparing,
+    Sent,
+    /// Reading what came of it; whether the answer was lost.
+    Checking(bool),
+    /// The store did not answer that either: until when to wait, and the same.
+    Resting(Millis, bool),
+}
+
+impl Batch {
+    /// The order of a batch that has only one, records aside: nothing of records is compared.
+    fn only(&self) -> Option<&Order> {
+        let mut orders = self.orders.iter().filter(|(_, order)| *order != Order::Records);
+        orders.next().filter(|_| orders.next().is_none()).map(|(_, order)| order)
+    }
+}
+
+impl Leaseholder {
+    /// Starts the next transaction if none is under way.
+    pub(super) fn link(&mut self, now: Millis) {
+        if !matches!(self.phase, Phase::Member) || self.batch.is_some() || self.lease.is_none() {
+            return;
+        }
+        if now < self.link_after {
+            return;
+        }
+        let orders = self.take_orders(now);
+        if orders.is_empty() {
+            return;
+        }
+        let value = NodeValue {
+            settled: self.is_settled(),
+            ..self.node_value(self.chain.epoch, self.chain.sequence + 1)
+        };
+        let guards = vec![];
+        let spans: Vec<Span> = orders.iter().flat_map(|(_, o)| self.reads_before(o)).collect();
+        let batch = Batch { orders, value, guards, step: Step::Preparing, tries: 0 };
+        self.batch = Some(batch);
+        if spans.is_empty() {
+            self.send(now);
+        } else {
+            self.request(now, Pending::Prepare, Request::Read(spans));
+        }
+    }
+
+    /// The orders of the next transaction: as many as fit.
+    fn take_orders(&mut self, now: Millis) -> Vec<(OrderId, Order)> {
+        let mut orders = Vec::new();
+        let mut room = limits::TXN_OPERATIONS_MAX - 8; // the node's key, the marker, networks
+        let mut written = BTreeSet::new();
+        while let Some((_, order)) = self.queue.front() {
+            let weight = Self::weigh(order);
+            // What concerns the same block comes one after the other.
+            let again = Self::writes(order).into_iter().any(|at| !written.insert(at));
+            if (weight > room || again) && !orders.is_empty() {
+                break;
+            }
+            let Some((id, order)) = self.queue.pop_front() else { break };
+            let again = order == Order::Session && orders.iter().any(|(_, other)| *other == order);
+            if again || !self.is_possible(id, &order) {
+                continue;
+            }
+            room = room.saturating_sub(weight);
+            if !self.settle(&order, &mut room) {
+                self.queue.push_front((id, order));
+                break;
+            }
+            orders.push((id, order));
+            if self.singly > 0 {
+                self.singly -= 1;
+                break;
+            }
+        }
+        if self.take_records(now, room) {
+            orders.push((0, Order::Records));
+        }
+        orders
+    }
+
+    /// Takes the records of what leaves along; whether there is room for all of them.
+    fn settle(&mut self, order: &Order, room: &mut usize) -> bool {
+        match order {
+            Order::GiveBack { space, runs } => self.settle_records(space, runs, room),
+            Order::Give { question, give, .. } => {
+                self.settle_records(&question.space, &[*give], room)
+            }
+            _ => true,
+        }
+    }
+
+    /// What was read before the transaction.
+    pub(super) fn prepared(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+        match answer {
+            Ok(Answer::Read(snapshot)) => {
+                let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
+                self.guard(&keys);
+                let empty = self.batch.as_ref().is_none_or(|batch| batch.orders.is_empty());
+                if empty {
+                    self.batch = None;
+                } else {
+                    self.send(now);
+                }
+            }
+            Ok(_) => self.fail_batch(now, &"the store gave an answer of another kind".into()),
+            Err(error) => self.fail_batch(now, &error.to_string().into()),
+        }
+    }
+
+    fn send(&mut self, now: Millis) {
+        let Some(mut batch) = self.batch.take() else { return };
+        batch.step = Step::Sent;
+        let txn = self.txn_of(now, &batch);
+        self.batch = Some(batch);
+        self.request(now, Pending::Link, Request::Txn(txn));
+    }
+
+    /// The end of the transaction.
+    pub(super) fn linked(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+        match answer {
+            Ok(Answer::Txn(TxnOutcome::Done(revision))) => self.landed(now, revision),
+            Ok(Answer::Txn(TxnOutcome::Refused(_))) => self.check(now, false),
+            Err(StoreError::LeaseGone) => self.without_lease(now),
+            Err(StoreError::Failed(cause)) => self.fail_batch(now, &cause),
+            Err(StoreError::Unknown(cause)) if broken(Mutant::UnknownMeansFailed) => {
+                self.fail_batch(now, &cause);
+            }
+            Ok(_) | Err(StoreError::Unknown(_)) => self.check(now, true),
+        }
+    }
+
+    /// A lease that the transaction names is gone: ours, or that of a node to be answered.
+    fn without_lease(&mut self, now: Millis) {
+        let Some(batch) = self.batch.take() else { return };
+        if batch.only().is_none() {
+            return self.requeue_singly(batch.orders);
+        }
+        for (id, order) in batch.orders {
+            match order {
+                Order::Records => self.records.put_back(),
+                Order::Give { question, .. } => {
+                    self.questions.remove(&question.key);
+                    self.effects.push_back(Effect::Given(id, false));
+                }
+                Order::Refuse(question) => drop(self.questions.remove(&question.key)),
+                order => {
+                    self.queue.push_front((id, order));
+                    self.lease_gone(now);
+                }
+            }
+        }
+    }
+
+    fn requeue_singly(&mut self, orders: Vec<(OrderId, Order)>) {
+        for (id, order) in orders.into_iter().rev() {
+            if order == Order::Records {
+                self.records.put_back();
+            } else {
+                self.singly += 1;
+                self.queue.push_front((id, order));
+            }
+        }
+    }
+
+    /// Nothing of the transaction was carried out, nor will be.
+    fn fail_batch(&mut self, now: Millis, cause: &Arc<str>) {
+        let Some(batch) = self.batch.take() else { return };
+        self.link_after = now + limits::STORE_RETRY_MS;
+        for (id, order) in batch.orders {
+            match order {
+                Order::Lease { .. } => {
+                    self.effects.push_back(Effect::Leased(id, Leased::Failed(cause.clone())));
+                }
+                Order::GiveBack { .. } => self.effects.push_back(Effect::GivenBack(id, false)),
+                Order::Give { question, .. } => {
+                    self.questions.remove(&question.key);
+                    self.effects.push_back(Effect::Given(id, false));
+                }
+                Order::Refuse(question) => drop(self.questions.remove(&question.key)),
+                Order::Reclaim(space, run) => self.lose(now, &space, run),
+                Order::Records => self.records.put_back(),
+                order @ (Order::Session | Order::Trim { .. } | Order::Drop(..)) => {
+                    self.queue.push_back((id, order));
+                }
+                Order::Find { .. } | Order::Fix { .. } => {}
+            }
+        }
+    }
+
+    /// Reads what came of the transaction.
+    fn check(&mut self, now: Millis, unknown: bool) {
+        let Some(batch) = &mut self.batch else { return };
+        batch.step = Step::Checking(unknown);
+        batch.tries += 1;
+        let mut spans = vec![Span::key(&node_key(&self.me.node))];
+        if let Some(order) = self.batch.as_ref().and_then(Batch::only) {
+            spans.extend(self.reads_after(order));
+        }
+        self.request(now, Pending::Check, Request::Read(spans));
+    }
+
+    /// What came of the transaction: the node's key says whether it was carried out (rule 4).
+    pub(super) fn checked(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+        let Some(batch) = &mut self.batch else { return };
+        let Step::Checking(unknown) = batch.step else { return };
+        let Ok(Answer::Read(snapshot)) = answer else {
+            let wait = limits::STORE_RETRY_MS << batch.tries.min(5);
+            batch.step = Step::Resting(now + wait, unknown);
+            return;
+        };
+        let mut spans = snapshot.spans.into_iter();
+        let node = spans.next().and_then(|keys| keys.into_iter().next());
+        let Some(KeyValue { value: Value::Node(node), mod_revision, .. }) = node else {
+            return self.displaced(now, None);
+        };
+        if node == batch.value {
+            return self.landed(now, mod_revision);
+        }
+        let before = NodeValue {
+            sequence: batch.value.sequence - 1,
+            settled: self.chain.settled,
+            ..batch.value.clone()
+        };
+        if node != before {
+            return self.displaced(now, Some(&node));
+        }
+        if unknown || mod_revision != self.chain.revision {
+            // Sent once more it says the same, so whichever of the two comes first, the other one
+            // is refused.
+            self.chain.revision = mod_revision;
+            return self.send(now);
+        }
+        self.refused(now, spans.flatten().collect());
+    }
+
+    /// Another daemon, or an operator, has written the node's key, or the store went back in time.
+    fn displaced(&mut self, now: Millis, node: Option<&NodeValue>) {
+        if let Some(batch) = self.batch.take() {
+            let unknown = matches!(batch.step, Step::Checking(true) | Step::Resting(_, true));
+            let went_back = node.is_none_or(|node| node.sequence < self.chain.sequence);
+            let mut again = Vec::new();
+            for (id, order) in batch.orders {
+                // If the store went back, what left may have left before that: it stays away.
+                let leaves = matches!(order, Order::Give { .. } | Order::GiveBack { .. });
+                if unknown && went_back && leaves {
+                    self.done(now, id, order, 0);
+                } else {
+                    again.push((id, order));
+                }
+            }
+            // The rest is asked for again once it is clear what this node holds.
+            self.requeue_singly(again);
+            self.singly = 0;
+        }
+        self.rejoin(now, node);
+    }
+
+    fn refused(&mut self, now: Millis, keys: Vec<KeyValue>) {
+        let Some(batch) = self.batch.take() else { return };
+        if batch.only().is_none() {
+            return self.requeue_singly(batch.orders);
+        }
+        for (id, order) in batch.orders {
+            self.why_refused(now, id, order, &keys);
+        }
+    }
+
+    fn landed(&mut self, now: Millis, revision: u64) {
+        let Some(batch) = self.batch.take() else { return };
+        self.chain.sequence = batch.value.sequence;
+        self.linked_at = now;
+        self.chain.revision = revision;
+        self.chain.settled = batch.value.settled;
+        if batch.orders.iter().any(|(_, order)| !matches!(order, Order::Records)) {
+            self.effects.push_back(Effect::Reached(self.chain.sequence));
+        }
+        for (id, order) in batch.orders {
+            self.done(now, id, order, revision);
+        }
+    }
+
+    /// Asks again what came of a transaction.
+    pub(super) fn check_timeout(&mut self, now: Millis) {
+        if let Some(Batch { step: Step::Resting(until, unknown), .. }) = self.batch
+            && until <= now
+        {
+            self.check(now, unknown);
+        }
+    }
+
+    pub(super) fn check_due(&self) -> Option<Millis> {
+        match &self.batch {
+            Some(Batch { step: Step::Resting(until, _), .. }) => Some(*until),
+            None if !self.queue.is_empty() && self.is_member() && self.lease.is_some() => {
+                Some(self.link_after)
+            }
+            _ => None,
+        }
+    }
+}

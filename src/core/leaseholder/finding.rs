@@ -1,0 +1,307 @@
+//! The way to an address that is in no block of this node: what is in no block at all, and else
+//! the nodes that hold it (DESIGN, promise 3 and rule 10).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::{Effect, Found, Leaseholder, Order, OrderId, Pending, parts};
+use crate::core::Millis;
+use crate::core::address::Run;
+use crate::core::keys::{Space, answer_key, question_key, session_key};
+use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, Write};
+use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, Value};
+use crate::limits;
+
+/// A search under way.
+#[derive(Debug)]
+pub(super) struct Find {
+    space: Space,
+    wanted: Vec<(u128, u128)>,
+    even_cooling: bool,
+    /// Blocks seen so far, in order; ours too.
+    seen: Vec<(Run, Arc<str>, BlockStatus)>,
+    /// Nodes that hold some of them and have not been asked, the most promising first.
+    owners: VecDeque<Arc<str>>,
+    /// A node that holds some and does not live.
+    gone: Option<(Arc<str>, u64)>,
+    round: usize,
+    /// Nodes whose sessions are being read.
+    looking: Vec<Arc<str>>,
+    /// Messages without an answer, and until when to wait for them.
+    open: BTreeSet<String>,
+    until: Option<Millis>,
+}
+
+impl Leaseholder {
+    pub(super) fn find(
+        &mut self,
+        now: Millis,
+        id: OrderId,
+        space: Space,
+        wanted: Vec<(u128, u128)>,
+        even_cooling: bool,
+    ) {
+        if let Some(cause) = self.unable() {
+            return self.effects.push_back(Effect::Found(id, Found::Failed(cause)));
+        }
+        self.watch_inbox(&space.network);
+        let first = wanted.first().map_or(0, |(first, _)| *first);
+        let first = space.block_key(Run::around(first, limits::BLOCK_LOG2_MAX).start);
+        let find = Find {
+            space,
+            wanted,
+            even_cooling,
+            seen: Vec::new(),
+            owners: VecDeque::new(),
+            gone: None,
+            round: 0,
+            looking: Vec::new(),
+            open: BTreeSet::new(),
+            until: None,
+        };
+        self.read_blocks(now, id, &find, first);
+        self.finds.insert(id, find);
+    }
+
+    fn read_blocks(&mut self, now: Millis, id: OrderId, find: &Find, first: String) {
+        let last = find.wanted.iter().map(|(_, last)| *last).max().unwrap_or_default();
+        let past = format!("{}~", find.space.block_key(last));
+        let span = Span { first, past, limit: limits::KEYS_PER_READ_MAX };
+        self.request(now, Pending::Find(id), Request::Read(vec![span]));
+    }
+
+    fn end_find(&mut self, id: OrderId, found: Found) {
+        if self.finds.remove(&id).is_some() {
+            self.effects.push_back(Effect::Found(id, found));
+        }
+    }
+
+    pub(super) fn find_answered(
+        &mut self,
+        now: Millis,
+        id: OrderId,
+        answer: Result<Answer, StoreError>,
+    ) {
+        let Some(mut find) = self.finds.remove(&id) else { return };
+        match answer {
+            Ok(Answer::Read(snapshot)) if find.looking.is_empty() => {
+                self.saw_blocks(now, id, find, snapshot);
+            }
+            Ok(Answer::Read(snapshot)) => self.saw_sessions(now, id, find, &snapshot),
+            // The questions are on their way; whether this answer is lost does not matter.
+            Ok(_) | Err(StoreError::Unknown(_)) if !find.open.is_empty() => {
+                self.finds.insert(id, find);
+            }
+            Err(StoreError::LeaseGone) => {
+                find.open.clear();
+                self.finds.insert(id, find);
+                let cause = "this node's etcd lease ran out a moment ago".into();
+                self.end_find(id, Found::Failed(cause));
+                self.lease_gone(now);
+            }
+            Ok(_) => self.finds.extend([(id, find)]),
+            Err(error) => {
+                let failed = Found::Failed(error.to_string().into());
+                self.effects.push_back(Effect::Found(id, failed));
+            }
+        }
+    }
+
+    fn saw_blocks(&mut self, now: Millis, id: OrderId, mut find: Find, snapshot: Snapshot) {
+        let revision = snapshot.revision;
+        let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
+        let full = keys.len() >= limits::KEYS_PER_READ_MAX;
+        let last = keys.last().map(|key| format!("{}\0", key.key));
+        self.tidy_up(&find.space, revision, &keys);
+        find.seen.extend(keys.into_iter().filter_map(|key| match key.value {
+            Value::Block(BlockValue { run, owner, status, .. }) => Some((run, owner, status)),
+            _ => None,
+        }));
+        if find.has_gap(full) {
+            let others = find.others(&self.me.node);
+            return self.effects.push_back(Effect::Found(id, Found::Gap(others)));
+        }
+        if let (true, Some(next)) = (full, last) {
+            self.read_blocks(now, id, &find, next);
+            self.finds.insert(id, find);
+            return;
+        }
+        let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
+        for (run, owner, status) in &find.seen {
+            let meets = |&(first, last): &(u128, u128)| run.start <= last && first <= run.end();
+            let held = *owner != self.me.node && *status != BlockStatus::Quarantined;
+            if held && find.wanted.iter().any(meets) {
+                // Whoever has a spare to give comes first; else nobody before others everywhere.
+                let order = spread(&self.me.node, owner);
+                let entry = owners.entry(owner.clone()).or_insert((true, order));
+                entry.0 &= *status != BlockStatus::Spare;
+            }
+        }
+        let mut owners: Vec<_> = owners.into_iter().map(|(owner, order)| (order, owner)).collect();
+        owners.sort_unstable();
+        find.owners = owners.into_iter().map(|(_, owner)| owner).collect();
+        self.ask_more(now, id, find);
+    }
+
+    /// Blocks of this node of which it does not know: a spare whose message was lost is its spare
+    /// now; of others nothing was handed out, and they go back.
+    fn tidy_up(&mut self, space: &Space, revision: u64, keys: &[KeyValue]) {
+        if self.batch.is_some() || !self.queue.is_empty() || revision < self.chain.revision {
+            return; // or its answer is on the way
+        }
+        for key in keys {
+            let Value::Block(BlockValue { run, owner, status, .. }) = &key.value else { continue };
+            let lost = self.lost.iter().any(|(of, lost)| {
+                of == space && lost.start <= run.end() && run.start <= lost.end()
+            });
+            if *owner != self.me.node || lost || self.knows(space, *run) {
+                continue;
+            }
+            if *status == BlockStatus::Spare && key.lease == self.lease {
+                self.keep_mine(space, *run, key.mod_revision, BlockStatus::Spare);
+                self.effects.push_back(Effect::Spares(space.clone(), vec![*run]));
+            } else {
+                self.queue.push_back((0, Order::Drop(space.clone(), *run, key.mod_revision)));
+            }
+        }
+    }
+
+    /// Whether some block of this node overlaps the run.
+    fn knows(&self, space: &Space, run: Run) -> bool {
+        let blocks = self.mine.get(space).into_iter().flat_map(BTreeMap::values);
+        blocks.into_iter().any(|mine| mine.run.start <= run.end() && run.start <= mine.run.end())
+    }
+
+    /// Asks twice as many nodes as the last time.
+    fn ask_more(&mut self, now: Millis, id: OrderId, mut find: Find) {
+        let count = find.owners.len().min(1 << find.round.min(limits::ASKED_AT_ONCE_LOG2_MAX));
+        find.round += 1;
+        find.looking = find.owners.drain(..count).collect();
+        (find.open, find.until) = (BTreeSet::new(), None);
+        if find.looking.is_empty() {
+            let others = find.others(&self.me.node);
+            let found = Found::Nobody { others, gone: find.gone };
+            return self.effects.push_back(Effect::Found(id, found));
+        }
+        let spans = find.looking.iter().map(|owner| Span::key(&session_key(owner))).collect();
+        self.request(now, Pending::Find(id), Request::Read(spans));
+        self.finds.insert(id, find);
+    }
+
+    fn saw_sessions(&mut self, now: Millis, id: OrderId, mut find: Find, snapshot: &Snapshot) {
+        let Some(lease) = self.lease else {
+            let cause = "this node's etcd lease ran out a moment ago".into();
+            return self.effects.push_back(Effect::Found(id, Found::Failed(cause)));
+        };
+        let mut txn = Txn::default();
+        for (owner, session) in std::mem::take(&mut find.looking).into_iter().zip(&snapshot.spans) {
+            if session.is_empty() {
+                let since = *self.absent.entry(owner.clone()).or_insert(now + self.unix_offset);
+                find.gone.get_or_insert((owner, since));
+                continue;
+            }
+            self.absent.remove(&owner);
+            let number = self.next_message;
+            self.next_message += 1;
+            let wanted = find.held_by(&owner);
+            let body = MessageBody::Ask { wanted, even_cooling: find.even_cooling };
+            let (from, family) = (self.me.node.clone(), find.space.family);
+            let message = Value::Message(Message { from, lease, family, body });
+            let key = question_key(&find.space.network, &owner, &self.me.node, number);
+            txn.then.push(Write::Put(key, message, Some(lease)));
+            find.open.insert(answer_key(&find.space.network, &self.me.node, &owner, number));
+        }
+        if find.open.is_empty() {
+            return self.ask_more(now, id, find);
+        }
+        find.until = Some(now + limits::ASK_WAIT_MS);
+        self.request(now, Pending::Find(id), Request::Txn(txn));
+        self.finds.insert(id, find);
+    }
+
+    /// An answer to a question. What is given is ours, also when nobody waits for it any more.
+    pub(super) fn told(&mut self, now: Millis, key: &KeyValue, message: &Message) {
+        let found = self.finds.iter().find(|(_, find)| find.open.contains(&key.key));
+        let id = found.map(|(id, _)| *id);
+        self.request(
+            now,
+            Pending::Aside,
+            Request::Txn(Txn { when: vec![], then: vec![Write::Delete(key.key.clone())] }),
+        );
+        let space = crate::core::keys::message_network(&key.key)
+            .map(|network| Space { network: network.into(), family: message.family });
+        let Some(space) = space else { return };
+        if let MessageBody::Given(runs) = &message.body {
+            // Told late, or twice, it may have changed hands or shape since.
+            let known = runs.iter().any(|&run| self.knows(&space, run));
+            if known || Some(message.lease) != self.lease {
+                return;
+            }
+            for &run in runs {
+                self.keep_mine(&space, run, key.mod_revision, BlockStatus::Spare);
+            }
+            match id {
+                Some(id) => self.end_find(id, Found::Given(runs.clone())),
+                None => self.effects.push_back(Effect::Spares(space, runs.clone())),
+            }
+            return;
+        }
+        let Some(mut find) = id.and_then(|id| self.finds.remove(&id)) else { return };
+        find.open.remove(&key.key);
+        let id = id.unwrap_or_default();
+        if find.open.is_empty() {
+            self.ask_more(now, id, find);
+        } else {
+            self.finds.insert(id, find);
+        }
+    }
+
+    pub(super) fn find_due(&self) -> Option<Millis> {
+        self.finds.values().filter_map(|find| find.until).min()
+    }
+
+    /// Whoever has not answered in time is passed over.
+    pub(super) fn find_timeout(&mut self, now: Millis) {
+        let late = |find: &Find| find.until.is_some_and(|until| until <= now);
+        let late: Vec<OrderId> =
+            self.finds.iter().filter(|(_, find)| late(find)).map(|(id, _)| *id).collect();
+        for id in late {
+            if let Some(find) = self.finds.remove(&id) {
+                self.ask_more(now, id, find);
+            }
+        }
+    }
+}
+
+impl Find {
+    /// Whether a wanted address is in no block; `part`: only blocks up to the last one seen are
+    /// known.
+    fn has_gap(&self, part: bool) -> bool {
+        let mut runs: Vec<Run> = self.seen.iter().map(|(run, ..)| *run).collect();
+        runs.sort_unstable();
+        let known = if part { runs.last().map_or(0, |run| run.end()) } else { u128::MAX };
+        self.wanted.iter().any(|&(first, last)| {
+            first <= known && !parts::uncovered(first, last.min(known), &runs).is_empty()
+        })
+    }
+
+    fn others(&self, me: &str) -> Vec<Run> {
+        self.seen.iter().filter(|(_, owner, _)| **owner != *me).map(|(run, ..)| *run).collect()
+    }
+
+    /// The wanted addresses that a node holds, as few runs as a message takes.
+    fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
+        let held = self.seen.iter().filter(|(_, of, _)| **of == *owner);
+        let held = held.flat_map(|(run, ..)| {
+            let clip = |&(first, last): &(u128, u128)| (first.max(run.start), last.min(run.end()));
+            self.wanted.iter().map(clip).filter(|(first, last)| first <= last).collect::<Vec<_>>()
+        });
+        held.take(limits::RUNS_PER_MESSAGE_MAX).collect()
+    }
+}
+
+/// A number for a pair of nodes: so that not everybody asks the same node first.
+fn spread(me: &str, owner: &str) -> u64 {
+    use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((me, owner))
+}

@@ -1,0 +1,61 @@
+//! Messages of other nodes: questions for addresses, and answers to ours.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Effect, Leaseholder, Question};
+use crate::core::Millis;
+use crate::core::keys::{Space, inbox, message_network};
+use crate::core::txn::{KeyValue, Watched};
+use crate::core::value::{MessageBody, Value};
+
+impl Leaseholder {
+    /// Watches for messages about a network. Not before the network is used: most nodes use few.
+    pub(super) fn watch_inbox(&mut self, network: &Arc<str>) {
+        let prefix = inbox(network, &self.me.node);
+        if self.watched.insert(prefix.clone()) {
+            self.effects.push_back(Effect::Watch(prefix));
+        }
+    }
+
+    /// What a watch reports. Hints only (rule 5): whatever is decided on them is decided by a
+    /// transaction that compares.
+    pub fn observed(&mut self, now: Millis, watched: Watched) {
+        match watched {
+            Watched::Listed(keys) => {
+                let there: BTreeSet<&str> = keys.iter().map(|key| &*key.key).collect();
+                let under = keys.first().and_then(|key| key.key.rsplit_once('/'));
+                if let Some((prefix, _)) = under {
+                    self.questions
+                        .retain(|key, _| !key.starts_with(prefix) || there.contains(key.as_str()));
+                }
+                for key in &keys {
+                    self.received(now, key);
+                }
+            }
+            Watched::Put(key) => self.received(now, &key),
+            Watched::Deleted(key) => drop(self.questions.remove(&key)),
+        }
+        self.link(now);
+    }
+
+    fn received(&mut self, now: Millis, key: &KeyValue) {
+        let Value::Message(message) = &key.value else { return };
+        let MessageBody::Ask { wanted, even_cooling } = &message.body else {
+            return self.told(now, key, message);
+        };
+        let Some(network) = message_network(&key.key) else { return };
+        if self.questions.insert(key.key.clone(), key.mod_revision) == Some(key.mod_revision) {
+            return;
+        }
+        self.effects.push_back(Effect::Asked(Question {
+            key: key.key.clone(),
+            revision: key.mod_revision,
+            from: message.from.clone(),
+            lease: message.lease,
+            space: Space { network: network.into(), family: message.family },
+            wanted: wanted.clone(),
+            even_cooling: *even_cooling,
+        }));
+    }
+}

@@ -1,0 +1,421 @@
+//! Becoming a member of the cluster, staying one, and what may end it.
+
+use std::sync::Arc;
+
+use super::{Chain, Effect, Leaseholder, Order, Pending, settling};
+use crate::core::Millis;
+use crate::core::keys::{BLOCKS, NODES, RESTORED, drain_key, node_key, session_key};
+use crate::core::txn::{
+    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
+};
+use crate::core::value::{BlockValue, NodeValue, SessionValue, Value};
+use crate::limits;
+
+/// How far the node has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Joining(Box<Joining>),
+    Member,
+    /// Another daemon has the node's name: this one changes nothing any more.
+    Fenced(Arc<str>),
+}
+
+impl Phase {
+    pub(super) fn new() -> Self {
+        Self::Joining(Box::default())
+    }
+}
+
+#[derive(Default, Debug)]
+pub(super) struct Joining {
+    step: Step,
+    tries: u32,
+    /// What was last written, or tried to be, to the node's key.
+    attempt: Option<NodeValue>,
+    /// What was there before.
+    pub(super) before: Option<NodeValue>,
+    /// The lease of the daemon before.
+    old_lease: Option<LeaseId>,
+    /// The store is older than this node's memory.
+    pub(super) went_back: bool,
+    /// Somebody has said that the store went back.
+    pub(super) marked: bool,
+    /// This node knew nothing of itself.
+    pub(super) fresh: bool,
+    /// Blocks of this node, as far as they are listed.
+    pub(super) blocks: Vec<(KeyValue, BlockValue)>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+enum Step {
+    #[default]
+    Granting,
+    Reading,
+    /// Saying that the store went back in time.
+    Marking,
+    Registering,
+    Listing,
+    Resting(Millis),
+}
+
+impl Leaseholder {
+    fn joining(&mut self) -> Option<&mut Joining> {
+        match &mut self.phase {
+            Phase::Joining(joining) => Some(joining),
+            _ => None,
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        if let Some(joining) = self.joining() {
+            joining.step = step;
+        }
+    }
+
+    /// Takes the first step, or the first one again.
+    pub(super) fn join(&mut self, now: Millis) {
+        if self.lease.is_none() {
+            self.step(Step::Granting);
+            return self.request(now, Pending::Join, Request::Grant(self.me.ttl_s));
+        }
+        self.step(Step::Reading);
+        let node = &*self.me.node;
+        let spans = [node_key(node), session_key(node), drain_key(node), RESTORED.to_owned()];
+        let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
+        spans.push(Span::prefix(NODES, 2));
+        self.request(now, Pending::Join, Request::Read(spans));
+    }
+
+    /// A new lease for a member whose lease is gone.
+    pub(super) fn regrant(&mut self, now: Millis) {
+        self.request(now, Pending::Join, Request::Grant(self.me.ttl_s));
+    }
+
+    /// A member learns that the store knows it otherwise.
+    pub(super) fn rejoin(&mut self, now: Millis, node: Option<&NodeValue>) {
+        if let Some(node) = node
+            && node.epoch > self.chain.epoch
+            && node.removed_unix_ms.is_none()
+        {
+            let cause: Arc<str> = format!(
+                "another daemon took over node {}: stop one of them, or give it another name \
+                 (--node)",
+                self.me.node
+            )
+            .into();
+            self.phase = Phase::Fenced(cause.clone());
+            self.heartbeat_at = Millis::MAX;
+            return self.halt(Some(cause));
+        }
+        if let Some(lease) = self.lease {
+            self.request(now, Pending::Aside, Request::Revoke(lease));
+        }
+        self.phase = Phase::new();
+        self.lease_gone(now);
+        self.join(now);
+    }
+
+    pub(super) fn join_due(&self) -> Option<Millis> {
+        match &self.phase {
+            Phase::Joining(joining) => match joining.step {
+                Step::Resting(until) => Some(until),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) fn join_timeout(&mut self, now: Millis) {
+        if self.join_due().is_some_and(|until| until <= now) {
+            self.join(now);
+        }
+    }
+
+    fn rest(&mut self, now: Millis, wait: Option<Millis>) {
+        if let Some(joining) = self.joining() {
+            joining.tries += 1;
+            let wait = wait.unwrap_or(limits::STORE_RETRY_MS << joining.tries.min(5));
+            joining.step = Step::Resting(now + wait);
+        }
+    }
+
+    pub(super) fn join_answered(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+        if let Ok(Answer::Granted(lease, ttl_s)) = answer {
+            return self.granted(now, lease, ttl_s);
+        }
+        let Phase::Joining(joining) = &self.phase else { return };
+        match (joining.step, answer) {
+            (Step::Reading, Ok(Answer::Read(snapshot))) => self.looked(now, &snapshot),
+            (Step::Marking, Ok(Answer::Txn(_))) => self.join(now),
+            (Step::Registering, Ok(Answer::Txn(TxnOutcome::Done(revision)))) => {
+                self.registered(now, revision);
+            }
+            (Step::Listing, Ok(Answer::Read(snapshot))) => self.listed(now, &snapshot),
+            (_, answer) => {
+                if answer == Err(StoreError::LeaseGone) {
+                    self.lease_gone(now);
+                }
+                self.rest(now, None);
+            }
+        }
+    }
+
+    /// The answer to a step that was taken again since.
+    pub(super) fn join_outdated(&mut self, now: Millis, answer: &Result<Answer, StoreError>) {
+        if let Ok(Answer::Granted(lease, _)) = answer
+            && self.lease != Some(*lease)
+        {
+            self.request(now, Pending::Aside, Request::Revoke(*lease));
+        }
+    }
+
+    fn granted(&mut self, now: Millis, lease: LeaseId, ttl_s: u64) {
+        match &self.phase {
+            Phase::Joining(_) => {
+                (self.lease, self.ttl) = (Some(lease), ttl_s * 1000);
+                self.join(now);
+            }
+            Phase::Member if self.lease.is_none() => {
+                (self.lease, self.ttl) = (Some(lease), ttl_s * 1000);
+                self.renew_session();
+            }
+            _ => self.request(now, Pending::Aside, Request::Revoke(lease)),
+        }
+    }
+
+    /// Decides on what the store says of this node.
+    fn looked(&mut self, now: Millis, snapshot: &Snapshot) {
+        let first = |i: usize| snapshot.spans.get(i).and_then(|keys| keys.first());
+        let (node, session) = (first(0), first(1));
+        self.set_draining(first(2).is_some());
+        let marked = first(3).is_some();
+        let others = |key: &KeyValue| key.key != node_key(&self.me.node);
+        let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
+        self.set_alone(alone);
+        let revision = node.map_or(0, |node| node.mod_revision);
+        let node = node.and_then(|key| match &key.value {
+            Value::Node(node) => Some(node.clone()),
+            _ => None,
+        });
+        let session = session.and_then(|key| match &key.value {
+            Value::Session(session) if Some(session.lease) != self.lease => Some(session.clone()),
+            _ => None,
+        });
+        if let Some(cause) = self.stranger(node.as_ref(), session.as_ref()) {
+            self.stall(None);
+            self.stall(Some(cause));
+            return self.rest(now, Some(limits::NAME_TAKEN_RETRY_MS));
+        }
+        let known = self.chain;
+        if marked && let Some(joining) = self.joining() {
+            joining.marked = true;
+        }
+        let went_back = known.sequence > node.as_ref().map_or(0, |node| node.sequence);
+        let Some(joining) = self.joining() else { return };
+        if joining.attempt.is_some() && joining.attempt == node {
+            return self.registered(now, revision); // the answer was lost
+        }
+        if went_back && !joining.went_back {
+            joining.went_back = true;
+            self.effects.push_back(Effect::WentBack);
+            self.step(Step::Marking);
+            let seen = first(3).map_or(0, |mark| mark.mod_revision);
+            let txn = settling::mark(self.unix_ms(now), seen);
+            return self.request(now, Pending::Join, Request::Txn(txn));
+        }
+        let epoch = known.epoch.max(node.as_ref().map_or(0, |node| node.epoch)) + 1;
+        let sequence = known.sequence.max(node.as_ref().map_or(0, |node| node.sequence)) + 1;
+        let value = NodeValue { settled: false, ..self.node_value(epoch, sequence) };
+        self.register(now, value, revision, node, session);
+    }
+
+    fn register(
+        &mut self,
+        now: Millis,
+        value: NodeValue,
+        revision: u64,
+        before: Option<NodeValue>,
+        old: Option<SessionValue>,
+    ) {
+        let fresh = self.chain == Chain::default();
+        if let Some(joining) = self.joining() {
+            joining.step = Step::Registering;
+            joining.attempt = Some(value.clone());
+            joining.fresh = fresh;
+            joining.before = before;
+            joining.old_lease = old.map(|session| session.lease);
+        }
+        let (node, session) = (node_key(&self.me.node), session_key(&self.me.node));
+        let (epoch, lease) = (value.epoch, self.lease.unwrap_or_default());
+        let when = vec![Compare::ModRevision(node.clone(), revision)];
+        let then = vec![
+            Write::Put(node, Value::Node(value), None),
+            Write::Put(session, Value::Session(SessionValue { epoch, lease }), self.lease),
+        ];
+        self.request(now, Pending::Join, Request::Txn(Txn { when, then }));
+    }
+
+    /// Why this daemon must not be the node that the store knows by its name.
+    fn stranger(
+        &self,
+        node: Option<&NodeValue>,
+        session: Option<&SessionValue>,
+    ) -> Option<Arc<str>> {
+        let (node, me) = (node.filter(|node| node.removed_unix_ms.is_none())?, &self.me);
+        let known = !node.machine_id.is_empty() && !me.machine_id.is_empty();
+        if known && node.machine_id != me.machine_id {
+            let cause = format!(
+                "node {} is machine {} in the cluster's store, and this is machine {}: give this \
+                 node another name (--node), or remove the old one (leasehold node remove {})",
+                me.node, node.machine_id, me.machine_id, me.node
+            );
+            return Some(cause.into());
+        }
+        if self.chain == Chain::default() && session.is_some() {
+            let cause = format!(
+                "a daemon of node {} lives, or died within the last {} s, and the state directory \
+                 of this one is new: waiting for the other's lease to run out",
+                me.node, me.ttl_s
+            );
+            return Some(cause.into());
+        }
+        None
+    }
+
+    fn registered(&mut self, now: Millis, revision: u64) {
+        let Some(joining) = self.joining() else { return };
+        let Some(value) = joining.attempt.take() else { return };
+        joining.step = Step::Listing;
+        joining.blocks.clear();
+        let old = joining.old_lease.take();
+        self.chain =
+            Chain { epoch: value.epoch, sequence: value.sequence, revision, settled: false };
+        self.effects.push_back(Effect::Reached(value.sequence));
+        if let Some(lease) = old {
+            self.request(now, Pending::Aside, Request::Revoke(lease));
+        }
+        self.list(now, BLOCKS.to_owned());
+    }
+
+    fn list(&mut self, now: Millis, first: String) {
+        let span = Span { first, ..Span::prefix(BLOCKS, limits::KEYS_PER_READ_MAX) };
+        self.request(now, Pending::Join, Request::Read(vec![span]));
+    }
+
+    fn listed(&mut self, now: Millis, snapshot: &Snapshot) {
+        let me = self.me.node.clone();
+        let Some(joining) = self.joining() else { return };
+        let keys = snapshot.spans.first().map_or(&[][..], |keys| keys);
+        joining.blocks.extend(keys.iter().filter_map(|key| match &key.value {
+            Value::Block(block) if block.owner == me => Some((key.clone(), block.clone())),
+            _ => None,
+        }));
+        match keys.last() {
+            Some(last) if keys.len() >= limits::KEYS_PER_READ_MAX => {
+                self.list(now, format!("{}\0", last.key));
+            }
+            _ => {
+                let phase = std::mem::replace(&mut self.phase, Phase::Member);
+                let Phase::Joining(joining) = phase else { return };
+                self.reconcile(now, *joining);
+                self.heartbeat_at = now + self.ttl / 3;
+                self.effects.push_back(Effect::Joined { epoch: self.chain.epoch });
+                if self.lease.is_none() {
+                    self.regrant(now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn node_value(&self, epoch: u64, sequence: u64) -> NodeValue {
+        NodeValue {
+            epoch,
+            sequence,
+            machine_id: self.me.machine_id.clone(),
+            boot_id: self.me.boot_id.clone(),
+            version: self.me.version.clone(),
+            since_unix_ms: self.me.since_unix_ms,
+            settled: self.chain.settled,
+            removed_unix_ms: None,
+        }
+    }
+
+    /// Keeps the lease alive and looks whether the store still knows this node as it is.
+    pub(super) fn heartbeat(&mut self, now: Millis) {
+        self.heartbeat_at = now + self.ttl / 3;
+        match self.lease {
+            Some(lease) => self.request(now, Pending::KeepAlive, Request::KeepAlive(lease)),
+            None => self.regrant(now),
+        }
+        let node = &*self.me.node;
+        let spans = [node_key(node), drain_key(node), session_key(node), RESTORED.to_owned()];
+        let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
+        spans.push(Span::prefix(NODES, 2));
+        let idle = self.batch.is_none().then_some(self.chain.sequence);
+        self.request(now, Pending::Heartbeat(idle), Request::Read(spans));
+    }
+
+    pub(super) fn kept(&mut self, now: Millis, answer: &Result<Answer, StoreError>) {
+        let gone = matches!(answer, Ok(Answer::Kept(None)) | Err(StoreError::LeaseGone));
+        if gone && self.lease.is_some() {
+            self.lease_gone(now);
+        }
+    }
+
+    /// What the heartbeat read; `idle`: the sequence number when it was asked, if nothing was
+    /// under way.
+    pub(super) fn beat(
+        &mut self,
+        now: Millis,
+        idle: Option<u64>,
+        answer: Result<Answer, StoreError>,
+    ) {
+        let Ok(Answer::Read(snapshot)) = answer else { return };
+        let first = |i: usize| snapshot.spans.get(i).and_then(|keys| keys.first());
+        let others = |key: &KeyValue| key.key != node_key(&self.me.node);
+        let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
+        self.set_alone(alone);
+        self.set_draining(first(1).is_some());
+        let undisturbed = idle == Some(self.chain.sequence) && self.batch.is_none();
+        if !undisturbed || !matches!(self.phase, Phase::Member) {
+            return;
+        }
+        let node = first(0).and_then(|key| match &key.value {
+            Value::Node(node) => Some(node),
+            _ => None,
+        });
+        if node != Some(&self.node_value(self.chain.epoch, self.chain.sequence)) {
+            return self.rejoin(now, node);
+        }
+        let session = first(2).and_then(|key| key.lease);
+        // A backup of the store that is older than this cannot pass for the store: no claim of
+        // this node would be carried out on it.
+        let stale = now.saturating_sub(self.linked_at) >= limits::TOUCH_MS;
+        if self.lease.is_some() && (session != self.lease || stale) {
+            self.renew_session();
+        }
+        if let Some(mark) = first(3) {
+            self.settle_restored(now, mark.mod_revision);
+        }
+    }
+
+    pub(super) fn renew_session(&mut self) {
+        if !self.queue.iter().any(|(_, order)| *order == Order::Session) {
+            self.queue.push_front((0, Order::Session));
+        }
+    }
+
+    fn set_alone(&mut self, alone: bool) {
+        if self.alone != Some(alone) {
+            self.alone = Some(alone);
+            self.effects.push_back(Effect::Alone(alone));
+        }
+    }
+
+    fn set_draining(&mut self, draining: bool) {
+        if self.draining != draining {
+            self.draining = draining;
+            self.effects.push_back(Effect::Draining(draining));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Leaving in order, and what a driver must know beside the effects.
+
+use super::join::Phase;
+use super::{Leaseholder, Pending};
+use crate::core::Millis;
+use crate::core::txn::Request;
+
+impl Leaseholder {
+    /// Writes the records that wait, without regard to their period.
+    pub fn flush(&mut self, now: Millis) {
+        self.records.hurry();
+        self.link(now);
+    }
+
+    /// Ends the node's presence: its lease, and with it its session and its spares. Nothing is
+    /// done afterwards.
+    pub fn leave(&mut self, now: Millis) {
+        self.heartbeat_at = Millis::MAX;
+        self.reclaim_at = Millis::MAX;
+        if let Some(lease) = self.lease.take() {
+            self.request(now, Pending::Aside, Request::Revoke(lease));
+        }
+    }
+
+    /// Whether another daemon took this node's name, for good.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self.phase, Phase::Fenced(_))
+    }
+}

@@ -1,0 +1,446 @@
+//! Who this node is to the cluster's store: every change of who holds a block is decided there,
+//! and asked for here.
+//!
+//! [`Leaseholder`] is a machine like `RangeSet`. Inputs are [`Leaseholder::start`],
+//! [`Leaseholder::order`], [`Leaseholder::answered`], [`Leaseholder::observed`] and
+//! [`Leaseholder::handle_timeout`]; after each one, [`Leaseholder::poll_effect`] is drained, in
+//! order.
+//!
+//! **The chain.** Every transaction that changes ownership compares the revision of the node's own
+//! key and writes that key anew, with the next sequence number. One is under way at a time, with
+//! everything that waits in it. So the node's key says which transaction was carried out last; a
+//! late one is refused; a daemon that was displaced can change nothing any more; and a store that
+//! went back in time shows (DESIGN section 4, rules 1, 2, 4, 6 and 11).
+
+mod chain;
+mod finding;
+mod fixing;
+mod inbox;
+mod join;
+mod leave;
+mod outcomes;
+mod parts;
+mod reconcile;
+mod records;
+mod settling;
+mod txns;
+mod types;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::address::Run;
+use super::keys::Space;
+use super::txn::{Answer, LeaseId, Request, StoreError};
+use super::value::{BlockStatus, NetworkValue};
+use super::{Map, Millis};
+use crate::limits;
+
+pub use types::{Effect, FixError, Found, Leased, Me, Order, OrderId, Question, RecordChange};
+
+pub use parts::without;
+
+use chain::Batch;
+use finding::Find;
+use fixing::Fix;
+use join::Phase;
+use records::Records;
+
+/// A block of this node as the store has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Mine {
+    run: Run,
+    /// The revision of its key.
+    revision: u64,
+    status: BlockStatus,
+}
+
+/// The last transaction of the node that was carried out.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Chain {
+    epoch: u64,
+    sequence: u64,
+    /// The revision of the node's key.
+    revision: u64,
+    /// What the node's key says: the node has said what it holds.
+    settled: bool,
+}
+
+/// What an answer of the store is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Pending {
+    Prepare,
+    Link,
+    Check,
+    Join,
+    /// The sequence number when it was asked, if nothing was under way.
+    Heartbeat(Option<u64>),
+    KeepAlive,
+    Settle,
+    Find(OrderId),
+    Fix(OrderId),
+    /// Nobody waits for it.
+    Aside,
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Leaseholder {
+    me: Me,
+    /// What to add to the boot clock to get milliseconds since 1970.
+    unix_offset: u64,
+    phase: Phase,
+    chain: Chain,
+    lease: Option<LeaseId>,
+    ttl: Millis,
+    mine: BTreeMap<Space, BTreeMap<u128, Mine>>,
+    /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
+    lost: BTreeSet<(Space, Run)>,
+    networks: BTreeMap<Arc<str>, (u64, NetworkValue)>,
+    watched: BTreeSet<String>,
+    queue: VecDeque<(OrderId, Order)>,
+    /// How many orders at the head of the queue go each in a transaction of its own.
+    singly: usize,
+    batch: Option<Batch>,
+    /// When the last transaction was carried out.
+    linked_at: Millis,
+    /// When the next transaction may be sent, after one that failed.
+    link_after: Millis,
+    finds: BTreeMap<OrderId, Find>,
+    fixes: BTreeMap<OrderId, Fix>,
+    questions: BTreeMap<String, u64>,
+    /// Nodes without a session, and when that was noticed, in milliseconds since 1970.
+    absent: BTreeMap<Arc<str>, u64>,
+    records: Records,
+    pending: Map<u64, (Pending, Millis)>,
+    next_request: u64,
+    /// The last step of joining: answers to earlier ones come too late.
+    join_request: u64,
+    next_message: u64,
+    stalled: Option<Arc<str>>,
+    halted: Option<Arc<str>>,
+    alone: Option<bool>,
+    draining: bool,
+    /// When the request was sent whose answer was the last good one.
+    contact: Millis,
+    heartbeat_at: Millis,
+    reclaim_at: Millis,
+    effects: VecDeque<Effect>,
+}
+
+impl Leaseholder {
+    /// A node that has not joined. `sequence`: how far its chain had come, by its journal (0: the
+    /// journal is new); `blocks`: the active blocks that the journal holds; `unix_offset`: what to
+    /// add to the boot clock to get milliseconds since 1970.
+    pub fn new(
+        me: Me,
+        sequence: u64,
+        blocks: impl IntoIterator<Item = (Space, Run)>,
+        unix_offset: u64,
+    ) -> Self {
+        let mut mine: BTreeMap<Space, BTreeMap<u128, Mine>> = BTreeMap::new();
+        for (space, run) in blocks {
+            let block = Mine { run, revision: 0, status: BlockStatus::Active };
+            mine.entry(space).or_default().insert(run.start, block);
+        }
+        Self {
+            ttl: me.ttl_s * 1000,
+            // So that no number is used again after a restart.
+            next_message: me.since_unix_ms,
+            me,
+            unix_offset,
+            phase: Phase::new(),
+            chain: Chain { sequence, ..Chain::default() },
+            lease: None,
+            mine,
+            lost: BTreeSet::new(),
+            networks: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            queue: VecDeque::new(),
+            singly: 0,
+            batch: None,
+            linked_at: 0,
+            link_after: 0,
+            finds: BTreeMap::new(),
+            fixes: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            records: Records::default(),
+            pending: Map::default(),
+            next_request: 1,
+            join_request: 0,
+            stalled: None,
+            halted: None,
+            alone: None,
+            draining: false,
+            contact: 0,
+            heartbeat_at: Millis::MAX,
+            reclaim_at: Millis::MAX,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Begins to join the cluster.
+    pub fn start(&mut self, now: Millis) {
+        self.contact = now;
+        for space in self.mine.keys().cloned().collect::<Vec<_>>() {
+            self.watch_inbox(&space.network);
+        }
+        self.join(now);
+    }
+
+    /// Something to be done; the effect that answers it has this id.
+    pub fn order(&mut self, now: Millis, id: OrderId, order: Order) {
+        match order {
+            Order::Find { space, wanted, even_cooling } => {
+                self.find(now, id, space, wanted, even_cooling);
+            }
+            Order::Fix { space, ranges, block_log2, explicit } => {
+                self.fix(now, id, Fix::new(space, ranges, block_log2, explicit));
+            }
+            Order::GiveBack { space, mut runs } => {
+                // What is not this node's any more needs no giving back.
+                runs.retain(|&run| {
+                    self.lost.remove(&(space.clone(), run));
+                    let mine = self.find_mine(&space, run);
+                    // What nobody waits for are spares that nobody wants.
+                    mine.is_some_and(|mine| id > 0 || mine.status == BlockStatus::Spare)
+                });
+                if runs.is_empty() {
+                    return self.effects.push_back(Effect::GivenBack(id, true));
+                }
+                self.queue.push_back((id, Order::GiveBack { space, runs }));
+                self.link(now);
+            }
+            Order::Refuse(question) if self.is_answering(&question.key) => {}
+            Order::Give { question, .. } if self.is_answering(&question.key) => {
+                self.effects.push_back(Effect::Given(id, false));
+            }
+            order => {
+                // While the store cannot be asked, whoever needs a block learns why at once.
+                if let (Order::Lease { .. }, Some(cause)) = (&order, self.unable()) {
+                    return self.effects.push_back(Effect::Leased(id, Leased::Failed(cause)));
+                }
+                self.queue.push_back((id, order));
+                self.link(now);
+            }
+        }
+    }
+
+    /// Whether an answer to this question is on its way: questions may be reported twice.
+    fn is_answering(&self, key: &str) -> bool {
+        let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
+        self.queue.iter().chain(batch).any(|(_, order)| match order {
+            Order::Give { question, .. } | Order::Refuse(question) => question.key == key,
+            _ => false,
+        })
+    }
+
+    /// Why nothing can be leased now, if so.
+    pub fn unable(&self) -> Option<Arc<str>> {
+        if let Phase::Fenced(cause) = &self.phase {
+            return Some(cause.clone());
+        }
+        self.stalled.clone()
+    }
+
+    /// The store's answer to [`Effect::Store`].
+    pub fn answered(&mut self, now: Millis, request: u64, answer: Result<Answer, StoreError>) {
+        let Some((pending, sent)) = self.pending.remove(&request) else { return };
+        match &answer {
+            Ok(_) => self.reached(sent),
+            Err(StoreError::LeaseGone) => self.reached(sent),
+            Err(StoreError::Failed(cause) | StoreError::Unknown(cause)) => {
+                self.stall(Some(cause.clone()));
+            }
+        }
+        match pending {
+            Pending::Prepare => self.prepared(now, answer),
+            Pending::Link => self.linked(now, answer),
+            Pending::Check => self.checked(now, answer),
+            Pending::Join if request == self.join_request => self.join_answered(now, answer),
+            Pending::Join => self.join_outdated(now, &answer),
+            Pending::Heartbeat(idle) => self.beat(now, idle, answer),
+            Pending::KeepAlive => self.kept(now, &answer),
+            Pending::Settle => self.settled(now, answer),
+            Pending::Find(id) => self.find_answered(now, id, answer),
+            Pending::Fix(id) => self.fix_answered(now, id, answer),
+            Pending::Aside => {}
+        }
+        self.link(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        self.join_timeout(now);
+        self.check_timeout(now);
+        self.find_timeout(now);
+        if self.heartbeat_at <= now {
+            self.heartbeat(now);
+        }
+        if self.reclaim_at <= now {
+            self.reclaim_lost(now);
+        }
+        if let Some(limit) = self.me.offline_limit
+            && now.saturating_sub(self.contact) > limit
+            && self.halted.is_none()
+        {
+            let cause = "the cluster's store was not reached for longer than offlineLimit";
+            self.halt(Some(cause.into()));
+        }
+        self.link(now);
+    }
+
+    /// When [`Leaseholder::handle_timeout`] has something to do next.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let offline = (self.me.offline_limit.filter(|_| self.halted.is_none()))
+            .map(|limit| self.contact + limit + 1);
+        let due = [Some(self.heartbeat_at), Some(self.reclaim_at), offline, self.join_due()];
+        let due = due.into_iter().chain([self.check_due(), self.find_due(), self.records_due()]);
+        due.flatten().filter(|&due| due < Millis::MAX).min()
+    }
+
+    /// The next effect, until there is none.
+    #[must_use]
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether the node has joined and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Member) && self.batch.is_none() && self.queue.is_empty()
+    }
+
+    /// Whether the node is a member of the cluster.
+    pub fn is_member(&self) -> bool {
+        matches!(self.phase, Phase::Member)
+    }
+
+    /// The lease of now.
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.lease
+    }
+
+    /// How many blocks this node handed out of that the store gave to others.
+    pub fn lost(&self) -> usize {
+        self.lost.len()
+    }
+
+    /// How many orders wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn request(&mut self, now: Millis, pending: Pending, request: Request) {
+        let id = self.next_request;
+        self.next_request += 1;
+        if pending == Pending::Join {
+            self.join_request = id;
+        }
+        self.pending.insert(id, (pending, now));
+        self.effects.push_back(Effect::Store(id, request));
+    }
+
+    fn reached(&mut self, sent: Millis) {
+        self.contact = self.contact.max(sent);
+        self.stall(None);
+        let fenced = matches!(self.phase, Phase::Fenced(_));
+        if self.halted.is_some() && !fenced {
+            self.halt(None);
+        }
+    }
+
+    fn stall(&mut self, cause: Option<Arc<str>>) {
+        if self.stalled.is_some() != cause.is_some() {
+            self.stalled.clone_from(&cause);
+            self.effects.push_back(Effect::Stalled(cause));
+        }
+    }
+
+    fn halt(&mut self, cause: Option<Arc<str>>) {
+        self.halted.clone_from(&cause);
+        self.effects.push_back(Effect::Halted(cause));
+    }
+
+    fn unix_ms(&self, now: Millis) -> u64 {
+        now + self.unix_offset
+    }
+
+    fn find_mine(&self, space: &Space, run: Run) -> Option<Mine> {
+        self.mine.get(space)?.get(&run.start).copied().filter(|mine| mine.run == run)
+    }
+
+    fn forget_mine(&mut self, space: &Space, run: Run) {
+        if let Some(blocks) = self.mine.get_mut(space) {
+            blocks.remove(&run.start);
+            if blocks.is_empty() {
+                self.mine.remove(space);
+            }
+        }
+    }
+
+    fn keep_mine(&mut self, space: &Space, run: Run, revision: u64, status: BlockStatus) {
+        let block = Mine { run, revision, status };
+        let blocks = self.mine.entry(space.clone()).or_default();
+        blocks.insert(run.start, block);
+        debug_assert!(
+            {
+                let mut near = blocks.range(..=run.end()).rev();
+                let last = near.next().is_none_or(|(start, _)| *start == run.start);
+                last && near.next().is_none_or(|(_, mine)| mine.run.end() < run.start)
+            },
+            "blocks of a node overlap"
+        );
+    }
+
+    /// The lease is gone, and with it every spare.
+    fn lease_gone(&mut self, now: Millis) {
+        self.lease = None;
+        for blocks in self.mine.values_mut() {
+            blocks.retain(|_, mine| mine.status != BlockStatus::Spare);
+        }
+        self.mine.retain(|_, blocks| !blocks.is_empty());
+        self.effects.push_back(Effect::SparesGone);
+        if matches!(self.phase, Phase::Member) {
+            self.regrant(now);
+        }
+    }
+
+    /// Tries again, after the reclaim period, to get back what was lost.
+    fn reclaim_lost(&mut self, now: Millis) {
+        self.reclaim_at = if self.lost.is_empty() { Millis::MAX } else { now + limits::RECLAIM_MS };
+        let queued = |order: &Order, at: &(Space, Run)| match order {
+            Order::Reclaim(space, run) => *space == at.0 && *run == at.1,
+            Order::Trim { space, keep, .. } => *space == at.0 && keep.contains(&at.1),
+            _ => false,
+        };
+        let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
+        let lost = self
+            .lost
+            .iter()
+            .filter(|lost| !self.queue.iter().chain(batch).any(|(_, order)| queued(order, lost)));
+        let orders: Vec<_> = lost.map(|(space, run)| Order::Reclaim(space.clone(), *run)).collect();
+        self.queue.extend(orders.into_iter().map(|order| (0, order)));
+    }
+
+    /// A block is this node's again, if it ever was not.
+    fn regained(&mut self, space: &Space, run: Run, revision: u64) {
+        self.keep_mine(space, run, revision, BlockStatus::Active);
+        if self.lost.remove(&(space.clone(), run)) {
+            self.effects.push_back(Effect::Regained(space.clone(), run));
+        }
+    }
+
+    /// A block is not this node's any more. What it handed out of it, it claims again and again.
+    fn lose(&mut self, now: Millis, space: &Space, run: Run) {
+        let mine = self.find_mine(space, run);
+        self.forget_mine(space, run);
+        if mine.is_some_and(|mine| mine.status == BlockStatus::Spare) {
+            return self.effects.push_back(Effect::Lost(space.clone(), vec![run]));
+        }
+        if self.lost.insert((space.clone(), run)) {
+            self.effects.push_back(Effect::Lost(space.clone(), vec![run]));
+        }
+        self.reclaim_at = self.reclaim_at.min(now + limits::RECLAIM_MS);
+    }
+}

@@ -1,0 +1,66 @@
+//! After the store went back in time (it was restored from a backup): whoever notices marks it, and
+//! nobody claims new blocks until every node has said what it holds.
+//!
+//! What a node did after the backup was made is gone from the store, but not from the node. So a
+//! block that looks free may be in use. The mark goes when the key of every node is newer than it:
+//! each has joined again, or found that nothing of its own was lost, or was removed by an operator.
+//! A node that the backup does not know can object only for [`limits::RESTORE_SETTLE_MS`].
+
+use super::{Leaseholder, Order, Pending};
+use crate::core::Millis;
+use crate::core::keys::{NODES, RESTORED};
+use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, Write};
+use crate::core::value::Value;
+use crate::limits;
+
+/// Marks that the store went back in time; anew, if there is a mark of this revision, since it may
+/// be from before.
+pub(super) fn mark(unix_ms: u64, seen: u64) -> Txn {
+    let when = vec![Compare::ModRevision(RESTORED.to_owned(), seen)];
+    let then = vec![Write::Put(RESTORED.to_owned(), Value::Flag(unix_ms), None)];
+    Txn { when, then }
+}
+
+impl Leaseholder {
+    /// Whether nothing waits of what this node says it holds.
+    pub(super) fn is_settled(&self) -> bool {
+        let waits = |order: &Order| matches!(order, Order::Trim { .. } | Order::Drop(..));
+        self.lost.is_empty() && !self.queue.iter().any(|(_, order)| waits(order))
+    }
+
+    /// The mark is there: says that this node knows, and looks whether all others do.
+    pub(super) fn settle_restored(&mut self, now: Millis, marked: u64) {
+        if self.chain.revision < marked {
+            // Its spares may be others' blocks by now: it joins anew, without them.
+            return self.rejoin(now, None);
+        }
+        if !self.chain.settled {
+            if self.is_settled() {
+                self.renew_session();
+            }
+            return;
+        }
+        let spans = vec![Span::key(RESTORED), Span::prefix(NODES, limits::NODES_MAX)];
+        self.request(now, Pending::Settle, Request::Read(spans));
+    }
+
+    /// Takes the mark away when every node has been heard.
+    pub(super) fn settled(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+        let Ok(Answer::Read(snapshot)) = answer else { return };
+        let [mark, nodes] = &snapshot.spans[..] else { return };
+        let Some(mark) = mark.first() else { return };
+        let Value::Flag(since) = mark.value else { return };
+        let heard = nodes.iter().all(|key| match &key.value {
+            Value::Node(node) => {
+                key.mod_revision > mark.mod_revision
+                    && (node.settled || node.removed_unix_ms.is_some())
+            }
+            _ => true,
+        });
+        if heard && self.unix_ms(now) >= since.saturating_add(limits::RESTORE_SETTLE_MS) {
+            let when = vec![Compare::ModRevision(RESTORED.to_owned(), mark.mod_revision)];
+            let then = vec![Write::Delete(RESTORED.to_owned())];
+            self.request(now, Pending::Aside, Request::Txn(Txn { when, then }));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What goes into the leaseholder and what comes out of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::core::Millis;
+use crate::core::address::Run;
+use crate::core::keys::Space;
+use crate::core::txn::{LeaseId, Request};
+use crate::core::value::{AllocationValue, BlockStatus};
+
+/// Names an order in the effect that answers it.
+pub type OrderId = u64;
+
+/// Who this node is, for as long as its daemon runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Me {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// `/etc/machine-id`, or empty.
+    pub machine_id: Arc<str>,
+    /// The boot id.
+    pub boot_id: Arc<str>,
+    /// The daemon's version.
+    pub version: Arc<str>,
+    /// When the daemon started, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// The life of the node's lease in seconds, as asked for.
+    pub ttl_s: u64,
+    /// Stop handing out after this long without the store, in milliseconds.
+    pub offline_limit: Option<Millis>,
+}
+
+/// A question of another node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// Its key.
+    pub key: String,
+    /// The revision of the key.
+    pub revision: u64,
+    /// Who asks.
+    pub from: Arc<str>,
+    /// The asker's lease, on which what it is given hangs.
+    pub lease: LeaseId,
+    /// The addresses that it asks about.
+    pub space: Space,
+    /// Any one of these, as first and last of each run.
+    pub wanted: Vec<(u128, u128)>,
+    /// One that cools will do.
+    pub even_cooling: bool,
+}
+
+/// What range sets, the coordinator and the recorder want done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Make spares active and claim runs, as spare or active, all or nothing.
+    /// Answered by [`Effect::Leased`].
+    Lease {
+        /// Where.
+        space: Space,
+        /// Spares.
+        activate: Vec<Run>,
+        /// Runs that are in no block as far as is known.
+        claim: Vec<(Run, BlockStatus)>,
+    },
+    /// Give whole blocks back; it is durable that nothing is handed out of them any more.
+    /// Answered by [`Effect::GivenBack`].
+    GiveBack {
+        /// Where.
+        space: Space,
+        /// The blocks.
+        runs: Vec<Run>,
+    },
+    /// Answer a question with a part of a block (or all of it); it is durable that nothing is
+    /// handed out of that part any more. Answered by [`Effect::Given`].
+    Give {
+        /// The question.
+        question: Question,
+        /// The block.
+        block: Run,
+        /// The part.
+        give: Run,
+    },
+    /// Answer a question with a refusal.
+    Refuse(Question),
+    /// Find a way to one of these addresses, which are in no block of this node.
+    /// Answered by [`Effect::Found`].
+    Find {
+        /// Where.
+        space: Space,
+        /// First and last of each run.
+        wanted: Vec<(u128, u128)>,
+        /// One that cools at its owner's will do.
+        even_cooling: bool,
+    },
+    /// Agree with the cluster on the block size of a range set. Answered by [`Effect::Fixed`].
+    Fix {
+        /// Where.
+        space: Space,
+        /// The addresses of the range set, as first and last of each run.
+        ranges: Vec<(u128, u128)>,
+        /// The block size that its configuration says or implies, as a binary logarithm.
+        block_log2: u8,
+        /// The configuration says it.
+        explicit: bool,
+    },
+    /// Claim anew what this node hands out of although the store lost it.
+    Reclaim(Space, Run),
+    /// Give back a block with a key of this revision that the store has for this node's, and of
+    /// which this node knows nothing.
+    Drop(Space, Run, u64),
+    /// Say of a block that the store has for this node's, maybe quarantined, which parts of it are
+    /// this node's: it knows of no more.
+    Trim {
+        /// Where.
+        space: Space,
+        /// The block in the store.
+        block: Run,
+        /// The revision of its key.
+        revision: u64,
+        /// The parts.
+        keep: Vec<Run>,
+    },
+    /// Write the session anew, on the lease of now.
+    Session,
+    /// Write records.
+    Records,
+}
+
+/// How a [`Order::Lease`] ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Leased {
+    /// Done.
+    Done,
+    /// Nothing was changed: these runs are in blocks of others, and these spares are gone.
+    Conflict {
+        /// Blocks of others.
+        others: Vec<Run>,
+        /// Spares that this node has no more.
+        gone: Vec<Run>,
+    },
+    /// The store could not be asked.
+    Failed(Arc<str>),
+}
+
+/// How a [`Order::Find`] ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// Some wanted address is in no block: these are the blocks of others.
+    Gap(Vec<Run>),
+    /// These are spares of this node now.
+    Given(Vec<Run>),
+    /// No live node has one to give.
+    Nobody {
+        /// Blocks of others.
+        others: Vec<Run>,
+        /// A node that holds some of them and does not live, and since when that is known, in
+        /// milliseconds since 1970.
+        gone: Option<(Arc<str>, u64)>,
+    },
+    /// The store could not be asked.
+    Failed(Arc<str>),
+}
+
+/// Why there is no agreement on a block size.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FixError {
+    /// The cluster has another one, as binary logarithms.
+    #[error("the cluster's block size is 2^{fixed}")]
+    Size {
+        /// The cluster's.
+        fixed: u8,
+        /// The configuration's.
+        configured: u8,
+    },
+    /// The store could not be asked.
+    #[error("{0}")]
+    Failed(Arc<str>),
+}
+
+/// What somebody must do for the machine, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Ask the store and call `answered` with this id.
+    Store(u64, Request),
+    /// Watch a prefix and call `observed` with what it reports.
+    Watch(String),
+    /// The end of an [`Order::Lease`].
+    Leased(OrderId, Leased),
+    /// The end of an [`Order::GiveBack`]: whether they are given back.
+    GivenBack(OrderId, bool),
+    /// The end of an [`Order::Give`]: whether it is given.
+    Given(OrderId, bool),
+    /// The end of an [`Order::Find`].
+    Found(OrderId, Found),
+    /// The end of an [`Order::Fix`]: the block size, as a binary logarithm.
+    Fixed(OrderId, Result<u8, FixError>),
+    /// Another node asks; to be answered by [`Order::Give`] or [`Order::Refuse`].
+    Asked(Question),
+    /// Blocks that another node gave without being waited for: spares.
+    Spares(Space, Vec<Run>),
+    /// All spares are gone: the lease ran out.
+    SparesGone,
+    /// This node may not hand out of these any more: the store says that others hold them.
+    Lost(Space, Vec<Run>),
+    /// The store has this block in these parts.
+    Split(Space, Run, Vec<Run>),
+    /// What was lost is this node's again.
+    Regained(Space, Run),
+    /// Nothing can be leased at the moment, because of this; or it can again.
+    Stalled(Option<Arc<str>>),
+    /// Nothing may be handed out at all, because of this; or it may again.
+    Halted(Option<Arc<str>>),
+    /// Whether this is the only node that the cluster knows.
+    Alone(bool),
+    /// An operator wants this node to give its blocks back, or not any more.
+    Draining(bool),
+    /// Remember the sequence number that the node's chain has reached.
+    Reached(u64),
+    /// The node joined, or joined again.
+    Joined {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// The store went back in time.
+    WentBack,
+    /// The state directory was lost: these blocks are this node's and its journal knows nothing
+    /// of them. To be answered by `recovered`.
+    Recover(Vec<(Space, Run)>),
+    /// The records of these orders are in the store.
+    Recorded(Vec<u64>),
+}
+
+/// A change to the records: an allocation or its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordChange {
+    /// The network.
+    pub network: Arc<str>,
+    /// The address.
+    pub address: IpAddr,
+    /// The allocation; nothing when it ended.
+    pub value: Option<Box<AllocationValue>>,
+}

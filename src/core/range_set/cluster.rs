@@ -1,0 +1,182 @@
+//! What comes back from the cluster.
+
+use std::sync::Arc;
+
+use super::{Effect, RangeSet};
+use crate::core::Millis;
+use crate::core::address::Run;
+use crate::core::block::{Block, BlockState};
+use crate::core::leaseholder::Leased;
+use crate::core::range_set::AssignError;
+use crate::core::value::BlockStatus;
+use crate::limits;
+
+impl RangeSet {
+    /// The end of an [`Effect::Lease`].
+    pub fn leased(&mut self, now: Millis, leased: Leased) {
+        let Some((activate, claim)) = self.leasing.take() else { return };
+        self.demand.failed = None;
+        match leased {
+            Leased::Done => {
+                for run in activate {
+                    if self.held.contains_key(&run.start) {
+                        self.turn(run.start, BlockState::Active);
+                    } else {
+                        self.hold(run, BlockState::Active);
+                    }
+                }
+                for (run, status) in claim {
+                    let spare = status == BlockStatus::Spare;
+                    self.hold(run, if spare { BlockState::Spare } else { BlockState::Active });
+                }
+            }
+            Leased::Conflict { others, gone } => {
+                for run in gone {
+                    self.drop_spare(now, run);
+                }
+                self.others(&others);
+            }
+            Leased::Failed(cause) => {
+                self.demand.failed = Some((now + limits::CLAIM_PAUSE_MS, cause));
+            }
+        }
+        self.serve(now);
+    }
+
+    /// Remembers blocks of others.
+    pub(super) fn others(&mut self, others: &[Run]) {
+        for run in others {
+            self.claimed.insert(run.start, run.end());
+            self.elsewhere.others = true;
+        }
+    }
+
+    fn drop_spare(&mut self, now: Millis, run: Run) {
+        if self.held.get(&run.start).is_some_and(Block::is_unused) {
+            self.forget_giving(now, run);
+            self.take_out(run.start);
+            self.claimed.remove(run.start, run.end());
+        }
+    }
+
+    /// The end of an [`Effect::GiveBack`]: whether the blocks are free now.
+    pub fn given_back(&mut self, now: Millis, done: bool) {
+        for (run, before) in std::mem::take(&mut self.giving_back) {
+            let draining = |state| state == BlockState::Draining;
+            if !self.held.get(&run.start).is_some_and(|block| draining(block.state)) {
+                continue; // lost meanwhile
+            }
+            if done {
+                self.take_out(run.start);
+                self.claimed.remove(run.start, run.end());
+            } else {
+                self.turn(run.start, before);
+            }
+        }
+        self.serve(now);
+    }
+
+    /// All spares are gone.
+    pub fn spares_gone(&mut self, now: Millis) {
+        for start in self.spares.clone() {
+            if let Some(run) = self.held.get(&start).map(Block::run) {
+                self.drop_spare(now, run);
+            }
+        }
+        self.serve(now);
+    }
+
+    /// Another node gave these: spares. What overlaps blocks that this node handed out of goes
+    /// back.
+    pub fn spares(&mut self, now: Millis, runs: &[Run]) {
+        let mut unwanted = Vec::new();
+        for &run in runs {
+            if self.held.get(&run.start).is_some_and(|held| held.run() == run) {
+                continue; // told twice
+            }
+            let below = self.block(run.start).is_some();
+            if below || self.held.range(run.start..=run.end()).next().is_some() {
+                unwanted.push(run);
+            } else {
+                self.hold(run, BlockState::Spare);
+            }
+        }
+        if !unwanted.is_empty() {
+            self.effects.push_back(Effect::Return(unwanted));
+        }
+        self.serve(now);
+    }
+
+    /// A block of this node is several in the store.
+    pub fn split(&mut self, block: Run, parts: &[Run]) {
+        let whole = self.held.get(&block.start).is_some_and(|held| held.run() == block);
+        if !whole || self.giving_back.iter().any(|(run, _)| *run == block) {
+            return;
+        }
+        if let Some(whole) = self.take_out(block.start) {
+            for &part in parts.iter().filter(|part| block.contains(part.start)) {
+                self.put_in(whole.part(part));
+            }
+        }
+    }
+
+    /// The store says that these are not this node's. What is assigned stays so until its DEL;
+    /// nothing is handed out of them any more.
+    pub fn lost(&mut self, now: Millis, runs: &[Run]) {
+        for run in runs {
+            match self.held.get(&run.start).filter(|held| held.run() == *run) {
+                // Nothing of it is in use: it need not be claimed again.
+                Some(held) if held.is_unused() => {
+                    self.drop_spare(now, *run);
+                    self.effects.push_back(Effect::Return(vec![*run]));
+                }
+                Some(_) => self.turn(run.start, BlockState::Lost),
+                None => {}
+            }
+        }
+        self.serve(now);
+    }
+
+    /// What was lost is this node's again; if nothing of it is held any more, as a spare, whose
+    /// first change of hands makes it active or gives it back.
+    pub fn regained(&mut self, now: Millis, run: Run) {
+        match self.held.get(&run.start) {
+            Some(block) if block.state == BlockState::Lost && block.run() == run => {
+                self.turn(run.start, BlockState::Active);
+                self.serve(now);
+            }
+            Some(_) => {}
+            None => self.spares(now, &[run]),
+        }
+    }
+
+    /// Nothing can be leased, because of this; or it can again. Whoever waits learns why at once.
+    pub fn stalled(&mut self, now: Millis, cause: Option<Arc<str>>) {
+        self.stalled = cause;
+        if let Some(cause) = &self.stalled {
+            for (_, request) in std::mem::take(&mut self.waiting) {
+                let error = AssignError::NoBlock(cause.clone());
+                self.effects.push_back(Effect::Assigned(request.id, Err(error)));
+            }
+        }
+        self.serve(now);
+    }
+
+    /// Nothing may be handed out, because of this; or it may again.
+    pub fn halted(&mut self, now: Millis, cause: Option<Arc<str>>) {
+        self.halted = cause;
+        self.serve(now);
+    }
+
+    /// Whether this is the only node of the cluster.
+    pub fn alone(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
+    /// Whether an operator wants the blocks back.
+    pub fn draining(&mut self, now: Millis, draining: bool) {
+        self.draining = draining;
+        self.next_sweep = now;
+        self.serve(now);
+    }
+}

@@ -1,0 +1,340 @@
+//! Addresses that other nodes hold: asking for them, and being asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Attempt, Effect, RangeSet};
+use crate::core::Millis;
+use crate::core::address::Run;
+use crate::core::block::{Block, BlockState};
+use crate::core::leaseholder::{Found, Question, without};
+use crate::core::mutant::{Mutant, broken};
+use crate::core::range::Ranges;
+use crate::core::range_set::types::{Assign, AssignError};
+use crate::core::stage::Stage;
+use crate::limits;
+
+/// What is wanted of others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Want {
+    Address(u128),
+    AnyOf(Arc<Ranges>, Option<Stage>),
+}
+
+impl Want {
+    fn of(request: &Assign) -> Self {
+        match request.asked {
+            Some(number) => Self::Address(number),
+            None => Self::AnyOf(request.view.clone(), request.stage),
+        }
+    }
+
+    /// The addresses, as first and last of each run.
+    fn addresses(&self) -> Vec<(u128, u128)> {
+        let (view, stage) = match self {
+            Self::Address(number) => return vec![(*number, *number)],
+            Self::AnyOf(view, stage) => (view, *stage),
+        };
+        if let Some(stage) = stage {
+            let listed = view.iter().flat_map(|range| range.listed(stage));
+            return listed.map(|&number| (number, number)).collect();
+        }
+        let mut wanted = Vec::new();
+        for range in view.iter() {
+            let gateway = crate::core::address::number(range.gateway);
+            let listed = Stage::ALL.iter().flat_map(|&stage| range.listed(stage)).copied();
+            let mut not: Vec<u128> = listed.chain([gateway]).collect();
+            not.retain(|number| range.contains(*number) && !range.offers(*number, None));
+            not.sort_unstable();
+            let mut first = range.start;
+            for number in not {
+                if first < number {
+                    wanted.push((first, number - 1));
+                }
+                first = number + 1;
+            }
+            if first <= range.end {
+                wanted.push((first, range.end));
+            }
+        }
+        wanted
+    }
+}
+
+/// A part of a block that is on its way to another node.
+#[derive(Clone, Copy, Debug)]
+struct Giving {
+    block: Run,
+    give: Run,
+    cooling: bool,
+}
+
+/// What nobody had, until when that is believed, and which node might have had it, and since when
+/// that one is known to be gone.
+type Refusal = (Want, Millis, Option<(Arc<str>, Millis)>);
+
+/// What is known and under way of addresses elsewhere.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Elsewhere {
+    /// Some addresses are in blocks of others.
+    pub(super) others: bool,
+    finding: Option<Want>,
+    refused: Vec<Refusal>,
+    giving: BTreeMap<String, Giving>,
+}
+
+impl Elsewhere {
+    pub(super) fn is_asking(&self) -> bool {
+        self.finding.is_some() || !self.giving.is_empty()
+    }
+
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.others |= other.others;
+        self.refused.extend(other.refused);
+    }
+
+    pub(super) fn forget(&mut self, now: Millis) {
+        self.refused.retain(|(_, until, _)| now < *until);
+    }
+
+    /// Whether another node may have an address of these ranges.
+    pub(super) fn may_have(&self, now: Millis, view: &Ranges) -> bool {
+        let refused = |(want, until, _): &(Want, Millis, _)| match want {
+            Want::AnyOf(of, None) => **of == *view && now < *until,
+            _ => false,
+        };
+        self.others && !self.refused.iter().any(refused)
+    }
+}
+
+impl RangeSet {
+    /// Nothing is free in hand and nothing can be leased: others may have it. After them, the
+    /// address that cooled longest goes.
+    pub(super) fn attempt_elsewhere(&mut self, now: Millis, request: &Assign) -> Attempt {
+        let want = Want::of(request);
+        self.elsewhere.forget(now);
+        let refused = self.elsewhere.refused.iter().find(|(refused, ..)| *refused == want);
+        let refused = refused.map(|(_, _, gone)| gone.clone());
+        let unable = self.unable(now);
+        if refused.is_none() && self.elsewhere.others && unable.is_none() {
+            if self.elsewhere.finding.is_none() {
+                let wanted = want.addresses();
+                let even_cooling = self.nothing_cools_for(request);
+                self.elsewhere.finding = Some(want);
+                self.effects.push_back(Effect::Find { wanted, even_cooling });
+            }
+            return Attempt::Wait;
+        }
+        if request.asked.is_none()
+            && let Some(number) = self.attempt_cooling(request)
+        {
+            return Attempt::Done(Ok(number));
+        }
+        if !self.giving_back.is_empty() {
+            return Attempt::Wait;
+        }
+        let view = request.view.to_string();
+        let error = match (refused.flatten(), unable, request.asked) {
+            (Some((node, since)), ..) => {
+                AssignError::Gone { view, node, seconds: now.saturating_sub(since) / 1000 }
+            }
+            (None, Some(cause), _) if self.elsewhere.others => AssignError::NoBlock(cause),
+            (None, _, Some(number)) => {
+                AssignError::Taken { address: self.family.address(number), view }
+            }
+            (None, _, None) => AssignError::Exhausted { view, stage: request.stage },
+        };
+        Attempt::Done(Err(error))
+    }
+
+    fn nothing_cools_for(&self, request: &Assign) -> bool {
+        let offered = |number| {
+            let range = request.view.find(number);
+            range.is_some_and(|range| range.offers(number, request.stage))
+        };
+        request.asked.is_some() || self.cooling.oldest_where(offered).is_none()
+    }
+
+    /// The end of an [`Effect::Find`].
+    pub fn found(&mut self, now: Millis, found: Found) {
+        let Some(want) = self.elsewhere.finding.take() else { return };
+        match found {
+            Found::Given(runs) => {
+                self.spares(now, &runs);
+                return;
+            }
+            Found::Gap(others) => self.relearn(&want, &others),
+            Found::Nobody { others, gone } => {
+                self.relearn(&want, &others);
+                if self.elsewhere.refused.len() >= limits::WANTS_REFUSED_MAX {
+                    self.elsewhere.refused.remove(0);
+                }
+                let until = now + limits::NOBODY_MS;
+                self.elsewhere.refused.push((want, until, gone));
+            }
+            Found::Failed(cause) => {
+                self.demand.failed = Some((now + limits::CLAIM_PAUSE_MS, cause));
+            }
+        }
+        self.serve(now);
+    }
+
+    /// What was known of these addresses is forgotten: these are the blocks of others there.
+    fn relearn(&mut self, want: &Want, others: &[Run]) {
+        for (first, last) in want.addresses() {
+            self.claimed.remove(first, last);
+        }
+        for block in self.held.values() {
+            self.claimed.insert(block.run().start, block.run().end());
+        }
+        if let Some((_, claim)) = &self.leasing {
+            for (run, _) in claim {
+                self.claimed.insert(run.start, run.end());
+            }
+        }
+        self.others(others);
+    }
+
+    /// Another node asks for an address.
+    pub fn asked(&mut self, now: Millis, question: Question) {
+        self.warm(now);
+        if self.elsewhere.giving.contains_key(&question.key) {
+            return; // it is being answered
+        }
+        let choice = self.choose(&question);
+        let Some((block, give, cooling)) = choice else {
+            return self.effects.push_back(Effect::Refuse(question));
+        };
+        let spare = self.spares.contains(&block.start);
+        self.reserve(block, give, cooling);
+        let giving = Giving { block, give, cooling };
+        self.elsewhere.giving.insert(question.key.clone(), giving);
+        self.effects.push_back(Effect::Give { question, block, give, spare });
+    }
+
+    /// What to give: of a spare, or the largest free part of an active block, but no more than
+    /// half of what is free here; at last an address that cools.
+    fn choose(&self, question: &Question) -> Option<(Run, Run, bool)> {
+        let half = (self.stats.free / 2).max(1);
+        let leasing = |run: Run| self.leasing.as_ref().is_some_and(|(a, _)| a.contains(&run));
+        let usable = |block: &&Block| !block.giving && !leasing(block.run());
+        let mut best: Option<(bool, Run, Run)> = None;
+        for &(first, last) in &question.wanted {
+            let from = self.held.range(..=first).next_back().map_or(first, |(start, _)| *start);
+            let blocks = self.held.range(from..=last).map(|(_, block)| block);
+            for block in blocks.filter(usable) {
+                let whole = match block.state {
+                    BlockState::Spare => true,
+                    BlockState::Active => false,
+                    _ => continue,
+                };
+                let most = if whole { u64::MAX } else { half };
+                let Some(give) = largest_free(block, first, last, most) else { continue };
+                let better = best.as_ref().is_none_or(|(best_whole, _, best)| {
+                    (whole, give.size_log2) > (*best_whole, best.size_log2)
+                });
+                if better {
+                    best = Some((whole, block.run(), give));
+                }
+            }
+        }
+        if let Some((_, block, give)) = best {
+            return Some((block, give, false));
+        }
+        if !question.even_cooling {
+            return None;
+        }
+        let wanted = |number| question.wanted.iter().any(|&(f, l)| f <= number && number <= l);
+        let here = |number| {
+            let block = self.block(number).filter(usable);
+            block.is_some_and(|block| block.state == BlockState::Active)
+        };
+        let number = self.cooling.oldest_where(|number| wanted(number) && here(number))?;
+        let block = self.block(number)?;
+        Some((block.run(), Run::around(number, 0), true))
+    }
+
+    /// Keeps what is given away from being handed out.
+    fn reserve(&mut self, block: Run, give: Run, cooling: bool) {
+        for number in give.start..=give.end() {
+            if cooling {
+                self.block_mut(number).set_cooling(number, false);
+                self.cooling.take(number);
+                self.stats.cooling -= 1;
+            } else if !self.block(number).is_some_and(|block| block.is_taken(number)) {
+                self.take(number);
+                self.stats.allocated -= 1;
+            }
+            self.stats.leaving += 1;
+        }
+        if let Some(block) = self.held.get_mut(&block.start) {
+            block.giving = true;
+        }
+    }
+
+    /// The end of an [`Effect::Give`]: whether that part is the other node's now.
+    pub fn given(&mut self, now: Millis, key: &str, done: bool) {
+        let Some(Giving { block, give, cooling }) = self.elsewhere.giving.remove(key) else {
+            return;
+        };
+        self.unreserve(now, give, cooling && !done);
+        let whole = self.held.get_mut(&block.start).filter(|held| held.run() == block);
+        if let Some(whole) = whole {
+            whole.giving = false;
+            if done && let Some(whole) = self.take_out(block.start) {
+                for part in without(block, give) {
+                    self.put_in(whole.part(part));
+                }
+                self.elsewhere.others = true;
+            }
+        }
+        self.serve(now);
+    }
+
+    fn unreserve(&mut self, now: Millis, give: Run, cool: bool) {
+        for number in give.start..=give.end() {
+            self.stats.leaving -= 1;
+            self.stats.allocated += 1;
+            if cool {
+                self.cool(now, number);
+            } else {
+                self.free(number);
+                self.stats.allocated -= 1;
+            }
+        }
+    }
+
+    /// A block goes out of the books: what was on its way out of it is not any more.
+    pub(super) fn forget_giving(&mut self, now: Millis, block: Run) {
+        let giving = self.elsewhere.giving.iter().find(|(_, giving)| giving.block == block);
+        if let Some(key) = giving.map(|(key, _)| key.clone())
+            && let Some(Giving { give, .. }) = self.elsewhere.giving.remove(&key)
+        {
+            self.unreserve(now, give, false);
+        }
+    }
+
+    /// For the simulator: what must never be done.
+    pub(super) fn use_spare(&mut self, number: u128) {
+        let run = self.block_mut(number).run();
+        self.turn(run.start, BlockState::Active);
+    }
+}
+
+/// The largest run of free addresses of a block within `first..=last` that has at most that many.
+fn largest_free(block: &Block, first: u128, last: u128, most: u64) -> Option<Run> {
+    let run = block.run();
+    let (first, last) = (first.max(run.start), last.min(run.end()));
+    let fits = |log2: &u8| 1u64 << log2 <= most;
+    (0..=run.size_log2).rev().filter(fits).find_map(|log2| {
+        let mut at = Run::around(first, log2);
+        while at.end() <= last {
+            let free = |number| !block.is_taken(number) || broken(Mutant::GiveWhatIsHeld);
+            if at.start >= first && (at.start..=at.end()).all(free) {
+                return Some(at);
+            }
+            at = Run::around(at.end().checked_add(1)?, log2);
+        }
+        None
+    })
+}

@@ -1,0 +1,168 @@
+//! The values of the store's keys. Which key has which value: `claim.rs`; how they are written:
+//! `store/value.rs`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::address::{Family, Run};
+use super::txn::LeaseId;
+
+/// A value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// Of `nodes/<node>`.
+    Node(NodeValue),
+    /// Of `sessions/<node>`.
+    Session(SessionValue),
+    /// Of `networks/<network>`.
+    Network(NetworkValue),
+    /// Of `blocks/<network>/<family>/<start>`.
+    Block(BlockValue),
+    /// Of `requests/<network>/<to>/<from>.<number>`.
+    Message(Message),
+    /// Of `allocations/<network>/<address>`.
+    Allocation(Box<AllocationValue>),
+    /// Of `drains/<node>` and `restored`: since when, in milliseconds since 1970.
+    Flag(u64),
+    /// It could not be read; why.
+    Unreadable(Arc<str>),
+}
+
+/// A node, for as long as it is in the cluster. Every ownership transaction of the node compares
+/// the revision of this key and writes it anew: a chain with one writer. So whatever is late on
+/// its way to the store is refused, and what the last link says was carried out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeValue {
+    /// Raised at each start of the node's daemon, and by whoever removes the node.
+    pub epoch: u64,
+    /// Raised by each ownership transaction; never goes back, not with a new epoch either.
+    pub sequence: u64,
+    /// `/etc/machine-id`, or empty: tells two machines of one name apart.
+    pub machine_id: Arc<str>,
+    /// The boot during which the daemon started.
+    pub boot_id: Arc<str>,
+    /// The daemon's version.
+    pub version: Arc<str>,
+    /// When the daemon started, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// The node has said what it holds: its daemon has joined, and has claimed again whatever the
+    /// store did not know.
+    pub settled: bool,
+    /// When an operator removed the node, in milliseconds since 1970.
+    pub removed_unix_ms: Option<u64>,
+}
+
+/// A node's presence; hangs on its lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionValue {
+    /// The epoch of its daemon.
+    pub epoch: u64,
+    /// The node's lease.
+    pub lease: LeaseId,
+}
+
+/// What nodes must agree on about a network, and its configuration if that is kept centrally.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct NetworkValue {
+    /// The `ipam` object as JSON text.
+    pub ipam: Option<Arc<str>>,
+    /// The block sizes of its range sets.
+    pub geometry: Vec<Geometry>,
+}
+
+/// The block size of the range sets that were ever configured over some addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Geometry {
+    /// Their family.
+    pub family: Family,
+    /// The size of new blocks, as the binary logarithm of the number of addresses.
+    pub block_log2: u8,
+    /// The addresses, as first and last of each run.
+    pub ranges: Vec<(u128, u128)>,
+}
+
+/// What the store says of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockStatus {
+    /// Leased ahead of need; hangs on the owner's lease.
+    Spare,
+    /// Addresses are handed out of it.
+    Active,
+    /// Its owner was removed: nobody has it until the quarantine ends.
+    Quarantined,
+}
+
+/// A block.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlockValue {
+    /// What it covers.
+    pub run: Run,
+    /// Its family.
+    pub family: Family,
+    /// The node that holds it.
+    pub owner: Arc<str>,
+    /// The owner's epoch when this was written.
+    pub epoch: u64,
+    /// The sequence number of the transaction that wrote it, in its writer's chain.
+    pub claim: u64,
+    /// Its state.
+    pub status: BlockStatus,
+    /// When this was written, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+}
+
+/// A message from node to node; hangs on the lease of the node that asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Who sends it.
+    pub from: Arc<str>,
+    /// The asker's lease, on which what it is given hangs.
+    pub lease: LeaseId,
+    /// The family of all addresses in it.
+    pub family: Family,
+    /// What it says.
+    pub body: MessageBody,
+}
+
+/// What a message says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MessageBody {
+    /// Give me an address of these, as first and last of each run.
+    Ask {
+        /// The addresses.
+        wanted: Vec<(u128, u128)>,
+        /// One that cools will do.
+        even_cooling: bool,
+    },
+    /// These are your spares now; their keys were written with this message.
+    Given(Vec<Run>),
+    /// None of them can be had.
+    Refused,
+}
+
+/// The copy of an allocation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AllocationValue {
+    /// The node.
+    pub node: Arc<str>,
+    /// The container.
+    pub container_id: Box<str>,
+    /// The interface in it.
+    pub ifname: Arc<str>,
+    /// Every address of the attachment.
+    pub addresses: Vec<IpAddr>,
+    /// The pod's namespace, or empty.
+    pub namespace: Box<str>,
+    /// The pod's name, or empty.
+    pub pod: Box<str>,
+    /// The pod's stage, or empty.
+    pub stage: Box<str>,
+    /// The network namespace.
+    pub netns: Box<str>,
+    /// When the ADD was answered, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// When the plugin process of the ADD started, in nanoseconds on the boot clock.
+    pub started_at: Option<u64>,
+    /// The sequence number of the holding on its node.
+    pub sequence: u64,
+}

@@ -1,0 +1,194 @@
+//! What runtimes ask for, and what they must be answered.
+
+use std::net::IpAddr;
+
+use super::world::{Container, Event, State, World};
+use crate::core::attachment::AttachmentId;
+use crate::core::coordinator::{Add, Call, Del, Outcome, Which};
+
+impl World {
+    pub(super) fn some_calls(&mut self) {
+        let wait = self.rng.u64(0..=self.plan.between_calls * 2);
+        self.after(wait.max(1), Event::Calls);
+        let node = self.rng.usize(0..self.nodes.len());
+        if self.nodes[node].daemon.is_none() || self.nodes[node].paused_until > self.now {
+            return;
+        }
+        let of: Vec<u64> =
+            self.containers.iter().filter(|(_, c)| c.node == node).map(|(id, _)| *id).collect();
+        let orphans = of.iter().copied().find(|id| self.containers[id].state == State::Orphan);
+        if let Some(orphan) = orphans {
+            return self.delete(orphan);
+        }
+        if self.quiet {
+            return;
+        }
+        let wants_more = of.len() < self.plan.containers;
+        if wants_more && (of.is_empty() || self.rng.u32(0..3) > 0) {
+            let asked = (self.rng.u32(0..8) == 0).then(|| self.any_address());
+            self.add(node, asked);
+        } else if !of.is_empty() {
+            let id = of[self.rng.usize(0..of.len())];
+            if matches!(self.containers[&id].state, State::Running(_)) {
+                self.delete(id);
+            }
+        }
+    }
+
+    pub(super) fn any_address(&mut self) -> IpAddr {
+        let range = self.plan.view.iter().next().unwrap();
+        let size = range.end - range.start + 1;
+        range.family().address(range.start + u128::from(self.rng.u64(0..size as u64)))
+    }
+
+    /// A container on that node wants an address; returns its name.
+    pub(super) fn add(&mut self, node: usize, asked: Option<IpAddr>) -> u64 {
+        let id = self.next_call;
+        self.next_call += 1;
+        self.calls.insert(id, id);
+        self.containers.insert(id, Container { node, state: State::Adding, asked });
+        let call = Call::Add(Box::new(Add {
+            id: attachment(id),
+            sets: vec![self.plan.view.clone()],
+            asked: asked.into_iter().collect(),
+            stage: None,
+            pod: None,
+            netns: "".into(),
+            started_at: Some(self.now * 1_000_000),
+            at_unix_ms: 0,
+        }));
+        self.say(|| format!("n{node} ADD c{id} {asked:?}"));
+        self.with(node, |daemon, now| daemon.call(now, id, call));
+        id
+    }
+
+    /// The container is gone; returns the name of the call.
+    pub(super) fn delete(&mut self, container: u64) {
+        let Some(of) = self.containers.get_mut(&container) else { return };
+        of.state = State::Deleting;
+        let node = of.node;
+        self.held.retain(|_, id| *id != container);
+        let id = self.next_call;
+        self.next_call += 1;
+        self.calls.insert(id, container);
+        let started = self.now * 1_000_000;
+        let call = Call::Del(Del { id: attachment(container), which: Which::StartedBy(started) });
+        self.say(|| format!("n{node} DEL c{container}"));
+        self.with(node, |daemon, now| daemon.call(now, id, call));
+    }
+
+    pub(super) fn replied(&mut self, call: u64, outcome: Outcome) {
+        let Some(id) = self.calls.remove(&call) else { return };
+        self.say(|| match &outcome {
+            Outcome::Added(holding) => format!("c{id} has {}", holding.addresses[0]),
+            Outcome::Ended(_) => format!("c{id} ended"),
+            Outcome::Failed(error) => format!("c{id} failed: {error}"),
+        });
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        match outcome {
+            Outcome::Added(holding) => {
+                self.tally.added += 1;
+                let asked = container.asked;
+                container.state = State::Running(holding.addresses.to_vec());
+                for &address in holding.addresses.iter() {
+                    assert!(asked.is_none_or(|asked| asked == address));
+                    if let Some(other) = self.held.insert(address, id) {
+                        panic!("{address} is held by c{other} and by c{id}");
+                    }
+                }
+            }
+            Outcome::Ended(_) => {
+                self.tally.ended += 1;
+                self.containers.remove(&id);
+            }
+            Outcome::Failed(error) => {
+                self.tally.failed += 1;
+                self.last_error = error.to_string();
+                if container.state == State::Adding {
+                    self.containers.remove(&id);
+                } else {
+                    container.state = State::Orphan;
+                }
+            }
+        }
+    }
+
+    /// Every call has ended.
+    pub(super) fn check_answered(&self) {
+        assert!(self.calls.is_empty(), "calls without an answer: {:?}", self.calls);
+    }
+
+    /// What is held can be had by nobody else, and everything else can be had by anybody: fills
+    /// the pool to the last address.
+    pub(super) fn fill(&mut self) {
+        let view = self.plan.view.clone();
+        let offered = view.iter().flat_map(|range| {
+            (range.start..=range.end).filter(|number| range.offers(*number, None))
+        });
+        let total = offered.count();
+        let mut failures = 0;
+        while self.held.len() < total {
+            let node = self.rng.usize(0..self.nodes.len());
+            let id = self.add(node, None);
+            self.answer_of(id);
+            if !self.containers.contains_key(&id) {
+                failures += 1;
+                assert!(
+                    failures < 60,
+                    "{} of {total} addresses held; n{node} cannot have more: {}; {}",
+                    self.held.len(),
+                    self.last_error,
+                    self.missing()
+                );
+                self.settle(2_000);
+            }
+        }
+        let id = self.add(0, None);
+        self.answer_of(id);
+        assert!(!self.containers.contains_key(&id), "more addresses than there are");
+    }
+
+    /// Where the addresses are that nobody has.
+    pub(super) fn missing(&self) -> String {
+        let view = self.plan.view.clone();
+        let mut text = String::new();
+        for range in view.iter() {
+            for number in range.start..=range.end {
+                let address = range.family().address(number);
+                if self.held.contains_key(&address) || !range.offers(number, None) {
+                    continue;
+                }
+                text.push_str(&format!("{address} is nobody's;"));
+                for node in &self.nodes {
+                    let sets = node.daemon.iter().flat_map(|daemon| daemon.sets.values());
+                    for block in sets.flat_map(|(_, set)| set.blocks()) {
+                        if block.run().contains(number) {
+                            text.push_str(&format!(" {} has {block:?}", node.disk.name));
+                        }
+                    }
+                }
+            }
+        }
+        text
+    }
+
+    pub(super) fn answer_of(&mut self, call: u64) {
+        let until = self.now + 60_000;
+        while self.calls.contains_key(&call) {
+            assert!(self.now < until && self.step(), "no answer for c{call}");
+        }
+    }
+
+    /// Ends every container.
+    pub(super) fn delete_all(&mut self) {
+        for id in self.containers.keys().copied().collect::<Vec<_>>() {
+            self.delete(id);
+        }
+    }
+}
+
+/// The attachment of a container.
+pub(super) fn attachment(container: u64) -> AttachmentId {
+    let container_id = format!("c{container}").into();
+    AttachmentId { network: "net".into(), container_id, ifname: "eth0".into() }
+}

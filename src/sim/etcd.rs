@@ -1,0 +1,184 @@
+//! A model of etcd: keys with revisions, transactions, leases, watches; and its restoring from a
+//! backup.
+
+use std::collections::BTreeMap;
+
+use crate::core::Millis;
+use crate::core::txn::{
+    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
+    Watched, Write,
+};
+use crate::core::value::Value;
+
+#[derive(Clone, Debug)]
+struct Stored {
+    value: Value,
+    mod_revision: u64,
+    lease: Option<LeaseId>,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    ttl: Millis,
+    until: Millis,
+}
+
+/// What etcd was asked for: the counters of the table of scale.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Counters {
+    pub(super) txns: u64,
+    pub(super) reads: u64,
+    pub(super) leases: u64,
+    pub(super) writes: u64,
+    pub(super) events: u64,
+}
+
+/// The store of all nodes.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Etcd {
+    keys: BTreeMap<String, Stored>,
+    leases: BTreeMap<LeaseId, Lease>,
+    revision: u64,
+    last_lease: LeaseId,
+    /// Changes that no watcher was told yet.
+    changes: Vec<Watched>,
+    pub(super) counters: Counters,
+}
+
+impl Etcd {
+    pub(super) fn ask(&mut self, now: Millis, request: Request) -> Result<Answer, StoreError> {
+        self.expire(now);
+        match request {
+            Request::Txn(txn) => {
+                self.counters.txns += 1;
+                self.txn(txn).map(Answer::Txn)
+            }
+            Request::Read(spans) => {
+                self.counters.reads += 1;
+                let spans = spans.iter().map(|span| self.read(span)).collect();
+                Ok(Answer::Read(Snapshot { revision: self.revision, spans }))
+            }
+            Request::Grant(ttl_s) => {
+                self.counters.leases += 1;
+                self.last_lease += 1;
+                let ttl = ttl_s * 1000;
+                self.leases.insert(self.last_lease, Lease { ttl, until: now + ttl });
+                Ok(Answer::Granted(self.last_lease, ttl_s))
+            }
+            Request::KeepAlive(lease) => {
+                self.counters.leases += 1;
+                Ok(Answer::Kept(self.leases.get_mut(&lease).map(|lease| {
+                    lease.until = now + lease.ttl;
+                    lease.ttl / 1000
+                })))
+            }
+            Request::Revoke(lease) => {
+                self.counters.leases += 1;
+                self.end_lease(lease);
+                Ok(Answer::Revoked)
+            }
+        }
+    }
+
+    fn txn(&mut self, txn: Txn) -> Result<TxnOutcome, StoreError> {
+        assert!(txn.when.len() <= 128 && txn.then.len() <= 128, "too many operations");
+        let mut written: Vec<&String> = txn.then.iter().map(Write::key).collect();
+        written.sort_unstable();
+        assert!(written.windows(2).all(|pair| pair[0] != pair[1]), "a key is written twice");
+        if !txn.when.iter().all(|compare| self.holds(compare)) {
+            return Ok(TxnOutcome::Refused(self.revision));
+        }
+        let gone = |write: &Write| match write {
+            Write::Put(_, _, Some(lease)) => !self.leases.contains_key(lease),
+            _ => false,
+        };
+        if txn.then.iter().any(gone) {
+            return Err(StoreError::LeaseGone);
+        }
+        if !txn.then.is_empty() {
+            self.revision += 1;
+        }
+        for write in txn.then {
+            self.counters.writes += 1;
+            match write {
+                Write::Put(key, value, lease) => {
+                    let stored = Stored { value, mod_revision: self.revision, lease };
+                    self.changes.push(Watched::Put(key_value(&key, &stored)));
+                    self.keys.insert(key, stored);
+                }
+                Write::Delete(key) => {
+                    if self.keys.remove(&key).is_some() {
+                        self.changes.push(Watched::Deleted(key));
+                    }
+                }
+            }
+        }
+        Ok(TxnOutcome::Done(self.revision))
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        match compare {
+            Compare::ModRevision(key, revision) => {
+                self.keys.get(key).map_or(0, |stored| stored.mod_revision) == *revision
+            }
+            Compare::NoneIn(first, past) => {
+                assert!(first < past, "an empty range");
+                self.keys.range(first.clone()..past.clone()).next().is_none()
+            }
+        }
+    }
+
+    pub(super) fn read(&self, span: &Span) -> Vec<KeyValue> {
+        let found = self.keys.range(span.first.clone()..span.past.clone());
+        found.take(span.limit).map(|(key, stored)| key_value(key, stored)).collect()
+    }
+
+    /// Ends the leases whose time is over.
+    pub(super) fn expire(&mut self, now: Millis) {
+        let over = self.leases.iter().filter(|(_, lease)| lease.until < now);
+        for lease in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end_lease(lease);
+        }
+    }
+
+    fn end_lease(&mut self, lease: LeaseId) {
+        self.leases.remove(&lease);
+        let on_it = self.keys.iter().filter(|(_, stored)| stored.lease == Some(lease));
+        let gone: Vec<String> = on_it.map(|(key, _)| key.clone()).collect();
+        if !gone.is_empty() {
+            self.revision += 1;
+        }
+        for key in gone {
+            self.keys.remove(&key);
+            self.changes.push(Watched::Deleted(key));
+        }
+    }
+
+    pub(super) fn take_changes(&mut self) -> Vec<Watched> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Becomes what it was, as from a backup. Leases have their full time again, and never the
+    /// names of later ones.
+    pub(super) fn restore(&mut self, now: Millis, backup: &Self) {
+        let (last_lease, counters) = (self.last_lease + 1000, self.counters);
+        *self = Self { last_lease, counters, changes: Vec::new(), ..backup.clone() };
+        for lease in self.leases.values_mut() {
+            lease.until = now + lease.ttl;
+        }
+    }
+}
+
+fn key_value(key: &str, stored: &Stored) -> KeyValue {
+    let Stored { value, mod_revision, lease } = stored.clone();
+    KeyValue { key: key.to_owned(), value, mod_revision, lease }
+}
+
+impl Write {
+    /// The key that is written.
+    pub(super) fn key(&self) -> &String {
+        match self {
+            Self::Put(key, ..) | Self::Delete(key) => key,
+        }
+    }
+}

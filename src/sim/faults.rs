@@ -1,0 +1,208 @@
+//! What goes wrong.
+
+use super::calls::attachment;
+use super::etcd::Etcd;
+use super::world::{Event, Fault, State, World};
+use crate::core::Millis;
+use crate::core::keys::{BLOCKS, node_key};
+use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
+use crate::core::value::{BlockStatus, Value};
+use crate::limits;
+
+impl World {
+    pub(super) fn fault(&mut self, fault: Fault) {
+        let every = match fault {
+            Fault::Crash => self.plan.crashes,
+            Fault::Pause => self.plan.pauses,
+            Fault::Cut => self.plan.cuts,
+            Fault::Outage => self.plan.outages,
+            Fault::Reboot => self.plan.reboots,
+            Fault::Remove => self.plan.removals,
+            Fault::Restore => self.plan.restores,
+            Fault::Drain => self.plan.drains,
+        };
+        if every == 0 {
+            return;
+        }
+        let wait = self.rng.u64(1..every * 2);
+        self.after(wait, Event::Fault(fault));
+        if self.quiet {
+            return;
+        }
+        let node = self.rng.usize(0..self.nodes.len());
+        self.say(|| format!("{fault:?} n{node}"));
+        match fault {
+            Fault::Crash => {
+                self.crash(node);
+                let wait = self.rng.u64(10..40_000);
+                self.after(wait, Event::Start(node));
+            }
+            Fault::Pause => {
+                self.nodes[node].paused_until = self.now + self.rng.u64(100..90_000);
+            }
+            Fault::Cut => {
+                self.nodes[node].cut = true;
+                let wait = self.rng.u64(100..90_000);
+                self.after(wait, Event::Heal(node));
+            }
+            Fault::Outage => {
+                self.etcd_down = true;
+                let wait = self.rng.u64(100..60_000);
+                self.after(wait, Event::EtcdUp);
+            }
+            Fault::Reboot => {
+                self.crash(node);
+                self.end_containers(node);
+                self.nodes[node].disk.reboot(self.now);
+                if self.plan.new_disks && self.rng.u32(0..3) == 0 {
+                    self.nodes[node].disk.journal.clear();
+                }
+                let wait = self.rng.u64(10..60_000);
+                self.after(wait, Event::Start(node));
+            }
+            Fault::Remove => self.remove(node),
+            Fault::Restore => self.restore(),
+            Fault::Drain => self.drain(node),
+        }
+    }
+
+    /// The process dies: of what was not durable, some may be.
+    pub(super) fn crash(&mut self, node: usize) {
+        let Some(daemon) = self.nodes[node].daemon.take() else { return };
+        let unsynced: Vec<_> = daemon.unsynced().cloned().collect();
+        let torn = self.rng.usize(0..=unsynced.len());
+        let of = &mut self.nodes[node];
+        of.disk.journal.extend(unsynced.into_iter().take(torn).flatten());
+        of.watches.clear();
+        of.paused_until = 0;
+        of.timer_at = Millis::MAX;
+        for container in self.containers.values_mut().filter(|c| c.node == node) {
+            // Whoever called knows nothing, and will delete.
+            match container.state {
+                State::Adding | State::Deleting => container.state = State::Orphan,
+                State::Running(_) | State::Orphan => {}
+            }
+        }
+        let containers = &self.containers;
+        self.calls.retain(|_, container| containers.get(container).is_some_and(|c| c.node != node));
+    }
+
+    pub(super) fn start(&mut self, node: usize) {
+        if self.nodes[node].daemon.is_some() {
+            return;
+        }
+        self.say(|| format!("n{node} starts"));
+        let daemon = self.nodes[node].disk.start(self.now);
+        // What was answered is there (promise 2).
+        for (id, container) in &self.containers {
+            if container.node != node {
+                continue;
+            }
+            let holding = daemon.coordinator.holding(&attachment(*id));
+            if let State::Running(addresses) = &container.state {
+                let held = holding.map(|holding| holding.addresses.to_vec());
+                assert_eq!(held.as_ref(), Some(addresses), "c{id} lost its address in a restart");
+            }
+        }
+        self.nodes[node].life += 1;
+        self.nodes[node].daemon = Some(daemon);
+        self.collect(node);
+    }
+
+    pub(super) fn heal(&mut self, node: usize) {
+        self.nodes[node].cut = false;
+        for prefix in self.nodes[node].watches.clone() {
+            self.list(node, &prefix);
+        }
+    }
+
+    pub(super) fn etcd_up(&mut self) {
+        self.etcd_down = false;
+        for node in 0..self.nodes.len() {
+            self.heal(node);
+        }
+    }
+
+    /// All containers of a node are gone with its machine.
+    pub(super) fn end_containers(&mut self, node: usize) {
+        self.containers.retain(|_, container| container.node != node);
+        let containers = &self.containers;
+        self.held.retain(|_, id| containers.contains_key(id));
+        self.calls.retain(|_, id| containers.contains_key(id));
+    }
+
+    /// An operator removes a node: its epoch rises and its blocks are quarantined, for as long as
+    /// a node that does live after all needs to object.
+    pub(super) fn remove(&mut self, node: usize) {
+        if self.etcd_down {
+            return;
+        }
+        let key = node_key(&format!("n{node}"));
+        let found = self.etcd.read(&Span::key(&key)).pop();
+        let Some(Value::Node(mut value)) = found.as_ref().map(|found| found.value.clone()) else {
+            return;
+        };
+        let name = self.nodes[node].disk.name.clone();
+        let lease = match self.etcd.ask(self.now, Request::Grant(300)) {
+            Ok(Answer::Granted(lease, _)) => lease,
+            other => panic!("{other:?}"),
+        };
+        value.epoch += 1;
+        value.removed_unix_ms = Some(self.now);
+        let revision = found.map_or(0, |found| found.mod_revision);
+        let mut txn = Txn {
+            when: vec![Compare::ModRevision(key.clone(), revision)],
+            then: vec![Write::Put(key, Value::Node(value), None)],
+        };
+        for key in self.etcd.read(&Span::prefix(BLOCKS, usize::MAX)) {
+            let Value::Block(mut block) = key.value else { continue };
+            if block.owner == name && txn.then.len() < 120 {
+                block.status = BlockStatus::Quarantined;
+                txn.when.push(Compare::ModRevision(key.key.clone(), key.mod_revision));
+                txn.then.push(Write::Put(key.key, Value::Block(block), Some(lease)));
+            }
+        }
+        let done = self.etcd.ask(self.now, Request::Txn(txn));
+        assert!(matches!(done, Ok(Answer::Txn(TxnOutcome::Done(_)))));
+        self.tell_watchers();
+        // What is removed while it lives gets a chance to say so: nothing keeps it for longer.
+        self.nodes[node].paused_until = self.nodes[node].paused_until.min(self.now + 60_000);
+    }
+
+    /// The store is lost and comes back from a backup. All nodes see it go.
+    pub(super) fn restore(&mut self) {
+        let old = |(at, _): &(Millis, Etcd)| at + limits::TOUCH_MS + 40_000 < self.now;
+        let Some(at) = self.backups.iter().rposition(old) else { return };
+        let Some((_, backup)) = self.backups.drain(..=at).next_back() else { return };
+        self.backups.clear();
+        self.plan.restores = 0; // once is enough
+        self.etcd.restore(self.now, &backup);
+        self.tell_watchers();
+        for node in 0..self.nodes.len() {
+            self.nodes[node].paused_until = 0;
+            self.heal(node);
+        }
+        // Late messages to the store that was are lost with it.
+        let late = |_: &_, event: &mut Event| matches!(event, Event::Arrive { .. });
+        for (_, event) in self.events.extract_if(.., late).collect::<Vec<_>>() {
+            if let Event::Arrive { node, life, id, answer: true, .. } = event {
+                let answer = Err(StoreError::Unknown("connection reset".into()));
+                self.after(1, Event::Answer { node, life, id, answer });
+            }
+        }
+        self.etcd_down = true;
+        self.after(500, Event::EtcdUp);
+    }
+
+    pub(super) fn drain(&mut self, node: usize) {
+        let key = crate::core::keys::drain_key(&self.nodes[node].disk.name);
+        self.nodes[node].draining ^= true;
+        let then = vec![if self.nodes[node].draining {
+            Write::Put(key, Value::Flag(self.now), None)
+        } else {
+            Write::Delete(key)
+        }];
+        let _ = self.etcd.ask(self.now, Request::Txn(Txn { when: vec![], then }));
+        self.tell_watchers();
+    }
+}

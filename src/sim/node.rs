@@ -1,0 +1,422 @@
+//! A node: the real machines, and what actors do around them (`src/actors`), without actors.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::core::Millis;
+use crate::core::address::Run;
+use crate::core::attachment::Holding;
+use crate::core::coordinator::{
+    self, Call, Coordinator, JournalState, Outcome, Record, SetId, SetRecord, restore,
+};
+use crate::core::keys::Space;
+use crate::core::leaseholder::{Leaseholder, Me, Order, OrderId, Question, RecordChange, without};
+use crate::core::mutant::{Mutant, broken};
+use crate::core::range::Ranges;
+use crate::core::range_set::{self, RangeSet, Settings};
+use crate::core::txn::{Answer, Request, StoreError, Watched};
+use crate::core::value::{AllocationValue, BlockStatus};
+
+/// What a node wants of the world.
+#[derive(Debug)]
+pub(super) enum Out {
+    Store(u64, Request),
+    Watch(String),
+    Reply(u64, Outcome),
+    /// A commit was asked for.
+    Commit,
+}
+
+/// Who waits for a commit.
+#[derive(Debug)]
+pub(super) enum After {
+    Nothing,
+    Operation(u64),
+    Order(SetId, Waiting, Box<Order>),
+}
+
+/// A range set that waits for an order, and what the journal must have again if it fails.
+#[derive(Clone, Debug)]
+pub(super) enum Waiting {
+    Lease(Vec<Run>),
+    GiveBack(Vec<(Run, bool)>),
+    Give(Question, Run, bool),
+    Find,
+}
+
+#[derive(Debug)]
+pub(super) enum Who {
+    Set(SetId, Waiting),
+    Fix(Arc<str>, Arc<Ranges>),
+}
+
+/// A daemon that runs.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) coordinator: Coordinator,
+    pub(super) sets: BTreeMap<SetId, (SetRecord, RangeSet)>,
+    pub(super) leaseholder: Leaseholder,
+    pub(super) commits: VecDeque<(Vec<Record>, After)>,
+    pub(super) orders: BTreeMap<OrderId, Who>,
+    next_order: OrderId,
+    pub(super) alone: bool,
+    pub(super) stalled: Option<Arc<str>>,
+    pub(super) halted: Option<Arc<str>>,
+    pub(super) draining: bool,
+    pub(super) awaiting: BTreeMap<u64, (usize, Millis)>,
+    pub(super) out: Vec<Out>,
+    pub(super) went_back: bool,
+    pub(super) lost: usize,
+}
+
+/// What of a node outlives its daemon.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    pub(super) name: Arc<str>,
+    pub(super) boot: u64,
+    pub(super) journal: Vec<Record>,
+    pub(super) settings: Settings,
+    pub(super) await_records: bool,
+}
+
+/// Takes a run out of the blocks of a journal; what is left of a larger one stays.
+fn cut(blocks: &mut Vec<(Space, Run)>, space: &Space, run: Run) {
+    let overlaps = |at: &Run| at.start <= run.end() && run.start <= at.end();
+    let hit = blocks.extract_if(.., |(of, at)| of == space && overlaps(at));
+    let hit: Vec<(Space, Run)> = hit.collect();
+    for (space, at) in hit.into_iter().filter(|(_, at)| at.size_log2 > run.size_log2) {
+        blocks.extend(without(at, run).into_iter().map(|part| (space.clone(), part)));
+    }
+}
+
+impl Disk {
+    fn state(&self) -> JournalState {
+        let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
+        for record in &self.journal {
+            match record.clone() {
+                Record::Hold(holding, _) => {
+                    state.next_sequence = state.next_sequence.max(holding.sequence + 1);
+                    state.holdings.retain(|held| held.id != holding.id);
+                    state.holdings.push(holding);
+                }
+                Record::End(id) => state.holdings.retain(|held| held.id != id),
+                Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
+                Record::Cursor(set, slot, number) => {
+                    state.cursors.retain(|(of, at, _)| (*of, *at) != (set, slot));
+                    state.cursors.push((set, slot, number));
+                }
+                Record::Set(set) => {
+                    state.sets.retain(|known| known.id != set.id);
+                    state.sets.push(set);
+                }
+                Record::ForgetSet(id) => state.sets.retain(|known| known.id != id),
+                Record::Block(space, run) => {
+                    cut(&mut state.blocks, &space, run);
+                    state.blocks.push((space, run));
+                }
+                Record::NoBlock(space, run) => {
+                    cut(&mut state.blocks, &space, run);
+                }
+                Record::Chain(sequence) => state.chain = sequence,
+            }
+        }
+        // An address cools from its last release, unless it is held again.
+        let mut last: BTreeMap<(SetId, u128), Millis> = BTreeMap::new();
+        for &(set, number, at) in &state.cooling {
+            last.insert((set, number), at);
+        }
+        state.cooling = last.into_iter().map(|((set, number), at)| (set, number, at)).collect();
+        state
+    }
+
+    /// The machine starts anew: containers of the earlier boot are gone.
+    pub(super) fn reboot(&mut self, now: Millis) {
+        self.boot += 1;
+        let state = self.state();
+        for holding in &state.holdings {
+            self.journal.push(Record::End(holding.id.clone()));
+            for &address in holding.addresses.iter() {
+                let number = crate::core::address::number(address);
+                let owns = |set: &&SetRecord| {
+                    set.ranges.iter().any(|&(first, last)| first <= number && number <= last)
+                };
+                if let Some(set) = state.sets.iter().find(owns) {
+                    self.journal.push(Record::Cool(set.id, number, now));
+                }
+            }
+        }
+    }
+
+    /// Starts the daemon.
+    pub(super) fn start(&self, now: Millis) -> Daemon {
+        let state = self.state();
+        let (chain, mut blocks) = (state.chain, state.blocks.clone());
+        let coordinator = Coordinator::new(self.settings, self.await_records, 0);
+        let rebuilt = restore(coordinator, state).unwrap();
+        blocks.retain(|block| !rebuilt.stray.contains(block));
+        let me = Me {
+            node: self.name.clone(),
+            machine_id: self.name.clone(),
+            boot_id: format!("{}", self.boot).into(),
+            version: "sim".into(),
+            since_unix_ms: now,
+            ttl_s: 30,
+            offline_limit: None,
+        };
+        let mut daemon = Daemon {
+            coordinator: rebuilt.coordinator,
+            sets: rebuilt
+                .sets
+                .into_iter()
+                .map(|(record, set)| (record.id, (record, set)))
+                .collect(),
+            leaseholder: Leaseholder::new(me, chain, blocks, 0),
+            commits: VecDeque::new(),
+            orders: BTreeMap::new(),
+            next_order: 1,
+            alone: true,
+            stalled: None,
+            halted: None,
+            draining: false,
+            awaiting: BTreeMap::new(),
+            out: Vec::new(),
+            went_back: false,
+            lost: 0,
+        };
+        daemon.leaseholder.start(now);
+        daemon.drive(now);
+        daemon
+    }
+}
+
+impl Daemon {
+    pub(super) fn call(&mut self, now: Millis, id: u64, call: Call) {
+        self.coordinator.call(now, id, call);
+        self.drive(now);
+    }
+
+    pub(super) fn answered(&mut self, now: Millis, id: u64, answer: Result<Answer, StoreError>) {
+        self.leaseholder.answered(now, id, answer);
+        self.drive(now);
+    }
+
+    pub(super) fn observed(&mut self, now: Millis, watched: Watched) {
+        self.leaseholder.observed(now, watched);
+        self.drive(now);
+    }
+
+    /// The commits that are not durable yet.
+    pub(super) fn unsynced(&self) -> impl Iterator<Item = &Vec<Record>> {
+        self.commits.iter().map(|(records, _)| records)
+    }
+
+    /// Makes the first commits durable, as one group.
+    pub(super) fn commit(&mut self, now: Millis, count: usize, journal: &mut Vec<Record>) {
+        for _ in 0..count {
+            let Some((records, after)) = self.commits.pop_front() else { break };
+            journal.extend(records);
+            match after {
+                After::Nothing => {}
+                After::Operation(operation) => self.coordinator.committed(now, operation, Ok(())),
+                After::Order(set, waiting, order) => self.place(now, set, waiting, *order),
+            }
+        }
+        self.drive(now);
+    }
+
+    pub(super) fn timeout(&mut self, now: Millis) {
+        self.leaseholder.handle_timeout(now);
+        for (_, set) in self.sets.values_mut() {
+            if set.poll_timeout().is_some_and(|due| due <= now) {
+                set.handle_timeout(now);
+            }
+        }
+        let late: Vec<u64> =
+            self.awaiting.iter().filter(|(_, at)| at.1 <= now).map(|(id, _)| *id).collect();
+        for operation in late {
+            self.awaiting.remove(&operation);
+            self.coordinator.recorded(now, operation, Err("too late".into()));
+        }
+        self.drive(now);
+    }
+
+    pub(super) fn due(&self) -> Option<Millis> {
+        let sets = self.sets.values().filter_map(|(_, set)| set.poll_timeout());
+        let awaiting = self.awaiting.values().map(|(_, until)| *until);
+        sets.chain(self.leaseholder.poll_timeout()).chain(awaiting).min()
+    }
+
+    pub(super) fn keep(&mut self, records: Vec<Record>, after: After) {
+        self.commits.push_back((records, after));
+        self.out.push(Out::Commit);
+    }
+
+    fn place(&mut self, now: Millis, set: SetId, waiting: Waiting, order: Order) {
+        let id = self.next_order;
+        self.next_order += 1;
+        self.orders.insert(id, Who::Set(set, waiting));
+        self.leaseholder.order(now, id, order);
+    }
+
+    /// Carries out what the machines ask for, until they ask for nothing more.
+    fn drive(&mut self, now: Millis) {
+        for turn in 0.. {
+            assert!(turn < 100_000, "the machines are busy for ever");
+            if let Some(effect) = self.coordinator.poll_effect() {
+                self.of_coordinator(now, effect);
+            } else if let Some(effect) = self.leaseholder.poll_effect() {
+                self.of_leaseholder(now, effect);
+            } else {
+                let mut next = self.sets.iter_mut();
+                let next = next.find_map(|(id, (_, set))| Some((*id, set.poll_effect()?)));
+                let Some((id, effect)) = next else { break };
+                self.of_set(now, id, effect);
+            }
+        }
+        self.check();
+    }
+
+    /// What is held is taken in a block in hand.
+    fn check(&self) {
+        for (_, set) in self.sets.values() {
+            set.check_invariants();
+        }
+        for holding in self.coordinator.holdings() {
+            for &address in holding.addresses.iter() {
+                let number = crate::core::address::number(address);
+                let mut blocks = self.sets.values().flat_map(|(_, set)| set.blocks());
+                let block = blocks.find(|block| block.run().contains(number));
+                let taken = block.is_some_and(|b| b.is_taken(number) && !b.is_cooling(number));
+                assert!(taken, "{address} is held in {block:?}");
+            }
+        }
+    }
+
+    fn of_coordinator(&mut self, now: Millis, effect: coordinator::Effect) {
+        use coordinator::Effect as E;
+        let set = |sets: &mut BTreeMap<SetId, (SetRecord, RangeSet)>,
+                   id,
+                   f: &mut dyn FnMut(&mut RangeSet)| {
+            if let Some((_, set)) = sets.get_mut(&id) {
+                f(set);
+            }
+        };
+        match effect {
+            E::Open(record) => {
+                let settings = self.coordinator.settings();
+                let mut set = RangeSet::new(record.family, record.block_log2, settings);
+                set.alone(self.alone);
+                set.stalled(now, self.stalled.clone());
+                set.halted(now, self.halted.clone());
+                set.draining(now, self.draining);
+                self.sets.insert(record.id, (record, set));
+            }
+            E::Assign(id, request) => {
+                let operation = request.id;
+                let mut answer = None;
+                set(&mut self.sets, id, &mut |set| answer = set.assign(now, request.clone()));
+                if let Some(result) = answer {
+                    self.coordinator.assigned(now, operation, result);
+                }
+            }
+            E::Undo(id, number) => set(&mut self.sets, id, &mut |set| set.undo(now, number)),
+            E::Release(id, number) => set(&mut self.sets, id, &mut |set| set.release(now, number)),
+            E::Merge(..) => unreachable!("the workload has no configuration that merges"),
+            E::Commit(operation, records) => self.keep(records, After::Operation(operation)),
+            E::Show(holding) => self.record(now, &holding, true, None),
+            E::Hide(holding) => self.record(now, &holding, false, None),
+            E::AwaitRecord(operation, holding) => {
+                self.awaiting.insert(operation, (holding.addresses.len(), now + 10_000));
+                self.record(now, &holding, true, Some(operation));
+            }
+            E::Reply(call, outcome) => self.out.push(Out::Reply(call, outcome)),
+            E::Overlap(..) => {}
+            E::Fix(network, view) => {
+                let id = self.next_order;
+                self.next_order += 1;
+                let space = Space { network: network.clone(), family: view.family() };
+                let order = Order::Fix {
+                    space,
+                    ranges: view.iter().map(|range| (range.start, range.end)).collect(),
+                    block_log2: view.usual_block_log2(),
+                    explicit: view.block_log2.is_some(),
+                };
+                self.orders.insert(id, Who::Fix(network, view));
+                self.leaseholder.order(now, id, order);
+            }
+        }
+    }
+
+    fn record(&mut self, now: Millis, holding: &Holding, there: bool, waiting: Option<u64>) {
+        for &address in holding.addresses.iter() {
+            let value = there.then(|| Box::new(allocation(holding)));
+            let network = holding.id.network.clone();
+            self.leaseholder.record(now, RecordChange { network, address, value }, waiting);
+        }
+    }
+
+    fn of_set(&mut self, now: Millis, id: SetId, effect: range_set::Effect) {
+        use range_set::Effect as E;
+        let record = &self.sets[&id].0;
+        let space = Space { network: record.network.clone(), family: record.family };
+        match effect {
+            E::Assigned(operation, result) => self.coordinator.assigned(now, operation, result),
+            E::Lease { activate, claim } => {
+                let active = |(run, status): &(Run, BlockStatus)| {
+                    (*status == BlockStatus::Active).then_some(*run)
+                };
+                let runs = activate.iter().copied().chain(claim.iter().filter_map(active));
+                let waiting = Waiting::Lease(runs.collect());
+                self.place(now, id, waiting, Order::Lease { space, activate, claim });
+            }
+            E::GiveBack(runs) => {
+                let durable = runs.iter().filter(|(_, spare)| !spare);
+                let gone = |(run, _): &(Run, bool)| Record::NoBlock(space.clone(), *run);
+                let records: Vec<Record> = durable.map(gone).collect();
+                let waiting = Waiting::GiveBack(runs.clone());
+                let runs = runs.into_iter().map(|(run, _)| run).collect();
+                let order = Order::GiveBack { space, runs };
+                if broken(Mutant::GiveBackBeforeJournal) {
+                    self.place(now, id, waiting, order);
+                } else {
+                    self.keep(records, After::Order(id, waiting, Box::new(order)));
+                }
+            }
+            E::Give { question, block, give, spare } => {
+                let mut records = Vec::new();
+                if !spare {
+                    let part = |run| Record::Block(space.clone(), run);
+                    records.push(Record::NoBlock(space.clone(), block));
+                    records.extend(without(block, give).into_iter().map(part));
+                }
+                let waiting = Waiting::Give(question.clone(), block, spare);
+                self.keep(
+                    records,
+                    After::Order(id, waiting, Box::new(Order::Give { question, block, give })),
+                );
+            }
+            E::Return(runs) => self.leaseholder.order(now, 0, Order::GiveBack { space, runs }),
+            E::Refuse(question) => self.leaseholder.order(now, 0, Order::Refuse(question)),
+            E::Find { wanted, even_cooling } => {
+                let order = Order::Find { space, wanted, even_cooling };
+                self.place(now, id, Waiting::Find, order);
+            }
+        }
+    }
+}
+
+fn allocation(holding: &Holding) -> AllocationValue {
+    AllocationValue {
+        node: "".into(),
+        container_id: holding.id.container_id.clone(),
+        ifname: holding.id.ifname.clone(),
+        addresses: holding.addresses.to_vec(),
+        namespace: "".into(),
+        pod: "".into(),
+        stage: "".into(),
+        netns: "".into(),
+        since_unix_ms: 0,
+        started_at: None,
+        sequence: holding.sequence,
+    }
+}

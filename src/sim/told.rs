@@ -1,0 +1,153 @@
+//! What the leaseholder says, and to which range set it goes (`src/actors/cluster.rs`).
+
+use super::node::{After, Daemon, Out, Waiting, Who};
+use crate::core::Millis;
+use crate::core::address::Run;
+use crate::core::coordinator::{Record, SetId};
+use crate::core::keys::Space;
+use crate::core::leaseholder::{Effect, Found, Leased, Order, OrderId};
+use crate::core::range_set::RangeSet;
+
+impl Daemon {
+    pub(super) fn of_leaseholder(&mut self, now: Millis, effect: Effect) {
+        match effect {
+            Effect::Store(id, request) => self.out.push(Out::Store(id, request)),
+            Effect::Watch(prefix) => self.out.push(Out::Watch(prefix)),
+            Effect::Leased(id, leased) => self.leased(now, id, leased),
+            Effect::GivenBack(id, done) => self.given_back(now, id, done),
+            Effect::Given(id, done) => self.given(now, id, done),
+            Effect::Found(id, found) => self.found(now, id, found),
+            Effect::Fixed(id, result) => {
+                if let Some(Who::Fix(network, view)) = self.orders.remove(&id) {
+                    self.coordinator.fixed(now, &network, &view, result);
+                }
+            }
+            Effect::Asked(question) => {
+                let of = |&(first, _): &(u128, u128)| {
+                    self.coordinator.owner_of_run(&question.space, Run::around(first, 0))
+                };
+                match question.wanted.iter().find_map(of).and_then(|id| self.sets.get_mut(&id)) {
+                    Some((_, set)) => set.asked(now, question),
+                    None => self.leaseholder.order(now, 0, Order::Refuse(question)),
+                }
+            }
+            Effect::Spares(space, runs) => {
+                for run in runs {
+                    match self.owner(&space, run) {
+                        Some(set) => set.spares(now, &[run]),
+                        None => {
+                            let (space, runs) = (space.clone(), vec![run]);
+                            self.leaseholder.order(now, 0, Order::GiveBack { space, runs });
+                        }
+                    }
+                }
+            }
+            effect => self.of_cluster(now, effect),
+        }
+    }
+
+    fn of_cluster(&mut self, now: Millis, effect: Effect) {
+        match effect {
+            Effect::SparesGone => self.each(|set| set.spares_gone(now)),
+            Effect::Lost(space, runs) => {
+                self.lost += runs.len();
+                for run in runs {
+                    if let Some(set) = self.owner(&space, run) {
+                        set.lost(now, &[run]);
+                    }
+                }
+            }
+            Effect::Regained(space, run) => {
+                if let Some(set) = self.owner(&space, run) {
+                    set.regained(now, run);
+                }
+            }
+            Effect::Split(space, run, parts) => {
+                if let Some(set) = self.owner(&space, run) {
+                    set.split(run, &parts);
+                }
+            }
+            Effect::Stalled(cause) => {
+                self.stalled.clone_from(&cause);
+                self.each(|set| set.stalled(now, cause.clone()));
+            }
+            Effect::Halted(cause) => {
+                self.halted.clone_from(&cause);
+                self.each(|set| set.halted(now, cause.clone()));
+            }
+            Effect::Alone(alone) => {
+                self.alone = alone;
+                self.each(|set| set.alone(alone));
+            }
+            Effect::Draining(draining) => {
+                self.draining = draining;
+                self.each(|set| set.draining(now, draining));
+            }
+            Effect::Reached(sequence) => self.keep(vec![Record::Chain(sequence)], After::Nothing),
+            Effect::Recorded(operations) => {
+                for operation in operations {
+                    let Some((left, _)) = self.awaiting.get_mut(&operation) else { continue };
+                    *left -= 1;
+                    if *left == 0 {
+                        self.awaiting.remove(&operation);
+                        self.coordinator.recorded(now, operation, Ok(()));
+                    }
+                }
+            }
+            Effect::WentBack => self.went_back = true,
+            _ => {}
+        }
+    }
+
+    fn each(&mut self, mut f: impl FnMut(&mut RangeSet)) {
+        self.sets.values_mut().for_each(|(_, set)| f(set));
+    }
+
+    fn owner(&mut self, space: &Space, run: Run) -> Option<&mut RangeSet> {
+        let id = self.coordinator.owner_of_run(space, run)?;
+        self.sets.get_mut(&id).map(|(_, set)| set)
+    }
+
+    fn space(&self, id: SetId) -> Space {
+        let record = &self.sets[&id].0;
+        Space { network: record.network.clone(), family: record.family }
+    }
+
+    fn leased(&mut self, now: Millis, id: OrderId, leased: Leased) {
+        let Some(Who::Set(set, Waiting::Lease(runs))) = self.orders.remove(&id) else { return };
+        if leased == Leased::Done {
+            let space = self.space(set);
+            let records = runs.into_iter().map(|run| Record::Block(space.clone(), run)).collect();
+            self.keep(records, After::Nothing);
+        }
+        self.sets.get_mut(&set).unwrap().1.leased(now, leased);
+    }
+
+    fn given_back(&mut self, now: Millis, id: OrderId, done: bool) {
+        let Some(Who::Set(set, Waiting::GiveBack(runs))) = self.orders.remove(&id) else { return };
+        let space = self.space(set);
+        if !done {
+            let durable = runs.into_iter().filter(|(_, spare)| !spare);
+            let records = durable.map(|(run, _)| Record::Block(space.clone(), run)).collect();
+            self.keep(records, After::Nothing);
+        }
+        self.sets.get_mut(&set).unwrap().1.given_back(now, done);
+    }
+
+    fn given(&mut self, now: Millis, id: OrderId, done: bool) {
+        let Some(Who::Set(set, Waiting::Give(question, block, spare))) = self.orders.remove(&id)
+        else {
+            return;
+        };
+        if !done && !spare {
+            let space = self.space(set);
+            self.keep(vec![Record::Block(space, block)], After::Nothing);
+        }
+        self.sets.get_mut(&set).unwrap().1.given(now, &question.key, done);
+    }
+
+    fn found(&mut self, now: Millis, id: OrderId, found: Found) {
+        let Some(Who::Set(set, Waiting::Find)) = self.orders.remove(&id) else { return };
+        self.sets.get_mut(&set).unwrap().1.found(now, found);
+    }
+}

@@ -1,0 +1,129 @@
+//! Requests and answers in etcd's form.
+
+use etcd_client::{
+    Compare as EtcdCompare, CompareOp, Error, GetOptions, KeyValue as EtcdKeyValue, KvClient,
+    PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnResponse,
+};
+
+use crate::core::txn::{Compare, KeyValue, Snapshot, Span, Txn, TxnOutcome, Write};
+use crate::store::value::{decode, encode};
+
+/// What every key in etcd begins with; ends in '/'.
+pub(super) struct Prefix(String);
+
+impl Prefix {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self(format!("{prefix}/"))
+    }
+
+    /// The key in etcd.
+    pub(super) fn whole(&self, key: &str) -> String {
+        format!("{}{key}", self.0)
+    }
+
+    /// Behind the last of our keys in etcd.
+    pub(super) fn past(&self) -> String {
+        // '0' comes right after '/'.
+        format!("{}0", self.0.strip_suffix('/').unwrap_or(&self.0))
+    }
+
+    /// Our name of a key in etcd.
+    pub(super) fn strip(&self, key: &[u8]) -> String {
+        let key = key.strip_prefix(self.0.as_bytes()).unwrap_or(key);
+        String::from_utf8_lossy(key).into_owned()
+    }
+
+    pub(super) fn key_value(&self, found: &EtcdKeyValue) -> KeyValue {
+        let key = self.strip(found.key());
+        KeyValue {
+            value: decode(&key, found.value()),
+            key,
+            mod_revision: revision(found.mod_revision()),
+            lease: Some(found.lease()).filter(|&lease| lease != 0),
+        }
+    }
+
+    pub(super) fn txn(&self, txn: &Txn) -> EtcdTxn {
+        let when: Vec<_> = txn.when.iter().map(|compare| self.compare(compare)).collect();
+        let then: Vec<_> = txn.then.iter().map(|write| self.write(write)).collect();
+        if then.is_empty() {
+            // Without any operation a member answers from what it knows, which may be old; with a
+            // read it waits until it knows everything answered before.
+            let wait = [TxnOp::get(self.whole(""), Some(GetOptions::new().with_count_only()))];
+            return EtcdTxn::new().when(when).and_then(wait.clone()).or_else(wait);
+        }
+        EtcdTxn::new().when(when).and_then(then)
+    }
+
+    fn compare(&self, compare: &Compare) -> EtcdCompare {
+        match compare {
+            Compare::ModRevision(key, revision) => {
+                let revision = etcd_revision(*revision);
+                EtcdCompare::mod_revision(self.whole(key), CompareOp::Equal, revision)
+            }
+            // Every key in the range must have been made at revision 0: there is no such key.
+            Compare::NoneIn(first, past) => {
+                EtcdCompare::create_revision(self.whole(first), CompareOp::Equal, 0)
+                    .with_range(self.whole(past))
+            }
+        }
+    }
+
+    fn write(&self, write: &Write) -> TxnOp {
+        match write {
+            Write::Put(key, value, lease) => {
+                let options = lease.map(|lease| PutOptions::new().with_lease(lease));
+                TxnOp::put(self.whole(key), encode(value), options)
+            }
+            Write::Delete(key) => TxnOp::delete(self.whole(key), None),
+        }
+    }
+
+    /// Reads spans, all as they were at one revision.
+    ///
+    /// Not as one transaction: etcd refuses every transaction, reads too, once its disk quota is
+    /// used up (seen with 3.5.1), which is when one must know what was carried out.
+    pub(super) async fn read(&self, mut kv: KvClient, spans: &[Span]) -> Result<Snapshot, Error> {
+        let mut snapshot = Snapshot::default();
+        for span in spans {
+            // To etcd, 0 means no limit.
+            let limit = i64::try_from(span.limit.max(1)).unwrap_or(0);
+            let options = GetOptions::new().with_range(self.whole(&span.past)).with_limit(limit);
+            let options = match snapshot.revision {
+                0 => options,
+                // This member knows that revision: the first span is of it.
+                revision => options.with_revision(etcd_revision(revision)).with_serializable(),
+            };
+            let got = kv.get(self.whole(&span.first), Some(options)).await?;
+            if snapshot.revision == 0 {
+                snapshot.revision = revision_of(got.header())?;
+            }
+            let found = got.kvs().iter().take(span.limit);
+            snapshot.spans.push(found.map(|found| self.key_value(found)).collect());
+        }
+        if spans.is_empty() {
+            let options = GetOptions::new().with_count_only();
+            let got = kv.get(self.whole(""), Some(options)).await?;
+            snapshot.revision = revision_of(got.header())?;
+        }
+        Ok(snapshot)
+    }
+}
+
+pub(super) fn outcome(answer: &TxnResponse) -> Result<TxnOutcome, Error> {
+    let revision = revision_of(answer.header())?;
+    Ok(if answer.succeeded() { TxnOutcome::Done(revision) } else { TxnOutcome::Refused(revision) })
+}
+
+pub(super) fn revision_of(header: Option<&ResponseHeader>) -> Result<u64, Error> {
+    let header = header.ok_or_else(|| Error::Internal("an answer without a header".to_owned()))?;
+    Ok(revision(header.revision()))
+}
+
+fn etcd_revision(revision: u64) -> i64 {
+    i64::try_from(revision).unwrap_or(i64::MAX)
+}
+
+fn revision(revision: i64) -> u64 {
+    u64::try_from(revision).unwrap_or_default()
+}

@@ -1,0 +1,103 @@
+//! One member of etcd: a connection, made when it is needed and given up when it fails.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Client, ConnectOptions, Error};
+use tokio::time::timeout;
+
+use super::failure::{Failure, chain};
+use super::options::User;
+
+/// A member of etcd.
+pub(super) struct Endpoint {
+    pub(super) url: String,
+    options: ConnectOptions,
+    user: User,
+    /// How long it may take to connect and to authenticate.
+    connect_deadline: Duration,
+    request_deadline: Duration,
+    client: Mutex<Option<Client>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        url: &str,
+        options: &ConnectOptions,
+        user: &User,
+        deadlines: (Duration, Duration),
+    ) -> Self {
+        Self {
+            url: url.to_owned(),
+            options: options.clone(),
+            user: user.clone(),
+            connect_deadline: deadlines.0,
+            request_deadline: deadlines.1,
+            client: Mutex::default(),
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client with the endpoint's connection, authenticated if there is a user.
+    pub(super) async fn client(&self) -> Result<Client, Error> {
+        if let Some(client) = &*self.slot() {
+            return Ok(client.clone());
+        }
+        let connect = |options| Client::connect([&self.url], Some(options));
+        let options = self.options.clone();
+        let connected = match &self.user {
+            None => connect(options).await?,
+            Some((user, password)) => {
+                match connect(options.clone().with_user(user, password)).await {
+                    // etcd's own client takes that for agreement, too.
+                    Err(error) if chain(&error).contains("authentication is not enabled") => {
+                        connect(options).await?
+                    }
+                    connected => connected?,
+                }
+            }
+        };
+        Ok(self.slot().insert(connected).clone())
+    }
+
+    /// Gives the connection up; the next request makes a new one.
+    pub(super) fn forget(&self) {
+        self.slot().take();
+    }
+
+    /// Makes a request, and once again with a new token if etcd does not know the old one.
+    pub(super) async fn call<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut known = self.user.is_none();
+        loop {
+            let connecting = timeout(self.connect_deadline + self.request_deadline, self.client());
+            let client = match connecting.await {
+                Ok(Ok(client)) => client,
+                Ok(Err(error)) => return Err(Failure::NotSent(chain(&error))),
+                Err(_) => return Err(Failure::NotSent("no answer to the password".to_owned())),
+            };
+            let failure = match timeout(self.request_deadline, request(client)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => Failure::of(&error),
+                Err(_) => {
+                    let waited = humantime::format_duration(self.request_deadline);
+                    Failure::Lost(format!("no answer within {waited}"))
+                }
+            };
+            match failure {
+                Failure::Stranger(_) if !known => known = true,
+                Failure::Refused(_) | Failure::LeaseGone => return Err(failure),
+                _ => {
+                    self.forget();
+                    return Err(failure);
+                }
+            }
+            self.forget();
+        }
+    }
+}

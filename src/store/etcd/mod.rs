@@ -1,0 +1,273 @@
+//! The store of a cluster: etcd.
+//!
+//! Connections and their work live on a thread of their own: the threads that answer containers
+//! never decode a listing or wait for a handshake, and deadlines hold while they are busy.
+
+mod convert;
+mod endpoint;
+mod failure;
+mod options;
+mod plain;
+mod probe;
+mod watch;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use etcd_client::{Client, Error};
+use tokio::runtime::{self, Handle};
+use tokio::sync::mpsc;
+
+pub use options::{Options, OptionsError};
+pub use probe::{Probe, Server};
+
+use self::convert::{Prefix, outcome};
+use self::endpoint::Endpoint;
+use self::failure::{Failure, chain};
+use self::plain::plain;
+use super::{ClusterStore, Pending};
+use crate::core::txn::{Answer, LeaseId, Request, StoreError, TxnOutcome, Watched};
+use crate::{limits, metrics};
+
+/// etcd. Its thread, connections and watches end with the last clone.
+#[derive(Clone)]
+pub struct Etcd {
+    cluster: Arc<Cluster>,
+    runtime: Handle,
+    /// Nothing is ever sent: the thread ends when all of these are gone.
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// The members of etcd, and which of them is asked.
+struct Cluster {
+    options: Options,
+    prefix: Prefix,
+    endpoints: Vec<Arc<Endpoint>>,
+    /// The one that answered last, or the one after the one that did not.
+    preferred: AtomicUsize,
+}
+
+/// What may be done again when the answer to a request was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Nothing: it might be carried out twice, or after it was given up.
+    Never,
+    /// The same on another member: it changes nothing.
+    Harmless,
+    /// The same on another member, but it may have been carried out.
+    Repeatable,
+}
+
+impl Etcd {
+    /// Prepares connections, and makes none: it does not matter here whether etcd can be reached.
+    ///
+    /// # Errors
+    /// Which option is wrong, or which file cannot be read, and what to do about it.
+    pub fn connect(options: Options) -> Result<Self, OptionsError> {
+        let (connect, user) = options.prepare()?;
+        let deadlines = (options.connect_deadline, options.request_deadline);
+        let endpoint = |url: &String| Arc::new(Endpoint::new(url, &connect, &user, deadlines));
+        let cluster = Arc::new(Cluster {
+            prefix: Prefix::new(&options.prefix),
+            endpoints: options.endpoints.iter().map(endpoint).collect(),
+            preferred: AtomicUsize::new(0),
+            options,
+        });
+        let (alive, ended) = mpsc::channel(1);
+        let (to, started) = sync_channel(1);
+        let endpoints = cluster.options.endpoints.clone();
+        let work = move || run(&endpoints, connect, ended, to);
+        let system = |error: String| OptionsError(format!("cannot start its thread: {error}"));
+        thread::Builder::new()
+            .name("etcd".to_owned())
+            .spawn(work)
+            .map_err(|error| system(error.to_string()))?;
+        let runtime = started.recv().map_err(|error| system(error.to_string()))??;
+        Ok(Self { cluster, runtime, _alive: alive })
+    }
+}
+
+/// The body of the thread: a runtime, until nobody needs it.
+fn run(
+    endpoints: &[String],
+    connect: etcd_client::ConnectOptions,
+    mut ended: mpsc::Receiver<Infallible>,
+    to: SyncSender<Result<Handle, OptionsError>>,
+) {
+    let mut builder = runtime::Builder::new_current_thread();
+    let builder = builder.enable_all().max_blocking_threads(limits::BLOCKING_THREADS_MAX);
+    let runtime = match builder.build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Whoever waits is there until it was told.
+            let _ = to.send(Err(OptionsError(format!("cannot start its runtime: {error}"))));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        // Without a user, this connects to nothing: it reads the certificates.
+        let checked = Client::connect(endpoints, Some(connect)).await.map(drop);
+        let checked = checked.map_err(|error| {
+            OptionsError(format!("caFile, certFile, keyFile or serverName: {}", chain(&error)))
+        });
+        let good = checked.is_ok();
+        if to.send(checked.map(|()| Handle::current())).is_ok() && good {
+            ended.recv().await;
+        }
+    });
+}
+
+impl Cluster {
+    fn preferred(&self) -> (usize, Arc<Endpoint>) {
+        let at = self.preferred.load(Ordering::Relaxed) % self.endpoints.len();
+        (at, self.endpoints[at].clone())
+    }
+
+    /// Lets requests begin with the member after this one.
+    fn avoid(&self, at: usize) {
+        self.preferred.store((at + 1) % self.endpoints.len(), Ordering::Relaxed);
+    }
+
+    /// Makes a request to one member after the other, each once, as long as that is safe.
+    async fn ask<T, F>(&self, again: Again, request: impl Fn(Client) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let (first, _) = self.preferred();
+        let mut said = Vec::new();
+        let mut lost = false;
+        for step in 0..self.endpoints.len() {
+            let at = (first + step) % self.endpoints.len();
+            let endpoint = &self.endpoints[at];
+            let failure = match endpoint.call(&request).await {
+                Ok(answer) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            said.push(format!("{}: {}", endpoint.url, plain(&self.options, &failure)));
+            match failure {
+                Failure::LeaseGone => return Err(StoreError::LeaseGone),
+                Failure::Refused(_) | Failure::Stranger(_) => break,
+                Failure::NotSent(_) => {}
+                Failure::Lost(_) => {
+                    self.avoid(at);
+                    lost = true;
+                    if again == Again::Never {
+                        break;
+                    }
+                }
+            }
+        }
+        let said = format!("etcd {}", said.join("; ")).into();
+        let doubtful = lost && again != Again::Harmless;
+        Err(if doubtful { StoreError::Unknown(said) } else { StoreError::Failed(said) })
+    }
+
+    async fn answer(&self, request: Request) -> Result<Answer, StoreError> {
+        match request {
+            Request::Txn(txn) => {
+                let txn = self.prefix.txn(&txn);
+                let answer = self.ask(Again::Never, |client| {
+                    let txn = txn.clone();
+                    async move { outcome(&kv(&client).txn(txn).await?) }
+                });
+                answer.await.map(Answer::Txn)
+            }
+            Request::Read(spans) => {
+                let spans = &spans;
+                let answer = self.ask(Again::Harmless, |client| async move {
+                    self.prefix.read(kv(&client), spans).await
+                });
+                answer.await.map(Answer::Read)
+            }
+            Request::Grant(seconds) => {
+                let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+                let granted = self.ask(Again::Never, |mut client| async move {
+                    client.lease_grant(seconds, None).await
+                });
+                let granted = granted.await?;
+                Ok(Answer::Granted(granted.id(), u64::try_from(granted.ttl()).unwrap_or_default()))
+            }
+            Request::KeepAlive(lease) => {
+                match self.ask(Again::Repeatable, |client| keep_alive(client, lease)).await {
+                    Err(StoreError::LeaseGone) => Ok(Answer::Kept(None)),
+                    kept => kept.map(Answer::Kept),
+                }
+            }
+            Request::Revoke(lease) => {
+                let revoked =
+                    self.ask(
+                        Again::Never,
+                        |mut client| async move { client.lease_revoke(lease).await },
+                    );
+                match revoked.await {
+                    Ok(_) | Err(StoreError::LeaseGone) => Ok(Answer::Revoked),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+}
+
+fn kv(client: &Client) -> etcd_client::KvClient {
+    client.kv_client().max_decoding_message_size(limits::ETCD_ANSWER_BYTES_MAX)
+}
+
+/// One keep-alive over a stream of its own. The client hides the answer to the first message, so
+/// a second one asks for how long the lease lives.
+async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, Error> {
+    let (mut keeper, mut stream) = match client.lease_keep_alive(lease).await {
+        Err(Error::LeaseKeepAliveError(why)) if why == "lease not found" => return Ok(None),
+        opened => opened?,
+    };
+    keeper.keep_alive().await?;
+    let kept = stream.message().await?;
+    let kept = kept.ok_or_else(|| Error::Internal("the stream ended".to_owned()))?;
+    Ok(u64::try_from(kept.ttl()).ok().filter(|&seconds| seconds > 0))
+}
+
+/// The operation and its result, for the count of requests.
+fn count(operation: &'static str, answer: &Result<Answer, StoreError>) {
+    let result = match answer {
+        Ok(Answer::Txn(TxnOutcome::Refused(_)) | Answer::Kept(None))
+        | Err(StoreError::LeaseGone) => "refused",
+        Ok(_) => "ok",
+        Err(StoreError::Failed(_)) => "failed",
+        Err(StoreError::Unknown(_)) => "unknown",
+    };
+    metrics::etcd_request(operation, result);
+}
+
+impl ClusterStore for Etcd {
+    /// Begins at once, whether the answer is awaited or not.
+    fn ask(&self, request: Request) -> Pending {
+        let cluster = self.cluster.clone();
+        let operation = match request {
+            Request::Txn(_) => "txn",
+            Request::Read(_) => "read",
+            Request::Grant(_) => "grant",
+            Request::KeepAlive(_) => "keepalive",
+            Request::Revoke(_) => "revoke",
+        };
+        let work = self.runtime.spawn(async move {
+            let answer = cluster.answer(request).await;
+            count(operation, &answer);
+            answer
+        });
+        Box::pin(async move {
+            let ended = |_| StoreError::Unknown("etcd: its thread has ended".into());
+            work.await.map_err(ended)?
+        })
+    }
+
+    fn watch(&self, prefix: String) -> mpsc::Receiver<Watched> {
+        let (to, reports) = mpsc::channel(limits::WATCH_REPORTS_MAX);
+        self.runtime.spawn(watch::report(self.cluster.clone(), prefix, to));
+        reports
+    }
+}

@@ -1,0 +1,59 @@
+//! Errors of etcd and of connections to it in words that say what to do.
+
+use super::failure::Failure;
+use super::options::Options;
+
+/// What a failure means to whoever runs the daemon, with the error itself in brackets; the error
+/// alone where nothing better is known.
+pub(super) fn plain(options: &Options, failure: &Failure) -> String {
+    let why = failure.why();
+    match advice(options, why) {
+        Some(advice) => format!("{advice} ({why})"),
+        None => why.to_owned(),
+    }
+}
+
+fn advice(options: &Options, why: &str) -> Option<String> {
+    let Options { prefix, .. } = options;
+    let user = options.user.as_deref().unwrap_or("of the certificate");
+    let says = |words: &[&str]| words.iter().any(|words| why.contains(words));
+    let advice = if says(&["Connection refused"]) {
+        "nothing listens there: is etcd running, and is this its client port?"
+    } else if says(&["failed to lookup address"]) {
+        "its name is not known here: give another name or an address (--etcd)"
+    } else if says(&["UnknownIssuer", "BadSignature"]) {
+        "its certificate is not trusted: caFile must have the certificate of the authority that \
+         signed it (--etcd-ca)"
+    } else if says(&["not valid for name"]) {
+        "its certificate is for another name: give one of its names (--etcd-server-name)"
+    } else if says(&["certificate expired", "certificate: Expired", "not valid yet"]) {
+        "its certificate is not valid at this time: renew it, or set the clock"
+    } else if says(&["received fatal alert"]) && options.cert_file.is_none() {
+        "it wants a client certificate: give certFile and keyFile (--etcd-cert, --etcd-key)"
+    } else if says(&["received fatal alert"]) {
+        "it does not accept our certificate: certFile must be signed by an authority that etcd \
+         trusts for clients (--etcd-cert)"
+    } else if says(&["InvalidContentType", "handshake eof"]) {
+        "it does not speak TLS: is its URL http://? (--etcd)"
+    } else if says(&["grpc-status header missing"]) {
+        "something else than etcd answers: is this its client port?"
+    } else if says(&["invalid user ID or password"]) {
+        "wrong user or password: check user and passwordFile (--etcd-user, --etcd-password-file)"
+    } else if says(&["user name is empty"]) {
+        "it wants a user and a password (--etcd-user, --etcd-password-file)"
+    } else if says(&["permission denied"]) {
+        return Some(format!(
+            "the user {user} may not read and write keys under {prefix}/: give one of its roles \
+             that permission (etcdctl role grant-permission ROLE readwrite --prefix=true {prefix}/)"
+        ));
+    } else if says(&["no leader"]) {
+        "it has no leader: most members are down, or it is cut off from them"
+    } else if says(&["database space exceeded"]) {
+        "its disk quota is used up: compact and defragment it, then disarm the alarm"
+    } else if says(&["no answer within"]) {
+        "it is stopped, overloaded or cut off"
+    } else {
+        return None;
+    };
+    Some(advice.to_owned())
+}

@@ -1,0 +1,133 @@
+//! What a person must know about each member before anything rests on it.
+
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+
+use super::failure::Failure;
+use super::options::Options;
+use super::plain::plain;
+use super::{Cluster, Etcd};
+
+/// What one endpoint said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    /// Its URL.
+    pub endpoint: String,
+    /// What it is, or what is wrong and what to do about it.
+    pub outcome: Result<Server, String>,
+}
+
+/// A member that can be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// Its version, such as `3.5.23`.
+    pub version: String,
+    /// What is wrong with this version.
+    pub warning: Option<String>,
+}
+
+/// The first versions of each line whose leases do what they promise.
+const SOUND: [(u64, u64, u64); 3] = [(3, 4, 38), (3, 5, 23), (3, 6, 5)];
+
+impl Etcd {
+    /// Asks every endpoint what it is, and whether this user may do what it must be able to do.
+    /// Changes nothing.
+    pub async fn probe(&self) -> Vec<Probe> {
+        let probe = |at: usize| {
+            let cluster = self.cluster.clone();
+            self.runtime.spawn(async move { cluster.probe(at).await })
+        };
+        let probes: Vec<_> = (0..self.cluster.endpoints.len()).map(probe).collect();
+        let mut outcomes = Vec::new();
+        for (endpoint, probe) in self.cluster.options.endpoints.iter().zip(probes) {
+            let outcome = probe.await.unwrap_or_else(|error| Err(error.to_string()));
+            outcomes.push(Probe { endpoint: endpoint.clone(), outcome });
+        }
+        outcomes
+    }
+}
+
+impl Cluster {
+    async fn probe(&self, at: usize) -> Result<Server, String> {
+        let endpoint = &self.endpoints[at];
+        let plain = |failure: Failure| {
+            let advice = closed(&self.options, &failure).unwrap_or_default();
+            format!("{advice}{}", plain(&self.options, &failure))
+        };
+        let status = endpoint.call(|mut client| async move { client.status().await });
+        let version = status.await.map_err(plain)?.version().to_owned();
+        // Compares all our keys with what none can be, and would write: so etcd checks that this
+        // user may read and write under the prefix, that it has a leader, and changes nothing.
+        let (first, past) = (self.prefix.whole(""), self.prefix.past());
+        let never = Compare::create_revision(first, CompareOp::Equal, i64::MAX).with_range(past);
+        let write = TxnOp::put(self.prefix.whole("probe"), "", None);
+        let never = Txn::new().when([never]).and_then([write]);
+        let refused = endpoint.call(|client| {
+            let (client, never) = (client.kv_client(), never.clone());
+            async move { { client }.txn(never).await }
+        });
+        refused.await.map_err(plain)?;
+        let warning = defect(&version);
+        Ok(Server { version, warning })
+    }
+}
+
+/// What it means that a member ends the very first connection.
+fn closed(options: &Options, failure: &Failure) -> Option<&'static str> {
+    let words = ["broken pipe", "connection closed", "reset by peer", "connection error"];
+    let ended = words.iter().any(|words| failure.why().contains(words));
+    let encrypted = options.ca_file.is_some();
+    match failure {
+        _ if !ended || failure.why().contains("alert") => None,
+        Failure::NotSent(_) if encrypted => {
+            Some("it does not speak TLS: is its URL http://? (--etcd): ")
+        }
+        Failure::Lost(_) if encrypted && options.cert_file.is_none() => Some(
+            "it ends the connection, as etcd does when it wants a client certificate: give \
+             certFile and keyFile (--etcd-cert, --etcd-key): ",
+        ),
+        Failure::Lost(_) if encrypted => Some(
+            "it ends the connection, as etcd does when it does not accept our certificate: \
+             certFile must be signed by an authority that etcd trusts for clients (--etcd-cert): ",
+        ),
+        Failure::Lost(_) if !encrypted => {
+            Some("it ends the connection, as etcd does when its URL is https:// (--etcd): ")
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong with a version of etcd, if anything.
+fn defect(version: &str) -> Option<String> {
+    let mut numbers = version.split(['.', '-', '+']).map(|number| number.parse().ok());
+    let mut next = || numbers.next().flatten();
+    let (Some(major), Some(minor), Some(patch)) = (next(), next(), next()) else {
+        return Some(format!("etcd {version}: a version that is none cannot be judged"));
+    };
+    let found = (major, minor, patch);
+    let sound = SOUND.iter().find(|&&(of, line, _)| (of, line) == (major, minor));
+    let sound = sound.map_or(found >= SOUND[2], |&sound| found >= sound);
+    (!sound).then(|| {
+        format!(
+            "etcd {version} can take a live node's lease away, and keep one alive that is gone: \
+             no address is given twice, but spare blocks may be lost for a while. Use 3.4.38, \
+             3.5.23, 3.6.5 or later"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_lease_defects_are_known() {
+        for version in ["3.3.27", "3.4.37", "3.5.22", "3.6.4", "3.6.0-rc.1", "2.3.8"] {
+            let warning = defect(version).unwrap();
+            assert!(warning.contains(version) && warning.contains("3.5.23"), "{warning}");
+        }
+        for version in ["3.4.38", "3.5.23", "3.6.5", "3.6.15", "3.7.0", "4.0.0", "3.7.0-rc.0"] {
+            assert_eq!(defect(version), None);
+        }
+        assert!(defect("unknown").is_some() && defect("").is_some());
+    }
+}

@@ -1,0 +1,351 @@
+use super::*;
+use proptest::prelude::*;
+
+fn v4(text: &str) -> u128 {
+    number(text.parse().unwrap())
+}
+
+/// A value with its key and the very text it is written as: what an operator sees, and what other
+/// versions read.
+type Pinned = (&'static str, Value, &'static str);
+
+fn pinned_nodes() -> Vec<Pinned> {
+    let node = NodeValue {
+        epoch: 7,
+        sequence: 12,
+        machine_id: "4c4c".into(),
+        boot_id: "b-1".into(),
+        version: "0.1.0".into(),
+        since_unix_ms: 1_700_000_000_123,
+        settled: false,
+        removed_unix_ms: None,
+    };
+    let removed = NodeValue {
+        machine_id: "".into(),
+        settled: true,
+        removed_unix_ms: Some(0),
+        ..node.clone()
+    };
+    let session = SessionValue { epoch: 7, lease: 0x694d_8c2f };
+    vec![
+        (
+            "nodes/n",
+            Value::Node(node),
+            concat!(
+                r#"{"epoch":7,"sequence":12,"machineId":"4c4c","bootId":"b-1","#,
+                r#""version":"0.1.0","since":"2023-11-14T22:13:20.123Z"}"#,
+            ),
+        ),
+        (
+            "nodes/n",
+            Value::Node(removed),
+            concat!(
+                r#"{"epoch":7,"sequence":12,"bootId":"b-1","version":"0.1.0","#,
+                r#""since":"2023-11-14T22:13:20.123Z","settled":true,"#,
+                r#""removed":"1970-01-01T00:00:00.000Z"}"#,
+            ),
+        ),
+        ("sessions/n", Value::Session(session), r#"{"epoch":7,"lease":"694d8c2f"}"#),
+        ("restored", Value::Flag(0), r#"{"since":"1970-01-01T00:00:00.000Z"}"#),
+        ("drains/n", Value::Flag(0), r#"{"since":"1970-01-01T00:00:00.000Z"}"#),
+    ]
+}
+
+fn pinned_blocks() -> Vec<Pinned> {
+    let geometry = Geometry {
+        family: Family::V4,
+        block_log2: 6,
+        ranges: vec![(v4("10.1.0.1"), v4("10.1.255.254"))],
+    };
+    let ipam = Some(r#"{"type": "my-ipam"}"#.into());
+    let network = NetworkValue { ipam, geometry: vec![geometry] };
+    let block = BlockValue {
+        run: Run::around(v4("10.1.2.0"), 6),
+        family: Family::V4,
+        owner: "node-1".into(),
+        epoch: 7,
+        claim: 12,
+        status: BlockStatus::Active,
+        since_unix_ms: 1_700_000_000_000,
+    };
+    let spare = BlockValue { status: BlockStatus::Spare, ..block.clone() };
+    let quarantined = BlockValue {
+        run: Run::around(v4("2001:db8::"), 64),
+        family: Family::V6,
+        status: BlockStatus::Quarantined,
+        ..block.clone()
+    };
+    macro_rules! block {
+        ($prefix:literal, $state:literal) => {
+            concat!(
+                r#"{"prefix":""#,
+                $prefix,
+                r#"","owner":"node-1","epoch":7,"claim":12,"state":""#,
+                $state,
+                r#"","since":"2023-11-14T22:13:20.000Z"}"#,
+            )
+        };
+    }
+    let key = "blocks/n/ipv4/010.001.002.000";
+    vec![
+        ("networks/n", Value::Network(NetworkValue::default()), "{}"),
+        (
+            "networks/n",
+            Value::Network(network),
+            concat!(
+                r#"{"ipam":{"type": "my-ipam"},"geometry":[{"family":"ipv4","#,
+                r#""blockSize":26,"ranges":[["10.1.0.1","10.1.255.254"]]}]}"#,
+            ),
+        ),
+        (key, Value::Block(block), block!("10.1.2.0/26", "active")),
+        (key, Value::Block(spare), block!("10.1.2.0/26", "spare")),
+        ("blocks/n/ipv6/x", Value::Block(quarantined), block!("2001:db8::/64", "quarantined")),
+    ]
+}
+
+fn pinned_messages() -> Vec<Pinned> {
+    let message = |body| {
+        Value::Message(Message { from: "a".into(), lease: 0x694d, family: Family::V4, body })
+    };
+    let wanted = vec![(v4("10.1.2.3"), v4("10.1.2.5"))];
+    let given = vec![Run::around(v4("10.1.2.4"), 1)];
+    macro_rules! message {
+        ($says:literal) => {
+            concat!(r#"{"from":"a","lease":"694d","family":"ipv4","says":"#, $says)
+        };
+    }
+    vec![
+        (
+            "requests/n/b/a.1",
+            message(MessageBody::Ask { wanted, even_cooling: true }),
+            message!(r#""ask","wanted":[["10.1.2.3","10.1.2.5"]],"evenCooling":true}"#),
+        ),
+        (
+            "requests/n/b/a.1",
+            message(MessageBody::Given(given)),
+            message!(r#""given","blocks":["10.1.2.4/31"]}"#),
+        ),
+        ("requests/n/b/a.1", message(MessageBody::Refused), message!(r#""refused"}"#)),
+    ]
+}
+
+#[test]
+fn every_kind_is_written_as_people_and_other_versions_read_it() {
+    let pinned = [pinned_nodes(), pinned_blocks(), pinned_messages()];
+    for (key, value, text) in pinned.into_iter().flatten() {
+        assert_eq!(String::from_utf8(encode(&value)).unwrap(), text, "{key}");
+        assert_eq!(decode(key, text.as_bytes()), value, "{key}");
+        let newer = text.replacen('{', r#"{"newer":[1],"#, 1).replace(",}", "}");
+        assert_eq!(decode(key, newer.as_bytes()), value, "{newer}");
+    }
+}
+
+#[test]
+fn an_allocation_is_written_without_what_it_has_not() {
+    let mut allocation = AllocationValue {
+        node: "node-1".into(),
+        container_id: "c1".into(),
+        ifname: "eth0".into(),
+        addresses: vec!["10.1.2.3".parse().unwrap(), "2001:db8::5".parse().unwrap()],
+        namespace: "default".into(),
+        pod: "web-0-sandbox-x".into(),
+        stage: "sandbox".into(),
+        netns: "/run/netns/a".into(),
+        since_unix_ms: 1_700_000_000_000,
+        started_at: Some(99),
+        sequence: 5,
+    };
+    let text = |allocation: &AllocationValue| {
+        let value = Value::Allocation(Box::new(allocation.clone()));
+        let bytes = encode(&value);
+        assert_eq!(decode("allocations/n/10.1.2.3", &bytes), value);
+        String::from_utf8(bytes).unwrap()
+    };
+    let full = concat!(
+        r#"{"node":"node-1","containerId":"c1","ifname":"eth0","#,
+        r#""addresses":["10.1.2.3","2001:db8::5"],"namespace":"default","#,
+        r#""pod":"web-0-sandbox-x","stage":"sandbox","netns":"/run/netns/a","#,
+        r#""since":"2023-11-14T22:13:20.000Z","startedAt":99,"sequence":5}"#,
+    );
+    assert_eq!(text(&allocation), full);
+    allocation = AllocationValue {
+        namespace: "".into(),
+        pod: "".into(),
+        stage: "".into(),
+        started_at: None,
+        ..allocation
+    };
+    let bare = concat!(
+        r#"{"node":"node-1","containerId":"c1","ifname":"eth0","#,
+        r#""addresses":["10.1.2.3","2001:db8::5"],"netns":"/run/netns/a","#,
+        r#""since":"2023-11-14T22:13:20.000Z","sequence":5}"#,
+    );
+    assert_eq!(text(&allocation), bare);
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    let block = |prefix: &str, state: &str, since: &str| {
+        format!(
+            concat!(
+                r#"{{"prefix":"{}","owner":"n","epoch":1,"claim":1,"#,
+                r#""state":"{}","since":"{}"}}"#
+            ),
+            prefix, state, since
+        )
+    };
+    let good = "2023-11-14T22:13:20.000Z";
+    let letter = |lease: &str, family: &str, wanted: &str| {
+        format!(
+            concat!(
+                r#"{{"from":"a","lease":"{}","family":"{}","says":"ask","#,
+                r#""wanted":{},"evenCooling":false}}"#
+            ),
+            lease, family, wanted
+        )
+    };
+    let geometry = |size: u8| {
+        format!(r#"{{"geometry":[{{"family":"ipv4","blockSize":{size},"ranges":[]}}]}}"#)
+    };
+    for (key, text, words) in [
+        ("blocks/b", block("10.1.2.1/26", "active", good), ["prefix", "10.1.2.0/26"].as_slice()),
+        ("blocks/b", block("10.1.2.0/33", "active", good), &["address", "column 23"]),
+        ("blocks/b", block("10.1.2.0/26", "free", good), &["free", "spare"]),
+        ("blocks/b", block("10.1.2.0/26", "active", "yesterday"), &["since"]),
+        ("blocks/b", String::new(), &["EOF"]),
+        ("blocks/b", "[]".to_owned(), &["expected struct"]),
+        ("requests/r", letter("0", "ipv4", "[]"), &["lease"]),
+        ("requests/r", letter("xyz", "ipv4", "[]"), &["lease", "xyz"]),
+        ("requests/r", letter("1", "ipv5", "[]"), &["family", "ipv5"]),
+        ("requests/r", letter("1", "ipv4", r#"[["::1","::2"]]"#), &["wanted", "::1", "ipv4"]),
+        ("requests/r", letter("1", "ipv4", r#"[["10.0.0.2","10.0.0.1"]]"#), &["wanted", "order"]),
+        ("networks/n", r#"{"ipam":"text"}"#.to_owned(), &["ipam", "object"]),
+        ("networks/n", geometry(33), &["blockSize", "33"]),
+        ("sessions/s", r#"{"epoch":-1,"lease":"1"}"#.to_owned(), &["-1"]),
+        ("other/o", "{}".to_owned(), &["no such key"]),
+    ] {
+        let Value::Unreadable(why) = decode(key, text.as_bytes()) else { panic!("{text} is read") };
+        for word in [key].iter().chain(words) {
+            assert!(why.contains(word), "{why:?} has no {word:?}");
+        }
+        let again = encode(&Value::Unreadable(why));
+        assert!(matches!(decode(key, &again), Value::Unreadable(_)));
+    }
+}
+
+#[test]
+fn an_ipam_object_that_is_none_is_not_lost() {
+    let network = NetworkValue { ipam: Some("{broken".into()), geometry: Vec::new() };
+    let bytes = encode(&Value::Network(network));
+    assert_eq!(bytes, br#"{"ipam":"{broken"}"#);
+    assert!(matches!(decode("networks/n", &bytes), Value::Unreadable(_)));
+}
+
+fn family_and_number() -> impl Strategy<Value = (Family, u128)> {
+    prop_oneof![
+        any::<u32>().prop_map(|number| (Family::V4, u128::from(number))),
+        any::<u128>().prop_map(|number| (Family::V6, number)),
+    ]
+}
+
+fn any_run() -> impl Strategy<Value = (Family, Run)> {
+    (family_and_number(), 0..=32_u8)
+        .prop_map(|((family, number), size_log2)| (family, Run::around(number, size_log2)))
+}
+
+fn any_ranges() -> impl Strategy<Value = (Family, Vec<(u128, u128)>)> {
+    let pair = |family| {
+        let number = match family {
+            Family::V4 => 0..=u128::from(u32::MAX),
+            Family::V6 => 0..=u128::MAX,
+        };
+        (number.clone(), number).prop_map(|(a, b)| (a.min(b), a.max(b)))
+    };
+    prop_oneof![Just(Family::V4), Just(Family::V6)]
+        .prop_flat_map(move |family| (Just(family), proptest::collection::vec(pair(family), 0..4)))
+}
+
+/// Milliseconds up to the year 9999, the last one that RFC 3339 has.
+const MS: std::ops::Range<u64> = 0..253_402_300_800_000;
+
+fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
+    let text = || ".{0,12}";
+    let lease = || 1..=LeaseId::MAX;
+    let numbers = || (any::<u64>(), any::<u64>());
+    let node = (numbers(), text(), MS, any::<bool>(), proptest::option::of(MS)).prop_map(
+        |((epoch, sequence), text, since_unix_ms, settled, removed_unix_ms)| {
+            let machine_id: std::sync::Arc<str> = text.into();
+            let (boot_id, version) = (machine_id.clone(), machine_id.clone());
+            (
+                "nodes/n",
+                Value::Node(NodeValue {
+                    epoch,
+                    sequence,
+                    machine_id,
+                    boot_id,
+                    version,
+                    since_unix_ms,
+                    settled,
+                    removed_unix_ms,
+                }),
+            )
+        },
+    );
+    let session = (any::<u64>(), lease())
+        .prop_map(|(epoch, lease)| ("sessions/n", Value::Session(SessionValue { epoch, lease })));
+    let network = (proptest::collection::vec((any_ranges(), 0..=32_u8), 0..3), text()).prop_map(
+        |(sets, text)| {
+            let ipam = serde_json::json!({ "type": text }).to_string();
+            let set = |((family, ranges), block_log2)| Geometry { family, block_log2, ranges };
+            let geometry = sets.into_iter().map(set).collect();
+            ("networks/n", Value::Network(NetworkValue { ipam: Some(ipam.into()), geometry }))
+        },
+    );
+    let status = prop_oneof![
+        Just(BlockStatus::Spare),
+        Just(BlockStatus::Active),
+        Just(BlockStatus::Quarantined),
+    ];
+    let block = (any_run(), text(), numbers(), status, MS).prop_map(
+        |((family, run), owner, (epoch, claim), status, since_unix_ms)| {
+            let owner = owner.into();
+            (
+                "blocks/n",
+                Value::Block(BlockValue {
+                    run,
+                    family,
+                    owner,
+                    epoch,
+                    claim,
+                    status,
+                    since_unix_ms,
+                }),
+            )
+        },
+    );
+    let ask = (any_ranges(), any::<bool>()).prop_map(|((family, wanted), even_cooling)| {
+        (family, MessageBody::Ask { wanted, even_cooling })
+    });
+    let given = any_run().prop_map(|(family, run)| (family, MessageBody::Given(vec![run])));
+    let message =
+        (text(), lease(), prop_oneof![ask, given]).prop_map(|(from, lease, (family, body))| {
+            let from = from.into();
+            ("requests/n", Value::Message(Message { from, lease, family, body }))
+        });
+    prop_oneof![node, session, network, block, message]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back((key, value) in any_value()) {
+        prop_assert_eq!(decode(key, &encode(&value)), value);
+    }
+
+    #[test]
+    fn no_bytes_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        for kind in ["nodes", "sessions", "networks", "blocks", "requests", "allocations"] {
+            let value = decode(&format!("{kind}/x"), &bytes);
+            prop_assert!(matches!(value, Value::Unreadable(_) | Value::Network(_)));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The store's contract, and what becomes of requests when etcd is in trouble.
+//!
+//! Goal: whatever happens to etcd, an answer says what is so: what was carried out, what was not
+//! and never will be, and what nobody knows. Method: the same checks on the embedded store, on
+//! one real etcd and on three; then members that are killed, stopped, restored and forbidden.
+//!
+//! All of it needs Debian's packages etcd-server and etcd-client.
+
+mod contract;
+mod failover;
+mod refusals;
+mod watches;
+
+use std::time::Duration;
+
+use leasehold::core::txn::{
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
+};
+use leasehold::core::value::{NodeValue, SessionValue, Value};
+use leasehold::store::ClusterStore;
+use leasehold::store::etcd::{Etcd, Options};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
+
+/// How long a report or a recovery may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A store under test, and a thread to wait for its answers.
+pub(crate) struct Subject {
+    store: Box<dyn ClusterStore>,
+    runtime: Runtime,
+}
+
+impl Subject {
+    pub(crate) fn new(store: impl ClusterStore + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Self { store: Box::new(store), runtime: runtime.expect("a runtime") }
+    }
+
+    pub(crate) fn etcd(options: Options) -> Self {
+        Self::new(Etcd::connect(options).expect("good options"))
+    }
+
+    pub(crate) fn ask(&self, request: Request) -> Result<Answer, StoreError> {
+        self.runtime.block_on(self.store.ask(request))
+    }
+
+    pub(crate) fn txn(&self, when: &[Compare], then: &[Write]) -> Result<TxnOutcome, StoreError> {
+        let (when, then) = (when.to_vec(), then.to_vec());
+        match self.ask(Request::Txn(Txn { when, then }))? {
+            Answer::Txn(outcome) => Ok(outcome),
+            other => panic!("{other:?} is no answer to a transaction"),
+        }
+    }
+
+    /// The revision of a transaction that must be carried out.
+    pub(crate) fn done(&self, when: &[Compare], then: &[Write]) -> u64 {
+        match self.txn(when, then) {
+            Ok(TxnOutcome::Done(revision)) => revision,
+            other => panic!("{when:?} {then:?}: {other:?}"),
+        }
+    }
+
+    /// The revision at which a transaction must be refused.
+    pub(crate) fn refused(&self, when: &[Compare], then: &[Write]) -> u64 {
+        match self.txn(when, then) {
+            Ok(TxnOutcome::Refused(revision)) => revision,
+            other => panic!("{when:?} {then:?}: {other:?}"),
+        }
+    }
+
+    pub(crate) fn read(&self, spans: &[Span]) -> Snapshot {
+        match self.ask(Request::Read(spans.to_vec())) {
+            Ok(Answer::Read(snapshot)) => snapshot,
+            other => panic!("{spans:?}: {other:?}"),
+        }
+    }
+
+    pub(crate) fn key(&self, key: &str) -> Option<KeyValue> {
+        self.read(&[Span::key(key)]).spans.remove(0).pop()
+    }
+
+    /// A new lease.
+    pub(crate) fn grant(&self, seconds: u64) -> i64 {
+        match self.ask(Request::Grant(seconds)) {
+            Ok(Answer::Granted(lease, granted)) if lease != 0 && granted >= seconds => lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn kept(&self, lease: i64) -> Option<u64> {
+        match self.ask(Request::KeepAlive(lease)) {
+            Ok(Answer::Kept(seconds)) => seconds,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn revoke(&self, lease: i64) {
+        assert_eq!(self.ask(Request::Revoke(lease)), Ok(Answer::Revoked));
+    }
+
+    pub(crate) fn watch(&self, prefix: &str) -> Receiver<Watched> {
+        let _inside = self.runtime.enter();
+        self.store.watch(prefix.to_owned())
+    }
+
+    /// The next report of a watch.
+    pub(crate) fn next(&self, watch: &mut Receiver<Watched>) -> Watched {
+        let next = self.runtime.block_on(async { timeout(PATIENCE, watch.recv()).await });
+        next.expect("a report in time").expect("a watch that goes on")
+    }
+}
+
+/// A value that is told apart by a number.
+pub(crate) fn value(number: u64) -> Value {
+    Value::Session(SessionValue { epoch: number, lease: 1 })
+}
+
+/// A value of about that many bytes.
+pub(crate) fn large(number: u64, bytes: usize) -> Value {
+    Value::Node(NodeValue {
+        epoch: number,
+        sequence: 0,
+        machine_id: "x".repeat(bytes).into(),
+        boot_id: "".into(),
+        version: "".into(),
+        since_unix_ms: 0,
+        settled: true,
+        removed_unix_ms: None,
+    })
+}
+
+pub(crate) fn put(key: &str, number: u64) -> Write {
+    Write::Put(key.to_owned(), value(number), None)
+}
+
+pub(crate) fn put_with(key: &str, number: u64, lease: i64) -> Write {
+    Write::Put(key.to_owned(), value(number), Some(lease))
+}
+
+pub(crate) fn delete(key: &str) -> Write {
+    Write::Delete(key.to_owned())
+}
+
+pub(crate) fn at(key: &str, revision: u64) -> Compare {
+    Compare::ModRevision(key.to_owned(), revision)
+}
+
+pub(crate) fn none_in(first: &str, past: &str) -> Compare {
+    Compare::NoneIn(first.to_owned(), past.to_owned())
+}

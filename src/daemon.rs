@@ -20,13 +20,14 @@ use crate::actors::index::Index;
 use crate::actors::journal::JournalActor;
 use crate::actors::leaseholder::{Describe, LeaseholderActor, PlaceAside, Standing};
 use crate::actors::range_set::Others;
+use crate::api::networks::Networks;
 use crate::api::server::{self, Socket};
 use crate::api::{About, Node, Phase, notes};
 use crate::config::{Commit, Config};
 use crate::core::Millis;
 use crate::core::address::Run;
 use crate::core::coordinator::{self, Coordinator, Rebuilt, Record, SetRecord};
-use crate::core::keys::Space;
+use crate::core::keys::{NETWORKS, Space};
 use crate::core::leaseholder::{Leaseholder, Me, Order};
 use crate::core::range_set::{RangeSet, Settings};
 use crate::journal::{self, Journal, Opened};
@@ -269,7 +270,9 @@ pub fn start(
     let (says, standing) = watch::channel(Standing::default());
     let node: Arc<str> = config.node.as_str().into();
     let (to_coordinator, to_leaseholder) = (others.coordinator.clone(), others.leaseholder.clone());
-    let leaseholder = LeaseholderActor::new(leaseholder, node, store, to_coordinator, says);
+    let networks = Arc::new(Networks::open(config.state_dir.join("networks.json")));
+    actix_rt::spawn(networks.clone().follow(store.watch(NETWORKS.to_owned())));
+    let leaseholder = LeaseholderActor::new(leaseholder, node, store.clone(), to_coordinator, says);
     let coordinator =
         CoordinatorActor::new(coordinator, settings, sets, cluster, others, index.clone());
     let coordinator = for_coordinator.run(coordinator);
@@ -280,15 +283,19 @@ pub fn start(
         to_leaseholder.do_send(PlaceAside(Order::GiveBack { space, runs: vec![run] }));
     }
     let about = Arc::new(about);
-    Ok(Node { coordinator, leaseholder, standing, index, metrics, about, phase })
+    Ok(Node { coordinator, leaseholder, standing, store, networks, index, metrics, about, phase })
 }
 
 /// Waits until the node has joined, but not for long: what its journal holds can be served without
 /// the cluster's store.
 async fn join(node: &Node) {
     let mut standing = node.standing.clone();
-    let joined = standing.wait_for(|standing| standing.member);
-    if tokio::time::timeout(limits::JOIN_WAIT_MAX, joined).await.is_err() {
+    // Central configurations are known as soon as the store answers.
+    let ready = async {
+        let _ = standing.wait_for(|standing| standing.member).await;
+        node.networks.listed().await;
+    };
+    if tokio::time::timeout(limits::JOIN_WAIT_MAX, ready).await.is_err() {
         let cause = node.standing.borrow().stalled.clone();
         tracing::warn!(
             cause = &*cause.unwrap_or_else(|| "the cluster's store does not answer".into()),

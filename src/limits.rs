@@ -199,7 +199,7 @@ pub const RESTORE_SETTLE_MS: u64 = 60_000;
 pub const TOUCH_MS: u64 = 60_000;
 
 /// How long it is believed that no node has an address to give, in milliseconds.
-pub const NOBODY_MS: u64 = 200;
+pub const NOBODY_MS: u64 = 50;
 
 /// Nodes of a cluster.
 pub const NODES_MAX: usize = 100_000;
@@ -276,3 +276,26 @@ pub const OFFLINE_LIMIT_MIN: Duration = Duration::from_secs(10);
 
 /// The longest.
 pub const OFFLINE_LIMIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// For how long nobody gets the blocks of a node that was removed, unless an operator says
+/// otherwise.
+pub const QUARANTINE: Duration = Duration::from_secs(300);
+
+/// The shortest quarantine: a node that lives notices within a third of its lease's life that it
+/// was removed, and must have the time to take its blocks back.
+pub const QUARANTINE_MIN: Duration = Duration::from_secs(60);
+
+/// The longest.
+pub const QUARANTINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Blocks or records of a removed node in one transaction; the node's own keys are in it too.
+pub const REMOVED_PER_TXN_MAX: usize = 120;
+
+/// How often an operator's change is tried again when others change the same at the same time.
+pub const CHANGE_TRIES_MAX: u32 = 20;
+
+/// Largest centrally kept `ipam` object, in bytes: etcd takes requests of 1.5 MiB.
+pub const IPAM_BYTES_MAX: usize = 1 << 20;
+
+/// How long a change of a central configuration waits until this node has seen it itself.
+pub const SEEN_WAIT_MAX: Duration = Duration::from_secs(2);

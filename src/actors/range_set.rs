@@ -91,11 +91,10 @@ pub struct Heard(pub leaseholder::Effect, pub Option<Errand>);
 pub enum Errand {
     /// Blocks are leased; these will be active.
     Lease(Vec<Run>),
-    /// Blocks are given back; the journal had these, and how many there are.
-    GiveBack(Vec<Run>, usize),
-    /// The question with this key is answered with a part of a block. The journal had the block,
-    /// unless it is a spare.
-    Give(String, Option<Run>),
+    /// So many blocks are given back.
+    GiveBack(usize),
+    /// The question with this key is answered with a part of a block.
+    Give(String),
     /// Others are asked for addresses.
     Find,
 }
@@ -175,6 +174,7 @@ impl RangeSetActor {
                 Effect::Give { question, block, give, spare } => {
                     self.give(question, block, give, spare, ctx);
                 }
+                Effect::Keep(run) => self.append_blocks(&[run]),
                 Effect::Return(runs) => {
                     let order = Order::GiveBack { space: self.space(), runs };
                     self.others.leaseholder.do_send(PlaceAside(order));
@@ -220,7 +220,7 @@ impl RangeSetActor {
             blocks.iter().filter(|(_, spare)| !spare).map(|(run, _)| *run).collect();
         let order = Order::GiveBack { space: self.space(), runs };
         let records = self.records(Record::NoBlock, &durable);
-        let errand = Errand::GiveBack(durable, blocks.len());
+        let errand = Errand::GiveBack(blocks.len());
         if records.is_empty() {
             return self.place(errand, order);
         }
@@ -245,7 +245,7 @@ impl RangeSetActor {
         ctx: &mut Context<Self>,
     ) {
         let key = question.key.clone();
-        let errand = Errand::Give(key.clone(), (!spare).then_some(block));
+        let errand = Errand::Give(key.clone());
         let order = Order::Give { question, block, give };
         if spare {
             return self.place(errand, order);
@@ -287,20 +287,17 @@ impl RangeSetActor {
                 }
                 self.core.leased(now, leased);
             }
-            (Effect::GivenBack(_, done), Errand::GiveBack(durable, count)) => {
+            (Effect::GivenBack(_, done), Errand::GiveBack(count)) => {
                 if done {
                     self.metrics.given_back(count);
                 } else {
                     tracing::warn!(network = &*self.record.network, "blocks not given back");
-                    self.append_blocks(&durable);
                 }
                 self.core.given_back(now, done);
             }
-            (Effect::Given(_, done), Errand::Give(key, block)) => {
+            (Effect::Given(_, done), Errand::Give(key)) => {
                 if done {
                     self.metrics.given();
-                } else {
-                    self.append_blocks(block.as_slice());
                 }
                 self.core.given(now, &key, done);
             }

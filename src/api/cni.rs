@@ -23,7 +23,7 @@ struct Answer {
 /// The handler.
 pub async fn handle(node: web::Data<Node>, payload: web::Payload) -> HttpResponse {
     let calls = match read(payload).await {
-        Ok(body) => parse::split(&body),
+        Ok(body) => parse::split(&body, &*node.networks),
         Err(error) => Err(error),
     };
     let call = match calls {

@@ -1,7 +1,11 @@
 //! HTTP over the unix socket (calls and writes) and over TCP (reads only).
 
 mod call;
+pub mod central;
+pub mod cluster;
 pub mod cni;
+pub mod networks;
+pub mod nodes;
 pub mod notes;
 pub mod read;
 pub mod release;
@@ -18,6 +22,9 @@ use tokio::sync::watch;
 use crate::actors::coordinator::CoordinatorActor;
 use crate::actors::index::Index;
 use crate::actors::leaseholder::{LeaseholderActor, Standing};
+use crate::store::ClusterStore;
+
+use self::networks::Networks;
 
 /// What handlers need of the running node.
 #[derive(Clone)]
@@ -28,6 +35,10 @@ pub struct Node {
     pub leaseholder: Addr<LeaseholderActor>,
     /// How this node stands in the cluster.
     pub standing: watch::Receiver<Standing>,
+    /// The cluster's store, for what operators ask and change.
+    pub store: Arc<dyn ClusterStore>,
+    /// The centrally kept configurations.
+    pub networks: Arc<Networks>,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.

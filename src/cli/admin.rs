@@ -66,6 +66,67 @@ pub(super) fn post<T: DeserializeOwned>(
     ask(socket, "POST", path, &serde_json::to_vec(body)?)
 }
 
+/// Sends a document to the daemon, to be kept there.
+///
+/// # Errors
+/// As for [`get`].
+pub(super) fn put<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: &[u8],
+) -> anyhow::Result<T> {
+    ask(socket, "PUT", path, body)
+}
+
+/// Deletes a resource of the daemon.
+///
+/// # Errors
+/// As for [`get`].
+pub(super) fn delete<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
+    ask(socket, "DELETE", path, &[])
+}
+
+/// The daemon understood, and its answer is no.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon refused (status {status}): {error}")]
+pub(super) struct Refused {
+    /// The HTTP status.
+    pub(super) status: u16,
+    /// Its sentence.
+    pub(super) error: String,
+}
+
+impl Refused {
+    /// Whether the question was good: there is no such thing, or as things stand it must not be.
+    fn is_news(&self) -> bool {
+        matches!(self.status, 404 | 409)
+    }
+}
+
+/// Tells bad news apart from what could not be asked: the daemon's sentence is the answer then.
+///
+/// # Errors
+/// Whatever else went wrong.
+pub(super) fn news<T>(result: anyhow::Result<T>) -> anyhow::Result<Result<T, String>> {
+    result.map(Ok).or_else(|error| match error.downcast::<Refused>() {
+        Ok(refused) if refused.is_news() => Ok(Err(refused.error)),
+        Ok(refused) => Err(refused.into()),
+        Err(error) => Err(error),
+    })
+}
+
+/// Prints bad news in the form that was asked for.
+///
+/// # Errors
+/// It cannot be printed.
+pub(super) fn bad_news(form: Form, error: String) -> anyhow::Result<std::process::ExitCode> {
+    match form {
+        Form::Json => print_json(&ApiError { error })?,
+        Form::Table => print(&format!("{}\n", printable(&error)))?,
+    }
+    Ok(super::verdict(false))
+}
+
 fn ask<T: DeserializeOwned>(
     socket: &Path,
     method: &str,
@@ -76,11 +137,14 @@ fn ask<T: DeserializeOwned>(
     let response = client::request(socket, method, path, &[body], deadline)
         .map_err(|error| unanswered(socket, &error))?;
     if response.status != 200 {
-        let error = match serde_json::from_slice::<ApiError>(&response.body) {
-            Ok(ApiError { error }) => error,
-            Err(_) => excerpt(&response.body),
-        };
-        anyhow::bail!("the daemon refused (status {}): {error}", response.status);
+        let status = response.status;
+        match serde_json::from_slice::<ApiError>(&response.body) {
+            Ok(ApiError { error }) => return Err(Refused { status, error }.into()),
+            Err(_) => {
+                let answer = excerpt(&response.body);
+                anyhow::bail!("the daemon refused {method} {path} (status {status}): {answer}");
+            }
+        }
     }
     serde_json::from_slice(&response.body).with_context(|| {
         let answer = excerpt(&response.body);
@@ -126,13 +190,20 @@ pub(super) fn with_query(path: &str, query: &[(&str, Option<String>)]) -> String
         out.push(if index == 0 { '?' } else { '&' });
         out.push_str(name);
         out.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    out.push(char::from(byte));
-                }
-                _ => out.push_str(&format!("%{byte:02X}")),
+        out.push_str(&encoded(value));
+    }
+    out
+}
+
+/// A text, percent-encoded for a path or a query.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
             }
+            _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
     out

@@ -4,6 +4,9 @@ mod admin;
 mod allocations;
 mod blocks;
 mod demo;
+mod drain;
+mod network;
+mod node;
 mod release;
 mod serve;
 mod status;
@@ -47,6 +50,15 @@ enum Command {
     /// Take a container's addresses back when its runtime never will
     #[command(after_help = release::examples())]
     Release(release::ReleaseArgs),
+    /// List the nodes of the cluster, or take one out of it
+    #[command(subcommand, after_help = node::examples())]
+    Node(node::NodeCommand),
+    /// Have this node give its blocks back: refuse ADD until that is undone
+    #[command(after_help = drain::local_examples())]
+    Drain(drain::LocalArgs),
+    /// Keep configurations of networks in the cluster's store, for all nodes
+    #[command(subcommand, after_help = network::examples())]
+    Network(network::NetworkCommand),
     /// See it work: a daemon of its own, real plugin calls, and a checked churn of containers
     #[command(after_help = demo::examples())]
     Demo(demo::DemoArgs),
@@ -62,6 +74,9 @@ pub fn main() -> ExitCode {
         Command::Allocations(args) => allocations::run(&args),
         Command::Blocks(args) => blocks::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Node(command) => node::run(&command),
+        Command::Drain(args) => drain::run_local(&args),
+        Command::Network(command) => network::run(&command),
         Command::Demo(args) => demo::run(&args),
     };
     match result {

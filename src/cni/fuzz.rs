@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::args::Args;
+use super::central::Nowhere;
 use super::parse::{parse, split};
 use super::vectors::{Call, with_ipam};
 
@@ -24,7 +25,7 @@ fn bodies() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = split(&body);
+        let _ = split(&body, &Nowhere);
         let _ = Args::parse(&String::from_utf8_lossy(&body));
     }
 

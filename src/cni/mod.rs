@@ -5,6 +5,7 @@
 //! two pull apart. Everything here is pure: no IO, no clock, no state.
 
 mod args;
+pub mod central;
 mod envelope;
 pub mod error;
 #[cfg(test)]

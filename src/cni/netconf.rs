@@ -146,6 +146,17 @@ pub(super) fn status(
     Pool::read(&ipam, runtime.as_ref(), version, raw_version)
 }
 
+/// Whether a configuration without a runtime is good for an ADD.
+///
+/// # Errors
+/// [`Code::Config`].
+pub(super) fn ranges_and_routes(root: &Node<'_>) -> Result<(), Error> {
+    let (ipam, newest) = (ipam(root)?, Version::NEWEST);
+    routes(&ipam)?;
+    some(Pool::read(&ipam, None, newest, newest.as_str())?)?;
+    Ok(())
+}
+
 fn ipam<'a>(root: &'a Node<'_>) -> Result<Node<'a>, Error> {
     let Some(ipam) = root.object("ipam")? else {
         return Err(Error::new(Code::Config, "IPAM config missing 'ipam' key")
@@ -160,7 +171,8 @@ fn ipam<'a>(root: &'a Node<'_>) -> Result<Node<'a>, Error> {
 fn some(sets: Vec<Ranges>) -> Result<Vec<Ranges>, Error> {
     if sets.is_empty() {
         return Err(Error::new(Code::Config, "no IP ranges specified").with_details(
-            "ipam.ranges has to have a range set, such as [[{\"subnet\": \"10.1.2.0/24\"}]]",
+            "ipam.ranges has to have a range set, such as [[{\"subnet\": \"10.1.2.0/24\"}]]; or \
+             keep the network's ipam object centrally: leasehold network put NAME FILE",
         ));
     }
     Ok(sets)

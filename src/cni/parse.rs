@@ -2,6 +2,7 @@
 
 use crate::limits::CALLS_PER_ARRAY_MAX;
 
+use super::central::{self, Central, Nowhere};
 use super::envelope::{self, Envelope};
 use super::error::{Code, Error};
 use super::json::Json;
@@ -11,35 +12,36 @@ use super::request::{Body, Calls, Del, Request, Status, Verb};
 use super::upkeep;
 use super::version::Version;
 
-/// Parses a body that holds one call.
+/// Parses a body that holds one call, without any central configuration.
 ///
 /// # Errors
 /// The error object to answer with: a code below 10 and, as soon as it is known, the
 /// configuration's `cniVersion`.
 pub fn parse(body: &[u8]) -> Result<Request, Error> {
-    call(&envelope::read(body)?)
+    call(&envelope::read(body)?, &Nowhere)
 }
 
-/// Parses a body that holds one call, or an array of up to [`CALLS_PER_ARRAY_MAX`] calls.
+/// Parses a body that holds one call, or an array of up to [`CALLS_PER_ARRAY_MAX`] calls. Those
+/// without ranges of their own get what `central` has for them.
 ///
 /// # Errors
 /// As [`parse`] for one call; for an array only when it is no JSON or has too many calls.
-pub fn split(body: &[u8]) -> Result<Calls, Error> {
+pub fn split(body: &[u8], central: &dyn Central) -> Result<Calls, Error> {
     match envelope::read(body)? {
         Json::Array(calls) if calls.len() > CALLS_PER_ARRAY_MAX => {
             let msg = format!("{} calls in one request body", calls.len());
             Err(Error::new(Code::Decode, msg)
                 .with_details(format!("{CALLS_PER_ARRAY_MAX} are allowed: send several arrays")))
         }
-        Json::Array(calls) => Ok(Calls::Many(calls.iter().map(call).collect())),
-        one => call(&one).map(Calls::One),
+        Json::Array(calls) => Ok(Calls::Many(calls.iter().map(|one| call(one, central)).collect())),
+        one => call(&one, central).map(Calls::One),
     }
 }
 
 /// One call, in the order of checks of the CNI library's dispatcher (`pkg/skel`).
-fn call(json: &Json<'_>) -> Result<Request, Error> {
+fn call(json: &Json<'_>, central: &dyn Central) -> Result<Request, Error> {
     let envelope = Envelope::new(json)?;
-    request(&envelope).map_err(|error| {
+    request(&envelope, central).map_err(|error| {
         let verb = Verb::parse(envelope.command).map(Verb::as_str);
         let error = Error { verb, ..error };
         match raw_version(envelope.config) {
@@ -50,7 +52,7 @@ fn call(json: &Json<'_>) -> Result<Request, Error> {
     })
 }
 
-fn request(envelope: &Envelope<'_>) -> Result<Request, Error> {
+fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Error> {
     let verb = Verb::parse(envelope.command);
     let id = envelope.id(verb)?;
     let config = match envelope.config {
@@ -79,6 +81,14 @@ fn request(envelope: &Envelope<'_>) -> Result<Request, Error> {
         Verb::Del | Verb::Version => Version::parse(raw).unwrap_or(Version::NEWEST),
         _ => negotiate(verb, raw)?,
     };
+    let kept = match verb {
+        Verb::Add | Verb::Check | Verb::Status => {
+            central::find(&root, network, verb, envelope.args, central)?
+        }
+        Verb::Del | Verb::Gc | Verb::Version => None,
+    };
+    let merged = kept.as_deref().map(|object| central::merge(config, object)).transpose()?;
+    let root = netconf::root(merged.as_ref().unwrap_or(config))?;
     let body = match verb {
         Verb::Add => Body::Add(Box::new(netconf::add(&root, id, (version, raw), envelope.args)?)),
         Verb::Del => Body::Del(Del { id }),
@@ -211,14 +221,15 @@ mod tests {
     #[test]
     fn an_array_is_as_many_calls() {
         let (good, bad) = (call("ADD", "1.0.0", "").body(), r#"{"command":"ADD"}"#);
-        let Calls::Many(calls) = split(format!("[{good},{bad},7]").as_bytes()).unwrap() else {
+        let Calls::Many(calls) = split(format!("[{good},{bad},7]").as_bytes(), &Nowhere).unwrap()
+        else {
             panic!("not an array");
         };
         assert_eq!(calls.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
-        assert_eq!(split(b"[]"), Ok(Calls::Many(Vec::new())));
-        assert!(matches!(split(good.as_bytes()), Ok(Calls::One(_))));
+        assert_eq!(split(b"[]", &Nowhere), Ok(Calls::Many(Vec::new())));
+        assert!(matches!(split(good.as_bytes(), &Nowhere), Ok(Calls::One(_))));
         let many = format!("[{}]", vec!["0"; CALLS_PER_ARRAY_MAX + 1].join(","));
-        let error = split(many.as_bytes()).unwrap_err();
+        let error = split(many.as_bytes(), &Nowhere).unwrap_err();
         assert_eq!(
             (error.code, error.msg.as_str()),
             (Code::Decode, "1025 calls in one request body")

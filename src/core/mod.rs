@@ -16,6 +16,7 @@ pub mod leaseholder;
 pub mod mutant;
 pub mod range;
 pub mod range_set;
+pub mod removal;
 pub mod search;
 pub mod stage;
 pub mod txn;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::Millis;
+use crate::core::keys::BLOCKS;
 use crate::core::txn::{
     Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
     Watched, Write,
@@ -30,6 +31,8 @@ pub(super) struct Counters {
     pub(super) reads: u64,
     pub(super) leases: u64,
     pub(super) writes: u64,
+    /// Transactions that changed blocks.
+    pub(super) block_txns: u64,
     pub(super) events: u64,
 }
 
@@ -98,6 +101,8 @@ impl Etcd {
         if !txn.then.is_empty() {
             self.revision += 1;
         }
+        let of_block = |write: &Write| write.key().starts_with(BLOCKS);
+        self.counters.block_txns += u64::from(txn.then.iter().any(of_block));
         for write in txn.then {
             self.counters.writes += 1;
             match write {
@@ -126,6 +131,11 @@ impl Etcd {
                 self.keys.range(first.clone()..past.clone()).next().is_none()
             }
         }
+    }
+
+    /// How many keys there are.
+    pub(super) fn keys(&self) -> usize {
+        self.keys.len()
     }
 
     pub(super) fn read(&self, span: &Span) -> Vec<KeyValue> {

@@ -9,6 +9,7 @@ mod brief;
 mod calls;
 mod etcd;
 mod faults;
+mod look;
 mod node;
 mod tests;
 mod told;

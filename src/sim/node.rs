@@ -35,12 +35,12 @@ pub(super) enum After {
     Order(SetId, Waiting, Box<Order>),
 }
 
-/// A range set that waits for an order, and what the journal must have again if it fails.
+/// What a range set waits for.
 #[derive(Clone, Debug)]
 pub(super) enum Waiting {
     Lease(Vec<Run>),
-    GiveBack(Vec<(Run, bool)>),
-    Give(Question, Run, bool),
+    GiveBack,
+    Give(Question),
     Find,
 }
 
@@ -281,6 +281,9 @@ impl Daemon {
         for (_, set) in self.sets.values() {
             set.check_invariants();
         }
+        if self.coordinator.holdings().count() > 500 {
+            return; // a burst: it would take longer than the burst
+        }
         for holding in self.coordinator.holdings() {
             for &address in holding.addresses.iter() {
                 let number = crate::core::address::number(address);
@@ -373,7 +376,7 @@ impl Daemon {
                 let durable = runs.iter().filter(|(_, spare)| !spare);
                 let gone = |(run, _): &(Run, bool)| Record::NoBlock(space.clone(), *run);
                 let records: Vec<Record> = durable.map(gone).collect();
-                let waiting = Waiting::GiveBack(runs.clone());
+                let waiting = Waiting::GiveBack;
                 let runs = runs.into_iter().map(|(run, _)| run).collect();
                 let order = Order::GiveBack { space, runs };
                 if broken(Mutant::GiveBackBeforeJournal) {
@@ -389,12 +392,13 @@ impl Daemon {
                     records.push(Record::NoBlock(space.clone(), block));
                     records.extend(without(block, give).into_iter().map(part));
                 }
-                let waiting = Waiting::Give(question.clone(), block, spare);
+                let waiting = Waiting::Give(question.clone());
                 self.keep(
                     records,
                     After::Order(id, waiting, Box::new(Order::Give { question, block, give })),
                 );
             }
+            E::Keep(run) => self.keep(vec![Record::Block(space, run)], After::Nothing),
             E::Return(runs) => self.leaseholder.order(now, 0, Order::GiveBack { space, runs }),
             E::Refuse(question) => self.leaseholder.order(now, 0, Order::Refuse(question)),
             E::Find { wanted, even_cooling } => {

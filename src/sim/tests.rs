@@ -149,3 +149,180 @@ fn a_broken_rule_is_noticed() {
     }
     assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
+
+/// One node of an idle cluster takes few transactions for a burst, and gives back when idle.
+#[test]
+fn a_burst_takes_few_transactions_and_idleness_gives_back() {
+    let mut world = World::new(7, Plan { view: view("10.0.0.0/16", None), ..calm(2) });
+    world.settle(2_000);
+    let before = world.etcd.counters.block_txns;
+    for _ in 0..10_000 {
+        world.add(0, None);
+    }
+    world.settle(10_000);
+    world.check_answered();
+    assert_eq!(world.held(), 10_000);
+    let txns = world.etcd.counters.block_txns - before;
+    assert!(txns <= 20, "{txns} transactions for the blocks of 10,000 addresses");
+    world.delete_all();
+    world.settle(600_000);
+    assert!(world.blocks(0) <= 2, "{} blocks on an idle node", world.blocks(0));
+}
+
+/// Churn inside the blocks of a node changes no block.
+#[test]
+fn churn_changes_no_block() {
+    let mut world = World::new(3, Plan { view: view("10.0.0.0/16", None), ..calm(2) });
+    world.settle(2_000);
+    let mut before = 0;
+    for round in 0..300 {
+        // The first sweep takes back what the first moments leased too much.
+        if round == 160 {
+            before = world.etcd.counters.block_txns;
+        }
+        for _ in 0..25 {
+            world.add(0, None);
+        }
+        world.settle(200);
+        world.delete_all();
+        world.settle(200);
+    }
+    assert_eq!(world.etcd.counters.block_txns - before, 0);
+}
+
+/// As many addresses as containers, whatever the blocks: every container gets one, in seconds.
+#[test]
+fn nothing_is_stranded() {
+    for block_log2 in [None, Some(0), Some(6)] {
+        let subnet = "10.0.0.0/22".parse().unwrap();
+        let (start, end) = ("10.0.0.10".parse().ok(), "10.0.3.241".parse().ok());
+        let (sandbox, smallflow) = (vec![], vec![]);
+        let spec = RangeSpec { subnet, start, end, gateway: None, sandbox, smallflow };
+        let view = Ranges::new(vec![Range::new(spec).unwrap()], block_log2).unwrap();
+        let mut world = World::new(11, Plan { view: Arc::new(view), ..calm(10) });
+        world.settle(2_000);
+        let mut rng = fastrand::Rng::with_seed(5);
+        let began = world.now;
+        for _ in 0..1_000 {
+            world.add(rng.usize(0..10), None);
+        }
+        world.settle(100);
+        while world.held() < 1_000 {
+            // Runtimes try again, on the same node.
+            let left = 1_000 - world.held() - world.waiting();
+            for _ in 0..left {
+                world.add(rng.usize(0..10), None);
+            }
+            world.settle(100);
+            let took = world.now - began;
+            assert!(took < 10_000, "{} held after {took} ms, {block_log2:?}", world.held());
+        }
+        println!("{block_log2:?}: {} ms, {} failed", world.now - began, world.tally.failed);
+    }
+}
+
+/// What a test of all orders does.
+#[derive(Clone, Copy)]
+enum Move {
+    Add(usize),
+    Del,
+}
+
+/// Every order in which requests may reach the store, for a few operations on a pool with one
+/// address, which the first node holds or nobody: walks them all, each anew from the start.
+fn every_order(held: bool, moves: &[Move]) -> usize {
+    let plan = Plan { view: view("10.0.0.0/30", Some(0)), ..calm(2) };
+    let (mut path, mut runs): (Vec<usize>, usize) = (vec![], 0);
+    loop {
+        let mut world = World::new(1, plan.clone());
+        world.settle(500);
+        let first = held.then(|| world.add(0, None));
+        world.settle(3_000);
+        let (mut widths, mut next) = (Vec::new(), 0);
+        loop {
+            let events = world.next_requests();
+            let width = events.len() + usize::from(next < moves.len());
+            if width == 0 {
+                break;
+            }
+            let choice = path.get(widths.len()).copied().unwrap_or(0);
+            widths.push(width);
+            match events.get(choice) {
+                Some(&at) => world.happen(at),
+                None => {
+                    match moves[next] {
+                        Move::Add(node) => drop(world.add(node, None)),
+                        Move::Del => first.into_iter().for_each(|first| world.delete(first)),
+                    }
+                    next += 1;
+                }
+            }
+        }
+        world.settle(20_000);
+        world.check_answered();
+        runs += 1;
+        path.resize(widths.len(), 0);
+        while let Some(last) = path.pop() {
+            if last + 1 < widths[path.len()] {
+                path.push(last + 1);
+                break;
+            }
+        }
+        if path.is_empty() {
+            return runs;
+        }
+    }
+}
+
+#[test]
+fn all_orders_of_a_few_operations_end_well() {
+    for (held, moves) in [
+        (false, &[Move::Add(0), Move::Add(1)][..]),
+        (true, &[Move::Del, Move::Add(1)]),
+        (true, &[Move::Add(1), Move::Del, Move::Add(1)]),
+    ] {
+        let runs = every_order(held, moves);
+        println!("{runs} orders");
+        assert!(runs > 20);
+    }
+}
+
+/// The figures of the table of scale in ARCHITECTURE.md: 1,000 pods come and go each second, on so
+/// many nodes (`LEASEHOLD_SCALE=10,100,1000,5000`), for 20 seconds after a warm-up.
+#[test]
+fn figures_of_scale() {
+    let sizes = std::env::var("LEASEHOLD_SCALE").unwrap_or_else(|_| "10,100".to_owned());
+    for nodes in sizes.split(',').map(|nodes| nodes.parse().unwrap()) {
+        let mut world = World::new(2, Plan { view: view("10.0.0.0/12", None), ..calm(nodes) });
+        let mut rng = fastrand::Rng::with_seed(1);
+        world.settle(3_000);
+        let (mut living, mut before) = (std::collections::VecDeque::new(), world.etcd.counters);
+        for tick in 0..500 {
+            if tick == 300 {
+                before = world.etcd.counters;
+            }
+            for _ in 0..100 {
+                living.push_back(world.add(rng.usize(0..nodes), None));
+            }
+            world.settle_for(100);
+            for id in living.drain(..living.len().saturating_sub(3_000)).collect::<Vec<_>>() {
+                world.delete(id);
+            }
+        }
+        let after = world.etcd.counters;
+        let rate = |a: u64, b: u64| (a - b) as f64 / 20.0;
+        println!(
+            "{nodes} nodes: {:.0} transactions/s (of blocks {:.2}), {:.0} reads/s, {:.0} lease \
+             requests/s, {:.0} writes/s, {:.1} watch events/s, {} keys",
+            rate(after.txns, before.txns),
+            rate(after.block_txns, before.block_txns),
+            rate(after.reads, before.reads),
+            rate(after.leases, before.leases),
+            rate(after.writes, before.writes),
+            rate(after.events, before.events),
+            world.etcd.keys(),
+        );
+        assert_eq!(world.tally.failed, 0);
+        assert!(rate(after.block_txns, before.block_txns) <= 20.0, "churn changes blocks");
+    }
+}

@@ -124,25 +124,14 @@ impl Daemon {
     }
 
     fn given_back(&mut self, now: Millis, id: OrderId, done: bool) {
-        let Some(Who::Set(set, Waiting::GiveBack(runs))) = self.orders.remove(&id) else { return };
-        let space = self.space(set);
-        if !done {
-            let durable = runs.into_iter().filter(|(_, spare)| !spare);
-            let records = durable.map(|(run, _)| Record::Block(space.clone(), run)).collect();
-            self.keep(records, After::Nothing);
-        }
+        let Some(Who::Set(set, Waiting::GiveBack)) = self.orders.remove(&id) else { return };
         self.sets.get_mut(&set).unwrap().1.given_back(now, done);
     }
 
     fn given(&mut self, now: Millis, id: OrderId, done: bool) {
-        let Some(Who::Set(set, Waiting::Give(question, block, spare))) = self.orders.remove(&id)
-        else {
+        let Some(Who::Set(set, Waiting::Give(question))) = self.orders.remove(&id) else {
             return;
         };
-        if !done && !spare {
-            let space = self.space(set);
-            self.keep(vec![Record::Block(space, block)], After::Nothing);
-        }
         self.sets.get_mut(&set).unwrap().1.given(now, &question.key, done);
     }
 

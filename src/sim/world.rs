@@ -11,7 +11,6 @@ use super::brief;
 use super::etcd::Etcd;
 use super::node::{Daemon, Disk, Out};
 use crate::core::Millis;
-use crate::core::keys::SESSIONS;
 use crate::core::range::Ranges;
 use crate::core::range_set::Settings;
 use crate::core::txn::{Answer, Request, Span, StoreError, Watched};
@@ -240,8 +239,16 @@ impl World {
                 self.start(node);
             }
         }
+        self.settle_for(span);
+    }
+
+    /// Lets so many milliseconds go by.
+    pub(super) fn settle_for(&mut self, span: Millis) {
         let until = self.now + span;
-        while self.now < until && self.step() {}
+        while self.events.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+            self.step();
+        }
+        self.now = self.now.max(until);
     }
 
     pub(super) fn step(&mut self) -> bool {
@@ -249,6 +256,11 @@ impl World {
         self.steps += 1;
         assert!(self.steps < STEPS_MAX, "the cluster is busy for ever");
         self.now = self.now.max(at);
+        self.handle(event);
+        true
+    }
+
+    pub(super) fn handle(&mut self, event: Event) {
         match event {
             Event::Arrive { node, life, id, request, answer } => {
                 self.arrive(node, life, id, request, answer);
@@ -305,7 +317,6 @@ impl World {
                 self.after(wait, Event::Backup);
             }
         }
-        true
     }
 
     /// Whether the daemon it is for may have it now; if it only sleeps, it has it later.
@@ -429,6 +440,9 @@ impl World {
                 Watched::Deleted(key) => key.clone(),
                 Watched::Listed(_) => continue,
             };
+            if !key.starts_with("requests/") {
+                continue; // nodes watch their messages only
+            }
             for node in 0..self.nodes.len() {
                 let watches = &self.nodes[node].watches;
                 let Some(prefix) = watches.iter().find(|prefix| key.starts_with(*prefix)) else {
@@ -460,13 +474,5 @@ impl World {
     pub(super) fn list(&mut self, node: usize, prefix: &str) {
         let keys = self.etcd.read(&Span::prefix(prefix, usize::MAX));
         self.report(node, prefix.to_owned(), Watched::Listed(keys));
-    }
-
-    pub(super) fn sessions(&self) -> usize {
-        self.etcd.read(&Span::prefix(SESSIONS, usize::MAX)).len()
-    }
-
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
     }
 }

@@ -9,6 +9,8 @@
 
 mod bad_input;
 mod cli;
+mod cluster;
+mod cluster_admin;
 mod common;
 mod crash;
 mod demo;

@@ -74,7 +74,7 @@ fn dependencies_point_one_way() {
         ("src/core/x.rs", "use crate::store::Embedded;", "core may not use store"),
         ("src/store/x.rs", "use crate::actors::journal;", "store may not use actors"),
         ("src/actors/x.rs", "fn f() { crate::api::x(); }", "actors may not use api"),
-        ("src/api/x.rs", "use crate::{core, store::file};", "api may not use store"),
+        ("src/api/x.rs", "use crate::{core, journal::Journal};", "api may not use journal"),
         ("src/plugin/x.rs", "use crate::cni::error::Code;", "plugin may not use cni"),
         ("src/client.rs", "use crate::core::Millis;", "client may not use core"),
         ("src/limits.rs", "use super::clock;", "limits may not use clock"),

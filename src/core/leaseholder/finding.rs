@@ -289,8 +289,11 @@ impl Find {
         self.seen.iter().filter(|(_, owner, _)| **owner != *me).map(|(run, ..)| *run).collect()
     }
 
-    /// The wanted addresses that a node holds, as few runs as a message takes.
+    /// What to ask a node for: all that is wanted; of what is too much for a message, what it holds.
     fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
+        if self.wanted.len() <= limits::RUNS_PER_MESSAGE_MAX {
+            return self.wanted.clone();
+        }
         let held = self.seen.iter().filter(|(_, of, _)| **of == *owner);
         let held = held.flat_map(|(run, ..)| {
             let clip = |&(first, last): &(u128, u128)| (first.max(run.start), last.min(run.end()));

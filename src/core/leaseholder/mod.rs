@@ -217,6 +217,9 @@ impl Leaseholder {
                 self.effects.push_back(Effect::Given(id, false));
             }
             order => {
+                if let Order::Lease { space, .. } = &order {
+                    self.watch_inbox(&space.network.clone());
+                }
                 // While the store cannot be asked, whoever needs a block learns why at once.
                 if let (Order::Lease { .. }, Some(cause)) = (&order, self.unable()) {
                     return self.effects.push_back(Effect::Leased(id, Leased::Failed(cause)));

@@ -79,6 +79,7 @@ impl RangeSet {
             self.open.remove(&start);
         }
         self.stats.free -= u64::from(active);
+        self.low_free = self.low_free.min(self.stats.free);
         self.stats.allocated += 1;
     }
 

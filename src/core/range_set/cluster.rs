@@ -71,6 +71,9 @@ impl RangeSet {
                 self.claimed.remove(run.start, run.end());
             } else {
                 self.turn(run.start, before);
+                if before == BlockState::Active {
+                    self.effects.push_back(Effect::Keep(run));
+                }
             }
         }
         self.serve(now);

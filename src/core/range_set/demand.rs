@@ -113,13 +113,16 @@ impl RangeSet {
 
     /// Gives back the blocks that were free and untouched since the last sweep, except for what
     /// is kept warm: alone, the blocks in which the cursors stand and those after them; else as
-    /// much as is wanted free. One always stays, but on a node that is drained.
+    /// much as was in use at once since the last sweep. One always stays, but on a node that is
+    /// drained.
     pub(super) fn sweep(&mut self) {
         if !self.giving_back.is_empty() || self.stalled.is_some() {
             return;
         }
         let warm = u64::from(self.settings.warm).min(1 << self.block_log2);
-        let (mut left, mut blocks) = (self.stats.free, self.stats.active);
+        let enough = warm.max((self.demand.batch as u64) << self.block_log2 >> 1);
+        let (mut left, mut blocks) = (self.low_free, self.stats.active);
+        self.low_free = self.stats.free;
         let (cursors, size) = (&self.cursors, 1 << self.block_log2);
         let mut spared = usize::from(self.alone && cursors.is_empty());
         let mut back = Vec::new();
@@ -137,7 +140,7 @@ impl RangeSet {
                 (_, BlockState::Draining) => true,
                 (_, BlockState::Lost) | (true, _) | (false, BlockState::Spare) => false,
                 _ if self.alone => cursors.values().any(ahead),
-                _ => blocks <= 1 || left < warm + free,
+                _ => blocks <= 1 || left < enough + free,
             };
             if wanted {
                 continue;
@@ -147,7 +150,7 @@ impl RangeSet {
                 continue;
             }
             if state == BlockState::Active {
-                (left, blocks) = (left - free, blocks - 1);
+                (left, blocks) = (left.saturating_sub(free), blocks - 1);
             }
             back.push((run, state));
         }

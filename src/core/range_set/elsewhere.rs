@@ -169,7 +169,9 @@ impl RangeSet {
                 if self.elsewhere.refused.len() >= limits::WANTS_REFUSED_MAX {
                     self.elsewhere.refused.remove(0);
                 }
-                let until = now + limits::NOBODY_MS;
+                // Those who wait for just this learn it; others with such a wish look again.
+                let many = matches!(want, Want::AnyOf(_, None));
+                let until = now + if many { limits::NOBODY_MS } else { 1 };
                 self.elsewhere.refused.push((want, until, gone));
             }
             Found::Failed(cause) => {
@@ -287,6 +289,13 @@ impl RangeSet {
                 }
                 self.elsewhere.others = true;
             }
+        }
+        if !done {
+            // The journal let go of that part; the block may be several by now.
+            let here = self.held.range(block.start..=block.end()).map(|(_, held)| held);
+            let durable = here.filter(|held| held.state != BlockState::Spare);
+            let keep = durable.map(|held| Effect::Keep(held.run())).collect::<Vec<_>>();
+            self.effects.extend(keep);
         }
         self.serve(now);
     }

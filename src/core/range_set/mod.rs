@@ -64,6 +64,8 @@ pub struct RangeSet {
     /// An operator wants the blocks back.
     draining: bool,
     next_sweep: Millis,
+    /// The fewest free addresses since the last sweep.
+    low_free: u64,
     stats: Stats,
 }
 
@@ -99,6 +101,7 @@ impl RangeSet {
             halted: None,
             draining: false,
             next_sweep: 0,
+            low_free: 0,
             stats: Stats::default(),
         }
     }

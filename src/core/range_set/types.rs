@@ -112,10 +112,12 @@ pub enum Effect {
         /// Runs to claim.
         claim: Vec<(Run, BlockStatus)>,
     },
-    /// Write to the journal that these blocks are not this node's any more, then have them given
-    /// back, and call [`RangeSet::given_back`](super::RangeSet::given_back). If they are not, the
-    /// journal must have them again before, except for spares (`true`), which it never has.
+    /// Write to the journal that these blocks are not this node's any more (except for spares,
+    /// `true`, which it never has), then have them given back, and call
+    /// [`RangeSet::given_back`](super::RangeSet::given_back).
     GiveBack(Vec<(Run, bool)>),
+    /// Write to the journal, before anything else, that this block is this node's after all.
+    Keep(Run),
     /// The same for a part of a block, which answers a question; then
     /// [`RangeSet::given`](super::RangeSet::given).
     Give {

@@ -53,7 +53,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
             "plugin::note",
         ],
     ),
-    ("api", &["actors", "cni", "core", "metrics", "clock", "limits"]),
+    ("api", &["actors", "cni", "core", "store", "metrics", "clock", "limits"]),
     ("actors", &["core", "store", "journal", "metrics", "clock", "limits"]),
     ("journal", &["core", "store::file", "limits"]),
     ("store", &["core", "clock", "metrics", "limits"]),

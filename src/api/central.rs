@@ -1,0 +1,233 @@
+//! `/v1/networks`: the centrally kept `ipam` objects in the cluster's store.
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::Node;
+use super::cluster::{Refusal, Store, answer};
+use crate::cni::central::{check, check_name};
+use crate::core::keys::{NETWORKS, network_key};
+use crate::core::txn::{Compare, KeyValue, Txn, Write};
+use crate::core::value::{Geometry, NetworkValue, Value};
+use crate::limits;
+
+/// One network, as the store has it.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkRow {
+    /// Its name.
+    pub network: String,
+    /// Its `ipam` object, if that is kept centrally.
+    pub ipam: Option<Json>,
+    /// The block sizes on which the nodes have agreed.
+    pub geometry: Vec<GeometryRow>,
+    /// The revision of its key: a change that names it cannot undo another one.
+    pub revision: u64,
+    /// Why its key cannot be read, if so.
+    pub unreadable: Option<String>,
+}
+
+/// The block size of some addresses of a network.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct GeometryRow {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// The prefix length of new blocks.
+    pub block_size: u8,
+    /// The first and the last address of each run.
+    pub ranges: Vec<(String, String)>,
+}
+
+/// Which revision to change.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct At {
+    /// Only if the network's key has this revision; 0: it does not exist.
+    pub revision: Option<u64>,
+}
+
+/// What a change did.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum Change {
+    /// The network has an object now, and had none.
+    Created,
+    /// It has another one.
+    Changed,
+    /// It has had just this one.
+    Unchanged,
+    /// It has none any more.
+    Deleted,
+}
+
+/// What was done to a network.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Changed {
+    /// The network.
+    pub network: String,
+    /// What was done.
+    pub outcome: Change,
+    /// The revision of its key now; 0: it has none.
+    pub revision: u64,
+}
+
+pub(super) async fn list(node: web::Data<Node>) -> HttpResponse {
+    let mut rows = Vec::new();
+    let take = |key: KeyValue| rows.extend(row(&key));
+    let listed = Store::new(&node.store).each(NETWORKS, take).await;
+    answer(listed.map(|()| rows).map_err(Refusal::from))
+}
+
+pub(super) async fn get(node: web::Data<Node>, network: web::Path<String>) -> HttpResponse {
+    answer(find(&Store::new(&node.store), &network).await)
+}
+
+async fn find(store: &Store, network: &str) -> Result<NetworkRow, Refusal> {
+    let key = named(network)?;
+    let [found] = store.keys([&key]).await?;
+    found.as_ref().and_then(row).ok_or_else(|| absent(network))
+}
+
+fn absent(network: &str) -> Refusal {
+    Refusal::absent(format!(
+        "network {network} has no central configuration: see `leasehold network list`"
+    ))
+}
+
+fn row(key: &KeyValue) -> Option<NetworkRow> {
+    let network = key.key.strip_prefix(NETWORKS)?.to_owned();
+    let (value, unreadable) = match &key.value {
+        Value::Network(value) => (value.clone(), None),
+        Value::Unreadable(why) => (NetworkValue::default(), Some(why.to_string())),
+        _ => return None,
+    };
+    let ipam = value.ipam.as_deref().and_then(|ipam| serde_json::from_str(ipam).ok());
+    let geometry = value.geometry.iter().map(geometry).collect();
+    Some(NetworkRow { network, ipam, geometry, revision: key.mod_revision, unreadable })
+}
+
+fn geometry(geometry: &Geometry) -> GeometryRow {
+    let text = |number| geometry.family.address(number).to_string();
+    GeometryRow {
+        family: geometry.family.to_string(),
+        block_size: geometry.family.bits().saturating_sub(geometry.block_log2),
+        ranges: geometry.ranges.iter().map(|&(a, b)| (text(a), text(b))).collect(),
+    }
+}
+
+/// The key of a network that may have that name.
+fn named(network: &str) -> Result<String, Refusal> {
+    check_name(network).map_err(|rule| Refusal::wrong(format!("{network:?} {rule}")))?;
+    Ok(network_key(network))
+}
+
+pub(super) async fn put(
+    node: web::Data<Node>,
+    network: web::Path<String>,
+    at: web::Query<At>,
+    payload: web::Payload,
+) -> HttpResponse {
+    let body = payload.to_bytes_limited(limits::IPAM_BYTES_MAX);
+    let body = match tokio::time::timeout(limits::REQUEST_WAIT_MAX, body).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(error))) => Err(Refusal::wrong(format!("request body: {error}"))),
+        Ok(Err(_)) => {
+            let max = limits::IPAM_BYTES_MAX;
+            Err(Refusal::wrong(format!("the ipam object is larger than {max} bytes")))
+        }
+        Err(_) => Err(Refusal::wrong("the request body did not come in time")),
+    };
+    let result = match body.and_then(|body| object(&body)) {
+        Ok(object) => change(&node, &network, at.revision, Some(object)).await,
+        Err(refusal) => Err(refusal),
+    };
+    answer(result)
+}
+
+/// The object, if it is good.
+fn object(body: &[u8]) -> Result<Json, Refusal> {
+    check(body).map_err(|error| match &*error.details {
+        "" => Refusal::wrong(error.msg),
+        details => Refusal::wrong(format!("{}: {details}", error.msg)),
+    })?;
+    serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))
+}
+
+pub(super) async fn delete(
+    node: web::Data<Node>,
+    network: web::Path<String>,
+    at: web::Query<At>,
+) -> HttpResponse {
+    answer(change(&node, &network, at.revision, None).await)
+}
+
+/// Writes a network's object, or deletes it, and waits until this node has seen it.
+async fn change(
+    node: &Node,
+    network: &str,
+    at: Option<u64>,
+    object: Option<Json>,
+) -> Result<Changed, Refusal> {
+    let changed = write(&Store::new(&node.store), network, at, object).await?;
+    if changed.outcome != Change::Unchanged {
+        tracing::info!(network, outcome = ?changed.outcome, "an operator's central configuration");
+        let seen = node.networks.seen(network, changed.revision);
+        let _ = tokio::time::timeout(limits::SEEN_WAIT_MAX, seen).await;
+    }
+    Ok(changed)
+}
+
+async fn write(
+    store: &Store,
+    network: &str,
+    at: Option<u64>,
+    object: Option<Json>,
+) -> Result<Changed, Refusal> {
+    let key = named(network)?;
+    for _ in 0..limits::CHANGE_TRIES_MAX {
+        let [found] = store.keys([&key]).await?;
+        let revision = found.as_ref().map_or(0, |found| found.mod_revision);
+        if let Some(at) = at.filter(|at| *at != revision) {
+            return Err(Refusal::conflict(format!(
+                "network {network} has changed meanwhile: its revision is {revision}, not {at}"
+            )));
+        }
+        let known = match found.map(|found| found.value) {
+            None => NetworkValue::default(),
+            Some(Value::Network(known)) => known,
+            Some(_) => {
+                return Err(Refusal::conflict(format!(
+                    "the value of {key} in the store cannot be read: see it with etcdctl"
+                )));
+            }
+        };
+        let before = known.ipam.as_deref().map(serde_json::from_str::<Json>);
+        let outcome = match (&object, &before) {
+            (Some(object), Some(Ok(before))) if object == before => Change::Unchanged,
+            (Some(_), Some(_)) => Change::Changed,
+            (Some(_), None) => Change::Created,
+            (None, Some(_)) => Change::Deleted,
+            (None, None) => return Err(absent(network)),
+        };
+        let network = network.to_owned();
+        if outcome == Change::Unchanged {
+            return Ok(Changed { network, outcome, revision });
+        }
+        // The block sizes stay: blocks are cut by them.
+        let ipam = object.as_ref().map(|object| object.to_string().into());
+        let value = NetworkValue { ipam, ..known };
+        let gone = value == NetworkValue::default();
+        let then = match gone {
+            true => Write::Delete(key.clone()),
+            false => Write::Put(key.clone(), Value::Network(value), None),
+        };
+        let when = vec![Compare::ModRevision(key.clone(), revision)];
+        if let Some(revision) = store.txn(Txn { when, then: vec![then] }).await? {
+            return Ok(Changed { network, outcome, revision: if gone { 0 } else { revision } });
+        }
+    }
+    Err(Refusal::conflict(format!("others change network {network} at the same time: try again")))
+}

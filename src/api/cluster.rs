@@ -1,0 +1,141 @@
+//! What operators read and change in the cluster's store: how it is asked, and how it answers.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use super::{central, nodes, refuse};
+use crate::core::txn::{
+    Answer, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
+};
+use crate::limits;
+use crate::store::ClusterStore;
+
+/// Adds the routes of all reads.
+pub fn reads(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/nodes", web::get().to(nodes::list))
+        .route("/v1/networks", web::get().to(central::list))
+        .route("/v1/networks/{network}", web::get().to(central::get));
+}
+
+/// Adds the routes of all writes.
+pub fn writes(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/nodes/{node}/remove", web::post().to(nodes::remove))
+        .route("/v1/nodes/{node}/drain", web::post().to(nodes::drain))
+        .route("/v1/networks/{network}", web::put().to(central::put))
+        .route("/v1/networks/{network}", web::delete().to(central::delete));
+}
+
+/// Why an operator does not get what they asked for.
+pub(super) struct Refusal(StatusCode, String);
+
+impl Refusal {
+    /// What was asked for cannot be meant.
+    pub(super) fn wrong(why: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, why.into())
+    }
+
+    /// There is no such thing.
+    pub(super) fn absent(why: impl Into<String>) -> Self {
+        Self(StatusCode::NOT_FOUND, why.into())
+    }
+
+    /// As things stand, it must not or cannot be done.
+    pub(super) fn conflict(why: impl Into<String>) -> Self {
+        Self(StatusCode::CONFLICT, why.into())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let doubt = match error {
+            StoreError::Unknown(_) => {
+                "; what was asked for may have been done: look, and ask again"
+            }
+            StoreError::Failed(_) | StoreError::LeaseGone => "",
+        };
+        Self(StatusCode::SERVICE_UNAVAILABLE, format!("the cluster's store: {error}{doubt}"))
+    }
+}
+
+/// The answer to a request.
+pub(super) fn answer(result: Result<impl Serialize, Refusal>) -> HttpResponse {
+    match result {
+        Ok(answer) => HttpResponse::Ok().json(answer),
+        Err(Refusal(status, why)) => refuse(status, why),
+    }
+}
+
+/// A store whose answers have the kind of their questions.
+#[derive(Clone)]
+pub(super) struct Store(Arc<dyn ClusterStore>);
+
+fn other_kind() -> StoreError {
+    StoreError::Failed("it gave an answer of another kind".into())
+}
+
+impl Store {
+    pub(super) fn new(store: &Arc<dyn ClusterStore>) -> Self {
+        Self(store.clone())
+    }
+
+    pub(super) async fn read(&self, spans: Vec<Span>) -> Result<Snapshot, StoreError> {
+        match self.0.ask(Request::Read(spans)).await? {
+            Answer::Read(snapshot) => Ok(snapshot),
+            _ => Err(other_kind()),
+        }
+    }
+
+    /// These keys, all at one revision.
+    pub(super) async fn keys<const N: usize>(
+        &self,
+        keys: [&str; N],
+    ) -> Result<[Option<KeyValue>; N], StoreError> {
+        let mut spans = self.read(keys.map(Span::key).to_vec()).await?.spans.into_iter();
+        Ok(keys.map(|_| spans.next().and_then(|found| found.into_iter().next())))
+    }
+
+    /// Everything under a prefix, page by page.
+    pub(super) async fn each(
+        &self,
+        prefix: &str,
+        mut take: impl FnMut(KeyValue),
+    ) -> Result<(), StoreError> {
+        let mut span = Span::prefix(prefix, limits::KEYS_PER_READ_MAX);
+        loop {
+            let page: Vec<KeyValue> =
+                self.read(vec![span.clone()]).await?.spans.into_iter().flatten().collect();
+            let last = page.last().map(|key| format!("{}\0", key.key));
+            let whole = page.len() < span.limit;
+            page.into_iter().for_each(&mut take);
+            match last {
+                Some(next) if !whole => span.first = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The revision at which a transaction was carried out; nothing: a condition did not hold.
+    pub(super) async fn txn(&self, txn: Txn) -> Result<Option<u64>, StoreError> {
+        match self.0.ask(Request::Txn(txn)).await? {
+            Answer::Txn(TxnOutcome::Done(revision)) => Ok(Some(revision)),
+            Answer::Txn(TxnOutcome::Refused(_)) => Ok(None),
+            _ => Err(other_kind()),
+        }
+    }
+
+    pub(super) async fn grant(&self, seconds: u64) -> Result<LeaseId, StoreError> {
+        match self.0.ask(Request::Grant(seconds)).await? {
+            Answer::Granted(lease, _) => Ok(lease),
+            _ => Err(other_kind()),
+        }
+    }
+
+    pub(super) async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.0.ask(Request::Revoke(lease)).await.map(|_| ())
+    }
+}

@@ -1,0 +1,320 @@
+//! `leasehold network`: configurations of networks that are kept in the cluster's store.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::admin::{self, AdminArgs, Form, Refused, printable};
+use crate::api::central::{Change, Changed, NetworkRow};
+use crate::limits;
+
+/// How often the editor opens again because somebody else changed the network meanwhile.
+const EDITS_MAX: u32 = 5;
+
+/// The commands about networks.
+#[derive(Subcommand, Debug)]
+pub(super) enum NetworkCommand {
+    /// List the networks that the cluster's store knows
+    #[command(after_help = list_examples())]
+    List(ListArgs),
+    /// Show the ipam object of a network
+    #[command(after_help = get_examples())]
+    Get(NameArgs),
+    /// Keep an ipam object for a network, in place of the one that is there
+    #[command(after_help = put_examples())]
+    Put(PutArgs),
+    /// Change the ipam object of a network in your editor
+    #[command(after_help = edit_examples())]
+    Edit(NameArgs),
+    /// Do not keep an ipam object for a network any more
+    #[command(after_help = delete_examples())]
+    Delete(NameArgs),
+}
+
+/// The options of `leasehold network list`.
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The options of the commands about one network.
+#[derive(Args, Debug)]
+pub(super) struct NameArgs {
+    /// The network
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    network: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The options of `leasehold network put`.
+#[derive(Args, Debug)]
+pub(super) struct PutArgs {
+    /// The network
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    network: String,
+    /// File with the ipam object; -: standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+fn help(about: &str, examples: &[&str]) -> String {
+    let examples = examples.join("\n  leasehold network ");
+    format!("{about}\n\nExamples:\n  leasehold network {examples}\n\n{}", super::EXIT_CODES)
+}
+
+/// The end of the help of `leasehold network`.
+pub(super) fn examples() -> String {
+    help(
+        "A node's CNI file whose ipam has no ranges gets the ipam object kept here: that of\n\
+         ipam.network; or, with \"networkFrom\": \"service\", that of the pod's service; or else\n\
+         that of the network's name. What the CNI file says besides wins. Changes are in use on\n\
+         every node at once; what containers hold outside of shrunk ranges stays until its DEL.",
+        &["put pods ipam.json", "edit pods", "list"],
+    )
+}
+
+fn list_examples() -> String {
+    help(
+        "A network without ranges here is configured in CNI files; the store knows on which\n\
+         block size its nodes agreed. JSON is what GET /v1/networks answers.",
+        &["list", "list -o json"],
+    )
+}
+
+fn get_examples() -> String {
+    help(
+        "Prints the object as `leasehold network put` takes it; JSON has the network's revision\n\
+         and block sizes too. Exit status 1: there is none.",
+        &["get pods > ipam.json", "get pods -o json"],
+    )
+}
+
+fn put_examples() -> String {
+    help(
+        "The file has what stands in \"ipam\" of a network configuration, and is checked like\n\
+         it: {\"ranges\": [[{\"subnet\": \"10.10.0.0/16\"}]]}. A bad one is refused, by its field.",
+        &["put pods ipam.json", "get pods | sed s/10.10/10.20/ | leasehold network put pods -"],
+    )
+}
+
+fn edit_examples() -> String {
+    help(
+        "Opens $VISUAL, else $EDITOR, else vi. If somebody else changes the network meanwhile,\n\
+         nothing of theirs is lost: theirs is put beside yours, and the editor opens again. To\n\
+         give up, leave an empty text, or let the editor fail (:cq in vi).",
+        &["edit pods", "edit pods -o json"],
+    )
+}
+
+fn delete_examples() -> String {
+    help(
+        "CNI files that rely on it are refused with code 7 from then on. What containers hold\n\
+         stays, and so does the block size on which the nodes agreed. Exit status 1: there is\n\
+         none.",
+        &["delete pods", "delete pods -o json"],
+    )
+}
+
+/// Runs a command about networks.
+pub(super) fn run(command: &NetworkCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        NetworkCommand::List(args) => list(args),
+        NetworkCommand::Get(args) => get(args),
+        NetworkCommand::Put(args) => put(args),
+        NetworkCommand::Edit(args) => edit(args),
+        NetworkCommand::Delete(args) => {
+            let deleted = admin::delete(&args.admin.socket, &path(&args.network));
+            end(args.admin.output.form, deleted)
+        }
+    }
+}
+
+fn path(network: &str) -> String {
+    format!("/v1/networks/{}", admin::encoded(network))
+}
+
+fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let rows: Vec<NetworkRow> = admin::get(&args.admin.socket, "/v1/networks")?;
+    match args.admin.output.form {
+        Form::Json => admin::print_json(&rows)?,
+        Form::Table if rows.is_empty() => admin::print("no network is known yet\n")?,
+        Form::Table => admin::print(&table(&rows))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(rows: &[NetworkRow]) -> String {
+    let row = |row: &NetworkRow| {
+        let size =
+            |g: &crate::api::central::GeometryRow| format!("/{} ({})", g.block_size, g.family);
+        let sizes: Vec<String> = row.geometry.iter().map(size).collect();
+        let ranges = match (&row.unreadable, &row.ipam) {
+            (Some(_), _) => "unreadable".to_owned(),
+            (None, Some(ipam)) => subnets(ipam).join(", "),
+            (None, None) => "-".to_owned(),
+        };
+        let sizes = if sizes.is_empty() { "-".to_owned() } else { sizes.join(", ") };
+        vec![printable(&row.network), printable(&ranges), sizes, row.revision.to_string()]
+    };
+    admin::table(&["NETWORK", "RANGES", "BLOCKS", "REVISION"], rows.iter().map(row).collect())
+}
+
+/// Every subnet in an object, in order.
+fn subnets(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(subnets).collect(),
+        Value::Object(fields) => {
+            let own = |(key, value): (&String, &Value)| match value.as_str() {
+                Some(subnet) if key.eq_ignore_ascii_case("subnet") => vec![subnet.to_owned()],
+                _ if key.eq_ignore_ascii_case("ranges") => subnets(value),
+                _ => Vec::new(),
+            };
+            fields.iter().flat_map(own).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn get(args: &NameArgs) -> anyhow::Result<ExitCode> {
+    let form = args.admin.output.form;
+    let row = admin::news(admin::get::<NetworkRow>(&args.admin.socket, &path(&args.network)))?;
+    match (row, form) {
+        (Err(error), form) => return admin::bad_news(form, error),
+        (Ok(row), Form::Json) => {
+            admin::print_json(&row)?;
+            return Ok(super::verdict(row.ipam.is_some()));
+        }
+        (Ok(NetworkRow { ipam: Some(ipam), .. }), Form::Table) => admin::print_json(&ipam)?,
+        (Ok(row), Form::Table) => {
+            let why = row.unreadable.unwrap_or_else(|| {
+                format!("network {} has no central configuration", args.network)
+            });
+            return admin::bad_news(form, why);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn put(args: &PutArgs) -> anyhow::Result<ExitCode> {
+    let object = read(&args.file)?;
+    let put = admin::put(&args.admin.socket, &path(&args.network), &object);
+    end(args.admin.output.form, put.with_context(|| args.file.display().to_string()))
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let max = limits::IPAM_BYTES_MAX;
+    let mut object = Vec::new();
+    let one_more = max as u64 + 1;
+    let read = match file.to_str() {
+        Some("-") => std::io::stdin().lock().take(one_more).read_to_end(&mut object),
+        _ => fs::File::open(file).and_then(|file| file.take(one_more).read_to_end(&mut object)),
+    };
+    read.with_context(|| file.display().to_string())?;
+    anyhow::ensure!(object.len() <= max, "{}: larger than {max} bytes", file.display());
+    Ok(object)
+}
+
+/// Prints what was done.
+fn end(form: Form, changed: anyhow::Result<Changed>) -> anyhow::Result<ExitCode> {
+    match (admin::news(changed)?, form) {
+        (Err(error), form) => return admin::bad_news(form, error),
+        (Ok(changed), Form::Json) => admin::print_json(&changed)?,
+        (Ok(changed), Form::Table) => {
+            let done = match changed.outcome {
+                Change::Created => "created",
+                Change::Changed => "changed",
+                Change::Unchanged => "unchanged",
+                Change::Deleted => "deleted",
+            };
+            admin::print(&format!("{done}: network {}\n", printable(&changed.network)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
+    let (socket, form) = (&args.admin.socket, args.admin.output.form);
+    let (mut revision, before) = look(socket, &args.network)?;
+    let mut file = tempfile::Builder::new().prefix("leasehold-").suffix(".json").tempfile()?;
+    let text = format!("{}\n", serde_json::to_string_pretty(&before)?);
+    file.write_all(text.as_bytes())?;
+    for round in 0..EDITS_MAX {
+        open_editor(file.path())?;
+        let edited = fs::read(file.path())?;
+        anyhow::ensure!(!edited.trim_ascii().is_empty(), "an empty text: nothing was changed");
+        if round == 0 && edited == text.as_bytes() {
+            let network = args.network.clone();
+            return end(form, Ok(Changed { network, outcome: Change::Unchanged, revision }));
+        }
+        let at =
+            admin::with_query(&path(&args.network), &[("revision", Some(revision.to_string()))]);
+        match admin::put::<Changed>(socket, &at, &edited) {
+            Ok(changed) => return end(form, Ok(changed)),
+            Err(error) if error.downcast_ref().is_some_and(|r: &Refused| r.status == 409) => {
+                let (now, theirs) = look(socket, &args.network)?;
+                revision = now;
+                let beside = file.path().with_extension("theirs.json");
+                fs::write(&beside, serde_json::to_string_pretty(&theirs)?)?;
+                eprintln!(
+                    "leasehold: somebody else changed network {} meanwhile: their object is in {}, \
+                     the editor has yours again; what you leave there replaces theirs",
+                    args.network,
+                    beside.display()
+                );
+            }
+            Err(error) => return Err(keep(file, error)),
+        }
+    }
+    Err(keep(file, anyhow::anyhow!("network {} keeps changing", args.network)))
+}
+
+/// The revision and the object of a network, or what to begin with.
+fn look(socket: &Path, network: &str) -> anyhow::Result<(u64, Value)> {
+    let row = admin::news(admin::get::<NetworkRow>(socket, &path(network)))?;
+    let (revision, ipam) = row.map_or((0, None), |row| (row.revision, row.ipam));
+    Ok((revision, ipam.unwrap_or_else(|| json!({ "type": "my-ipam", "ranges": [] }))))
+}
+
+/// Says where the text is that could not be taken.
+fn keep(file: tempfile::NamedTempFile, error: anyhow::Error) -> anyhow::Error {
+    match file.into_temp_path().keep() {
+        Ok(path) => anyhow::anyhow!("{error:#}; your text is in {}", path.display()),
+        Err(_) => error,
+    }
+}
+
+fn open_editor(file: &Path) -> anyhow::Result<()> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    // The variable may have options in it, as in other tools.
+    let shell =
+        Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(file).status();
+    let status = shell.with_context(|| format!("editor {editor}"))?;
+    anyhow::ensure!(status.success(), "editor {editor} ended with {status}: nothing was changed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subnet_is_listed() {
+        let ipam = json!({
+            "subnet": "10.9.0.0/24",
+            "ranges": [[{ "subnet": "10.1.0.0/24" }, { "Subnet": "10.2.0.0/24" }], [{ "x": 1 }]],
+            "routes": [{ "dst": "10.3.0.0/24" }]
+        });
+        assert_eq!(subnets(&ipam), ["10.9.0.0/24", "10.1.0.0/24", "10.2.0.0/24"]);
+    }
+}

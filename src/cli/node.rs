@@ -1,0 +1,293 @@
+//! `leasehold node`: the nodes of the cluster, and taking one out of it.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+
+use super::admin::{self, AdminArgs, Form, printable};
+use super::drain::{self, DrainArgs};
+use crate::api::nodes::{Fate, NodeRow, Remove, Removed};
+use crate::clock::{self, rfc3339};
+use crate::limits;
+
+/// The commands about nodes.
+#[derive(Subcommand, Debug)]
+pub(super) enum NodeCommand {
+    /// List every node that the cluster knows, whether it lives, and its blocks by state
+    #[command(after_help = list_examples())]
+    List(ListArgs),
+    /// Take a node that is gone out of the cluster: its blocks become free after a quarantine
+    #[command(after_help = remove_examples())]
+    Remove(RemoveArgs),
+    /// Have a node give its blocks back: it refuses ADD until that is undone
+    #[command(after_help = drain::examples())]
+    Drain(DrainArgs),
+}
+
+/// The options of `leasehold node list`.
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The options of `leasehold node remove`.
+#[derive(Args, Debug)]
+pub(super) struct RemoveArgs {
+    /// The node, by its name in `leasehold node list`
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    node: String,
+    /// For how long nobody gets its blocks, such as 5m; at least 1m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = quarantine)]
+    quarantine: Duration,
+    /// Remove it although it lives, or is the node that is asked
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Do it without further questions; needed on a terminal
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+fn quarantine(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let (min, max) = (limits::QUARANTINE_MIN, limits::QUARANTINE_MAX);
+    if (min..=max).contains(&time) {
+        return Ok(time);
+    }
+    let show = humantime::format_duration;
+    Err(format!("from {} to {} are allowed", show(min), show(max)))
+}
+
+/// The end of the help of `leasehold node`.
+pub(super) fn examples() -> String {
+    format!(
+        "Examples:\n  leasehold node list\n  leasehold node drain node-7 --wait\n  \
+         leasehold node remove node-7 --dry-run\n\n{}",
+        super::EXIT_CODES
+    )
+}
+
+fn list_examples() -> String {
+    format!(
+        "A node is live while its daemon keeps its session in the store. SPARE, ACTIVE and\n\
+         QUARANTINED count its blocks: spare ones go with its session, active ones stay its own\n\
+         until it gives them back or is removed. JSON is what GET /v1/nodes answers.\n\n\
+         Examples:\n  leasehold node list\n  leasehold node list -o json\n\n{}",
+        super::EXIT_CODES
+    )
+}
+
+fn remove_examples() -> String {
+    format!(
+        "For a node that will not come back. Its active blocks are free for other nodes after\n\
+         the quarantine, its spare ones at once, and the records of its allocations are deleted.\n\
+         Whether containers on that machine still run and use its addresses cannot be known\n\
+         here: make sure that they do not. A node that lives is refused: drain it instead.\n\n\
+         If it comes back it joins again, and takes what is still in quarantine back. If it\n\
+         stays away, remove it once more when its blocks are gone, and it is forgotten.\n\n\
+         Examples:\n  leasehold node remove node-7 --dry-run\n  \
+         leasehold node remove node-7 --quarantine 10m --yes\n\n{}\n\
+         Here 1 means: there is no such node, or it must not be removed as things stand.",
+        super::EXIT_CODES
+    )
+}
+
+/// Runs a command about nodes.
+pub(super) fn run(command: &NodeCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        NodeCommand::List(args) => list(args),
+        NodeCommand::Remove(args) => remove(args),
+        NodeCommand::Drain(args) => drain::run(args),
+    }
+}
+
+fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let rows: Vec<NodeRow> = admin::get(&args.admin.socket, "/v1/nodes")?;
+    match args.admin.output.form {
+        Form::Json => admin::print_json(&rows)?,
+        Form::Table => admin::print(&table(&rows))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(rows: &[NodeRow]) -> String {
+    let header =
+        ["NODE", "STATE", "EPOCH", "VERSION", "SPARE", "ACTIVE", "QUARANTINED", "SINCE", "MACHINE"];
+    let time = |unix_ms| if unix_ms == 0 { "-".to_owned() } else { rfc3339(unix_ms) };
+    let text = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
+    let row = |row: &NodeRow| {
+        let mut cells = vec![printable(&row.node), state(row), row.epoch.to_string()];
+        cells.push(text(&row.version));
+        cells.extend([row.spare, row.active, row.quarantined].map(|count| count.to_string()));
+        cells.extend([time(row.since_unix_ms), text(&row.machine_id)]);
+        cells
+    };
+    admin::table(&header, rows.iter().map(row).collect())
+}
+
+/// What a node is, without blanks: a column of a table.
+fn state(row: &NodeRow) -> String {
+    let mut state = match (row.live, row.removed_unix_ms) {
+        (true, _) => "live",
+        (false, Some(_)) => "removed",
+        (false, None) => "gone",
+    }
+    .to_owned();
+    let more = [
+        (row.draining_since_unix_ms.is_some(), "draining"),
+        (row.local, "local"),
+        (row.unreadable.is_some(), "unreadable"),
+    ];
+    for (_, word) in more.iter().filter(|(is, _)| *is) {
+        state.push(',');
+        state.push_str(word);
+    }
+    state
+}
+
+fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
+    let (socket, form) = (&args.admin.socket, args.admin.output.form);
+    let unasked = !args.yes && !args.dry_run && io::stdin().is_terminal();
+    let remove = Remove {
+        force: args.force,
+        quarantine_s: args.quarantine.as_secs(),
+        dry_run: args.dry_run || unasked,
+    };
+    let path = format!("/v1/nodes/{}/remove", admin::encoded(&args.node));
+    let removed: Removed = match admin::news(admin::post(socket, &path, &remove))? {
+        Ok(removed) => removed,
+        Err(error) => return admin::bad_news(form, error),
+    };
+    match form {
+        Form::Json => admin::print_json(&removed)?,
+        Form::Table => admin::print(&show(&removed, clock::unix_ms()))?,
+    }
+    anyhow::ensure!(!unasked, "nothing was done: say --yes to remove node {}", args.node);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(removed: &Removed, now_unix_ms: u64) -> String {
+    let (node, would) = (printable(&removed.node), removed.dry_run);
+    let records = removed.records;
+    let mut text = match removed.outcome {
+        Fate::Removed => format!(
+            "{}: node {node}, epoch {}: {} blocks in quarantine for {}, {} spare blocks free at \
+             once, {records} records deleted\n",
+            if would { "would be removed (dry run)" } else { "removed" },
+            removed.epoch,
+            removed.quarantined,
+            humantime::format_duration(Duration::from_secs(removed.quarantine_s)),
+            removed.freed,
+        ),
+        Fate::AlreadyRemoved => format!(
+            "node {node} was removed before: {} blocks are in quarantine still, {records} records \
+             {}deleted\n",
+            removed.quarantined,
+            if would { "would be " } else { "" },
+        ),
+        Fate::Forgotten => format!(
+            "{}: node {node} was removed before and has no blocks; {records} records deleted\n",
+            if would { "would be forgotten (dry run)" } else { "forgotten" },
+        ),
+    };
+    if removed.outcome == Fate::Removed {
+        text.push_str(&unknowns(removed, now_unix_ms));
+    }
+    text
+}
+
+/// What an operator must know, and nobody can tell them.
+fn unknowns(removed: &Removed, now_unix_ms: u64) -> String {
+    let mut text = String::new();
+    let last = removed.last_write_unix_ms;
+    let ago = Duration::from_secs(now_unix_ms.saturating_sub(last) / 1000);
+    let ago = humantime::format_duration(ago);
+    let session = match removed.was_live {
+        true => "It had a session: its daemon ran a moment ago.",
+        false => "It had no session: its daemon is down, or does not reach the store.",
+    };
+    let _ = writeln!(
+        text,
+        "{session} Since when is not known; the newest that the store has of it is from {} ({ago} \
+         ago).",
+        rfc3339(last)
+    );
+    text.push_str(
+        "Not known either: whether containers on that machine still use these addresses. If its \
+         daemon runs with an offlineLimit, it hands out nothing any more once it has not reached \
+         the store for that long; without one, it hands out what it has.\n\
+         If it comes back, it joins again and takes back what is still in quarantine.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removed(outcome: Fate, dry_run: bool) -> Removed {
+        Removed {
+            node: "n7".to_owned(),
+            outcome,
+            dry_run,
+            epoch: 4,
+            quarantined: 3,
+            freed: 2,
+            quarantine_s: 300,
+            records: 12,
+            was_live: false,
+            last_write_unix_ms: 1_000_000,
+        }
+    }
+
+    #[test]
+    fn what_was_done_and_what_is_not_known_is_said() {
+        let text = show(&removed(Fate::Removed, false), 1_000_000 + 725_000);
+        for expected in [
+            "removed: node n7, epoch 4: 3 blocks in quarantine for 5m, 2 spare blocks free at \
+             once, 12 records deleted\n",
+            "from 1970-01-01T00:16:40.000Z (12m 5s ago)",
+            "It had no session",
+            "whether containers on that machine still use these addresses",
+            "offlineLimit",
+        ] {
+            assert!(text.contains(expected), "{expected:?} in {text}");
+        }
+        let dry = show(&removed(Fate::Removed, true), 1_000_000);
+        assert!(dry.starts_with("would be removed (dry run): node n7"), "{dry}");
+        let again = show(&removed(Fate::AlreadyRemoved, false), 1_000_000);
+        assert!(again.contains("3 blocks are in quarantine still, 12 records deleted"), "{again}");
+        assert!(show(&removed(Fate::Forgotten, false), 0).starts_with("forgotten: node n7"));
+    }
+
+    #[test]
+    fn a_quarantine_has_limits() {
+        assert_eq!(quarantine("5m"), Ok(limits::QUARANTINE));
+        for bad in ["59s", "25h", "soon", "-1s"] {
+            assert!(quarantine(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_one_word_in_a_table() {
+        let row: NodeRow = serde_json::from_value(serde_json::json!({
+            "node": "n", "local": true, "epoch": 1, "machineId": "", "version": "1",
+            "sinceUnixMs": 0, "lastWriteUnixMs": 0, "live": true, "drainingSinceUnixMs": 5,
+            "removedUnixMs": null, "spare": 0, "active": 0, "quarantined": 0, "unreadable": null
+        }))
+        .unwrap();
+        assert_eq!(state(&row), "live,draining,local");
+        let gone = NodeRow { live: false, local: false, draining_since_unix_ms: None, ..row };
+        assert_eq!(state(&gone), "gone");
+        assert_eq!(state(&NodeRow { removed_unix_ms: Some(7), ..gone }), "removed");
+    }
+}

@@ -1,0 +1,211 @@
+//! Goal: what the design promises of a cluster holds with real daemons on a real etcd: every
+//! address once, everywhere; a warm ADD without etcd; nothing stranded; and all of it through
+//! outages, crashes, restored backups and elections.
+//!
+//! Method: several daemons on one machine, one etcd (or three members), and calls on their
+//! sockets, mostly as arrays. A book of all answers says at once when an address is given twice.
+//!
+//! All of it needs Debian's packages etcd-server and etcd-client.
+
+mod churn;
+mod crash;
+mod demand;
+mod election;
+mod name;
+mod outage;
+mod reach;
+mod records;
+mod restored;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::common::etcd::Cluster;
+use crate::common::{Call, Client, Daemon, Options, Outcome, poll};
+
+/// How long a cluster may take to find together, or to catch up after trouble.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// No address is free.
+const EXHAUSTED: u64 = 100;
+/// The same call may succeed later.
+const TRY_AGAIN: u64 = 11;
+/// STATUS: no ADD can be served.
+const NOT_AVAILABLE: u64 = 50;
+/// Calls in one array.
+const ARRAY: usize = 125;
+
+/// How the daemon of a node is started. Leases are short, so that nodes see each other soon.
+fn options(etcd: &Cluster, node: &str, more: &[&str]) -> Options {
+    let endpoints = etcd.options("").endpoints.join(",");
+    let usual = ["--node", node, "--etcd", &endpoints, "--lease-ttl", "5s"];
+    let args = usual.iter().chain(more).map(|&arg| arg.to_owned()).collect();
+    Options { args, ..Options::default() }
+}
+
+/// Daemons of that many nodes, each a member that knows of the others.
+fn nodes(etcd: &Cluster, count: usize, more: &[&str]) -> Vec<Daemon> {
+    let start = |at| Daemon::start(&options(etcd, &format!("node-{at}"), more));
+    let daemons: Vec<Daemon> = (0..count).map(start).collect();
+    for daemon in &daemons {
+        await_status(daemon, "a member of the cluster", |status| {
+            let cluster = &status["cluster"];
+            cluster["state"] == "member" && cluster["alone"] == (count == 1)
+        });
+    }
+    daemons
+}
+
+/// Waits until the status of a daemon is as wanted.
+fn await_status(daemon: &Daemon, wanted: &str, holds: impl Fn(&Value) -> bool) {
+    let mut client = daemon.client();
+    let mut status = Value::Null;
+    let held = poll(PATIENCE, || {
+        status = client.get("/v1/status");
+        holds(&status)
+    });
+    assert!(held, "not {wanted} within {PATIENCE:?}: {status:#}\n{}", daemon.log_tail());
+}
+
+/// A network of one range.
+fn network(name: &str, range: &Value) -> Value {
+    json!({
+        "cniVersion": "1.1.0", "name": name,
+        "ipam": { "type": "my-ipam", "ranges": [[range]] },
+    })
+}
+
+/// A network with room for everybody: 10.0.0.0/16.
+fn wide() -> Value {
+    network("wide", &json!({ "subnet": "10.0.0.0/16" }))
+}
+
+/// The address of a result.
+fn address_of(outcome: &Outcome) -> String {
+    let ip = outcome.expect_result()["ips"][0]["address"].as_str().expect("an address");
+    ip.split('/').next().expect("an address").to_owned()
+}
+
+/// One ADD.
+fn add(daemon: &Daemon, container: &str, config: &Value) -> Outcome {
+    daemon.client().call(&Call::new("ADD", container, config))
+}
+
+/// ADDs in one array after the other, on a connection of their own.
+fn add_all(client: &mut Client, containers: &[String], config: &Value) -> Vec<Outcome> {
+    let arrays = containers.chunks(ARRAY).flat_map(|containers| {
+        let calls: Vec<Call> = containers.iter().map(|c| Call::new("ADD", c, config)).collect();
+        client.try_calls(&calls).expect("answers on the socket")
+    });
+    arrays.collect()
+}
+
+/// Names of containers.
+fn containers(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}-{number}")).collect()
+}
+
+/// A figure of a daemon's metrics, added up over the series that have all these labels.
+fn metric(daemon: &Daemon, name: &str, labels: &[&str]) -> f64 {
+    let text = daemon.client().request("GET", "/metrics", "").body;
+    let of = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (own, set) = series.split_once('{').unwrap_or((series, ""));
+        let wanted = own == name && labels.iter().all(|label| set.contains(label));
+        wanted.then(|| value.parse::<f64>().ok()).flatten()
+    };
+    text.lines().filter_map(of).sum()
+}
+
+/// The active blocks of a daemon: first address and size.
+fn active_blocks(daemon: &Daemon) -> Vec<(u32, u32)> {
+    let Value::Array(rows) = daemon.client().get("/v1/blocks") else { panic!("no list of blocks") };
+    let block = |row: &Value| {
+        let prefix = row["prefix"].as_str().expect("a prefix");
+        let (start, length) = prefix.split_once('/').expect("a prefix");
+        let length: u32 = length.parse().expect("a length");
+        (row["state"] == "active").then(|| (number(start), 1 << (32 - length)))
+    };
+    rows.iter().filter_map(block).collect()
+}
+
+fn number(address: &str) -> u32 {
+    u32::from(address.parse::<std::net::Ipv4Addr>().expect("an IPv4 address"))
+}
+
+fn address(number: u32) -> String {
+    std::net::Ipv4Addr::from(number).to_string()
+}
+
+/// What is under a prefix of etcd.
+struct Keys {
+    /// The revision of etcd when it was read.
+    revision: u64,
+    /// Revisions at which each key was made and changed last, and how often it was written.
+    keys: Vec<[u64; 3]>,
+}
+
+fn keys(etcd: &Cluster, below: &str) -> Keys {
+    let prefix = format!("/leasehold/v1/{below}");
+    let text = etcd.ctl(&["get", &prefix, "--prefix", "--keys-only", "-w", "json"]);
+    let answer: Value = serde_json::from_str(&text).expect("JSON of etcdctl");
+    let revision = answer["header"]["revision"].as_u64().expect("a revision");
+    let figures = |key: &Value| {
+        ["create_revision", "mod_revision", "version"].map(|name| key[name].as_u64().expect(name))
+    };
+    let keys = answer["kvs"].as_array().map_or(&[][..], |keys| keys);
+    Keys { revision, keys: keys.iter().map(figures).collect() }
+}
+
+/// Who holds what, by the answers of all daemons together.
+#[derive(Default)]
+struct Book {
+    holders: Mutex<BTreeMap<String, String>>,
+}
+
+impl Book {
+    /// An ADD was answered.
+    fn added(&self, container: &str, address: &str) {
+        let before =
+            self.holders.lock().expect("the book").insert(address.into(), container.into());
+        if let Some(other) = before {
+            assert_eq!(other, container, "{address} is given to {container} and held by {other}");
+        }
+    }
+
+    /// A DEL is about to be sent: from now on the address may be another's.
+    fn ending(&self, address: &str) {
+        self.holders.lock().expect("the book").remove(address);
+    }
+
+    /// How many addresses are held.
+    fn len(&self) -> usize {
+        self.holders.lock().expect("the book").len()
+    }
+
+    /// Every answer must be a success with an address that nobody holds.
+    fn add_all(&self, containers: &[String], outcomes: &[Outcome]) {
+        for (container, outcome) in containers.iter().zip(outcomes) {
+            self.added(container, &address_of(outcome));
+        }
+    }
+
+    /// What the daemons list must be what the book says, nothing more and nothing less.
+    fn compare(&self, daemons: &[&Daemon]) {
+        let mut listed = BTreeMap::new();
+        for row in daemons.iter().flat_map(|daemon| daemon.allocations()) {
+            let text = |name: &str| row[name].as_str().expect(name).to_owned();
+            let (address, container) = (text("address"), text("containerId"));
+            if let Some(other) = listed.insert(address.clone(), container.clone()) {
+                panic!("{address} is listed for {container} and for {other}");
+            }
+        }
+        let holders = self.holders.lock().expect("the book");
+        let missing: Vec<_> = holders.iter().filter(|(a, c)| listed.get(*a) != Some(c)).collect();
+        assert!(missing.is_empty(), "answered and not listed: {missing:?}");
+        let more: Vec<_> = listed.iter().filter(|(a, _)| !holders.contains_key(*a)).collect();
+        assert!(more.is_empty(), "listed and held by nobody: {more:?}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Two daemons of one name.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{add, address_of, await_status, containers, options, wide};
+use crate::common::etcd::Cluster;
+use crate::common::{Daemon, poll};
+
+/// Longer than the life of a node's lease, and etcd's looking after it.
+const LEASE_GONE_MAX: Duration = Duration::from_secs(20);
+
+fn signal(daemon: &Daemon, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).expect("a process id"));
+    kill_process(pid.expect("a process id"), signal).expect("a signal to the daemon");
+}
+
+/// While the first one lives, the second one waits and says for what. When the first one has
+/// been away for too long, the second one takes over, and the first one is done for good.
+#[test]
+fn of_two_daemons_of_one_name_the_newer_serves_once_the_older_seems_dead() {
+    let etcd = Cluster::start(1);
+    let config = wide();
+    let older = Daemon::start(&options(&etcd, "twin", &[]));
+    let held = address_of(&add(&older, "of-the-older", &config));
+
+    let mut newer = Daemon::prepare(&options(&etcd, "twin", &[]));
+    newer.try_start().expect("a daemon that waits");
+    await_status(&newer, "waiting for the name", |status| {
+        let cause = status["cluster"]["cause"].as_str().unwrap_or_default();
+        status["cluster"]["state"] == "joining" && cause.contains("twin")
+    });
+    let outcome = add(&newer, "too-soon", &config);
+    assert!(!outcome.succeeded(), "two daemons serve one name: {outcome:?}");
+    assert!(outcome.message().contains("twin"), "{outcome:?}");
+    assert!(add(&older, "still", &config).succeeded());
+
+    signal(&older, Signal::STOP);
+    let serves = poll(LEASE_GONE_MAX, || {
+        std::thread::sleep(Duration::from_millis(100));
+        add(&newer, "of-the-newer", &config).succeeded()
+    });
+    signal(&older, Signal::CONT);
+    assert!(serves, "the newer one never serves\n{}", newer.log_tail());
+
+    await_status(&older, "fenced", |status| status["cluster"]["state"] == "fenced");
+    let ready = older.client().request("GET", "/readyz", "");
+    assert_eq!(ready.status, 503, "{}", ready.body);
+    assert!(ready.body.contains("another daemon took over node twin"), "{}", ready.body);
+    let outcome = add(&older, "fenced", &config);
+    assert!(!outcome.succeeded(), "a fenced daemon hands out: {outcome:?}");
+    assert!(outcome.message().contains("another daemon took over node twin"), "{outcome:?}");
+
+    // What the older one handed out is not handed out again.
+    let more = containers("newer", 1_000);
+    for outcome in super::add_all(&mut newer.client(), &more, &config) {
+        assert_ne!(address_of(&outcome), held);
+    }
+}

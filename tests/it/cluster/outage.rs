@@ -1,0 +1,111 @@
+//! With etcd gone, a node lives on what it has in hand, and says why it cannot have more.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::churn::{Churn, Held};
+use super::{
+    Book, NOT_AVAILABLE, TRY_AGAIN, add, add_all, await_status, containers, metric, network, nodes,
+    wide,
+};
+use crate::common::etcd::Cluster;
+use crate::common::{Call, Daemon, Outcome, poll};
+use serde_json::json;
+
+/// How long an ADD may take to be refused.
+const REFUSAL_MAX: Duration = Duration::from_secs(12);
+/// How long until blocks can be leased again.
+const RECOVERY_MAX: Duration = Duration::from_secs(15);
+
+/// What is free in hand goes out; the first ADD after that is refused, in time, with a cause that
+/// names the store.
+fn use_up(daemon: &Daemon, book: &Book, prefix: &str) -> Vec<String> {
+    let mut got = Vec::new();
+    let mut client = daemon.client();
+    for container in containers(prefix, 20_000) {
+        let began = Instant::now();
+        let outcome = client.call(&Call::new("ADD", &container, &wide()));
+        if outcome.succeeded() {
+            book.added(&container, &super::address_of(&outcome));
+            got.push(container);
+            continue;
+        }
+        assert_eq!(outcome.code(), Some(TRY_AGAIN), "{outcome:?}");
+        assert!(outcome.message().contains("etcd"), "no word of etcd: {outcome:?}");
+        assert!(began.elapsed() < REFUSAL_MAX, "refused after {:?}", began.elapsed());
+        return got;
+    }
+    panic!("20,000 addresses without etcd");
+}
+
+fn status_of(daemon: &Daemon) -> Outcome {
+    daemon.client().call(&Call::new("STATUS", "", &wide()))
+}
+
+/// Churn through an outage that `stop` begins and `start` ends.
+fn outage(more: &[&str], stop: impl Fn(&mut Cluster), start: impl Fn(&mut Cluster)) {
+    let mut etcd = Cluster::start(1);
+    let daemons = nodes(&etcd, 2, more);
+    let (config, book) = (wide(), Arc::new(Book::default()));
+    let churn = Churn::start(&book, &daemons, &config, 60, "churn");
+    thread::sleep(Duration::from_secs(2));
+    stop(&mut etcd);
+    let stopped = Instant::now();
+    thread::sleep(Duration::from_secs(2));
+    assert!(status_of(&daemons[0]).succeeded(), "STATUS with addresses in hand");
+    assert_eq!(daemons[0].client().request("GET", "/readyz", "").status, 200);
+    let (report, held) = churn.stop();
+    assert_eq!(report.refused, Vec::<String>::new(), "ADDs in the blocks in hand");
+    assert_eq!(report.failed, Vec::<String>::new(), "DELs and CHECKs");
+    assert!(report.longest < Duration::from_secs(1), "an ADD took {:?}", report.longest);
+
+    let got: Vec<_> = daemons.iter().map(|daemon| use_up(daemon, &book, "last")).collect();
+    assert!(
+        got.iter().all(|got| got.len() >= 30),
+        "warm addresses: {:?}",
+        got.iter().map(Vec::len)
+    );
+    let status = status_of(&daemons[0]);
+    assert_eq!(status.code(), Some(NOT_AVAILABLE), "{status:?}");
+    assert!(status.message().contains("etcd"), "{status:?}");
+    // A released address is in hand again.
+    held.into_iter().for_each(Held::end);
+    assert!(status_of(&daemons[0]).succeeded(), "STATUS after DELs");
+    let outcome = add(&daemons[0], "between", &config);
+    book.added("between", &super::address_of(&outcome));
+
+    println!("outage of {:?}", stopped.elapsed());
+    start(&mut etcd);
+    let began = Instant::now();
+    let other = network("other", &json!({ "subnet": "10.9.0.0/16" }));
+    for daemon in &daemons {
+        // A network of which this node has nothing yet needs a block.
+        let back = poll(RECOVERY_MAX, || add(daemon, "first", &other).succeeded());
+        assert!(back, "no block within {RECOVERY_MAX:?}\n{}", daemon.log_tail());
+    }
+    println!("blocks again after {:?}", began.elapsed());
+    for (daemon, at) in daemons.iter().zip(0..) {
+        let more = containers(&format!("more-{at}"), 500);
+        book.add_all(&more, &add_all(&mut daemon.client(), &more, &config));
+        await_status(daemon, "caught up", |status| {
+            status["cluster"]["state"] == "member" && status["cluster"]["recordsWaiting"] == 0
+        });
+        assert_eq!(metric(daemon, "leasehold_lost_blocks", &[]), 0.0);
+        assert!(add(daemon, "first", &other).succeeded());
+        assert!(daemon.client().call(&Call::new("DEL", "first", &other)).succeeded());
+    }
+    book.compare(&daemons.iter().collect::<Vec<_>>());
+}
+
+/// etcd stops where it stands, its connections open: every request runs into its deadline. It
+/// stops for longer than the nodes' leases.
+#[test]
+fn a_cluster_lives_on_while_etcd_hangs() {
+    outage(&["--etcd-request-deadline", "1s"], |etcd| etcd.pause(0), |etcd| etcd.resume(0));
+}
+
+#[test]
+fn a_cluster_lives_on_while_etcd_is_dead() {
+    outage(&[], |etcd| etcd.kill(0), |etcd| etcd.restart(0));
+}

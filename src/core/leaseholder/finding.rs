@@ -289,7 +289,8 @@ impl Find {
         self.seen.iter().filter(|(_, owner, _)| **owner != *me).map(|(run, ..)| *run).collect()
     }
 
-    /// What to ask a node for: all that is wanted; of what is too much for a message, what it holds.
+    /// What to ask a node for: all that is wanted, or if that is too much for one message, what
+    /// it holds of it.
     fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
         if self.wanted.len() <= limits::RUNS_PER_MESSAGE_MAX {
             return self.wanted.clone();

@@ -196,8 +196,9 @@ pub fn restore(
             .into()
     });
     let unix_offset = clock::unix_ms().saturating_sub(clock::boot_ms());
-    let blocks = state.blocks.iter().cloned();
-    let leaseholder = Leaseholder::new(me(config), state.chain, blocks, unix_offset);
+    let (blocks, lost) = (state.blocks.iter().cloned(), state.lost.iter().cloned());
+    let chain = (state.chain, state.intent);
+    let leaseholder = Leaseholder::new(me(config), chain, blocks, lost, unix_offset);
     let settings = settings(config);
     let coordinator = Coordinator::new(settings, config.commit == Commit::Etcd, alone_since);
     let Rebuilt { coordinator, sets, stray } = coordinator::restore(coordinator, state)?;
@@ -226,6 +227,7 @@ fn me(config: &Config) -> Me {
         since_unix_ms: clock::unix_ms(),
         ttl_s: config.lease_ttl.as_secs(),
         offline_limit: config.offline_limit.map(millis),
+        keeps_after_reboot: config.keep_after_reboot,
     }
 }
 

@@ -182,8 +182,16 @@ pub const ASK_WAIT_MS: u64 = 1_500;
 /// before, up to this.
 pub const ASKED_AT_ONCE_LOG2_MAX: usize = 6;
 
-/// Runs of addresses in one message.
-pub const RUNS_PER_MESSAGE_MAX: usize = 64;
+/// How often one search for an address reads who holds what: again after all owners were asked,
+/// for as long as blocks change hands meanwhile.
+pub const FIND_READS_MAX: u32 = 20;
+
+/// Runs of addresses in one message: as many as the lists of stages can cut one configuration's
+/// ranges into.
+pub const RUNS_PER_MESSAGE_MAX: usize = LISTED_MAX + 2 * RANGES_MAX;
+
+/// Questions of other nodes that wait in one range set for blocks on their way.
+pub const QUESTIONS_WAITING_MAX: usize = 1_000;
 
 /// How often a network's key is read again when others change it at the same time.
 pub const FIX_TRIES_MAX: u32 = 20;
@@ -198,8 +206,8 @@ pub const RESTORE_SETTLE_MS: u64 = 60_000;
 /// How often a node writes its key at least, in milliseconds: a backup of the store is older.
 pub const TOUCH_MS: u64 = 60_000;
 
-/// How long it is believed that no node has an address to give, in milliseconds.
-pub const NOBODY_MS: u64 = 50;
+/// How long after a search that found nothing the next one for the same begins, in milliseconds.
+pub const NOBODY_MS: u64 = 200;
 
 /// Nodes of a cluster.
 pub const NODES_MAX: usize = 100_000;

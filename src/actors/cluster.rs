@@ -8,8 +8,8 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::coordinator::CoordinatorActor;
-use super::journal::Append;
-use super::leaseholder::{Asker, PlaceAside};
+use super::journal::{Append, Commit};
+use super::leaseholder::{Asker, Intended, PlaceAside};
 use super::range_set::Heard;
 use crate::clock::boot_ms;
 use crate::core::Millis;
@@ -29,8 +29,9 @@ pub struct Told(pub Effect, pub Option<Asker>);
 pub struct Cluster {
     /// How often the node's lease was lost.
     pub(super) lease_number: u64,
+    joined: bool,
     alone: Option<bool>,
-    stalled: Option<Arc<str>>,
+    pub(super) stalled: Option<Arc<str>>,
     halted: Option<Arc<str>>,
     draining: bool,
     /// What the journal holds is of another boot: nothing is handed out of it before the store
@@ -58,6 +59,9 @@ impl Cluster {
 
     /// Tells a new range set everything.
     pub(super) fn tell(&self, now: Millis, set: &mut RangeSet) {
+        if self.joined {
+            set.joined();
+        }
         if let Some(alone) = self.alone {
             set.alone(alone);
         }
@@ -94,20 +98,36 @@ impl Handler<Told> for CoordinatorActor {
             (Some(Asker::Network(network, view)), Effect::Fixed(_, result)) => {
                 self.core.fixed(boot_ms(), &network, &view, result);
             }
-            (_, effect) => self.told(effect),
+            (_, effect) => self.told(effect, ctx),
         }
         self.drive(ctx);
     }
 }
 
 impl CoordinatorActor {
-    fn told(&mut self, effect: Effect) {
+    fn told(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
+            Effect::Intend(sequence) => self.intend(sequence, ctx),
             Effect::Reached(sequence) => {
                 self.others.journal.do_send(Append(vec![Record::Chain(sequence)]));
             }
             Effect::Recorded(ids) => self.recorded(ids),
+            Effect::Recover(memory) => {
+                let recovered = self.core.recover(boot_ms(), *memory);
+                tracing::error!(
+                    blocks = recovered.blocks,
+                    remembered = recovered.remembered,
+                    ended = recovered.ended,
+                    "the state directory is older than this node, or new, and containers of this \
+                     boot may run: their addresses come from the records in the cluster's store; \
+                     all others of this node's blocks cool first, since some may not have been \
+                     recorded (leasehold check finds what is left over)"
+                );
+            }
+            Effect::Recalled(runs, found) => self.core.recalled(&runs, found),
             Effect::Joined { .. } => {
+                self.cluster.joined = true;
+                self.tell_all(&effect);
                 if self.cluster.unconfirmed.take().is_some() {
                     let halted = Effect::Halted(self.cluster.halted());
                     self.tell_all(&halted);
@@ -126,6 +146,17 @@ impl CoordinatorActor {
             effect if !self.retiring.is_empty() => self.cluster.held_back.push_back(effect),
             effect => self.tell_owner(effect),
         }
+    }
+
+    /// Makes it durable that a transaction may be on its way, and says so.
+    fn intend(&self, sequence: u64, ctx: &mut Context<Self>) {
+        let commit = self.others.journal.send(Commit(vec![Record::Intent(sequence)]));
+        ctx.spawn(commit.into_actor(self).map(move |answer, actor, _| {
+            // If the journal is broken, nothing more is changed in the store.
+            if matches!(answer, Ok(Ok(()))) {
+                actor.others.leaseholder.do_send(Intended(sequence));
+            }
+        }));
     }
 
     /// What waited until range sets had become one.

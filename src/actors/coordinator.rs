@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use super::cluster::Cluster;
 use super::index::Index;
 use super::journal::{Close, Commit};
-use super::leaseholder::{Fix, Leave, Note};
+use super::leaseholder::{Fix, Forget, Leave, Note};
 use super::range_set::{
-    Assign, Blocks, Describe, Description, ListBlocks, Others, Probe, RangeSetActor, Release,
-    Retire, Undo,
+    Assign, Blocks, Describe, Description, ListBlocks, Others, Probe, RangeSetActor, Recover,
+    Release, Retire, Undo,
 };
 use crate::clock::boot_ms;
 use crate::core::attachment::Holding;
@@ -165,6 +165,10 @@ impl CoordinatorActor {
             Effect::Assign(set, request) => self.send(set, Assign(request)),
             Effect::Undo(set, number) => self.send(set, Undo(number)),
             Effect::Release(set, number) => self.send(set, Release(number)),
+            Effect::Recover(set, runs, held) => self.send(set, Recover(runs, held)),
+            Effect::Forget(network, address) => {
+                self.others.leaseholder.do_send(Forget(network, address));
+            }
             Effect::Merge(into, from, network) => self.merge(into, from, &network),
             Effect::Commit(operation, records) => {
                 let commit = self.others.journal.send(Commit(records)).into_actor(self);
@@ -233,6 +237,9 @@ impl CoordinatorActor {
 
     /// Waits, but not for ever, until every address of the holding is recorded.
     fn await_record(&mut self, id: u64, holding: Arc<Holding>, ctx: &mut Context<Self>) {
+        if let Some(cause) = self.cluster.stalled.clone() {
+            return self.core.recorded(boot_ms(), id, Err(cause));
+        }
         self.recording.insert(id, holding.addresses.len());
         self.recording_until.push_back((boot_ms() + limits::ASSIGN_WAIT_MS_MAX, id));
         if self.recording_until.len() == 1 {
@@ -253,7 +260,9 @@ impl CoordinatorActor {
             }
             self.recording_until.pop_front();
             if self.recording.remove(&id).is_some() {
-                let cause = "the cluster's store did not take it in time".into();
+                let cause = self.cluster.stalled.clone();
+                let cause =
+                    cause.unwrap_or_else(|| "the cluster's store did not take it in time".into());
                 self.core.recorded(now, id, Err(cause));
             }
         }

@@ -1,5 +1,6 @@
 //! Who this node is to the cluster's store: every change of who holds a block goes through here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,16 @@ pub struct Note {
     /// Who waits for the records, if anybody does.
     pub waiting: Option<u64>,
 }
+
+/// What is recorded of an address on a network has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Forget(pub Arc<str>, pub IpAddr);
+
+/// It is durable that a transaction with this sequence number may be on its way.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Intended(pub u64);
 
 /// Writes the records that wait, and ends the node's lease.
 #[derive(Message)]
@@ -234,16 +245,6 @@ impl LeaseholderActor {
                 let block = net(space, run);
                 tracing::info!(network = &*space.network, %block, "a lost block is back");
             }
-            Effect::Recover(blocks) => {
-                let blocks: Vec<String> = (blocks.iter())
-                    .map(|(space, run)| format!("{} {}", space.network, net(space, run)))
-                    .collect();
-                tracing::error!(
-                    blocks = blocks.join(", "),
-                    "the journal of this boot is gone, and containers may still hold addresses of \
-                     these blocks: they stay unused until the next boot"
-                );
-            }
             Effect::Found(_, found) => self.metrics.found(match found {
                 Found::Gap(_) => "gap",
                 Found::Given(_) => "given",
@@ -391,6 +392,24 @@ impl Handler<Note> for LeaseholderActor {
             let value = held.then(|| Box::new(allocation(&self.node, &holding)));
             self.core.record(now, RecordChange { network, address, value }, waiting);
         }
+        self.drive(ctx);
+    }
+}
+
+impl Handler<Forget> for LeaseholderActor {
+    type Result = ();
+
+    fn handle(&mut self, Forget(network, address): Forget, ctx: &mut Self::Context) {
+        self.core.record(boot_ms(), RecordChange { network, address, value: None }, None);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<Intended> for LeaseholderActor {
+    type Result = ();
+
+    fn handle(&mut self, Intended(sequence): Intended, ctx: &mut Self::Context) {
+        self.core.intended(boot_ms(), sequence);
         self.drive(ctx);
     }
 }

@@ -1,5 +1,6 @@
 //! One range set: leases blocks ahead of demand and hands single addresses out from memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,11 @@ pub struct Undo(pub u128);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Release(pub u128);
+
+/// Takes over blocks of this node that its journal forgot, with the addresses that are held.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Recover(pub Vec<Run>, pub BTreeSet<u128>);
 
 /// Whether an ADD from these ranges could be served now, as far as this range set knows.
 #[derive(Message)]
@@ -175,6 +181,10 @@ impl RangeSetActor {
                     self.give(question, block, give, spare, ctx);
                 }
                 Effect::Keep(run) => self.append_blocks(&[run]),
+                Effect::Doubt(run) => {
+                    let records = self.records(Record::LostBlock, &[run]);
+                    self.others.journal.do_send(Commit(records));
+                }
                 Effect::Return(runs) => {
                     let order = Order::GiveBack { space: self.space(), runs };
                     self.others.leaseholder.do_send(PlaceAside(order));
@@ -321,6 +331,7 @@ impl RangeSetActor {
             }
             Effect::Stalled(cause) => self.core.stalled(now, cause),
             Effect::Halted(cause) => self.core.halted(now, cause),
+            Effect::Joined { .. } => self.core.joined(),
             Effect::Alone(alone) => self.core.alone(alone),
             Effect::Draining(draining) => self.core.draining(now, draining),
             _ => {}
@@ -405,6 +416,15 @@ impl Handler<Release> for RangeSetActor {
 
     fn handle(&mut self, Release(number): Release, ctx: &mut Self::Context) {
         self.core.release(boot_ms(), number);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<Recover> for RangeSetActor {
+    type Result = ();
+
+    fn handle(&mut self, Recover(blocks, held): Recover, ctx: &mut Self::Context) {
+        self.core.recover(boot_ms(), &blocks, &held);
         self.drive(ctx);
     }
 }

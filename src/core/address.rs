@@ -92,6 +92,11 @@ impl Run {
         self.start | mask(self.size_log2)
     }
 
+    /// The number of its addresses, which are fewer than 2^128.
+    pub fn size(self) -> u128 {
+        1 << self.size_log2
+    }
+
     /// Whether the address is in the run.
     pub fn contains(self, number: u128) -> bool {
         number & !mask(self.size_log2) == self.start

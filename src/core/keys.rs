@@ -70,6 +70,11 @@ pub fn allocation_key(network: &str, address: IpAddr) -> String {
     format!("{ALLOCATIONS}{network}/{}", wide(address))
 }
 
+/// The address of the record with this key.
+pub fn allocation_address(key: &str) -> Option<IpAddr> {
+    narrow(key.strip_prefix(ALLOCATIONS)?.rsplit_once('/')?.1)
+}
+
 /// The addresses of one family on one network: what blocks are cut from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Space {
@@ -100,14 +105,7 @@ pub fn parse_block_key(key: &str) -> Option<(&str, Family, u128)> {
     let (rest, start) = key.strip_prefix(BLOCKS)?.rsplit_once('/')?;
     let (network, family) = rest.rsplit_once('/')?;
     let family = Family::parse(family)?;
-    let start: IpAddr = match family {
-        Family::V4 => {
-            let bytes = start.split('.').map(|part| part.parse().ok());
-            let bytes: Option<Vec<u8>> = bytes.collect();
-            IpAddr::from(<[u8; 4]>::try_from(bytes?).ok()?)
-        }
-        Family::V6 => start.parse().ok()?,
-    };
+    let start = narrow(start)?;
     (Family::of(start) == family).then(|| (network, family, number(start)))
 }
 
@@ -125,6 +123,15 @@ fn wide(address: IpAddr) -> String {
     }
 }
 
+/// The inverse of [`wide`].
+fn narrow(text: &str) -> Option<IpAddr> {
+    if text.contains(':') {
+        return text.parse().ok();
+    }
+    let bytes: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
+    Some(IpAddr::from(<[u8; 4]>::try_from(bytes?).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +146,7 @@ mod tests {
             let (family, start) = (Family::of(address), number(address));
             let key = block_key("n", family, start);
             assert_eq!(parse_block_key(&key), Some(("n", family, start)), "{key}");
+            assert_eq!(allocation_address(&allocation_key("n", address)), Some(address));
         }
         for key in ["blocks/n/ipv4/::", "blocks/n/ipv4/1.2.3", "nodes/a", "blocks/n", "blocks/"] {
             assert_eq!(parse_block_key(key), None, "{key}");

@@ -104,11 +104,15 @@ pub(super) fn block_key(space: &Space, run: Run) -> (&str, &'static str, u128) {
     (&space.network, space.family.as_str(), run.start)
 }
 
+/// In the value of a block: the store gave it to others.
+pub(super) const LOST: u8 = 0x80;
+
 /// A block from its row.
 pub(super) fn read_block(
     (network, family, start): (&str, &str, u128),
-    size_log2: u8,
+    value: u8,
 ) -> anyhow::Result<(Space, Run)> {
+    let size_log2 = value & !LOST;
     let family = Family::parse(family).ok_or(anyhow::anyhow!("unknown family"))?;
     let run = Run { start, size_log2 };
     let sound = size_log2 <= limits::BLOCK_LOG2_MAX && Run::around(start, size_log2) == run;

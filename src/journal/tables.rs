@@ -21,7 +21,8 @@ type BlockKey = (&'static str, &'static str, u128);
 const HOLDINGS: TableDefinition<'_, HoldingKey, &[u8]> = TableDefinition::new("holdings");
 /// Time of release, range set and address: oldest first.
 const COOLING: TableDefinition<'_, (u64, u32, u128), ()> = TableDefinition::new("cooling");
-/// Blocks by network, family and first address: the binary logarithms of their sizes.
+/// Blocks by network, family and first address: the binary logarithms of their sizes, and
+/// [`rows::LOST`].
 const BLOCKS: TableDefinition<'_, BlockKey, u8> = TableDefinition::new("blocks");
 /// Range sets by name.
 const SETS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("range_sets");
@@ -40,6 +41,8 @@ pub(super) const NEXT_SEQUENCE: NumberKey = (1, 0, 0);
 const CURSOR: u8 = 2;
 /// How far the node's chain in the cluster's store has come.
 const CHAIN: NumberKey = (3, 0, 0);
+/// How far it may have come.
+const INTENT: NumberKey = (4, 0, 0);
 
 /// Makes the tables that are not there.
 pub(super) fn make(db: &Database) -> Result<(), Failed> {
@@ -66,8 +69,10 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
         state.sets.push(rows::read_set(key.value(), value.value())?);
     }
     for row in txn.open_table(BLOCKS)?.iter()? {
-        let (key, size_log2) = row?;
-        state.blocks.push(rows::read_block(key.value(), size_log2.value())?);
+        let (key, value) = row?;
+        let block = rows::read_block(key.value(), value.value())?;
+        let lost = value.value() & rows::LOST != 0;
+        if lost { &mut state.lost } else { &mut state.blocks }.push(block);
     }
     for row in txn.open_table(COOLING)?.iter()? {
         let (released, set, number) = row?.0.value();
@@ -79,6 +84,7 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
             COMMITS => commits = u64::try_from(value.value())?,
             NEXT_SEQUENCE => state.next_sequence = u64::try_from(value.value())?,
             CHAIN => state.chain = u64::try_from(value.value())?,
+            INTENT => state.intent = u64::try_from(value.value())?,
             (CURSOR, set, slot) => state.cursors.push((set, slot, value.value())),
             key => anyhow::bail!("unknown number {key:?}"),
         }
@@ -176,10 +182,17 @@ impl<'t> Tables<'t> {
                 cut(&mut blocks, space, *run)?;
                 blocks.insert(rows::block_key(space, *run), run.size_log2).map_err(boxed)?;
             }
+            Record::LostBlock(space, run) => {
+                let mut blocks = self.txn.open_table(BLOCKS).map_err(boxed)?;
+                cut(&mut blocks, space, *run)?;
+                let value = run.size_log2 | rows::LOST;
+                blocks.insert(rows::block_key(space, *run), value).map_err(boxed)?;
+            }
             Record::NoBlock(space, run) => {
                 cut(&mut self.txn.open_table(BLOCKS).map_err(boxed)?, space, *run)?;
             }
             Record::Chain(sequence) => self.set(CHAIN, u128::from(*sequence))?,
+            Record::Intent(sequence) => self.set(INTENT, u128::from(*sequence))?,
         }
         Ok(())
     }
@@ -191,17 +204,19 @@ fn cut(blocks: &mut Table<'_, BlockKey, u8>, space: &Space, run: Run) -> Result<
     let range = |number| (&*space.network, space.family.as_str(), number);
     let mut met = Vec::new();
     for row in blocks.range(range(from)..=range(run.end())).map_err(boxed)? {
-        let (key, size_log2) = row.map_err(boxed)?;
-        let block = Run { start: key.value().2, size_log2: size_log2.value() };
+        let (key, value) = row.map_err(boxed)?;
+        let (size_log2, lost) = (value.value() & !rows::LOST, value.value() & rows::LOST);
+        let block = Run { start: key.value().2, size_log2 };
         if block.end() >= run.start {
-            met.push(block);
+            met.push((block, lost));
         }
     }
-    for block in met {
+    for (block, lost) in met {
         blocks.remove(rows::block_key(space, block)).map_err(boxed)?;
         let around = block.size_log2 > run.size_log2;
         for part in around.then(|| without(block, run)).into_iter().flatten() {
-            blocks.insert(rows::block_key(space, part), part.size_log2).map_err(boxed)?;
+            let value = part.size_log2 | lost;
+            blocks.insert(rows::block_key(space, part), value).map_err(boxed)?;
         }
     }
     Ok(())

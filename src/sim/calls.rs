@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::node::Daemon;
 use super::world::{Container, Event, State, World};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Add, Call, Del, Outcome, Which};
@@ -11,7 +12,11 @@ impl World {
         let wait = self.rng.u64(0..=self.plan.between_calls * 2);
         self.after(wait.max(1), Event::Calls);
         let node = self.rng.usize(0..self.nodes.len());
-        if self.nodes[node].daemon.is_none() || self.nodes[node].paused_until > self.now {
+        let of = &self.nodes[node];
+        // A daemon serves when it has joined, if the store can be reached: so one that forgot has
+        // remembered. Without the store nobody can know that it forgot.
+        let serves = |daemon: &Daemon| daemon.joined || !of.disk.forgot;
+        if !of.daemon.as_ref().is_some_and(serves) || of.paused_until > self.now {
             return;
         }
         let of: Vec<u64> =

@@ -1,10 +1,14 @@
 //! What goes wrong.
 
+use std::net::IpAddr;
+
 use super::calls::attachment;
 use super::etcd::Etcd;
 use super::world::{Event, Fault, State, World};
 use crate::core::Millis;
-use crate::core::keys::{BLOCKS, node_key};
+use crate::core::attachment::AttachmentId;
+use crate::core::coordinator::{Call, Record};
+use crate::core::keys::{BLOCKS, allocation_key, node_key};
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;
@@ -20,6 +24,7 @@ impl World {
             Fault::Remove => self.plan.removals,
             Fault::Restore => self.plan.restores,
             Fault::Drain => self.plan.drains,
+            Fault::Forget => self.plan.forgets,
         };
         if every == 0 {
             return;
@@ -63,6 +68,79 @@ impl World {
             Fault::Remove => self.remove(node),
             Fault::Restore => self.restore(),
             Fault::Drain => self.drain(node),
+            Fault::Forget => {
+                self.crash(node);
+                self.forget(node);
+                let wait = self.rng.u64(10..40_000);
+                self.after(wait, Event::Start(node));
+            }
+        }
+    }
+
+    /// The state directory of a node is lost, or goes back to what it was at some time.
+    fn forget(&mut self, node: usize) {
+        let journal = &mut self.nodes[node].disk.journal;
+        let chain = |(at, record): (usize, &Record)| match record {
+            Record::Chain(_) => Some(at + 1),
+            _ => None,
+        };
+        let ends: Vec<usize> = journal.iter().enumerate().filter_map(chain).chain([0]).collect();
+        let end = ends[self.rng.usize(0..ends.len())];
+        journal.truncate(if self.rng.bool() { 0 } else { end });
+        self.nodes[node].disk.forgot = true;
+        let known = self.nodes[node].disk.held();
+        let recorded = |id: u64, address: IpAddr| {
+            let key = allocation_key("net", address);
+            let keys = self.etcd.read(&Span::key(&key));
+            keys.iter().any(|key| match &key.value {
+                Value::Allocation(value) => value.container_id == attachment(id).container_id,
+                _ => false,
+            })
+        };
+        let mut unknown = Vec::new();
+        for (&id, container) in self.containers.iter().filter(|(_, of)| of.node == node) {
+            let State::Running(addresses) = &container.state else { continue };
+            let is_known = |&at: &IpAddr| known.contains(&(attachment(id), at)) || recorded(id, at);
+            if !addresses.iter().all(is_known) {
+                assert!(!self.plan.await_records, "c{id} was answered before it was recorded");
+                unknown.push(id);
+            }
+        }
+        // Nobody can know of these: what they held cools, and they are gone when it has cooled.
+        for id in unknown {
+            self.held.retain(|_, of| *of != id);
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.state = State::Orphan;
+            }
+        }
+    }
+
+    /// What no container of a node holds any more is released, as runtimes have it done.
+    pub(super) fn collect_garbage(&mut self) {
+        for node in 0..self.nodes.len() {
+            let here = self.containers.iter().filter(|(_, container)| container.node == node);
+            let valid = here.map(|(id, _)| {
+                let AttachmentId { container_id, ifname, .. } = attachment(*id);
+                (container_id, (*ifname).into())
+            });
+            let valid = valid.collect();
+            let (network, started_at) = ("net".into(), self.now * 1_000_000);
+            let call = Call::Gc { network, valid, started_at };
+            let id = self.next_call;
+            self.next_call += 1;
+            self.with(node, |daemon, now| daemon.call(now, id, call));
+        }
+    }
+
+    /// What is answered is there, now that every node has remembered.
+    pub(super) fn check_remembered(&self) {
+        for (id, container) in &self.containers {
+            let daemon = self.nodes[container.node].daemon.as_ref();
+            let holding = daemon.and_then(|daemon| daemon.coordinator.holding(&attachment(*id)));
+            if let State::Running(addresses) = &container.state {
+                let held = holding.map(|holding| holding.addresses.to_vec());
+                assert_eq!(held.as_ref(), Some(addresses), "c{id} lost its address");
+            }
         }
     }
 
@@ -94,8 +172,9 @@ impl World {
         self.say(|| format!("n{node} starts"));
         let daemon = self.nodes[node].disk.start(self.now);
         // What was answered is there (promise 2).
+        let forgot = self.nodes[node].disk.forgot;
         for (id, container) in &self.containers {
-            if container.node != node {
+            if container.node != node || forgot {
                 continue;
             }
             let holding = daemon.coordinator.holding(&attachment(*id));
@@ -179,7 +258,19 @@ impl World {
         self.etcd.restore(self.now, &backup);
         self.tell_watchers();
         for node in 0..self.nodes.len() {
-            self.nodes[node].paused_until = 0;
+            // Who was away since before the backup cannot notice, and must not come first
+            // (ARCHITECTURE.md says so).
+            let of = &self.nodes[node];
+            let key = node_key(&of.disk.name);
+            let stored = self.etcd.read(&Span::key(&key)).pop().map(|key| key.value);
+            let stored = match stored {
+                Some(Value::Node(value)) => value.sequence,
+                _ => 0,
+            };
+            let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder.sequence());
+            let was_away = known.is_none_or(|known| known <= stored);
+            let wait = if was_away { self.now + 15_000 } else { 0 };
+            self.nodes[node].paused_until = wait;
             self.heal(node);
         }
         // Late messages to the store that was are lost with it.

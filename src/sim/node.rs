@@ -1,11 +1,12 @@
 //! A node: the real machines, and what actors do around them (`src/actors`), without actors.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::core::Millis;
 use crate::core::address::Run;
-use crate::core::attachment::Holding;
+use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::coordinator::{
     self, Call, Coordinator, JournalState, Outcome, Record, SetId, SetRecord, restore,
 };
@@ -32,6 +33,7 @@ pub(super) enum Out {
 pub(super) enum After {
     Nothing,
     Operation(u64),
+    Intended(u64),
     Order(SetId, Waiting, Box<Order>),
 }
 
@@ -59,6 +61,7 @@ pub(super) struct Daemon {
     pub(super) commits: VecDeque<(Vec<Record>, After)>,
     pub(super) orders: BTreeMap<OrderId, Who>,
     next_order: OrderId,
+    pub(super) joined: bool,
     pub(super) alone: bool,
     pub(super) stalled: Option<Arc<str>>,
     pub(super) halted: Option<Arc<str>>,
@@ -77,6 +80,8 @@ pub(super) struct Disk {
     pub(super) journal: Vec<Record>,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
+    /// It lost its journal, or some of it, while its containers ran.
+    pub(super) forgot: bool,
 }
 
 /// Takes a run out of the blocks of a journal; what is left of a larger one stays.
@@ -112,12 +117,20 @@ impl Disk {
                 Record::ForgetSet(id) => state.sets.retain(|known| known.id != id),
                 Record::Block(space, run) => {
                     cut(&mut state.blocks, &space, run);
+                    cut(&mut state.lost, &space, run);
                     state.blocks.push((space, run));
+                }
+                Record::LostBlock(space, run) => {
+                    cut(&mut state.blocks, &space, run);
+                    cut(&mut state.lost, &space, run);
+                    state.lost.push((space, run));
                 }
                 Record::NoBlock(space, run) => {
                     cut(&mut state.blocks, &space, run);
+                    cut(&mut state.lost, &space, run);
                 }
                 Record::Chain(sequence) => state.chain = sequence,
+                Record::Intent(sequence) => state.intent = sequence,
             }
         }
         // An address cools from its last release, unless it is held again.
@@ -127,6 +140,16 @@ impl Disk {
         }
         state.cooling = last.into_iter().map(|((set, number), at)| (set, number, at)).collect();
         state
+    }
+
+    /// What the journal says is held.
+    pub(super) fn held(&self) -> BTreeSet<(AttachmentId, IpAddr)> {
+        let holdings = self.state().holdings.into_iter();
+        let each = |holding: Arc<Holding>| {
+            let addresses = holding.addresses.to_vec();
+            addresses.into_iter().map(move |address| (holding.id.clone(), address))
+        };
+        holdings.flat_map(each).collect()
     }
 
     /// The machine starts anew: containers of the earlier boot are gone.
@@ -150,10 +173,12 @@ impl Disk {
     /// Starts the daemon.
     pub(super) fn start(&self, now: Millis) -> Daemon {
         let state = self.state();
-        let (chain, mut blocks) = (state.chain, state.blocks.clone());
+        let chain = (state.chain, state.intent);
+        let (mut blocks, mut lost) = (state.blocks.clone(), state.lost.clone());
         let coordinator = Coordinator::new(self.settings, self.await_records, 0);
         let rebuilt = restore(coordinator, state).unwrap();
         blocks.retain(|block| !rebuilt.stray.contains(block));
+        lost.retain(|block| !rebuilt.stray.contains(block));
         let me = Me {
             node: self.name.clone(),
             machine_id: self.name.clone(),
@@ -162,6 +187,7 @@ impl Disk {
             since_unix_ms: now,
             ttl_s: 30,
             offline_limit: None,
+            keeps_after_reboot: false,
         };
         let mut daemon = Daemon {
             coordinator: rebuilt.coordinator,
@@ -170,10 +196,11 @@ impl Disk {
                 .into_iter()
                 .map(|(record, set)| (record.id, (record, set)))
                 .collect(),
-            leaseholder: Leaseholder::new(me, chain, blocks, 0),
+            leaseholder: Leaseholder::new(me, chain, blocks, lost, 0),
             commits: VecDeque::new(),
             orders: BTreeMap::new(),
             next_order: 1,
+            joined: false,
             alone: true,
             stalled: None,
             halted: None,
@@ -217,6 +244,7 @@ impl Daemon {
             journal.extend(records);
             match after {
                 After::Nothing => {}
+                After::Intended(sequence) => self.leaseholder.intended(now, sequence),
                 After::Operation(operation) => self.coordinator.committed(now, operation, Ok(())),
                 After::Order(set, waiting, order) => self.place(now, set, waiting, *order),
             }
@@ -308,6 +336,9 @@ impl Daemon {
             E::Open(record) => {
                 let settings = self.coordinator.settings();
                 let mut set = RangeSet::new(record.family, record.block_log2, settings);
+                if self.joined {
+                    set.joined();
+                }
                 set.alone(self.alone);
                 set.stalled(now, self.stalled.clone());
                 set.halted(now, self.halted.clone());
@@ -324,6 +355,13 @@ impl Daemon {
             }
             E::Undo(id, number) => set(&mut self.sets, id, &mut |set| set.undo(now, number)),
             E::Release(id, number) => set(&mut self.sets, id, &mut |set| set.release(now, number)),
+            E::Recover(id, runs, held) => set(&mut self.sets, id, &mut |set| {
+                set.recover(now, &runs, &held);
+            }),
+            E::Forget(network, address) => {
+                let change = RecordChange { network, address, value: None };
+                self.leaseholder.record(now, change, None);
+            }
             E::Merge(..) => unreachable!("the workload has no configuration that merges"),
             E::Commit(operation, records) => self.keep(records, After::Operation(operation)),
             E::Show(holding) => self.record(now, &holding, true, None),
@@ -398,6 +436,7 @@ impl Daemon {
                     After::Order(id, waiting, Box::new(Order::Give { question, block, give })),
                 );
             }
+            E::Doubt(run) => self.keep(vec![Record::LostBlock(space, run)], After::Nothing),
             E::Keep(run) => self.keep(vec![Record::Block(space, run)], After::Nothing),
             E::Return(runs) => self.leaseholder.order(now, 0, Order::GiveBack { space, runs }),
             E::Refuse(question) => self.leaseholder.order(now, 0, Order::Refuse(question)),

@@ -34,6 +34,7 @@ fn calm(nodes: usize) -> Plan {
         removals: 0,
         restores: 0,
         drains: 0,
+        forgets: 0,
     }
 }
 
@@ -51,6 +52,7 @@ fn plan(seed: u64) -> Plan {
         reboots: some(40_000),
         removals: some(60_000),
         drains: some(60_000),
+        forgets: some(80_000),
         ..calm(2)
     };
     plan.nodes = rng.usize(2..6);
@@ -63,7 +65,7 @@ fn plan(seed: u64) -> Plan {
         // moment in which the store was lost too had been given; and, on a node without memory,
         // that there was anything to know.
         (plan.restores, plan.removals, plan.bad_message) = (60_000, 0, 0);
-        plan.new_disks = false;
+        (plan.new_disks, plan.forgets) = (false, 0);
         plan.span = 300_000;
     }
     plan
@@ -76,6 +78,11 @@ fn run(seed: u64, plan: &Plan, tracing: bool) -> Result<World, String> {
         world.run();
         world.settle(150_000);
         world.check_answered();
+        world.check_remembered();
+        if plan.forgets > 0 {
+            world.collect_garbage();
+            world.settle(1_000);
+        }
         assert_eq!(world.sessions(), plan.nodes, "every node is a member");
         world.fill();
         world.delete_all();
@@ -97,10 +104,12 @@ fn first_failure(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan) -> Opt
     seeds.into_iter().find_map(|seed| Some((seed, run(seed, &plan(seed), false).err()?)))
 }
 
+/// So many seeds, or `LEASEHOLD_SEEDS` of them, or the one `LEASEHOLD_SEED`.
 fn seeds(count: u64) -> std::ops::Range<u64> {
-    match std::env::var("LEASEHOLD_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("LEASEHOLD_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..count,
+        None => 0..number("LEASEHOLD_SEEDS").unwrap_or(count),
     }
 }
 

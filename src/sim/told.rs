@@ -83,7 +83,14 @@ impl Daemon {
                 self.draining = draining;
                 self.each(|set| set.draining(now, draining));
             }
-            Effect::Reached(sequence) => self.keep(vec![Record::Chain(sequence)], After::Nothing),
+            Effect::Intend(sequence) => {
+                self.keep(vec![Record::Intent(sequence)], After::Intended(sequence));
+            }
+            Effect::Reached(sequence) => {
+                self.keep(vec![Record::Chain(sequence)], After::Nothing);
+            }
+            Effect::Recover(memory) => drop(self.coordinator.recover(now, *memory)),
+            Effect::Recalled(runs, found) => self.coordinator.recalled(&runs, found),
             Effect::Recorded(operations) => {
                 for operation in operations {
                     let Some((left, _)) = self.awaiting.get_mut(&operation) else { continue };
@@ -93,6 +100,10 @@ impl Daemon {
                         self.coordinator.recorded(now, operation, Ok(()));
                     }
                 }
+            }
+            Effect::Joined { .. } => {
+                self.joined = true;
+                self.each(RangeSet::joined);
             }
             Effect::WentBack => self.went_back = true,
             _ => {}

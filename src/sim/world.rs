@@ -41,6 +41,7 @@ pub(super) struct Plan {
     pub(super) removals: Millis,
     pub(super) restores: Millis,
     pub(super) drains: Millis,
+    pub(super) forgets: Millis,
 }
 
 pub(super) enum Event {
@@ -67,6 +68,7 @@ pub(super) enum Fault {
     Remove,
     Restore,
     Drain,
+    Forget,
 }
 
 pub(super) struct Node {
@@ -166,7 +168,8 @@ impl World {
             };
             let name: Arc<str> = format!("n{node}").into();
             let (boot, await_records) = (1, world.plan.await_records);
-            let disk = Disk { name, boot, journal: vec![], settings, await_records };
+            let journal = vec![];
+            let disk = Disk { name, boot, journal, settings, await_records, forgot: false };
             world.nodes.push(Node {
                 disk,
                 daemon: None,
@@ -192,6 +195,7 @@ impl World {
             (Fault::Remove, plan.removals),
             (Fault::Restore, plan.restores),
             (Fault::Drain, plan.drains),
+            (Fault::Forget, plan.forgets),
         ] {
             if every > 0 {
                 let wait = 2_000 + world.rng.u64(0..every * 2);

@@ -52,6 +52,12 @@ impl Ended {
         (started < self.floor).then(|| CallError::TooOld(id.clone()))
     }
 
+    /// Whether a DEL of the attachment that started after this ADD is remembered.
+    pub(super) fn has_ended(&self, id: &AttachmentId, started_at: Option<u64>) -> bool {
+        let latest = self.latest.get(&Self::hash(id));
+        latest.is_some_and(|latest| started_at.is_none_or(|started| started <= *latest))
+    }
+
     /// Two attachments of one hash cost an ADD a second try, in one of 2^64 cases.
     fn hash(id: &AttachmentId) -> u64 {
         BuildHasherDefault::<DefaultHasher>::default().hash_one(id)

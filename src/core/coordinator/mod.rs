@@ -12,6 +12,7 @@
 
 mod calls;
 mod ended;
+mod recover;
 mod restore;
 mod routing;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use super::{Map, Millis};
 use crate::limits;
 
 use ended::Ended;
+pub use recover::Recovered;
 pub use restore::{JournalState, Rebuilt, RestoreError, restore};
 pub use routing::SetRecord;
 
@@ -192,10 +194,14 @@ pub enum Record {
     ForgetSet(SetId),
     /// Addresses of this run may be handed out: it is one block, and its parts are none any more.
     Block(Space, Run),
+    /// The store gave this block to others; what is held of it stays held until its DEL.
+    LostBlock(Space, Run),
     /// No address of this run may be handed out any more, whatever blocks it was.
     NoBlock(Space, Run),
     /// The node's chain in the cluster's store has come so far.
     Chain(u64),
+    /// It may have come so far.
+    Intent(u64),
 }
 
 /// What somebody must do for the machine, in order.
@@ -215,15 +221,19 @@ pub enum Effect {
     Undo(SetId, u128),
     /// Release an assigned address.
     Release(SetId, u128),
+    /// These blocks are this node's, and these addresses of them are held; the others cool.
+    Recover(SetId, Vec<Run>, BTreeSet<u128>),
     /// Move everything of the second range set into the first, end the second, and call
     /// [`Coordinator::merged`] with the network.
     Merge(SetId, SetId, Arc<str>),
     /// Make the records durable together and call [`Coordinator::committed`] with this id.
     Commit(u64, Vec<Record>),
-    /// Show a holding to readers.
+    /// Show a holding to readers, and have it recorded.
     Show(Arc<Holding>),
     /// Hide it from them.
     Hide(Arc<Holding>),
+    /// What is recorded of an address on a network has ended.
+    Forget(Arc<str>, IpAddr),
     /// Answer a call.
     Reply(u64, Outcome),
     /// The addresses of two networks overlap: said once for each pair.

@@ -27,8 +27,12 @@ pub struct JournalState {
     pub next_sequence: u64,
     /// The blocks of which addresses may be handed out.
     pub blocks: Vec<(Space, Run)>,
+    /// The blocks that the store gave to others while addresses of them were held here.
+    pub lost: Vec<(Space, Run)>,
     /// How far the node's chain in the cluster's store has come; 0: it never joined.
     pub chain: u64,
+    /// How far it may have come.
+    pub intent: u64,
 }
 
 /// Why the journal does not make one state.
@@ -71,6 +75,13 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
         let id = coordinator.adopt(&space, run);
         match id.and_then(|id| parts.get_mut(&id)) {
             Some(part) => part.blocks.push(run),
+            None => stray.push((space, run)),
+        }
+    }
+    for (space, run) in state.lost {
+        let id = coordinator.adopt(&space, run);
+        match id.and_then(|id| parts.get_mut(&id)) {
+            Some(part) => part.lost.push(run),
             None => stray.push((space, run)),
         }
     }

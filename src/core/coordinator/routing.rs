@@ -88,7 +88,7 @@ impl OpenSet {
             && self.ranges.iter().any(|(start, end)| other.ranges.overlaps(start, end))
     }
 
-    fn record(&self, network: &Arc<str>) -> SetRecord {
+    pub(super) fn record(&self, network: &Arc<str>) -> SetRecord {
         SetRecord {
             id: self.id,
             network: network.clone(),

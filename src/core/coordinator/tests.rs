@@ -123,7 +123,7 @@ impl World {
                 Effect::Show(holding) => drop(self.shown.insert(holding.id.clone(), holding)),
                 Effect::Hide(holding) => drop(self.shown.remove(&holding.id)),
                 Effect::Reply(call, outcome) => drop(self.replies.insert(call, outcome)),
-                Effect::Overlap(..) => {}
+                Effect::Recover(..) | Effect::Forget(..) | Effect::Overlap(..) => {}
             }
         }
         self.check_unique();
@@ -275,7 +275,9 @@ impl World {
                 Record::NoBlock(space, run) => {
                     state.blocks.retain(|known| *known != (space.clone(), run));
                 }
+                Record::LostBlock(..) => unreachable!("this store loses nothing"),
                 Record::Chain(sequence) => state.chain = sequence,
+                Record::Intent(sequence) => state.intent = sequence,
             }
         }
         let coordinator = Coordinator::new(self.coordinator.settings, false, 0);

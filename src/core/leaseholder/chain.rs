@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::join::Phase;
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
 use crate::core::Millis;
 use crate::core::keys::{Space, node_key};
@@ -27,7 +26,8 @@ pub(super) struct Batch {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
-    Preparing,
+    /// Reading what claims rest on, and waiting for the journal; whether it is read.
+    Preparing(bool),
     Sent,
     /// Reading what came of it; whether the answer was lost.
     Checking(bool),
@@ -46,10 +46,12 @@ impl Batch {
 impl Leaseholder {
     /// Starts the next transaction if none is under way.
     pub(super) fn link(&mut self, now: Millis) {
-        if !matches!(self.phase, Phase::Member) || self.batch.is_some() || self.lease.is_none() {
-            return;
-        }
-        if now < self.link_after {
+        self.ask_on();
+        if !self.is_member()
+            || self.batch.is_some()
+            || self.lease.is_none()
+            || now < self.link_after
+        {
             return;
         }
         let orders = self.take_orders(now);
@@ -62,12 +64,24 @@ impl Leaseholder {
         };
         let guards = vec![];
         let spans: Vec<Span> = orders.iter().flat_map(|(_, o)| self.reads_before(o)).collect();
-        let batch = Batch { orders, value, guards, step: Step::Preparing, tries: 0 };
-        self.batch = Some(batch);
-        if spans.is_empty() {
-            self.send(now);
-        } else {
+        let step = Step::Preparing(spans.is_empty());
+        if self.intended < value.sequence {
+            self.effects.push_back(Effect::Intend(value.sequence));
+        }
+        self.batch = Some(Batch { orders, value, guards, step, tries: 0 });
+        if !spans.is_empty() {
             self.request(now, Pending::Prepare, Request::Read(spans));
+        }
+        self.send_prepared(now);
+    }
+
+    /// Sends the transaction when everything is read and the journal knows of it.
+    pub(super) fn send_prepared(&mut self, now: Millis) {
+        if let Some(batch) = &self.batch
+            && batch.step == Step::Preparing(true)
+            && batch.value.sequence <= self.intended
+        {
+            self.send(now);
         }
     }
 
@@ -112,6 +126,8 @@ impl Leaseholder {
             Order::Give { question, give, .. } => {
                 self.settle_records(&question.space, &[*give], room)
             }
+            Order::Drop(space, run, _) => self.settle_records(space, &[*run], room),
+            Order::Trim { space, block, .. } => self.settle_records(space, &[*block], room),
             _ => true,
         }
     }
@@ -122,12 +138,11 @@ impl Leaseholder {
             Ok(Answer::Read(snapshot)) => {
                 let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
                 self.guard(&keys);
-                let empty = self.batch.as_ref().is_none_or(|batch| batch.orders.is_empty());
-                if empty {
-                    self.batch = None;
-                } else {
-                    self.send(now);
+                self.batch = self.batch.take().filter(|batch| !batch.orders.is_empty());
+                if let Some(batch) = &mut self.batch {
+                    batch.step = Step::Preparing(true);
                 }
+                self.send_prepared(now);
             }
             Ok(_) => self.fail_batch(now, &"the store gave an answer of another kind".into()),
             Err(error) => self.fail_batch(now, &error.to_string().into()),

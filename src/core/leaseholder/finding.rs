@@ -19,17 +19,33 @@ pub(super) struct Find {
     wanted: Vec<(u128, u128)>,
     even_cooling: bool,
     /// Blocks seen so far, in order; ours too.
-    seen: Vec<(Run, Arc<str>, BlockStatus)>,
+    seen: Vec<Seen>,
+    /// Blocks whose owners were asked and had nothing to give: their first addresses, and the
+    /// revisions of their keys.
+    asked: BTreeSet<(u128, u64)>,
+    /// How often the blocks were read.
+    reads: u32,
     /// Nodes that hold some of them and have not been asked, the most promising first.
     owners: VecDeque<Arc<str>>,
     /// A node that holds some and does not live.
     gone: Option<(Arc<str>, u64)>,
+    /// A node that holds some, lives, and did not answer in time.
+    silent: Option<Arc<str>>,
     round: usize,
     /// Nodes whose sessions are being read.
     looking: Vec<Arc<str>>,
-    /// Messages without an answer, and until when to wait for them.
-    open: BTreeSet<String>,
+    /// Messages without an answer and who is asked, and until when to wait for them.
+    open: BTreeMap<String, Arc<str>>,
     until: Option<Millis>,
+}
+
+/// A block as a search sees it.
+#[derive(Debug)]
+struct Seen {
+    run: Run,
+    owner: Arc<str>,
+    status: BlockStatus,
+    revision: u64,
 }
 
 impl Leaseholder {
@@ -45,20 +61,30 @@ impl Leaseholder {
             return self.effects.push_back(Effect::Found(id, Found::Failed(cause)));
         }
         self.watch_inbox(&space.network);
-        let first = wanted.first().map_or(0, |(first, _)| *first);
-        let first = space.block_key(Run::around(first, limits::BLOCK_LOG2_MAX).start);
         let find = Find {
             space,
             wanted,
             even_cooling,
             seen: Vec::new(),
+            asked: BTreeSet::new(),
+            reads: 0,
             owners: VecDeque::new(),
             gone: None,
+            silent: None,
             round: 0,
             looking: Vec::new(),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             until: None,
         };
+        self.look_around(now, id, find);
+    }
+
+    /// Reads who holds what is wanted, anew.
+    fn look_around(&mut self, now: Millis, id: OrderId, mut find: Find) {
+        find.seen.clear();
+        (find.round, find.reads) = (0, find.reads + 1);
+        let first = find.wanted.first().map_or(0, |(first, _)| *first);
+        let first = find.space.block_key(Run::around(first, limits::BLOCK_LOG2_MAX).start);
         self.read_blocks(now, id, &find, first);
         self.finds.insert(id, find);
     }
@@ -112,9 +138,11 @@ impl Leaseholder {
         let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
         let full = keys.len() >= limits::KEYS_PER_READ_MAX;
         let last = keys.last().map(|key| format!("{}\0", key.key));
-        self.tidy_up(&find.space, revision, &keys);
+        self.tidy_up(now, &find.space, revision, &keys);
         find.seen.extend(keys.into_iter().filter_map(|key| match key.value {
-            Value::Block(BlockValue { run, owner, status, .. }) => Some((run, owner, status)),
+            Value::Block(BlockValue { run, owner, status, .. }) => {
+                Some(Seen { run, owner, status, revision: key.mod_revision })
+            }
             _ => None,
         }));
         if find.has_gap(full) {
@@ -126,26 +154,21 @@ impl Leaseholder {
             self.finds.insert(id, find);
             return;
         }
-        let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
-        for (run, owner, status) in &find.seen {
-            let meets = |&(first, last): &(u128, u128)| run.start <= last && first <= run.end();
-            let held = *owner != self.me.node && *status != BlockStatus::Quarantined;
-            if held && find.wanted.iter().any(meets) {
-                // Whoever has a spare to give comes first; else nobody before others everywhere.
-                let order = spread(&self.me.node, owner);
-                let entry = owners.entry(owner.clone()).or_insert((true, order));
-                entry.0 &= *status != BlockStatus::Spare;
-            }
+        find.choose_owners(&self.me.node);
+        if find.owners.is_empty() {
+            let found = find.nobody(&self.me.node);
+            return self.effects.push_back(Effect::Found(id, found));
         }
-        let mut owners: Vec<_> = owners.into_iter().map(|(owner, order)| (order, owner)).collect();
-        owners.sort_unstable();
-        find.owners = owners.into_iter().map(|(_, owner)| owner).collect();
+        if find.reads > limits::FIND_READS_MAX {
+            let cause = "blocks change hands faster than their owners can be asked".into();
+            return self.effects.push_back(Effect::Found(id, Found::Failed(cause)));
+        }
         self.ask_more(now, id, find);
     }
 
     /// Blocks of this node of which it does not know: a spare whose message was lost is its spare
     /// now; of others nothing was handed out, and they go back.
-    fn tidy_up(&mut self, space: &Space, revision: u64, keys: &[KeyValue]) {
+    fn tidy_up(&mut self, now: Millis, space: &Space, revision: u64, keys: &[KeyValue]) {
         if self.batch.is_some() || !self.queue.is_empty() || revision < self.chain.revision {
             return; // or its answer is on the way
         }
@@ -161,9 +184,11 @@ impl Leaseholder {
                 self.keep_mine(space, *run, key.mod_revision, BlockStatus::Spare);
                 self.effects.push_back(Effect::Spares(space.clone(), vec![*run]));
             } else {
-                self.queue.push_back((0, Order::Drop(space.clone(), *run, key.mod_revision)));
+                let order = Order::Drop(space.clone(), *run, key.mod_revision);
+                self.recall.push((space.clone(), *run, Some(order)));
             }
         }
+        self.recall(now);
     }
 
     /// Whether some block of this node overlaps the run.
@@ -177,11 +202,10 @@ impl Leaseholder {
         let count = find.owners.len().min(1 << find.round.min(limits::ASKED_AT_ONCE_LOG2_MAX));
         find.round += 1;
         find.looking = find.owners.drain(..count).collect();
-        (find.open, find.until) = (BTreeSet::new(), None);
+        (find.open, find.until) = (BTreeMap::new(), None);
         if find.looking.is_empty() {
-            let others = find.others(&self.me.node);
-            let found = Found::Nobody { others, gone: find.gone };
-            return self.effects.push_back(Effect::Found(id, found));
+            // Blocks changed hands meanwhile, maybe to a node that was not asked for them.
+            return self.look_around(now, id, find);
         }
         let spans = find.looking.iter().map(|owner| Span::key(&session_key(owner))).collect();
         self.request(now, Pending::Find(id), Request::Read(spans));
@@ -209,7 +233,8 @@ impl Leaseholder {
             let message = Value::Message(Message { from, lease, family, body });
             let key = question_key(&find.space.network, &owner, &self.me.node, number);
             txn.then.push(Write::Put(key, message, Some(lease)));
-            find.open.insert(answer_key(&find.space.network, &self.me.node, &owner, number));
+            let answer = answer_key(&find.space.network, &self.me.node, &owner, number);
+            find.open.insert(answer, owner);
         }
         if find.open.is_empty() {
             return self.ask_more(now, id, find);
@@ -221,7 +246,7 @@ impl Leaseholder {
 
     /// An answer to a question. What is given is ours, also when nobody waits for it any more.
     pub(super) fn told(&mut self, now: Millis, key: &KeyValue, message: &Message) {
-        let found = self.finds.iter().find(|(_, find)| find.open.contains(&key.key));
+        let found = self.finds.iter().find(|(_, find)| find.open.contains_key(&key.key));
         let id = found.map(|(id, _)| *id);
         self.request(
             now,
@@ -266,9 +291,9 @@ impl Leaseholder {
         let late: Vec<OrderId> =
             self.finds.iter().filter(|(_, find)| late(find)).map(|(id, _)| *id).collect();
         for id in late {
-            if let Some(find) = self.finds.remove(&id) {
-                self.ask_more(now, id, find);
-            }
+            let Some(mut find) = self.finds.remove(&id) else { continue };
+            find.silent = std::mem::take(&mut find.open).into_values().next();
+            self.ask_more(now, id, find);
         }
     }
 }
@@ -277,7 +302,7 @@ impl Find {
     /// Whether a wanted address is in no block; `part`: only blocks up to the last one seen are
     /// known.
     fn has_gap(&self, part: bool) -> bool {
-        let mut runs: Vec<Run> = self.seen.iter().map(|(run, ..)| *run).collect();
+        let mut runs: Vec<Run> = self.seen.iter().map(|seen| seen.run).collect();
         runs.sort_unstable();
         let known = if part { runs.last().map_or(0, |run| run.end()) } else { u128::MAX };
         self.wanted.iter().any(|&(first, last)| {
@@ -286,21 +311,57 @@ impl Find {
     }
 
     fn others(&self, me: &str) -> Vec<Run> {
-        self.seen.iter().filter(|(_, owner, _)| **owner != *me).map(|(run, ..)| *run).collect()
+        let others = self.seen.iter().filter(|seen| *seen.owner != *me);
+        others.map(|seen| seen.run).collect()
     }
 
-    /// What to ask a node for: all that is wanted, or if that is too much for one message, what
-    /// it holds of it.
-    fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
-        if self.wanted.len() <= limits::RUNS_PER_MESSAGE_MAX {
-            return self.wanted.clone();
+    /// Chooses whom to ask: whoever holds something wanted, in a block of which nobody was asked
+    /// as it is now.
+    fn choose_owners(&mut self, me: &str) {
+        let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
+        for Seen { run, owner, status, revision } in &self.seen {
+            let meets = |&(first, last): &(u128, u128)| run.start <= last && first <= run.end();
+            let held = **owner != *me && *status != BlockStatus::Quarantined;
+            if held && self.wanted.iter().any(meets) && self.asked.insert((run.start, *revision)) {
+                // Whoever has a spare to give comes first; else nobody before others everywhere.
+                let order = spread(me, owner);
+                let entry = owners.entry(owner.clone()).or_insert((true, order));
+                entry.0 &= *status != BlockStatus::Spare;
+            }
         }
-        let held = self.seen.iter().filter(|(_, of, _)| **of == *owner);
-        let held = held.flat_map(|(run, ..)| {
-            let clip = |&(first, last): &(u128, u128)| (first.max(run.start), last.min(run.end()));
-            self.wanted.iter().map(clip).filter(|(first, last)| first <= last).collect::<Vec<_>>()
-        });
-        held.take(limits::RUNS_PER_MESSAGE_MAX).collect()
+        let mut owners: Vec<_> = owners.into_iter().map(|(owner, order)| (order, owner)).collect();
+        owners.sort_unstable();
+        self.owners = owners.into_iter().map(|(_, owner)| owner).collect();
+    }
+
+    /// Everybody was asked, and nothing has changed hands since.
+    fn nobody(mut self, me: &str) -> Found {
+        match self.silent.take() {
+            None => Found::Nobody { others: self.others(me), gone: self.gone },
+            Some(node) => Found::Failed(
+                format!(
+                    "node {node} lives and holds some of the addresses that are left, but did \
+                     not answer within {} ms",
+                    limits::ASK_WAIT_MS
+                )
+                .into(),
+            ),
+        }
+    }
+
+    /// What to ask a node for: of each wanted run what lies between the first and the last of its
+    /// blocks there, since it may hold any number of them.
+    fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
+        let held = self.seen.iter().filter(|seen| *seen.owner == *owner);
+        let mut held: Vec<Run> = held.map(|seen| seen.run).collect();
+        held.sort_unstable();
+        let between = |&(first, last): &(u128, u128)| {
+            let next = held.get(held.partition_point(|run| run.end() < first))?;
+            let behind = held.partition_point(|run| run.start <= last).checked_sub(1)?;
+            let (first, last) = (first.max(next.start), last.min(held.get(behind)?.end()));
+            (first <= last).then_some((first, last))
+        };
+        self.wanted.iter().filter_map(between).take(limits::RUNS_PER_MESSAGE_MAX).collect()
     }
 }
 

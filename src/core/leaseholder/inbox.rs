@@ -34,7 +34,10 @@ impl Leaseholder {
                 }
             }
             Watched::Put(key) => self.received(now, &key),
-            Watched::Deleted(key) => drop(self.questions.remove(&key)),
+            Watched::Deleted(key) => {
+                self.questions.remove(&key);
+                self.unasked.retain(|question| question.key != key);
+            }
         }
         self.link(now);
     }
@@ -48,7 +51,7 @@ impl Leaseholder {
         if self.questions.insert(key.key.clone(), key.mod_revision) == Some(key.mod_revision) {
             return;
         }
-        self.effects.push_back(Effect::Asked(Question {
+        self.unasked.push(Question {
             key: key.key.clone(),
             revision: key.mod_revision,
             from: message.from.clone(),
@@ -56,6 +59,14 @@ impl Leaseholder {
             space: Space { network: network.into(), family: message.family },
             wanted: wanted.clone(),
             even_cooling: *even_cooling,
-        }));
+        });
+    }
+
+    /// Passes questions on, once it is known what the transaction under way changes of what this
+    /// node holds: who asks has seen that already, maybe. And not before it is known what it holds.
+    pub(super) fn ask_on(&mut self) {
+        if self.batch.is_none() && self.is_member() {
+            self.effects.extend(self.unasked.drain(..).map(Effect::Asked));
+        }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use super::recalling::{Memory, Recall};
 use super::{Chain, Effect, Leaseholder, Order, Pending, settling};
 use crate::core::Millis;
-use crate::core::keys::{BLOCKS, NODES, RESTORED, drain_key, node_key, session_key};
+use crate::core::keys::{
+    BLOCKS, NETWORKS, NODES, RESTORED, Space, drain_key, node_key, parse_block_key, session_key,
+};
 use crate::core::txn::{
     Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
-use crate::core::value::{BlockValue, NodeValue, SessionValue, Value};
+use crate::core::value::{BlockStatus, BlockValue, NodeValue, SessionValue, Value};
 use crate::limits;
 
 /// How far the node has come.
@@ -32,16 +35,18 @@ pub(super) struct Joining {
     tries: u32,
     /// What was last written, or tried to be, to the node's key.
     attempt: Option<NodeValue>,
-    /// What was there before.
-    pub(super) before: Option<NodeValue>,
     /// The lease of the daemon before.
     old_lease: Option<LeaseId>,
     /// The store is older than this node's memory.
     pub(super) went_back: bool,
     /// Somebody has said that the store went back.
     pub(super) marked: bool,
-    /// This node knew nothing of itself.
-    pub(super) fresh: bool,
+    /// The journal is older than the node, in the boot that lasts: what the store has and the
+    /// journal has not may be in use.
+    pub(super) forgot: bool,
+    /// What is remembered of it.
+    recall: Recall,
+    memory: Memory,
     /// Blocks of this node, as far as they are listed.
     pub(super) blocks: Vec<(KeyValue, BlockValue)>,
 }
@@ -53,8 +58,14 @@ enum Step {
     Reading,
     /// Saying that the store went back in time.
     Marking,
+    /// Waiting for the journal, to write this to the node's key, which has that revision.
+    Intending(u64),
     Registering,
     Listing,
+    /// Reading what blocks the networks have that this node forgot.
+    Mapping,
+    /// Reading the records of a node that forgot.
+    Recalling,
     Resting(Millis),
 }
 
@@ -151,6 +162,8 @@ impl Leaseholder {
                 self.registered(now, revision);
             }
             (Step::Listing, Ok(Answer::Read(snapshot))) => self.listed(now, &snapshot),
+            (Step::Mapping, Ok(Answer::Read(snapshot))) => self.mapped(now, snapshot),
+            (Step::Recalling, Ok(Answer::Read(snapshot))) => self.remember(now, Some(snapshot)),
             (_, answer) => {
                 if answer == Err(StoreError::LeaseGone) {
                     self.lease_gone(now);
@@ -223,28 +236,50 @@ impl Leaseholder {
             let txn = settling::mark(self.unix_ms(now), seen);
             return self.request(now, Pending::Join, Request::Txn(txn));
         }
+        self.notice_forgotten(node.as_ref());
         let epoch = known.epoch.max(node.as_ref().map_or(0, |node| node.epoch)) + 1;
         let sequence = known.sequence.max(node.as_ref().map_or(0, |node| node.sequence)) + 1;
         let value = NodeValue { settled: false, ..self.node_value(epoch, sequence) };
-        self.register(now, value, revision, node, session);
+        self.intend(value, revision, session);
+        self.register_intended(now);
     }
 
-    fn register(
-        &mut self,
-        now: Millis,
-        value: NodeValue,
-        revision: u64,
-        before: Option<NodeValue>,
-        old: Option<SessionValue>,
-    ) {
-        let fresh = self.chain == Chain::default();
+    /// Whether the store has seen transactions of this node of which its journal knows nothing:
+    /// each waits for the journal. After a reboot it does not matter, since no container is left.
+    fn notice_forgotten(&mut self, node: Option<&NodeValue>) {
+        let Some(node) = node else { return };
+        let same_boot = node.boot_id == self.me.boot_id || self.me.keeps_after_reboot;
+        let forgot = same_boot && node.sequence > self.intended.max(self.chain.sequence);
         if let Some(joining) = self.joining() {
-            joining.step = Step::Registering;
-            joining.attempt = Some(value.clone());
-            joining.fresh = fresh;
-            joining.before = before;
-            joining.old_lease = old.map(|session| session.lease);
+            joining.forgot |= forgot;
         }
+    }
+
+    /// The journal is asked to remember what is going to be registered. One that forgot remembers
+    /// nothing before it has recovered: else a daemon that dies in between would take it for good.
+    fn intend(&mut self, value: NodeValue, revision: u64, old: Option<SessionValue>) {
+        let sequence = value.sequence;
+        let Some(joining) = self.joining() else { return };
+        joining.step = Step::Intending(revision);
+        joining.attempt = Some(value);
+        joining.old_lease = old.map(|session| session.lease);
+        if !joining.forgot && self.intended < sequence {
+            self.effects.push_back(Effect::Intend(sequence));
+        }
+    }
+
+    pub(super) fn register_intended(&mut self, now: Millis) {
+        let intended = self.intended;
+        let Some(joining) = self.joining() else { return };
+        let Step::Intending(revision) = joining.step else { return };
+        let Some(value) = joining.attempt.clone() else { return };
+        if joining.forgot || value.sequence <= intended {
+            joining.step = Step::Registering;
+            self.register(now, value, revision);
+        }
+    }
+
+    fn register(&mut self, now: Millis, value: NodeValue, revision: u64) {
         let (node, session) = (node_key(&self.me.node), session_key(&self.me.node));
         let (epoch, lease) = (value.epoch, self.lease.unwrap_or_default());
         let when = vec![Compare::ModRevision(node.clone(), revision)];
@@ -290,7 +325,6 @@ impl Leaseholder {
         let old = joining.old_lease.take();
         self.chain =
             Chain { epoch: value.epoch, sequence: value.sequence, revision, settled: false };
-        self.effects.push_back(Effect::Reached(value.sequence));
         if let Some(lease) = old {
             self.request(now, Pending::Aside, Request::Revoke(lease));
         }
@@ -314,17 +348,64 @@ impl Leaseholder {
             Some(last) if keys.len() >= limits::KEYS_PER_READ_MAX => {
                 self.list(now, format!("{}\0", last.key));
             }
-            _ => {
-                let phase = std::mem::replace(&mut self.phase, Phase::Member);
-                let Phase::Joining(joining) = phase else { return };
-                self.reconcile(now, *joining);
-                self.heartbeat_at = now + self.ttl / 3;
-                self.effects.push_back(Effect::Joined { epoch: self.chain.epoch });
-                if self.lease.is_none() {
-                    self.regrant(now);
-                }
+            _ if joining.forgot => {
+                joining.step = Step::Mapping;
+                let span = Span::prefix(NETWORKS, limits::KEYS_PER_READ_MAX);
+                self.request(now, Pending::Join, Request::Read(vec![span]));
             }
+            _ => self.become_member(now),
         }
+    }
+
+    /// The networks are read: of which this node has blocks.
+    fn mapped(&mut self, now: Millis, snapshot: Snapshot) {
+        let Some(joining) = self.joining() else { return };
+        joining.step = Step::Recalling;
+        let blocks = joining.blocks.iter().filter(|(_, block)| block.status != BlockStatus::Spare);
+        let blocks = blocks.filter_map(|(key, block)| {
+            let (network, family, _) = parse_block_key(&key.key)?;
+            Some((Space { network: network.into(), family }, block.run))
+        });
+        joining.memory = Memory { blocks: blocks.collect(), ..Memory::default() };
+        let ours =
+            |network: &str| joining.memory.blocks.iter().any(|(s, _)| *s.network == *network);
+        let networks = snapshot.spans.into_iter().flatten().filter_map(|key| match key.value {
+            Value::Network(value) => Some((key.key.strip_prefix(NETWORKS)?.into(), value)),
+            _ => None,
+        });
+        let networks = networks.filter(|(network, _): &(Arc<str>, _)| ours(network)).collect();
+        joining.memory.networks = networks;
+        let items = joining.memory.blocks.iter().map(|(space, run)| (space.clone(), *run, None));
+        joining.recall = Recall::new(items);
+        self.remember(now, None);
+    }
+
+    /// Some records of a node that forgot are read.
+    fn remember(&mut self, now: Millis, snapshot: Option<Snapshot>) {
+        let Some(joining) = self.joining() else { return };
+        let (mut recall, mut memory) =
+            (std::mem::take(&mut joining.recall), std::mem::take(&mut joining.memory));
+        let goes_on = self.recover(now, &mut recall, &mut memory, snapshot);
+        let Some(joining) = self.joining() else { return };
+        (joining.recall, joining.memory) = (recall, memory);
+        if !goes_on {
+            self.become_member(now);
+        }
+    }
+
+    fn become_member(&mut self, now: Millis) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Member);
+        let Phase::Joining(joining) = phase else { return };
+        self.reconcile(now, *joining);
+        // Not before: a daemon that dies while it remembers must remember again.
+        self.effects.push_back(Effect::Reached(self.chain.sequence));
+        self.heartbeat_at = now + self.ttl / 3;
+        self.effects.push_back(Effect::Joined { epoch: self.chain.epoch });
+        if self.lease.is_none() {
+            self.regrant(now);
+        }
+        self.ask_on();
+        self.recall(now);
     }
 
     pub(super) fn node_value(&self, epoch: u64, sequence: u64) -> NodeValue {
@@ -353,6 +434,7 @@ impl Leaseholder {
         spans.push(Span::prefix(NODES, 2));
         let idle = self.batch.is_none().then_some(self.chain.sequence);
         self.request(now, Pending::Heartbeat(idle), Request::Read(spans));
+        self.recall(now);
     }
 
     pub(super) fn kept(&mut self, now: Millis, answer: &Result<Answer, StoreError>) {

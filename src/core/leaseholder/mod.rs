@@ -20,6 +20,7 @@ mod join;
 mod leave;
 mod outcomes;
 mod parts;
+mod recalling;
 mod reconcile;
 mod records;
 mod settling;
@@ -39,11 +40,13 @@ use crate::limits;
 pub use types::{Effect, FixError, Found, Leased, Me, Order, OrderId, Question, RecordChange};
 
 pub use parts::without;
+pub use recalling::{Memory, Recorded};
 
 use chain::Batch;
 use finding::Find;
 use fixing::Fix;
 use join::Phase;
+use recalling::Recall;
 use records::Records;
 
 /// A block of this node as the store has it.
@@ -77,6 +80,7 @@ enum Pending {
     Heartbeat(Option<u64>),
     KeepAlive,
     Settle,
+    Recall,
     Find(OrderId),
     Fix(OrderId),
     /// Nobody waits for it.
@@ -91,6 +95,9 @@ pub struct Leaseholder {
     unix_offset: u64,
     phase: Phase,
     chain: Chain,
+    /// The sequence number up to which the journal knows that transactions may be on their way:
+    /// if the store has seen later ones, the journal is older than the node.
+    intended: u64,
     lease: Option<LeaseId>,
     ttl: Millis,
     mine: BTreeMap<Space, BTreeMap<u128, Mine>>,
@@ -109,9 +116,12 @@ pub struct Leaseholder {
     finds: BTreeMap<OrderId, Find>,
     fixes: BTreeMap<OrderId, Fix>,
     questions: BTreeMap<String, u64>,
+    /// Questions that wait for the end of the transaction under way.
+    unasked: Vec<Question>,
     /// Nodes without a session, and when that was noticed, in milliseconds since 1970.
     absent: BTreeMap<Arc<str>, u64>,
     records: Records,
+    recall: Recall,
     pending: Map<u64, (Pending, Millis)>,
     next_request: u64,
     /// The last step of joining: answers to earlier ones come too late.
@@ -130,12 +140,14 @@ pub struct Leaseholder {
 
 impl Leaseholder {
     /// A node that has not joined. `sequence`: how far its chain had come, by its journal (0: the
-    /// journal is new); `blocks`: the active blocks that the journal holds; `unix_offset`: what to
-    /// add to the boot clock to get milliseconds since 1970.
+    /// journal is new), and `intended`, how far it may have come at most; `blocks`: the active blocks that the journal holds; `lost`: those that the
+    /// store gave to others; `unix_offset`: what to add to the boot clock to get milliseconds since
+    /// 1970.
     pub fn new(
         me: Me,
-        sequence: u64,
+        (sequence, intended): (u64, u64),
         blocks: impl IntoIterator<Item = (Space, Run)>,
+        lost: impl IntoIterator<Item = (Space, Run)>,
         unix_offset: u64,
     ) -> Self {
         let mut mine: BTreeMap<Space, BTreeMap<u128, Mine>> = BTreeMap::new();
@@ -151,9 +163,10 @@ impl Leaseholder {
             unix_offset,
             phase: Phase::new(),
             chain: Chain { sequence, ..Chain::default() },
+            intended,
             lease: None,
             mine,
-            lost: BTreeSet::new(),
+            lost: lost.into_iter().collect(),
             networks: BTreeMap::new(),
             watched: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -164,8 +177,10 @@ impl Leaseholder {
             finds: BTreeMap::new(),
             fixes: BTreeMap::new(),
             questions: BTreeMap::new(),
+            unasked: Vec::new(),
             absent: BTreeMap::new(),
             records: Records::default(),
+            recall: Recall::default(),
             pending: Map::default(),
             next_request: 1,
             join_request: 0,
@@ -183,8 +198,10 @@ impl Leaseholder {
     /// Begins to join the cluster.
     pub fn start(&mut self, now: Millis) {
         self.contact = now;
-        for space in self.mine.keys().cloned().collect::<Vec<_>>() {
-            self.watch_inbox(&space.network);
+        let lost = self.lost.iter().map(|(space, _)| space.network.clone());
+        let networks = self.mine.keys().map(|space| space.network.clone());
+        for network in networks.chain(lost).collect::<BTreeSet<_>>() {
+            self.watch_inbox(&network);
         }
         self.join(now);
     }
@@ -266,11 +283,19 @@ impl Leaseholder {
             Pending::Heartbeat(idle) => self.beat(now, idle, answer),
             Pending::KeepAlive => self.kept(now, &answer),
             Pending::Settle => self.settled(now, answer),
+            Pending::Recall => self.recalled(now, answer),
             Pending::Find(id) => self.find_answered(now, id, answer),
             Pending::Fix(id) => self.fix_answered(now, id, answer),
             Pending::Aside => {}
         }
         self.link(now);
+    }
+
+    /// The journal has the sequence number of [`Effect::Intend`].
+    pub fn intended(&mut self, now: Millis, sequence: u64) {
+        self.intended = self.intended.max(sequence);
+        self.register_intended(now);
+        self.send_prepared(now);
     }
 
     /// Does what is due.
@@ -322,6 +347,11 @@ impl Leaseholder {
     /// The lease of now.
     pub fn lease(&self) -> Option<LeaseId> {
         self.lease
+    }
+
+    /// How far the node's chain has come.
+    pub fn sequence(&self) -> u64 {
+        self.chain.sequence
     }
 
     /// How many blocks this node handed out of that the store gave to others.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::join::Joining;
+use super::recalling::Recall;
 use super::{Effect, Leaseholder, Mine, Order, parts};
 use crate::core::Millis;
 use crate::core::address::Run;
@@ -43,37 +44,43 @@ impl Leaseholder {
                 self.keep_mine(space, mine.run, mine.revision, mine.status);
             }
         }
-        self.lost.retain(|(space, run)| {
-            known.get(space).is_none_or(|known| !known.contains_key(&run.start))
-        });
-
-        let same_boot = joining.before.as_ref().is_some_and(|b| b.boot_id == self.me.boot_id);
-        if joining.fresh && same_boot && known.is_empty() && !stored.is_empty() {
-            return self.recover(stored);
+        // What was lost may be this node's again, in part.
+        let lost = std::mem::take(&mut self.lost);
+        for (space, run) in &lost {
+            let lost = Mine { run: *run, revision: 0, status: BlockStatus::Active };
+            known.entry(space.clone()).or_default().entry(run.start).or_insert(lost);
+        }
+        if joining.forgot {
+            remember(&mut known, &stored);
         }
         let mut orders = Vec::new();
-        self.regain(&stored);
-        let lost: Vec<(Space, Run)> = self.lost.iter().cloned().collect();
         for (space, blocks) in &known {
             let stored = stored.get(space).map_or(&[][..], |stored| stored);
             for mine in blocks.values() {
-                self.verify(now, space, mine.run, stored);
+                let was_lost = lost.contains(&(space.clone(), mine.run));
+                self.verify(now, space, mine.run, stored, was_lost);
             }
         }
         for (space, stored) in stored {
-            let lost = lost.iter().filter(|(of, _)| *of == space).map(|(_, run)| *run);
             let known = known.get(&space).into_iter().flat_map(BTreeMap::values);
             let now = self.mine.get(&space).into_iter().flat_map(BTreeMap::values);
             let now: Vec<Run> = now.map(|mine| mine.run).collect();
-            let mut known: Vec<Run> = known.map(|mine| mine.run).chain(lost).chain(now).collect();
+            let mut known: Vec<Run> = known.map(|mine| mine.run).chain(now).collect();
             known.sort_unstable();
             known.dedup();
             for block in stored {
                 self.trim(&space, block, &known, &mut orders);
             }
         }
-        for order in orders.into_iter().rev() {
-            self.queue.push_front((0, order));
+        let mine = self.mine.iter().flat_map(|(space, blocks)| {
+            let active = blocks.values().filter(|mine| mine.status == BlockStatus::Active);
+            active.map(|mine| (space.clone(), mine.run, None))
+        });
+        self.recall = Recall::new(mine);
+        for order in orders {
+            if let Order::Drop(space, run, _) | Order::Trim { space, block: run, .. } = &order {
+                self.recall.push((space.clone(), *run, Some(order)));
+            }
         }
         if !self.lost.is_empty() {
             self.reclaim_lost(now);
@@ -84,29 +91,18 @@ impl Leaseholder {
         }
     }
 
-    /// What was lost, and is this node's in the store of now.
-    fn regain(&mut self, stored: &BTreeMap<Space, Vec<Stored>>) {
-        for (space, run) in self.lost.clone() {
-            let stored = stored.get(&space).map_or(&[][..], |stored| stored);
-            let same = |block: &&Stored| block.run == run && block.status == BlockStatus::Active;
-            if let Some(block) = stored.iter().find(same) {
-                self.regained(&space, run, block.revision);
-            }
-        }
-    }
-
-    /// One block that this node hands out of.
-    fn verify(&mut self, now: Millis, space: &Space, run: Run, stored: &[Stored]) {
+    /// One block that this node hands out of, or did before it was lost.
+    fn verify(&mut self, now: Millis, space: &Space, run: Run, stored: &[Stored], was_lost: bool) {
         let meets = |block: &&Stored| block.run.start <= run.end() && run.start <= block.run.end();
         let meeting: Vec<Stored> = stored.iter().filter(meets).copied().collect();
         if let [block] = meeting[..]
             && block.run.start <= run.start
             && run.end() <= block.run.end()
         {
-            if block.status == BlockStatus::Quarantined {
-                self.lose(now, space, run); // until it is taken back
+            if block.status == BlockStatus::Quarantined || was_lost && block.run != run {
+                self.lose(now, space, run); // until it is taken back, or cut out
             } else {
-                self.keep_mine(space, run, block.revision, BlockStatus::Active);
+                self.keep_back(space, run, block.revision, was_lost);
             }
             return;
         }
@@ -123,10 +119,17 @@ impl Leaseholder {
             self.effects.push_back(Effect::Split(space.clone(), run, all));
         }
         for block in meeting {
-            self.keep_mine(space, block.run, block.revision, BlockStatus::Active);
+            self.keep_back(space, block.run, block.revision, was_lost);
         }
         for run in bare {
             self.lose(now, space, run);
+        }
+    }
+
+    fn keep_back(&mut self, space: &Space, run: Run, revision: u64, was_lost: bool) {
+        self.keep_mine(space, run, revision, BlockStatus::Active);
+        if was_lost {
+            self.effects.push_back(Effect::Regained(space.clone(), run));
         }
     }
 
@@ -149,18 +152,6 @@ impl Leaseholder {
         orders.push(Order::Trim { space, block: run, revision, keep });
     }
 
-    /// The state directory was lost while containers run: what this node held is in the records.
-    fn recover(&mut self, stored: BTreeMap<Space, Vec<Stored>>) {
-        let mut blocks = Vec::new();
-        for (space, stored) in stored {
-            for block in stored {
-                self.keep_mine(&space, block.run, block.revision, BlockStatus::Active);
-                blocks.push((space.clone(), block.run));
-            }
-        }
-        self.effects.push_back(Effect::Recover(blocks));
-    }
-
     /// The blocks of this node as the store has them; for tests and simulators.
     pub fn blocks(&self) -> impl Iterator<Item = (&Space, Run, BlockStatus)> {
         let of = |(space, blocks): (_, &'_ BTreeMap<u128, Mine>)| {
@@ -169,5 +160,24 @@ impl Leaseholder {
             blocks.into_iter().map(move |(run, status)| (space, run, status))
         };
         self.mine.iter().flat_map(of)
+    }
+}
+
+/// A node that forgot knows again what the store knows.
+fn remember(
+    known: &mut BTreeMap<Space, BTreeMap<u128, Mine>>,
+    stored: &BTreeMap<Space, Vec<Stored>>,
+) {
+    for (space, stored) in stored {
+        let blocks = known.entry(space.clone()).or_default();
+        for block in stored {
+            let runs: Vec<Run> = blocks.values().map(|mine| mine.run).collect();
+            for (first, last) in parts::uncovered(block.run.start, block.run.end(), &runs) {
+                for run in parts::cover(first, last) {
+                    let mine = Mine { run, revision: 0, status: BlockStatus::Active };
+                    blocks.insert(run.start, mine);
+                }
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::core::txn::{Txn, Write};
 use crate::core::value::{AllocationValue, Value};
 use crate::limits;
 
-type At = (Arc<str>, IpAddr);
+pub(super) type At = (Arc<str>, IpAddr);
 
 #[derive(Clone, Debug)]
 struct Change {
@@ -65,6 +65,13 @@ impl Records {
                 Some(value) => Write::Put(key, Value::Allocation(value.clone()), None),
                 None => Write::Delete(key),
             });
+        }
+    }
+
+    /// Whatever was recorded of an address has ended; what waits to be recorded counts.
+    pub(super) fn end(&mut self, now: Millis, at: At) {
+        if !self.dirty.contains_key(&at) {
+            self.set(at, Change { value: None, since: now, waiting: vec![] });
         }
     }
 

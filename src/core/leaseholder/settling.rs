@@ -25,7 +25,8 @@ impl Leaseholder {
     /// Whether nothing waits of what this node says it holds.
     pub(super) fn is_settled(&self) -> bool {
         let waits = |order: &Order| matches!(order, Order::Trim { .. } | Order::Drop(..));
-        self.lost.is_empty() && !self.queue.iter().any(|(_, order)| waits(order))
+        let waiting = self.queue.iter().any(|(_, order)| waits(order));
+        self.lost.is_empty() && !waiting && !self.recall.has_orders()
     }
 
     /// The mark is there: says that this node knows, and looks whether all others do.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::recalling::{Memory, Recorded};
 use crate::core::Millis;
 use crate::core::address::Run;
 use crate::core::keys::Space;
@@ -29,6 +30,8 @@ pub struct Me {
     pub ttl_s: u64,
     /// Stop handing out after this long without the store, in milliseconds.
     pub offline_limit: Option<Millis>,
+    /// What containers held before a reboot is kept: they are there again after it.
+    pub keeps_after_reboot: bool,
 }
 
 /// A question of another node.
@@ -215,6 +218,9 @@ pub enum Effect {
     Alone(bool),
     /// An operator wants this node to give its blocks back, or not any more.
     Draining(bool),
+    /// Make it durable that a transaction with this sequence number may be on its way, and then
+    /// call `intended` with it.
+    Intend(u64),
     /// Remember the sequence number that the node's chain has reached.
     Reached(u64),
     /// The node joined, or joined again.
@@ -224,9 +230,12 @@ pub enum Effect {
     },
     /// The store went back in time.
     WentBack,
-    /// The state directory was lost: these blocks are this node's and its journal knows nothing
-    /// of them. To be answered by `recovered`.
-    Recover(Vec<(Space, Run)>),
+    /// The journal is older than the node: this is what the store knows. To be made durable before
+    /// whatever is told next.
+    Recover(Box<Memory>),
+    /// These are all the records in these blocks of this node, with their networks: whatever is
+    /// held otherwise is to be recorded anew.
+    Recalled(Vec<(Space, Run)>, Vec<(Arc<str>, Recorded)>),
     /// The records of these orders are in the store.
     Recorded(Vec<u64>),
 }

@@ -41,6 +41,7 @@ impl RangeSet {
             }
         }
         self.serve(now);
+        self.answer_questions(now);
     }
 
     /// Remembers blocks of others.
@@ -77,6 +78,7 @@ impl RangeSet {
             }
         }
         self.serve(now);
+        self.answer_questions(now);
     }
 
     /// All spares are gone.
@@ -133,7 +135,10 @@ impl RangeSet {
                     self.drop_spare(now, *run);
                     self.effects.push_back(Effect::Return(vec![*run]));
                 }
-                Some(_) => self.turn(run.start, BlockState::Lost),
+                Some(_) => {
+                    self.turn(run.start, BlockState::Lost);
+                    self.effects.push_back(Effect::Doubt(*run));
+                }
                 None => {}
             }
         }
@@ -146,6 +151,7 @@ impl RangeSet {
         match self.held.get(&run.start) {
             Some(block) if block.state == BlockState::Lost && block.run() == run => {
                 self.turn(run.start, BlockState::Active);
+                self.effects.push_back(Effect::Keep(run));
                 self.serve(now);
             }
             Some(_) => {}
@@ -169,6 +175,11 @@ impl RangeSet {
     pub fn halted(&mut self, now: Millis, cause: Option<Arc<str>>) {
         self.halted = cause;
         self.serve(now);
+    }
+
+    /// The node has joined: blocks may be given back from now on.
+    pub fn joined(&mut self) {
+        self.joined = true;
     }
 
     /// Whether this is the only node of the cluster.

@@ -116,7 +116,7 @@ impl RangeSet {
     /// much as was in use at once since the last sweep. One always stays, but on a node that is
     /// drained.
     pub(super) fn sweep(&mut self) {
-        if !self.giving_back.is_empty() || self.stalled.is_some() {
+        if !self.joined || !self.giving_back.is_empty() || self.stalled.is_some() {
             return;
         }
         let warm = u64::from(self.settings.warm).min(1 << self.block_log2);

@@ -69,18 +69,29 @@ struct Giving {
     cooling: bool,
 }
 
-/// What nobody had, until when that is believed, and which node might have had it, and since when
-/// that one is known to be gone.
-type Refusal = (Want, Millis, Option<(Arc<str>, Millis)>);
+/// What nobody had.
+#[derive(Clone, Debug)]
+struct Refusal {
+    want: Want,
+    /// When the search began: who came later may find what was released since.
+    began: Millis,
+    /// Until when nobody searches for the same again.
+    until: Millis,
+    /// Which node might have had it, and since when that one is known to be gone.
+    gone: Option<(Arc<str>, Millis)>,
+}
 
 /// What is known and under way of addresses elsewhere.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Elsewhere {
     /// Some addresses are in blocks of others.
     pub(super) others: bool,
-    finding: Option<Want>,
+    /// What is searched for, and since when.
+    finding: Option<(Want, Millis)>,
     refused: Vec<Refusal>,
     giving: BTreeMap<String, Giving>,
+    /// Questions that cannot be answered before it is known what comes of the blocks on their way.
+    unanswered: Vec<Question>,
 }
 
 impl Elsewhere {
@@ -94,13 +105,18 @@ impl Elsewhere {
     }
 
     pub(super) fn forget(&mut self, now: Millis) {
-        self.refused.retain(|(_, until, _)| now < *until);
+        self.refused.retain(|refusal| now < refusal.until);
+    }
+
+    /// When something can be searched for again.
+    pub(super) fn due(&self) -> Option<Millis> {
+        self.refused.iter().map(|refusal| refusal.until).min()
     }
 
     /// Whether another node may have an address of these ranges.
     pub(super) fn may_have(&self, now: Millis, view: &Ranges) -> bool {
-        let refused = |(want, until, _): &(Want, Millis, _)| match want {
-            Want::AnyOf(of, None) => **of == *view && now < *until,
+        let refused = |refusal: &Refusal| match &refusal.want {
+            Want::AnyOf(of, None) => **of == *view && now < refusal.until,
             _ => false,
         };
         self.others && !self.refused.iter().any(refused)
@@ -110,17 +126,23 @@ impl Elsewhere {
 impl RangeSet {
     /// Nothing is free in hand and nothing can be leased: others may have it. After them, the
     /// address that cooled longest goes.
-    pub(super) fn attempt_elsewhere(&mut self, now: Millis, request: &Assign) -> Attempt {
+    pub(super) fn attempt_elsewhere(
+        &mut self,
+        now: Millis,
+        came: Millis,
+        request: &Assign,
+    ) -> Attempt {
         let want = Want::of(request);
         self.elsewhere.forget(now);
-        let refused = self.elsewhere.refused.iter().find(|(refused, ..)| *refused == want);
-        let refused = refused.map(|(_, _, gone)| gone.clone());
+        let known = self.elsewhere.refused.iter().find(|refusal| refusal.want == want);
+        let refused = known.filter(|refusal| came <= refusal.began);
+        let refused = refused.map(|refusal| refusal.gone.clone());
         let unable = self.unable(now);
         if refused.is_none() && self.elsewhere.others && unable.is_none() {
-            if self.elsewhere.finding.is_none() {
+            if self.elsewhere.finding.is_none() && known.is_none() {
                 let wanted = want.addresses();
                 let even_cooling = self.nothing_cools_for(request);
-                self.elsewhere.finding = Some(want);
+                self.elsewhere.finding = Some((want, now));
                 self.effects.push_back(Effect::Find { wanted, even_cooling });
             }
             return Attempt::Wait;
@@ -157,7 +179,7 @@ impl RangeSet {
 
     /// The end of an [`Effect::Find`].
     pub fn found(&mut self, now: Millis, found: Found) {
-        let Some(want) = self.elsewhere.finding.take() else { return };
+        let Some((want, began)) = self.elsewhere.finding.take() else { return };
         match found {
             Found::Given(runs) => {
                 self.spares(now, &runs);
@@ -169,10 +191,9 @@ impl RangeSet {
                 if self.elsewhere.refused.len() >= limits::WANTS_REFUSED_MAX {
                     self.elsewhere.refused.remove(0);
                 }
-                // Those who wait for just this learn it; others with such a wish look again.
                 let many = matches!(want, Want::AnyOf(_, None));
                 let until = now + if many { limits::NOBODY_MS } else { 1 };
-                self.elsewhere.refused.push((want, until, gone));
+                self.elsewhere.refused.push(Refusal { want, began, until, gone });
             }
             Found::Failed(cause) => {
                 self.demand.failed = Some((now + limits::CLAIM_PAUSE_MS, cause));
@@ -205,6 +226,14 @@ impl RangeSet {
         }
         let choice = self.choose(&question);
         let Some((block, give, cooling)) = choice else {
+            // What is on its way, here or away, may be what is asked for: who is refused now might
+            // find nobody with it.
+            let moving = self.leasing.is_some()
+                || !self.giving_back.is_empty()
+                || !self.elsewhere.giving.is_empty();
+            if moving && self.elsewhere.unanswered.len() < limits::QUESTIONS_WAITING_MAX {
+                return self.elsewhere.unanswered.push(question);
+            }
             return self.effects.push_back(Effect::Refuse(question));
         };
         let spare = self.spares.contains(&block.start);
@@ -212,6 +241,13 @@ impl RangeSet {
         let giving = Giving { block, give, cooling };
         self.elsewhere.giving.insert(question.key.clone(), giving);
         self.effects.push_back(Effect::Give { question, block, give, spare });
+    }
+
+    /// What was on its way has arrived.
+    pub(super) fn answer_questions(&mut self, now: Millis) {
+        for question in std::mem::take(&mut self.elsewhere.unanswered) {
+            self.asked(now, question);
+        }
     }
 
     /// What to give: of a spare, or the largest free part of an active block, but no more than
@@ -293,11 +329,16 @@ impl RangeSet {
         if !done {
             // The journal let go of that part; the block may be several by now.
             let here = self.held.range(block.start..=block.end()).map(|(_, held)| held);
-            let durable = here.filter(|held| held.state != BlockState::Spare);
-            let keep = durable.map(|held| Effect::Keep(held.run())).collect::<Vec<_>>();
+            let keep = here.filter_map(|held| match held.state {
+                BlockState::Spare => None,
+                BlockState::Lost => Some(Effect::Doubt(held.run())),
+                BlockState::Active | BlockState::Draining => Some(Effect::Keep(held.run())),
+            });
+            let keep: Vec<Effect> = keep.collect();
             self.effects.extend(keep);
         }
         self.serve(now);
+        self.answer_questions(now);
     }
 
     fn unreserve(&mut self, now: Millis, give: Run, cool: bool) {

@@ -55,6 +55,8 @@ pub struct RangeSet {
     leasing: Option<Leasing>,
     /// What is being given back, and what it was before.
     giving_back: Vec<(Run, BlockState)>,
+    /// The node has joined: what the journal says of blocks is known to be so.
+    joined: bool,
     /// No other node is in the cluster.
     alone: bool,
     /// Why nothing can be leased now.
@@ -96,6 +98,7 @@ impl RangeSet {
             elsewhere: Elsewhere::default(),
             leasing: None,
             giving_back: Vec::new(),
+            joined: false,
             alone: true,
             stalled: None,
             halted: None,
@@ -113,6 +116,9 @@ impl RangeSet {
     pub fn restore(&mut self, restored: Restored) -> Result<(), u128> {
         for run in restored.blocks {
             self.hold(run, BlockState::Active);
+        }
+        for run in restored.lost {
+            self.hold(run, BlockState::Lost);
         }
         for number in restored.allocated {
             self.block(number).ok_or(number)?;
@@ -132,6 +138,35 @@ impl RangeSet {
         }
         self.cursors.extend(restored.cursors);
         Ok(())
+    }
+
+    /// Learns from the store what the journal forgot: blocks of this node, and addresses of them
+    /// that are held. The others of them may be in use as well: they cool from now on.
+    pub fn recover(&mut self, now: Millis, blocks: &[Run], held: &BTreeSet<u128>) {
+        for &run in blocks {
+            if self.held.range(run.start..=run.end()).next().is_none()
+                && self.block(run.start).is_none()
+            {
+                self.hold(run, BlockState::Active);
+            }
+            for number in run.start..=run.end() {
+                let Some(block) = self.block(number) else { continue };
+                if block.is_cooling(number) {
+                    self.block_mut(number).set_cooling(number, false);
+                    self.cooling.take(number);
+                    self.stats.cooling -= 1;
+                    self.stats.allocated += 1;
+                } else if !block.is_taken(number) {
+                    self.take(number);
+                } else {
+                    continue;
+                }
+                if !held.contains(&number) {
+                    self.cool(now, number);
+                }
+            }
+        }
+        self.warm(now);
     }
 
     /// Takes over everything that another set of the same family held.
@@ -161,7 +196,7 @@ impl RangeSet {
     pub fn assign(&mut self, now: Millis, request: Assign) -> Option<Result<u128, AssignError>> {
         self.warm(now);
         let behind = self.waiting.iter().any(|(_, waiting)| waiting.is_like(&request));
-        if !behind && let Attempt::Done(result) = self.attempt(now, &request) {
+        if !behind && let Attempt::Done(result) = self.attempt(now, now, &request) {
             return Some(result);
         }
         if self.waiting.len() >= limits::ASSIGNS_WAITING_MAX {
@@ -200,16 +235,20 @@ impl RangeSet {
             self.next_sweep = now + period;
             self.sweep();
         }
-        self.elsewhere.forget(now);
+        if self.elsewhere.due().is_some_and(|due| due <= now) {
+            self.elsewhere.forget(now);
+            self.serve(now);
+        }
     }
 
     /// When [`RangeSet::handle_timeout`] has something to do next; never, when nothing is cooling
     /// and nothing could be given back.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let wait = self.waiting.front().map(|(deadline, _)| *deadline);
+        let search = self.elsewhere.due().filter(|_| wait.is_some());
         let cool = self.cooling.oldest().map(|released| released + self.settings.cooldown);
         let sweep = self.may_give_back().then_some(self.next_sweep);
-        [wait, cool, sweep].into_iter().flatten().min()
+        [wait, search, cool, sweep].into_iter().flatten().min()
     }
 
     /// Whether there is anything but the one block that is always kept.
@@ -261,7 +300,8 @@ impl RangeSet {
         self.held.values()
     }
 
-    fn attempt(&mut self, now: Millis, request: &Assign) -> Attempt {
+    /// `came`: when the request came.
+    fn attempt(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
         if let Some(cause) = &self.halted {
             return Attempt::Done(Err(AssignError::Halted(cause.clone())));
         }
@@ -270,7 +310,7 @@ impl RangeSet {
             return Attempt::Done(Err(AssignError::Halted(cause)));
         }
         if let Some(number) = request.asked {
-            return self.attempt_asked(now, number, request);
+            return self.attempt_asked(now, came, number, request);
         }
         let (view, cursor) = (&*request.view, self.cursors.get(&request.slot).copied());
         match self.index().next(view, cursor, request.stage) {
@@ -287,7 +327,7 @@ impl RangeSet {
             Some(Candidate::Spare(number) | Candidate::Unclaimed(number)) => {
                 self.need(now, number, view)
             }
-            None => self.attempt_elsewhere(now, request),
+            None => self.attempt_elsewhere(now, came, request),
         }
     }
 
@@ -304,7 +344,13 @@ impl RangeSet {
         Some(number)
     }
 
-    fn attempt_asked(&mut self, now: Millis, number: u128, request: &Assign) -> Attempt {
+    fn attempt_asked(
+        &mut self,
+        now: Millis,
+        came: Millis,
+        number: u128,
+        request: &Assign,
+    ) -> Attempt {
         let address = self.family.address(number);
         let taken = || AssignError::Taken { address, view: request.view.to_string() };
         let Some(range) = request.view.find(number) else {
@@ -324,7 +370,7 @@ impl RangeSet {
             // Asked for by name, an address need not have cooled off.
             (None, Some((BlockState::Active, true))) => self.take_cooling(number, request.slot),
             (None, Some(_)) => return Attempt::Done(Err(taken())),
-            (None, None) => return self.attempt_elsewhere(now, request),
+            (None, None) => return self.attempt_elsewhere(now, came, request),
         }
         Attempt::Done(Ok(number))
     }
@@ -344,7 +390,8 @@ impl RangeSet {
                 still.push_back((deadline, request));
                 continue;
             }
-            match self.attempt(now, &request) {
+            let came = deadline.saturating_sub(limits::ASSIGN_WAIT_MS_MAX);
+            match self.attempt(now, came, &request) {
                 Attempt::Done(result) => {
                     self.effects.push_back(Effect::Assigned(request.id, result));
                 }

@@ -243,6 +243,7 @@ proptest! {
             }
             now += wait;
             let mut fate = fate;
+            for _ in 0..2 {
             while let Some(effect) = set.poll_effect() {
                 let leased = match effect {
                     Effect::Assigned(of, result) => {
@@ -277,6 +278,10 @@ proptest! {
                     other => panic!("{other:?}: nobody asks"),
                 };
                 set.leased(now, leased);
+            }
+            // Whoever came right after a search in vain waits for the next one.
+            now += limits::NOBODY_MS;
+            set.handle_timeout(now);
             }
             prop_assert_eq!(&pending, &Vec::<u64>::new(), "everybody is answered");
             set.check_invariants();

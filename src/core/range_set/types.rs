@@ -118,6 +118,8 @@ pub enum Effect {
     GiveBack(Vec<(Run, bool)>),
     /// Write to the journal, before anything else, that this block is this node's after all.
     Keep(Run),
+    /// Write to the journal that the store gave this block to others.
+    Doubt(Run),
     /// The same for a part of a block, which answers a question; then
     /// [`RangeSet::given`](super::RangeSet::given).
     Give {
@@ -195,6 +197,8 @@ impl Stats {
 pub struct Restored {
     /// The active blocks of this node.
     pub blocks: Vec<Run>,
+    /// The blocks that the store gave to others while addresses of them were held here.
+    pub lost: Vec<Run>,
     /// The addresses that are assigned; each in one of the blocks.
     pub allocated: Vec<u128>,
     /// Cooling addresses with their time of release, oldest first.

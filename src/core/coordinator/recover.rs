@@ -1,0 +1,217 @@
+//! What the records in the cluster's store say of this node: to be remembered when its journal
+//! forgot, to be written anew where they are wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Coordinator, Effect, OpenSet, Record, SetId};
+use crate::core::Millis;
+use crate::core::address::{Family, Run, number};
+use crate::core::attachment::{AttachmentId, ByAttachment, Holding, Pod};
+use crate::core::keys::Space;
+use crate::core::leaseholder::{Memory, Recorded};
+use crate::core::stage::Stage;
+use crate::core::value::{AllocationValue, NetworkValue};
+
+/// What came of [`Coordinator::recover`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// Blocks of this node.
+    pub blocks: usize,
+    /// Holdings that the journal did not have.
+    pub remembered: usize,
+    /// Holdings of the journal that ended after it was written.
+    pub ended: usize,
+}
+
+impl Coordinator {
+    /// The journal is older than the node (the state directory was lost, or is a copy from
+    /// earlier), in the boot that lasts: takes over what the store knows. Containers may hold more
+    /// than was recorded, so every other address of these blocks cools from now on.
+    pub fn recover(&mut self, now: Millis, memory: Memory) -> Recovered {
+        let Memory { blocks, networks, records } = memory;
+        let mut recovered = Recovered { blocks: blocks.len(), ..Recovered::default() };
+        let mut changes: Vec<Record> = Vec::new();
+        let mut sets: BTreeMap<SetId, Vec<Run>> = BTreeMap::new();
+        let networks: BTreeMap<Arc<str>, NetworkValue> = networks.into_iter().collect();
+        for (space, run) in &blocks {
+            let known = networks.get(&space.network);
+            let id = self.set_of_block(space, *run, known, &mut changes);
+            sets.entry(id).or_default().push(*run);
+            changes.push(Record::Block(space.clone(), *run));
+        }
+        let in_blocks = |network: &Arc<str>, address: IpAddr| {
+            let (family, number) = (Family::of(address), number(address));
+            blocks.iter().any(|(space, run)| {
+                space.network == *network && space.family == family && run.contains(number)
+            })
+        };
+        let mut remembered: BTreeMap<AttachmentId, Holding> = BTreeMap::new();
+        for (network, (address, value)) in records {
+            let Some(value) = value else { continue };
+            let mut holding = self.holding_of(&network, *value);
+            self.next_sequence = self.next_sequence.max(holding.sequence + 1);
+            let addresses: Vec<IpAddr> = holding.addresses.to_vec();
+            let here = |address: &IpAddr| in_blocks(&network, *address);
+            holding.addresses = addresses.into_iter().filter(here).collect::<Vec<_>>().into();
+            if holding.addresses.contains(&address) && !self.is_superseded(&holding) {
+                let newest = remembered.get(&holding.id).map_or(0, |other| other.sequence);
+                if newest < holding.sequence {
+                    remembered.insert(holding.id.clone(), holding);
+                }
+            }
+        }
+        recovered.remembered = remembered.len();
+        recovered.ended = self.end_older(&remembered, &mut changes);
+        let mut held: BTreeMap<SetId, BTreeSet<u128>> = BTreeMap::new();
+        for holding in remembered.into_values() {
+            for &address in holding.addresses.iter() {
+                let of = self.networks.get(&holding.id.network);
+                if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number(address))) {
+                    held.entry(id).or_default().insert(number(address));
+                }
+            }
+            let holding = Arc::new(holding);
+            changes.push(Record::Hold(holding.clone(), Box::default()));
+            self.held.replace(ByAttachment(holding.clone()));
+            self.effects.push_back(Effect::Show(holding));
+        }
+        for (id, runs) in sets {
+            let held = held.remove(&id).unwrap_or_default();
+            if self.settings.cooldown > 0 {
+                let numbers = runs.iter().flat_map(|run| run.start..=run.end());
+                let others = numbers.filter(|number| !held.contains(number));
+                changes.extend(others.map(|number| Record::Cool(id, number, now)));
+            }
+            self.effects.push_back(Effect::Recover(id, runs, held));
+        }
+        self.commit_aside(changes);
+        recovered
+    }
+
+    /// The range set for a block that the store has; opened if need be.
+    fn set_of_block(
+        &mut self,
+        space: &Space,
+        run: Run,
+        known: Option<&NetworkValue>,
+        changes: &mut Vec<Record>,
+    ) -> SetId {
+        if let Some(id) = self.owner_of_run(space, run) {
+            return id;
+        }
+        let id = self.next_set;
+        self.next_set += 1;
+        let sets = known.into_iter().flat_map(|network| &network.geometry).map(|geometry| {
+            let mut set = OpenSet::new(id, geometry.family, geometry.block_log2);
+            geometry.ranges.iter().for_each(|&range| set.add(range));
+            set
+        });
+        let owns = |set: &OpenSet| {
+            set.family == space.family && set.territory.overlaps(run.start, run.end())
+        };
+        let set = sets.into_iter().find(owns).unwrap_or_else(|| {
+            let mut set = OpenSet::new(id, space.family, run.size_log2);
+            set.add((run.start, run.end()));
+            set
+        });
+        let record = set.record(&space.network);
+        self.networks.entry(space.network.clone()).or_default().sets.push(set);
+        self.effects.push_back(Effect::Open(record.clone()));
+        changes.push(Record::Set(record));
+        id
+    }
+
+    fn holding_of(&mut self, network: &Arc<str>, value: AllocationValue) -> Holding {
+        let id = AttachmentId {
+            network: self.share(network),
+            container_id: value.container_id,
+            ifname: self.share(&value.ifname),
+        };
+        let pod = Pod { namespace: value.namespace, name: value.pod };
+        Holding {
+            id,
+            addresses: value.addresses.into(),
+            sequence: value.sequence,
+            started_at: value.started_at,
+            since_unix_ms: value.since_unix_ms,
+            stage: Stage::parse(&value.stage),
+            pod: (!pod.name.is_empty()).then(|| Box::new(pod)),
+        }
+    }
+
+    /// Whether a recorded holding is no news: it is known, or newer, or ended since the daemon
+    /// started, or about to be replaced by a call under way.
+    fn is_superseded(&self, recorded: &Holding) -> bool {
+        let newer = |held: &Arc<Holding>| held.sequence >= recorded.sequence;
+        self.holding(&recorded.id).is_some_and(newer)
+            || self.lanes.contains_key(&recorded.id)
+            || self.ended.has_ended(&recorded.id, recorded.started_at)
+    }
+
+    /// Ends the holdings of the journal whose addresses were given to newer ones; how many.
+    fn end_older(
+        &mut self,
+        remembered: &BTreeMap<AttachmentId, Holding>,
+        changes: &mut Vec<Record>,
+    ) -> usize {
+        let newest: BTreeSet<IpAddr> =
+            remembered.values().flat_map(|holding| holding.addresses.iter().copied()).collect();
+        let older = |holding: &&Arc<Holding>| {
+            remembered.contains_key(&holding.id)
+                || holding.addresses.iter().any(|address| newest.contains(address))
+        };
+        let older: Vec<Arc<Holding>> = self.holdings().filter(older).cloned().collect();
+        for holding in &older {
+            self.held.remove(&holding.id);
+            changes.push(Record::End(holding.id.clone()));
+            self.effects.push_back(Effect::Hide(holding.clone()));
+            for &address in holding.addresses.iter().filter(|address| !newest.contains(address)) {
+                let of = self.networks.get(&holding.id.network);
+                let number = number(address);
+                if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number)) {
+                    self.effects.push_back(Effect::Release(id, number));
+                }
+            }
+        }
+        older.len()
+    }
+
+    /// All the records in these blocks of this node: writes those anew that are missing or wrong.
+    pub fn recalled(&mut self, runs: &[(Space, Run)], found: Vec<(Arc<str>, Recorded)>) {
+        let mut found: BTreeMap<(Arc<str>, IpAddr), Option<Box<AllocationValue>>> = found
+            .into_iter()
+            .map(|(network, (address, value))| ((network, address), value))
+            .collect();
+        let mut wrong = Vec::new();
+        for holding in self.held.iter().map(|by| &by.0) {
+            let same = |address: &IpAddr| {
+                let record = found.remove(&(holding.id.network.clone(), *address));
+                let Some(record) = record else {
+                    let number = number(*address);
+                    let inside = |(space, run): &(Space, Run)| {
+                        space.network == holding.id.network
+                            && space.family == Family::of(*address)
+                            && run.contains(number)
+                    };
+                    return !runs.iter().any(inside);
+                };
+                record.is_some_and(|record| {
+                    record.sequence == holding.sequence
+                        && record.container_id == holding.id.container_id
+                        && record.ifname == holding.id.ifname
+                })
+            };
+            let same: Vec<bool> = holding.addresses.iter().map(same).collect();
+            if same.contains(&false) {
+                wrong.push(holding.clone());
+            }
+        }
+        // A record of what nobody holds any more.
+        for (network, address) in found.into_keys() {
+            self.effects.push_back(Effect::Forget(network, address));
+        }
+        self.effects.extend(wrong.into_iter().map(Effect::Show));
+    }
+}

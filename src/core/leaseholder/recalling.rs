@@ -1,0 +1,164 @@
+//! What the records say: read when the node joins.
+//!
+//! Two uses. A daemon whose journal is older than its node (the state directory was lost, or is a
+//! copy from earlier) rebuilds from them what it forgot, before anything is handed out. And every
+//! daemon compares them with what it holds, since some may not have been written before it died.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Effect, Leaseholder, Order, Pending};
+use crate::core::Millis;
+use crate::core::address::{Run, number};
+use crate::core::keys::{Space, allocation_address, allocation_key};
+use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError};
+use crate::core::value::{AllocationValue, NetworkValue, Value};
+use crate::limits;
+
+/// A record, with its address; nothing when it cannot be read.
+pub type Recorded = (IpAddr, Option<Box<AllocationValue>>);
+
+/// What a node has in the store, and does not know or not for certain.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Memory {
+    /// All its blocks.
+    pub blocks: Vec<(Space, Run)>,
+    /// The networks of these blocks.
+    pub networks: Vec<(Arc<str>, NetworkValue)>,
+    /// Its records in these blocks, with their networks.
+    pub records: Vec<(Arc<str>, Recorded)>,
+}
+
+/// A block whose records are to be read, and what is to be done with it then.
+type Item = (Space, Run, Option<Order>);
+
+/// Records that are being read.
+#[derive(Default, Debug)]
+pub(super) struct Recall {
+    todo: VecDeque<Item>,
+    asked: Vec<Item>,
+}
+
+impl Recall {
+    pub(super) fn new(items: impl IntoIterator<Item = Item>) -> Self {
+        Self { todo: items.into_iter().collect(), asked: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.todo.push_back(item);
+    }
+
+    /// Whether orders wait for records.
+    pub(super) fn has_orders(&self) -> bool {
+        self.todo.iter().chain(&self.asked).any(|(.., order)| order.is_some())
+    }
+
+    /// The next blocks: as many as one answer should tell of.
+    fn next(&mut self) -> Option<Request> {
+        let mut room = limits::KEYS_PER_READ_MAX as u128;
+        while let Some((_, run, _)) = self.todo.front()
+            && (self.asked.is_empty() || run.size() <= room)
+            && self.asked.len() < limits::TXN_OPERATIONS_MAX
+            && let Some(item) = self.todo.pop_front()
+        {
+            room = room.saturating_sub(item.1.size());
+            self.asked.push(item);
+        }
+        let span = |(space, run, _): &Item| {
+            let key = |at| allocation_key(&space.network, space.family.address(at));
+            let past = format!("{}\0", key(run.end()));
+            Span { first: key(run.start), past, limit: limits::KEYS_PER_READ_MAX * 4 }
+        };
+        let spans: Vec<Span> = self.asked.iter().map(span).collect();
+        (!spans.is_empty()).then_some(Request::Read(spans))
+    }
+
+    /// What an answer says of each block.
+    fn heard(&mut self, snapshot: Snapshot) -> Vec<(Item, Vec<Recorded>)> {
+        let records = |keys: Vec<KeyValue>| {
+            let record = |key: KeyValue| {
+                let value = match key.value {
+                    Value::Allocation(value) => Some(value),
+                    _ => None,
+                };
+                Some((allocation_address(&key.key)?, value))
+            };
+            keys.into_iter().filter_map(record).collect()
+        };
+        std::mem::take(&mut self.asked)
+            .into_iter()
+            .zip(snapshot.spans.into_iter().map(records))
+            .collect()
+    }
+
+    fn put_back(&mut self) {
+        for item in std::mem::take(&mut self.asked).into_iter().rev() {
+            self.todo.push_front(item);
+        }
+    }
+}
+
+impl Leaseholder {
+    /// Reads the records of the next blocks, if none are being read.
+    pub(super) fn recall(&mut self, now: Millis) {
+        if self.recall.asked.is_empty()
+            && let Some(read) = self.recall.next()
+        {
+            self.request(now, Pending::Recall, read);
+        }
+    }
+
+    /// What records there are in some blocks.
+    pub(super) fn recalled(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+        let Ok(Answer::Read(snapshot)) = answer else {
+            return self.recall.put_back(); // until the next heartbeat
+        };
+        let (mut runs, mut found) = (Vec::new(), Vec::new());
+        for ((space, run, order), records) in self.recall.heard(snapshot) {
+            let Some(order) = order else {
+                found.extend(records.into_iter().map(|record| (space.network.clone(), record)));
+                runs.push((space, run));
+                continue;
+            };
+            // Nothing is held there: what is recorded has ended.
+            let kept = match &order {
+                Order::Trim { keep, .. } => &keep[..],
+                _ => &[],
+            };
+            for (address, _) in records {
+                if !kept.iter().any(|run| run.contains(number(address))) {
+                    self.records.end(now, (space.network.clone(), address));
+                }
+            }
+            self.queue.push_back((0, order));
+        }
+        if !runs.is_empty() {
+            self.effects.push_back(Effect::Recalled(runs, found));
+        }
+        self.recall(now);
+    }
+
+    /// The next step of a node that forgot: reads its records, block by block, and then gives all
+    /// of it back to its memory; whether it did.
+    pub(super) fn recover(
+        &mut self,
+        now: Millis,
+        recall: &mut Recall,
+        memory: &mut Memory,
+        answer: Option<Snapshot>,
+    ) -> bool {
+        if let Some(snapshot) = answer {
+            for ((space, ..), records) in recall.heard(snapshot) {
+                let of = |(at, value): Recorded| (space.network.clone(), (at, value));
+                memory.records.extend(records.into_iter().map(of));
+            }
+        }
+        recall.put_back();
+        match recall.next() {
+            Some(read) => self.request(now, Pending::Join, read),
+            None => self.effects.push_back(Effect::Recover(Box::new(std::mem::take(memory)))),
+        }
+        !recall.asked.is_empty()
+    }
+}

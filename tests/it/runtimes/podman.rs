@@ -227,7 +227,7 @@ fn containers_that_end_or_fail_leave_nothing() {
     assert_nothing_left(&podman.host);
     let failed = podman.try_run(&options, &["/no/such/program"]);
     assert!(!failed.status.success(), "{failed:?}");
-    // A port that is taken: `portmap` fails after the address was given.
+    // A port that is taken: the start fails, and its network is taken down.
     podman.run("a", &["--network", "br", "-p", "8080:80"]);
     let failed = podman.try_run(&["--rm", "--network", "br", "-p", "8080:80"], &["ip", "addr"]);
     assert!(!failed.status.success(), "a port of the host was given twice");

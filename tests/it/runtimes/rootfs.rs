@@ -45,8 +45,13 @@ pub(super) fn image(host: &Host, root: &Path) -> PathBuf {
     host.run(&["tar", "-cf", &layer, "-C", &text(root), "."]);
     let digest = host.run(&["sha256sum", &layer]);
     let digest = digest.split(' ').next().expect("a digest");
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
     let config = json!({
-        "architecture": "amd64", "os": "linux",
+        "architecture": architecture, "os": "linux",
         "config": {"Cmd": ["/bin/sleep", "1000000"], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
     });

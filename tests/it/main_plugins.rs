@@ -1,9 +1,13 @@
-//! Goal: the main plugins that everybody runs work with `my-ipam` as they do with host-local.
+//! Goal: the main plugins that everybody runs work with `my-ipam` as they do with host-local, alone
+//! and with other plugins after them.
 //!
-//! Method: Debian's own `bridge` and `macvlan` find `my-ipam` through `CNI_PATH` and run it, in a
-//! network namespace that stands for a host, for namespaces that stand for containers. Then the
-//! kernel is asked what became of it: addresses, routes, and whether packets pass. All traffic and
-//! all interfaces stay inside of the namespaces, which go away with the test, also when it fails.
+//! Method: Debian's own `bridge`, `macvlan`, `ipvlan` and `ptp` find `my-ipam` through `CNI_PATH`
+//! and run it, in a network namespace that stands for a host, for namespaces that stand for
+//! containers. Then the kernel is asked what became of it: addresses, routes, and whether packets
+//! pass. All traffic and all interfaces stay inside of the namespaces, which go away with the test,
+//! also when it fails.
+
+mod chained;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,6 +87,17 @@ impl Namespace {
         })
     }
 
+    /// Lets packets pass through the namespace.
+    fn forward(&self) {
+        for setting in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
+            let set = self.command("sysctl").args(["-qw", setting]).status();
+            assert!(
+                set.is_ok_and(|status| status.success()),
+                "{setting} (Debian's package procps)"
+            );
+        }
+    }
+
     /// A program that is to run inside of the namespace.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -125,6 +140,13 @@ impl Host {
         let daemon = Daemon::start(&Options::default());
         let client = daemon.client();
         Self { namespace: Namespace::new(), daemon, client }
+    }
+
+    /// Makes `wire0`, an interface to put others on.
+    fn wire(&self) {
+        self.namespace.ip(&["link", "add", "wire0", "type", "veth", "peer", "name", "wire1"]);
+        self.namespace.ip(&["link", "set", "wire0", "up"]);
+        self.namespace.ip(&["link", "set", "wire1", "up"]);
     }
 
     /// A call for the `eth0` of a container in its namespace.
@@ -180,6 +202,17 @@ impl Host {
         held.sort();
         held
     }
+}
+
+/// Whether this kernel knows ipvlan, which not every kernel does (macvlan and bridge it must know).
+fn kernel_has_ipvlan() -> bool {
+    let namespace = Namespace::new();
+    namespace.ip(&["link", "add", "wire0", "type", "veth", "peer", "name", "wire1"]);
+    let add = ["-n", &namespace.name, "link", "add", "link", "wire0", "name", "probe"];
+    let output = Command::new("ip").args(add).args(["type", "ipvlan"]).output().expect("ip");
+    let unknown = String::from_utf8_lossy(&output.stderr).contains("Unknown device type");
+    assert!(output.status.success() || unknown, "{output:?}");
+    output.status.success()
 }
 
 /// The addresses of a main plugin's result, as `address/length`.
@@ -269,9 +302,7 @@ fn bridge_passes_a_refusal_on() {
 #[test]
 fn macvlan_connects_two_containers() {
     let mut host = Host::start("macvlan");
-    host.namespace.ip(&["link", "add", "wire0", "type", "veth", "peer", "name", "wire1"]);
-    host.namespace.ip(&["link", "set", "wire0", "up"]);
-    host.namespace.ip(&["link", "set", "wire1", "up"]);
+    host.wire();
     let config = json!({
         "cniVersion": "1.0.0", "name": "on-wire", "type": "macvlan", "master": "wire0",
         "mode": "bridge",
@@ -294,4 +325,69 @@ fn macvlan_connects_two_containers() {
         assert_eq!(host.held("on-wire", container), [""; 0]);
         host.del(container, &config, result);
     }
+}
+
+/// Two containers on one ipvlan parent reach each other. On a kernel without ipvlan the plugin
+/// fails, and what can be seen is that it leaves nothing behind.
+#[test]
+fn ipvlan_connects_two_containers() {
+    for mode in ["l2", "l3"] {
+        let mut host = Host::start("ipvlan");
+        host.wire();
+        let config = json!({
+            "cniVersion": "1.0.0", "name": "on-wire", "type": "ipvlan", "master": "wire0",
+            "mode": mode,
+            "ipam": {"ranges": [[{"subnet": "10.79.0.0/24"}], [{"subnet": "fd00:79::/64"}]]},
+        });
+        let (first, second) = (Namespace::new(), Namespace::new());
+        if !kernel_has_ipvlan() {
+            let refused = host.plugin(&host.call("ADD", &first, &config));
+            assert!(refused.message().contains("failed to create ipvlan"), "{refused:?}");
+            assert_eq!(host.held("on-wire", &first), [""; 0]);
+            host.del(&first, &config, &Value::Null);
+            continue;
+        }
+        let results = [host.add(&first, &config), host.add(&second, &config)];
+        assert_eq!(first.addresses("eth0"), ["10.79.0.2/24", "fd00:79::2/64"], "{mode}");
+        assert_eq!(second.addresses("eth0"), ["10.79.0.3/24", "fd00:79::3/64"], "{mode}");
+        assert!(first.reaches("10.79.0.3"), "the second container does not answer ({mode})");
+        assert!(second.reaches("fd00:79::2"), "the first container does not answer ({mode})");
+        host.check(&first, &config, &results[0]);
+        for (container, result) in [&first, &second].into_iter().zip(&results) {
+            host.del(container, &config, result);
+            assert!(!container.has("eth0"), "{mode}");
+            assert_eq!(host.held("on-wire", container), [""; 0], "{mode}");
+            host.del(container, &config, result);
+        }
+    }
+}
+
+/// A container at the end of its own pair of interfaces reaches its gateway, which is the host.
+#[test]
+fn ptp_gives_each_container_a_way_to_the_host() {
+    let mut host = Host::start("ptp");
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "pairs", "type": "ptp", "ipMasq": true,
+        "ipam": {
+            "ranges": [[{"subnet": "10.83.0.0/24"}], [{"subnet": "fd00:83::/64"}]],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+        },
+    });
+    host.namespace.forward();
+    let (first, second) = (Namespace::new(), Namespace::new());
+    let results = [host.add(&first, &config), host.add(&second, &config)];
+    assert_eq!(given(&results[0]), ["10.83.0.2/24", "fd00:83::2/64"]);
+    assert_eq!(first.addresses("eth0"), ["10.83.0.2/24", "fd00:83::2/64"]);
+    assert_eq!(second.addresses("eth0"), ["10.83.0.3/24", "fd00:83::3/64"]);
+    for address in ["10.83.0.1", "fd00:83::1", "10.83.0.3"] {
+        assert!(first.reaches(address), "{address} does not answer");
+    }
+    host.check(&first, &config, &results[0]);
+    for (container, result) in [&first, &second].into_iter().zip(&results) {
+        host.del(container, &config, result);
+        assert!(!container.has("eth0"));
+        assert_eq!(host.held("pairs", container), [""; 0]);
+        host.del(container, &config, result);
+    }
+    assert!(!host.namespace.ip(&["-o", "link"]).contains("veth"), "a pair is left behind");
 }

@@ -148,6 +148,7 @@ G30 a DEL of what is not there succeeds, again and again
 G31 a DEL with another subnet than the ADD releases all the same
   {"subnet": "10.0.0.0/29"}
   add a => 10.0.0.2/29
+  config {"subnet": "10.5.0.0/29"}
   del a
   config {"subnet": "10.0.0.0/29"}
   add b ip 10.0.0.2 => 10.0.0.2/29

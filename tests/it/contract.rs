@@ -1,0 +1,48 @@
+//! Goal: the CNI contract holds between the real plugin and the real daemon: in what order calls
+//! may come, what a lost caller leaves, and what each version of the specification is answered.
+//!
+//! Method: the plugin's program is run as a runtime runs it, and stopped where runtimes stop it:
+//! before it was told what to do, while it waits, and before its answer is read. What is compared
+//! with host-local itself is in `host_local`; what real runtimes do is in `runtimes`.
+
+mod order;
+mod shapes;
+mod upkeep;
+
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::common::{Call, Daemon, MY_IPAM};
+
+/// A configuration of the newest version, with one range set.
+fn config(name: &str, subnet: &str) -> Value {
+    json!({"cniVersion": "1.1.0", "name": name, "ipam": {"ranges": [[{"subnet": subnet}]]}})
+}
+
+/// The addresses that an attachment of `eth0` holds on all networks, in order.
+fn held(daemon: &Daemon, container: &str) -> Vec<String> {
+    let rows = daemon.allocations();
+    let of_container = rows.iter().filter(|row| row["containerId"] == container);
+    let address = |row: &Value| row["address"].as_str().expect("an address").to_owned();
+    let mut held: Vec<String> = of_container.map(address).collect();
+    held.sort();
+    held
+}
+
+/// Starts a plugin process, which waits for its configuration.
+fn spawn(daemon: &Daemon, call: &Call) -> Child {
+    let mut command = Command::new(MY_IPAM);
+    command.env_clear().envs(call.environment()).env("LEASEHOLD_SOCKET", daemon.socket());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap_or_else(|error| panic!("cannot run {MY_IPAM}: {error}"))
+}
+
+/// Gives a plugin process its configuration, whole.
+fn tell(daemon: &Daemon, plugin: &mut Child, call: &Call) {
+    let mut config = call.config.clone();
+    daemon.adopt(&mut config);
+    let mut stdin = plugin.stdin.take().expect("a pipe");
+    stdin.write_all(config.to_string().as_bytes()).expect("a plugin that reads");
+}

@@ -21,6 +21,7 @@ fn hold(sequence: u64) -> Record {
         AttachmentId { network: "net".into(), container_id: "c".into(), ifname: "eth0".into() };
     let holding = Holding {
         id,
+        pool: "net".into(),
         addresses: vec!["10.0.0.2".parse().unwrap()].into(),
         sequence,
         started_at: None,

@@ -41,6 +41,7 @@ fn id(container: u8) -> AttachmentId {
 fn add(container: u8, configuration: usize, asked: Vec<IpAddr>, started_at: u64) -> Call {
     Call::Add(Box::new(Add {
         id: id(container),
+        pool: "net".into(),
         sets: configurations().swap_remove(configuration),
         asked,
         stage: None,

@@ -38,6 +38,7 @@ use crate::limits;
 
 pub use types::{Effect, FixError, Found, Leased, Me, Order, OrderId, Question, RecordChange};
 
+pub use fixing::block_sizes_fit;
 pub use parts::without;
 
 use chain::Batch;

@@ -260,6 +260,10 @@ mod tests {
             let add = add(ipam, pod, &Fake(of, Some(OBJECT))).unwrap();
             assert_eq!(add.sets[0].to_string(), "10.1.2.1-10.1.2.254", "{ipam}");
             assert_eq!(add.routes.len(), 1);
+            let call = Call { args: pod.into(), ..with_ipam(ipam) };
+            let calls = split(call.body().as_bytes(), &Fake(of, Some(OBJECT))).unwrap();
+            let Calls::One(request) = calls else { panic!("not an array") };
+            assert_eq!((&*request.network, &*request.pool), ("net", of), "{ipam}");
         }
     }
 

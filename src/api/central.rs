@@ -178,7 +178,7 @@ fn fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), Refusal> {
     let bits = set.family().bits();
     let size = |log2: u8| format!("/{}", bits.saturating_sub(log2));
     let (fixed, configured) = (size(fixed), size(configured));
-    Err(Refusal::conflict(match (set.block_log2, set.family()) {
+    Err(Refusal::wrong(match (set.block_log2, set.family()) {
         (Some(_), family) => {
             let key = if family == Family::V4 { "blockSize" } else { "blockSize6" };
             format!(

@@ -137,7 +137,7 @@ fn each_service_has_a_pool_of_its_own_on_one_cni_network() {
     put(&daemon, &files, "shop", &json!({ "ranges": [[{ "subnet": "10.46.0.0/28" }]] }));
     let pods = config("pods", &json!({ "type": "my-ipam", "networkFrom": "service" }));
     let given = |container: &str, pod: &str| first(&add_pod(&daemon, container, pod, &pods));
-    assert_eq!(given("c1", "pay-10-sandbox-84f8cc5d4b-8v4fw"), "10.45.0.2");
+    assert_eq!(given("c1", "pay-10-online-84f8cc5d4b-8v4fw"), "10.45.0.2");
     assert_eq!(given("c2", "shop-3-online-84f8cc5d4b-8v4fw"), "10.46.0.2");
     assert_eq!(given("c3", "pay-11-online-84f8cc5d4b-x7k2m"), "10.45.0.3");
     let pools: Vec<Value> =

@@ -346,7 +346,8 @@ async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpR
     }
 }
 
-/// A page of rows, by pool and address, which no two have: what is released between two pages moves no other row.
+/// A page of rows, by pool and address, which no two have: what is released between two pages
+/// moves no other row.
 fn rows(all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
     let after = filter.after();
     let mut rows: Vec<(&Arc<Holding>, IpAddr)> = (all.iter())

@@ -11,8 +11,8 @@ use crate::api::read::{AllocationRow, Filter};
 use crate::clock::rfc3339;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
 
-/// The longest row in JSON: network, pool and container id of 255 bytes each, pod and namespace too but
-/// of any text (six bytes for an escaped one), the rest 400.
+/// The longest row in JSON: network, pool and container id of 255 bytes each, pod and namespace
+/// too but of any text (six bytes for an escaped one), the rest 400.
 const ROW_BYTES_MAX: usize = 4608;
 
 /// Rows that are asked for at once: an answer is never longer than the client takes.

@@ -34,8 +34,8 @@ pub struct Execute(pub Call);
 #[derive(Message)]
 #[rtype(result = "Result<(), String>")]
 pub struct CanServe {
-    /// The network.
-    pub network: Arc<str>,
+    /// The network of the pool.
+    pub pool: Arc<str>,
     /// The range sets.
     pub sets: Vec<Arc<Ranges>>,
 }
@@ -348,7 +348,7 @@ impl Handler<CanServe> for CoordinatorActor {
         let unable = self.cluster.unable();
         let mut probes = Vec::new();
         for (i, view) in message.sets.into_iter().enumerate() {
-            let owner = self.core.owner_of(&message.network, &view);
+            let owner = self.core.owner_of(&message.pool, &view);
             match (owner.and_then(|set| self.sets.get(&set)), &unable) {
                 (Some(actor), _) => probes.push((i, view.to_string(), actor.send(Probe(view)))),
                 // Its first ADD will need the cluster's store.

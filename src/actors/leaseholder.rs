@@ -388,7 +388,7 @@ impl Handler<Note> for LeaseholderActor {
     fn handle(&mut self, Note { holding, held, waiting }: Note, ctx: &mut Self::Context) {
         let now = boot_ms();
         for &address in holding.addresses.iter() {
-            let network = holding.id.network.clone();
+            let network = holding.pool.clone();
             let value = held.then(|| Box::new(allocation(&self.node, &holding)));
             self.core.record(now, RecordChange { network, address, value }, waiting);
         }
@@ -419,6 +419,7 @@ fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
     let pod = holding.pod.as_deref();
     AllocationValue {
         node: node.clone(),
+        network: (holding.id.network != holding.pool).then(|| holding.id.network.clone()),
         container_id: holding.id.container_id.clone(),
         ifname: holding.id.ifname.clone(),
         addresses: holding.addresses.to_vec(),

@@ -29,10 +29,12 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>
 /// done: calls are carried out in the order in which they are begun.
 pub(super) async fn begin(node: &Node, request: Request) -> Answering {
     let version = request.version.as_str();
-    let Request { verb, version: of, network, started_at, undo, netns, body } = request;
+    let Request { verb, version: of, network, pool, started_at, undo, netns, body } = request;
     let answer: Answering = match body {
         Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
-        Body::Add(add) => self::add(node, Origin { network, netns, started_at }, of, *add).await,
+        Body::Add(add) => {
+            self::add(node, Origin { network, pool, netns, started_at }, of, *add).await
+        }
         Body::Del(del) => {
             let now = clock::boot_ns();
             let which = match started_at {
@@ -58,7 +60,7 @@ pub(super) async fn begin(node: &Node, request: Request) -> Answering {
         },
         Body::Status(status) => {
             let sets = status.sets.into_iter().map(Arc::new).collect();
-            can_serve(node, network, sets)
+            can_serve(node, pool, sets)
         }
     };
     Box::pin(async move {
@@ -73,6 +75,7 @@ pub(super) async fn begin(node: &Node, request: Request) -> Answering {
 /// Where an ADD comes from.
 struct Origin {
     network: Arc<str>,
+    pool: Arc<str>,
     netns: Box<str>,
     started_at: Option<u64>,
 }
@@ -88,6 +91,7 @@ async fn add(node: &Node, from: Origin, version: Version, add: request::Add) -> 
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
     let call = Call::Add(Box::new(Add {
         id: attachment(&from.network, add.id),
+        pool: from.pool,
         sets: sets.clone(),
         asked: add.asked,
         stage: add.stage,
@@ -141,8 +145,8 @@ fn check(node: &Node, network: &Arc<str>, check: request::Check) -> Result<Strin
     Ok(String::new())
 }
 
-fn can_serve(node: &Node, network: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
-    let answer = node.coordinator.send(CanServe { network, sets });
+fn can_serve(node: &Node, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
+    let answer = node.coordinator.send(CanServe { pool, sets });
     Box::pin(async move {
         let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
         answer.map(|()| String::new()).map_err(|cause| Error::new(Code::NotAvailable, cause))

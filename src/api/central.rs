@@ -7,7 +7,10 @@ use serde_json::Value as Json;
 use super::Node;
 use super::cluster::{Refusal, Store, answer};
 use crate::cni::central::{check, check_name};
+use crate::core::address::Family;
 use crate::core::keys::{NETWORKS, network_key};
+use crate::core::leaseholder::{FixError, block_sizes_fit};
+use crate::core::range::Ranges;
 use crate::core::txn::{Compare, KeyValue, Txn, Write};
 use crate::core::value::{Geometry, NetworkValue, Value};
 use crate::limits;
@@ -147,13 +150,48 @@ pub(super) async fn put(
     answer(result)
 }
 
+/// An object that is to be kept.
+struct Object {
+    json: Json,
+    sets: Vec<Ranges>,
+}
+
 /// The object, if it is good.
-fn object(body: &[u8]) -> Result<Json, Refusal> {
-    check(body).map_err(|error| match &*error.details {
+fn object(body: &[u8]) -> Result<Object, Refusal> {
+    let sets = check(body).map_err(|error| match &*error.details {
         "" => Refusal::wrong(error.msg),
         details => Refusal::wrong(format!("{}: {details}", error.msg)),
     })?;
-    serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))
+    let json = serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
+    Ok(Object { json, sets })
+}
+
+/// Blocks are cut by the sizes on which the nodes have agreed: an object that they would have to
+/// refuse is refused before they see it.
+fn fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), Refusal> {
+    let (i, fixed, configured) = match block_sizes_fit(known, sets) {
+        Ok(()) => return Ok(()),
+        Err((_, FixError::Failed(cause))) => return Err(Refusal::conflict(&*cause)),
+        Err((i, FixError::Size { fixed, configured })) => (i, fixed, configured),
+    };
+    let set = &sets[i];
+    let bits = set.family().bits();
+    let size = |log2: u8| format!("/{}", bits.saturating_sub(log2));
+    let (fixed, configured) = (size(fixed), size(configured));
+    Err(Refusal::wrong(match (set.block_log2, set.family()) {
+        (Some(_), family) => {
+            let key = if family == Family::V4 { "blockSize" } else { "blockSize6" };
+            format!(
+                "ipam.{key} is {configured} for range set {i} ({set}), and the nodes have agreed \
+                 on blocks of {fixed} there: leave {key} out, or use addresses that were never in \
+                 this network"
+            )
+        }
+        (None, _) => format!(
+            "range set {i} ({set}) joins addresses with blocks of {configured} and of {fixed}, by \
+             what the nodes have agreed on: keep them in range sets of their own"
+        ),
+    }))
 }
 
 pub(super) async fn delete(
@@ -169,7 +207,7 @@ async fn change(
     node: &Node,
     network: &str,
     at: Option<u64>,
-    object: Option<Json>,
+    object: Option<Object>,
 ) -> Result<Changed, Refusal> {
     let changed = write(&Store::new(&node.store), network, at, object).await?;
     if changed.outcome != Change::Unchanged {
@@ -184,7 +222,7 @@ async fn write(
     store: &Store,
     network: &str,
     at: Option<u64>,
-    object: Option<Json>,
+    object: Option<Object>,
 ) -> Result<Changed, Refusal> {
     let key = named(network)?;
     for _ in 0..limits::CHANGE_TRIES_MAX {
@@ -206,7 +244,7 @@ async fn write(
         };
         let before = known.ipam.as_deref().map(serde_json::from_str::<Json>);
         let outcome = match (&object, &before) {
-            (Some(object), Some(Ok(before))) if object == before => Change::Unchanged,
+            (Some(object), Some(Ok(before))) if object.json == *before => Change::Unchanged,
             (Some(_), Some(_)) => Change::Changed,
             (Some(_), None) => Change::Created,
             (None, Some(_)) => Change::Deleted,
@@ -216,8 +254,11 @@ async fn write(
         if outcome == Change::Unchanged {
             return Ok(Changed { network, outcome, revision });
         }
+        if let Some(object) = &object {
+            fit(&known, &object.sets)?;
+        }
         // The block sizes stay: blocks are cut by them.
-        let ipam = object.as_ref().map(|object| object.to_string().into());
+        let ipam = object.as_ref().map(|object| object.json.to_string().into());
         let value = NetworkValue { ipam, ..known };
         let gone = value == NetworkValue::default();
         let then = match gone {

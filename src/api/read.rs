@@ -21,6 +21,9 @@ use crate::limits;
 pub struct AllocationRow {
     /// The network.
     pub network: String,
+    /// The network out of whose pool the address is: the same, unless the configuration leads to
+    /// a central one of another name.
+    pub pool: String,
     /// The address.
     pub address: String,
     /// The container.
@@ -45,11 +48,13 @@ pub struct AllocationRow {
 pub struct Filter {
     /// Only this network.
     pub network: Option<String>,
+    /// Only addresses out of this network's pool.
+    pub pool: Option<String>,
     /// Only this address.
     pub address: Option<IpAddr>,
     /// Only this container.
     pub container_id: Option<String>,
-    /// Only rows after this one, `network,address`: the last row of the page before.
+    /// Only rows after this one, `pool,address`: the last row of the page before.
     pub after: Option<String>,
     /// How many rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
     pub limit: Option<usize>,
@@ -58,14 +63,15 @@ pub struct Filter {
 impl Filter {
     /// Where the page begins. A network's name has no comma.
     fn after(&self) -> Option<(&str, IpAddr)> {
-        let (network, address) = self.after.as_deref()?.split_once(',')?;
-        Some((network, address.parse().ok()?))
+        let (pool, address) = self.after.as_deref()?.split_once(',')?;
+        Some((pool, address.parse().ok()?))
     }
 
     /// Whether a holding has anything to list.
     pub fn wants(&self, holding: &Holding) -> bool {
         let id = &holding.id;
         self.network.as_deref().is_none_or(|network| network == &*id.network)
+            && self.pool.as_deref().is_none_or(|pool| pool == &*holding.pool)
             && self.container_id.as_deref().is_none_or(|container| container == &*id.container_id)
             && self.address.is_none_or(|address| holding.addresses.contains(&address))
     }
@@ -330,7 +336,7 @@ fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
 
 async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpResponse {
     if filter.after.is_some() && filter.after().is_none() {
-        return refuse(StatusCode::BAD_REQUEST, "after: give the network and address of a row");
+        return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
     }
     let (index, filter) = (node.index.clone(), filter.into_inner());
     // Off this thread: sorting a full node takes longer than an ADD may wait.
@@ -340,16 +346,17 @@ async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpR
     }
 }
 
-/// A page of rows, by network and address: what is released between two pages moves no other row.
+/// A page of rows, by pool and address, which no two have: what is released between two pages
+/// moves no other row.
 fn rows(all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
     let after = filter.after();
     let mut rows: Vec<(&Arc<Holding>, IpAddr)> = (all.iter())
         .filter(|holding| filter.wants(holding))
         .flat_map(|holding| holding.addresses.iter().map(move |&address| (holding, address)))
         .filter(|&(_, address)| filter.address.is_none_or(|wanted| wanted == address))
-        .filter(|(holding, address)| after < Some((&*holding.id.network, *address)))
+        .filter(|(holding, address)| after < Some((&*holding.pool, *address)))
         .collect();
-    rows.sort_unstable_by_key(|&(holding, address)| (&*holding.id.network, address));
+    rows.sort_unstable_by_key(|&(holding, address)| (&*holding.pool, address));
     let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
     rows.into_iter().take(limit).map(|(holding, address)| row(holding, address)).collect()
 }
@@ -359,6 +366,7 @@ fn row(holding: &Holding, address: IpAddr) -> AllocationRow {
     let namespace = pod.map(|pod| pod.namespace.to_string());
     AllocationRow {
         network: holding.id.network.to_string(),
+        pool: holding.pool.to_string(),
         address: address.to_string(),
         container_id: holding.id.container_id.to_string(),
         ifname: holding.id.ifname.to_string(),

@@ -11,9 +11,9 @@ use crate::api::read::{AllocationRow, Filter};
 use crate::clock::rfc3339;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
 
-/// The longest row in JSON: network and container id of 255 bytes each, pod and namespace too but
-/// of any text (six bytes for an escaped one), the rest 400.
-const ROW_BYTES_MAX: usize = 4096;
+/// The longest row in JSON: network, pool and container id of 255 bytes each, pod and namespace
+/// too but of any text (six bytes for an escaped one), the rest 400.
+const ROW_BYTES_MAX: usize = 4608;
 
 /// Rows that are asked for at once: an answer is never longer than the client takes.
 pub(super) const ROWS_PER_PAGE: usize = {
@@ -30,6 +30,10 @@ pub(super) struct AllocationsArgs {
     /// Only this network, by the `name` in its configuration [default: all]
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    /// Only addresses out of the pool of this network, whose central configuration others may
+    /// use too [default: all]
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
     /// Only this address, IPv4 or IPv6, without a prefix length [default: all]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
@@ -56,6 +60,7 @@ pub(super) fn examples() -> String {
 pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
     let filter = Filter {
         network: args.network.clone(),
+        pool: args.pool.clone(),
         address: args.address,
         container_id: args.container.clone(),
         ..Filter::default()
@@ -77,6 +82,7 @@ pub(super) fn list(socket: &Path, filter: &Filter) -> anyhow::Result<Vec<Allocat
     list_by(ROWS_PER_PAGE, key, |after, limit| {
         let query = [
             ("network", filter.network.clone()),
+            ("pool", filter.pool.clone()),
             ("address", filter.address.map(|address| address.to_string())),
             ("containerId", filter.container_id.clone()),
             ("after", after),
@@ -87,7 +93,7 @@ pub(super) fn list(socket: &Path, filter: &Filter) -> anyhow::Result<Vec<Allocat
 }
 
 fn key(row: &AllocationRow) -> String {
-    format!("{},{}", row.network, row.address)
+    format!("{},{}", row.pool, row.address)
 }
 
 /// All rows, page by page: `key` says what a page is asked for after, `page` reads one.
@@ -113,10 +119,12 @@ pub(super) fn list_by<T>(
     }
 }
 
-/// The rows for people.
+/// The rows for people. The pool is shown if it is anywhere another one than the network's own.
 pub(super) fn table(rows: &[AllocationRow]) -> String {
-    let header = [
-        "NETWORK",
+    let pools = rows.iter().any(|row| row.pool != row.network);
+    let mut header = vec!["NETWORK"];
+    header.extend(pools.then_some("POOL"));
+    header.extend([
         "ADDRESS",
         "CONTAINER",
         "IFNAME",
@@ -125,14 +133,15 @@ pub(super) fn table(rows: &[AllocationRow]) -> String {
         "STAGE",
         "SINCE",
         "SEQUENCE",
-    ];
+    ]);
     let row = |row: &AllocationRow| {
         let shown = |text: &Option<String>| match text.as_deref() {
             None | Some("") => "-".to_owned(),
             Some(text) => printable(text),
         };
-        vec![
-            row.network.clone(),
+        let mut cells = vec![row.network.clone()];
+        cells.extend(pools.then(|| row.pool.clone()));
+        cells.extend([
             row.address.clone(),
             short(&row.container_id),
             printable(&row.ifname),
@@ -141,7 +150,8 @@ pub(super) fn table(rows: &[AllocationRow]) -> String {
             shown(&row.stage),
             rfc3339(row.since_unix_ms),
             row.sequence.to_string(),
-        ]
+        ]);
+        cells
     };
     admin::table(&header, rows.iter().map(row).collect())
 }
@@ -157,6 +167,7 @@ mod tests {
     fn row(sequence: u64) -> AllocationRow {
         AllocationRow {
             network: "n".repeat(255),
+            pool: "n".repeat(255),
             address: "2001:db8:1111:2222:3333:4444:5555:6666".to_owned(),
             container_id: "c".repeat(255),
             ifname: "\u{1}".repeat(15),
@@ -186,7 +197,7 @@ mod tests {
             Ok(pages[asked.len() - 1].clone())
         });
         let rows = rows.unwrap();
-        let end = |row: &AllocationRow| Some(format!("{},{}", row.network, row.address));
+        let end = |row: &AllocationRow| Some(format!("{},{}", row.pool, row.address));
         assert_eq!(asked, [None, end(&rows[1]), end(&rows[3])]);
         let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
         assert_eq!(sequences, [1, 2, 3, 4]);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::core::range::Ranges;
 use crate::core::stage::Stage;
 
 use super::args::Args;
@@ -36,6 +37,14 @@ pub enum Found {
     Unknown,
 }
 
+/// A central object that a call uses.
+pub(super) struct Kept {
+    /// Whose it is: its pool is the one that all who use the object share.
+    pub(super) network: Arc<str>,
+    /// The `ipam` object, as JSON text.
+    pub(super) object: Arc<str>,
+}
+
 /// No object for any network.
 pub(super) struct Nowhere;
 
@@ -58,7 +67,7 @@ pub(super) fn find(
     verb: Verb,
     cni_args: &str,
     central: &dyn Central,
-) -> Result<Option<Arc<str>>, Error> {
+) -> Result<Option<Kept>, Error> {
     let Some(ipam) = root.object("ipam")? else { return Ok(None) };
     if ipam.get("ranges").is_some() || ipam.get("subnet").is_some() {
         return Ok(None);
@@ -81,7 +90,7 @@ pub(super) fn find(
     let runtime = root.get("runtimeConfig");
     let optional = verb == Verb::Status || runtime.is_some_and(|r| r.get("ipRanges").is_some());
     match central.find(network) {
-        Found::Object(text) => Ok(Some(text)),
+        Found::Object(object) => Ok(Some(Kept { network: network.into(), object })),
         Found::Nothing | Found::Unknown if own && optional => Ok(None),
         Found::Nothing if own => Ok(None), // no ranges at all: said where ranges are read
         Found::Nothing => {
@@ -175,11 +184,12 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// Checks an `ipam` object that is to be kept centrally by all rules for network configurations.
+/// Checks an `ipam` object that is to be kept centrally by all rules for network configurations;
+/// gives its range sets.
 ///
 /// # Errors
 /// [`Code::Decode`] or [`Code::Config`]: what is wrong, and in which field.
-pub fn check(object: &[u8]) -> Result<(), Error> {
+pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
     let ipam = Json::parse(object, OBJECT)?;
     if !matches!(ipam, Json::Object(_)) {
         let msg = format!("an ipam object must be an object, not {}", ipam.kind());
@@ -250,6 +260,10 @@ mod tests {
             let add = add(ipam, pod, &Fake(of, Some(OBJECT))).unwrap();
             assert_eq!(add.sets[0].to_string(), "10.1.2.1-10.1.2.254", "{ipam}");
             assert_eq!(add.routes.len(), 1);
+            let call = Call { args: pod.into(), ..with_ipam(ipam) };
+            let calls = split(call.body().as_bytes(), &Fake(of, Some(OBJECT))).unwrap();
+            let Calls::One(request) = calls else { panic!("not an array") };
+            assert_eq!((&*request.network, &*request.pool), ("net", of), "{ipam}");
         }
     }
 
@@ -346,8 +360,9 @@ mod tests {
 
     #[test]
     fn an_object_is_checked_like_a_configuration() {
-        assert_eq!(check(OBJECT.as_bytes()), Ok(()));
-        assert_eq!(check(br#"{"type":"my-ipam","subnet":"fd00::/64","blockSize6":120}"#), Ok(()));
+        assert_eq!(check(OBJECT.as_bytes()).unwrap().len(), 1);
+        let small = br#"{"type":"my-ipam","subnet":"fd00::/64","blockSize6":120}"#;
+        assert_eq!(check(small).unwrap()[0].block_log2, Some(8));
         for (object, msg) in [
             ("[]", "an ipam object must be an object, not an array"),
             ("{", "ipam object is not valid JSON at line 1 column 1: EOF while parsing an object"),

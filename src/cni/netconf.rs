@@ -146,15 +146,14 @@ pub(super) fn status(
     Pool::read(&ipam, runtime.as_ref(), version, raw_version)
 }
 
-/// Whether a configuration without a runtime is good for an ADD.
+/// The range sets of a configuration that is good for an ADD without a runtime.
 ///
 /// # Errors
 /// [`Code::Config`].
-pub(super) fn ranges_and_routes(root: &Node<'_>) -> Result<(), Error> {
+pub(super) fn ranges_and_routes(root: &Node<'_>) -> Result<Vec<Ranges>, Error> {
     let (ipam, newest) = (ipam(root)?, Version::NEWEST);
     routes(&ipam)?;
-    some(Pool::read(&ipam, None, newest, newest.as_str())?)?;
-    Ok(())
+    some(Pool::read(&ipam, None, newest, newest.as_str())?)
 }
 
 fn ipam<'a>(root: &'a Node<'_>) -> Result<Node<'a>, Error> {

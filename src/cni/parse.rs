@@ -1,5 +1,7 @@
 //! From the body of a request to typed calls.
 
+use std::sync::Arc;
+
 use crate::limits::CALLS_PER_ARRAY_MAX;
 
 use super::central::{self, Central, Nowhere};
@@ -87,7 +89,10 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
         }
         Verb::Del | Verb::Gc | Verb::Version => None,
     };
-    let merged = kept.as_deref().map(|object| central::merge(config, object)).transpose()?;
+    let merged = match &kept {
+        Some(kept) => Some(central::merge(config, &kept.object)?),
+        None => None,
+    };
     let root = netconf::root(merged.as_ref().unwrap_or(config))?;
     let body = match verb {
         Verb::Add => Body::Add(Box::new(netconf::add(&root, id, (version, raw), envelope.args)?)),
@@ -97,10 +102,12 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
         Verb::Status => Body::Status(Status { sets: netconf::status(&root, (version, raw))? }),
         Verb::Version => Body::Version { echo: raw.into() },
     };
+    let network: Arc<str> = network.into();
     Ok(Request {
         verb,
         version,
-        network: network.into(),
+        pool: kept.as_ref().map_or_else(|| network.clone(), |kept| kept.network.clone()),
+        network,
         started_at: envelope.started_at,
         undo: envelope.undo,
         netns: envelope.netns.into(),

@@ -72,6 +72,9 @@ pub struct Request {
     pub version: Version,
     /// The network's name; empty for VERSION.
     pub network: Arc<str>,
+    /// The network out of whose pool an ADD gets its addresses: the one whose central
+    /// configuration it uses, or else `network`.
+    pub pool: Arc<str>,
     /// When the plugin's process started, in nanoseconds on the boot clock; only the plugin says.
     pub started_at: Option<u64>,
     /// DEL: release only what the ADD with the same `started_at` made.

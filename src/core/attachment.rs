@@ -63,6 +63,9 @@ impl From<Vec<IpAddr>> for Addresses {
 pub struct Holding {
     /// Who holds them.
     pub id: AttachmentId,
+    /// The network out of whose pool the addresses are: the attachment's own, or the one whose
+    /// central configuration it uses.
+    pub pool: Arc<str>,
     /// One address per range set, in the order of the sets.
     pub addresses: Addresses,
     /// Rises with every ADD of this node: tells two holdings of one attachment apart.

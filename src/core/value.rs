@@ -145,6 +145,8 @@ pub enum MessageBody {
 pub struct AllocationValue {
     /// The node.
     pub node: Arc<str>,
+    /// The attachment's network, where it is another one than that of the pool, which the key has.
+    pub network: Option<Arc<str>>,
     /// The container.
     pub container_id: Box<str>,
     /// The interface in it.

@@ -14,6 +14,10 @@ use crate::limits;
 
 #[derive(Serialize, Deserialize)]
 struct HoldingRow<'a> {
+    /// Absent: the attachment's own network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(borrow)]
+    pool: Option<Cow<'a, str>>,
     addresses: Vec<IpAddr>,
     sequence: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +53,7 @@ pub(super) fn key(id: &AttachmentId) -> (&str, &str, &str) {
 pub(super) fn holding(holding: &Holding, netns: &str) -> Vec<u8> {
     let pod = holding.pod.as_deref();
     encode(&HoldingRow {
+        pool: (holding.pool != holding.id.network).then(|| (&*holding.pool).into()),
         addresses: holding.addresses.to_vec(),
         sequence: holding.sequence,
         started_at: holding.started_at,
@@ -80,6 +85,7 @@ pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Res
         None => None,
     };
     Ok(Holding {
+        pool: row.pool.map_or_else(|| id.network.clone(), |pool| (&*pool).into()),
         id,
         addresses: row.addresses.into(),
         sequence: row.sequence,
@@ -153,7 +159,7 @@ pub(super) fn numbers<'a>(
     holding.addresses.iter().filter_map(move |&address| {
         let number = number(address);
         let owns = |set: &&SetRecord| {
-            set.network == holding.id.network
+            set.network == holding.pool
                 && set.family == Family::of(address)
                 && set.ranges.iter().any(|&(start, end)| start <= number && number <= end)
         };

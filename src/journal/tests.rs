@@ -21,6 +21,7 @@ fn hold(sequence: u64) -> Record {
         AttachmentId { network: "net".into(), container_id: "c".into(), ifname: "eth0".into() };
     let holding = Holding {
         id,
+        pool: "net".into(),
         addresses: vec!["10.0.0.2".parse().unwrap()].into(),
         sequence,
         started_at: None,
@@ -63,6 +64,24 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
             last = sequence;
         }
     }
+}
+
+#[test]
+fn the_pool_is_kept_and_a_row_without_one_means_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool_after = |records: &[Record]| {
+        let (mut journal, _) = Journal::open(&options(dir.path(), 0)).unwrap();
+        journal.commit(records).unwrap();
+        drop(journal);
+        let (_, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
+        opened.state.holdings[0].pool.to_string()
+    };
+    let Record::Hold(holding, netns) = hold(1) else { panic!() };
+    let row = String::from_utf8(rows::holding(&holding, &netns)).unwrap();
+    assert!(!row.contains("pool"), "{row}");
+    assert_eq!(pool_after(&[Record::Hold(holding.clone(), netns.clone())]), "net");
+    let of_another = Holding { pool: "shared".into(), ..(*holding).clone() };
+    assert_eq!(pool_after(&[Record::Hold(Arc::new(of_another), netns)]), "shared");
 }
 
 fn block(start: u128, size_log2: u8) -> (Space, Run) {

@@ -54,6 +54,7 @@ impl World {
         self.containers.insert(id, Container { node, state: State::Adding, asked });
         let call = Call::Add(Box::new(Add {
             id: attachment(id),
+            pool: "net".into(),
             sets: vec![self.plan.view.clone()],
             asked: asked.into_iter().collect(),
             stage: None,

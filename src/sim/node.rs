@@ -391,7 +391,7 @@ impl Daemon {
     fn record(&mut self, now: Millis, holding: &Holding, there: bool, waiting: Option<u64>) {
         for &address in holding.addresses.iter() {
             let value = there.then(|| Box::new(allocation(holding)));
-            let network = holding.id.network.clone();
+            let network = holding.pool.clone();
             self.leaseholder.record(now, RecordChange { network, address, value }, waiting);
         }
     }
@@ -451,6 +451,7 @@ impl Daemon {
 fn allocation(holding: &Holding) -> AllocationValue {
     AllocationValue {
         node: "".into(),
+        network: None,
         container_id: holding.id.container_id.clone(),
         ifname: holding.id.ifname.clone(),
         addresses: holding.addresses.to_vec(),

@@ -104,6 +104,8 @@ enum Body {
 #[serde(rename_all = "camelCase")]
 struct Allocation {
     node: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
     container_id: String,
     ifname: String,
     addresses: Vec<IpAddr>,
@@ -332,6 +334,7 @@ impl From<&AllocationValue> for Allocation {
     fn from(allocation: &AllocationValue) -> Self {
         Self {
             node: allocation.node.to_string(),
+            network: allocation.network.as_ref().map(ToString::to_string),
             container_id: allocation.container_id.to_string(),
             ifname: allocation.ifname.to_string(),
             addresses: allocation.addresses.clone(),
@@ -350,6 +353,7 @@ impl Allocation {
     fn value(self) -> Result<Value, String> {
         Ok(Value::Allocation(Box::new(AllocationValue {
             node: self.node.into(),
+            network: self.network.map(Into::into),
             container_id: self.container_id.into(),
             ifname: self.ifname.into(),
             addresses: self.addresses,

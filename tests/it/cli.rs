@@ -295,7 +295,7 @@ fn a_list_is_read_page_by_page() {
         });
         let row = |n: usize| {
             json!({
-                "network": "n", "address": format!("10.0.{}.{}", n / 256, n % 256),
+                "network": "n", "pool": "n", "address": format!("10.0.{}.{}", n / 256, n % 256),
                 "containerId": format!("c{n}"), "ifname": "eth0", "namespace": null, "pod": null,
                 "stage": null, "sinceUnixMs": 0, "sequence": n
             })
@@ -392,7 +392,7 @@ fn a_stale_sequence_number_is_skipped() {
 #[test]
 fn what_changes_between_look_and_release_is_skipped() {
     let row = json!([{
-        "network": "n", "address": "10.0.0.2", "containerId": "c", "ifname": "eth0",
+        "network": "n", "pool": "n", "address": "10.0.0.2", "containerId": "c", "ifname": "eth0",
         "namespace": null, "pod": null, "stage": null, "sinceUnixMs": 0, "sequence": 5
     }]);
     let fake = Fake::serve(move |_, path| match path {

@@ -1,8 +1,10 @@
 //! The commands that operators run about the cluster, against real daemons: with an etcd of the
 //! test's own, or with the embedded store.
 
+mod live;
 mod networks;
 mod nodes;
+mod pools;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -237,6 +237,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
     let Body::Add(add) = request.body else { panic!("an ADD is an ADD") };
     Call::Add(Box::new(Add {
         id: attachment(network, container),
+        pool: request.pool,
         sets: add.sets.into_iter().map(Arc::new).collect(),
         asked: add.asked,
         stage: add.stage,

@@ -71,10 +71,16 @@ impl Coordinator {
         }
     }
 
-    /// Starts a call whose turn it is, unless its network's range sets are being merged.
+    /// Starts a call whose turn it is, unless its pool's range sets are being merged.
     fn start(&mut self, now: Millis, waiting: Waiting) {
-        let network = waiting.work.id().network.clone();
-        let entry = self.networks.entry(network.clone()).or_default();
+        let pool = match &waiting.work {
+            Work::Add(add) => add.pool.clone(),
+            // What is held goes back to where it came from, whatever the configuration says now.
+            Work::Del(del) => self
+                .holding(&del.id)
+                .map_or_else(|| del.id.network.clone(), |holding| holding.pool.clone()),
+        };
+        let entry = self.networks.entry(pool.clone()).or_default();
         if entry.merging > 0 || !entry.gate.is_empty() {
             if entry.gate.len() < limits::CALLS_AT_GATE_MAX {
                 entry.gate.push_back(waiting);
@@ -87,7 +93,7 @@ impl Coordinator {
         entry.under_way += 1;
         match waiting.work {
             Work::Add(add) => self.start_add(now, waiting.asker, add),
-            Work::Del(del) => self.start_del(now, waiting.asker, &del),
+            Work::Del(del) => self.start_del(now, waiting.asker, &pool, &del),
         }
     }
 
@@ -97,11 +103,11 @@ impl Coordinator {
             Some(Outcome::Added(holding)) if add.started_at > holding.started_at => {
                 return self.renew(asker, &holding, *add);
             }
-            Some(outcome) => return self.finish(now, asker, &add.id, outcome),
+            Some(outcome) => return self.finish(now, asker, (&add.pool, &add.id), outcome),
         }
         let mut sets = Vec::with_capacity(add.sets.len());
         for view in &add.sets {
-            match self.route(now, &add.id.network, view) {
+            match self.route(now, &add.pool, view) {
                 Route::To(set) => sets.push(set),
                 Route::Fix => {
                     let view = view.clone();
@@ -109,7 +115,8 @@ impl Coordinator {
                 }
                 Route::Merge(ids) => return self.merge_first(now, asker, add, &ids),
                 Route::Refused(error) => {
-                    return self.finish(now, asker, &add.id, Outcome::Failed(error));
+                    let outcome = Outcome::Failed(error);
+                    return self.finish(now, asker, (&add.pool, &add.id), outcome);
                 }
             }
         }
@@ -142,6 +149,9 @@ impl Coordinator {
             let (id, held) = (Box::new(add.id.clone()), holding.addresses.to_vec());
             Some(Outcome::Failed(CallError::AlreadyHeld { id, held, why }))
         };
+        if holding.pool != add.pool {
+            return refuse("out of another network's pool than this ADD names: DEL it first");
+        }
         if !add.asked.iter().all(|asked| holding.addresses.contains(asked)) {
             return refuse("and this ADD asks for other addresses: DEL it first");
         }
@@ -155,12 +165,12 @@ impl Coordinator {
 
     /// Has the cluster agree on the block size of these ranges, and then starts again.
     fn fix_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, view: Arc<Ranges>) {
-        let network = add.id.network.clone();
-        let Some(entry) = self.networks.get_mut(&network) else { return };
+        let pool = add.pool.clone();
+        let Some(entry) = self.networks.get_mut(&pool) else { return };
         let waiting: usize = entry.fixing.iter().map(|(_, waiting)| waiting.len()).sum();
         if waiting >= limits::CALLS_AT_GATE_MAX {
-            let error = CallError::Busy("calls of one network");
-            return self.finish(now, asker, &add.id, Outcome::Failed(error));
+            let outcome = Outcome::Failed(CallError::Busy("calls of one network"));
+            return self.finish(now, asker, (&pool, &add.id), outcome);
         }
         entry.under_way -= 1;
         let waiting = Waiting { asker, work: Work::Add(add) };
@@ -168,10 +178,10 @@ impl Coordinator {
             Some((_, others)) => others.push(waiting),
             None => {
                 entry.fixing.push((view.clone(), vec![waiting]));
-                self.effects.push_back(Effect::Fix(network.clone(), view));
+                self.effects.push_back(Effect::Fix(pool.clone(), view));
             }
         }
-        self.open_gate(now, &network);
+        self.open_gate(now, &pool);
     }
 
     /// The end of an [`Effect::Fix`].
@@ -194,14 +204,14 @@ impl Coordinator {
 
     /// Makes range sets one when nothing else is under way on the network, and then starts again.
     fn merge_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, ids: &[SetId]) {
-        let network = add.id.network.clone();
-        let Some(entry) = self.networks.get_mut(&network) else { return };
+        let pool = add.pool.clone();
+        let Some(entry) = self.networks.get_mut(&pool) else { return };
         entry.under_way -= 1;
         entry.gate.push_front(Waiting { asker, work: Work::Add(add) });
         if entry.under_way == 0 {
-            self.merge(&network, ids);
+            self.merge(&pool, ids);
         }
-        self.open_gate(now, &network);
+        self.open_gate(now, &pool);
     }
 
     /// Lets the calls go on that waited, once nothing is under way.
@@ -263,7 +273,7 @@ impl Coordinator {
         for (set, number) in sets.into_iter().zip(got) {
             self.effects.push_back(Effect::Undo(set, number));
         }
-        self.finish(now, asker, &add.id, Outcome::Failed(error));
+        self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
     }
 
     fn commit_add(&mut self, operation: u64) {
@@ -282,6 +292,7 @@ impl Coordinator {
             container_id: add.id.container_id,
         };
         let holding = Arc::new(Holding {
+            pool: self.share(&add.pool),
             addresses: addresses.into(),
             sequence: self.next_sequence,
             started_at: add.started_at,
@@ -296,17 +307,17 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
-    fn start_del(&mut self, now: Millis, asker: Asker, del: &Del) {
+    fn start_del(&mut self, now: Millis, asker: Asker, pool: &Arc<str>, del: &Del) {
         if let Which::StartedBy(started_at) = del.which {
             self.ended.insert(&del.id, started_at);
         }
         let holding = self.holding(&del.id).cloned();
         let Some(holding) = holding.filter(|holding| del.which.means(holding)) else {
-            return self.finish(now, asker, &del.id, Outcome::Ended(0));
+            return self.finish(now, asker, (pool, &del.id), Outcome::Ended(0));
         };
         if let Some(cause) = &self.broken {
-            let error = CallError::Journal(cause.clone());
-            return self.finish(now, asker, &del.id, Outcome::Failed(error));
+            let outcome = Outcome::Failed(CallError::Journal(cause.clone()));
+            return self.finish(now, asker, (pool, &del.id), outcome);
         }
         self.end_holding(now, asker, holding, None);
     }
@@ -319,7 +330,7 @@ impl Coordinator {
         holding: Arc<Holding>,
         undone: Option<CallError>,
     ) {
-        let network = self.networks.entry(holding.id.network.clone()).or_default();
+        let network = self.networks.entry(holding.pool.clone()).or_default();
         let owned = holding.addresses.iter().filter_map(|&address| {
             let number = number(address);
             Some((network.owner(Family::of(address), number)?, number))
@@ -348,7 +359,7 @@ impl Coordinator {
         let failed = result.err().map(|cause| Outcome::Failed(CallError::Journal(cause)));
         match operation {
             Some(Operation::Holding { asker, holding }) => {
-                let id = holding.id.clone();
+                let (pool, id) = (holding.pool.clone(), holding.id.clone());
                 // What the journal did not confirm stays assigned in memory: after a restart the
                 // journal says whether it was.
                 if failed.is_none() {
@@ -363,7 +374,7 @@ impl Coordinator {
                     }
                 }
                 let outcome = failed.unwrap_or(Outcome::Added(holding));
-                self.finish(now, asker, &id, outcome);
+                self.finish(now, asker, (&pool, &id), outcome);
             }
             Some(Operation::Ending { asker, holding, numbers, undone }) => {
                 let outcome = failed.unwrap_or_else(|| {
@@ -376,7 +387,7 @@ impl Coordinator {
                     }
                     undone.map_or(Outcome::Ended(1), Outcome::Failed)
                 });
-                self.finish(now, asker, &holding.id, outcome);
+                self.finish(now, asker, (&holding.pool, &holding.id), outcome);
             }
             _ => {}
         }
@@ -390,8 +401,8 @@ impl Coordinator {
         };
         match result {
             Ok(()) => {
-                let id = holding.id.clone();
-                self.finish(now, asker, &id, Outcome::Added(holding));
+                let (pool, id) = (holding.pool.clone(), holding.id.clone());
+                self.finish(now, asker, (&pool, &id), Outcome::Added(holding));
             }
             Err(cause) => {
                 self.end_holding(now, asker, holding, Some(CallError::NotRecorded(cause)));
@@ -399,18 +410,24 @@ impl Coordinator {
         }
     }
 
-    /// Answers a call that was under way and lets the next ones begin.
-    fn finish(&mut self, now: Millis, asker: Asker, id: &AttachmentId, outcome: Outcome) {
-        if let Some(entry) = self.networks.get_mut(&id.network) {
+    /// Answers a call that was under way on a pool and lets the next ones begin.
+    fn finish(
+        &mut self,
+        now: Millis,
+        asker: Asker,
+        (pool, id): (&Arc<str>, &AttachmentId),
+        outcome: Outcome,
+    ) {
+        if let Some(entry) = self.networks.get_mut(pool) {
             entry.under_way -= 1;
         }
         self.end(now, asker, id, outcome);
-        self.open_gate(now, &id.network);
+        self.open_gate(now, pool);
         let unused = |entry: &Network| {
             entry.under_way == 0 && entry.sets.is_empty() && entry.fixing.is_empty()
         };
-        if self.networks.get(&id.network).is_some_and(unused) {
-            self.networks.remove(&id.network); // a DEL on a network that nobody ever used
+        if self.networks.get(pool).is_some_and(unused) {
+            self.networks.remove(pool); // a DEL on a network that nobody ever used
         }
     }
 

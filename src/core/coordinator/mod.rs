@@ -47,6 +47,8 @@ pub type SetId = u32;
 pub struct Add {
     /// Who asks.
     pub id: AttachmentId,
+    /// The network out of whose pool the addresses come: block, record and range set are its.
+    pub pool: Arc<str>,
     /// One address is assigned from each.
     pub sets: Vec<Arc<Ranges>>,
     /// Addresses asked for by name; each must be had.
@@ -93,7 +95,7 @@ pub enum Call {
     Del(Del),
     /// CNI GC: end everything on a network that is older than the call and not listed.
     Gc {
-        /// The network.
+        /// The CNI network, whatever pools it uses.
         network: Arc<str>,
         /// Container id and interface name of each attachment that is still valid.
         valid: Vec<(Box<str>, Box<str>)>,
@@ -250,6 +252,7 @@ pub struct Coordinator {
     /// Calls that wait for the one that is under way, by attachment; present while one is.
     lanes: Map<AttachmentId, VecDeque<Waiting>>,
     operations: Map<u64, Operation>,
+    /// The pools, each by the name of its network.
     networks: BTreeMap<Arc<str>, Network>,
     /// Names of networks and interfaces: few texts that nearly all holdings share.
     names: BTreeSet<Arc<str>>,

@@ -87,7 +87,7 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
     }
     for holding in &state.holdings {
         for &address in holding.addresses.iter() {
-            let (network, number) = (&holding.id.network, number(address));
+            let (network, number) = (&holding.pool, number(address));
             let id = owner(&coordinator.networks, network, Family::of(address), number);
             let Some(part) = id.and_then(|id| parts.get_mut(&id)) else {
                 let container = holding.id.container_id.clone();
@@ -113,8 +113,9 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
     for mut holding in state.holdings {
         let of = &holding.id;
         let (network, ifname) = (coordinator.share(&of.network), coordinator.share(&of.ifname));
-        let id = &mut Arc::make_mut(&mut holding).id;
-        (id.network, id.ifname) = (network, ifname);
+        let pool = coordinator.share(&holding.pool);
+        let holding_mut = Arc::make_mut(&mut holding);
+        (holding_mut.id.network, holding_mut.id.ifname, holding_mut.pool) = (network, ifname, pool);
         coordinator.held.insert(ByAttachment(holding));
     }
     let mut sets = Vec::with_capacity(state.sets.len());

@@ -1,5 +1,7 @@
 //! The coordinator with real range sets, every message delivered in an order that the test draws.
 
+mod pools;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,14 +35,17 @@ fn configurations() -> Vec<Vec<Arc<Ranges>>> {
     ]
 }
 
+/// Containers from 4 on are on a network of their own.
 fn id(container: u8) -> AttachmentId {
     let container_id = format!("c{container}").into();
-    AttachmentId { network: "net".into(), container_id, ifname: "eth0".into() }
+    let network = if container < 4 { "net" } else { "other" }.into();
+    AttachmentId { network, container_id, ifname: "eth0".into() }
 }
 
 fn add(container: u8, configuration: usize, asked: Vec<IpAddr>, started_at: u64) -> Call {
     Call::Add(Box::new(Add {
         id: id(container),
+        pool: id(container).network,
         sets: configurations().swap_remove(configuration),
         asked,
         stage: None,
@@ -133,7 +138,7 @@ impl World {
         let mut seen = BTreeSet::new();
         for holding in self.shown.values() {
             for address in holding.addresses.iter() {
-                assert!(seen.insert(address), "{address} is held twice");
+                assert!(seen.insert((&holding.pool, address)), "{address} is held twice");
             }
         }
     }
@@ -289,7 +294,7 @@ impl World {
 
 #[derive(Clone, Debug)]
 enum Move {
-    Add { container: u8, configuration: usize, asked: Option<u8> },
+    Add { container: u8, configuration: usize, asked: Option<u8>, shared: bool },
     Del { container: u8, late: bool },
     Gc { keep: u8 },
     Deliver(usize),
@@ -298,9 +303,11 @@ enum Move {
 fn moves() -> impl Strategy<Value = Move> {
     let asked = prop::option::weighted(0.2, 0u8..24);
     prop_oneof![
-        4 => (0u8..6, 0usize..3, asked).prop_map(|(container, configuration, asked)| {
-            Move::Add { container, configuration, asked }
-        }),
+        4 => (0u8..6, 0usize..3, asked, any::<bool>()).prop_map(
+            |(container, configuration, asked, shared)| {
+                Move::Add { container, configuration, asked, shared }
+            }
+        ),
         3 => (0u8..6, any::<bool>()).prop_map(|(container, late)| Move::Del { container, late }),
         1 => any::<u8>().prop_map(|keep| Move::Gc { keep }),
         12 => any::<usize>().prop_map(Move::Deliver),
@@ -329,9 +336,10 @@ proptest! {
                     world.deliver(draw);
                     continue;
                 }
-                Move::Add { container, configuration, asked } => {
-                    let asked = asked.map(|n| IpAddr::from([10, 0, 0, n]));
-                    add(container, configuration, asked.into_iter().collect(), started)
+                Move::Add { container, configuration, asked, shared } => {
+                    let asked = asked.map(|n| IpAddr::from([10, 0, 0, n])).into_iter().collect();
+                    let pool = if shared { "shared".into() } else { id(container).network };
+                    pools::from(&pool, add(container, configuration, asked, started))
                 }
                 Move::Del { container, late } => {
                     del(container, if late { started - 20 } else { started })

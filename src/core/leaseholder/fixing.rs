@@ -5,6 +5,7 @@ use crate::core::Millis;
 use crate::core::address::Run;
 use crate::core::interval::Intervals;
 use crate::core::keys::{Space, network_key};
+use crate::core::range::Ranges;
 use crate::core::txn::{
     Answer, Compare, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
@@ -78,6 +79,21 @@ fn agree(known: &NetworkValue, fix: &Fix) -> Result<(NetworkValue, u8), FixError
     rest.push(agreed);
     rest.sort_unstable_by(|a, b| (a.family, &a.ranges).cmp(&(b.family, &b.ranges)));
     Ok((NetworkValue { ipam: known.ipam.clone(), geometry: rest }, block_log2))
+}
+
+/// Whether these range sets of a network go with the block sizes on which its nodes have agreed.
+///
+/// # Errors
+/// The index of the first one that does not, and [`FixError::Size`].
+pub fn block_sizes_fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), (usize, FixError)> {
+    let mut known = known.clone();
+    for (i, set) in sets.iter().enumerate() {
+        let space = Space { network: "".into(), family: set.family() };
+        let ranges = set.iter().map(|range| (range.start, range.end)).collect();
+        let fix = Fix::new(space, ranges, set.usual_block_log2(), set.block_log2.is_some());
+        known = agree(&known, &fix).map_err(|error| (i, error))?.0;
+    }
+    Ok(())
 }
 
 impl Leaseholder {

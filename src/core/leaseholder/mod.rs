@@ -39,6 +39,7 @@ use crate::limits;
 
 pub use types::{Effect, FixError, Found, Leased, Me, Order, OrderId, Question, RecordChange};
 
+pub use fixing::block_sizes_fit;
 pub use parts::without;
 pub use recalling::{Memory, Recorded};
 

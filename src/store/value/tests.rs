@@ -144,6 +144,7 @@ fn every_kind_is_written_as_people_and_other_versions_read_it() {
 fn an_allocation_is_written_without_what_it_has_not() {
     let mut allocation = AllocationValue {
         node: "node-1".into(),
+        network: Some("n1".into()),
         container_id: "c1".into(),
         ifname: "eth0".into(),
         addresses: vec!["10.1.2.3".parse().unwrap(), "2001:db8::5".parse().unwrap()],
@@ -162,13 +163,14 @@ fn an_allocation_is_written_without_what_it_has_not() {
         String::from_utf8(bytes).unwrap()
     };
     let full = concat!(
-        r#"{"node":"node-1","containerId":"c1","ifname":"eth0","#,
+        r#"{"node":"node-1","network":"n1","containerId":"c1","ifname":"eth0","#,
         r#""addresses":["10.1.2.3","2001:db8::5"],"namespace":"default","#,
         r#""pod":"web-0-sandbox-x","stage":"sandbox","netns":"/run/netns/a","#,
         r#""since":"2023-11-14T22:13:20.000Z","startedAt":99,"sequence":5}"#,
     );
     assert_eq!(text(&allocation), full);
     allocation = AllocationValue {
+        network: None,
         namespace: "".into(),
         pod: "".into(),
         stage: "".into(),

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What a node's CNI file says.
-fn bare() -> Value {
+pub(super) fn bare() -> Value {
     json!({ "type": "my-ipam", "socket": "/of/no/importance" })
 }
 
@@ -21,21 +21,21 @@ fn object(subnet: &str) -> Value {
 }
 
 /// A folder for files of the test.
-struct Files(TempDir);
+pub(super) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(TempDir::with_prefix("leasehold-it-").expect("a temporary directory"))
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(super) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.path().join(name);
         fs::write(&path, text).expect("a file");
         path.to_str().expect("a path in UTF-8").to_owned()
     }
 }
 
-fn put(daemon: &Daemon, files: &Files, network: &str, object: &Value) -> String {
+pub(super) fn put(daemon: &Daemon, files: &Files, network: &str, object: &Value) -> String {
     let file = files.write("object.json", &object.to_string());
     let changed = ends_json(daemon, &["network", "put", network, &file], 0);
     changed["outcome"].as_str().expect("an outcome").to_owned()

@@ -68,7 +68,7 @@ impl Daemon {
         loop {
             let after = rows.last().map_or(String::new(), |row| {
                 let field = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-                format!("&after={},{}", field("network"), field("address"))
+                format!("&after={},{}", field("pool"), field("address"))
             });
             let path = format!("/v1/allocations?limit={PAGE_ROWS}{after}");
             let Value::Array(page) = client.get(&path) else { panic!("{path} is no array") };

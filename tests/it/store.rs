@@ -75,9 +75,10 @@ impl World {
             since_unix_ms: 0,
             ttl_s: 30,
             offline_limit: None,
+            keeps_after_reboot: false,
         };
         let blocks = blocks.iter().map(|&run| (space(), run));
-        let core = Leaseholder::new(me, chain, blocks, 0);
+        let core = Leaseholder::new(me, (chain, chain), blocks, [], 0);
         let mut daemon = Daemon { world: self, core, now: 0, chain };
         daemon.core.start(0);
         let said = daemon.settle();
@@ -105,7 +106,8 @@ impl Daemon<'_> {
                     let answer = self.world.ask(request);
                     self.core.answered(self.now, id, answer);
                 }
-                Effect::Watch(_) => {}
+                Effect::Watch(_) | Effect::Recalled(..) => {}
+                Effect::Intend(sequence) => self.core.intended(self.now, sequence),
                 Effect::Reached(sequence) => self.chain = sequence,
                 effect => said.push(effect),
             }

@@ -67,7 +67,7 @@ impl Coordinator {
         let mut held: BTreeMap<SetId, BTreeSet<u128>> = BTreeMap::new();
         for holding in remembered.into_values() {
             for &address in holding.addresses.iter() {
-                let of = self.networks.get(&holding.id.network);
+                let of = self.networks.get(&holding.pool);
                 if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number(address))) {
                     held.entry(id).or_default().insert(number(address));
                 }
@@ -123,15 +123,16 @@ impl Coordinator {
         id
     }
 
-    fn holding_of(&mut self, network: &Arc<str>, value: AllocationValue) -> Holding {
+    fn holding_of(&mut self, pool: &Arc<str>, value: AllocationValue) -> Holding {
         let id = AttachmentId {
-            network: self.share(network),
+            network: self.share(value.network.as_ref().unwrap_or(pool)),
             container_id: value.container_id,
             ifname: self.share(&value.ifname),
         };
         let pod = Pod { namespace: value.namespace, name: value.pod };
         Holding {
             id,
+            pool: self.share(pool),
             addresses: value.addresses.into(),
             sequence: value.sequence,
             started_at: value.started_at,
@@ -168,7 +169,7 @@ impl Coordinator {
             changes.push(Record::End(holding.id.clone()));
             self.effects.push_back(Effect::Hide(holding.clone()));
             for &address in holding.addresses.iter().filter(|address| !newest.contains(address)) {
-                let of = self.networks.get(&holding.id.network);
+                let of = self.networks.get(&holding.pool);
                 let number = number(address);
                 if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number)) {
                     self.effects.push_back(Effect::Release(id, number));
@@ -187,18 +188,20 @@ impl Coordinator {
         let mut wrong = Vec::new();
         for holding in self.held.iter().map(|by| &by.0) {
             let same = |address: &IpAddr| {
-                let record = found.remove(&(holding.id.network.clone(), *address));
+                let record = found.remove(&(holding.pool.clone(), *address));
                 let Some(record) = record else {
                     let number = number(*address);
                     let inside = |(space, run): &(Space, Run)| {
-                        space.network == holding.id.network
+                        space.network == holding.pool
                             && space.family == Family::of(*address)
                             && run.contains(number)
                     };
                     return !runs.iter().any(inside);
                 };
                 record.is_some_and(|record| {
-                    record.sequence == holding.sequence
+                    let network = record.network.as_ref().unwrap_or(&holding.pool);
+                    *network == holding.id.network
+                        && record.sequence == holding.sequence
                         && record.container_id == holding.id.container_id
                         && record.ifname == holding.id.ifname
                 })

@@ -20,10 +20,11 @@ use crate::actors::index::Index;
 use crate::actors::journal::JournalActor;
 use crate::actors::leaseholder::{Describe, LeaseholderActor, PlaceAside, Standing};
 use crate::actors::range_set::Others;
+use crate::api::check::{Checks, sweep};
 use crate::api::networks::Networks;
 use crate::api::server::{self, Socket};
 use crate::api::{About, Node, Phase, notes};
-use crate::config::{Commit, Config};
+use crate::config::{self, Commit, Config};
 use crate::core::Millis;
 use crate::core::address::Run;
 use crate::core::coordinator::{self, Coordinator, Rebuilt, Record, SetRecord};
@@ -84,6 +85,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         node = config.node, socket = %config.socket.display(), listen = %listen,
         attachments = node.index.len(), started_in_ms = millis, "serving"
     );
+    actix_rt::spawn(sweep::run(node.clone(), sweep_of(&config)));
     until_told_to_stop(&node, &notes_dir).await?;
     tracing::info!("stopping: finishing what runs");
     let _ = phase.send(Phase::Stopping);
@@ -216,6 +218,10 @@ fn settings(config: &Config) -> Settings {
     Settings { cooldown: cooldown(config), warm: config.warm_addresses, seed }
 }
 
+fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
+    config.sweep.map(|config::Sweep { every, grace }| sweep::Sweep { every, grace })
+}
+
 fn me(config: &Config) -> Me {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Me {
@@ -283,7 +289,19 @@ pub fn start(
         to_leaseholder.do_send(PlaceAside(Order::GiveBack { space, runs: vec![run] }));
     }
     let about = Arc::new(about);
-    Ok(Node { coordinator, leaseholder, standing, store, networks, index, metrics, about, phase })
+    let checks = Checks::default();
+    Ok(Node {
+        coordinator,
+        leaseholder,
+        standing,
+        store,
+        networks,
+        checks,
+        index,
+        metrics,
+        about,
+        phase,
+    })
 }
 
 /// Waits until the node has joined, but not for long: what its journal holds can be served without

@@ -2,6 +2,7 @@
 
 mod call;
 pub mod central;
+pub mod check;
 pub mod cluster;
 pub mod cni;
 pub mod networks;
@@ -24,6 +25,7 @@ use crate::actors::index::Index;
 use crate::actors::leaseholder::{LeaseholderActor, Standing};
 use crate::store::ClusterStore;
 
+use self::check::Checks;
 use self::networks::Networks;
 
 /// What handlers need of the running node.
@@ -39,6 +41,8 @@ pub struct Node {
     pub store: Arc<dyn ClusterStore>,
     /// The centrally kept configurations.
     pub networks: Arc<Networks>,
+    /// What checks must not do at the same time.
+    pub checks: Checks,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.

@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Node, Phase, cluster, refuse};
+use super::{About, Node, Phase, check, cluster, refuse};
 use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
 use crate::actors::leaseholder::{Describe, Figures};
 use crate::actors::range_set::{BlockFigures, Blocks, Description};
@@ -183,6 +183,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/status", web::get().to(status))
         .route("/v1/allocations", web::get().to(allocations))
         .route("/v1/blocks", web::get().to(blocks))
+        .configure(check::reads)
         .configure(cluster::reads);
 }
 

@@ -13,7 +13,7 @@ use actix_web::{App, HttpServer, web};
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use super::{Node, cluster, cni, read, release};
+use super::{Node, check, cluster, cni, read, release};
 use crate::limits;
 
 /// The settings of both listeners. (A macro because the type of a server has too many parameters
@@ -137,6 +137,7 @@ fn socket_routes(config: &mut web::ServiceConfig) {
         .route("/v1/cni", web::post().to(cni::handle))
         .route("/v1/release", web::post().to(release::handle))
         .configure(cluster::writes)
+        .configure(check::writes)
         .configure(read::routes);
 }
 

@@ -120,11 +120,18 @@ impl Coordinator {
     }
 
     /// A repeated ADD makes the holding its own: a late DEL, or an undo, of the ADD before it must
-    /// not end what this one is answered with.
+    /// not end what this one is answered with. Nor must a release that somebody decided on before
+    /// it: the sequence number is new.
     fn renew(&mut self, asker: Asker, holding: &Holding, add: Add) {
-        let holding = Arc::new(Holding { started_at: add.started_at, ..holding.clone() });
+        let holding = Arc::new(Holding {
+            started_at: add.started_at,
+            sequence: self.next_sequence,
+            netns: add.netns,
+            ..holding.clone()
+        });
+        self.next_sequence += 1;
         let operation = self.next_operation();
-        let records = vec![Record::Hold(holding.clone(), add.netns)];
+        let records = vec![Record::Hold(holding.clone())];
         self.operations.insert(operation, Operation::Holding { asker, holding });
         self.effects.push_back(Effect::Commit(operation, records));
     }
@@ -288,10 +295,11 @@ impl Coordinator {
             since_unix_ms: add.at_unix_ms,
             stage: add.stage,
             pod: add.pod.map(Box::new),
+            netns: add.netns,
             id,
         });
         self.next_sequence += 1;
-        records.push(Record::Hold(holding.clone(), add.netns));
+        records.push(Record::Hold(holding.clone()));
         self.operations.insert(operation, Operation::Holding { asker, holding });
         self.effects.push_back(Effect::Commit(operation, records));
     }

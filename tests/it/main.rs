@@ -17,6 +17,7 @@ mod demo;
 mod etcd_store;
 mod host_local;
 mod kill;
+mod leaks;
 mod main_plugins;
 mod node;
 mod protoc;

@@ -420,3 +420,76 @@ impl Comparison {
         of.into_iter().map(finding).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::value::BlockValue;
+
+    fn block(prefix: &str, owner: &str, status: BlockStatus) -> KeyValue {
+        let net: ipnet::IpNet = prefix.parse().unwrap();
+        let (run, family) = (Run::of(net), Family::of(net.addr()));
+        let (epoch, claim, since_unix_ms) = (1, 1, 5);
+        let owner = owner.into();
+        let value = BlockValue { run, family, owner, epoch, claim, status, since_unix_ms };
+        let key = block_key("n", family, run.start);
+        KeyValue { key, value: Value::Block(value), mod_revision: 1, lease: None }
+    }
+
+    fn found(held: &str, blocks: &[KeyValue]) -> Vec<(Kind, Vec<String>)> {
+        let id = AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "e".into() };
+        let holding = Arc::new(Holding {
+            id,
+            addresses: vec![held.parse().unwrap()].into(),
+            sequence: 1,
+            started_at: None,
+            since_unix_ms: 0,
+            stage: None,
+            pod: None,
+            netns: "".into(),
+        });
+        let mut comparison = Comparison::new("a", vec![holding]);
+        blocks.iter().for_each(|key| comparison.block(key));
+        ["sessions/a", "sessions/b"].iter().for_each(|key| comparison.session(key));
+        comparison.unrecorded.clear();
+        comparison.findings().into_iter().map(|found| (found.kind, found.addresses)).collect()
+    }
+
+    #[test]
+    fn blocks_overlap_only_with_common_addresses() {
+        let (a, active) = ("a", BlockStatus::Active);
+        let good = [block("10.0.0.0/28", a, active), block("10.0.0.16/28", "b", active)];
+        assert_eq!(found("10.0.0.2", &good), []);
+        // Also with one that another one lies between.
+        let bad = [
+            block("10.0.0.0/27", a, active),
+            block("10.0.0.4/30", a, active),
+            block("10.0.0.16/28", a, active),
+        ];
+        let nets = |one: &str, two: &str| (Kind::Duplicate, vec![one.to_owned(), two.to_owned()]);
+        assert_eq!(
+            found("10.0.0.2", &bad),
+            [nets("10.0.0.0/27", "10.0.0.4/30"), nets("10.0.0.0/27", "10.0.0.16/28")]
+        );
+    }
+
+    #[test]
+    fn what_is_held_in_a_block_of_another_node_is_told() {
+        let all = [BlockStatus::Active, BlockStatus::Spare, BlockStatus::Quarantined];
+        for status in all {
+            let theirs = [block("10.0.0.0/28", "b", status)];
+            let told = [(Kind::Duplicate, vec!["10.0.0.15".to_owned()])];
+            assert_eq!(found("10.0.0.15", &theirs), told);
+            assert_eq!(found("10.0.0.16", &theirs), []);
+        }
+    }
+
+    #[test]
+    fn only_active_blocks_of_nodes_without_a_session_are_stranded() {
+        let dead = |status| found("10.1.0.1", &[block("10.0.0.0/28", "c", status)]);
+        assert_eq!(dead(BlockStatus::Spare), []);
+        assert_eq!(dead(BlockStatus::Quarantined), []);
+        let told = vec!["10.0.0.0/28".to_owned()];
+        assert_eq!(dead(BlockStatus::Active), [(Kind::BlocksOfDeadNode, told)]);
+    }
+}

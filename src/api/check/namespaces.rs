@@ -224,3 +224,52 @@ fn view(all: Vec<Arc<Holding>>) -> View {
     }
     view
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::attachment::AttachmentId;
+
+    fn held(netns: Netns) -> Arc<Holding> {
+        let id =
+            AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "eth0".into() };
+        let addresses = vec!["10.0.0.2".parse().unwrap()].into();
+        let (started_at, stage, pod) = (None, None, None);
+        Arc::new(Holding {
+            id,
+            addresses,
+            sequence: 1,
+            started_at,
+            since_unix_ms: 0,
+            stage,
+            pod,
+            netns,
+        })
+    }
+
+    #[test]
+    fn without_a_namespace_nothing_is_gone() {
+        let seen = view(vec![held(Netns::default()), held(named("/proc/self/ns/net".into()))]);
+        assert_eq!((seen.attachments, seen.looked, seen.lacking.len()), (2, 1, 0));
+        assert!(seen.unjudged().is_empty(), "{seen:?}");
+    }
+
+    #[test]
+    fn only_what_was_seen_can_be_gone_for_certain() {
+        let there = named("/proc/self/ns/net".into());
+        assert_ne!(there.inode, 0);
+        // No process has this id.
+        let gone = Netns { path: "/proc/4194305/ns/net".into(), inode: 7 };
+        let unseen = Netns { inode: 0, ..gone.clone() };
+        let other = Netns { inode: 7, ..there.clone() };
+        let all = [there, gone, unseen, other].map(held).to_vec();
+        let certain: Vec<_> = view(all).lacking.iter().map(|l| (l.seen, l.certain)).collect();
+        assert_eq!(certain, [(Seen::Gone, true), (Seen::Gone, false), (Seen::Another, true)]);
+    }
+
+    #[test]
+    fn paths_that_are_too_long_are_not_kept() {
+        let long = format!("/run/{}", "n".repeat(limits::NETNS_BYTES_MAX));
+        assert_eq!(named(long.into()), Netns::default());
+    }
+}

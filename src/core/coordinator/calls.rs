@@ -94,7 +94,7 @@ impl Coordinator {
     fn start_add(&mut self, now: Millis, asker: Asker, add: Box<Add>) {
         match self.answer_without_work(&add) {
             None => {}
-            Some(Outcome::Added(holding)) if add.started_at > holding.started_at => {
+            Some(Outcome::Added(holding)) if is_newer(&add, &holding) => {
                 return self.renew(asker, &holding, *add);
             }
             Some(outcome) => return self.finish(now, asker, &add.id, outcome),
@@ -459,6 +459,13 @@ impl Coordinator {
         self.next_operation += 1;
         self.next_operation - 1
     }
+}
+
+/// Whether a repeated ADD is a later one. Without start times another namespace tells: what is held
+/// from now on is held by what is in there.
+fn is_newer(add: &Add, holding: &Holding) -> bool {
+    add.started_at > holding.started_at
+        || add.started_at == holding.started_at && add.netns != holding.netns
 }
 
 /// Where the cursor of each set stands after these addresses.

@@ -21,8 +21,9 @@ use crate::actors::journal::JournalActor;
 use crate::actors::leaseholder::{Describe, LeaseholderActor, PlaceAside, Standing};
 use crate::actors::range_set::Others;
 use crate::api::check::{Checks, sweep};
+use crate::api::lists::Lists;
 use crate::api::networks::Networks;
-use crate::api::server::{self, Socket};
+use crate::api::server::{self, Room, Socket};
 use crate::api::{About, Node, Phase, notes};
 use crate::config::{self, Commit, Config};
 use crate::core::Millis;
@@ -59,6 +60,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let _lock = lock(&config.state_dir)?;
     let alone_since = clock::boot_ns();
     let metrics = metrics::install().context("metrics")?;
+    let room = Room::make();
     let socket = Socket::bind(&config.socket)?;
     let notes_dir = crate::plugin::note::directory(&config.socket);
     notes::make_directory(&notes_dir)
@@ -75,8 +77,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let (config, about) = (config.clone(), about.clone());
         move || start(restored, &config, about, metrics, phases)
     };
-    let (on_socket, node) = socket.serve(start).await?;
-    let on_tcp = server::serve_tcp(tcp, node.clone())?;
+    let (on_socket, node) = socket.serve(room, start).await?;
+    let on_tcp = server::serve_tcp(tcp, room, node.clone())?;
     join(&node).await;
     notes::act_on(&node, &notes_dir).await;
     let _ = phase.send(Phase::Serving);
@@ -297,6 +299,7 @@ pub fn start(
         store,
         networks,
         checks,
+        lists: Lists::default(),
         index,
         metrics,
         about,

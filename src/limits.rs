@@ -131,6 +131,25 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 /// Open TCP connections.
 pub const TCP_CONNECTIONS_MAX: usize = 1_000;
 
+/// Long answers that a listener has in memory at once. One has a few MiB, and lasts until its
+/// client has read it.
+pub const LISTS_UNDER_WAY_MAX: usize = 16;
+
+/// How long a request for a long answer waits for the end of others.
+pub const LIST_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// How much of a long answer is handed on at once, in bytes.
+pub const LIST_PIECE_BYTES: usize = 64 << 10;
+
+/// Open files that the daemon keeps for others than clients: journal, etcd, logs, notes.
+pub const FILES_KEPT: usize = 512;
+
+/// Connections for which there is always room, however few files the system gives.
+pub const CONNECTIONS_MIN: usize = 64;
+
+/// With room for fewer clients of the socket than this, the daemon warns.
+pub const CONNECTIONS_FEW: usize = 1_024;
+
 /// Threads for work that waits (files, the embedded store's disk), per listener.
 pub const BLOCKING_THREADS_MAX: usize = 8;
 

@@ -5,6 +5,7 @@ pub mod central;
 pub mod check;
 pub mod cluster;
 pub mod cni;
+pub mod lists;
 pub mod networks;
 pub mod nodes;
 pub mod notes;
@@ -26,6 +27,7 @@ use crate::actors::leaseholder::{LeaseholderActor, Standing};
 use crate::store::ClusterStore;
 
 use self::check::Checks;
+use self::lists::Lists;
 use self::networks::Networks;
 
 /// What handlers need of the running node.
@@ -43,6 +45,8 @@ pub struct Node {
     pub networks: Arc<Networks>,
     /// What checks must not do at the same time.
     pub checks: Checks,
+    /// The long answers of the listener.
+    pub lists: Lists,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.

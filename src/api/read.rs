@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Node, Phase, check, cluster, refuse};
+use super::{About, Node, Phase, check, cluster, lists, refuse};
 use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
 use crate::actors::leaseholder::{Describe, Figures};
 use crate::actors::range_set::{BlockFigures, Blocks, Description};
@@ -297,6 +297,10 @@ async fn blocks(node: web::Data<Node>, filter: web::Query<BlockFilter>) -> HttpR
     let Some(after) = after.map_or(Some(None), |after| after.map(Some)) else {
         return refuse(StatusCode::BAD_REQUEST, "after: give the network and prefix of a row");
     };
+    let permit = match node.lists.begin().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal,
+    };
     let Ok(sets) = node.coordinator.send(ListAllBlocks).await else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
     };
@@ -314,7 +318,7 @@ async fn blocks(node: web::Data<Node>, filter: web::Query<BlockFilter>) -> HttpR
     let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
     let rows: Vec<BlockRow> =
         rows.into_iter().take(limit).map(|(set, net, block)| block_row(set, net, block)).collect();
-    HttpResponse::Ok().json(rows)
+    lists::answer(permit, &rows)
 }
 
 fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
@@ -333,10 +337,14 @@ async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpR
     if filter.after.is_some() && filter.after().is_none() {
         return refuse(StatusCode::BAD_REQUEST, "after: give the network and address of a row");
     }
+    let permit = match node.lists.begin().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal,
+    };
     let (index, filter) = (node.index.clone(), filter.into_inner());
     // Off this thread: sorting a full node takes longer than an ADD may wait.
     match web::block(move || rows(&index.all(), &filter)).await {
-        Ok(rows) => HttpResponse::Ok().json(rows),
+        Ok(rows) => lists::answer(permit, &rows),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod cluster_admin;
 mod common;
 mod crash;
+mod crowd;
 mod demo;
 mod etcd_store;
 mod host_local;

@@ -21,7 +21,7 @@ pub use self::finding::{Finding, Kind, LookedAt, Report};
 use self::namespaces::Lacking;
 pub(super) use self::namespaces::named;
 use super::cluster::Store;
-use super::{Node, refuse};
+use super::{Node, lists, refuse};
 use crate::actors::leaseholder::Describe;
 use crate::core::Millis;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
@@ -47,11 +47,15 @@ pub fn writes(config: &mut web::ServiceConfig) {
 
 async fn handle(node: web::Data<Node>) -> HttpResponse {
     let busy = |error| refuse(StatusCode::SERVICE_UNAVAILABLE, error);
+    let permit = match node.lists.begin().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal,
+    };
     let Ok(_alone) = node.checks.checking.try_lock() else {
         return busy("another check is under way: ask again in a moment".to_owned());
     };
     match tokio::time::timeout(limits::CHECK_WAIT_MAX, check(&node)).await {
-        Ok(report) => HttpResponse::Ok().json(report),
+        Ok(report) => lists::answer(permit, &report),
         Err(_) => busy(format!(
             "the check did not end within {} s: see whether the cluster's store and the file \
              systems of the network namespaces answer, and ask again",

@@ -39,8 +39,9 @@ pub(super) fn examples() -> String {
          of nothing, and has missing records written again. Everything is looked at once more:\n\
          a container that was added again, or whose namespace is there, is skipped; sequence\n\
          numbers and revisions tell. What another node holds is released by that node only.\n\n\
-         Examples:\n  leasehold gc --dry-run\n  leasehold check -o json | leasehold gc --report -\n\n\
-         {}\nHere 1 means: something of the report is left.",
+         Examples:\n  leasehold gc --dry-run\n  \
+         leasehold check -o json | leasehold gc --report -\n\n{}\n\
+         Here 1 means: something of the report is left.",
         super::EXIT_CODES
     )
 }

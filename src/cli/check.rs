@@ -1,6 +1,7 @@
 //! `leasehold check`: what leaked, as far as this node can see it.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use clap::Args;
 use super::admin::{self, AdminArgs, Form, printable};
 use crate::api::check::{Finding, Kind, Report};
 use crate::clock::rfc3339;
+use crate::limits;
 
 /// The options of `leasehold check`.
 #[derive(Args, Debug)]
@@ -33,12 +35,20 @@ pub(super) fn examples() -> String {
 
 /// Checks; good if everything was looked at and nothing found.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let report: Report = admin::get(&args.admin.socket, "/v1/check")?;
+    let report = now(&args.admin.socket)?;
     match args.admin.output.form {
         Form::Json => admin::print_json(&report)?,
         Form::Table => admin::print(&show(&report))?,
     }
     Ok(super::verdict(report.clean))
+}
+
+/// What the daemon finds now.
+///
+/// # Errors
+/// It cannot be asked.
+pub(super) fn now(socket: &Path) -> anyhow::Result<Report> {
+    admin::get_within(socket, "/v1/check", limits::CHECK_WAIT_MAX)
 }
 
 fn show(report: &Report) -> String {

@@ -59,7 +59,7 @@ struct Row {
 pub(super) fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
     let socket = &args.admin.socket;
     let report = match &args.report {
-        None => admin::get(socket, "/v1/check")?,
+        None => check::now(socket)?,
         Some(path) => read(path)?,
     };
     let mut rows = Vec::with_capacity(report.findings.len());

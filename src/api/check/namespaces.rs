@@ -172,7 +172,10 @@ fn see(netns: &Netns) -> Seen {
 fn place(path: &str) -> &str {
     match path.starts_with("/proc/") {
         true => "/proc",
-        false => path.rsplit_once('/').map_or("", |(directory, _)| directory),
+        false => match path.rsplit_once('/') {
+            Some(("", _)) | None => "/",
+            Some((directory, _)) => directory,
+        },
     }
 }
 

@@ -64,6 +64,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_OFFLINE_LIMIT",
           value_parser = offline_limit)]
     pub offline_limit: Option<Duration>,
+    /// How often to release what containers hold whose network namespace is gone, such as 30s
+    /// [default: never]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP", value_parser = sweep)]
+    pub sweep: Option<Duration>,
+    /// For how long it must have been gone; needs sweep [default: 1m]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP_GRACE", value_parser = sweep)]
+    pub sweep_grace: Option<Duration>,
     /// File that names the current boot
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_BOOT_ID_FILE", hide = true)]
     pub boot_id_file: Option<PathBuf>,
@@ -83,6 +90,15 @@ pub enum Commit {
     Etcd,
 }
 
+/// When what containers hold whose network namespace is gone is released.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// How often their namespaces are looked for.
+    pub every: Duration,
+    /// For how long one must have been gone.
+    pub grace: Duration,
+}
+
 /// The file's form of the same.
 #[derive(Deserialize, Default, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -100,6 +116,8 @@ struct File {
     warm_addresses: Option<u32>,
     commit: Option<Commit>,
     offline_limit: Option<String>,
+    sweep: Option<String>,
+    sweep_grace: Option<String>,
     boot_id_file: Option<PathBuf>,
     machine_id_file: Option<PathBuf>,
 }
@@ -131,6 +149,8 @@ pub struct Config {
     pub commit: Commit,
     /// After how long without etcd nothing is handed out any more.
     pub offline_limit: Option<Duration>,
+    /// How it releases what containers hold whose network namespace is gone, if at all.
+    pub sweep: Option<Sweep>,
     /// The id of this boot.
     pub boot_id: String,
     /// The id of this machine; empty if it has none.
@@ -164,6 +184,10 @@ fn offline_limit(text: &str) -> Result<Duration, String> {
     between(text, limits::OFFLINE_LIMIT_MIN, limits::OFFLINE_LIMIT_MAX)
 }
 
+fn sweep(text: &str) -> Result<Duration, String> {
+    between(text, limits::SWEEP_MIN, limits::SWEEP_MAX)
+}
+
 /// A time from the file.
 fn parse(
     field: &str,
@@ -194,6 +218,8 @@ impl File {
             warm_addresses: self.warm_addresses,
             commit: self.commit,
             offline_limit: parse("offlineLimit", self.offline_limit.as_deref(), offline_limit)?,
+            sweep: parse("sweep", self.sweep.as_deref(), sweep)?,
+            sweep_grace: parse("sweepGrace", self.sweep_grace.as_deref(), sweep)?,
             boot_id_file: self.boot_id_file,
             machine_id_file: self.machine_id_file,
         })
@@ -223,6 +249,12 @@ impl Config {
         let machine_id_file = (args.machine_id_file.or(file.machine_id_file))
             .unwrap_or_else(|| "/etc/machine-id".into());
         let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
+        let (every, grace) = (args.sweep.or(file.sweep), args.sweep_grace.or(file.sweep_grace));
+        anyhow::ensure!(
+            every.is_some() || grace.is_none(),
+            "sweepGrace needs sweep: say how often (--sweep), or leave sweepGrace out"
+        );
+        let grace = grace.unwrap_or(limits::SWEEP_GRACE);
         let config = Self {
             node,
             state_dir: args.state_dir.or(file.state_dir).unwrap_or("/var/lib/leasehold".into()),
@@ -237,6 +269,7 @@ impl Config {
                 .unwrap_or(limits::WARM_ADDRESSES),
             commit: args.commit.or(file.commit).unwrap_or_default(),
             offline_limit: args.offline_limit.or(file.offline_limit),
+            sweep: every.map(|every| Sweep { every, grace }),
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
         };

@@ -20,10 +20,12 @@ use crate::actors::index::Index;
 use crate::actors::journal::JournalActor;
 use crate::actors::leaseholder::{Describe, LeaseholderActor, PlaceAside, Standing};
 use crate::actors::range_set::Others;
+use crate::api::check::{Checks, sweep};
+use crate::api::lists::Lists;
 use crate::api::networks::Networks;
-use crate::api::server::{self, Socket};
+use crate::api::server::{self, Room, Socket};
 use crate::api::{About, Node, Phase, notes};
-use crate::config::{Commit, Config};
+use crate::config::{self, Commit, Config};
 use crate::core::Millis;
 use crate::core::address::Run;
 use crate::core::coordinator::{self, Coordinator, Rebuilt, Record, SetRecord};
@@ -58,6 +60,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let _lock = lock(&config.state_dir)?;
     let alone_since = clock::boot_ns();
     let metrics = metrics::install().context("metrics")?;
+    let room = Room::make();
     let socket = Socket::bind(&config.socket)?;
     let notes_dir = crate::plugin::note::directory(&config.socket);
     notes::make_directory(&notes_dir)
@@ -74,8 +77,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let (config, about) = (config.clone(), about.clone());
         move || start(restored, &config, about, metrics, phases)
     };
-    let (on_socket, node) = socket.serve(start).await?;
-    let on_tcp = server::serve_tcp(tcp, node.clone())?;
+    let (on_socket, node) = socket.serve(room, start).await?;
+    let on_tcp = server::serve_tcp(tcp, room, node.clone())?;
     join(&node).await;
     notes::act_on(&node, &notes_dir).await;
     let _ = phase.send(Phase::Serving);
@@ -84,6 +87,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         node = config.node, socket = %config.socket.display(), listen = %listen,
         attachments = node.index.len(), started_in_ms = millis, "serving"
     );
+    actix_rt::spawn(sweep::run(node.clone(), sweep_of(&config)));
     until_told_to_stop(&node, &notes_dir).await?;
     tracing::info!("stopping: finishing what runs");
     let _ = phase.send(Phase::Stopping);
@@ -217,6 +221,10 @@ fn settings(config: &Config) -> Settings {
     Settings { cooldown: cooldown(config), warm: config.warm_addresses, seed }
 }
 
+fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
+    config.sweep.map(|config::Sweep { every, grace }| sweep::Sweep { every, grace })
+}
+
 fn me(config: &Config) -> Me {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Me {
@@ -285,7 +293,20 @@ pub fn start(
         to_leaseholder.do_send(PlaceAside(Order::GiveBack { space, runs: vec![run] }));
     }
     let about = Arc::new(about);
-    Ok(Node { coordinator, leaseholder, standing, store, networks, index, metrics, about, phase })
+    let checks = Checks::default();
+    Ok(Node {
+        coordinator,
+        leaseholder,
+        standing,
+        store,
+        networks,
+        checks,
+        lists: Lists::default(),
+        index,
+        metrics,
+        about,
+        phase,
+    })
 }
 
 /// Waits until the node has joined, but not for long: what its journal holds can be served without

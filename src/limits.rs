@@ -131,6 +131,25 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 /// Open TCP connections.
 pub const TCP_CONNECTIONS_MAX: usize = 1_000;
 
+/// Long answers that a listener has in memory at once. One has a few MiB, and lasts until its
+/// client has read it.
+pub const LISTS_UNDER_WAY_MAX: usize = 16;
+
+/// How long a request for a long answer waits for the end of others.
+pub const LIST_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// How much of a long answer is handed on at once, in bytes.
+pub const LIST_PIECE_BYTES: usize = 64 << 10;
+
+/// Open files that the daemon keeps for others than clients: journal, etcd, logs, notes.
+pub const FILES_KEPT: usize = 512;
+
+/// Connections for which there is always room, however few files the system gives.
+pub const CONNECTIONS_MIN: usize = 64;
+
+/// With room for fewer clients of the socket than this, the daemon warns.
+pub const CONNECTIONS_FEW: usize = 1_024;
+
 /// Threads for work that waits (files, the embedded store's disk), per listener.
 pub const BLOCKING_THREADS_MAX: usize = 8;
 
@@ -142,6 +161,51 @@ pub const SHUTDOWN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How often histograms are folded and late notes are looked for.
 pub const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// Longest path of a network namespace that is kept, in bytes; runtimes use about 60. A longer one
+/// is never looked for.
+pub const NETNS_BYTES_MAX: usize = 255;
+
+/// How often a daemon looks whether the network namespaces of its attachments are there, unless
+/// it sweeps.
+pub const NAMESPACES_LOOK: Duration = Duration::from_secs(60);
+
+/// The shortest interval of a sweep, and the shortest grace time.
+pub const SWEEP_MIN: Duration = Duration::from_secs(1);
+
+/// The longest of both.
+pub const SWEEP_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// For how long a network namespace must have been gone before a sweep releases its addresses. A
+/// runtime that ends a container may take its namespace away a moment before its DEL.
+pub const SWEEP_GRACE: Duration = Duration::from_secs(60);
+
+/// Attachments that one pass of a sweep releases.
+pub const SWEPT_PER_PASS_MAX: usize = 1_000;
+
+/// Entries of a directory that are looked at to see whether network namespaces can be seen there.
+pub const NAMESPACE_SIGNS_MAX: usize = 1_000;
+
+/// Findings that one report lists; how many more there are is said.
+pub const FINDINGS_MAX: usize = 2_000;
+
+/// Blocks or addresses that one finding names.
+pub const NAMED_PER_FINDING_MAX: usize = 20;
+
+/// Findings in one request to release them: fits the body that is taken.
+pub const FINDINGS_PER_REQUEST_MAX: usize = 250;
+
+/// Records of attachments with several addresses that a check compares with each other.
+pub const RECORDS_COMPARED_MAX: usize = 1_000_000;
+
+/// How long a check waits before it looks at the cluster's store again, at least.
+pub const CHECK_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a check waits for records that lag.
+pub const CHECK_SETTLE_MAX: Duration = Duration::from_secs(6);
+
+/// How long a check may take. It reads everything in the cluster's store, twice if need be.
+pub const CHECK_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How often a starting daemon tries to become its node's newest.
 pub const REGISTER_TRIES_MAX: usize = 10;

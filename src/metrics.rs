@@ -38,6 +38,9 @@ const JOURNAL_BROKEN: &str = "leasehold_journal_broken";
 const ETCD_REQUESTS: &str = "leasehold_etcd_requests_total";
 const OVERLAPS: &str = "leasehold_network_overlaps";
 const NOTES: &str = "leasehold_del_notes_total";
+const NAMESPACES: &str = "leasehold_network_namespaces";
+const FINDINGS: &str = "leasehold_check_findings";
+const SWEPT: &str = "leasehold_swept_total";
 const BUILD: &str = "leasehold_build_info";
 
 /// Installs the recorder of this process and describes every metric.
@@ -58,6 +61,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_counter!(ETCD_REQUESTS, "Requests to etcd by operation and result");
     metrics::describe_gauge!(OVERLAPS, "Pairs of networks whose addresses overlap");
     metrics::describe_counter!(NOTES, "DELs that a plugin left as a note, by result");
+    metrics::describe_gauge!(
+        NAMESPACES,
+        "Attachments by what became of their network namespace: there, gone, doubtful"
+    );
+    metrics::describe_gauge!(FINDINGS, "What the last check found, by kind");
+    metrics::describe_counter!(SWEPT, "Attachments without their namespace that a sweep met");
     metrics::describe_gauge!(BUILD, "1, with the version as label");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     overlaps(0);
@@ -113,6 +122,27 @@ pub fn etcd_request(operation: &'static str, result: &'static str) {
 /// Counts an acted-on note: `ok`, `failed` or `unreadable`.
 pub fn note(result: &'static str) {
     metrics::counter!(NOTES, "result" => result).increment(1);
+}
+
+/// How many attachments have a network namespace that is there, gone, or maybe gone.
+#[allow(clippy::cast_precision_loss)]
+pub fn namespaces(there: usize, gone: usize, doubtful: usize) {
+    for (state, count) in [("there", there), ("gone", gone), ("doubtful", doubtful)] {
+        metrics::gauge!(NAMESPACES, "state" => state).set(count as f64);
+    }
+}
+
+/// How many findings of each kind the last check had.
+#[allow(clippy::cast_precision_loss)]
+pub fn findings<const N: usize>(kinds: [(&'static str, usize); N]) {
+    for (kind, count) in kinds {
+        metrics::gauge!(FINDINGS, "kind" => kind).set(count as f64);
+    }
+}
+
+/// Counts what a sweep did: `released`, `skipped` or `failed`.
+pub fn swept(result: &'static str) {
+    metrics::counter!(SWEPT, "result" => result).increment(1);
 }
 
 /// How many pairs of networks overlap.

@@ -426,7 +426,7 @@ fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
         namespace: pod.map(|pod| pod.namespace.clone()).unwrap_or_default(),
         pod: pod.map(|pod| pod.name.clone()).unwrap_or_default(),
         stage: holding.stage.map(|stage| stage.as_str().into()).unwrap_or_default(),
-        netns: Box::default(),
+        netns: holding.netns.path.clone(),
         since_unix_ms: holding.since_unix_ms,
         started_at: holding.started_at,
         sequence: holding.sequence,

@@ -96,7 +96,7 @@ async fn add(node: &Node, from: Origin, version: Version, add: request::Add) -> 
         asked: add.asked,
         stage: add.stage,
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
-        netns: from.netns,
+        netns: super::check::named(from.netns),
         started_at: from.started_at,
         at_unix_ms: clock::unix_ms(),
     }));

@@ -2,8 +2,10 @@
 
 mod call;
 pub mod central;
+pub mod check;
 pub mod cluster;
 pub mod cni;
+pub mod lists;
 pub mod networks;
 pub mod nodes;
 pub mod notes;
@@ -24,6 +26,8 @@ use crate::actors::index::Index;
 use crate::actors::leaseholder::{LeaseholderActor, Standing};
 use crate::store::ClusterStore;
 
+use self::check::Checks;
+use self::lists::Lists;
 use self::networks::Networks;
 
 /// What handlers need of the running node.
@@ -39,6 +43,10 @@ pub struct Node {
     pub store: Arc<dyn ClusterStore>,
     /// The centrally kept configurations.
     pub networks: Arc<Networks>,
+    /// What checks must not do at the same time.
+    pub checks: Checks,
+    /// The long answers of the listener.
+    pub lists: Lists,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.

@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Node, Phase, cluster, refuse};
+use super::{About, Node, Phase, check, cluster, lists, refuse};
 use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
 use crate::actors::leaseholder::{Describe, Figures};
 use crate::actors::range_set::{BlockFigures, Blocks, Description};
@@ -189,6 +189,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/status", web::get().to(status))
         .route("/v1/allocations", web::get().to(allocations))
         .route("/v1/blocks", web::get().to(blocks))
+        .configure(check::reads)
         .configure(cluster::reads);
 }
 
@@ -302,6 +303,10 @@ async fn blocks(node: web::Data<Node>, filter: web::Query<BlockFilter>) -> HttpR
     let Some(after) = after.map_or(Some(None), |after| after.map(Some)) else {
         return refuse(StatusCode::BAD_REQUEST, "after: give the network and prefix of a row");
     };
+    let permit = match node.lists.begin().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal,
+    };
     let Ok(sets) = node.coordinator.send(ListAllBlocks).await else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
     };
@@ -319,7 +324,7 @@ async fn blocks(node: web::Data<Node>, filter: web::Query<BlockFilter>) -> HttpR
     let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
     let rows: Vec<BlockRow> =
         rows.into_iter().take(limit).map(|(set, net, block)| block_row(set, net, block)).collect();
-    HttpResponse::Ok().json(rows)
+    lists::answer(permit, &rows)
 }
 
 fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
@@ -338,10 +343,14 @@ async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpR
     if filter.after.is_some() && filter.after().is_none() {
         return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
     }
+    let permit = match node.lists.begin().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal,
+    };
     let (index, filter) = (node.index.clone(), filter.into_inner());
     // Off this thread: sorting a full node takes longer than an ADD may wait.
     match web::block(move || rows(&index.all(), &filter)).await {
-        Ok(rows) => HttpResponse::Ok().json(rows),
+        Ok(rows) => lists::answer(permit, &rows),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }

@@ -11,9 +11,11 @@ use std::sync::{Arc, Mutex};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 
-use super::{Node, cluster, cni, read, release};
+use super::lists::Lists;
+use super::{Node, check, cluster, cni, read, release};
 use crate::limits;
 
 /// The settings of both listeners. (A macro because the type of a server has too many parameters
@@ -28,6 +30,45 @@ macro_rules! configured {
             .shutdown_timeout(limits::SHUTDOWN_WAIT_MAX.as_secs())
             .disable_signals()
     };
+}
+
+/// How many clients are served at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// On the socket.
+    socket: usize,
+    /// Over TCP.
+    tcp: usize,
+}
+
+impl Room {
+    /// What fits into so many open files, beside everything else that the daemon has open.
+    fn within(files: u64) -> Self {
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        let left = files.saturating_sub(limits::FILES_KEPT).max(limits::CONNECTIONS_MIN);
+        let tcp = limits::TCP_CONNECTIONS_MAX.min(left / 4);
+        Self { socket: limits::CONNECTIONS_MAX.min(left - tcp), tcp }
+    }
+
+    /// Takes as many open files as the system gives this process.
+    pub fn make() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, all) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let room = Self::within(files);
+        if room.socket < limits::CONNECTIONS_FEW {
+            tracing::warn!(
+                files,
+                on_the_socket = room.socket,
+                over_tcp = room.tcp,
+                "few clients are served at once: raise the hard limit of open files (LimitNOFILE)"
+            );
+        }
+        room
+    }
 }
 
 /// A running listener.
@@ -94,6 +135,7 @@ impl Socket {
     /// The listener cannot be taken over, or the thread ended before it served.
     pub async fn serve(
         &self,
+        room: Room,
         start: impl FnOnce() -> io::Result<Node> + Send + 'static,
     ) -> anyhow::Result<(Running, Node)> {
         let (started, node) = oneshot::channel();
@@ -116,7 +158,7 @@ impl Socket {
             }
         });
         let server = configured!(server)
-            .max_connections(limits::CONNECTIONS_MAX)
+            .max_connections(room.socket)
             .listen_uds(self.listener.try_clone()?)?
             .run();
         let running = Running::new(server);
@@ -137,6 +179,7 @@ fn socket_routes(config: &mut web::ServiceConfig) {
         .route("/v1/cni", web::post().to(cni::handle))
         .route("/v1/release", web::post().to(release::handle))
         .configure(cluster::writes)
+        .configure(check::writes)
         .configure(read::routes);
 }
 
@@ -153,10 +196,32 @@ pub fn bind_tcp(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// The listener cannot be taken over.
-pub fn serve_tcp(listener: TcpListener, node: Node) -> io::Result<Running> {
+pub fn serve_tcp(listener: TcpListener, room: Room, node: Node) -> io::Result<Running> {
+    // Who reads lists slowly here keeps nobody from those on the socket.
+    let node = Node { lists: Lists::default(), ..node };
     let server = HttpServer::new(move || {
         App::new().app_data(web::Data::new(node.clone())).configure(read::routes)
     });
-    let server = configured!(server).max_connections(limits::TCP_CONNECTIONS_MAX);
+    let server = configured!(server).max_connections(room.tcp);
     Ok(Running::new(server.listen(listener)?.run()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_files_for_everything_else() {
+        let room = |files| {
+            let Room { socket, tcp } = Room::within(files);
+            (socket, tcp)
+        };
+        assert_eq!(room(u64::MAX), (limits::CONNECTIONS_MAX, limits::TCP_CONNECTIONS_MAX));
+        assert_eq!(room(1_024), (384, 128));
+        for files in [600, 1_024, 4_096, 20_000, 65_536] {
+            let (socket, tcp) = room(files);
+            assert!(socket + tcp + limits::FILES_KEPT <= files as usize, "{files}");
+        }
+        assert_eq!(room(0), (48, 16), "never none");
+    }
 }

@@ -54,6 +54,18 @@ pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Res
     ask(socket, "GET", path, &[])
 }
 
+/// Reads a resource that the daemon may work on for so long.
+///
+/// # Errors
+/// As for [`get`].
+pub(super) fn get_within<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    wait: Duration,
+) -> anyhow::Result<T> {
+    ask_within(socket, "GET", path, &[], wait + ANSWER_WAIT_MAX)
+}
+
 /// Sends a document to the daemon.
 ///
 /// # Errors
@@ -133,7 +145,17 @@ fn ask<T: DeserializeOwned>(
     path: &str,
     body: &[u8],
 ) -> anyhow::Result<T> {
-    let deadline = Instant::now() + ANSWER_WAIT_MAX;
+    ask_within(socket, method, path, body, ANSWER_WAIT_MAX)
+}
+
+fn ask_within<T: DeserializeOwned>(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    wait: Duration,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + wait;
     let response = client::request(socket, method, path, &[body], deadline)
         .map_err(|error| unanswered(socket, &error))?;
     if response.status != 200 {

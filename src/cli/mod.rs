@@ -3,8 +3,10 @@
 mod admin;
 mod allocations;
 mod blocks;
+mod check;
 mod demo;
 mod drain;
+mod gc;
 mod network;
 mod node;
 mod release;
@@ -50,6 +52,12 @@ enum Command {
     /// Take a container's addresses back when its runtime never will
     #[command(after_help = release::examples())]
     Release(release::ReleaseArgs),
+    /// Look for leaks: containers that are gone, records of nothing, dead nodes, duplicates
+    #[command(after_help = check::examples())]
+    Check(check::CheckArgs),
+    /// Release what a check found
+    #[command(after_help = gc::examples())]
+    Gc(gc::GcArgs),
     /// List the nodes of the cluster, or take one out of it
     #[command(subcommand, after_help = node::examples())]
     Node(node::NodeCommand),
@@ -74,6 +82,8 @@ pub fn main() -> ExitCode {
         Command::Allocations(args) => allocations::run(&args),
         Command::Blocks(args) => blocks::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Gc(args) => gc::run(&args),
         Command::Node(command) => node::run(&command),
         Command::Drain(args) => drain::run_local(&args),
         Command::Network(command) => network::run(&command),

@@ -29,6 +29,22 @@ pub struct Pod {
     pub name: Box<str>,
 }
 
+/// The network namespace of an attachment, as its runtime named it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Netns {
+    /// `CNI_NETNS`: the path of the namespace, or empty.
+    pub path: Box<str>,
+    /// The namespace's inode number, if its path goes by a process id, which another process may
+    /// get; 0: not known.
+    pub inode: u32,
+}
+
+impl From<&str> for Netns {
+    fn from(path: &str) -> Self {
+        Self { path: path.into(), inode: 0 }
+    }
+}
+
 /// A list of addresses. Most attachments hold one, which takes no memory of its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Addresses {
@@ -78,6 +94,8 @@ pub struct Holding {
     pub stage: Option<Stage>,
     /// The pod, when the runtime names one.
     pub pod: Option<Box<Pod>>,
+    /// Its network namespace.
+    pub netns: Netns,
 }
 
 /// A holding in an index: hashed, compared and found by its attachment.

@@ -270,7 +270,7 @@ impl Journal {
         tables.set(tables::COMMITS, u128::from(self.commits + 1))?;
         for record in records {
             tables.write(record)?;
-            if let Record::Hold(holding, _) = record
+            if let Record::Hold(holding) = record
                 && holding.sequence >= self.sequences_below
             {
                 self.sequences_below = holding.sequence + SEQUENCE_STEP;

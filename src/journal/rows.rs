@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::core::address::{Family, Run, number};
-use crate::core::attachment::{AttachmentId, Holding, Pod};
+use crate::core::attachment::{AttachmentId, Holding, Netns, Pod};
 use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::keys::Space;
 use crate::core::stage::Stage;
@@ -34,6 +34,14 @@ struct HoldingRow<'a> {
     pod: Option<Cow<'a, str>>,
     #[serde(borrow)]
     netns: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    netns_inode: u32,
+}
+
+// By reference, as serde wants it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_unknown(inode: &u32) -> bool {
+    *inode == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,7 +58,7 @@ pub(super) fn key(id: &AttachmentId) -> (&str, &str, &str) {
 }
 
 /// The row of a holding.
-pub(super) fn holding(holding: &Holding, netns: &str) -> Vec<u8> {
+pub(super) fn holding(holding: &Holding) -> Vec<u8> {
     let pod = holding.pod.as_deref();
     encode(&HoldingRow {
         pool: (holding.pool != holding.id.network).then(|| (&*holding.pool).into()),
@@ -61,7 +69,8 @@ pub(super) fn holding(holding: &Holding, netns: &str) -> Vec<u8> {
         stage: holding.stage.map(|stage| stage.as_str().into()),
         namespace: pod.map(|pod| (*pod.namespace).into()),
         pod: pod.map(|pod| (*pod.name).into()),
-        netns: netns.into(),
+        netns: (*holding.netns.path).into(),
+        netns_inode: holding.netns.inode,
     })
 }
 
@@ -93,6 +102,7 @@ pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Res
         since_unix_ms: row.since_unix_ms,
         stage,
         pod,
+        netns: Netns { path: (&*row.netns).into(), inode: row.netns_inode },
     })
 }
 

@@ -157,8 +157,8 @@ impl<'t> Tables<'t> {
     /// Makes the change of a record.
     pub(super) fn write(&mut self, record: &Record) -> Result<(), Failed> {
         match record {
-            Record::Hold(holding, netns) => {
-                let (key, value) = (rows::key(&holding.id), rows::holding(holding, netns));
+            Record::Hold(holding) => {
+                let (key, value) = (rows::key(&holding.id), rows::holding(holding));
                 table!(self, holdings, HOLDINGS).insert(key, &*value).map_err(boxed)?;
             }
             Record::End(id) => {

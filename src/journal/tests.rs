@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::address::{Family, Run};
-use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::attachment::{AttachmentId, Holding, Netns};
 use crate::core::keys::Space;
 
 fn options(dir: &Path, cooldown: Millis) -> Options {
@@ -28,8 +28,9 @@ fn hold(sequence: u64) -> Record {
         since_unix_ms: 0,
         stage: None,
         pod: None,
+        netns: Netns { path: "/proc/7/ns/net".into(), inode: 4_026_531_840 },
     };
-    Record::Hold(Arc::new(holding), "".into())
+    Record::Hold(Arc::new(holding))
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
         assert!(next > last, "{next} was given before");
         for sequence in next..next + 10 {
             let held = hold(sequence);
-            let Record::Hold(holding, _) = &held else { panic!() };
+            let Record::Hold(holding) = &held else { panic!() };
             let end = Record::End(holding.id.clone());
             journal.commit(&[held.clone(), end]).unwrap();
             last = sequence;

@@ -99,7 +99,7 @@ impl Disk {
         let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
         for record in &self.journal {
             match record.clone() {
-                Record::Hold(holding, _) => {
+                Record::Hold(holding) => {
                     state.next_sequence = state.next_sequence.max(holding.sequence + 1);
                     state.holdings.retain(|held| held.id != holding.id);
                     state.holdings.push(holding);

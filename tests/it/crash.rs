@@ -130,6 +130,7 @@ fn config(cooldown: Duration) -> Config {
         machine_id: "machine".to_owned(),
         lease_ttl: Duration::from_secs(30),
         offline_limit: None,
+        sweep: None,
         warm_addresses: 32,
         commit: Commit::Journal,
         etcd: None,

@@ -100,7 +100,7 @@ impl Coordinator {
     fn start_add(&mut self, now: Millis, asker: Asker, add: Box<Add>) {
         match self.answer_without_work(&add) {
             None => {}
-            Some(Outcome::Added(holding)) if add.started_at > holding.started_at => {
+            Some(Outcome::Added(holding)) if is_newer(&add, &holding) => {
                 return self.renew(asker, &holding, *add);
             }
             Some(outcome) => return self.finish(now, asker, (&add.pool, &add.id), outcome),
@@ -127,11 +127,18 @@ impl Coordinator {
     }
 
     /// A repeated ADD makes the holding its own: a late DEL, or an undo, of the ADD before it must
-    /// not end what this one is answered with.
+    /// not end what this one is answered with. Nor must a release that somebody decided on before
+    /// it: the sequence number is new.
     fn renew(&mut self, asker: Asker, holding: &Holding, add: Add) {
-        let holding = Arc::new(Holding { started_at: add.started_at, ..holding.clone() });
+        let holding = Arc::new(Holding {
+            started_at: add.started_at,
+            sequence: self.next_sequence,
+            netns: add.netns,
+            ..holding.clone()
+        });
+        self.next_sequence += 1;
         let operation = self.next_operation();
-        let records = vec![Record::Hold(holding.clone(), add.netns)];
+        let records = vec![Record::Hold(holding.clone())];
         self.operations.insert(operation, Operation::Holding { asker, holding });
         self.effects.push_back(Effect::Commit(operation, records));
     }
@@ -299,10 +306,11 @@ impl Coordinator {
             since_unix_ms: add.at_unix_ms,
             stage: add.stage,
             pod: add.pod.map(Box::new),
+            netns: add.netns,
             id,
         });
         self.next_sequence += 1;
-        records.push(Record::Hold(holding.clone(), add.netns));
+        records.push(Record::Hold(holding.clone()));
         self.operations.insert(operation, Operation::Holding { asker, holding });
         self.effects.push_back(Effect::Commit(operation, records));
     }
@@ -468,6 +476,13 @@ impl Coordinator {
         self.next_operation += 1;
         self.next_operation - 1
     }
+}
+
+/// Whether a repeated ADD is a later one. Without start times another namespace tells: what is held
+/// from now on is held by what is in there.
+fn is_newer(add: &Add, holding: &Holding) -> bool {
+    add.started_at > holding.started_at
+        || add.started_at == holding.started_at && add.netns != holding.netns
 }
 
 /// Where the cursor of each set stands after these addresses.

@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address::{Family, Run};
-use super::attachment::{AttachmentId, ByAttachment, Holding, Pod};
+use super::attachment::{AttachmentId, ByAttachment, Holding, Netns, Pod};
 use super::interval::Intervals;
 use super::keys::Space;
 use super::leaseholder::FixError;
@@ -57,8 +57,8 @@ pub struct Add {
     pub stage: Option<Stage>,
     /// The pod.
     pub pod: Option<Pod>,
-    /// `CNI_NETNS`, kept for the search for leaks.
-    pub netns: Box<str>,
+    /// The network namespace, kept for the search for leaks.
+    pub netns: Netns,
     /// When the plugin process started, in nanoseconds on the boot clock.
     pub started_at: Option<u64>,
     /// Now, in milliseconds since 1970.
@@ -182,8 +182,8 @@ fn join(addresses: &[IpAddr]) -> String {
 /// A change to the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Record {
-    /// An attachment holds these addresses, in this network namespace.
-    Hold(Arc<Holding>, Box<str>),
+    /// An attachment holds these addresses.
+    Hold(Arc<Holding>),
     /// It holds nothing any more.
     End(AttachmentId),
     /// An address began to cool then.

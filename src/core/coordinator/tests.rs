@@ -264,7 +264,7 @@ impl World {
         let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
         for record in &self.durable {
             match record.clone() {
-                Record::Hold(holding, _) => {
+                Record::Hold(holding) => {
                     state.holdings.retain(|held| held.id != holding.id);
                     state.holdings.push(holding);
                 }

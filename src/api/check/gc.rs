@@ -1,0 +1,267 @@
+//! `POST /v1/gc`: the release of what a check found, as far as it is still so.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::compare::Record;
+use super::finding::{Finding, Kind};
+use super::namespaces::{self, View};
+use crate::actors::leaseholder::Note;
+use crate::api::cluster::Store;
+use crate::api::{Node, call, refuse};
+use crate::core::attachment::AttachmentId;
+use crate::core::coordinator::{Call, Del, Outcome, Which};
+use crate::core::keys::node_key;
+use crate::core::txn::{Compare, StoreError, Txn, Write};
+use crate::core::value::Value;
+use crate::limits;
+
+/// What is to be released.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Collect {
+    /// What a check found, at most [`limits::FINDINGS_PER_REQUEST_MAX`].
+    pub findings: Vec<Finding>,
+    /// Also what is not certain.
+    #[serde(default)]
+    pub force: bool,
+    /// Say what would be done, and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of a finding.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum Fate {
+    /// Its addresses are free again (they cool first).
+    Released,
+    /// Its record was deleted.
+    Deleted,
+    /// Its record will be written again.
+    Recorded,
+    /// One of these would have been done: a dry run.
+    Would,
+    /// It is not so any more, or not certain.
+    Skipped,
+    /// It is not this node's, or nothing that could be released.
+    NotHere,
+    /// It could not be done.
+    Failed,
+}
+
+/// What became of a finding, and why.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Collected {
+    /// What.
+    pub outcome: Fate,
+    /// Why, unless it was done.
+    pub reason: Option<String>,
+}
+
+impl Collected {
+    fn of(outcome: Fate) -> Self {
+        Self { outcome, reason: None }
+    }
+
+    fn because(outcome: Fate, reason: impl Into<String>) -> Self {
+        Self { outcome, reason: Some(reason.into()) }
+    }
+
+    fn skipped(reason: impl Into<String>) -> Self {
+        Self::because(Fate::Skipped, reason)
+    }
+}
+
+impl From<StoreError> for Collected {
+    fn from(error: StoreError) -> Self {
+        let why = format!("the cluster's store: {error}; check again when it answers");
+        Self::because(Fate::Failed, why)
+    }
+}
+
+/// The handler: an answer for each finding, in their order.
+pub(super) async fn handle(node: web::Data<Node>, collect: web::Json<Collect>) -> HttpResponse {
+    let Collect { findings, force, dry_run } = collect.into_inner();
+    if findings.len() > limits::FINDINGS_PER_REQUEST_MAX {
+        let why = format!("at most {} findings at a time", limits::FINDINGS_PER_REQUEST_MAX);
+        return refuse(StatusCode::BAD_REQUEST, why);
+    }
+    let looks = findings.iter().any(|found| found.kind == Kind::NamespaceGone);
+    let look = tokio::time::timeout(limits::CHECK_WAIT_MAX, async {
+        if looks { namespaces::look(&node).await } else { View::default() }
+    });
+    let Ok(view) = look.await else {
+        let why = "the network namespaces cannot be looked at in time: see whether their file \
+                   system answers";
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, why);
+    };
+    let mut all = Vec::with_capacity(findings.len());
+    for found in &findings {
+        let collected = match found.kind {
+            _ if found.node != node.about.node && found.kind != Kind::RecordWithoutAllocation => {
+                let why = match found.kind {
+                    Kind::NamespaceGone | Kind::AllocationWithoutRecord => {
+                        format!("node {} holds it: run `leasehold gc` there", found.node)
+                    }
+                    _ => found.remedy.clone(),
+                };
+                Collected::because(Fate::NotHere, why)
+            }
+            Kind::NamespaceGone => release(&node, found, &view, force, dry_run).await,
+            Kind::RecordWithoutAllocation => delete(&node, found, dry_run).await,
+            Kind::AllocationWithoutRecord => record(&node, found, dry_run),
+            Kind::BlocksOfDeadNode | Kind::Duplicate | Kind::Unreadable => {
+                Collected::because(Fate::NotHere, found.remedy.clone())
+            }
+        };
+        all.push(collected);
+    }
+    HttpResponse::Ok().json(all)
+}
+
+/// The attachment and sequence number of a finding.
+fn holding_of(found: &Finding) -> Result<(AttachmentId, u64), Collected> {
+    match (&found.container_id, &found.ifname, found.sequence) {
+        (Some(container), Some(ifname), Some(sequence)) => {
+            let id = AttachmentId {
+                network: found.network.as_str().into(),
+                container_id: container.as_str().into(),
+                ifname: ifname.as_str().into(),
+            };
+            Ok((id, sequence))
+        }
+        _ => {
+            let why = "the report names no container, interface and sequence number: make a new \
+                       one with `leasehold check -o json`";
+            Err(Collected::because(Fate::Failed, why))
+        }
+    }
+}
+
+async fn release(
+    node: &Node,
+    found: &Finding,
+    view: &View,
+    force: bool,
+    dry_run: bool,
+) -> Collected {
+    let (id, sequence) = match holding_of(found) {
+        Ok(of) => of,
+        Err(failed) => return failed,
+    };
+    match node.index.find(&id) {
+        None => return Collected::skipped("it holds nothing any more"),
+        Some(now) if now.sequence != sequence => {
+            return Collected::skipped(format!(
+                "its sequence number is {} now: the container was added again since",
+                now.sequence
+            ));
+        }
+        Some(_) => {}
+    }
+    let lacks = |lacking: &&namespaces::Lacking| {
+        lacking.holding.id == id && lacking.holding.sequence == sequence
+    };
+    let Some(lacking) = view.lacking.iter().find(lacks) else {
+        return Collected::skipped("its network namespace is there");
+    };
+    if !lacking.certain && !force {
+        return Collected::skipped(format!(
+            "{}: make sure that its container is gone, then say --force",
+            lacking.why()
+        ));
+    }
+    if dry_run {
+        return Collected::of(Fate::Would);
+    }
+    end(node, id, sequence).await
+}
+
+/// Ends a holding, if it still is the one with that sequence number.
+pub(super) async fn end(node: &Node, id: AttachmentId, sequence: u64) -> Collected {
+    let del = Del { id, which: Which::Sequence(sequence) };
+    match call::execute(node, Call::Del(del)).await.await {
+        Outcome::Ended(0) => Collected::skipped("it has changed in this moment"),
+        Outcome::Ended(_) => Collected::of(Fate::Released),
+        Outcome::Failed(error) => {
+            let error = call::explain(error);
+            Collected::because(Fate::Failed, format!("{}: {}", error.msg, error.details))
+        }
+        Outcome::Added(_) => Collected::because(Fate::Failed, "not a release"),
+    }
+}
+
+/// Deletes a record of this node, or of one that is not in the cluster any more.
+async fn delete(node: &Node, found: &Finding, dry_run: bool) -> Collected {
+    let (Some(key), Some(revision)) = (&found.key, found.revision) else {
+        let why = "the report names no key and revision: make a new one with `leasehold check -o \
+                   json`";
+        return Collected::because(Fate::Failed, why);
+    };
+    match delete_record(node, key, revision, dry_run).await {
+        Ok(collected) => collected,
+        Err(error) => error.into(),
+    }
+}
+
+async fn delete_record(
+    node: &Node,
+    key: &str,
+    revision: u64,
+    dry_run: bool,
+) -> Result<Collected, StoreError> {
+    let store = Store::new(&node.store);
+    let [now] = store.keys([key]).await?;
+    let Some(now) = now.filter(|now| now.mod_revision == revision) else {
+        return Ok(Collected::skipped("the record was written again or deleted since"));
+    };
+    let Some(record) = Record::of(&now) else {
+        return Ok(Collected::skipped("the key is not that of a record"));
+    };
+    let mut when = vec![Compare::ModRevision(key.to_owned(), revision)];
+    let owner = &record.value.node;
+    if **owner == *node.about.node {
+        let held = node.index.find(&record.attachment());
+        if held.is_some_and(|held| record.is_of(&held)) {
+            return Ok(Collected::skipped("this node holds the allocation"));
+        }
+    } else {
+        let known = node_key(owner);
+        let [there] = store.keys([&known]).await?;
+        let removed =
+            |value: &Value| matches!(value, Value::Node(n) if n.removed_unix_ms.is_some());
+        if there.as_ref().is_some_and(|there| !removed(&there.value)) {
+            let why = format!("node {owner} is in the cluster: run `leasehold check` there");
+            return Ok(Collected::because(Fate::NotHere, why));
+        }
+        when.push(Compare::ModRevision(known, there.map_or(0, |there| there.mod_revision)));
+    }
+    if dry_run {
+        return Ok(Collected::of(Fate::Would));
+    }
+    let then = vec![Write::Delete(key.to_owned())];
+    Ok(match store.txn(Txn { when, then }).await? {
+        Some(_) => Collected::of(Fate::Deleted),
+        None => Collected::skipped("the record was written again in this moment"),
+    })
+}
+
+/// Has the record of an allocation written again.
+fn record(node: &Node, found: &Finding, dry_run: bool) -> Collected {
+    let (id, sequence) = match holding_of(found) {
+        Ok(of) => of,
+        Err(failed) => return failed,
+    };
+    let Some(holding) = node.index.find(&id).filter(|now| now.sequence == sequence) else {
+        return Collected::skipped("this node does not hold it any more");
+    };
+    if dry_run {
+        return Collected::of(Fate::Would);
+    }
+    // On the thread of the actors: nothing ends it between the look and the note.
+    node.leaseholder.do_send(Note { holding, held: true, waiting: None });
+    Collected::of(Fate::Recorded)
+}

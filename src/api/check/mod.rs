@@ -1,0 +1,162 @@
+//! `/v1/check` and `/v1/gc`: what leaked, and its release.
+//!
+//! Only this daemon can judge what its node holds: it looks for network namespaces where it runs
+//! itself. Of other nodes it sees what they wrote to the cluster's store.
+
+mod compare;
+mod finding;
+pub mod gc;
+mod namespaces;
+pub mod sweep;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use tokio::sync::Mutex;
+
+use self::compare::Comparison;
+pub use self::finding::{Finding, Kind, LookedAt, Report};
+use self::namespaces::Lacking;
+pub(super) use self::namespaces::named;
+use super::cluster::Store;
+use super::{Node, lists, refuse};
+use crate::actors::leaseholder::Describe;
+use crate::core::Millis;
+use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
+use crate::core::txn::StoreError;
+use crate::{clock, limits, metrics};
+
+/// One check is under way at a time, and one look at the network namespaces.
+#[derive(Clone, Default, Debug)]
+pub struct Checks {
+    checking: Arc<Mutex<()>>,
+    looking: Arc<Mutex<()>>,
+}
+
+/// Adds the routes of all reads.
+pub fn reads(config: &mut web::ServiceConfig) {
+    config.route("/v1/check", web::get().to(handle));
+}
+
+/// Adds the routes of all writes.
+pub fn writes(config: &mut web::ServiceConfig) {
+    config.route("/v1/gc", web::post().to(gc::handle));
+}
+
+async fn handle(node: web::Data<Node>) -> HttpResponse {
+    let busy = |error| refuse(StatusCode::SERVICE_UNAVAILABLE, error);
+    let permit = match node.lists.begin().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal,
+    };
+    let Ok(_alone) = node.checks.checking.try_lock() else {
+        return busy("another check is under way: ask again in a moment".to_owned());
+    };
+    match tokio::time::timeout(limits::CHECK_WAIT_MAX, check(&node)).await {
+        Ok(report) => lists::answer(permit, &report),
+        Err(_) => busy(format!(
+            "the check did not end within {} s: see whether the cluster's store and the file \
+             systems of the network namespaces answer, and ask again",
+            limits::CHECK_WAIT_MAX.as_secs()
+        )),
+    }
+}
+
+async fn check(node: &Node) -> Report {
+    let mut report = Report::new(&node.about.node, clock::unix_ms());
+    let view = namespaces::look(node).await;
+    report.looked_at.attachments = view.attachments;
+    report.looked_at.namespaces = view.looked;
+    report.findings = view.lacking.iter().map(|l| of_namespace(&node.about.node, l)).collect();
+    report.unchecked.extend(view.unjudged());
+    if let Err(why) = compare_twice(node, &mut report).await {
+        report.unchecked.push(why);
+    }
+    metrics::findings(Kind::ALL.map(|kind| {
+        (kind.as_str(), report.findings.iter().filter(|found| found.kind == kind).count())
+    }));
+    report.end()
+}
+
+/// What lacks its network namespace, as a finding.
+fn of_namespace(node: &str, lacking: &Lacking) -> Finding {
+    let holding = &lacking.holding;
+    let remedy = match lacking.certain {
+        true => "`leasehold gc` releases it",
+        false => "make sure that its container is gone: then `leasehold gc --force` releases it",
+    };
+    Finding {
+        certain: lacking.certain,
+        netns: Some(holding.netns.path.to_string()),
+        ..Finding::of_holding(Kind::NamespaceGone, node, holding)
+    }
+    .says(lacking.why(), remedy)
+}
+
+/// Compares the cluster's store with what the node holds. What is found is looked at again after
+/// a moment, when every record that was due is written: only what is found both times counts.
+async fn compare_twice(node: &Node, report: &mut Report) -> Result<(), String> {
+    let unread = |error: StoreError| {
+        format!(
+            "records and blocks: the cluster's store cannot be read ({error}): see that it \
+             answers, and check again"
+        )
+    };
+    let began = clock::boot_ms();
+    let first = compare(node).await.map_err(unread)?;
+    report.looked_at = LookedAt { ..first.looked_at(report.looked_at) };
+    report.unchecked.extend(first.unchecked());
+    let first = first.findings();
+    if first.is_empty() {
+        return Ok(());
+    }
+    let lagging = settle(node, began).await;
+    let second = compare(node).await.map_err(unread)?.findings();
+    let before: HashSet<_> = first.iter().map(Finding::identity).collect();
+    let judged = |found: &Finding| !(lagging.is_some() && found.kind.is_of_a_record());
+    let twice = |found: &Finding| before.contains(&found.identity()) && judged(found);
+    let (certain, left): (Vec<_>, Vec<_>) = second.into_iter().partition(twice);
+    report.findings.extend(certain);
+    match lagging {
+        Some(why) if left.iter().any(|found| found.kind.is_of_a_record()) => Err(why),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until every record is in the store that was to be written when the check began; or says
+/// why it is not.
+async fn settle(node: &Node, began: Millis) -> Option<String> {
+    loop {
+        tokio::time::sleep(limits::CHECK_PAUSE).await;
+        let Ok(figures) = node.leaseholder.send(Describe).await else {
+            return Some("records: the daemon does not answer itself: see its log".to_owned());
+        };
+        let member = node.standing.borrow().member;
+        let waited = clock::boot_ms().saturating_sub(began);
+        if member && figures.record_lag < waited {
+            return None;
+        }
+        if u128::from(waited) >= limits::CHECK_SETTLE_MAX.as_millis() {
+            return Some(format!(
+                "records of this node: {} wait to be written, the oldest for {} ms: see `leasehold \
+                 status` for what keeps them, and check again",
+                figures.records_waiting, figures.record_lag
+            ));
+        }
+    }
+}
+
+async fn compare(node: &Node) -> Result<Comparison, StoreError> {
+    let store = Store::new(&node.store);
+    let find = |id: &_| node.index.find(id);
+    let mut comparison = Comparison::new(&node.about.node, node.index.all());
+    store.each(ALLOCATIONS, |key| comparison.record(&key, find)).await?;
+    // Whoever joins has a session before it has a block.
+    store.each(BLOCKS, |key| comparison.block(&key)).await?;
+    store.each(NODES, |key| comparison.node(&key)).await?;
+    store.each(SESSIONS, |key| comparison.session(&key.key)).await?;
+    comparison.still_held(find);
+    Ok(comparison)
+}

@@ -1,0 +1,278 @@
+//! Whether the network namespaces of attachments are there, as this daemon sees it.
+//!
+//! A daemon in a container may not see what its host has: namespaces are mounts, or belong to
+//! processes. So one that is not there is gone for certain only if this daemon saw it when it was
+//! given an address, and if it can see others in the same place now.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{stat, statfs};
+use rustix::io::Errno;
+
+use crate::api::Node;
+use crate::core::attachment::{Holding, Netns};
+use crate::{limits, metrics};
+
+/// The type of the file system of namespaces (`statfs`).
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
+/// The inode number of the first process namespace: whoever is in it sees every process.
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Where runtimes have namespaces, and looking never waits for a disk or a network. A namespace
+/// elsewhere is not looked at while an ADD waits.
+const QUICK_PLACES: [&str; 3] = ["/run/", "/var/run/", "/proc/"];
+
+/// What is at the path of a namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Seen {
+    /// The namespace.
+    There,
+    /// Nothing.
+    Gone,
+    /// Another namespace: that of a process which got the same id, or of a later one by the name.
+    Another,
+    /// Something else than a namespace.
+    NoNamespace,
+    /// It cannot be looked at.
+    Unknown,
+}
+
+/// An attachment whose namespace is not there.
+#[derive(Clone, Debug)]
+pub(super) struct Lacking {
+    pub(super) holding: Arc<Holding>,
+    pub(super) seen: Seen,
+    /// Beyond doubt.
+    pub(super) certain: bool,
+}
+
+impl Lacking {
+    /// What was seen, in a sentence.
+    pub(super) fn why(&self) -> String {
+        let netns = &self.holding.netns;
+        let mut why = match self.seen {
+            Seen::Another => format!("another network namespace is at {}", netns.path),
+            Seen::NoNamespace => format!("what is at {} is no network namespace", netns.path),
+            _ => format!("nothing is at {}", netns.path),
+        };
+        if netns.inode == 0 {
+            why.push_str("; this daemon did not see it either when it gave the address");
+        } else if !self.certain {
+            why.push_str("; this daemon may not see it");
+        }
+        why
+    }
+}
+
+/// What a look at all namespaces showed.
+#[derive(Default, Debug)]
+pub(super) struct View {
+    /// Attachments of the node.
+    pub(super) attachments: usize,
+    /// Those of them with a namespace.
+    pub(super) looked: usize,
+    /// Those whose namespace is not there.
+    pub(super) lacking: Vec<Lacking>,
+    /// Namespaces that cannot be looked at.
+    unknown: usize,
+    /// Places where none of these can be seen: where, and how many.
+    blind: Vec<(String, usize)>,
+}
+
+impl View {
+    /// What could not be judged, why, and what to do.
+    pub(super) fn unjudged(&self) -> Vec<String> {
+        let blind = self.blind.iter().map(|(place, count)| {
+            format!(
+                "all {count} network namespaces in {place} appear gone, which more likely means \
+                 that this daemon cannot see them: run it outside of a container, or give it the \
+                 host's {place}"
+            )
+        });
+        let unknown = (self.unknown > 0).then(|| {
+            format!(
+                "{} network namespaces cannot be looked at: run the daemon as root, and see that \
+                 their paths are absolute",
+                self.unknown
+            )
+        });
+        blind.chain(unknown).collect()
+    }
+
+    /// Whether nothing can be seen somewhere.
+    pub(super) fn is_blind(&self) -> bool {
+        !self.blind.is_empty()
+    }
+
+    /// Those of which there is no doubt.
+    pub(super) fn gone(&self) -> impl Iterator<Item = &Arc<Holding>> {
+        self.lacking.iter().filter(|lacking| lacking.certain).map(|lacking| &lacking.holding)
+    }
+}
+
+/// Looks at the namespaces of everything that the node holds; what waits for a file system does
+/// so elsewhere. One look at a time, so that one that never ends takes one thread and no more.
+pub(super) async fn look(node: &Node) -> View {
+    let alone = node.checks.looking.clone().lock_owned().await;
+    let index = node.index.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let _alone = alone;
+        view(index.all())
+    });
+    let view = looked.await.unwrap_or_default();
+    let certain = view.gone().count();
+    let doubtful = view.lacking.len() - certain + view.unknown;
+    metrics::namespaces(view.looked - certain - doubtful, certain, doubtful);
+    view
+}
+
+/// The namespace that a runtime named, as it is when its ADD comes.
+pub(in crate::api) fn named(path: Box<str>) -> Netns {
+    if path.len() > limits::NETNS_BYTES_MAX {
+        return Netns::default();
+    }
+    let quick = QUICK_PLACES.iter().any(|place| path.starts_with(place));
+    let inode = if quick { inode(&path) } else { None };
+    // Numbers of namespaces have 32 bits.
+    let inode = inode.and_then(|inode| u32::try_from(inode).ok()).unwrap_or_default();
+    Netns { path, inode }
+}
+
+/// The inode number of the namespace at a path, if there is one.
+fn inode(path: &str) -> Option<u64> {
+    let of_namespaces = statfs(path).is_ok_and(|found| is_nsfs(&found));
+    of_namespaces.then(|| stat(path).ok().map(|found| found.st_ino)).flatten()
+}
+
+fn is_nsfs(found: &rustix::fs::StatFs) -> bool {
+    u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS_MAGIC)
+}
+
+fn see(netns: &Netns) -> Seen {
+    let path = &*netns.path;
+    if !path.starts_with('/') {
+        return Seen::Unknown;
+    }
+    match (stat(path), inode(path)) {
+        (Err(Errno::NOENT), _) => Seen::Gone,
+        (Err(_), _) => Seen::Unknown,
+        (Ok(_), None) => Seen::NoNamespace,
+        (Ok(_), Some(inode)) if netns.inode != 0 && u64::from(netns.inode) != inode => {
+            Seen::Another
+        }
+        (Ok(_), Some(_)) => Seen::There,
+    }
+}
+
+/// Where a namespace is: its directory, or `/proc` for those of processes.
+fn place(path: &str) -> &str {
+    match path.starts_with("/proc/") {
+        true => "/proc",
+        false => match path.rsplit_once('/') {
+            Some(("", _)) | None => "/",
+            Some((directory, _)) => directory,
+        },
+    }
+}
+
+/// Whether namespaces can be seen in a place, though none of those that are looked for is there.
+fn shows_namespaces(place: &str) -> bool {
+    if place == "/proc" {
+        return stat("/proc/self/ns/pid").is_ok_and(|own| own.st_ino == FIRST_PID_NAMESPACE);
+    }
+    let Ok(entries) = fs::read_dir(Path::new(place)) else { return false };
+    let mut entries = entries.take(limits::NAMESPACE_SIGNS_MAX).flatten();
+    entries.any(|entry| entry.path().to_str().is_some_and(|path| inode(path).is_some()))
+}
+
+fn view(all: Vec<Arc<Holding>>) -> View {
+    let mut view = View { attachments: all.len(), ..View::default() };
+    // How many of each place were seen at their ADD and are there; how many are not there.
+    let mut places: BTreeMap<String, [usize; 2]> = BTreeMap::new();
+    for holding in all {
+        // Without a namespace nothing is known, so nothing is gone.
+        if holding.netns.path.is_empty() {
+            continue;
+        }
+        view.looked += 1;
+        let seen = see(&holding.netns);
+        let place = place(&holding.netns.path).to_owned();
+        let [there, lacking] = places.entry(place).or_default();
+        match seen {
+            // A process of that id is no sign that this is the one that was meant.
+            Seen::There => *there += usize::from(holding.netns.inode != 0),
+            Seen::Unknown => view.unknown += 1,
+            _ => {
+                *lacking += 1;
+                view.lacking.push(Lacking { holding, seen, certain: false });
+            }
+        }
+    }
+    let blind = |&(place, &[there, lacking]): &(&String, &[usize; 2])| {
+        there == 0 && lacking > 0 && !shows_namespaces(place)
+    };
+    view.blind = (places.iter().filter(blind))
+        .map(|(place, &[_, lacking])| (place.clone(), lacking))
+        .collect();
+    for lacking in &mut view.lacking {
+        let place = place(&lacking.holding.netns.path);
+        let blind = view.blind.iter().any(|(blind, _)| blind == place);
+        // A file without its mount may be the mount of a host that is not passed on.
+        let gone = matches!(lacking.seen, Seen::Gone | Seen::Another);
+        lacking.certain = gone && !blind && lacking.holding.netns.inode != 0;
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::attachment::AttachmentId;
+
+    fn held(netns: Netns) -> Arc<Holding> {
+        let id =
+            AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "eth0".into() };
+        let addresses = vec!["10.0.0.2".parse().unwrap()].into();
+        let (started_at, stage, pod) = (None, None, None);
+        Arc::new(Holding {
+            id,
+            addresses,
+            sequence: 1,
+            started_at,
+            since_unix_ms: 0,
+            stage,
+            pod,
+            netns,
+        })
+    }
+
+    #[test]
+    fn without_a_namespace_nothing_is_gone() {
+        let seen = view(vec![held(Netns::default()), held(named("/proc/self/ns/net".into()))]);
+        assert_eq!((seen.attachments, seen.looked, seen.lacking.len()), (2, 1, 0));
+        assert!(seen.unjudged().is_empty(), "{seen:?}");
+    }
+
+    #[test]
+    fn only_what_was_seen_can_be_gone_for_certain() {
+        let there = named("/proc/self/ns/net".into());
+        assert_ne!(there.inode, 0);
+        // No process has this id.
+        let gone = Netns { path: "/proc/4194305/ns/net".into(), inode: 7 };
+        let unseen = Netns { inode: 0, ..gone.clone() };
+        let other = Netns { inode: 7, ..there.clone() };
+        let all = [there, gone, unseen, other].map(held).to_vec();
+        let certain: Vec<_> = view(all).lacking.iter().map(|l| (l.seen, l.certain)).collect();
+        assert_eq!(certain, [(Seen::Gone, true), (Seen::Gone, false), (Seen::Another, true)]);
+    }
+
+    #[test]
+    fn paths_that_are_too_long_are_not_kept() {
+        let long = format!("/run/{}", "n".repeat(limits::NETNS_BYTES_MAX));
+        assert_eq!(named(long.into()), Netns::default());
+    }
+}

@@ -1,0 +1,124 @@
+//! The sweep: releases, now and then, what attachments hold whose network namespace is gone. Off
+//! unless an operator turns it on; the look itself is always taken, for the figures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::gc::{self, Fate};
+use super::namespaces::{self, View};
+use crate::api::{Node, Phase};
+use crate::core::Millis;
+use crate::core::attachment::AttachmentId;
+use crate::{clock, limits, metrics};
+
+/// How a daemon sweeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// How often it looks.
+    pub every: Duration,
+    /// For how long a namespace must have been gone.
+    pub grace: Duration,
+}
+
+/// What lacks its namespace, and since when it was seen so each time, on the boot clock.
+#[derive(Default, Debug)]
+struct Waiting(BTreeMap<(AttachmentId, u64), Millis>);
+
+impl Waiting {
+    /// Takes what is gone now; gives what was gone `grace` ago too, and at every look since.
+    fn due(
+        &mut self,
+        now: Millis,
+        gone: impl Iterator<Item = (AttachmentId, u64)>,
+        grace: Millis,
+    ) -> Vec<(AttachmentId, u64)> {
+        let before = std::mem::take(&mut self.0);
+        self.0 = gone.map(|of| (before.get(&of).copied().unwrap_or(now), of)).map(flip).collect();
+        let seen_before = |since: Millis| since < now && since.saturating_add(grace) <= now;
+        let due = self.0.iter().filter(|&(_, &since)| seen_before(since));
+        due.map(|(of, _)| of.clone()).take(limits::SWEPT_PER_PASS_MAX).collect()
+    }
+}
+
+fn flip<A, B>((a, b): (A, B)) -> (B, A) {
+    (b, a)
+}
+
+/// Looks, and releases if it is to sweep, until the daemon stops.
+pub async fn run(node: Node, sweep: Option<Sweep>) {
+    let mut waiting = Waiting::default();
+    let mut blind = false;
+    loop {
+        let every = sweep.map_or(limits::NAMESPACES_LOOK, |sweep| sweep.every);
+        tokio::time::sleep(every).await;
+        match *node.phase.borrow() {
+            Phase::Starting => continue,
+            Phase::Serving => {}
+            Phase::Stopping => return,
+        }
+        let view = namespaces::look(&node).await;
+        let Some(Sweep { grace, .. }) = sweep else { continue };
+        say(&view, &mut blind);
+        let gone = view.gone().map(|holding| (holding.id.clone(), holding.sequence));
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        for (id, sequence) in waiting.due(clock::boot_ms(), gone, grace) {
+            let swept = gc::end(&node, id.clone(), sequence).await;
+            let network = &*id.network;
+            let container = &*id.container_id;
+            match swept.outcome {
+                Fate::Released => {
+                    metrics::swept("released");
+                    tracing::warn!(
+                        network,
+                        container,
+                        sequence,
+                        "its network namespace is gone and no DEL came: its addresses are released"
+                    );
+                }
+                Fate::Failed => {
+                    metrics::swept("failed");
+                    let reason = swept.reason.unwrap_or_default();
+                    tracing::warn!(network, container, sequence, reason, "not swept");
+                }
+                _ => metrics::swept("skipped"),
+            }
+        }
+    }
+}
+
+/// Says, when it begins, that nothing can be seen somewhere, and so is not swept there.
+fn say(view: &View, blind: &mut bool) {
+    if view.is_blind() && !*blind {
+        for why in view.unjudged() {
+            tracing::error!("nothing is swept there: {why}");
+        }
+    }
+    *blind = view.is_blind();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(container: &str, sequence: u64) -> (AttachmentId, u64) {
+        let (network, ifname) = ("n".into(), "eth0".into());
+        (AttachmentId { network, container_id: container.into(), ifname }, sequence)
+    }
+
+    #[test]
+    fn what_is_gone_is_due_after_its_grace_if_it_was_gone_at_each_look() {
+        let mut waiting = Waiting::default();
+        let (a, b, a_again) = (of("a", 1), of("b", 2), of("a", 3));
+        let mut look = |now, gone: &[&(AttachmentId, u64)], grace| {
+            waiting.due(now, gone.iter().map(|&of| of.clone()), grace)
+        };
+        assert_eq!(look(1_000, &[&a, &b], 500), []);
+        assert_eq!(look(1_400, &[&a, &b], 500), [], "its grace is not over");
+        assert_eq!(look(1_450, &[&a], 500), []);
+        assert_eq!(look(1_500, &[&a, &b], 500), [a], "b was there in between");
+        assert_eq!(look(2_000, &[&a_again], 500), [], "another holding has a grace of its own");
+        // One look alone is never enough.
+        assert_eq!(look(3_000, &[&b], 0), []);
+        assert_eq!(look(3_001, &[&b], 0), [b]);
+    }
+}

@@ -1,0 +1,138 @@
+//! `leasehold gc`: releases what a check found.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use super::admin::{self, AdminArgs, Form, printable};
+use super::check;
+use crate::api::check::gc::{Collect, Collected, Fate};
+use crate::api::check::{Finding, Report};
+use crate::limits;
+
+/// The options of `leasehold gc`.
+#[derive(Args, Debug)]
+pub(super) struct GcArgs {
+    /// What `leasehold check -o json` printed; `-` for standard input [default: check now]
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Also release what is not certain: make sure that these containers are gone
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The end of the command's help.
+pub(super) fn examples() -> String {
+    format!(
+        "Releases the addresses of containers whose network namespace is gone, deletes records\n\
+         of nothing, and has missing records written again. Everything is looked at once more:\n\
+         a container that was added again, or whose namespace is there, is skipped; sequence\n\
+         numbers and revisions tell. What another node holds is released by that node only.\n\n\
+         Examples:\n  leasehold gc --dry-run\n  \
+         leasehold check -o json | leasehold gc --report -\n\n{}\n\
+         Here 1 means: something of the report is left.",
+        super::EXIT_CODES
+    )
+}
+
+/// What became of one finding.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    #[serde(flatten)]
+    collected: Collected,
+    finding: Finding,
+}
+
+/// Releases; good if nothing of the report is left.
+pub(super) fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
+    let socket = &args.admin.socket;
+    let report = match &args.report {
+        None => check::now(socket)?,
+        Some(path) => read(path)?,
+    };
+    let mut rows = Vec::with_capacity(report.findings.len());
+    for findings in report.findings.chunks(limits::FINDINGS_PER_REQUEST_MAX) {
+        let (findings, force, dry_run) = (findings.to_vec(), args.force, args.dry_run);
+        let collect = Collect { findings, force, dry_run };
+        let collected: Vec<Collected> = admin::post(socket, "/v1/gc", &collect)?;
+        anyhow::ensure!(
+            collected.len() == collect.findings.len(),
+            "the daemon did not answer for each finding: see its log"
+        );
+        let row = |(collected, finding)| Row { collected, finding };
+        rows.extend(collected.into_iter().zip(collect.findings).map(row));
+    }
+    match args.admin.output.form {
+        Form::Json => admin::print_json(&rows)?,
+        Form::Table => admin::print(&show(&rows, &report))?,
+    }
+    let done = |row: &Row| {
+        matches!(
+            row.collected.outcome,
+            Fate::Released | Fate::Deleted | Fate::Recorded | Fate::Would
+        )
+    };
+    let whole = report.unchecked.is_empty() && report.left_off == 0;
+    Ok(super::verdict(whole && rows.iter().all(done)))
+}
+
+fn read(path: &Path) -> anyhow::Result<Report> {
+    let stdin = path == Path::new("-");
+    let named = || match stdin {
+        true => "the report on standard input".to_owned(),
+        false => format!("report {}", path.display()),
+    };
+    let mut text = String::new();
+    // Nothing longer comes from a daemon.
+    let max = limits::ANSWER_BYTES_MAX as u64 * 2;
+    let read = match stdin {
+        true => io::stdin().lock().take(max).read_to_string(&mut text),
+        false => File::open(path).and_then(|file| file.take(max).read_to_string(&mut text)),
+    };
+    read.with_context(|| format!("{} cannot be read", named()))?;
+    serde_json::from_str(&text).with_context(|| {
+        format!("{} is not what `leasehold check -o json` of this version prints", named())
+    })
+}
+
+fn show(rows: &[Row], report: &Report) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let end = match row.collected.outcome {
+            Fate::Released => "released",
+            Fate::Deleted => "deleted",
+            Fate::Recorded => "record written again",
+            Fate::Would => "would be released (dry run)",
+            Fate::Skipped => "skipped",
+            Fate::NotHere => "left",
+            Fate::Failed => "failed",
+        };
+        let _ = write!(text, "{end}: {}", check::line(&row.finding));
+        if let Some(reason) = &row.collected.reason {
+            let _ = write!(text, "; {}", printable(reason));
+        }
+        text.push('\n');
+    }
+    for why in &report.unchecked {
+        let _ = writeln!(text, "not checked: {}", printable(why));
+    }
+    if rows.is_empty() {
+        text.push_str("nothing to release\n");
+    }
+    if report.left_off > 0 {
+        let _ = writeln!(text, "{} more were found: run it again", report.left_off);
+    }
+    text
+}

@@ -1,0 +1,76 @@
+//! The sweep: what an operator may turn on.
+
+use std::time::{Duration, Instant};
+
+use super::{Namespace, PATIENCE, Place, add_in, added, config, holders, metric};
+use crate::common::{Daemon, Options, poll};
+
+/// How often the daemon looks, and for how long a namespace must have been gone.
+const SWEEP: [&str; 4] = ["--sweep", "1s", "--sweep-grace", "2s"];
+/// The grace, less the time between two looks at the clock.
+const GRACE_MIN: Duration = Duration::from_millis(1_900);
+/// For how long nothing must happen: twice what the sweep would take.
+const QUIET: Duration = Duration::from_secs(7);
+
+fn sweeping() -> Daemon {
+    let args = SWEEP.map(str::to_owned).to_vec();
+    Daemon::start(&Options { args, ..Options::default() })
+}
+
+#[test]
+fn a_sweep_releases_what_was_gone_for_its_grace_time_and_nothing_else() {
+    let daemon = sweeping();
+    let pods = config("pods");
+    let (gone, stays) = (Namespace::new(), Namespace::new());
+    added(&add_in(&daemon, "gone", &gone.path(), &pods));
+    added(&add_in(&daemon, "stays", &stays.path(), &pods));
+    let unseen = std::path::Path::new("/run/netns/leasehold-of-another-mount-namespace");
+    added(&add_in(&daemon, "unseen", unseen, &pods));
+    drop(gone);
+    let began = Instant::now();
+    let swept = poll(PATIENCE, || !holders(&daemon).contains(&"gone".to_owned()));
+    assert!(swept, "{:?}\n{}", holders(&daemon), daemon.log_tail());
+    assert!(began.elapsed() >= GRACE_MIN, "swept after {:?}", began.elapsed());
+    assert_eq!(holders(&daemon), ["stays", "unseen"]);
+    assert!((metric(&daemon, "leasehold_swept_total{result=\"released\"}") - 1.0).abs() < 0.1);
+    let log = daemon.log();
+    assert!(log.contains("its network namespace is gone and no DEL came"), "{log}");
+}
+
+#[test]
+fn a_sweep_that_sees_nothing_releases_nothing() {
+    let daemon = sweeping();
+    let mut place = Place::new();
+    let (a, b) = (place.add("a"), place.add("b"));
+    added(&add_in(&daemon, "a", &a, &config("pods")));
+    added(&add_in(&daemon, "b", &b, &config("pods")));
+    place.remove(&a);
+    place.remove(&b);
+    assert!(!poll(QUIET, || holders(&daemon).len() < 2), "{}", daemon.log_tail());
+    let log = daemon.log();
+    assert_eq!(log.matches("nothing is swept there: all 2 network").count(), 1, "{log}");
+}
+
+#[test]
+fn without_a_sweep_nothing_is_released() {
+    let daemon = Daemon::start(&Options::default());
+    let (gone, stays) = (Namespace::new(), Namespace::new());
+    added(&add_in(&daemon, "gone", &gone.path(), &config("pods")));
+    added(&add_in(&daemon, "stays", &stays.path(), &config("pods")));
+    drop(gone);
+    assert!(!poll(QUIET, || holders(&daemon).len() < 2), "{}", daemon.log_tail());
+}
+
+#[test]
+fn a_sweep_is_configured_within_limits() {
+    for (args, word) in [
+        (&["--sweep-grace", "2s"][..], "sweepGrace needs sweep"),
+        (&["--sweep", "10ms"], "at least 1s is needed"),
+        (&["--sweep", "1s", "--sweep-grace", "2days"], "at most 1day is allowed"),
+    ] {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut daemon = Daemon::prepare(&Options { args, ..Options::default() });
+        let (code, said) = daemon.refusal();
+        assert!(code == 2 && said.contains(word), "{code}: {said}");
+    }
+}

@@ -272,7 +272,9 @@ pub fn start(
     let (to_coordinator, to_leaseholder) = (others.coordinator.clone(), others.leaseholder.clone());
     let networks = Arc::new(Networks::open(config.state_dir.join("networks.json")));
     actix_rt::spawn(networks.clone().follow(store.watch(NETWORKS.to_owned())));
-    let leaseholder = LeaseholderActor::new(leaseholder, node, store.clone(), to_coordinator, says);
+    let records = config.etcd.is_some();
+    let leaseholder =
+        LeaseholderActor::new(leaseholder, node, store.clone(), to_coordinator, says, records);
     let coordinator =
         CoordinatorActor::new(coordinator, settings, sets, cluster, others, index.clone());
     let coordinator = for_coordinator.run(coordinator);

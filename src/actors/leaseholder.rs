@@ -130,17 +130,22 @@ pub struct LeaseholderActor {
     contact: Millis,
     standing: watch::Sender<Standing>,
     leaving: Leaving,
+    /// Whether allocations are recorded in the store.
+    records: bool,
     metrics: metrics::Leaseholder,
 }
 
 impl LeaseholderActor {
-    /// An actor around the machine of a node, which has not been started yet.
+    /// An actor around the machine of a node, which has not been started yet. `records`: whether
+    /// allocations are recorded in the store, for other nodes and for people; in a store that
+    /// nobody but this node sees they would only be written twice.
     pub fn new(
         core: core::Leaseholder,
         node: Arc<str>,
         store: Arc<dyn ClusterStore>,
         coordinator: Addr<CoordinatorActor>,
         standing: watch::Sender<Standing>,
+        records: bool,
     ) -> Self {
         Self {
             core,
@@ -153,6 +158,7 @@ impl LeaseholderActor {
             contact: boot_ms(),
             standing,
             leaving: Leaving::Not,
+            records,
             metrics: metrics::Leaseholder::new(),
         }
     }
@@ -385,6 +391,9 @@ impl Handler<Note> for LeaseholderActor {
     type Result = ();
 
     fn handle(&mut self, Note { holding, held, waiting }: Note, ctx: &mut Self::Context) {
+        if !self.records {
+            return;
+        }
         let now = boot_ms();
         for &address in holding.addresses.iter() {
             let network = holding.id.network.clone();

@@ -31,9 +31,9 @@ const CHURN_KEEP: usize = 5;
 /// How long a released address cools here: after so long, churn needs no more new addresses.
 const COOLDOWN: &str = "1s";
 
-/// The churn counts once nothing was leased for so long, or after so many times that.
-const WARM: Duration = Duration::from_secs(2);
-const WARM_MAX: u32 = 10;
+/// The churn counts once nothing was leased in so many rounds, or after so many.
+const WARM: u32 = 3;
+const WARM_MAX: u32 = 20;
 
 /// How long a round of the churn takes at least.
 const CHURN_MIN: Duration = Duration::from_millis(800);
@@ -176,11 +176,14 @@ fn churn(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
         run_all(&loads.collect::<Vec<_>>())
     };
     bench.step("cluster, churn")?;
-    let mut leased = -1.0;
+    // Rounds like those that count: the end of each, when all is given back, is a load of its own.
+    let time = (bench.plan.slice * 4).max(CHURN_MIN);
+    let (mut leased, mut quiet) = (0.0, 0);
     for _ in 0..WARM_MAX {
-        load(WARM)?;
+        load(time)?;
         let before = std::mem::replace(&mut leased, of_blocks(daemons, "churn")?);
-        if leased == before {
+        quiet = if leased > before { 0 } else { quiet + 1 };
+        if quiet == WARM {
             break;
         }
     }
@@ -194,7 +197,7 @@ fn churn(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     let mut adds = 0;
     for _ in 0..bench.plan.rounds {
         bench.step("cluster, churn")?;
-        let loads = load((bench.plan.slice * 4).max(CHURN_MIN))?;
+        let loads = load(time)?;
         let (mut sum, mut took) = ([times()?, times()?], Duration::ZERO);
         for loaded in &loads {
             sum[0].add(&loaded.adds)?;

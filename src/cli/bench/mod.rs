@@ -56,7 +56,8 @@ pub(super) struct BenchArgs {
           value_parser = clap::value_parser!(u32).range(..=TAKEN_MAX))]
     taken: Vec<u32>,
     /// Daemons in mode cluster [default: 10; with --quick 2]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(2..=NODES_MAX))]
+    #[arg(long, value_name = "NUMBER",
+          value_parser = clap::value_parser!(u64).range(2..=NODES_MAX))]
     nodes: Option<u64>,
     /// An etcd to use in mode cluster, instead of one of its own; keys below /leasehold-bench are
     /// left there

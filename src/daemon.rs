@@ -24,7 +24,7 @@ use crate::api::check::{Checks, sweep};
 use crate::api::lists::Lists;
 use crate::api::networks::Networks;
 use crate::api::server::{self, Room, Socket};
-use crate::api::{About, Node, Phase, notes};
+use crate::api::{self, About, Node, Phase, notes};
 use crate::config::{self, Commit, Config};
 use crate::core::Millis;
 use crate::core::address::Run;
@@ -236,6 +236,7 @@ fn me(config: &Config) -> Me {
         ttl_s: config.lease_ttl.as_secs(),
         offline_limit: config.offline_limit.map(millis),
         keeps_after_reboot: config.keep_after_reboot,
+        records: config.etcd.is_some(),
     }
 }
 
@@ -249,7 +250,7 @@ fn about(config: &Config, listen: String) -> About {
         listen,
         store: match &config.etcd {
             Some(etcd) => format!("etcd {}", etcd.endpoints.join(",")),
-            None => "embedded".to_owned(),
+            None => api::EMBEDDED.to_owned(),
         },
         since_unix_ms: clock::unix_ms(),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::RwLock;
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
 use crate::core::attachment::{AttachmentId, ByAttachment, Holding};
 
@@ -12,8 +13,8 @@ use crate::core::attachment::{AttachmentId, ByAttachment, Holding};
 /// caller is answered.
 #[derive(Default, Debug)]
 pub struct Index {
-    /// The key is the holding's attachment; the value is replaced when a holding is renewed.
-    held: DashMap<ByAttachment, Arc<Holding>, BuildHasherDefault<DefaultHasher>>,
+    /// A set: a second pointer to each holding would be a twentieth of what an allocation takes.
+    held: DashMap<ByAttachment, (), BuildHasherDefault<DefaultHasher>>,
     broken: RwLock<Option<Arc<str>>>,
 }
 
@@ -21,12 +22,12 @@ impl Index {
     /// What an attachment holds.
     pub fn find(&self, id: &AttachmentId) -> Option<Arc<Holding>> {
         // The guard is dropped here: holding one across an await could deadlock.
-        self.held.get(id).map(|found| found.value().clone())
+        self.held.get(id).map(|found| found.key().0.clone())
     }
 
     /// Everything that is held, in no order.
     pub fn all(&self) -> Vec<Arc<Holding>> {
-        self.held.iter().map(|held| held.value().clone()).collect()
+        self.held.iter().map(|held| held.key().0.clone()).collect()
     }
 
     /// How many attachments hold something.
@@ -45,7 +46,11 @@ impl Index {
     }
 
     pub(super) fn show(&self, holding: Arc<Holding>) {
-        self.held.insert(ByAttachment(holding.clone()), holding);
+        // `insert` would keep the holding that a repeated ADD renews.
+        match self.held.entry(ByAttachment(holding)) {
+            Entry::Occupied(entry) => drop(entry.replace_entry(())),
+            Entry::Vacant(entry) => drop(entry.insert(())),
+        }
     }
 
     pub(super) fn hide(&self, id: &AttachmentId) {

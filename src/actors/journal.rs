@@ -77,9 +77,11 @@ impl JournalActor {
     fn write(&mut self, waiter: Waiter, ctx: &mut Context<Self>) {
         match &self.writer {
             Writer::Here(_) => {
-                // `Flush` comes after everything that is in the mailbox now: that is the group.
+                // Whatever has come in on any connection by now is read before a task that yields
+                // goes on, and `Flush` comes after what that puts into the mailbox: the group.
                 if self.waiting.is_empty() {
-                    ctx.notify(Flush);
+                    let yielded = tokio::task::yield_now().into_actor(self);
+                    ctx.spawn(yielded.map(|(), _, ctx| ctx.notify(Flush)));
                 }
                 self.waiting.push(waiter);
             }

@@ -90,6 +90,9 @@ pub struct About {
     pub since_unix_ms: u64,
 }
 
+/// What [`About::store`] says of a node without etcd.
+pub const EMBEDDED: &str = "embedded";
+
 /// An error of the admin API: one sentence that says what was wrong and what to do.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct ApiError {

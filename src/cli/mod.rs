@@ -2,8 +2,10 @@
 
 mod admin;
 mod allocations;
+mod bench;
 mod blocks;
 mod check;
+mod child;
 mod demo;
 mod drain;
 mod gc;
@@ -70,6 +72,12 @@ enum Command {
     /// See it work: a daemon of its own, real plugin calls, and a checked churn of containers
     #[command(after_help = demo::examples())]
     Demo(demo::DemoArgs),
+    /// Measure the speed of this machine as a node, and of a cluster on it
+    #[command(after_help = bench::examples())]
+    Bench(bench::BenchArgs),
+    /// What `bench` compares the API with
+    #[command(hide = true)]
+    BenchEcho(bench::EchoArgs),
 }
 
 /// Runs the command line; the exit code is 0 for good, 1 when the answer is bad news, 2 for wrong
@@ -88,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => drain::run_local(&args),
         Command::Network(command) => network::run(&command),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchEcho(args) => bench::serve_echo(&args),
     };
     match result {
         Ok(code) => code,

@@ -268,7 +268,15 @@ impl Journal {
         let txn = self.db.begin_write().map_err(boxed)?;
         let mut tables = Tables::of(&txn, self.cooldown);
         tables.set(tables::COMMITS, u128::from(self.commits + 1))?;
+        let mut cursors: Vec<&Record> = Vec::new();
         for record in records {
+            if let Record::Cursor(set, slot, _) = record {
+                // Of the places of one cursor in a commit only the last will ever be read.
+                cursors
+                    .retain(|of| !matches!(of, Record::Cursor(s, t, _) if (s, t) == (set, slot)));
+                cursors.push(record);
+                continue;
+            }
             tables.write(record)?;
             if let Record::Hold(holding) = record
                 && holding.sequence >= self.sequences_below
@@ -276,6 +284,9 @@ impl Journal {
                 self.sequences_below = holding.sequence + SEQUENCE_STEP;
                 tables.set(tables::NEXT_SEQUENCE, u128::from(self.sequences_below))?;
             }
+        }
+        for cursor in cursors {
+            tables.write(cursor)?;
         }
         drop(tables);
         txn.commit().map_err(boxed)?;

@@ -77,12 +77,12 @@ fn the_pool_is_kept_and_a_row_without_one_means_the_network() {
         let (_, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
         opened.state.holdings[0].pool.to_string()
     };
-    let Record::Hold(holding, netns) = hold(1) else { panic!() };
-    let row = String::from_utf8(rows::holding(&holding, &netns)).unwrap();
+    let Record::Hold(holding) = hold(1) else { panic!() };
+    let row = String::from_utf8(rows::holding(&holding)).unwrap();
     assert!(!row.contains("pool"), "{row}");
-    assert_eq!(pool_after(&[Record::Hold(holding.clone(), netns.clone())]), "net");
+    assert_eq!(pool_after(&[Record::Hold(holding.clone())]), "net");
     let of_another = Holding { pool: "shared".into(), ..(*holding).clone() };
-    assert_eq!(pool_after(&[Record::Hold(Arc::new(of_another), netns)]), "shared");
+    assert_eq!(pool_after(&[Record::Hold(Arc::new(of_another))]), "shared");
 }
 
 fn block(start: u128, size_log2: u8) -> (Space, Run) {

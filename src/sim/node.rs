@@ -188,6 +188,7 @@ impl Disk {
             ttl_s: 30,
             offline_limit: None,
             keeps_after_reboot: false,
+            records: true,
         };
         let mut daemon = Daemon {
             coordinator: rebuilt.coordinator,

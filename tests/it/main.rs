@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod bench;
 mod cli;
 mod cluster;
 mod cluster_admin;

@@ -76,6 +76,7 @@ impl World {
             ttl_s: 30,
             offline_limit: None,
             keeps_after_reboot: false,
+            records: true,
         };
         let blocks = blocks.iter().map(|&run| (space(), run));
         let core = Leaseholder::new(me, (chain, chain), blocks, [], 0);

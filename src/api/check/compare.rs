@@ -16,12 +16,12 @@ use crate::limits;
 
 /// The network out of whose pool the addresses of a holding are.
 pub(super) fn pool(holding: &Holding) -> &Arc<str> {
-    &holding.id.network
+    &holding.pool
 }
 
 /// The network of a record's attachment; its key names the pool.
-fn network_of(_: &AllocationValue, pool: &str) -> Arc<str> {
-    pool.into()
+fn network_of(record: &AllocationValue, pool: &str) -> Arc<str> {
+    record.network.clone().unwrap_or_else(|| pool.into())
 }
 
 /// A record of an allocation: its pool and address by its key, and what it says.
@@ -104,7 +104,7 @@ struct Node {
 pub(super) struct Comparison {
     node: String,
     /// What this node held before the first record was read, less what has its record.
-    unrecorded: BTreeMap<(Arc<str>, IpAddr), Arc<Holding>>,
+    pub(super) unrecorded: BTreeMap<(Arc<str>, IpAddr), Arc<Holding>>,
     held: Vec<Arc<Holding>>,
     /// Records of attachments with several addresses: who has each of these.
     several: BTreeMap<(Box<str>, IpAddr), Arc<Holder>>,
@@ -439,6 +439,7 @@ mod tests {
     fn found(held: &str, blocks: &[KeyValue]) -> Vec<(Kind, Vec<String>)> {
         let id = AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "e".into() };
         let holding = Arc::new(Holding {
+            pool: "net".into(),
             id,
             addresses: vec![held.parse().unwrap()].into(),
             sequence: 1,

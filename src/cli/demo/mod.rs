@@ -4,15 +4,12 @@
 //! plugin as a process for each call, and believes only what that prints.
 
 mod churn;
-mod daemon;
-mod interrupt;
-mod place;
 mod plugin;
 mod screen;
 mod steps;
 mod tally;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,9 +19,10 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::admin::{self, Form, OutputArgs};
+use super::child::daemon::{self, Daemon};
+use super::child::interrupt::Interrupt;
+use super::child::plugin as program;
 use churn::{Churn, Plan};
-use daemon::Daemon;
-use interrupt::Interrupt;
 use plugin::Plugin;
 use screen::Screen;
 use steps::Step;
@@ -102,14 +100,14 @@ fn play(
     screen: &Screen,
     dir: &Path,
 ) -> anyhow::Result<bool> {
-    let program = place::find_plugin(interrupt)?;
+    let plugin = program::find(interrupt)?;
     let mut daemon = Daemon::start(dir, interrupt)?;
     screen.title(&format!("leasehold {}: a daemon of its own", env!("CARGO_PKG_VERSION")))?;
     let shared = plugin::SHARED.map(|(name, value)| format!("{name}={value}")).join(" ");
     screen.text(&format!("  listening on http://{} and on this socket:\n", daemon.listen()))?;
     let socket = daemon.socket().display();
     screen.command(&format!("export LEASEHOLD_SOCKET={socket} {shared}"))?;
-    let plugin = Plugin::new(program, daemon.socket().to_owned(), interrupt.clone());
+    let plugin = Plugin::new(plugin, daemon.socket().to_owned(), interrupt.clone());
     let played = rounds(args, &plugin, screen);
     // A daemon that died explains whatever else went wrong.
     daemon.must_run()?;
@@ -121,7 +119,7 @@ fn play(
     let mut good = report.ok;
     if !args.once && !interrupt.told() {
         steps::leave_some(&plugin)?;
-        screen.text(&place::what_to_try(daemon.socket(), daemon.listen()))?;
+        screen.text(&what_to_try(daemon.socket(), daemon.listen()))?;
         while !interrupt.wait(daemon::WATCH) {
             daemon.must_run()?;
         }
@@ -156,4 +154,18 @@ fn report_end(report: &Report, screen: &Screen) -> anyhow::Result<()> {
     }
     let right = "everything was right: no address was held twice, none was lost";
     screen.verdict(report.ok, if report.ok { right } else { "something was wrong, see above" })
+}
+
+/// The end of a demo that stays up.
+fn what_to_try(socket: &Path, listen: &str) -> String {
+    let this = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("leasehold"));
+    let here = std::env::current_dir().ok();
+    let this = here.and_then(|dir| this.strip_prefix(dir).ok()).unwrap_or(&this).display();
+    let socket = socket.display();
+    format!(
+        "\nThe daemon stays up; three containers hold addresses.\n  http://{listen}/metrics\n\n\
+         Try, in another terminal:\n  export LEASEHOLD_SOCKET={socket}\n  {this} status\n  \
+         {this} allocations\n  {this} release --container demo-2 --dry-run\n\n\
+         Ctrl-C ends it and removes everything.\n"
+    )
 }

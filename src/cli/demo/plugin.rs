@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
-use super::interrupt::Interrupt;
+use crate::cli::child::interrupt::Interrupt;
 use crate::limits::ANSWER_WAIT_MAX;
 
 /// How long the plugin may run: as long as it waits for the daemon, and a little.

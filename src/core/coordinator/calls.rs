@@ -493,15 +493,3 @@ fn cursors(sets: &[SetId], got: &[u128]) -> Vec<Record> {
     };
     sets.iter().zip(got).enumerate().map(cursor).collect()
 }
-
-impl Which {
-    fn means(self, holding: &Holding) -> bool {
-        match self {
-            Self::StartedBy(at) => holding.started_at.is_none_or(|started| started <= at),
-            Self::MadeBy(at) => holding.started_at == Some(at),
-            Self::Sequence(sequence) => {
-                holding.sequence == sequence || broken(Mutant::SequenceIgnored)
-            }
-        }
-    }
-}

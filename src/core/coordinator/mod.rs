@@ -28,6 +28,7 @@ use super::attachment::{AttachmentId, ByAttachment, Holding, Netns, Pod};
 use super::interval::Intervals;
 use super::keys::Space;
 use super::leaseholder::FixError;
+use super::mutant::{Mutant, broken};
 use super::range::Ranges;
 use super::range_set::{Assign, AssignError, Settings};
 use super::stage::Stage;
@@ -75,6 +76,18 @@ pub enum Which {
     MadeBy(u64),
     /// An operator's release: only the holding with this sequence number.
     Sequence(u64),
+}
+
+impl Which {
+    fn means(self, holding: &Holding) -> bool {
+        match self {
+            Self::StartedBy(at) => holding.started_at.is_none_or(|started| started <= at),
+            Self::MadeBy(at) => holding.started_at == Some(at),
+            Self::Sequence(sequence) => {
+                holding.sequence == sequence || broken(Mutant::SequenceIgnored)
+            }
+        }
+    }
 }
 
 /// The end of what an attachment holds.

@@ -73,7 +73,7 @@ impl Coordinator {
                 }
             }
             let holding = Arc::new(holding);
-            changes.push(Record::Hold(holding.clone(), Box::default()));
+            changes.push(Record::Hold(holding.clone()));
             self.held.replace(ByAttachment(holding.clone()));
             self.effects.push_back(Effect::Show(holding));
         }
@@ -138,6 +138,7 @@ impl Coordinator {
             started_at: value.started_at,
             since_unix_ms: value.since_unix_ms,
             stage: Stage::parse(&value.stage),
+            netns: (&*value.netns).into(),
             pod: (!pod.name.is_empty()).then(|| Box::new(pod)),
         }
     }

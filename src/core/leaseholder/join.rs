@@ -5,13 +5,11 @@ use std::sync::Arc;
 use super::recalling::{Memory, Recall};
 use super::{Chain, Effect, Leaseholder, Order, Pending, settling};
 use crate::core::Millis;
-use crate::core::keys::{
-    BLOCKS, NETWORKS, NODES, RESTORED, Space, drain_key, node_key, parse_block_key, session_key,
-};
+use crate::core::keys::{BLOCKS, NETWORKS, NODES, RESTORED, drain_key, node_key, session_key};
 use crate::core::txn::{
     Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
-use crate::core::value::{BlockStatus, BlockValue, NodeValue, SessionValue, Value};
+use crate::core::value::{BlockValue, NodeValue, SessionValue, Value};
 use crate::limits;
 
 /// How far the node has come.
@@ -31,7 +29,7 @@ impl Phase {
 
 #[derive(Default, Debug)]
 pub(super) struct Joining {
-    step: Step,
+    pub(super) step: Step,
     tries: u32,
     /// What was last written, or tried to be, to the node's key.
     attempt: Option<NodeValue>,
@@ -45,14 +43,14 @@ pub(super) struct Joining {
     /// journal has not may be in use.
     pub(super) forgot: bool,
     /// What is remembered of it.
-    recall: Recall,
-    memory: Memory,
+    pub(super) recall: Recall,
+    pub(super) memory: Memory,
     /// Blocks of this node, as far as they are listed.
     pub(super) blocks: Vec<(KeyValue, BlockValue)>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-enum Step {
+pub(super) enum Step {
     #[default]
     Granting,
     Reading,
@@ -70,7 +68,7 @@ enum Step {
 }
 
 impl Leaseholder {
-    fn joining(&mut self) -> Option<&mut Joining> {
+    pub(super) fn joining(&mut self) -> Option<&mut Joining> {
         match &mut self.phase {
             Phase::Joining(joining) => Some(joining),
             _ => None,
@@ -357,43 +355,7 @@ impl Leaseholder {
         }
     }
 
-    /// The networks are read: of which this node has blocks.
-    fn mapped(&mut self, now: Millis, snapshot: Snapshot) {
-        let Some(joining) = self.joining() else { return };
-        joining.step = Step::Recalling;
-        let blocks = joining.blocks.iter().filter(|(_, block)| block.status != BlockStatus::Spare);
-        let blocks = blocks.filter_map(|(key, block)| {
-            let (network, family, _) = parse_block_key(&key.key)?;
-            Some((Space { network: network.into(), family }, block.run))
-        });
-        joining.memory = Memory { blocks: blocks.collect(), ..Memory::default() };
-        let ours =
-            |network: &str| joining.memory.blocks.iter().any(|(s, _)| *s.network == *network);
-        let networks = snapshot.spans.into_iter().flatten().filter_map(|key| match key.value {
-            Value::Network(value) => Some((key.key.strip_prefix(NETWORKS)?.into(), value)),
-            _ => None,
-        });
-        let networks = networks.filter(|(network, _): &(Arc<str>, _)| ours(network)).collect();
-        joining.memory.networks = networks;
-        let items = joining.memory.blocks.iter().map(|(space, run)| (space.clone(), *run, None));
-        joining.recall = Recall::new(items);
-        self.remember(now, None);
-    }
-
-    /// Some records of a node that forgot are read.
-    fn remember(&mut self, now: Millis, snapshot: Option<Snapshot>) {
-        let Some(joining) = self.joining() else { return };
-        let (mut recall, mut memory) =
-            (std::mem::take(&mut joining.recall), std::mem::take(&mut joining.memory));
-        let goes_on = self.recover(now, &mut recall, &mut memory, snapshot);
-        let Some(joining) = self.joining() else { return };
-        (joining.recall, joining.memory) = (recall, memory);
-        if !goes_on {
-            self.become_member(now);
-        }
-    }
-
-    fn become_member(&mut self, now: Millis) {
+    pub(super) fn become_member(&mut self, now: Millis) {
         let phase = std::mem::replace(&mut self.phase, Phase::Member);
         let Phase::Joining(joining) = phase else { return };
         self.reconcile(now, *joining);

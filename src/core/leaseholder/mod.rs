@@ -141,9 +141,9 @@ pub struct Leaseholder {
 
 impl Leaseholder {
     /// A node that has not joined. `sequence`: how far its chain had come, by its journal (0: the
-    /// journal is new), and `intended`, how far it may have come at most; `blocks`: the active blocks that the journal holds; `lost`: those that the
-    /// store gave to others; `unix_offset`: what to add to the boot clock to get milliseconds since
-    /// 1970.
+    /// journal is new); `intended`: how far it may have come at most; `blocks`: the active blocks
+    /// that the journal holds; `lost`: those that the store gave to others; `unix_offset`: what to
+    /// add to the boot clock to get milliseconds since 1970.
     pub fn new(
         me: Me,
         (sequence, intended): (u64, u64),

@@ -8,12 +8,13 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::join::Step;
 use super::{Effect, Leaseholder, Order, Pending};
 use crate::core::Millis;
 use crate::core::address::{Run, number};
-use crate::core::keys::{Space, allocation_address, allocation_key};
+use crate::core::keys::{NETWORKS, Space, allocation_address, allocation_key, parse_block_key};
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError};
-use crate::core::value::{AllocationValue, NetworkValue, Value};
+use crate::core::value::{AllocationValue, BlockStatus, NetworkValue, Value};
 use crate::limits;
 
 /// A record, with its address; nothing when it cannot be read.
@@ -139,9 +140,45 @@ impl Leaseholder {
         self.recall(now);
     }
 
+    /// The networks are read: of which this node has blocks.
+    pub(super) fn mapped(&mut self, now: Millis, snapshot: Snapshot) {
+        let Some(joining) = self.joining() else { return };
+        joining.step = Step::Recalling;
+        let blocks = joining.blocks.iter().filter(|(_, block)| block.status != BlockStatus::Spare);
+        let blocks = blocks.filter_map(|(key, block)| {
+            let (network, family, _) = parse_block_key(&key.key)?;
+            Some((Space { network: network.into(), family }, block.run))
+        });
+        joining.memory = Memory { blocks: blocks.collect(), ..Memory::default() };
+        let ours =
+            |network: &str| joining.memory.blocks.iter().any(|(s, _)| *s.network == *network);
+        let networks = snapshot.spans.into_iter().flatten().filter_map(|key| match key.value {
+            Value::Network(value) => Some((key.key.strip_prefix(NETWORKS)?.into(), value)),
+            _ => None,
+        });
+        let networks = networks.filter(|(network, _): &(Arc<str>, _)| ours(network)).collect();
+        joining.memory.networks = networks;
+        let items = joining.memory.blocks.iter().map(|(space, run)| (space.clone(), *run, None));
+        joining.recall = Recall::new(items);
+        self.remember(now, None);
+    }
+
+    /// Some records of a node that forgot are read.
+    pub(super) fn remember(&mut self, now: Millis, snapshot: Option<Snapshot>) {
+        let Some(joining) = self.joining() else { return };
+        let (mut recall, mut memory) =
+            (std::mem::take(&mut joining.recall), std::mem::take(&mut joining.memory));
+        let goes_on = self.recover(now, &mut recall, &mut memory, snapshot);
+        let Some(joining) = self.joining() else { return };
+        (joining.recall, joining.memory) = (recall, memory);
+        if !goes_on {
+            self.become_member(now);
+        }
+    }
+
     /// The next step of a node that forgot: reads its records, block by block, and then gives all
     /// of it back to its memory; whether it did.
-    pub(super) fn recover(
+    fn recover(
         &mut self,
         now: Millis,
         recall: &mut Recall,

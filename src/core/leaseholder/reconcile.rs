@@ -76,7 +76,7 @@ impl Leaseholder {
             let active = blocks.values().filter(|mine| mine.status == BlockStatus::Active);
             active.map(|mine| (space.clone(), mine.run, None))
         });
-        self.recall = Recall::new(mine);
+        self.recall = Recall::new(mine.filter(|_| self.me.records));
         for order in orders {
             if let Order::Drop(space, run, _) | Order::Trim { space, block: run, .. } = &order {
                 self.recall.push((space.clone(), *run, Some(order)));

@@ -111,7 +111,7 @@ impl Leaseholder {
         let RecordChange { network, address, value } = change;
         let space = Space { network: network.clone(), family: Family::of(address) };
         let inside = |(of, run): &(Space, Run)| *of == space && run.contains(number(address));
-        if self.lost.iter().any(inside) {
+        if !self.me.records || self.lost.iter().any(inside) {
             return; // what others hold is theirs to record
         }
         let waiting: Vec<u64> = waiting.into_iter().collect();

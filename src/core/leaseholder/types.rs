@@ -32,6 +32,9 @@ pub struct Me {
     pub offline_limit: Option<Millis>,
     /// What containers held before a reboot is kept: they are there again after it.
     pub keeps_after_reboot: bool,
+    /// Allocations are recorded in the store, for other nodes and for people. In a store that only
+    /// this node sees they would be written twice.
+    pub records: bool,
 }
 
 /// A question of another node.

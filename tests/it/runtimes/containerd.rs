@@ -81,6 +81,10 @@ state = "/run/containerd"
 
     /// Starts containerd and waits until its CRI service answers.
     fn launch(&mut self) -> Cri {
+        // Debian's firewall plugin fails when two of it make the same chain at once.
+        let chains = "for tables in iptables ip6tables; do for chain in CNI-FORWARD CNI-ADMIN; do \
+                      $tables -w -N $chain; done; done";
+        self.host.run(&["sh", "-c", &format!("{chains} || true")]);
         let log = File::options().create(true).append(true).open(self.host.disk("containerd.log"));
         let script = "echo $$ > /run/containerd.pid; exec containerd --config \"$0\"";
         let config = self.host.disk("containerd.toml").display().to_string();

@@ -37,7 +37,7 @@ const IMPURE_WORDS: [&str; 13] = [
 /// `plugin::note` stands for that alone.
 const MAY_USE: [(&str, &[&str]); 18] = [
     ("bin", &["cli", "plugin"]),
-    ("cli", &["daemon", "client", "config", "api", "clock", "limits"]),
+    ("cli", &["daemon", "client", "config", "api", "core", "clock", "limits"]),
     (
         "daemon",
         &[

@@ -1,4 +1,4 @@
-//! Where the demo's programs are, and what a reader may type next.
+//! Where the plugin's program is.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// It cannot be built, or is not there.
-pub(super) fn find_plugin(interrupt: &Interrupt) -> anyhow::Result<PathBuf> {
+pub(in crate::cli) fn find(interrupt: &Interrupt) -> anyhow::Result<PathBuf> {
     let this = env::current_exe().context("cannot find out where this program is")?;
     let beside = this.parent().context("this program is in no directory")?.join(PLUGIN);
     if let Some(build) = Build::of(&this, env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR")) {
@@ -99,20 +99,6 @@ impl Build {
 /// Whether cargo marked a directory as one of its own for artifacts.
 fn is_cargos(dir: &&Path) -> bool {
     fs::read_to_string(dir.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.contains("cargo"))
-}
-
-/// The end of a demo that stays up.
-pub(super) fn what_to_try(socket: &Path, listen: &str) -> String {
-    let this = env::current_exe().unwrap_or_else(|_| PathBuf::from("leasehold"));
-    let here = env::current_dir().ok();
-    let this = here.and_then(|dir| this.strip_prefix(dir).ok()).unwrap_or(&this).display();
-    let socket = socket.display();
-    format!(
-        "\nThe daemon stays up; three containers hold addresses.\n  http://{listen}/metrics\n\n\
-         Try, in another terminal:\n  export LEASEHOLD_SOCKET={socket}\n  {this} status\n  \
-         {this} allocations\n  {this} release --container demo-2 --dry-run\n\n\
-         Ctrl-C ends it and removes everything.\n"
-    )
 }
 
 #[cfg(test)]

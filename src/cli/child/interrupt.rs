@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Whether the demo was told to end. Clones share the answer.
+/// Whether this command was told to end. Clones share the answer.
 #[derive(Clone, Debug)]
-pub(super) struct Interrupt(Arc<(Mutex<bool>, Condvar)>);
+pub(in crate::cli) struct Interrupt(Arc<(Mutex<bool>, Condvar)>);
 
 impl Interrupt {
     /// Takes the signals over; from now on they end nothing by themselves.
-    pub(super) fn watch() -> io::Result<Self> {
+    pub(in crate::cli) fn watch() -> io::Result<Self> {
         let told = Self(Arc::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
@@ -36,19 +36,19 @@ impl Interrupt {
     }
 
     /// Whether one came.
-    pub(super) fn told(&self) -> bool {
+    pub(in crate::cli) fn told(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for one, but not longer than `limit`; says whether one came.
-    pub(super) fn wait(&self, limit: Duration) -> bool {
+    pub(in crate::cli) fn wait(&self, limit: Duration) -> bool {
         let told = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.1.wait_timeout_while(told, limit, |told| !*told);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Fails once one came.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(in crate::cli) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.told(), "interrupted");
         Ok(())
     }

@@ -1,0 +1,141 @@
+//! Micro-benchmarks of what an ADD passes through: `cargo bench`. The stages of a whole one are in
+//! `ARCHITECTURE.md`, "Speed".
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark that cannot go on says why by panicking"
+)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use leasehold::cni::parse;
+use leasehold::core::address::{Family, Run};
+use leasehold::core::attachment::{AttachmentId, Holding};
+use leasehold::core::coordinator::Record;
+use leasehold::core::range::{Range, RangeSpec, Ranges};
+use leasehold::core::range_set::{Assign, RangeSet, Restored, Settings};
+use leasehold::journal::{Journal, Options};
+
+/// Blocks of 64 addresses of 10.0.0.0/16: all of it is in hand.
+const BLOCKS: u128 = 1024;
+
+/// How long addresses cool, in milliseconds.
+const COOLDOWN: u64 = 1000;
+
+fn view() -> Arc<Ranges> {
+    let spec = RangeSpec {
+        subnet: "10.0.0.0/16".parse().unwrap(),
+        start: None,
+        end: None,
+        gateway: None,
+        sandbox: Vec::new(),
+        smallflow: Vec::new(),
+    };
+    Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap())
+}
+
+/// One address comes and goes, with as many taken.
+fn core(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("assign and release");
+    for taken in [0u128, 10_000, 60_000] {
+        let view = view();
+        let run = |block: u128| Run { start: 0x0a00_0000 + block * 64, size_log2: 6 };
+        let restored = Restored {
+            blocks: (0..BLOCKS).map(run).collect(),
+            allocated: (0..taken).map(|n| 0x0a00_0002 + n).collect(),
+            ..Restored::default()
+        };
+        let settings = Settings { cooldown: COOLDOWN, warm: 32, seed: 0 };
+        let mut set = RangeSet::new(Family::V4, 6, settings);
+        set.restore(restored).unwrap();
+        let mut now = COOLDOWN;
+        group.bench_function(format!("{taken} taken"), |bencher| {
+            bencher.iter(|| {
+                now += 1;
+                let view = view.clone();
+                let request = Assign { id: 0, slot: 0, view, asked: None, stage: None };
+                let number = set.assign(now, request).unwrap().unwrap();
+                set.release(now, black_box(number));
+            });
+        });
+    }
+}
+
+/// The body of a request as the plugin sends it.
+fn parsing(criterion: &mut Criterion) {
+    let body = concat!(
+        r#"{"command":"ADD","containerId":"#,
+        r#""0f2b8a5f3c0e4f6a9d7c1b2e3f405162738495a6b7c8d9eafb0c1d2e3f405162","#,
+        r#""netns":"/var/run/netns/cni-5f3c0e4f","ifname":"eth0","#,
+        r#""args":"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=pay-1-sandbox-a","#,
+        r#""path":"/opt/cni/bin","startedAt":123456789,"config":"#,
+        "\n",
+        r#"{"cniVersion":"1.0.0","name":"pods","type":"bridge","bridge":"pods0","#,
+        r#""isGateway":true,"ipam":{"type":"my-ipam","ranges":[[{"subnet":"10.10.0.0/16","#,
+        r#""rangeStart":"10.10.1.20","rangeEnd":"10.10.3.50"}],[{"subnet":"2001:db8:1::/64"}]],"#,
+        r#""routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}}"#,
+        "\n}"
+    );
+    let mut group = criterion.benchmark_group("parse");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    group.bench_function("an ADD", |bencher| {
+        bencher.iter(|| parse::parse(black_box(body.as_bytes())).unwrap());
+    });
+}
+
+/// One commit for so many ADDs; then their DELs, which are not timed.
+fn journal(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        dir: dir.path().to_owned(),
+        fsync: false,
+        keep_after_reboot: false,
+        boot_id: "bench".into(),
+        cooldown: COOLDOWN,
+        now: 0,
+    };
+    let (journal, _) = Journal::open(&options).unwrap();
+    let journal = std::cell::RefCell::new(journal);
+    let mut group = criterion.benchmark_group("commit");
+    for adds in [1u64, 16, 64] {
+        group.throughput(Throughput::Elements(adds));
+        group.bench_function(format!("{adds} ADDs"), |bencher| {
+            let ended = || {
+                let ended: Vec<Record> = (0..adds).map(|n| Record::End(id(n))).collect();
+                journal.borrow_mut().commit(&ended).unwrap();
+                (0..adds).flat_map(records).collect::<Vec<Record>>()
+            };
+            let commit = |records: Vec<Record>| journal.borrow_mut().commit(&records).unwrap();
+            bencher.iter_batched(ended, commit, BatchSize::PerIteration);
+        });
+    }
+}
+
+fn id(number: u64) -> AttachmentId {
+    let container_id = format!("{number:064x}").into();
+    AttachmentId { network: "pods".into(), container_id, ifname: "eth0".into() }
+}
+
+fn records(number: u64) -> [Record; 2] {
+    let address = u128::from(0x0a00_0002 + number);
+    let holding = Holding {
+        id: id(number),
+        addresses: vec![Family::V4.address(address)].into(),
+        sequence: number + 1,
+        started_at: Some(1),
+        since_unix_ms: 1,
+        stage: None,
+        pod: None,
+        pool: "pods".into(),
+        netns: "/var/run/netns/cni-5f3c0e4f".into(),
+    };
+    [Record::Cursor(1, 0, address), Record::Hold(Arc::new(holding))]
+}
+
+criterion_group!(benches, core, parsing, journal);
+criterion_main!(benches);

@@ -1,0 +1,131 @@
+//! Mode `core`: the allocator alone, without messages, journal or sockets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use super::report::{Series, Target, times};
+use super::{Bench, Plan};
+use crate::core::Millis;
+use crate::core::address::{Family, Run};
+use crate::core::range::{Range, RangeSpec, Ranges};
+use crate::core::range_set::{Assign, RangeSet, Restored, Settings};
+
+const MODE: &str = "core";
+
+/// Addresses in the set, besides those that are taken beforehand: 512 blocks.
+const FREE_LOG2: u32 = 15;
+
+/// The size of a block, as a logarithm.
+const BLOCK_LOG2: u8 = 6;
+
+/// Pairs of calls that are timed together: one takes no longer than asking for the time.
+const BATCH: u64 = 64;
+
+/// Addresses that are assigned at once, besides those that are taken beforehand.
+const LIVING: usize = 1000;
+
+/// How long a released address cools, in milliseconds; one passes with every pair of calls.
+const COOLDOWN: Millis = 1000;
+
+/// 11.0.0.0: a range of /8 has room for every number of addresses.
+const FIRST: u128 = 0x0b00_0000;
+
+/// A range set that is in use.
+struct Used {
+    set: RangeSet,
+    view: Arc<Ranges>,
+    living: VecDeque<u128>,
+    now: Millis,
+}
+
+/// How many steps the bar has.
+pub(super) fn steps(plan: &Plan) -> u64 {
+    u64::from(plan.rounds)
+}
+
+pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
+    let mut contenders = Vec::new();
+    for &taken in &bench.plan.taken {
+        let name = format!("allocator, {taken} taken");
+        let series = Series::new(MODE, format!("assign and release, mean of {BATCH}"), name)?;
+        let mut used = Used::new(taken)?;
+        // Once around, so that everything has the size that it keeps.
+        for _ in 0..(1 << FREE_LOG2) * 2 {
+            used.assign_and_release()?;
+        }
+        contenders.push((taken, used, series));
+    }
+    for _ in 0..bench.plan.rounds {
+        bench.step("core")?;
+        for (_, used, series) in &mut contenders {
+            let (mut each, began) = (times()?, Instant::now());
+            while began.elapsed() < bench.plan.slice {
+                let began = Instant::now();
+                for _ in 0..BATCH {
+                    used.assign_and_release()?;
+                }
+                let mean = began.elapsed().as_nanos() / u128::from(BATCH);
+                each.saturating_record_n(u64::try_from(mean)?, BATCH);
+            }
+            series.round(&each, began.elapsed())?;
+        }
+    }
+    bench.report.series(contenders.iter().map(|(_, _, series)| series));
+    for (taken, _, series) in &contenders {
+        let took = series.medians_us();
+        let what = format!("assign plus release, {taken} taken");
+        bench.report.find(MODE, what, took, "us", Target::AtMost(1.0));
+    }
+    Ok(())
+}
+
+impl Used {
+    fn new(taken: u32) -> anyhow::Result<Self> {
+        let blocks = (u128::from(taken) + (1 << FREE_LOG2)).div_ceil(1 << BLOCK_LOG2);
+        let run = |block| Run { start: FIRST + (block << BLOCK_LOG2), size_log2: BLOCK_LOG2 };
+        let restored = Restored {
+            blocks: (0..blocks).map(run).collect(),
+            // All over the blocks.
+            allocated: (0..u128::from(taken))
+                .map(|n| FIRST + 2 + n * (blocks << BLOCK_LOG2) / (u128::from(taken) + 2))
+                .collect(),
+            ..Restored::default()
+        };
+        let settings = Settings { cooldown: COOLDOWN, warm: 0, seed: 0 };
+        let mut set = RangeSet::new(Family::V4, BLOCK_LOG2, settings);
+        let foreign = |number| anyhow::anyhow!("{number} is in no block");
+        set.restore(restored).map_err(foreign)?;
+        // What is not in a block must not be leased: the walk turns back at the last block.
+        let last = FIRST + (blocks << BLOCK_LOG2) - 1;
+        let end = Some(Family::V4.address(last));
+        let spec = RangeSpec {
+            subnet: "11.0.0.0/8".parse()?,
+            start: None,
+            end,
+            gateway: None,
+            sandbox: Vec::new(),
+            smallflow: Vec::new(),
+        };
+        let view = Arc::new(Ranges::new(vec![Range::new(spec)?], None)?);
+        Ok(Self { set, view, living: VecDeque::with_capacity(LIVING + 1), now: COOLDOWN })
+    }
+
+    /// One address comes, and the one that lived longest goes.
+    fn assign_and_release(&mut self) -> anyhow::Result<()> {
+        self.now += 1;
+        let view = self.view.clone();
+        let request = Assign { id: 0, slot: 0, view, asked: None, stage: None };
+        let number = self.set.assign(self.now, request).context("no block")??;
+        self.living.push_back(number);
+        if self.living.len() > LIVING
+            && let Some(oldest) = self.living.pop_front()
+        {
+            self.set.release(self.now, oldest);
+        }
+        anyhow::ensure!(self.set.poll_effect().is_none(), "a warm set asks for nothing");
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! A daemon of a command's own: a child process with everything in a directory of the command's.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use super::interrupt::Interrupt;
+use crate::api::read::Status;
+use crate::cli::admin;
+use crate::limits;
+
+/// Where a daemon serves readers if it can: the default of `leasehold serve`.
+const LISTEN_USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9750);
+
+/// How long the daemon may take to serve.
+const START_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// How long the daemon may take to end: as long as it gives itself, and a little.
+const STOP_WAIT_MAX: Duration = limits::SHUTDOWN_WAIT_MAX.saturating_add(Duration::from_secs(2));
+
+/// How often a daemon that stays up is looked at.
+pub(in crate::cli) const WATCH: Duration = Duration::from_millis(500);
+
+/// A running daemon; it ends with this value.
+#[derive(Debug)]
+pub(in crate::cli) struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+    listen: String,
+}
+
+impl Daemon {
+    /// Starts it and waits until it serves: at the usual address, or at any if that is taken.
+    pub(in crate::cli) fn start(dir: &Path, interrupt: &Interrupt) -> anyhow::Result<Self> {
+        if is_free(LISTEN_USUAL) {
+            match Self::start_on(LISTEN_USUAL, dir, &[], interrupt) {
+                // Somebody else was faster.
+                Err(_) if !interrupt.told() && !is_free(LISTEN_USUAL) => {}
+                ended => return ended,
+            }
+        }
+        Self::start_with(dir, &[], interrupt)
+    }
+
+    /// Starts it with more arguments of `serve`, at any address, and waits until it serves.
+    pub(in crate::cli) fn start_with(
+        dir: &Path,
+        args: &[&str],
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
+        Self::start_on(SocketAddr::new(LISTEN_USUAL.ip(), 0), dir, args, interrupt)
+    }
+
+    fn start_on(
+        listen: SocketAddr,
+        dir: &Path,
+        args: &[&str],
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
+        let (socket, log) = (dir.join("run/leasehold.sock"), dir.join("daemon.log"));
+        let mut command = super::this_program()?;
+        command.arg("serve").arg("--state-dir").arg(dir.join("state"));
+        command.arg("--socket").arg(&socket).args(["--listen", &listen.to_string()]).args(args);
+        let child = super::spawn(command, &log)?;
+        let mut daemon = Self { child, socket, log, listen: String::new() };
+        daemon.wait_until_it_serves(interrupt)?;
+        Ok(daemon)
+    }
+
+    fn wait_until_it_serves(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_WAIT_MAX;
+        loop {
+            self.must_run()?;
+            let status = admin::get::<Status>(&self.socket, "/v1/status");
+            let why = match status {
+                Ok(status) if status.state == "serving" => {
+                    self.listen = status.about.listen;
+                    return Ok(());
+                }
+                Ok(status) => format!("it is {}", status.state),
+                Err(error) => error.to_string(),
+            };
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the daemon does not serve after {START_WAIT_MAX:?}: {why}; {}",
+                self.log_tail()
+            );
+            anyhow::ensure!(!interrupt.wait(super::LOOK), "interrupted");
+        }
+    }
+
+    /// The socket that it serves.
+    pub(in crate::cli) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The TCP address that it serves.
+    pub(in crate::cli) fn listen(&self) -> &str {
+        &self.listen
+    }
+
+    /// Fails, with the end of its log, if it has ended.
+    pub(in crate::cli) fn must_run(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => anyhow::bail!("the daemon ended ({status}); {}", self.log_tail()),
+        }
+    }
+
+    /// Ends it in order; says what was wrong with its end.
+    pub(in crate::cli) fn stop(&mut self) -> anyhow::Result<Option<String>> {
+        let Some(status) = super::end(&mut self.child, STOP_WAIT_MAX)? else {
+            return Ok(Some(format!("the daemon did not stop within {STOP_WAIT_MAX:?}")));
+        };
+        Ok((!status.success()).then(|| format!("the daemon ended with {status}")))
+    }
+
+    /// Kills it on the spot.
+    pub(in crate::cli) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Its process id.
+    pub(in crate::cli) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn log_tail(&self) -> String {
+        super::log_tail(&self.log)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Nobody is left to be told; after an orderly stop there is nothing to do.
+        let _ = super::end(&mut self.child, STOP_WAIT_MAX);
+    }
+}
+
+fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
+}

@@ -353,6 +353,9 @@ pub const OFFLINE_LIMIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// otherwise.
 pub const QUARANTINE: Duration = Duration::from_secs(300);
 
+/// For how long it is remembered what a node was that an operator made the cluster forget.
+pub const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
+
 /// The shortest quarantine: a node that lives notices within a third of its lease's life that it
 /// was removed, and must have the time to take its blocks back.
 pub const QUARANTINE_MIN: Duration = Duration::from_secs(60);

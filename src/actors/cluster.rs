@@ -119,9 +119,9 @@ impl CoordinatorActor {
                     remembered = recovered.remembered,
                     ended = recovered.ended,
                     "the state directory is older than this node, or new, and containers of this \
-                     boot may run: their addresses come from the records in the cluster's store; \
-                     all others of this node's blocks cool first, since some may not have been \
-                     recorded (leasehold check finds what is left over)"
+                     boot may run: what the cluster's store has of them is held again, and every \
+                     other address of this node's blocks cools first (`leasehold check` finds what \
+                     is left over)"
                 );
             }
             Effect::Recalled(runs, found) => self.core.recalled(&runs, found),

@@ -418,8 +418,12 @@ async fn try_once(
             return came_back(name, outcome);
         }
     }
-    if outcome == Fate::Forgotten && store.txn(removal::forget(name, revision)).await?.is_none() {
-        return came_back(name, outcome);
+    if let (Fate::Forgotten, Some((node, _))) = (outcome, known) {
+        let lease = store.grant(limits::FORGOTTEN.as_secs()).await?;
+        if store.txn(removal::forget(name, node, revision, lease)).await?.is_none() {
+            end(store, lease).await;
+            return came_back(name, outcome);
+        }
     }
     Ok(Some(removed))
 }
@@ -473,7 +477,7 @@ async fn begin(
     Ok(Some(revision))
 }
 
-/// Ends a quarantine, if there is one. If that fails, etcd does it.
+/// Ends a lease, if there is one. If that fails, etcd does it.
 async fn end(store: &Store, quarantine: LeaseId) {
     if quarantine != 0 {
         let _ = store.revoke(quarantine).await;

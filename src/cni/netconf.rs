@@ -103,8 +103,6 @@ pub(super) fn add(
         Some(args) => args_stage(args)?,
         None => None,
     };
-    let of_pod = || env.pod_name.and_then(Stage::of_pod);
-    let stage = stage.or(env.stage).or_else(of_pod);
     let pod = env.pod_name.map(|name| Pod {
         namespace: env.pod_namespace.unwrap_or_default().into(),
         name: name.into(),
@@ -113,6 +111,11 @@ pub(super) fn add(
     let resolv_conf = ipam.string("resolvConf")?;
     let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
     let sets = some(Pool::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
+    // A pod's name says a stage only where there are stages: elsewhere any name is just a name.
+    let mut ranges = sets.iter().flat_map(|set| set.iter());
+    let staged = ranges.any(|range| Stage::ALL.iter().any(|&of| !range.listed(of).is_empty()));
+    let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);
+    let stage = stage.or(env.stage).or_else(of_pod);
     Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf })
 }
 
@@ -289,8 +292,9 @@ mod tests {
     #[test]
     fn the_stage_comes_from_the_nearest_word() {
         let stage = |more: &str, args: &str| {
-            let call = Call { args: args.into(), ..with(more) };
-            add(&call).unwrap().stage
+            let range = r#""subnet":"10.1.2.0/24","sandbox":["10.1.2.50"]"#;
+            let call = with_ipam(&format!(r#"{{"type":"my-ipam","ranges":[[{{{range}}}]]}}"#));
+            add(&Call { args: args.into(), more: format!(",{more}"), ..call }).unwrap().stage
         };
         let (none, pod) = (r#""args":{"cni":{}}"#, "K8S_POD_NAME=web-2-sandbox-0");
         assert_eq!(stage(none, pod), Some(Stage::Sandbox));
@@ -298,6 +302,9 @@ mod tests {
         let word = r#""args":{"cni":{"stage":"sandbox"}}"#;
         assert_eq!(stage(word, "STAGE=smallflow"), Some(Stage::Sandbox));
         assert_eq!(stage(none, "K8S_POD_NAME=mysql-0"), None);
+        // Where no stage is listed, a name is just a name, as for host-local.
+        let plain = Call { args: pod.into(), ..with(none) };
+        assert_eq!(add(&plain).unwrap().stage, None);
         let error = code_of(&with(r#""args":{"cni":{"stage":"online"}}"#), Code::Config);
         assert_eq!(error.msg, "args.cni.stage must be sandbox or smallflow, not \"online\"");
         let bad = Call { args: "STAGE=online".into(), ..with(none) };

@@ -35,6 +35,11 @@ pub fn drain_key(node: &str) -> String {
     format!("drains/{node}")
 }
 
+/// What a node was when an operator made the cluster forget it, for a while.
+pub fn forgotten_key(node: &str) -> String {
+    format!("forgotten/{node}")
+}
+
 /// The key of a network.
 pub fn network_key(network: &str) -> String {
     format!("{NETWORKS}{network}")

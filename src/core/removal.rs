@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::keys::{drain_key, node_key, session_key};
+use super::keys::{drain_key, forgotten_key, node_key, session_key};
 use super::txn::{Compare, KeyValue, LeaseId, Txn, Write};
 use super::value::{BlockStatus, BlockValue, NodeValue, Value};
 
@@ -108,9 +108,12 @@ pub fn delete_records(node: &str, revision: u64, records: &[KeyValue]) -> Txn {
     txn
 }
 
-/// Deletes the key of a removed node that has no blocks and no session any more.
-pub fn forget(node: &str, revision: u64) -> Txn {
+/// Deletes the key of a removed node that has no blocks and no session any more. What it said stays
+/// for the life of a lease: should the node come back, with its state directory, it must not take
+/// the store for one that went back in time.
+pub fn forget(node: &str, known: &NodeValue, revision: u64, lease: LeaseId) -> Txn {
     let mut txn = after(node, revision);
+    txn.then.push(Write::Put(forgotten_key(node), Value::Node(known.clone()), Some(lease)));
     txn.when.push(Compare::ModRevision(session_key(node), 0));
     txn.then.push(Write::Delete(node_key(node)));
     txn.then.push(Write::Delete(drain_key(node)));
@@ -213,9 +216,11 @@ mod tests {
         let records = delete_records("n", 20, &blocks);
         assert_eq!(records.when, more.when);
         assert_eq!(records.then, [Write::Delete(blocks[0].key.clone())]);
-        let forget = forget("n", 20);
+        let forget = forget("n", &node(4), 20, 42);
         assert_eq!(forget.when, [at("nodes/n", 20), at("sessions/n", 0)]);
-        assert_eq!(forget.then, ["nodes/n", "drains/n"].map(|key| Write::Delete(key.into())));
+        let said = Write::Put("forgotten/n".into(), Value::Node(node(4)), Some(42));
+        assert_eq!(forget.then[0], said);
+        assert_eq!(forget.then[1..], ["nodes/n", "drains/n"].map(|key| Write::Delete(key.into())));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::world::{Event, Fault, State, World};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Record};
-use crate::core::keys::{BLOCKS, allocation_key, node_key};
+use crate::core::keys::{BLOCKS, allocation_key, node_key, session_key};
+use crate::core::removal;
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;
@@ -226,6 +227,16 @@ impl World {
             Ok(Answer::Granted(lease, _)) => lease,
             other => panic!("{other:?}"),
         };
+        let blocks = self.etcd.read(&Span::prefix(BLOCKS, usize::MAX));
+        let holds = blocks.iter().any(|key| removal::is_of(&name, key));
+        let lives = !self.etcd.read(&Span::key(&session_key(&name))).is_empty();
+        if value.removed_unix_ms.is_some() && !holds && !lives {
+            let revision = found.map_or(0, |found| found.mod_revision);
+            let txn = removal::forget(&name, &value, revision, lease);
+            let done = self.etcd.ask(self.now, Request::Txn(txn));
+            assert!(matches!(done, Ok(Answer::Txn(TxnOutcome::Done(_)))));
+            return;
+        }
         value.epoch += 1;
         value.removed_unix_ms = Some(self.now);
         let revision = found.map_or(0, |found| found.mod_revision);

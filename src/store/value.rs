@@ -146,7 +146,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 /// The value of a key. [`Value::Unreadable`] says what is wrong with it and where.
 pub fn decode(key: &str, bytes: &[u8]) -> Value {
     let read = match key.split_once('/').map_or(key, |(kind, _)| kind) {
-        "nodes" => parse::<Node>(bytes).and_then(|node| node.value()),
+        "nodes" | "forgotten" => parse::<Node>(bytes).and_then(|node| node.value()),
         "sessions" => parse::<Session>(bytes).and_then(|session| session.value()),
         "networks" => parse::<Network>(bytes).and_then(|network| network.value()),
         "blocks" => parse::<Block>(bytes).and_then(|block| block.value()),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::recalling::{Memory, Recall};
 use super::{Chain, Effect, Leaseholder, Order, Pending, settling};
 use crate::core::Millis;
-use crate::core::keys::{BLOCKS, NETWORKS, NODES, RESTORED, drain_key, node_key, session_key};
+use crate::core::keys::{
+    BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
+};
 use crate::core::txn::{
     Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
@@ -92,6 +94,7 @@ impl Leaseholder {
         let spans = [node_key(node), session_key(node), drain_key(node), RESTORED.to_owned()];
         let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
         spans.push(Span::prefix(NODES, 2));
+        spans.push(Span::key(&forgotten_key(node)));
         self.request(now, Pending::Join, Request::Read(spans));
     }
 
@@ -204,10 +207,12 @@ impl Leaseholder {
         let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
         self.set_alone(alone);
         let revision = node.map_or(0, |node| node.mod_revision);
-        let node = node.and_then(|key| match &key.value {
+        let value_of = |key: &KeyValue| match &key.value {
             Value::Node(node) => Some(node.clone()),
             _ => None,
-        });
+        };
+        // What was removed and forgotten says as much as if it were still there.
+        let node = node.and_then(value_of).or_else(|| first(5).and_then(value_of));
         let session = session.and_then(|key| match &key.value {
             Value::Session(session) if Some(session.lease) != self.lease => Some(session.clone()),
             _ => None,
@@ -284,6 +289,7 @@ impl Leaseholder {
         let then = vec![
             Write::Put(node, Value::Node(value), None),
             Write::Put(session, Value::Session(SessionValue { epoch, lease }), self.lease),
+            Write::Delete(forgotten_key(&self.me.node)),
         ];
         self.request(now, Pending::Join, Request::Txn(Txn { when, then }));
     }

@@ -53,17 +53,19 @@ impl Machine {
         }
         let after = fs::read(self.journal()).expect("the journal");
         assert!(after == damaged, "a journal that is refused is left as it is");
-        // The message's advice works: the daemon serves. What the lost journal handed out of is not
-        // handed out in this boot, since containers may have it still, and that is said.
+        // The message's advice works: the daemon serves. What the lost journal handed out of cools
+        // first, since containers may have it still, and that is said.
         fs::rename(self.journal(), self.journal().with_extension("aside")).expect("a rename");
         self.daemon.restart();
         assert!(listed(&self.daemon).is_empty());
         let log = self.daemon.log();
-        assert!(log.contains("journal of this boot is gone") && log.contains("10.51.0.0"), "{log}");
+        assert!(log.contains("the state directory is older than this node"), "{log}");
         let other = Call::new("ADD", "other", &config("other", &["10.52.0.0/22"]));
         assert!(self.daemon.client().call(&other).succeeded());
-        let status = self.daemon.client().get("/v1/blocks?network=many");
-        assert_eq!(status, serde_json::json!([]), "nothing is handed out of what was lost");
+        let blocks = self.daemon.client().get("/v1/blocks?network=many");
+        let blocks = blocks.as_array().expect("blocks");
+        let cools = |block: &serde_json::Value| block["free"] == 0 && block["allocated"] == 0;
+        assert!(!blocks.is_empty() && blocks.iter().all(cools), "{blocks:?}");
         // In the next boot, all of the pool is there again.
         self.reboot();
         assert!(listed(&self.daemon).is_empty());

@@ -136,7 +136,7 @@ mod tests {
     use crate::cni::vectors::{Call, code_of, with_ipam};
     use crate::core::stage::Stage;
 
-    const IPAM: &str = r#"{"ranges":[[{"subnet":"10.1.2.0/24"}]]}"#;
+    const IPAM: &str = r#"{"ranges":[[{"subnet":"10.1.2.0/24","sandbox":["10.1.2.9"]}]]}"#;
 
     fn call(command: &'static str, version: &'static str, more: &str) -> Call {
         Call { command, version, more: more.into(), ..with_ipam(IPAM) }

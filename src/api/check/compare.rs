@@ -439,7 +439,7 @@ mod tests {
     fn found(held: &str, blocks: &[KeyValue]) -> Vec<(Kind, Vec<String>)> {
         let id = AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "e".into() };
         let holding = Arc::new(Holding {
-            pool: "net".into(),
+            pool: "n".into(),
             id,
             addresses: vec![held.parse().unwrap()].into(),
             sequence: 1,

@@ -239,7 +239,7 @@ mod tests {
         let addresses = vec!["10.0.0.2".parse().unwrap()].into();
         let (started_at, stage, pod) = (None, None, None);
         Arc::new(Holding {
-            pool: "net".into(),
+            pool: "n".into(),
             id,
             addresses,
             sequence: 1,

@@ -318,6 +318,7 @@ fn a_burst_takes_few_leases() {
 fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    set.joined();
     let mut store = Store::default();
     let mut now = 1_000_000;
     let held: Vec<u128> = (0..20)

@@ -24,6 +24,11 @@ pub enum Mutant {
     SequenceIgnored,
     /// Blocks go back before the journal has it (rule 9).
     GiveBackBeforeJournal,
+    /// A node whose journal is older than itself does not notice: what it does not know of its own
+    /// it gives back.
+    ForgetsUnnoticed,
+    /// A node that forgot does not read from the records what is held.
+    RecordsUnread,
     /// A block is given to whoever asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
 }

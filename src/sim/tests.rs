@@ -145,6 +145,8 @@ fn a_broken_rule_is_noticed() {
         Mutant::DelBeforeDurable,
         Mutant::GiveBackBeforeJournal,
         Mutant::GiveWhatIsHeld,
+        Mutant::ForgetsUnnoticed,
+        Mutant::RecordsUnread,
     ];
     let mut missed = Vec::new();
     for mutant in mutants {

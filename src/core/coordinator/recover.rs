@@ -11,6 +11,7 @@ use crate::core::address::{Family, Run, number};
 use crate::core::attachment::{AttachmentId, ByAttachment, Holding, Pod};
 use crate::core::keys::Space;
 use crate::core::leaseholder::{Memory, Recorded};
+use crate::core::mutant::{Mutant, broken};
 use crate::core::stage::Stage;
 use crate::core::value::{AllocationValue, NetworkValue};
 
@@ -49,7 +50,7 @@ impl Coordinator {
         };
         let mut remembered: BTreeMap<AttachmentId, Holding> = BTreeMap::new();
         for (network, (address, value)) in records {
-            let Some(value) = value else { continue };
+            let Some(value) = value.filter(|_| !broken(Mutant::RecordsUnread)) else { continue };
             let mut holding = self.holding_of(&network, *value);
             self.next_sequence = self.next_sequence.max(holding.sequence + 1);
             let addresses: Vec<IpAddr> = holding.addresses.to_vec();

@@ -8,6 +8,7 @@ use crate::core::Millis;
 use crate::core::keys::{
     BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
 };
+use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{
     Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
@@ -253,6 +254,7 @@ impl Leaseholder {
         let Some(node) = node else { return };
         let same_boot = node.boot_id == self.me.boot_id || self.me.keeps_after_reboot;
         let forgot = same_boot && node.sequence > self.intended.max(self.chain.sequence);
+        let forgot = forgot && !broken(Mutant::ForgetsUnnoticed);
         if let Some(joining) = self.joining() {
             joining.forgot |= forgot;
         }

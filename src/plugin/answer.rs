@@ -1,5 +1,5 @@
-//! Whether an answer is one to CNI at all: what the runtime reads must be JSON of the right outline,
-//! whoever listens on the socket.
+//! Whether an answer is one to CNI at all: what the runtime reads must be JSON of the right
+//! outline, whoever listens on the socket.
 
 use serde::de::IgnoredAny;
 use serde_json::Value;

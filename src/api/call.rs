@@ -30,6 +30,9 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>
 pub(super) async fn begin(node: &Node, request: Request) -> Answering {
     let version = request.version.as_str();
     let Request { verb, version: of, network, pool, started_at, undo, netns, body } = request;
+    // A start that is yet to come cannot be, and would outlive every DEL, or every ADD, of those
+    // that tell the truth.
+    let started_at = started_at.map(|at| at.min(clock::boot_ns()));
     let answer: Answering = match body {
         Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
         Body::Add(add) => {

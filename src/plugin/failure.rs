@@ -86,11 +86,12 @@ impl Failure {
         Self::new(IO, msg, WHO_IS_IT)
     }
 
-    /// An HTTP error without a CNI error object.
+    /// A success without a CNI result, or an HTTP error without a CNI error object.
     pub(super) fn not_cni(socket: &Path, response: &Response, command: Command) -> Self {
         let (socket, status) = (socket.display(), response.status);
+        let what = if status == 200 { "result" } else { "error object" };
         let mut msg =
-            format!("the daemon's answer is not a CNI error object, on {socket}: status {status}");
+            format!("the daemon's answer is not a CNI {what}, on {socket}: status {status}");
         // Others' words may have "not found" in them: see the top of this file.
         if command != Command::Del {
             let text = String::from_utf8_lossy(&response.body);

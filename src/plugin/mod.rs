@@ -9,6 +9,7 @@
 //! Absent on purpose: async, threads, clap, logging. The whole run costs about as much as the exec.
 
 mod about;
+mod answer;
 mod environment;
 mod failure;
 pub mod note;
@@ -135,21 +136,24 @@ fn socket_path(peek: &Peek, environment: &dyn Fn(&str) -> Option<OsString>) -> P
 
 /// Asks the daemon; where it does not answer, does what the command calls for.
 fn call_daemon(request: &Request, socket: &Path, wait: Duration, peek: &Peek) -> Outcome {
+    let command = request.command();
     let failure = match post(request, socket, wait) {
-        Ok(response) if response.status == 200 => return Outcome::Success(response.body),
-        // Only an object is an answer to CNI; a bare HTTP error would be lost on the runtime.
-        Ok(response) if response.body.trim_ascii_start().starts_with(b"{") => {
+        Ok(response) if response.status == 200 && answer::is_result(command, &response.body) => {
+            return Outcome::Success(response.body);
+        }
+        // Only such an object is an answer to CNI; a bare HTTP error would be lost on the runtime.
+        Ok(response) if response.status != 200 && answer::is_error(&response.body) => {
             return Outcome::Refusal(response.body);
         }
-        Ok(response) => Failure::not_cni(socket, &response, request.command()),
+        Ok(response) => Failure::not_cni(socket, &response, command),
         Err(ClientError::Malformed(why)) => Failure::not_http(socket, &why),
-        Err(error) if request.command() == Command::Del => {
+        Err(error) if command == Command::Del => {
             match note::leave(socket, &request.note_name(), &request.parts()) {
                 Ok(()) => return Outcome::Success(vec![]),
                 Err(second) => Failure::note(socket, &error, &second),
             }
         }
-        Err(error) => Failure::unanswered(socket, &error, request.command()),
+        Err(error) => Failure::unanswered(socket, &error, command),
     };
     Outcome::Refusal(failure.to_json(peek))
 }

@@ -18,6 +18,7 @@ mod crash;
 mod crowd;
 mod demo;
 mod etcd_store;
+mod fuzz;
 mod host_local;
 mod kill;
 mod leaks;

@@ -20,6 +20,9 @@ const CONFIG: &str = "{\n  \"cniVersion\": \"1.0.0\",\n  \"name\": \"n\"\n}";
 /// How long the daemon of a test may take, in most tests.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// An error object, as the daemon words it.
+const ERROR: &str = "{\n  \"cniVersion\": \"1.0.0\",\n  \"code\": 11,\n  \"msg\": \"m\"\n}";
+
 fn ok(body: &str) -> String {
     answer("200 OK", body)
 }
@@ -177,9 +180,9 @@ fn an_empty_answer_prints_nothing() {
 #[test]
 fn the_daemons_error_object_is_printed_as_it_is() {
     let case = Case::new("DEL");
-    let daemon = case.daemon(vec![answer("503 Service Unavailable", "{\"code\": 11}")]);
+    let daemon = case.daemon(vec![answer("503 Service Unavailable", ERROR)]);
     let ran = case.run();
-    assert_eq!((ran.status, ran.stdout.as_str()), (1, "{\"code\": 11}"), "{ran:?}");
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, ERROR), "{ran:?}");
     daemon.join().unwrap();
     assert_eq!(case.notes(), []);
 }
@@ -188,6 +191,8 @@ fn the_daemons_error_object_is_printed_as_it_is() {
 fn an_error_that_is_not_cni_or_not_http_is_code_5() {
     let odd = [
         (answer("404 Not Found", "not found"), "status 404, \"not found\""),
+        (answer("503 No", "{\"code\""), "status 503, \"{\\\"code\\\"\""),
+        (ok("not found"), "status 200, \"not found\""),
         ("SSH-2.0-OpenSSH_9\r\n".to_owned(), "it starts with \"SSH-2.0\""),
     ];
     for (answer, expected) in odd {
@@ -275,10 +280,10 @@ fn an_early_answer_to_a_large_body_is_heard() {
     let listener = UnixListener::bind(case.socket()).unwrap();
     let daemon = thread::spawn(move || {
         let mut stream = listener.accept().unwrap().0;
-        let early = answer("413 Payload Too Large", "{\"code\": 6}");
+        let early = answer("413 Payload Too Large", ERROR);
         stream.write_all(early.as_bytes()).unwrap();
     });
     let ran = case.run();
-    assert_eq!((ran.status, ran.stdout.as_str()), (1, "{\"code\": 6}"), "{ran:?}");
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, ERROR), "{ran:?}");
     daemon.join().unwrap();
 }

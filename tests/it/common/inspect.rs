@@ -1,7 +1,7 @@
 //! The daemon as an operator sees it: its process, its files, its log, its refusals to start.
 
 use std::fs;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -169,4 +169,9 @@ pub(crate) fn post(method: &str, path: &str, body: &str) -> String {
 /// Reads the reply that stands on a connection.
 pub(crate) fn reply_of(stream: impl Read) -> io::Result<Reply> {
     read_reply(&mut BufReader::new(stream)).map(|(reply, _)| reply)
+}
+
+/// Reads one reply of several that stand one after the other.
+pub(crate) fn next_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
+    read_reply(stream).map(|(reply, _)| reply)
 }

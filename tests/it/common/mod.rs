@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 pub(crate) use call::{Call, Outcome};
 pub(crate) use client::{Client, Reply};
-pub(crate) use inspect::{post, reply_of};
+pub(crate) use inspect::{next_reply, post, reply_of};
 
 /// The daemon under test.
 pub(crate) const LEASEHOLD: &str = env!("CARGO_BIN_EXE_leasehold");

@@ -141,6 +141,9 @@ impl CoordinatorActor {
             Effect::SparesGone | Effect::Stalled(_) | Effect::Alone(_) | Effect::Draining(_) => {
                 self.cluster.learn(&effect);
                 self.tell_all(&effect);
+                if let Effect::Stalled(Some(cause)) = effect {
+                    self.not_recorded(&cause);
+                }
             }
             // Nobody hands anything out of range sets that become one: these wait for that.
             effect if !self.retiring.is_empty() => self.cluster.held_back.push_back(effect),

@@ -273,6 +273,13 @@ impl CoordinatorActor {
         self.drive(ctx);
     }
 
+    /// Whoever waits for a record fails: the store does not answer.
+    pub(super) fn not_recorded(&mut self, cause: &Arc<str>) {
+        for id in std::mem::take(&mut self.recording).into_keys() {
+            self.core.recorded(boot_ms(), id, Err(cause.clone()));
+        }
+    }
+
     /// One record each of these is in the store.
     pub(super) fn recorded(&mut self, ids: Vec<u64>) {
         for id in ids {

@@ -11,15 +11,18 @@ mod churn;
 mod crash;
 mod demand;
 mod election;
+mod long;
+mod memory;
 mod name;
 mod outage;
 mod reach;
 mod records;
+mod removed;
 mod restored;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -28,6 +31,8 @@ use crate::common::{Call, Client, Daemon, Options, Outcome, poll};
 
 /// How long a cluster may take to find together, or to catch up after trouble.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long records may lag behind what is held.
+const RECORDS_MAX: Duration = Duration::from_secs(5);
 /// No address is free.
 const EXHAUSTED: u64 = 100;
 /// The same call may succeed later.
@@ -159,6 +164,25 @@ fn keys(etcd: &Cluster, below: &str) -> Keys {
     Keys { revision, keys: keys.iter().map(figures).collect() }
 }
 
+/// The values under a prefix of etcd.
+fn values(etcd: &Cluster, below: &str) -> Vec<Value> {
+    let prefix = format!("/leasehold/v1/{below}");
+    let text = etcd.ctl(&["get", &prefix, "--prefix", "--print-value-only"]);
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_str(line).expect("JSON in etcd")).collect()
+}
+
+/// Who holds what, by the records in etcd.
+fn records(etcd: &Cluster) -> BTreeMap<String, String> {
+    let of = |record: &Value| {
+        let text = |value: &Value| value.as_str().expect("a text in a record").to_owned();
+        let addresses = record["addresses"].as_array().expect("addresses");
+        assert_eq!(addresses.len(), 1, "{record}");
+        (text(&addresses[0]), text(&record["containerId"]))
+    };
+    values(etcd, "allocations/").iter().map(of).collect()
+}
+
 /// Who holds what, by the answers of all daemons together.
 #[derive(Default)]
 struct Book {
@@ -190,6 +214,23 @@ impl Book {
         for (container, outcome) in containers.iter().zip(outcomes) {
             self.added(container, &address_of(outcome));
         }
+    }
+
+    /// Waits until the records in etcd are exactly what is held; tells how long it took.
+    fn await_records(&self, etcd: &Cluster, limit: Duration) -> Duration {
+        let (began, mut found) = (Instant::now(), BTreeMap::new());
+        let same = poll(limit, || {
+            found = records(etcd);
+            found == *self.holders.lock().expect("the book")
+        });
+        let holders = self.holders.lock().expect("the book");
+        let missing: Vec<_> = holders.iter().filter(|(a, c)| found.get(*a) != Some(c)).collect();
+        let more: Vec<_> = found.iter().filter(|(a, c)| holders.get(*a) != Some(c)).collect();
+        assert!(
+            same,
+            "within {limit:?}, held and not recorded: {missing:?}, recorded and not held: {more:?}"
+        );
+        began.elapsed()
     }
 
     /// What the daemons list must be what the book says, nothing more and nothing less.

@@ -64,7 +64,7 @@ impl Coordinator {
             }
         }
         recovered.remembered = remembered.len();
-        recovered.ended = self.end_older(&remembered, &mut changes);
+        recovered.ended = self.end_older(&remembered, in_blocks, &mut changes);
         let mut held: BTreeMap<SetId, BTreeSet<u128>> = BTreeMap::new();
         for holding in remembered.into_values() {
             for &address in holding.addresses.iter() {
@@ -153,17 +153,19 @@ impl Coordinator {
             || self.ended.has_ended(&recorded.id, recorded.started_at)
     }
 
-    /// Ends the holdings of the journal whose addresses were given to newer ones; how many.
+    /// Ends the holdings of the journal whose addresses were given to newer ones, here or on
+    /// another node: a block goes only when nothing is held in it; how many.
     fn end_older(
         &mut self,
         remembered: &BTreeMap<AttachmentId, Holding>,
+        in_blocks: impl Fn(&Arc<str>, IpAddr) -> bool,
         changes: &mut Vec<Record>,
     ) -> usize {
         let newest: BTreeSet<IpAddr> =
             remembered.values().flat_map(|holding| holding.addresses.iter().copied()).collect();
         let older = |holding: &&Arc<Holding>| {
-            remembered.contains_key(&holding.id)
-                || holding.addresses.iter().any(|address| newest.contains(address))
+            let gone = |at: &IpAddr| newest.contains(at) || !in_blocks(&holding.pool, *at);
+            remembered.contains_key(&holding.id) || holding.addresses.iter().any(gone)
         };
         let older: Vec<Arc<Holding>> = self.holdings().filter(older).cloned().collect();
         for holding in &older {

@@ -1,17 +1,27 @@
 //! etcd set back to a backup: what happened since is known to the nodes only.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use super::{Book, TRY_AGAIN, add, add_all, containers, metric, network, nodes, wide};
+use serde_json::{Value, json};
+
+use super::{
+    Book, RECORDS_MAX, TRY_AGAIN, add, add_all, address_of, await_status, containers, metric,
+    network, nodes, values, wide,
+};
 use crate::common::etcd::Cluster;
-use crate::common::{Daemon, poll};
-use serde_json::json;
+use crate::common::{Call, Daemon, poll};
 
 /// How long until a node has noticed.
 const NOTICE_MAX: Duration = Duration::from_secs(10);
 
-/// Blocks in hand go on and nobody gets an address twice; that the store went back is said; and
-/// no block is claimed before every node had the time to say what it holds.
+/// For how long nobody claims a block at least.
+const SETTLING: Duration = Duration::from_secs(60);
+/// How long after that nodes may take to notice that it is over.
+const SETTLED_MAX: Duration = Duration::from_secs(15);
+
+/// Blocks in hand go on and nobody gets an address twice; that the store went back is said; no
+/// block is claimed before every node had the time to say what it holds; and then all go on.
 #[test]
 fn a_restored_backup_gives_no_address_twice() {
     let mut etcd = Cluster::start(1);
@@ -28,6 +38,7 @@ fn a_restored_backup_gives_no_address_twice() {
     grow("since", 1_000);
     etcd.kill(0);
     etcd.restore(&backup);
+    let began = Instant::now();
 
     let noticed = |daemon: &Daemon| metric(daemon, "leasehold_store_went_back_total", &[]) > 0.0;
     for daemon in &daemons {
@@ -50,4 +61,33 @@ fn a_restored_backup_gives_no_address_twice() {
         assert!(why.contains("restored") || why.contains("back in time"), "{outcome:?}");
     }
     book.compare(&daemons.iter().collect::<Vec<_>>());
+
+    // The waiting ends by itself.
+    let firsts = daemons.iter().map(|daemon| {
+        let over = poll(SETTLING + SETTLED_MAX, || add(daemon, "first", &other).succeeded());
+        assert!(over, "{:?}\n{}", add(daemon, "first", &other), daemon.log_tail());
+        address_of(&add(daemon, "first", &other))
+    });
+    let firsts: BTreeSet<String> = firsts.collect();
+    println!("blocks again after {:?}", began.elapsed());
+    assert_eq!(firsts.len(), daemons.len(), "two nodes give one address: {firsts:?}");
+    assert!(began.elapsed() >= SETTLING - NOTICE_MAX, "too soon: {:?}", began.elapsed());
+    assert_eq!(values(&etcd, "restored"), Vec::<Value>::new(), "the mark stays");
+    grow("after", 1_000);
+    for daemon in &daemons {
+        await_status(daemon, "well", |status| status["cluster"]["cause"].is_null());
+        assert!(daemon.client().call(&Call::new("DEL", "first", &other)).succeeded());
+    }
+    book.compare(&daemons.iter().collect::<Vec<_>>());
+    book.await_records(&etcd, RECORDS_MAX);
+    // What is in use was claimed again, by its node.
+    let stored = values(&etcd, "blocks/");
+    for (daemon, at) in daemons.iter().zip(0..) {
+        let prefixes = daemon.client().get("/v1/blocks");
+        for row in prefixes.as_array().expect("blocks").iter().filter(|r| r["state"] == "active") {
+            let mut same = stored.iter().filter(|block| block["prefix"] == row["prefix"]);
+            let block = same.next().unwrap_or_else(|| panic!("{row} is not in etcd"));
+            assert_eq!(block["owner"], format!("node-{at}"), "{row}: {block}");
+        }
+    }
 }

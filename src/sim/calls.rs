@@ -55,7 +55,7 @@ impl World {
         let call = Call::Add(Box::new(Add {
             id: attachment(id),
             pool: "net".into(),
-            sets: vec![self.plan.view.clone()],
+            sets: vec![self.narrow.as_ref().unwrap_or(&self.plan.view).clone()],
             asked: asked.into_iter().collect(),
             stage: None,
             pod: None,

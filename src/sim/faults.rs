@@ -26,13 +26,14 @@ impl World {
             Fault::Restore => self.plan.restores,
             Fault::Drain => self.plan.drains,
             Fault::Forget => self.plan.forgets,
+            Fault::Configure => self.plan.configures,
         };
         if every == 0 {
             return;
         }
         let wait = self.rng.u64(1..every * 2);
         self.after(wait, Event::Fault(fault));
-        if self.quiet {
+        if self.quiet || self.now < self.calm_until {
             return;
         }
         let node = self.rng.usize(0..self.nodes.len());
@@ -69,6 +70,12 @@ impl World {
             Fault::Remove => self.remove(node),
             Fault::Restore => self.restore(),
             Fault::Drain => self.drain(node),
+            Fault::Configure => {
+                self.narrow = match self.narrow {
+                    None => Some(self.plan.narrow.clone()),
+                    Some(_) => None,
+                };
+            }
             Fault::Forget => {
                 self.crash(node);
                 self.forget(node);
@@ -284,6 +291,7 @@ impl World {
             self.nodes[node].paused_until = wait;
             self.heal(node);
         }
+        self.calm_until = self.now + 15_000; // whoever is ahead of the backup notices
         // Late messages to the store that was are lost with it.
         let late = |_: &_, event: &mut Event| matches!(event, Event::Arrive { .. });
         for (_, event) in self.events.extract_if(.., late).collect::<Vec<_>>() {

@@ -15,10 +15,20 @@ fn view(subnet: &str, block_log2: Option<u8>) -> Arc<Ranges> {
     Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], block_log2).unwrap())
 }
 
+/// Some of the addresses of every pool, as another configuration of it.
+fn part(block_log2: Option<u8>) -> Arc<Ranges> {
+    let subnet = "10.0.0.0/28".parse().unwrap();
+    let (start, end) = ("10.0.0.3".parse().ok(), "10.0.0.9".parse().ok());
+    let (sandbox, smallflow) = (vec![], vec![]);
+    let spec = RangeSpec { subnet, start, end, gateway: None, sandbox, smallflow };
+    Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], block_log2).unwrap())
+}
+
 fn calm(nodes: usize) -> Plan {
     Plan {
         nodes,
         view: view("10.0.0.0/26", Some(2)),
+        narrow: part(Some(2)),
         span: 60_000,
         between_calls: 50,
         containers: 30,
@@ -35,6 +45,7 @@ fn calm(nodes: usize) -> Plan {
         restores: 0,
         drains: 0,
         forgets: 0,
+        configures: 0,
     }
 }
 
@@ -53,13 +64,15 @@ fn plan(seed: u64) -> Plan {
         removals: some(60_000),
         drains: some(60_000),
         forgets: some(80_000),
+        configures: some(15_000),
         ..calm(2)
     };
     plan.nodes = rng.usize(2..6);
     plan.containers = rng.usize(2..40);
     plan.await_records = rng.u32(0..8) == 0;
     plan.settings.cooldown = [0, 500, 20_000][rng.usize(0..3)];
-    plan.view = view(["10.0.0.0/26", "10.0.0.0/28"][rng.usize(0..2)], Some(rng.u8(0..5)));
+    let (subnet, block_log2) = (["10.0.0.0/26", "10.0.0.0/28"][rng.usize(0..2)], rng.u8(0..5));
+    (plan.view, plan.narrow) = (view(subnet, Some(block_log2)), part(Some(block_log2)));
     if rng.u32(0..4) == 0 {
         // What nobody can know (ARCHITECTURE.md says so): whether an answer that was lost in the
         // moment in which the store was lost too had been given; and, on a node without memory,
@@ -67,6 +80,9 @@ fn plan(seed: u64) -> Plan {
         (plan.restores, plan.removals, plan.bad_message) = (60_000, 0, 0);
         (plan.new_disks, plan.forgets) = (false, 0);
         plan.span = 300_000;
+    }
+    if seed % 100 == 99 {
+        (plan.nodes, plan.containers) = (50, 2);
     }
     plan
 }

@@ -20,6 +20,8 @@ use crate::core::txn::{Answer, Request, Span, StoreError, Watched};
 pub(super) struct Plan {
     pub(super) nodes: usize,
     pub(super) view: Arc<Ranges>,
+    /// Another configuration of it.
+    pub(super) narrow: Arc<Ranges>,
     /// How long things go wrong, in milliseconds.
     pub(super) span: Millis,
     /// The mean time between calls, in milliseconds.
@@ -42,6 +44,7 @@ pub(super) struct Plan {
     pub(super) restores: Millis,
     pub(super) drains: Millis,
     pub(super) forgets: Millis,
+    pub(super) configures: Millis,
 }
 
 pub(super) enum Event {
@@ -69,6 +72,7 @@ pub(super) enum Fault {
     Restore,
     Drain,
     Forget,
+    Configure,
 }
 
 pub(super) struct Node {
@@ -127,6 +131,10 @@ pub(super) struct World {
     pub(super) next_call: u64,
     pub(super) held: BTreeMap<IpAddr, u64>,
     pub(super) quiet: bool,
+    /// Nothing goes wrong before that.
+    pub(super) calm_until: Millis,
+    /// The configuration of now has only some of the pool's addresses.
+    pub(super) narrow: Option<Arc<Ranges>>,
     pub(super) steps: u64,
     pub(super) tally: Tally,
     pub(super) last_error: String,
@@ -154,6 +162,8 @@ impl World {
             next_call: 1,
             held: BTreeMap::new(),
             quiet: false,
+            calm_until: 0,
+            narrow: None,
             steps: 0,
             tally: Tally::default(),
             last_error: String::new(),
@@ -196,6 +206,7 @@ impl World {
             (Fault::Restore, plan.restores),
             (Fault::Drain, plan.drains),
             (Fault::Forget, plan.forgets),
+            (Fault::Configure, plan.configures),
         ] {
             if every > 0 {
                 let wait = 2_000 + world.rng.u64(0..every * 2);
@@ -232,6 +243,7 @@ impl World {
     /// Nothing goes wrong any more; returns when nobody waits, or after that long.
     pub(super) fn settle(&mut self, span: Millis) {
         self.quiet = true;
+        self.narrow = None;
         self.etcd_down = false;
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until = 0;

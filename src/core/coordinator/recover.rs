@@ -48,21 +48,7 @@ impl Coordinator {
                 space.network == *network && space.family == family && run.contains(number)
             })
         };
-        let mut remembered: BTreeMap<AttachmentId, Holding> = BTreeMap::new();
-        for (network, (address, value)) in records {
-            let Some(value) = value.filter(|_| !broken(Mutant::RecordsUnread)) else { continue };
-            let mut holding = self.holding_of(&network, *value);
-            self.next_sequence = self.next_sequence.max(holding.sequence + 1);
-            let addresses: Vec<IpAddr> = holding.addresses.to_vec();
-            let here = |address: &IpAddr| in_blocks(&network, *address);
-            holding.addresses = addresses.into_iter().filter(here).collect::<Vec<_>>().into();
-            if holding.addresses.contains(&address) && !self.is_superseded(&holding) {
-                let newest = remembered.get(&holding.id).map_or(0, |other| other.sequence);
-                if newest < holding.sequence {
-                    remembered.insert(holding.id.clone(), holding);
-                }
-            }
-        }
+        let remembered = self.remembered(records, &in_blocks);
         recovered.remembered = remembered.len();
         recovered.ended = self.end_older(&remembered, in_blocks, &mut changes);
         let mut held: BTreeMap<SetId, BTreeSet<u128>> = BTreeMap::new();
@@ -89,6 +75,43 @@ impl Coordinator {
         }
         self.commit_aside(changes);
         recovered
+    }
+
+    /// What was recorded as held in this node's blocks, as far as the journal knows nothing newer.
+    fn remembered(
+        &mut self,
+        records: Vec<(Arc<str>, Recorded)>,
+        in_blocks: impl Fn(&Arc<str>, IpAddr) -> bool,
+    ) -> BTreeMap<AttachmentId, Holding> {
+        let mut newest: BTreeMap<(Arc<str>, IpAddr), u64> = BTreeMap::new();
+        for holding in self.holdings() {
+            let at = |address: &IpAddr| ((holding.pool.clone(), *address), holding.sequence);
+            newest.extend(holding.addresses.iter().map(at));
+        }
+        let mut remembered: BTreeMap<AttachmentId, Holding> = BTreeMap::new();
+        for (network, (address, value)) in records {
+            let Some(value) = value.filter(|_| !broken(Mutant::RecordsUnread)) else { continue };
+            let mut holding = self.holding_of(&network, *value);
+            self.next_sequence = self.next_sequence.max(holding.sequence + 1);
+            let addresses: Vec<IpAddr> = holding.addresses.to_vec();
+            let here = |address: &IpAddr| in_blocks(&network, *address);
+            holding.addresses = addresses.into_iter().filter(here).collect::<Vec<_>>().into();
+            // A record may be older than the journal, too.
+            let is_newest = |at: &IpAddr| {
+                let known = newest.get(&(network.clone(), *at));
+                known.is_none_or(|known| *known < holding.sequence)
+            };
+            if holding.addresses.contains(&address)
+                && holding.addresses.iter().all(is_newest)
+                && !self.is_superseded(&holding)
+            {
+                let newest = remembered.get(&holding.id).map_or(0, |other| other.sequence);
+                if newest < holding.sequence {
+                    remembered.insert(holding.id.clone(), holding);
+                }
+            }
+        }
+        remembered
     }
 
     /// The range set for a block that the store has; opened if need be.

@@ -14,6 +14,8 @@ const NODES: usize = 10;
 const ADDRESSES: usize = 1_000;
 /// Callers at the same time.
 const CALLERS: usize = 20;
+/// CNI's code for "try again later".
+const TRY_AGAIN: u64 = 11;
 /// How often a container tries.
 const TRIES: usize = 20;
 /// How long it may take until each container has its address.
@@ -52,10 +54,11 @@ fn fill(config: &Value) {
                 let mut clients: Vec<_> = daemons.iter().map(|daemon| daemon.client()).collect();
                 while let Some(container) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let node = random.usize(..NODES);
-                    // Runtimes try again: a search can miss what changes hands meanwhile.
+                    // A node that is busy may not answer in time: that is said, and tried again.
+                    // Nobody is told that there are no addresses.
                     let mut tries = (0..TRIES)
                         .map(|_| clients[node].call(&Call::new("ADD", container, config)));
-                    let outcome = tries.find(|outcome| outcome.code() != Some(EXHAUSTED));
+                    let outcome = tries.find(|outcome| outcome.code() != Some(TRY_AGAIN));
                     let outcome = outcome.unwrap_or_else(|| panic!("{} held", book.len()));
                     assert!(outcome.succeeded(), "{} held: node-{node}: {outcome:?}", book.len());
                     book.added(container, &address_of(&outcome));

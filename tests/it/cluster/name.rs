@@ -44,7 +44,7 @@ fn of_two_daemons_of_one_name_the_newer_serves_once_the_older_seems_dead() {
     signal(&older, Signal::CONT);
     assert!(serves, "the newer one never serves\n{}", newer.log_tail());
     // For a moment after its sleep its server's clock is behind, and every request seems too slow.
-    let awake = || older.client().request("GET", "/healthz", "").status == 200;
+    let awake = || older.client().request("GET", "/v1/status", "").status == 200;
     assert!(poll(LEASE_GONE_MAX, awake), "the older one does not wake up");
 
     await_status(&older, "fenced", |status| status["cluster"]["state"] == "fenced");

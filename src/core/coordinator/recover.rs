@@ -48,7 +48,7 @@ impl Coordinator {
                 space.network == *network && space.family == family && run.contains(number)
             })
         };
-        let remembered = self.remembered(records, &in_blocks);
+        let remembered = self.remembered(records, in_blocks);
         recovered.remembered = remembered.len();
         recovered.ended = self.end_older(&remembered, in_blocks, &mut changes);
         let mut held: BTreeMap<SetId, BTreeSet<u128>> = BTreeMap::new();

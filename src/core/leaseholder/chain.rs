@@ -54,6 +54,10 @@ impl Leaseholder {
         {
             return;
         }
+        // What this node does not know of its own goes back before it is claimed again.
+        if self.recall.has_orders() {
+            return;
+        }
         let orders = self.take_orders(now);
         if orders.is_empty() {
             return;

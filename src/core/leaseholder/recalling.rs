@@ -132,7 +132,7 @@ impl Leaseholder {
                     self.records.end(now, (space.network.clone(), address));
                 }
             }
-            self.queue.push_back((0, order));
+            self.queue.push_front((0, order));
         }
         if !runs.is_empty() {
             self.effects.push_back(Effect::Recalled(runs, found));

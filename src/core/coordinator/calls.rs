@@ -273,14 +273,16 @@ impl Coordinator {
         else {
             return;
         };
-        if !got.is_empty() {
-            // As in host-local, the cursor stays where the failed ADD moved it.
-            self.commit_aside(cursors(&sets, &got));
-        }
+        let cursors = cursors(&sets, &got);
         for (set, number) in sets.into_iter().zip(got) {
             self.effects.push_back(Effect::Undo(set, number));
         }
-        self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
+        if cursors.is_empty() {
+            return self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
+        }
+        // As in host-local, the cursor stays where the failed ADD moved it, whatever comes after.
+        self.operations.insert(operation, Operation::Failing { asker, add, error });
+        self.effects.push_back(Effect::Commit(operation, cursors));
     }
 
     fn commit_add(&mut self, operation: u64) {
@@ -396,6 +398,9 @@ impl Coordinator {
                     undone.map_or(Outcome::Ended(1), Outcome::Failed)
                 });
                 self.finish(now, asker, (&holding.pool, &holding.id), outcome);
+            }
+            Some(Operation::Failing { asker, add, error }) => {
+                self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
             }
             _ => {}
         }

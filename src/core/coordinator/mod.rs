@@ -311,6 +311,8 @@ enum Operation {
     Adding { asker: Asker, add: Box<Add>, sets: Vec<SetId>, got: Vec<u128>, unmet: Vec<IpAddr> },
     /// Waiting for the journal.
     Holding { asker: Asker, holding: Arc<Holding> },
+    /// Waiting for the journal to know how far the cursors came.
+    Failing { asker: Asker, add: Box<Add>, error: CallError },
     /// Waiting for the record.
     Recording { asker: Asker, holding: Arc<Holding> },
     /// Waiting for the journal.

@@ -1,5 +1,6 @@
 //! The coordinator with real range sets, every message delivered in an order that the test draws.
 
+mod failing;
 mod pools;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

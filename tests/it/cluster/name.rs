@@ -2,19 +2,12 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use super::{add, address_of, await_status, containers, options, wide};
 use crate::common::etcd::Cluster;
-use crate::common::{Daemon, poll};
+use crate::common::{Daemon, go_on, poll, stop};
 
 /// Longer than the life of a node's lease, and etcd's looking after it.
 const LEASE_GONE_MAX: Duration = Duration::from_secs(20);
-
-fn signal(daemon: &Daemon, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(daemon.pid()).expect("a process id"));
-    kill_process(pid.expect("a process id"), signal).expect("a signal to the daemon");
-}
 
 /// While the first one lives, the second one waits and says for what. When the first one has
 /// been away for too long, the second one takes over, and the first one is done for good.
@@ -36,12 +29,12 @@ fn of_two_daemons_of_one_name_the_newer_serves_once_the_older_seems_dead() {
     assert!(outcome.message().contains("twin"), "{outcome:?}");
     assert!(add(&older, "still", &config).succeeded());
 
-    signal(&older, Signal::STOP);
+    stop(older.pid());
     let serves = poll(LEASE_GONE_MAX, || {
         std::thread::sleep(Duration::from_millis(100));
         add(&newer, "of-the-newer", &config).succeeded()
     });
-    signal(&older, Signal::CONT);
+    go_on(older.pid());
     assert!(serves, "the newer one never serves\n{}", newer.log_tail());
     // For a moment after its sleep its server's clock is behind, and every request seems too slow.
     let awake = || older.client().request("GET", "/v1/status", "").status == 200;

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use leasehold::store::etcd::Options;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::{go_on, stop};
 
 /// How long a cluster may take to have a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -231,17 +232,16 @@ impl Cluster {
 
     /// Stops a member's process where it stands; its connections stay.
     pub(crate) fn pause(&self, at: usize) {
-        self.signal(at, Signal::STOP);
+        stop(self.pid(at));
     }
 
     /// Lets a stopped member go on.
     pub(crate) fn resume(&self, at: usize) {
-        self.signal(at, Signal::CONT);
+        go_on(self.pid(at));
     }
 
-    fn signal(&self, at: usize, signal: Signal) {
-        let child = self.members[at].child.as_ref().expect("a running member");
-        kill_process(Pid::from_child(child), signal).expect("a signal to etcd");
+    fn pid(&self, at: usize) -> u32 {
+        self.members[at].child.as_ref().expect("a running member").id()
     }
 
     /// Runs `etcdctl` on all members.

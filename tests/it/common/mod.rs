@@ -8,6 +8,7 @@ mod call;
 mod client;
 pub(crate) mod etcd;
 mod inspect;
+mod stop;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 pub(crate) use call::{Call, Outcome};
 pub(crate) use client::{Client, Reply};
 pub(crate) use inspect::{next_reply, post, reply_of};
+pub(crate) use stop::{go_on, stop};
 
 /// The daemon under test.
 pub(crate) const LEASEHOLD: &str = env!("CARGO_BIN_EXE_leasehold");

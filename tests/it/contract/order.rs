@@ -3,11 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{config, held, spawn, tell};
-use crate::common::{Call, Daemon, Options, Outcome, poll};
+use crate::common::{Call, Daemon, Options, Outcome, go_on, poll, stop};
 
 /// How long a process may take to get where it is awaited.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,17 +69,16 @@ fn a_del_that_comes_late_does_not_end_a_newer_add() {
 #[test]
 fn a_plugin_that_is_killed_in_mid_add_leaves_nothing_after_its_del() {
     let daemon = Daemon::start(&Options::default());
-    let process = Pid::from_raw(i32::try_from(daemon.pid()).expect("a pid")).expect("a pid");
     for round in 0..ROUNDS {
         let container = format!("a-{round}");
-        kill_process(process, Signal::STOP).expect("SIGSTOP to the daemon");
+        stop(daemon.pid());
         let mut plugin = spawn(&daemon, &add(&container));
         tell(&daemon, &mut plugin, &add(&container));
         // It has sent its call when it waits for the answer.
         let sent = poll(PATIENCE, || waits_in(plugin.id(), "unix_stream"));
         plugin.kill().expect("SIGKILL to the plugin");
         plugin.wait().expect("the end of the plugin");
-        kill_process(process, Signal::CONT).expect("SIGCONT to the daemon");
+        go_on(daemon.pid());
         assert!(sent, "the plugin did not get to its answer");
         assert!(daemon.plugin(&del(&container)).succeeded());
         assert_eq!(held(&daemon, &container), [""; 0], "round {round}");

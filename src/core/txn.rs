@@ -24,6 +24,9 @@ pub enum Write {
     Put(String, Value, Option<LeaseId>),
     /// Deletes a key; that it does not exist is no error.
     Delete(String),
+    /// Deletes every key from the first (included) to the second (excluded). None of them may be
+    /// put in the same transaction.
+    DeleteIn(String, String),
 }
 
 /// Conditions and what to write if they hold.

@@ -32,6 +32,7 @@ fn brief_txn(txn: &Txn) -> String {
     for change in &txn.then {
         let _ = match change {
             Write::Delete(key) => write!(text, " -{}", short(key)),
+            Write::DeleteIn(first, past) => write!(text, " -{}..{}", short(first), short(past)),
             Write::Put(key, value, lease) => {
                 let what = match value {
                     Value::Block(block) => {

@@ -88,6 +88,13 @@ impl Etcd {
         let mut written: Vec<&String> = txn.then.iter().map(Write::key).collect();
         written.sort_unstable();
         assert!(written.windows(2).all(|pair| pair[0] != pair[1]), "a key is written twice");
+        let deleted = |key: &String| {
+            txn.then.iter().any(
+                |write| matches!(write, Write::DeleteIn(first, past) if first <= key && key < past),
+            )
+        };
+        let put = |write: &Write| matches!(write, Write::Put(key, ..) if deleted(key));
+        assert!(!txn.then.iter().any(put), "a key is put and deleted");
         if !txn.when.iter().all(|compare| self.holds(compare)) {
             return Ok(TxnOutcome::Refused(self.revision));
         }
@@ -113,6 +120,11 @@ impl Etcd {
                 }
                 Write::Delete(key) => {
                     if self.keys.remove(&key).is_some() {
+                        self.changes.push(Watched::Deleted(key));
+                    }
+                }
+                Write::DeleteIn(first, past) => {
+                    for (key, _) in self.keys.extract_if(first..past, |_, _| true) {
                         self.changes.push(Watched::Deleted(key));
                     }
                 }
@@ -185,10 +197,10 @@ fn key_value(key: &str, stored: &Stored) -> KeyValue {
 }
 
 impl Write {
-    /// The key that is written.
+    /// The (first) key that is written.
     pub(super) fn key(&self) -> &String {
         match self {
-            Self::Put(key, ..) | Self::Delete(key) => key,
+            Self::Put(key, ..) | Self::Delete(key) | Self::DeleteIn(key, _) => key,
         }
     }
 }

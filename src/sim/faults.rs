@@ -292,6 +292,13 @@ impl World {
             self.heal(node);
         }
         self.calm_until = self.now + 15_000; // whoever is ahead of the backup notices
+        // Whoever slept is awake, and gets what came meanwhile.
+        let slept = |_: &_, event: &mut Event| {
+            matches!(event, Event::Answer { .. } | Event::Timer { .. } | Event::Sync { .. })
+        };
+        for (_, event) in self.events.extract_if(.., slept).collect::<Vec<_>>() {
+            self.after(1, event);
+        }
         // Late messages to the store that was are lost with it.
         let late = |_: &_, event: &mut Event| matches!(event, Event::Arrive { .. });
         for (_, event) in self.events.extract_if(.., late).collect::<Vec<_>>() {

@@ -1,9 +1,15 @@
 //! What tests see of a cluster, and events by hand.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use super::world::{Event, World};
 use crate::core::Millis;
-use crate::core::keys::SESSIONS;
+use crate::core::address::number;
+use crate::core::block::{Block, BlockState};
+use crate::core::keys::{ALLOCATIONS, SESSIONS, allocation_address};
 use crate::core::txn::Span;
+use crate::core::value::Value;
 
 impl World {
     pub(super) fn sessions(&self) -> usize {
@@ -17,6 +23,31 @@ impl World {
     /// How many calls have no answer yet.
     pub(super) fn waiting(&self) -> usize {
         self.calls.len()
+    }
+
+    /// What is held is recorded, and nothing else, now that nothing is under way. What was handed
+    /// out of a block that is another node's now is that one's to record.
+    pub(super) fn check_recorded(&self) {
+        let mut recorded = BTreeMap::new();
+        for key in self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX)) {
+            let Value::Allocation(value) = key.value else { continue };
+            let address = allocation_address(&key.key).expect("the key of an address");
+            recorded.insert(address, (value.container_id, value.sequence));
+        }
+        let mut held = BTreeMap::new();
+        for daemon in self.nodes.iter().filter_map(|node| node.daemon.as_ref()) {
+            for holding in daemon.coordinator.holdings() {
+                let blocks = || daemon.sets.values().flat_map(|(_, set)| set.blocks());
+                let ours = |address: &&IpAddr| {
+                    let in_hand = |b: &Block| b.state == BlockState::Active;
+                    blocks().any(|b| b.run().contains(number(**address)) && in_hand(b))
+                };
+                for &address in holding.addresses.iter().filter(ours) {
+                    held.insert(address, (holding.id.container_id.clone(), holding.sequence));
+                }
+            }
+        }
+        assert_eq!(recorded, held, "what is recorded is not what is held");
     }
 
     /// How many blocks a node has in hand.

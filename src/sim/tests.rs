@@ -95,6 +95,7 @@ fn run(seed: u64, plan: &Plan, tracing: bool) -> Result<World, String> {
         world.settle(150_000);
         world.check_answered();
         world.check_remembered();
+        world.check_recorded();
         if plan.forgets > 0 {
             world.collect_garbage();
             world.settle(1_000);

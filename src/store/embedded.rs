@@ -129,6 +129,14 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
+    fn delete_in(&mut self, first: &str, past: &str) -> Result<(), StoreError> {
+        let mut keys = Vec::new();
+        for row in self.keys.range(first..past).map_err(failed)? {
+            keys.push(row.map_err(failed)?.0.value().to_owned());
+        }
+        keys.iter().try_for_each(|key| self.delete(key))
+    }
+
     /// Deletes the keys of some leases.
     fn expire(&mut self, gone: impl Fn(LeaseId) -> bool) -> Result<(), StoreError> {
         let mut keys = Vec::new();
@@ -204,6 +212,7 @@ impl Embedded {
                     }
                     Write::Put(key, value, lease) => tables.put(key, value, *lease)?,
                     Write::Delete(key) => tables.delete(key)?,
+                    Write::DeleteIn(first, past) => tables.delete_in(first, past)?,
                 }
             }
             Ok(TxnOutcome::Done(tables.last + u64::from(tables.raised)))

@@ -143,6 +143,10 @@ pub(crate) fn delete(key: &str) -> Write {
     Write::Delete(key.to_owned())
 }
 
+pub(crate) fn delete_in(first: &str, past: &str) -> Write {
+    Write::DeleteIn(first.to_owned(), past.to_owned())
+}
+
 pub(crate) fn at(key: &str, revision: u64) -> Compare {
     Compare::ModRevision(key.to_owned(), revision)
 }

@@ -126,7 +126,6 @@ impl Coordinator {
             return id;
         }
         let id = self.next_set;
-        self.next_set += 1;
         let sets = known.into_iter().flat_map(|network| &network.geometry).map(|geometry| {
             let mut set = OpenSet::new(id, geometry.family, geometry.block_log2);
             geometry.ranges.iter().for_each(|&range| set.add(range));
@@ -140,8 +139,16 @@ impl Coordinator {
             set.add((run.start, run.end()));
             set
         });
+        let entry = self.networks.entry(space.network.clone()).or_default();
+        // A journal that is only older knows a part of it.
+        if let Some(known) = entry.sets.iter_mut().find(|known| known.meets(&set)) {
+            set.ranges.iter().for_each(|range| known.add(range));
+            changes.push(Record::Set(known.record(&space.network)));
+            return known.id;
+        }
+        self.next_set += 1;
         let record = set.record(&space.network);
-        self.networks.entry(space.network.clone()).or_default().sets.push(set);
+        entry.sets.push(set);
         self.effects.push_back(Effect::Open(record.clone()));
         changes.push(Record::Set(record));
         id

@@ -82,6 +82,12 @@ impl OpenSet {
         })
     }
 
+    /// Whether the two share a block.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.family == other.family
+            && other.territory.iter().any(|(start, end)| self.territory.overlaps(start, end))
+    }
+
     /// Whether the two share an address that both may hand out.
     fn overlaps(&self, other: &Self) -> bool {
         self.family == other.family

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::records::Stretch;
+use super::txns::leaving;
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
 use crate::core::Millis;
 use crate::core::keys::{Space, node_key};
@@ -52,10 +54,6 @@ impl Leaseholder {
             || self.lease.is_none()
             || now < self.link_after
         {
-            return;
-        }
-        // What this node does not know of its own goes back before it is claimed again.
-        if self.recall.has_orders() {
             return;
         }
         let orders = self.take_orders(now);
@@ -107,33 +105,17 @@ impl Leaseholder {
                 continue;
             }
             room = room.saturating_sub(weight);
-            if !self.settle(&order, &mut room) {
-                self.queue.push_front((id, order));
-                break;
-            }
             orders.push((id, order));
             if self.singly > 0 {
                 self.singly -= 1;
                 break;
             }
         }
-        if self.take_records(now, room) {
+        let leaving: Vec<Stretch> = orders.iter().flat_map(|(_, order)| leaving(order)).collect();
+        if self.take_records(now, room, &leaving) {
             orders.push((0, Order::Records));
         }
         orders
-    }
-
-    /// Takes the records of what leaves along; whether there is room for all of them.
-    fn settle(&mut self, order: &Order, room: &mut usize) -> bool {
-        match order {
-            Order::GiveBack { space, runs } => self.settle_records(space, runs, room),
-            Order::Give { question, give, .. } => {
-                self.settle_records(&question.space, &[*give], room)
-            }
-            Order::Drop(space, run, _) => self.settle_records(space, &[*run], room),
-            Order::Trim { space, block, .. } => self.settle_records(space, &[*block], room),
-            _ => true,
-        }
     }
 
     /// What was read before the transaction.

@@ -138,7 +138,7 @@ impl Leaseholder {
         let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
         let full = keys.len() >= limits::KEYS_PER_READ_MAX;
         let last = keys.last().map(|key| format!("{}\0", key.key));
-        self.tidy_up(now, &find.space, revision, &keys);
+        self.tidy_up(&find.space, revision, &keys);
         find.seen.extend(keys.into_iter().filter_map(|key| match key.value {
             Value::Block(BlockValue { run, owner, status, .. }) => {
                 Some(Seen { run, owner, status, revision: key.mod_revision })
@@ -168,7 +168,7 @@ impl Leaseholder {
 
     /// Blocks of this node of which it does not know: a spare whose message was lost is its spare
     /// now; of others nothing was handed out, and they go back.
-    fn tidy_up(&mut self, now: Millis, space: &Space, revision: u64, keys: &[KeyValue]) {
+    fn tidy_up(&mut self, space: &Space, revision: u64, keys: &[KeyValue]) {
         if self.batch.is_some() || !self.queue.is_empty() || revision < self.chain.revision {
             return; // or its answer is on the way
         }
@@ -185,10 +185,9 @@ impl Leaseholder {
                 self.effects.push_back(Effect::Spares(space.clone(), vec![*run]));
             } else {
                 let order = Order::Drop(space.clone(), *run, key.mod_revision);
-                self.recall.push((space.clone(), *run, Some(order)));
+                self.queue.push_back((0, order));
             }
         }
-        self.recall(now);
     }
 
     /// Whether some block of this node overlaps the run.

@@ -457,11 +457,16 @@ impl Leaseholder {
         self.queue.extend(orders.into_iter().map(|order| (0, order)));
     }
 
-    /// A block is this node's again, if it ever was not.
-    fn regained(&mut self, space: &Space, run: Run, revision: u64) {
+    /// A block is this node's again, if it ever was not. Nothing of what came and went meanwhile
+    /// is recorded, so its records are compared.
+    fn regained(&mut self, now: Millis, space: &Space, run: Run, revision: u64) {
         self.keep_mine(space, run, revision, BlockStatus::Active);
         if self.lost.remove(&(space.clone(), run)) {
             self.effects.push_back(Effect::Regained(space.clone(), run));
+        }
+        if self.me.records {
+            self.recall.push((space.clone(), run));
+            self.recall(now);
         }
     }
 

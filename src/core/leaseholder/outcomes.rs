@@ -144,9 +144,9 @@ impl Leaseholder {
             }
             Order::Refuse(question) => drop(self.questions.remove(&question.key)),
             Order::Trim { space, keep, .. } => {
-                keep.into_iter().for_each(|run| self.regained(&space, run, revision));
+                keep.into_iter().for_each(|run| self.regained(now, &space, run, revision));
             }
-            Order::Reclaim(space, run) => self.regained(&space, run, revision),
+            Order::Reclaim(space, run) => self.regained(now, &space, run, revision),
             Order::Records => self.records.written(now, &mut self.effects),
             Order::Session | Order::Drop(..) | Order::Find { .. } | Order::Fix { .. } => {}
         }

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::join::Step;
-use super::{Effect, Leaseholder, Order, Pending};
+use super::{Effect, Leaseholder, Pending};
 use crate::core::Millis;
-use crate::core::address::{Run, number};
+use crate::core::address::Run;
 use crate::core::keys::{NETWORKS, Space, allocation_address, allocation_key, parse_block_key};
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError};
 use crate::core::value::{AllocationValue, BlockStatus, NetworkValue, Value};
@@ -31,8 +31,8 @@ pub struct Memory {
     pub records: Vec<(Arc<str>, Recorded)>,
 }
 
-/// A block whose records are to be read, and what is to be done with it then.
-type Item = (Space, Run, Option<Order>);
+/// A block whose records are to be read.
+type Item = (Space, Run);
 
 /// Records that are being read.
 #[derive(Default, Debug)]
@@ -50,15 +50,10 @@ impl Recall {
         self.todo.push_back(item);
     }
 
-    /// Whether orders wait for records.
-    pub(super) fn has_orders(&self) -> bool {
-        self.todo.iter().chain(&self.asked).any(|(.., order)| order.is_some())
-    }
-
     /// The next blocks: as many as one answer should tell of.
     fn next(&mut self) -> Option<Request> {
         let mut room = limits::KEYS_PER_READ_MAX as u128;
-        while let Some((_, run, _)) = self.todo.front()
+        while let Some((_, run)) = self.todo.front()
             && (self.asked.is_empty() || run.size() <= room)
             && self.asked.len() < limits::TXN_OPERATIONS_MAX
             && let Some(item) = self.todo.pop_front()
@@ -66,7 +61,7 @@ impl Recall {
             room = room.saturating_sub(item.1.size());
             self.asked.push(item);
         }
-        let span = |(space, run, _): &Item| {
+        let span = |(space, run): &Item| {
             let key = |at| allocation_key(&space.network, space.family.address(at));
             let past = format!("{}\0", key(run.end()));
             Span { first: key(run.start), past, limit: limits::KEYS_PER_READ_MAX * 4 }
@@ -116,23 +111,9 @@ impl Leaseholder {
             return self.recall.put_back(); // until the next heartbeat
         };
         let (mut runs, mut found) = (Vec::new(), Vec::new());
-        for ((space, run, order), records) in self.recall.heard(snapshot) {
-            let Some(order) = order else {
-                found.extend(records.into_iter().map(|record| (space.network.clone(), record)));
-                runs.push((space, run));
-                continue;
-            };
-            // Nothing is held there: what is recorded has ended.
-            let kept = match &order {
-                Order::Trim { keep, .. } => &keep[..],
-                _ => &[],
-            };
-            for (address, _) in records {
-                if !kept.iter().any(|run| run.contains(number(address))) {
-                    self.records.end(now, (space.network.clone(), address));
-                }
-            }
-            self.queue.push_front((0, order));
+        for ((space, run), records) in self.recall.heard(snapshot) {
+            found.extend(records.into_iter().map(|record| (space.network.clone(), record)));
+            runs.push((space, run));
         }
         if !runs.is_empty() {
             self.effects.push_back(Effect::Recalled(runs, found));
@@ -158,7 +139,7 @@ impl Leaseholder {
         });
         let networks = networks.filter(|(network, _): &(Arc<str>, _)| ours(network)).collect();
         joining.memory.networks = networks;
-        let items = joining.memory.blocks.iter().map(|(space, run)| (space.clone(), *run, None));
+        let items = joining.memory.blocks.iter().cloned();
         joining.recall = Recall::new(items);
         self.remember(now, None);
     }

@@ -53,7 +53,7 @@ impl Leaseholder {
         if joining.forgot {
             remember(&mut known, &stored);
         }
-        let mut orders = Vec::new();
+        let mut strange = Vec::new();
         for (space, blocks) in &known {
             let stored = stored.get(space).map_or(&[][..], |stored| stored);
             for mine in blocks.values() {
@@ -69,18 +69,17 @@ impl Leaseholder {
             known.sort_unstable();
             known.dedup();
             for block in stored {
-                self.trim(&space, block, &known, &mut orders);
+                self.trim(&space, block, &known, &mut strange);
             }
         }
         let mine = self.mine.iter().flat_map(|(space, blocks)| {
             let active = blocks.values().filter(|mine| mine.status == BlockStatus::Active);
-            active.map(|mine| (space.clone(), mine.run, None))
+            active.map(|mine| (space.clone(), mine.run))
         });
         self.recall = Recall::new(mine.filter(|_| self.me.records));
-        for order in orders {
-            if let Order::Drop(space, run, _) | Order::Trim { space, block: run, .. } = &order {
-                self.recall.push((space.clone(), *run, Some(order)));
-            }
+        // It goes back before it may be claimed again.
+        for order in strange.into_iter().rev() {
+            self.queue.push_front((0, order));
         }
         if !self.lost.is_empty() {
             self.reclaim_lost(now);

@@ -1,19 +1,19 @@
 //! Records: the copies of allocations in the store, coalesced and rate-limited.
 //!
 //! They go through the chain like everything else that this node writes. So a record is written by
-//! the owner of its block only, none is late, and the records of a block are up to date when the
-//! block leaves.
+//! the owner of its block only, and none is late; and what leaves leaves without records, since
+//! nothing of it is held.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Effect, Leaseholder, RecordChange};
+use super::{Effect, Leaseholder, Mine, RecordChange};
 use crate::core::Millis;
-use crate::core::address::{Family, Run, number};
+use crate::core::address::{Family, number};
 use crate::core::keys::{Space, allocation_key};
 use crate::core::txn::{Txn, Write};
-use crate::core::value::{AllocationValue, Value};
+use crate::core::value::{AllocationValue, BlockStatus, Value};
 use crate::limits;
 
 pub(super) type At = (Arc<str>, IpAddr);
@@ -53,6 +53,12 @@ impl Records {
         }
     }
 
+    fn forget(&mut self, at: &At) {
+        if let Some(change) = self.dirty.remove(at) {
+            self.urgent -= change.waiting.len();
+        }
+    }
+
     /// Whatever waits is due now.
     pub(super) fn hurry(&mut self) {
         self.flush_at = 0;
@@ -65,13 +71,6 @@ impl Records {
                 Some(value) => Write::Put(key, Value::Allocation(value.clone()), None),
                 None => Write::Delete(key),
             });
-        }
-    }
-
-    /// Whatever was recorded of an address has ended; what waits to be recorded counts.
-    pub(super) fn end(&mut self, now: Millis, at: At) {
-        if !self.dirty.contains_key(&at) {
-            self.set(at, Change { value: None, since: now, waiting: vec![] });
         }
     }
 
@@ -95,12 +94,26 @@ impl Records {
             effects.push_back(Effect::Recorded(waiting));
         }
     }
+}
 
-    /// The changes of addresses in a run.
-    fn within(&self, space: &Space, run: Run) -> Vec<At> {
-        let first = (space.network.clone(), space.family.address(run.start));
-        let last = (space.network.clone(), space.family.address(run.end()));
-        self.dirty.range(first..=last).map(|(at, _)| at.clone()).collect()
+/// Addresses from the first to the last.
+pub(super) struct Stretch {
+    pub(super) space: Space,
+    pub(super) first: u128,
+    pub(super) last: u128,
+}
+
+impl Stretch {
+    fn has(&self, (network, address): &At) -> bool {
+        *network == self.space.network
+            && Family::of(*address) == self.space.family
+            && (self.first..=self.last).contains(&number(*address))
+    }
+
+    /// Deletes whatever is recorded of them.
+    pub(super) fn delete_records(&self) -> Write {
+        let key = |at| allocation_key(&self.space.network, self.space.family.address(at));
+        Write::DeleteIn(key(self.first), format!("{}\0", key(self.last)))
     }
 }
 
@@ -108,12 +121,10 @@ impl Leaseholder {
     /// An allocation began or ended. With `waiting`, an [`Effect::Recorded`] with it comes when
     /// the store has it.
     pub fn record(&mut self, now: Millis, change: RecordChange, waiting: Option<u64>) {
-        let RecordChange { network, address, value } = change;
-        let space = Space { network: network.clone(), family: Family::of(address) };
-        let inside = |(of, run): &(Space, Run)| *of == space && run.contains(number(address));
-        if !self.me.records || self.lost.iter().any(inside) {
-            return; // what others hold is theirs to record
+        if !self.me.records {
+            return;
         }
+        let RecordChange { network, address, value } = change;
         let waiting: Vec<u64> = waiting.into_iter().collect();
         self.records.set((network, address), Change { value, since: now, waiting });
         self.link(now);
@@ -131,37 +142,40 @@ impl Leaseholder {
         self.records.dirty.len() + self.records.under_way.len()
     }
 
-    /// Moves changes into the transaction that is being made.
-    pub(super) fn take_records(&mut self, now: Millis, room: usize) -> bool {
-        let records = &mut self.records;
-        if records.urgent > 0 || records.flush_at <= now {
-            let urgent = records.urgent > 0 && records.flush_at > now;
-            let wanted = |change: &Change| !urgent || !change.waiting.is_empty();
-            let dirty = records.dirty.iter().filter(|(_, change)| wanted(change));
-            let taken: Vec<At> = dirty.map(|(at, _)| at.clone()).take(room).collect();
-            taken.iter().for_each(|at| records.take(at));
+    /// Whether the address is this node's to record: in a block of its own.
+    fn is_ours(&self, (network, address): &At) -> bool {
+        let space = Space { network: network.clone(), family: Family::of(*address) };
+        let number = number(*address);
+        let block = self.mine.get(&space).and_then(|blocks| blocks.range(..=number).next_back());
+        let active = |mine: &Mine| mine.status != BlockStatus::Spare && mine.run.contains(number);
+        block.is_some_and(|(_, mine)| active(mine))
+    }
+
+    /// Moves changes into the transaction that is being made, but for those of addresses that
+    /// leave with it. What others hold is theirs to record: that is forgotten, and compared with
+    /// what is held when its block comes back.
+    pub(super) fn take_records(&mut self, now: Millis, room: usize, leaving: &[Stretch]) -> bool {
+        if self.records.urgent > 0 || self.records.flush_at <= now {
+            let urgent = self.records.urgent > 0 && self.records.flush_at > now;
+            let (mut taken, mut strange) = (Vec::new(), Vec::new());
+            for (at, change) in &self.records.dirty {
+                if taken.len() == room {
+                    break;
+                }
+                if urgent && change.waiting.is_empty() || leaving.iter().any(|of| of.has(at)) {
+                    continue;
+                }
+                if self.is_ours(at) { &mut taken } else { &mut strange }.push(at.clone());
+            }
+            strange.iter().for_each(|at| self.records.forget(at));
+            taken.iter().for_each(|at| self.records.take(at));
             if !urgent && !taken.is_empty() {
                 let all = taken.len() < room;
                 let busy = limits::RECORDS_BUSY_PERIOD_MS;
-                records.flush_at = now + if all { limits::RECORDS_PERIOD_MS } else { busy };
+                self.records.flush_at = now + if all { limits::RECORDS_PERIOD_MS } else { busy };
             }
         }
         !self.records.under_way.is_empty()
-    }
-
-    /// Before a block leaves, its records must be up to date: moves what is not into the
-    /// transaction that is being made, as far as there is room; whether all of it fits.
-    pub(super) fn settle_records(&mut self, space: &Space, runs: &[Run], room: &mut usize) -> bool {
-        for &run in runs {
-            for at in self.records.within(space, run) {
-                if *room == 0 {
-                    return false;
-                }
-                self.records.take(&at);
-                *room -= 1;
-            }
-        }
-        true
     }
 
     pub(super) fn records_due(&self) -> Option<Millis> {

@@ -26,7 +26,7 @@ impl Leaseholder {
     pub(super) fn is_settled(&self) -> bool {
         let waits = |order: &Order| matches!(order, Order::Trim { .. } | Order::Drop(..));
         let waiting = self.queue.iter().any(|(_, order)| waits(order));
-        self.lost.is_empty() && !waiting && !self.recall.has_orders()
+        self.lost.is_empty() && !waiting
     }
 
     /// The mark is there: says that this node knows, and looks whether all others do.

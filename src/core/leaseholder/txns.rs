@@ -1,6 +1,7 @@
 //! What each order compares and writes, and what its end means.
 
 use super::chain::Batch;
+use super::records::Stretch;
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Question, parts};
 use crate::core::Millis;
 use crate::core::address::Run;
@@ -26,6 +27,22 @@ pub(super) fn stretches(runs: impl Iterator<Item = Run>) -> Vec<(u128, u128)> {
     stretches
 }
 
+/// The addresses that are not this node's any more when the order is carried out. Nothing of them
+/// is held.
+pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
+    let (space, stretches) = match order {
+        Order::GiveBack { space, runs } => (space, stretches(runs.iter().copied())),
+        Order::Give { question, give, .. } => (&question.space, vec![(give.start, give.end())]),
+        Order::Drop(space, run, _) => (space, vec![(run.start, run.end())]),
+        Order::Trim { space, block, keep, .. } => {
+            (space, parts::uncovered(block.start, block.end(), keep))
+        }
+        _ => return vec![],
+    };
+    let of = |(first, last)| Stretch { space: space.clone(), first, last };
+    stretches.into_iter().map(of).collect()
+}
+
 /// Behind every block that begins at or before an address: '~' sorts after every digit.
 pub(super) fn behind(space: &Space, last: u128) -> String {
     format!("{}~", space.block_key(last))
@@ -40,9 +57,9 @@ impl Leaseholder {
     pub(super) fn weigh(order: &Order) -> usize {
         match order {
             Order::Lease { activate, claim, .. } => activate.len() + claim.len() + 1,
-            Order::GiveBack { runs, .. } => runs.len(),
-            Order::Give { block, give, .. } => usize::from(block.size_log2 - give.size_log2) + 3,
-            Order::Trim { keep, .. } => keep.len() + 1,
+            Order::GiveBack { runs, .. } => runs.len() * 2,
+            Order::Give { block, give, .. } => usize::from(block.size_log2 - give.size_log2) + 4,
+            Order::Trim { keep, .. } => keep.len() * 2 + 2,
             Order::Refuse(_) | Order::Reclaim(..) | Order::Drop(..) | Order::Session => 3,
             Order::Records | Order::Find { .. } | Order::Fix { .. } => 0,
         }
@@ -241,6 +258,9 @@ impl Leaseholder {
     }
 
     fn add(&self, txn: &mut Txn, now: Millis, batch: &Batch, order: &Order) {
+        if self.me.records {
+            txn.then.extend(leaving(order).iter().map(Stretch::delete_records));
+        }
         match order {
             Order::Lease { space, activate, claim } => {
                 for &run in activate {

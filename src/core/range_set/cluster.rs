@@ -137,7 +137,8 @@ impl RangeSet {
                 }
                 Some(_) => {
                     self.turn(run.start, BlockState::Lost);
-                    self.effects.push_back(Effect::Doubt(*run));
+                    let doubt = self.staying(*run).into_iter().map(Effect::Doubt);
+                    self.effects.extend(doubt);
                 }
                 None => {}
             }
@@ -151,7 +152,8 @@ impl RangeSet {
         match self.held.get(&run.start) {
             Some(block) if block.state == BlockState::Lost && block.run() == run => {
                 self.turn(run.start, BlockState::Active);
-                self.effects.push_back(Effect::Keep(run));
+                let keep = self.staying(run).into_iter().map(Effect::Keep);
+                self.effects.extend(keep);
                 self.serve(now);
             }
             Some(_) => {}
@@ -159,16 +161,17 @@ impl RangeSet {
         }
     }
 
-    /// Nothing can be leased, because of this; or it can again. Whoever waits learns why at once.
+    /// Nothing can be leased, because of this; or it can again. Whoever waits gets what is in hand,
+    /// or learns why at once.
     pub fn stalled(&mut self, now: Millis, cause: Option<Arc<str>>) {
         self.stalled = cause;
+        self.serve(now);
         if let Some(cause) = &self.stalled {
             for (_, request) in std::mem::take(&mut self.waiting) {
                 let error = AssignError::NoBlock(cause.clone());
                 self.effects.push_back(Effect::Assigned(request.id, Err(error)));
             }
         }
-        self.serve(now);
     }
 
     /// Nothing may be handed out, because of this; or it may again.

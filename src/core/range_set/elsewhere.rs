@@ -310,6 +310,17 @@ impl RangeSet {
         }
     }
 
+    /// A block, less what is on its way to another node: the journal has let go of that.
+    pub(super) fn staying(&self, block: Run) -> Vec<Run> {
+        let gives = self.elsewhere.giving.values().map(|giving| giving.give);
+        let give = gives.filter(|give| give.start <= block.end() && block.start <= give.end());
+        match give.max_by_key(|give| give.size_log2) {
+            None => vec![block],
+            Some(give) if give.size_log2 >= block.size_log2 => vec![],
+            Some(give) => without(block, give),
+        }
+    }
+
     /// The end of an [`Effect::Give`]: whether that part is the other node's now.
     pub fn given(&mut self, now: Millis, key: &str, done: bool) {
         let Some(Giving { block, give, cooling }) = self.elsewhere.giving.remove(key) else {

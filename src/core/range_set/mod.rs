@@ -27,6 +27,7 @@ use super::interval::Intervals;
 use super::mutant::{Mutant, broken};
 use super::range::Ranges;
 use super::search::{Candidate, Index};
+use super::stage::Stage;
 use crate::limits;
 
 pub use types::{Assign, AssignError, Effect, Restored, Settings, Stats};
@@ -275,7 +276,7 @@ impl RangeSet {
             return false;
         }
         let offered = |number| view.find(number).is_some_and(|range| range.offers(number, None));
-        match self.index().next(view, None, None) {
+        match self.next(now, view, None, None) {
             Some(Candidate::Free(_)) => true,
             Some(Candidate::Spare(_) | Candidate::Unclaimed(_)) => self.unable(now).is_none(),
             None => {
@@ -313,7 +314,7 @@ impl RangeSet {
             return self.attempt_asked(now, came, number, request);
         }
         let (view, cursor) = (&*request.view, self.cursors.get(&request.slot).copied());
-        match self.index().next(view, cursor, request.stage) {
+        match self.next(now, view, cursor, request.stage) {
             Some(Candidate::Free(number)) => {
                 self.hand_out(number, request.slot);
                 self.look_ahead(now, view, number);
@@ -328,6 +329,25 @@ impl RangeSet {
                 self.need(now, number, view)
             }
             None => self.attempt_elsewhere(now, came, request),
+        }
+    }
+
+    /// The next address; while nothing can be leased, what is in hand comes first.
+    fn next(
+        &self,
+        now: Millis,
+        view: &Ranges,
+        cursor: Option<u128>,
+        stage: Option<Stage>,
+    ) -> Option<Candidate> {
+        let index = self.index();
+        let next = index.next(view, cursor, stage)?;
+        match next {
+            Candidate::Spare(_) | Candidate::Unclaimed(_) if self.unable(now).is_some() => {
+                let shared = Some(self.settings.seed);
+                Index { shared, ..index }.next(view, cursor, stage)
+            }
+            next => Some(next),
         }
     }
 

@@ -339,3 +339,42 @@ fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     assert!(set.blocks().count() <= 2, "{:?}", set.stats());
     set.check_invariants();
 }
+
+/// A set of blocks of one address, one of which is in hand; the next one is on its way.
+fn one_in_hand(now: Millis) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
+    let [wide, _] = views();
+    let mut set = RangeSet::new(Family::V4, 0, settings(0));
+    let request = move |id| Assign { id, slot: 0, view: wide.clone(), asked: None, stage: None };
+    assert_eq!(set.assign(now, request(0)), None);
+    assert!(matches!(set.poll_effect(), Some(Effect::Lease { .. })));
+    set.leased(now, Leased::Done);
+    assert!(matches!(set.poll_effect(), Some(Effect::Lease { .. })));
+    let Some(Effect::Assigned(0, Ok(held))) = set.poll_effect() else { panic!("no address") };
+    (set, held, request)
+}
+
+/// Alone, a node goes strictly in order, also to the next block; but not while it cannot have it.
+#[test]
+fn without_the_store_what_is_in_hand_is_handed_out() {
+    let now = 1_000_000;
+    let (mut set, held, request) = one_in_hand(now);
+    set.release(now, held);
+    set.stalled(now, Some("down".into()));
+    assert!(set.could_assign(now, &request(1).view));
+    assert_eq!(set.assign(now, request(1)), Some(Ok(held)));
+    let refused = set.assign(now, request(2));
+    assert!(matches!(refused, Some(Err(AssignError::NoBlock(_)))), "{refused:?}");
+    assert!(!set.could_assign(now, &request(3).view));
+}
+
+/// Whoever waits for a block when the store goes away gets what has come back meanwhile.
+#[test]
+fn whoever_waits_when_the_store_goes_gets_what_is_in_hand() {
+    let now = 1_000_000;
+    let (mut set, held, request) = one_in_hand(now);
+    assert_eq!(set.assign(now, request(1)), None);
+    set.release(now, held);
+    while set.poll_effect().is_some() {}
+    set.stalled(now, Some("down".into()));
+    assert_eq!(set.poll_effect(), Some(Effect::Assigned(1, Ok(held))));
+}

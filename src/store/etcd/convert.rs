@@ -1,8 +1,8 @@
 //! Requests and answers in etcd's form.
 
 use etcd_client::{
-    Compare as EtcdCompare, CompareOp, Error, GetOptions, KeyValue as EtcdKeyValue, KvClient,
-    PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnResponse,
+    Compare as EtcdCompare, CompareOp, DeleteOptions, Error, GetOptions, KeyValue as EtcdKeyValue,
+    KvClient, PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnResponse,
 };
 
 use crate::core::txn::{Compare, KeyValue, Snapshot, Span, Txn, TxnOutcome, Write};
@@ -76,6 +76,10 @@ impl Prefix {
                 TxnOp::put(self.whole(key), encode(value), options)
             }
             Write::Delete(key) => TxnOp::delete(self.whole(key), None),
+            Write::DeleteIn(first, past) => {
+                let options = DeleteOptions::new().with_range(self.whole(past));
+                TxnOp::delete(self.whole(first), Some(options))
+            }
         }
     }
 

@@ -8,14 +8,15 @@ use leasehold::core::txn::{Answer, KeyValue, Request, Span, StoreError, Txn, Txn
 use leasehold::store::embedded::Embedded;
 use tempfile::TempDir;
 
-use super::{Subject, at, delete, none_in, put, put_with, value};
+use super::{Subject, at, delete, delete_in, none_in, put, put_with, value};
 use crate::common::etcd::Cluster;
 
 /// Every check, on a fresh store each.
-const CHECKS: [fn(&Subject); 9] = [
+const CHECKS: [fn(&Subject); 10] = [
     a_transaction_is_carried_out_whole_or_not_at_all,
     revisions_rise_with_what_is_written_and_only_with_that,
     none_in_means_from_the_first_key_to_before_the_last,
+    delete_in_means_from_the_first_key_to_before_the_last,
     one_of_many_wins,
     a_write_with_a_dead_lease_changes_nothing,
     a_lease_takes_its_keys_with_it_and_no_others,
@@ -68,6 +69,21 @@ fn none_in_means_from_the_first_key_to_before_the_last(store: &Subject) {
     store.done(&[], &[delete("sessions/b")]);
     store.refused(&none, &[]);
     assert_eq!(store.key("sessions/e"), None);
+}
+
+fn delete_in_means_from_the_first_key_to_before_the_last(store: &Subject) {
+    let keys = ["sessions/a", "sessions/b", "sessions/bb", "sessions/c~", "sessions/d"];
+    let first = store.done(&[], &keys.map(|key| put(key, 1)));
+    // A key deleted by itself too, and one put beside it.
+    let range = delete_in("sessions/b", "sessions/d");
+    let second = store.done(&[], &[range.clone(), delete("sessions/bb"), put("sessions/e", 2)]);
+    assert!(second > first);
+    let left = store.read(&[Span::prefix("sessions/", 10)]).spans.remove(0);
+    let left: Vec<_> = left.into_iter().map(|found| found.key).collect();
+    assert_eq!(left, ["sessions/a", "sessions/d", "sessions/e"]);
+    assert_eq!(store.done(&[], std::slice::from_ref(&range)), second, "nothing was there");
+    store.refused(&[at("sessions/e", 0)], &[delete_in("sessions/a", "sessions/f")]);
+    assert!(store.key("sessions/e").is_some());
 }
 
 fn one_of_many_wins(store: &Subject) {

@@ -23,7 +23,8 @@ use crate::actors::range_set::Others;
 use crate::api::check::{Checks, sweep};
 use crate::api::lists::Lists;
 use crate::api::networks::Networks;
-use crate::api::server::{self, Room, Socket};
+use crate::api::server::{self, Room};
+use crate::api::socket::Socket;
 use crate::api::{self, About, Node, Phase, notes};
 use crate::config::{self, Commit, Config};
 use crate::core::Millis;
@@ -211,7 +212,7 @@ pub fn restore(
     if !records.is_empty() {
         journal.commit(&records).map_err(|cause| anyhow::anyhow!("journal: {cause}"))?;
     }
-    let cluster = Cluster::new(unconfirmed);
+    let cluster = Cluster::new(unconfirmed, config.etcd.is_some());
     Ok(Restored { journal, coordinator, sets, settings, store, leaseholder, stray, cluster })
 }
 
@@ -270,9 +271,10 @@ pub fn start(
     let Restored { journal, coordinator, sets, settings, store, leaseholder, stray, cluster } =
         restored;
     let index = Arc::new(Index::default());
-    let journal: Addr<JournalActor> = JournalActor::new(journal, config.fsync)?.start();
-    // Each of the two talks to the other one.
+    // Each of these talks to the others.
     let (for_coordinator, for_leaseholder) = (Context::new(), Context::new());
+    let journal = JournalActor::new(journal, config.fsync, for_coordinator.address())?;
+    let journal: Addr<JournalActor> = journal.start();
     let others = Others {
         coordinator: for_coordinator.address(),
         journal,

@@ -156,6 +156,12 @@ pub const BLOCKING_THREADS_MAX: usize = 8;
 /// How long a client may take to send the head of a request, and then its body.
 pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long a client may take to close its end of a connection that the daemon has closed.
+pub const DISCONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long no client is accepted after one could not be, such as for want of a file.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
 /// How long the daemon takes to stop. Less than the 30 seconds after which it would be killed.
 pub const SHUTDOWN_WAIT_MAX: Duration = Duration::from_secs(10);
 

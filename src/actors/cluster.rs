@@ -37,14 +37,17 @@ pub struct Cluster {
     /// What the journal holds is of another boot: nothing is handed out of it before the store
     /// has confirmed it.
     unconfirmed: Option<Arc<str>>,
+    /// What is held is recorded in the store.
+    pub(super) records: bool,
     /// What was said of single blocks while range sets become one.
     held_back: VecDeque<Effect>,
 }
 
 impl Cluster {
-    /// Nothing is known yet. `unconfirmed`: why nothing is handed out before the node has joined.
-    pub fn new(unconfirmed: Option<Arc<str>>) -> Self {
-        Self { unconfirmed, ..Self::default() }
+    /// Nothing is known yet. `unconfirmed`: why nothing is handed out before the node has joined;
+    /// `records`: whether what is held is recorded in the store.
+    pub fn new(unconfirmed: Option<Arc<str>>, records: bool) -> Self {
+        Self { unconfirmed, records, ..Self::default() }
     }
 
     fn halted(&self) -> Option<Arc<str>> {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::cluster::Cluster;
 use super::index::Index;
-use super::journal::{Close, Commit};
+use super::journal::{Close, CommitOperation};
 use super::leaseholder::{Fix, Forget, Leave, Note};
 use super::range_set::{
     Assign, Blocks, Describe, Description, ListBlocks, Others, Probe, RangeSetActor, Recover,
@@ -25,10 +25,22 @@ use crate::{limits, metrics};
 
 pub use super::cluster::Told;
 
-/// A call.
+/// A call, and whom to tell how it ended.
 #[derive(Message)]
-#[rtype(result = "Outcome")]
-pub struct Execute(pub Call);
+#[rtype(result = "()")]
+struct Execute(Call, oneshot::Sender<Outcome>);
+
+/// Sends a call to the coordinator: it is in the mailbox when this returns, and how it ends comes
+/// later.
+pub fn execute(
+    coordinator: &Addr<CoordinatorActor>,
+    call: Call,
+) -> impl Future<Output = Outcome> + use<> {
+    let (reply, outcome) = oneshot::channel();
+    coordinator.do_send(Execute(call, reply));
+    // Nobody answers any more: the daemon is about to end.
+    async move { outcome.await.unwrap_or(Outcome::Failed(CallError::Stopping)) }
+}
 
 /// Whether an ADD from each of these range sets could be served now; if not, why not.
 #[derive(Message)]
@@ -54,6 +66,11 @@ pub struct ListAllBlocks;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Assigned(pub u64, pub Result<u128, AssignError>);
+
+/// The end of a [`CommitOperation`] of each of these operations.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Committed(pub Vec<u64>, pub Result<(), Arc<str>>);
 
 /// A range set has become part of another one.
 #[derive(Message)]
@@ -171,26 +188,15 @@ impl CoordinatorActor {
             }
             Effect::Merge(into, from, network) => self.merge(into, from, &network),
             Effect::Commit(operation, records) => {
-                let commit = self.others.journal.send(Commit(records)).into_actor(self);
-                ctx.spawn(commit.map(move |answer, actor, ctx| {
-                    let result = answer.unwrap_or_else(|error| Err(error.to_string().into()));
-                    if let Err(cause) = &result {
-                        if actor.index.broken().is_none() {
-                            tracing::error!(%cause, "the journal failed: ADD is refused");
-                        }
-                        actor.index.break_down(cause);
-                    }
-                    actor.core.committed(boot_ms(), operation, result);
-                    actor.drive(ctx);
-                }));
+                self.others.journal.do_send(CommitOperation(operation, records));
             }
             Effect::Show(holding) => {
                 self.index.show(holding.clone());
-                self.others.leaseholder.do_send(Note { holding, held: true, waiting: None });
+                self.note(holding, true);
             }
             Effect::Hide(holding) => {
                 self.index.hide(&holding.id);
-                self.others.leaseholder.do_send(Note { holding, held: false, waiting: None });
+                self.note(holding, false);
             }
             Effect::Reply(call, outcome) => {
                 if let Some(reply) = self.replies.remove(&call) {
@@ -199,6 +205,13 @@ impl CoordinatorActor {
                 }
             }
             Effect::Overlap(a, b) => self.overlap(a, b),
+        }
+    }
+
+    /// Has it recorded in the cluster's store that something is held, or no longer.
+    fn note(&self, holding: Arc<Holding>, held: bool) {
+        if self.cluster.records {
+            self.others.leaseholder.do_send(Note { holding, held, waiting: None });
         }
     }
 
@@ -311,6 +324,24 @@ impl Handler<Assigned> for CoordinatorActor {
     }
 }
 
+impl Handler<Committed> for CoordinatorActor {
+    type Result = ();
+
+    fn handle(&mut self, Committed(operations, result): Committed, ctx: &mut Self::Context) {
+        if let Err(cause) = &result {
+            if self.index.broken().is_none() {
+                tracing::error!(%cause, "the journal failed: ADD is refused");
+            }
+            self.index.break_down(cause);
+        }
+        let now = boot_ms();
+        for operation in operations {
+            self.core.committed(now, operation, result.clone());
+        }
+        self.drive(ctx);
+    }
+}
+
 impl Handler<Merged> for CoordinatorActor {
     type Result = ();
 
@@ -323,24 +354,24 @@ impl Handler<Merged> for CoordinatorActor {
 }
 
 impl Handler<Execute> for CoordinatorActor {
-    type Result = ResponseFuture<Outcome>;
+    type Result = ();
 
-    fn handle(&mut self, Execute(call): Execute, ctx: &mut Self::Context) -> Self::Result {
-        let stopping = || Outcome::Failed(CallError::Stopping);
-        if self.stopping {
-            return Box::pin(async move { stopping() });
+    fn handle(&mut self, Execute(call, reply): Execute, ctx: &mut Self::Context) {
+        let refused = if self.stopping {
+            Some(CallError::Stopping)
+        } else if self.replies.len() >= limits::CALLS_IN_FLIGHT_MAX {
+            Some(CallError::Busy("calls on this node"))
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            return drop(reply.send(Outcome::Failed(error)));
         }
-        if self.replies.len() >= limits::CALLS_IN_FLIGHT_MAX {
-            let outcome = Outcome::Failed(CallError::Busy("calls on this node"));
-            return Box::pin(async move { outcome });
-        }
-        let (sender, receiver) = oneshot::channel();
         let id = self.next_call;
         self.next_call += 1;
-        self.replies.insert(id, sender);
+        self.replies.insert(id, reply);
         self.core.call(boot_ms(), id, call);
         self.drive(ctx);
-        Box::pin(async move { receiver.await.unwrap_or_else(|_| stopping()) })
     }
 }
 

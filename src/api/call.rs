@@ -6,11 +6,10 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use actix::MailboxError;
 use tokio::io::AsyncReadExt as _;
 
 use super::{Node, Phase};
-use crate::actors::coordinator::{CanServe, Execute};
+use crate::actors::coordinator::{self, CanServe};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
 use crate::cni::resolv::{self, Dns};
@@ -162,9 +161,7 @@ pub(super) async fn execute(node: &Node, call: Call) -> impl Future<Output = Out
     // daemon is gone, and so is the coordinator.
     let mut phase = node.phase.clone();
     let _ = phase.wait_for(|phase| *phase != Phase::Starting).await;
-    let answer = node.coordinator.send(Execute(call));
-    let gone = |_: MailboxError| Outcome::Failed(CallError::Stopping);
-    async move { answer.await.unwrap_or_else(gone) }
+    coordinator::execute(&node.coordinator, call)
 }
 
 /// DEL and GC print nothing.

@@ -12,6 +12,7 @@ pub mod notes;
 pub mod read;
 pub mod release;
 pub mod server;
+pub mod socket;
 
 use std::sync::Arc;
 

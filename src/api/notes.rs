@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::Node;
-use crate::actors::coordinator::Execute;
+use crate::actors::coordinator::execute;
 use crate::cni::error::{Code, Error};
 use crate::cni::parse::parse;
 use crate::cni::request::Body;
@@ -100,10 +100,9 @@ async fn act(node: &Node, body: &[u8]) -> Result<(), Error> {
     // was held before this boot, and nothing of it.
     let at = if at > clock::boot_ns() { 0 } else { at };
     let which = if request.undo { Which::MadeBy(at) } else { Which::StartedBy(at) };
-    match node.coordinator.send(Execute(Call::Del(Del { id, which }))).await {
-        Ok(Outcome::Failed(error)) => Err(super::call::explain(error)),
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::new(Code::TryAgain, error.to_string())),
+    match execute(&node.coordinator, Call::Del(Del { id, which })).await {
+        Outcome::Failed(error) => Err(super::call::explain(error)),
+        _ => Ok(()),
     }
 }
 

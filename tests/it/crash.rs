@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold::actors::coordinator::{Drain, Execute, ListAllBlocks};
+use leasehold::actors::coordinator::{Drain, ListAllBlocks, execute};
 use leasehold::api::{About, Node, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
@@ -303,9 +303,9 @@ async fn run_and_record(log: &Log, cooldown: Duration) -> Vec<Call> {
             let index = calls.len();
             calls.push(call.clone());
             log.lock().unwrap().push(Entry::Called(index));
-            let (answer, log) = (node.coordinator.send(Execute(call)), log.clone());
+            let (answer, log) = (execute(&node.coordinator, call), log.clone());
             answers.push(actix_rt::spawn(async move {
-                let answer = match answer.await.unwrap() {
+                let answer = match answer.await {
                     Outcome::Added(holding) => Answer::Added(holding.addresses.to_vec()),
                     Outcome::Ended(_) => Answer::Ended,
                     Outcome::Failed(_) => Answer::Failed,
@@ -419,7 +419,7 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     if store_lost {
         everybody_has_said_what_he_holds(&store).await;
     }
-    let answer = node.coordinator.send(Execute(add("dual", 99, DUAL, ""))).await.unwrap();
+    let answer = execute(&node.coordinator, add("dual", 99, DUAL, "")).await;
     let Outcome::Added(holding) = answer else { panic!("{answer:?}: {}", context()) };
     for address in holding.addresses.iter() {
         let fresh = taken.insert((holding.id.network.clone(), *address));

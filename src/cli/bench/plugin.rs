@@ -22,6 +22,11 @@ const MODE: &str = "plugin";
 /// Where Debian puts the plugins of its package.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
+/// The plugin that asks nobody (VERSION), and one whose call gives the daemon nothing to do (a GC
+/// that does not say what is valid).
+const EXEC_ALONE: &str = "exec alone";
+const NO_WORK: &str = "GC of nothing";
+
 /// Callers at once, after the cases with one.
 const CALLERS: [u32; 2] = [8, 32];
 
@@ -75,13 +80,18 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         if taken == bench.plan.taken[0] {
             let floor = Program { gives_addresses: false, ..ours(&plugin, &echo.socket) };
             let alone = Program { instead: Some("VERSION"), ..floor.clone() };
-            programs.extend([("echo", floor), ("exec alone", alone)]);
+            // GC came with version 1.1.0.
+            let mut newest = config("bench", WIDE, "my-ipam");
+            newest["cniVersion"] = "1.1.0".into();
+            let (config, socket) = (newest.to_string(), daemon.socket().into());
+            let idle = Program { instead: Some("GC"), config, socket, ..floor.clone() };
+            programs.extend([("echo", floor), (EXEC_ALONE, alone), (NO_WORK, idle)]);
         }
         let before = stages(daemon.socket())?;
         let contenders = one_caller(bench, taken, &programs)?;
         if taken == bench.plan.taken[0] {
             break_down(bench, &contenders, before, stages(daemon.socket())?);
-            programs.retain(|(name, _)| *name != "exec alone");
+            programs.retain(|(name, _)| ![EXEC_ALONE, NO_WORK].contains(name));
             for callers in CALLERS {
                 many_callers(bench, callers, &programs)?;
             }
@@ -210,14 +220,14 @@ fn break_down(bench: &mut Bench<'_>, contenders: &[Contender], before: [f64; 4],
     };
     let counted = |at: usize| after[at] - before[at];
     let mean = |at: usize| counted(at + 1) / counted(at) * 1e6;
-    let (alone, echo, whole) = (p50("exec alone"), p50("echo"), p50("leasehold"));
+    let (alone, idle, whole) = (p50(EXEC_ALONE), p50(NO_WORK), p50("leasehold"));
     let (handled, journal) = (mean(0), mean(2));
     for (stage, us) in [
         ("exec, print and exit", alone),
-        ("connect, HTTP there and back", echo - alone),
-        ("parse, answer", whole - echo - handled),
+        ("connect, HTTP there and back, parse", idle - alone),
         ("coordinator, range set", handled - journal),
         ("journal", journal),
+        ("what an ADD has more of: ranges, result", whole - idle - handled),
     ] {
         bench.report.find(MODE, format!("stage of an ADD: {stage}"), us, "us", Target::None);
     }
@@ -246,7 +256,7 @@ fn compare(bench: &mut Bench<'_>, taken: u32, contenders: &[Contender]) {
         let slower = ours.adds.slower_than(&echo.adds);
         find("ADD takes longer than an echo".into(), slower, Target::AtMost(1.25));
     }
-    if let Some(alone) = of("exec alone") {
+    if let Some(alone) = of(EXEC_ALONE) {
         let slower = ours.adds.slower_than(&alone.adds);
         find("ADD takes longer than exec and exit".into(), slower, Target::None);
     }

@@ -39,6 +39,12 @@ fn await_member(daemon: &Daemon) {
     await_status(daemon, "a member", |status| status["cluster"]["state"] == "member");
 }
 
+/// It is said by another actor than the one that is a member by then.
+fn await_forgot(daemon: &Daemon) {
+    let said = poll(Duration::from_secs(5), || daemon.log().contains(FORGOT));
+    assert!(said, "{}", daemon.log_tail());
+}
+
 fn end_all(client: &mut Client, containers: &[String], config: &Value) {
     let calls: Vec<Call> = containers.iter().map(|c| Call::new("DEL", c, config)).collect();
     let outcomes = client.try_calls(&calls).expect("answers on the socket");
@@ -110,7 +116,7 @@ fn lost(end: impl Fn(&mut Daemon), recorded_all: bool) {
     assert!(daemons[0].plugin(&ended).succeeded());
     await_member(&daemons[0]);
     println!("a member after {:?}", began.elapsed());
-    assert!(daemons[0].log().contains(FORGOT), "{}", daemons[0].log_tail());
+    await_forgot(&daemons[0]);
 
     let again = addresses(&add_all(&mut daemons[0].client(), &recorded[1..], &config));
     assert_eq!(again, before[1..], "an ADD of what was recorded gives the same again");
@@ -208,7 +214,7 @@ fn an_old_copy_of_the_state_directory_gives_no_address_twice() {
     copy(&kept, &daemons[0].state_dir());
     daemons[0].restart();
     await_member(&daemons[0]);
-    assert!(daemons[0].log().contains(FORGOT), "{}", daemons[0].log_tail());
+    await_forgot(&daemons[0]);
 
     let again = addresses(&add_all(&mut daemons[0].client(), &since, &config));
     assert_eq!(again, news, "an ADD of what was given since gives the same again");

@@ -16,6 +16,8 @@ pub enum Mutant {
     ActiveOnLease,
     /// A transaction whose answer was lost counts as failed (rule 4).
     UnknownMeansFailed,
+    /// What a watch reports is enough to hand out of it (rule 5).
+    WatchDecides,
     /// Blocks of the journal are trusted whatever the store says (rule 11).
     TrustMemory,
     /// A DEL is answered, and the address free, before it is durable (rule 7).

@@ -158,6 +158,7 @@ fn a_broken_rule_is_noticed() {
         Mutant::SpareIsActive,
         Mutant::ActiveOnLease,
         Mutant::UnknownMeansFailed,
+        Mutant::WatchDecides,
         Mutant::TrustMemory,
         Mutant::DelBeforeDurable,
         Mutant::GiveBackBeforeJournal,

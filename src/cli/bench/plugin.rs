@@ -87,10 +87,10 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             let idle = Program { instead: Some("GC"), config, socket, ..floor.clone() };
             programs.extend([("echo", floor), (EXEC_ALONE, alone), (NO_WORK, idle)]);
         }
-        let before = stages(daemon.socket())?;
+        let before = commits(daemon.socket())?;
         let contenders = one_caller(bench, taken, &programs)?;
         if taken == bench.plan.taken[0] {
-            break_down(bench, &contenders, before, stages(daemon.socket())?);
+            break_down(bench, &contenders, before, commits(daemon.socket())?);
             programs.retain(|(name, _)| ![EXEC_ALONE, NO_WORK].contains(name));
             for callers in CALLERS {
                 many_callers(bench, callers, &programs)?;
@@ -200,34 +200,28 @@ fn one_caller(
     Ok(contenders)
 }
 
-/// What a daemon counted of ADDs and of commits: how many, and how long in all, in seconds.
-fn stages(socket: &Path) -> anyhow::Result<[f64; 4]> {
-    let metric = |name: &str, labels: &[&str]| node::metric(socket, name, labels);
+/// What a daemon counted of commits: how many, and how long in all, in seconds.
+fn commits(socket: &Path) -> anyhow::Result<[f64; 2]> {
     Ok([
-        metric("leasehold_request_duration_seconds_count", &["verb=\"ADD\""])?,
-        metric("leasehold_request_duration_seconds_sum", &["verb=\"ADD\""])?,
-        metric("leasehold_journal_commit_duration_seconds_count", &[])?,
-        metric("leasehold_journal_commit_duration_seconds_sum", &[])?,
+        node::metric(socket, "leasehold_journal_commit_duration_seconds_count", &[])?,
+        node::metric(socket, "leasehold_journal_commit_duration_seconds_sum", &[])?,
     ])
 }
 
-/// Where the time of an ADD goes: what each contender adds to the one below it, and inside of the
-/// daemon by its own clock.
-fn break_down(bench: &mut Bench<'_>, contenders: &[Contender], before: [f64; 4], after: [f64; 4]) {
+/// Where the time of an ADD goes: what each contender adds to the one below it, and of the rest
+/// the journal by the daemon's own clock.
+fn break_down(bench: &mut Bench<'_>, contenders: &[Contender], before: [f64; 2], after: [f64; 2]) {
     let p50 = |name| {
         let contender = contenders.iter().find(|contender| contender.name == name);
         contender.map_or(f64::NAN, |contender| contender.adds.p50_us())
     };
-    let counted = |at: usize| after[at] - before[at];
-    let mean = |at: usize| counted(at + 1) / counted(at) * 1e6;
     let (alone, idle, whole) = (p50(EXEC_ALONE), p50(NO_WORK), p50("leasehold"));
-    let (handled, journal) = (mean(0), mean(2));
+    let journal = (after[1] - before[1]) / (after[0] - before[0]) * 1e6;
     for (stage, us) in [
         ("exec, print and exit", alone),
         ("connect, HTTP there and back, parse", idle - alone),
-        ("coordinator, range set", handled - journal),
+        ("coordinator, range set, result", whole - idle - journal),
         ("journal", journal),
-        ("what an ADD has more of: ranges, result", whole - idle - handled),
     ] {
         bench.report.find(MODE, format!("stage of an ADD: {stage}"), us, "us", Target::None);
     }

@@ -181,10 +181,10 @@ impl RangeSet {
     pub fn found(&mut self, now: Millis, found: Found) {
         let Some((want, began)) = self.elsewhere.finding.take() else { return };
         match found {
-            Found::Given(runs) => {
-                self.spares(now, &runs);
-                return;
+            Found::Given(runs) if broken(Mutant::WatchDecides) => {
+                runs.into_iter().for_each(|run| self.hold(run, BlockState::Active));
             }
+            Found::Given(runs) => return self.spares(now, &runs),
             Found::Gap(others) => self.relearn(&want, &others),
             Found::Nobody { others, gone } => {
                 self.relearn(&want, &others);

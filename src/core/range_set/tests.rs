@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Run, number};
-use crate::core::leaseholder::{Found, Leased};
+use crate::core::keys::Space;
+use crate::core::leaseholder::{Found, Leased, Question, without};
 use crate::core::range::{Range, RangeSpec};
 use crate::core::stage::Stage;
 
@@ -377,4 +378,35 @@ fn whoever_waits_when_the_store_goes_gets_what_is_in_hand() {
     while set.poll_effect().is_some() {}
     set.stalled(now, Some("down".into()));
     assert_eq!(set.poll_effect(), Some(Effect::Assigned(1, Ok(held))));
+}
+
+/// What is on its way to another node is not in the journal any more, whatever happens meanwhile
+/// to the block it was cut out of: a restart without the store would hand it out.
+#[test]
+fn what_is_being_given_stays_out_of_the_journal() {
+    let ([wide, _], now) = (views(), 1_000_000);
+    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    let request = Assign { id: 0, slot: 0, view: wide, asked: None, stage: None };
+    let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
+    let block = set.block(held).unwrap().run();
+    let give = Run::around(block.end(), 0);
+    set.asked(
+        now,
+        Question {
+            key: "requests/net/here/there.1".to_owned(),
+            revision: 1,
+            from: "there".into(),
+            lease: 1,
+            space: Space { network: "net".into(), family: Family::V4 },
+            wanted: vec![(give.start, give.start)],
+            even_cooling: false,
+        },
+    );
+    assert!(matches!(set.poll_effect(), Some(Effect::Give { give: given, .. }) if given == give));
+    let effects = |set: &mut RangeSet| std::iter::from_fn(|| set.poll_effect()).collect::<Vec<_>>();
+    let parts = without(block, give);
+    set.lost(now, &[block]);
+    assert_eq!(effects(&mut set), parts.iter().copied().map(Effect::Doubt).collect::<Vec<_>>());
+    set.regained(now, block);
+    assert_eq!(effects(&mut set), parts.iter().copied().map(Effect::Keep).collect::<Vec<_>>());
 }

@@ -31,6 +31,8 @@ pub enum Mutant {
     ForgetsUnnoticed,
     /// A node that forgot does not read from the records what is held.
     RecordsUnread,
+    /// What is noted of an address is recorded whoever owns its block.
+    RecordsOfOthers,
     /// A block is given to whoever asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
 }

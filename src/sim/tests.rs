@@ -165,6 +165,7 @@ fn a_broken_rule_is_noticed() {
         Mutant::GiveWhatIsHeld,
         Mutant::ForgetsUnnoticed,
         Mutant::RecordsUnread,
+        Mutant::RecordsOfOthers,
     ];
     let mut missed = Vec::new();
     for mutant in mutants {

@@ -1,4 +1,4 @@
-//! What the records say: read when the node joins.
+//! What the records say: read when the node joins, and when a lost block comes back.
 //!
 //! Two uses. A daemon whose journal is older than its node (the state directory was lost, or is a
 //! copy from earlier) rebuilds from them what it forgot, before anything is handed out. And every

@@ -12,6 +12,7 @@ use super::{Effect, Leaseholder, Mine, RecordChange};
 use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::keys::{Space, allocation_key};
+use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Txn, Write};
 use crate::core::value::{AllocationValue, BlockStatus, Value};
 use crate::limits;
@@ -148,7 +149,7 @@ impl Leaseholder {
         let number = number(*address);
         let block = self.mine.get(&space).and_then(|blocks| blocks.range(..=number).next_back());
         let active = |mine: &Mine| mine.status != BlockStatus::Spare && mine.run.contains(number);
-        block.is_some_and(|(_, mine)| active(mine))
+        block.is_some_and(|(_, mine)| active(mine)) || broken(Mutant::RecordsOfOthers)
     }
 
     /// Moves changes into the transaction that is being made, but for those of addresses that

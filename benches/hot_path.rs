@@ -10,12 +10,13 @@
 )]
 
 use std::hint::black_box;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use leasehold::cni::parse;
 use leasehold::core::address::{Family, Run};
-use leasehold::core::attachment::{AttachmentId, Holding};
+use leasehold::core::attachment::{Holding, Scope};
 use leasehold::core::coordinator::Record;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, Restored, Settings};
@@ -106,7 +107,7 @@ fn journal(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(adds));
         group.bench_function(format!("{adds} ADDs"), |bencher| {
             let ended = || {
-                let ended: Vec<Record> = (0..adds).map(|n| Record::End(id(n))).collect();
+                let ended: Vec<Record> = (0..adds).map(end).collect();
                 journal.borrow_mut().commit(&ended).unwrap();
                 (0..adds).flat_map(records).collect::<Vec<Record>>()
             };
@@ -116,25 +117,32 @@ fn journal(criterion: &mut Criterion) {
     }
 }
 
-fn id(number: u64) -> AttachmentId {
-    let container_id = format!("{number:064x}").into();
-    AttachmentId { network: "pods".into(), container_id, ifname: "eth0".into() }
-}
-
-fn records(number: u64) -> [Record; 2] {
-    let address = u128::from(0x0a00_0002 + number);
-    let holding = Holding {
-        id: id(number),
-        addresses: vec![Family::V4.address(address)].into(),
+fn holding(number: u64) -> Holding {
+    let scope = Scope { network: "pods".into(), ifname: "eth0".into(), pool: "pods".into() };
+    Holding {
+        scope: scope.into(),
+        container_id: format!("{number:064x}").into(),
+        addresses: vec![Family::V4.address(address(number))].into(),
         sequence: number + 1,
-        started_at: Some(1),
+        started_at: NonZeroU64::new(1),
         since_unix_ms: 1,
         stage: None,
         pod: None,
-        pool: "pods".into(),
-        netns: "/var/run/netns/cni-5f3c0e4f".into(),
-    };
-    [Record::Cursor(1, 0, address), Record::Hold(Arc::new(holding))]
+        netns: "/var/run/netns/cni-5f3c0e4f-1f0e-4b5e-9d8b-3a7c5d1e2f40".into(),
+    }
+}
+
+fn address(number: u64) -> u128 {
+    u128::from(0x0a00_0002 + number)
+}
+
+fn records(number: u64) -> [Record; 2] {
+    let hold = Record::Hold(Arc::new(holding(number)));
+    [Record::Cursor(1, 0, address(number)), hold]
+}
+
+fn end(number: u64) -> Record {
+    Record::End(holding(number).id())
 }
 
 criterion_group!(benches, core, parsing, journal);

@@ -270,7 +270,7 @@ pub fn start(
 ) -> std::io::Result<Node> {
     let Restored { journal, coordinator, sets, settings, store, leaseholder, stray, cluster } =
         restored;
-    let index = Arc::new(Index::default());
+    let index = Arc::new(Index::new(coordinator.held().clone()));
     // Each of these talks to the others.
     let (for_coordinator, for_leaseholder) = (Context::new(), Context::new());
     let journal = JournalActor::new(journal, config.fsync, for_coordinator.address())?;

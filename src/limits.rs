@@ -219,9 +219,8 @@ pub const REGISTER_TRIES_MAX: usize = 10;
 /// How long an idle connection stays open.
 pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(75);
 
-/// Names of networks and interfaces that are kept once for all holdings, before those that are not
-/// used any more are dropped.
-pub const NAMES_SHARED_MAX: usize = 10_000;
+/// Scopes that are kept once for all holdings, before those in which nothing is held are dropped.
+pub const SCOPES_SHARED_MAX: usize = 10_000;
 
 /// How often records are written, in milliseconds, while more wait than one transaction takes.
 pub const RECORDS_BUSY_PERIOD_MS: u64 = 50;

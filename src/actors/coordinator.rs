@@ -125,9 +125,6 @@ impl CoordinatorActor {
         others: Others,
         index: Arc<Index>,
     ) -> Self {
-        for holding in core.holdings() {
-            index.show(holding.clone());
-        }
         let mut actor = Self {
             core,
             sets: Map::default(),
@@ -190,14 +187,8 @@ impl CoordinatorActor {
             Effect::Commit(operation, records) => {
                 self.others.journal.do_send(CommitOperation(operation, records));
             }
-            Effect::Show(holding) => {
-                self.index.show(holding.clone());
-                self.note(holding, true);
-            }
-            Effect::Hide(holding) => {
-                self.index.hide(&holding.id);
-                self.note(holding, false);
-            }
+            Effect::Held(holding) => self.note(holding, true),
+            Effect::Ended(holding) => self.note(holding, false),
             Effect::Reply(call, outcome) => {
                 if let Some(reply) = self.replies.remove(&call) {
                     // A caller that is gone: what it was given is found by its DEL or by GC.

@@ -1,33 +1,32 @@
-//! What is held, for readers: CHECK, the admin API and the pages look here, not at the actors.
+//! What readers may know without disturbing the actors: CHECK, the admin API and the pages look
+//! here.
 
-use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::coordinator::Held;
 
-use crate::core::attachment::{AttachmentId, ByAttachment, Holding};
-
-/// The read index. Written by the coordinator only, after the journal has it and before the
-/// caller is answered.
-#[derive(Default, Debug)]
+/// The read index.
+#[derive(Debug)]
 pub struct Index {
-    /// A set: a second pointer to each holding would be a twentieth of what an allocation takes.
-    held: DashMap<ByAttachment, (), BuildHasherDefault<DefaultHasher>>,
+    held: Arc<Held>,
     broken: RwLock<Option<Arc<str>>>,
 }
 
 impl Index {
+    /// Shows what a coordinator holds.
+    pub fn new(held: Arc<Held>) -> Self {
+        Self { held, broken: RwLock::default() }
+    }
+
     /// What an attachment holds.
     pub fn find(&self, id: &AttachmentId) -> Option<Arc<Holding>> {
-        // The guard is dropped here: holding one across an await could deadlock.
-        self.held.get(id).map(|found| found.key().0.clone())
+        self.held.find(id)
     }
 
     /// Everything that is held, in no order.
     pub fn all(&self) -> Vec<Arc<Holding>> {
-        self.held.iter().map(|held| held.key().0.clone()).collect()
+        self.held.all()
     }
 
     /// How many attachments hold something.
@@ -43,18 +42,6 @@ impl Index {
     /// Why ADD is refused on this node, if it is.
     pub fn broken(&self) -> Option<Arc<str>> {
         self.broken.read().ok()?.clone()
-    }
-
-    pub(super) fn show(&self, holding: Arc<Holding>) {
-        // `insert` would keep the holding that a repeated ADD renews.
-        match self.held.entry(ByAttachment(holding)) {
-            Entry::Occupied(entry) => drop(entry.replace_entry(())),
-            Entry::Vacant(entry) => drop(entry.insert(())),
-        }
-    }
-
-    pub(super) fn hide(&self, id: &AttachmentId) {
-        self.held.remove(id);
     }
 
     pub(super) fn break_down(&self, cause: &Arc<str>) {

@@ -388,7 +388,7 @@ impl Handler<Note> for LeaseholderActor {
     fn handle(&mut self, Note { holding, held, waiting }: Note, ctx: &mut Self::Context) {
         let now = boot_ms();
         for &address in holding.addresses.iter() {
-            let network = holding.pool.clone();
+            let network = holding.scope.pool.clone();
             let value = held.then(|| Box::new(allocation(&self.node, &holding)));
             self.core.record(now, RecordChange { network, address, value }, waiting);
         }
@@ -419,16 +419,17 @@ fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
     let pod = holding.pod.as_deref();
     AllocationValue {
         node: node.clone(),
-        network: (holding.id.network != holding.pool).then(|| holding.id.network.clone()),
-        container_id: holding.id.container_id.clone(),
-        ifname: holding.id.ifname.clone(),
+        network: (holding.scope.network != holding.scope.pool)
+            .then(|| holding.scope.network.clone()),
+        container_id: holding.container_id.clone(),
+        ifname: holding.scope.ifname.clone(),
         addresses: holding.addresses.to_vec(),
         namespace: pod.map(|pod| pod.namespace.clone()).unwrap_or_default(),
         pod: pod.map(|pod| pod.name.clone()).unwrap_or_default(),
         stage: holding.stage.map(|stage| stage.as_str().into()).unwrap_or_default(),
         netns: holding.netns.path.clone(),
         since_unix_ms: holding.since_unix_ms,
-        started_at: holding.started_at,
+        started_at: holding.started_at(),
         sequence: holding.sequence,
     }
 }

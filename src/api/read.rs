@@ -13,6 +13,7 @@ use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
 use crate::actors::leaseholder::{Describe, Figures};
 use crate::actors::range_set::{BlockFigures, Blocks, Description};
 use crate::core::attachment::Holding;
+use crate::core::container_id::ContainerId;
 use crate::limits;
 
 /// One allocation: one address of one attachment.
@@ -69,10 +70,11 @@ impl Filter {
 
     /// Whether a holding has anything to list.
     pub fn wants(&self, holding: &Holding) -> bool {
-        let id = &holding.id;
-        self.network.as_deref().is_none_or(|network| network == &*id.network)
-            && self.pool.as_deref().is_none_or(|pool| pool == &*holding.pool)
-            && self.container_id.as_deref().is_none_or(|container| container == &*id.container_id)
+        let scope = &holding.scope;
+        self.network.as_deref().is_none_or(|network| network == &*scope.network)
+            && self.pool.as_deref().is_none_or(|pool| pool == &*scope.pool)
+            && (self.container_id.as_deref())
+                .is_none_or(|container| holding.container_id == ContainerId::from(container))
             && self.address.is_none_or(|address| holding.addresses.contains(&address))
     }
 }
@@ -363,9 +365,9 @@ fn rows(all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
         .filter(|holding| filter.wants(holding))
         .flat_map(|holding| holding.addresses.iter().map(move |&address| (holding, address)))
         .filter(|&(_, address)| filter.address.is_none_or(|wanted| wanted == address))
-        .filter(|(holding, address)| after < Some((&*holding.pool, *address)))
+        .filter(|(holding, address)| after < Some((&*holding.scope.pool, *address)))
         .collect();
-    rows.sort_unstable_by_key(|&(holding, address)| (&*holding.pool, address));
+    rows.sort_unstable_by_key(|&(holding, address)| (&*holding.scope.pool, address));
     let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
     rows.into_iter().take(limit).map(|(holding, address)| row(holding, address)).collect()
 }
@@ -374,11 +376,11 @@ fn row(holding: &Holding, address: IpAddr) -> AllocationRow {
     let pod = holding.pod.as_deref();
     let namespace = pod.map(|pod| pod.namespace.to_string());
     AllocationRow {
-        network: holding.id.network.to_string(),
-        pool: holding.pool.to_string(),
+        network: holding.scope.network.to_string(),
+        pool: holding.scope.pool.to_string(),
         address: address.to_string(),
-        container_id: holding.id.container_id.to_string(),
-        ifname: holding.id.ifname.to_string(),
+        container_id: holding.container_id.to_string(),
+        ifname: holding.scope.ifname.to_string(),
         namespace: namespace.filter(|namespace| !namespace.is_empty()),
         pod: pod.map(|pod| pod.name.to_string()),
         stage: holding.stage.map(|stage| stage.to_string()),

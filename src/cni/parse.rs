@@ -153,7 +153,7 @@ mod tests {
         assert_eq!((request.verb, request.version), (Verb::Add, Version::V1_1_0));
         assert_eq!((&*request.network, request.started_at, request.undo), ("net", Some(12), false));
         let Body::Add(add) = request.body else { panic!() };
-        assert_eq!((&*add.id.container_id, &*add.id.ifname), ("c1", "eth0"));
+        assert_eq!((&*add.id.container_id.to_text(), &*add.id.ifname), ("c1", "eth0"));
         assert_eq!(add.stage, Some(Stage::Sandbox));
         let (namespace, name) = ("shop".into(), "pay-10-sandbox-a".into());
         assert_eq!(add.pod, Some(Pod { namespace, name }));

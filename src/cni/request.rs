@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::core::container_id::ContainerId;
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
 
@@ -109,7 +110,7 @@ pub enum Body {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Id {
     /// The container id.
-    pub container_id: Box<str>,
+    pub container_id: ContainerId,
     /// The name of the interface in the container.
     pub ifname: Box<str>,
 }

@@ -1,11 +1,11 @@
 //! Attachments and what they hold.
 
-use std::borrow::Borrow;
-use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::container_id::ContainerId;
 use super::stage::Stage;
 
 /// The key of all CNI state (CNI specification 1.1, section 2): one interface of one container on
@@ -15,7 +15,7 @@ pub struct AttachmentId {
     /// The CNI network, by its `name`.
     pub network: Arc<str>,
     /// `CNI_CONTAINERID`.
-    pub container_id: Box<str>,
+    pub container_id: ContainerId,
     /// `CNI_IFNAME`.
     pub ifname: Arc<str>,
 }
@@ -74,20 +74,31 @@ impl From<Vec<IpAddr>> for Addresses {
     }
 }
 
+/// What nearly all attachments of a network have in common, and memory has once.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Scope {
+    /// The CNI network, by its `name`.
+    pub network: Arc<str>,
+    /// `CNI_IFNAME`.
+    pub ifname: Arc<str>,
+    /// The network out of whose pool the addresses are: the same, or the one whose central
+    /// configuration it uses.
+    pub pool: Arc<str>,
+}
+
 /// The addresses that one attachment holds: its allocations, which live and end together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holding {
-    /// Who holds them.
-    pub id: AttachmentId,
-    /// The network out of whose pool the addresses are: the attachment's own, or the one whose
-    /// central configuration it uses.
-    pub pool: Arc<str>,
+    /// Where.
+    pub scope: Arc<Scope>,
+    /// In which container.
+    pub container_id: ContainerId,
     /// One address per range set, in the order of the sets.
     pub addresses: Addresses,
     /// Rises with every ADD of this node: tells two holdings of one attachment apart.
     pub sequence: u64,
-    /// When the plugin process of the ADD started, in nanoseconds on the boot clock.
-    pub started_at: Option<u64>,
+    /// When the plugin process of the ADD started; see [`Holding::started_at`].
+    pub started_at: Option<NonZeroU64>,
     /// When the ADD was answered, in milliseconds since 1970.
     pub since_unix_ms: u64,
     /// The pod's stage.
@@ -98,26 +109,36 @@ pub struct Holding {
     pub netns: Netns,
 }
 
-/// A holding in an index: hashed, compared and found by its attachment.
-#[derive(Clone, Debug)]
-pub struct ByAttachment(pub Arc<Holding>);
+impl Holding {
+    /// When the plugin process of the ADD started, in nanoseconds on the boot clock.
+    pub fn started_at(&self) -> Option<u64> {
+        self.started_at.map(NonZeroU64::get)
+    }
 
-impl PartialEq for ByAttachment {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
+    /// Whether the attachment holds the addresses.
+    pub fn is_of(&self, id: &AttachmentId) -> bool {
+        self.container_id == id.container_id
+            && self.scope.ifname == id.ifname
+            && self.scope.network == id.network
+    }
+
+    /// Who holds the addresses.
+    pub fn id(&self) -> AttachmentId {
+        AttachmentId {
+            network: self.scope.network.clone(),
+            container_id: self.container_id.clone(),
+            ifname: self.scope.ifname.clone(),
+        }
     }
 }
 
-impl Eq for ByAttachment {}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Hash for ByAttachment {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.hash(state);
-    }
-}
-
-impl Borrow<AttachmentId> for ByAttachment {
-    fn borrow(&self) -> &AttachmentId {
-        &self.0.id
+    /// With the two counters of its `Arc` and the allocator's own eight bytes: 160.
+    #[test]
+    fn a_holding_is_small() {
+        assert!(size_of::<Holding>() <= 136, "{} bytes", size_of::<Holding>());
     }
 }

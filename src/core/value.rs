@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address::{Family, Run};
+use super::container_id::ContainerId;
 use super::txn::LeaseId;
 
 /// A value.
@@ -148,7 +149,7 @@ pub struct AllocationValue {
     /// The attachment's network, where it is another one than that of the pool, which the key has.
     pub network: Option<Arc<str>>,
     /// The container.
-    pub container_id: Box<str>,
+    pub container_id: ContainerId,
     /// The interface in it.
     pub ifname: Arc<str>,
     /// Every address of the attachment.

@@ -30,7 +30,7 @@ use tables::Tables;
 const SEQUENCE_STEP: u64 = 4096;
 
 /// Memory for redb's pages, in bytes. The journal is written, hardly ever read.
-const CACHE_BYTES: usize = 1 << 20;
+const CACHE_BYTES: usize = 1 << 18;
 
 /// Why the journal cannot be used. Every message says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::address::{Family, Run, number};
-use crate::core::attachment::{AttachmentId, Holding, Netns, Pod};
+use crate::core::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::keys::Space;
 use crate::core::stage::Stage;
@@ -52,19 +54,19 @@ struct SetRow<'a> {
     ranges: Vec<(IpAddr, IpAddr)>,
 }
 
-/// The key of a holding.
-pub(super) fn key(id: &AttachmentId) -> (&str, &str, &str) {
-    (&id.network, &id.container_id, &id.ifname)
+/// The key of a holding; `container` is the text of its container's id.
+pub(super) fn key<'k>(id: &'k AttachmentId, container: &'k str) -> (&'k str, &'k str, &'k str) {
+    (&id.network, container, &id.ifname)
 }
 
 /// The row of a holding.
 pub(super) fn holding(holding: &Holding) -> Vec<u8> {
-    let pod = holding.pod.as_deref();
+    let (scope, pod) = (&holding.scope, holding.pod.as_deref());
     encode(&HoldingRow {
-        pool: (holding.pool != holding.id.network).then(|| (&*holding.pool).into()),
+        pool: (scope.pool != scope.network).then(|| (&*scope.pool).into()),
         addresses: holding.addresses.to_vec(),
         sequence: holding.sequence,
-        started_at: holding.started_at,
+        started_at: holding.started_at(),
         since_unix_ms: holding.since_unix_ms,
         stage: holding.stage.map(|stage| stage.as_str().into()),
         namespace: pod.map(|pod| (*pod.namespace).into()),
@@ -78,11 +80,8 @@ pub(super) fn holding(holding: &Holding) -> Vec<u8> {
 pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Result<Holding> {
     let row: HoldingRow<'_> = serde_json::from_slice(value)?;
     let (network, container_id, ifname) = key;
-    let id = AttachmentId {
-        network: network.into(),
-        container_id: container_id.into(),
-        ifname: ifname.into(),
-    };
+    let network: Arc<str> = network.into();
+    let pool = row.pool.map_or_else(|| network.clone(), |pool| (&*pool).into());
     let pod = row.pod.map(|name| {
         Box::new(Pod {
             namespace: (&*row.namespace.unwrap_or_default()).into(),
@@ -94,11 +93,11 @@ pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Res
         None => None,
     };
     Ok(Holding {
-        pool: row.pool.map_or_else(|| id.network.clone(), |pool| (&*pool).into()),
-        id,
+        scope: Arc::new(Scope { network, ifname: ifname.into(), pool }),
+        container_id: container_id.into(),
         addresses: row.addresses.into(),
         sequence: row.sequence,
-        started_at: row.started_at,
+        started_at: row.started_at.and_then(NonZeroU64::new),
         since_unix_ms: row.since_unix_ms,
         stage,
         pod,
@@ -169,7 +168,7 @@ pub(super) fn numbers<'a>(
     holding.addresses.iter().filter_map(move |&address| {
         let number = number(address);
         let owns = |set: &&SetRecord| {
-            set.network == holding.pool
+            set.network == holding.scope.pool
                 && set.family == Family::of(address)
                 && set.ranges.iter().any(|&(start, end)| start <= number && number <= end)
         };

@@ -158,11 +158,15 @@ impl<'t> Tables<'t> {
     pub(super) fn write(&mut self, record: &Record) -> Result<(), Failed> {
         match record {
             Record::Hold(holding) => {
-                let (key, value) = (rows::key(&holding.id), rows::holding(holding));
+                let (id, value) = (holding.id(), rows::holding(holding));
+                let container = id.container_id.to_text();
+                let key = rows::key(&id, &container);
                 table!(self, holdings, HOLDINGS).insert(key, &*value).map_err(boxed)?;
             }
             Record::End(id) => {
-                table!(self, holdings, HOLDINGS).remove(rows::key(id)).map_err(boxed)?;
+                let container = id.container_id.to_text();
+                let key = rows::key(id, &container);
+                table!(self, holdings, HOLDINGS).remove(key).map_err(boxed)?;
             }
             Record::Cool(set, number, released) => {
                 let cooling = table!(self, cooling, COOLING);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::address::{Family, Run};
-use crate::core::attachment::{AttachmentId, Holding, Netns};
+use crate::core::attachment::{Holding, Netns, Scope};
 use crate::core::keys::Space;
 
 fn options(dir: &Path, cooldown: Millis) -> Options {
@@ -17,11 +17,10 @@ fn options(dir: &Path, cooldown: Millis) -> Options {
 }
 
 fn hold(sequence: u64) -> Record {
-    let id =
-        AttachmentId { network: "net".into(), container_id: "c".into(), ifname: "eth0".into() };
+    let scope = Scope { network: "net".into(), ifname: "eth0".into(), pool: "net".into() };
     let holding = Holding {
-        id,
-        pool: "net".into(),
+        scope: scope.into(),
+        container_id: "c".into(),
         addresses: vec!["10.0.0.2".parse().unwrap()].into(),
         sequence,
         started_at: None,
@@ -60,7 +59,7 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
         for sequence in next..next + 10 {
             let held = hold(sequence);
             let Record::Hold(holding) = &held else { panic!() };
-            let end = Record::End(holding.id.clone());
+            let end = Record::End(holding.id());
             journal.commit(&[held.clone(), end]).unwrap();
             last = sequence;
         }
@@ -75,13 +74,14 @@ fn the_pool_is_kept_and_a_row_without_one_means_the_network() {
         journal.commit(records).unwrap();
         drop(journal);
         let (_, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
-        opened.state.holdings[0].pool.to_string()
+        opened.state.holdings[0].scope.pool.to_string()
     };
     let Record::Hold(holding) = hold(1) else { panic!() };
     let row = String::from_utf8(rows::holding(&holding)).unwrap();
     assert!(!row.contains("pool"), "{row}");
     assert_eq!(pool_after(&[Record::Hold(holding.clone())]), "net");
-    let of_another = Holding { pool: "shared".into(), ..(*holding).clone() };
+    let scope = Scope { pool: "shared".into(), ..(*holding.scope).clone() };
+    let of_another = Holding { scope: scope.into(), ..(*holding).clone() };
     assert_eq!(pool_after(&[Record::Hold(Arc::new(of_another))]), "shared");
 }
 

@@ -144,7 +144,8 @@ impl World {
     pub(super) fn check_remembered(&self) {
         for (id, container) in &self.containers {
             let daemon = self.nodes[container.node].daemon.as_ref();
-            let holding = daemon.and_then(|daemon| daemon.coordinator.holding(&attachment(*id)));
+            let holding =
+                daemon.and_then(|daemon| daemon.coordinator.held().find(&attachment(*id)));
             if let State::Running(addresses) = &container.state {
                 let held = holding.map(|holding| holding.addresses.to_vec());
                 assert_eq!(held.as_ref(), Some(addresses), "c{id} lost its address");
@@ -185,7 +186,7 @@ impl World {
             if container.node != node || forgot {
                 continue;
             }
-            let holding = daemon.coordinator.holding(&attachment(*id));
+            let holding = daemon.coordinator.held().find(&attachment(*id));
             if let State::Running(addresses) = &container.state {
                 let held = holding.map(|holding| holding.addresses.to_vec());
                 assert_eq!(held.as_ref(), Some(addresses), "c{id} lost its address in a restart");

@@ -36,14 +36,14 @@ impl World {
         }
         let mut held = BTreeMap::new();
         for daemon in self.nodes.iter().filter_map(|node| node.daemon.as_ref()) {
-            for holding in daemon.coordinator.holdings() {
+            for holding in daemon.coordinator.held().all() {
                 let blocks = || daemon.sets.values().flat_map(|(_, set)| set.blocks());
                 let ours = |address: &&IpAddr| {
                     let in_hand = |b: &Block| b.state == BlockState::Active;
                     blocks().any(|b| b.run().contains(number(**address)) && in_hand(b))
                 };
                 for &address in holding.addresses.iter().filter(ours) {
-                    held.insert(address, (holding.id.container_id.clone(), holding.sequence));
+                    held.insert(address, (holding.container_id.clone(), holding.sequence));
                 }
             }
         }

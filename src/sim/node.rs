@@ -101,10 +101,11 @@ impl Disk {
             match record.clone() {
                 Record::Hold(holding) => {
                     state.next_sequence = state.next_sequence.max(holding.sequence + 1);
-                    state.holdings.retain(|held| held.id != holding.id);
+                    let id = holding.id();
+                    state.holdings.retain(|held| !held.is_of(&id));
                     state.holdings.push(holding);
                 }
-                Record::End(id) => state.holdings.retain(|held| held.id != id),
+                Record::End(id) => state.holdings.retain(|held| !held.is_of(&id)),
                 Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
                 Record::Cursor(set, slot, number) => {
                     state.cursors.retain(|(of, at, _)| (*of, *at) != (set, slot));
@@ -147,7 +148,7 @@ impl Disk {
         let holdings = self.state().holdings.into_iter();
         let each = |holding: Arc<Holding>| {
             let addresses = holding.addresses.to_vec();
-            addresses.into_iter().map(move |address| (holding.id.clone(), address))
+            addresses.into_iter().map(move |address| (holding.id(), address))
         };
         holdings.flat_map(each).collect()
     }
@@ -157,7 +158,7 @@ impl Disk {
         self.boot += 1;
         let state = self.state();
         for holding in &state.holdings {
-            self.journal.push(Record::End(holding.id.clone()));
+            self.journal.push(Record::End(holding.id()));
             for &address in holding.addresses.iter() {
                 let number = crate::core::address::number(address);
                 let owns = |set: &&SetRecord| {
@@ -298,11 +299,15 @@ impl Daemon {
             } else {
                 let mut next = self.sets.iter_mut();
                 let next = next.find_map(|(id, (_, set))| Some((*id, set.poll_effect()?)));
-                let Some((id, effect)) = next else { break };
+                let Some((id, effect)) = next else {
+                    if turn > 0 {
+                        self.check();
+                    }
+                    return;
+                };
                 self.of_set(now, id, effect);
             }
         }
-        self.check();
     }
 
     /// What is held is taken in a block in hand.
@@ -310,10 +315,10 @@ impl Daemon {
         for (_, set) in self.sets.values() {
             set.check_invariants();
         }
-        if self.coordinator.holdings().count() > 500 {
+        if self.coordinator.held().len() > 500 {
             return; // a burst: it would take longer than the burst
         }
-        for holding in self.coordinator.holdings() {
+        for holding in self.coordinator.held().all() {
             for &address in holding.addresses.iter() {
                 let number = crate::core::address::number(address);
                 let mut blocks = self.sets.values().flat_map(|(_, set)| set.blocks());
@@ -365,8 +370,8 @@ impl Daemon {
             }
             E::Merge(..) => unreachable!("the workload has no configuration that merges"),
             E::Commit(operation, records) => self.keep(records, After::Operation(operation)),
-            E::Show(holding) => self.record(now, &holding, true, None),
-            E::Hide(holding) => self.record(now, &holding, false, None),
+            E::Held(holding) => self.record(now, &holding, true, None),
+            E::Ended(holding) => self.record(now, &holding, false, None),
             E::AwaitRecord(operation, holding) => {
                 self.awaiting.insert(operation, (holding.addresses.len(), now + 10_000));
                 self.record(now, &holding, true, Some(operation));
@@ -392,7 +397,7 @@ impl Daemon {
     fn record(&mut self, now: Millis, holding: &Holding, there: bool, waiting: Option<u64>) {
         for &address in holding.addresses.iter() {
             let value = there.then(|| Box::new(allocation(holding)));
-            let network = holding.pool.clone();
+            let network = holding.scope.pool.clone();
             self.leaseholder.record(now, RecordChange { network, address, value }, waiting);
         }
     }
@@ -453,8 +458,8 @@ fn allocation(holding: &Holding) -> AllocationValue {
     AllocationValue {
         node: "".into(),
         network: None,
-        container_id: holding.id.container_id.clone(),
-        ifname: holding.id.ifname.clone(),
+        container_id: holding.container_id.clone(),
+        ifname: holding.scope.ifname.clone(),
         addresses: holding.addresses.to_vec(),
         namespace: "".into(),
         pod: "".into(),

@@ -400,10 +400,10 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     let mut taken = BTreeSet::new();
     for holding in node.index.all() {
         for address in holding.addresses.iter() {
-            let fresh = taken.insert((holding.id.network.clone(), *address));
+            let fresh = taken.insert((holding.scope.network.clone(), *address));
             assert!(fresh, "{address} is held twice: {}", context());
         }
-        held.insert(holding.id.clone(), holding.addresses.to_vec());
+        held.insert(holding.id(), holding.addresses.to_vec());
     }
     for (id, allowed) in promised(calls, &log[..cut]) {
         let found = held.remove(&id).unwrap_or_default();
@@ -422,7 +422,7 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     let answer = execute(&node.coordinator, add("dual", 99, DUAL, "")).await;
     let Outcome::Added(holding) = answer else { panic!("{answer:?}: {}", context()) };
     for address in holding.addresses.iter() {
-        let fresh = taken.insert((holding.id.network.clone(), *address));
+        let fresh = taken.insert((holding.scope.network.clone(), *address));
         assert!(fresh, "{address} is handed out twice: {}", context());
     }
     node.coordinator.send(Drain).await.unwrap();

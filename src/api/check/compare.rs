@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::finding::{Finding, Kind, LookedAt};
 use crate::core::address::{Family, Run, number};
 use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::container_id::ContainerId;
 use crate::core::keys::{
     ALLOCATIONS, NODES, SESSIONS, Space, allocation_key, block_key, parse_block_key,
 };
@@ -16,7 +17,7 @@ use crate::limits;
 
 /// The network out of whose pool the addresses of a holding are.
 pub(super) fn pool(holding: &Holding) -> &Arc<str> {
-    &holding.pool
+    &holding.scope.pool
 }
 
 /// The network of a record's attachment; its key names the pool.
@@ -55,7 +56,7 @@ impl<'a> Record<'a> {
         holding.sequence == self.value.sequence
             && **pool(holding) == *self.pool
             && holding.addresses.contains(&self.address)
-            && holding.id == self.attachment()
+            && holding.is_of(&self.attachment())
     }
 
     fn finding(&self, kind: Kind, key: &KeyValue) -> Finding {
@@ -80,7 +81,7 @@ impl<'a> Record<'a> {
 #[derive(PartialEq, Eq, Debug)]
 struct Holder {
     node: Arc<str>,
-    container_id: Box<str>,
+    container_id: ContainerId,
     ifname: Arc<str>,
 }
 
@@ -138,7 +139,7 @@ impl Comparison {
                 if let Some(other) = new.unrecorded.insert(at, holding.clone()) {
                     let found = Finding::of_holding(Kind::Duplicate, node, holding);
                     new.findings.push(found.says(
-                        format!("{address} is held by container {} too", other.id.container_id),
+                        format!("{address} is held by container {} too", other.container_id),
                         "stop both containers, and report a fault of Leasehold with the journal",
                     ));
                 }
@@ -281,7 +282,7 @@ impl Comparison {
     /// Forgets what has ended since. `find`: what an attachment of this node holds now.
     pub(super) fn still_held(&mut self, find: impl Fn(&AttachmentId) -> Option<Arc<Holding>>) {
         let same = |holding: &Arc<Holding>| {
-            find(&holding.id).is_some_and(|now| now.sequence == holding.sequence)
+            find(&holding.id()).is_some_and(|now| now.sequence == holding.sequence)
         };
         self.unrecorded.retain(|_, holding| same(holding));
         self.held.retain(same);
@@ -424,6 +425,7 @@ impl Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::attachment::Scope;
     use crate::core::value::BlockValue;
 
     fn block(prefix: &str, owner: &str, status: BlockStatus) -> KeyValue {
@@ -437,10 +439,10 @@ mod tests {
     }
 
     fn found(held: &str, blocks: &[KeyValue]) -> Vec<(Kind, Vec<String>)> {
-        let id = AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "e".into() };
+        let scope = Scope { network: "n".into(), ifname: "e".into(), pool: "n".into() };
         let holding = Arc::new(Holding {
-            pool: "n".into(),
-            id,
+            scope: scope.into(),
+            container_id: "c".into(),
             addresses: vec![held.parse().unwrap()].into(),
             sequence: 1,
             started_at: None,

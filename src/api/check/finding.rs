@@ -122,9 +122,9 @@ impl Finding {
     pub(super) fn of_holding(kind: Kind, node: &str, holding: &Holding) -> Self {
         let addresses = holding.addresses.iter().map(ToString::to_string).collect();
         Self {
-            network: holding.id.network.to_string(),
-            container_id: Some(holding.id.container_id.to_string()),
-            ifname: Some(holding.id.ifname.to_string()),
+            network: holding.scope.network.to_string(),
+            container_id: Some(holding.container_id.to_string()),
+            ifname: Some(holding.scope.ifname.to_string()),
             sequence: Some(holding.sequence),
             pod: holding.pod.as_ref().map(|pod| pod.name.to_string()),
             since_unix_ms: Some(holding.since_unix_ms),

@@ -163,7 +163,7 @@ async fn release(
         Some(_) => {}
     }
     let lacks = |lacking: &&namespaces::Lacking| {
-        lacking.holding.id == id && lacking.holding.sequence == sequence
+        lacking.holding.is_of(&id) && lacking.holding.sequence == sequence
     };
     let Some(lacking) = view.lacking.iter().find(lacks) else {
         return Collected::skipped("its network namespace is there");

@@ -231,16 +231,15 @@ fn view(all: Vec<Arc<Holding>>) -> View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::attachment::AttachmentId;
+    use crate::core::attachment::Scope;
 
     fn held(netns: Netns) -> Arc<Holding> {
-        let id =
-            AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "eth0".into() };
+        let scope = Scope { network: "n".into(), ifname: "eth0".into(), pool: "n".into() };
         let addresses = vec!["10.0.0.2".parse().unwrap()].into();
         let (started_at, stage, pod) = (None, None, None);
         Arc::new(Holding {
-            pool: "n".into(),
-            id,
+            scope: scope.into(),
+            container_id: "c".into(),
             addresses,
             sequence: 1,
             started_at,

@@ -59,12 +59,12 @@ pub async fn run(node: Node, sweep: Option<Sweep>) {
         let view = namespaces::look(&node).await;
         let Some(Sweep { grace, .. }) = sweep else { continue };
         say(&view, &mut blind);
-        let gone = view.gone().map(|holding| (holding.id.clone(), holding.sequence));
+        let gone = view.gone().map(|holding| (holding.id(), holding.sequence));
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         for (id, sequence) in waiting.due(clock::boot_ms(), gone, grace) {
             let swept = gc::end(&node, id.clone(), sequence).await;
             let network = &*id.network;
-            let container = &*id.container_id;
+            let container = &*id.container_id.to_text();
             match swept.outcome {
                 Fate::Released => {
                     metrics::swept("released");

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 /// The ranges that everybody hands out of, as far as not said otherwise.
 pub(super) const WIDE: &str = "10.0.0.0/8";
 
+/// A network namespace, named as containerd names them.
+const NETNS: &str = "/var/run/netns/cni-5f3c0e4f-1f0e-4b5e-9d8b-3a7c5d1e2f40";
+
 /// A network configuration.
 pub(super) fn config(network: &str, subnet: &str, plugin: &str) -> Value {
     json!({
@@ -21,7 +24,7 @@ pub(super) fn container(maker: u32, number: u64) -> String {
 /// One call for `POST /v1/cni`.
 pub(super) fn call(command: &str, container: &str, config: &Value) -> Value {
     json!({
-        "command": command, "containerId": container, "netns": "/var/run/netns/bench",
+        "command": command, "containerId": container, "netns": NETNS,
         "ifname": "eth0", "args": "", "path": "/opt/cni/bin", "config": config,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::routing::Route;
@@ -11,7 +12,8 @@ use super::{
 };
 use crate::core::Millis;
 use crate::core::address::{Family, number};
-use crate::core::attachment::{AttachmentId, ByAttachment, Holding};
+use crate::core::attachment::{AttachmentId, Holding, Scope};
+use crate::core::container_id::ContainerId;
 use crate::core::leaseholder::FixError;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
@@ -36,15 +38,16 @@ impl Coordinator {
         now: Millis,
         call: u64,
         network: &Arc<str>,
-        valid: &[(Box<str>, Box<str>)],
+        valid: &[(ContainerId, Box<str>)],
         started_at: u64,
     ) {
-        let valid: std::collections::BTreeSet<(&str, &str)> =
-            valid.iter().map(|(id, ifname)| (&**id, &**ifname)).collect();
-        let stale = self.holdings().map(|holding| &holding.id).filter(|id| {
-            id.network == *network && !valid.contains(&(&*id.container_id, &*id.ifname))
+        let valid: std::collections::BTreeSet<(&ContainerId, &str)> =
+            valid.iter().map(|(id, ifname)| (id, &**ifname)).collect();
+        let stale = self.held.all_where(|holding| {
+            let scope = &holding.scope;
+            scope.network == *network && !valid.contains(&(&holding.container_id, &*scope.ifname))
         });
-        let mut stale: Vec<AttachmentId> = stale.cloned().collect();
+        let mut stale: Vec<AttachmentId> = stale.iter().map(|holding| holding.id()).collect();
         stale.sort_unstable();
         let operation = self.next_operation();
         let (left, ended, failed) = (stale.len() + 1, 0, None);
@@ -77,8 +80,9 @@ impl Coordinator {
             Work::Add(add) => add.pool.clone(),
             // What is held goes back to where it came from, whatever the configuration says now.
             Work::Del(del) => self
-                .holding(&del.id)
-                .map_or_else(|| del.id.network.clone(), |holding| holding.pool.clone()),
+                .held
+                .find(&del.id)
+                .map_or_else(|| del.id.network.clone(), |holding| holding.scope.pool.clone()),
         };
         let entry = self.networks.entry(pool.clone()).or_default();
         if entry.merging > 0 || !entry.gate.is_empty() {
@@ -131,7 +135,7 @@ impl Coordinator {
     /// it: the sequence number is new.
     fn renew(&mut self, asker: Asker, holding: &Holding, add: Add) {
         let holding = Arc::new(Holding {
-            started_at: add.started_at,
+            started_at: add.started_at.and_then(NonZeroU64::new),
             sequence: self.next_sequence,
             netns: add.netns,
             ..holding.clone()
@@ -151,12 +155,12 @@ impl Coordinator {
         if let Some(error) = self.ended.refuses(add) {
             return Some(Outcome::Failed(error));
         }
-        let holding = self.holding(&add.id)?;
+        let holding = self.held.find(&add.id)?;
         let refuse = |why| {
             let (id, held) = (Box::new(add.id.clone()), holding.addresses.to_vec());
             Some(Outcome::Failed(CallError::AlreadyHeld { id, held, why }))
         };
-        if holding.pool != add.pool {
+        if holding.scope.pool != add.pool {
             return refuse("out of another network's pool than this ADD names: DEL it first");
         }
         if !add.asked.iter().all(|asked| holding.addresses.contains(asked)) {
@@ -167,7 +171,7 @@ impl Coordinator {
         if !holding.addresses.iter().all(configured) {
             return refuse("which is in no range of this configuration any more: DEL it first");
         }
-        Some(Outcome::Added(holding.clone()))
+        Some(Outcome::Added(holding))
     }
 
     /// Has the cluster agree on the block size of these ranges, and then starts again.
@@ -295,21 +299,17 @@ impl Coordinator {
         let addresses =
             add.sets.iter().zip(got).map(|(view, number)| view.family().address(number));
         let addresses: Vec<IpAddr> = addresses.collect();
-        let id = AttachmentId {
-            network: self.share(&add.id.network),
-            ifname: self.share(&add.id.ifname),
-            container_id: add.id.container_id,
-        };
+        let AttachmentId { network, container_id, ifname } = add.id;
         let holding = Arc::new(Holding {
-            pool: self.share(&add.pool),
+            scope: self.share(Scope { network, ifname, pool: add.pool }),
+            container_id,
             addresses: addresses.into(),
             sequence: self.next_sequence,
-            started_at: add.started_at,
+            started_at: add.started_at.and_then(NonZeroU64::new),
             since_unix_ms: add.at_unix_ms,
             stage: add.stage,
             pod: add.pod.map(Box::new),
             netns: add.netns,
-            id,
         });
         self.next_sequence += 1;
         records.push(Record::Hold(holding.clone()));
@@ -321,7 +321,7 @@ impl Coordinator {
         if let Which::StartedBy(started_at) = del.which {
             self.ended.insert(&del.id, started_at);
         }
-        let holding = self.holding(&del.id).cloned();
+        let holding = self.held.find(&del.id);
         let Some(holding) = holding.filter(|holding| del.which.means(holding)) else {
             return self.finish(now, asker, (pool, &del.id), Outcome::Ended(0));
         };
@@ -340,13 +340,13 @@ impl Coordinator {
         holding: Arc<Holding>,
         undone: Option<CallError>,
     ) {
-        let network = self.networks.entry(holding.pool.clone()).or_default();
+        let network = self.networks.entry(holding.scope.pool.clone()).or_default();
         let owned = holding.addresses.iter().filter_map(|&address| {
             let number = number(address);
             Some((network.owner(Family::of(address), number)?, number))
         });
         let numbers: Vec<(SetId, u128)> = owned.collect();
-        let mut records = vec![Record::End(holding.id.clone())];
+        let mut records = vec![Record::End(holding.id())];
         if self.settings.cooldown > 0 {
             records.extend(numbers.iter().map(|&(set, number)| Record::Cool(set, number, now)));
         }
@@ -369,12 +369,12 @@ impl Coordinator {
         let failed = result.err().map(|cause| Outcome::Failed(CallError::Journal(cause)));
         match operation {
             Some(Operation::Holding { asker, holding }) => {
-                let (pool, id) = (holding.pool.clone(), holding.id.clone());
+                let (pool, id) = (holding.scope.pool.clone(), holding.id());
                 // What the journal did not confirm stays assigned in memory: after a restart the
                 // journal says whether it was.
                 if failed.is_none() {
-                    self.held.replace(ByAttachment(holding.clone()));
-                    self.effects.push_back(Effect::Show(holding.clone()));
+                    self.held.insert(holding.clone());
+                    self.effects.push_back(Effect::Held(holding.clone()));
                     if self.await_records {
                         let operation = self.next_operation();
                         self.effects.push_back(Effect::AwaitRecord(operation, holding.clone()));
@@ -388,8 +388,8 @@ impl Coordinator {
             }
             Some(Operation::Ending { asker, holding, numbers, undone }) => {
                 let outcome = failed.unwrap_or_else(|| {
-                    self.held.remove(&holding.id);
-                    self.effects.push_back(Effect::Hide(holding.clone()));
+                    self.held.remove(&holding.id());
+                    self.effects.push_back(Effect::Ended(holding.clone()));
                     for (set, number) in numbers {
                         if !broken(Mutant::DelBeforeDurable) {
                             self.effects.push_back(Effect::Release(set, number));
@@ -397,7 +397,7 @@ impl Coordinator {
                     }
                     undone.map_or(Outcome::Ended(1), Outcome::Failed)
                 });
-                self.finish(now, asker, (&holding.pool, &holding.id), outcome);
+                self.finish(now, asker, (&holding.scope.pool, &holding.id()), outcome);
             }
             Some(Operation::Failing { asker, add, error }) => {
                 self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
@@ -414,7 +414,7 @@ impl Coordinator {
         };
         match result {
             Ok(()) => {
-                let (pool, id) = (holding.pool.clone(), holding.id.clone());
+                let (pool, id) = (holding.scope.pool.clone(), holding.id());
                 self.finish(now, asker, (&pool, &id), Outcome::Added(holding));
             }
             Err(cause) => {
@@ -486,8 +486,8 @@ impl Coordinator {
 /// Whether a repeated ADD is a later one. Without start times another namespace tells: what is held
 /// from now on is held by what is in there.
 fn is_newer(add: &Add, holding: &Holding) -> bool {
-    add.started_at > holding.started_at
-        || add.started_at == holding.started_at && add.netns != holding.netns
+    add.started_at > holding.started_at()
+        || add.started_at == holding.started_at() && add.netns != holding.netns
 }
 
 /// Where the cursor of each set stands after these addresses.

@@ -12,19 +12,20 @@
 
 mod calls;
 mod ended;
+mod held;
 mod recover;
 mod restore;
 mod routing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address::{Family, Run};
-use super::attachment::{AttachmentId, ByAttachment, Holding, Netns, Pod};
+use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
+use super::container_id::ContainerId;
 use super::interval::Intervals;
 use super::keys::Space;
 use super::leaseholder::FixError;
@@ -36,6 +37,7 @@ use super::{Map, Millis};
 use crate::limits;
 
 use ended::Ended;
+pub use held::Held;
 pub use recover::Recovered;
 pub use restore::{JournalState, Rebuilt, RestoreError, restore};
 pub use routing::SetRecord;
@@ -81,8 +83,8 @@ pub enum Which {
 impl Which {
     fn means(self, holding: &Holding) -> bool {
         match self {
-            Self::StartedBy(at) => holding.started_at.is_none_or(|started| started <= at),
-            Self::MadeBy(at) => holding.started_at == Some(at),
+            Self::StartedBy(at) => holding.started_at().is_none_or(|started| started <= at),
+            Self::MadeBy(at) => holding.started_at() == Some(at),
             Self::Sequence(sequence) => {
                 holding.sequence == sequence || broken(Mutant::SequenceIgnored)
             }
@@ -111,7 +113,7 @@ pub enum Call {
         /// The CNI network, whatever pools it uses.
         network: Arc<str>,
         /// Container id and interface name of each attachment that is still valid.
-        valid: Vec<(Box<str>, Box<str>)>,
+        valid: Vec<(ContainerId, Box<str>)>,
         /// When the call started, in nanoseconds on the boot clock.
         started_at: u64,
     },
@@ -154,11 +156,11 @@ pub enum CallError {
     },
     /// A DEL that started after this ADD was answered before it.
     #[error("a later DEL of {0} on this network came first: nothing was allocated")]
-    Overtaken(Box<str>),
+    Overtaken(ContainerId),
     /// The plugin process of this ADD is older than the daemon, or than any DEL that the daemon
     /// remembers: its DEL may have been answered already.
     #[error("this ADD of {0} is older than the daemon's memory of DELs")]
-    TooOld(Box<str>),
+    TooOld(ContainerId),
     /// `blockSize` differs from that of the range set, which was fixed by its first use.
     #[error("the range set has blocks of {fixed} addresses, its configuration says {configured}")]
     BlockSize {
@@ -243,10 +245,10 @@ pub enum Effect {
     Merge(SetId, SetId, Arc<str>),
     /// Make the records durable together and call [`Coordinator::committed`] with this id.
     Commit(u64, Vec<Record>),
-    /// Show a holding to readers, and have it recorded.
-    Show(Arc<Holding>),
-    /// Hide it from them.
-    Hide(Arc<Holding>),
+    /// Have it recorded that this is held.
+    Held(Arc<Holding>),
+    /// Have it recorded that this is held no longer.
+    Ended(Arc<Holding>),
     /// What is recorded of an address on a network has ended.
     Forget(Arc<str>, IpAddr),
     /// Answer a call.
@@ -261,14 +263,14 @@ pub struct Coordinator {
     settings: Settings,
     /// An ADD is answered when its record is in the cluster's store.
     await_records: bool,
-    held: HashSet<ByAttachment, BuildHasherDefault<DefaultHasher>>,
+    held: Arc<Held>,
     /// Calls that wait for the one that is under way, by attachment; present while one is.
     lanes: Map<AttachmentId, VecDeque<Waiting>>,
     operations: Map<u64, Operation>,
     /// The pools, each by the name of its network.
     networks: BTreeMap<Arc<str>, Network>,
-    /// Names of networks and interfaces: few texts that nearly all holdings share.
-    names: BTreeSet<Arc<str>>,
+    /// A few, which nearly all holdings share.
+    scopes: BTreeSet<Arc<Scope>>,
     ended: Ended,
     next_operation: u64,
     next_sequence: u64,
@@ -360,11 +362,11 @@ impl Coordinator {
         Self {
             settings,
             await_records,
-            held: HashSet::default(),
+            held: Arc::new(Held::new()),
             lanes: Map::default(),
             operations: Map::default(),
             networks: BTreeMap::new(),
-            names: BTreeSet::new(),
+            scopes: BTreeSet::new(),
             ended: Ended::new(floor),
             next_operation: 1,
             next_sequence: 1,
@@ -380,17 +382,18 @@ impl Coordinator {
         self.effects.pop_front()
     }
 
-    /// The one copy of a name.
-    fn share(&mut self, name: &Arc<str>) -> Arc<str> {
-        if let Some(shared) = self.names.get(name) {
+    /// The one copy of a scope.
+    fn share(&mut self, scope: Scope) -> Arc<Scope> {
+        if let Some(shared) = self.scopes.get(&scope) {
             return shared.clone();
         }
-        // Names that nobody uses any more make room.
-        if self.names.len() >= limits::NAMES_SHARED_MAX {
-            self.names.retain(|name| Arc::strong_count(name) > 1);
+        // Scopes in which nothing is held any more make room.
+        if self.scopes.len() >= limits::SCOPES_SHARED_MAX {
+            self.scopes.retain(|scope| Arc::strong_count(scope) > 1);
         }
-        self.names.insert(name.clone());
-        name.clone()
+        let scope = Arc::new(scope);
+        self.scopes.insert(scope.clone());
+        scope
     }
 
     /// How its range sets behave.
@@ -398,14 +401,9 @@ impl Coordinator {
         self.settings
     }
 
-    /// What an attachment holds.
-    pub fn holding(&self, id: &AttachmentId) -> Option<&Arc<Holding>> {
-        self.held.get(id).map(|by| &by.0)
-    }
-
-    /// Everything that is held, in no order.
-    pub fn holdings(&self) -> impl Iterator<Item = &Arc<Holding>> {
-        self.held.iter().map(|by| &by.0)
+    /// What is held, for readers on any thread.
+    pub fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     /// How many operations are under way.

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::{Coordinator, Effect, OpenSet, Record, SetId};
 use crate::core::Millis;
 use crate::core::address::{Family, Run, number};
-use crate::core::attachment::{AttachmentId, ByAttachment, Holding, Pod};
+use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
 use crate::core::keys::Space;
 use crate::core::leaseholder::{Memory, Recorded};
 use crate::core::mutant::{Mutant, broken};
@@ -54,15 +55,15 @@ impl Coordinator {
         let mut held: BTreeMap<SetId, BTreeSet<u128>> = BTreeMap::new();
         for holding in remembered.into_values() {
             for &address in holding.addresses.iter() {
-                let of = self.networks.get(&holding.pool);
+                let of = self.networks.get(&holding.scope.pool);
                 if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number(address))) {
                     held.entry(id).or_default().insert(number(address));
                 }
             }
             let holding = Arc::new(holding);
             changes.push(Record::Hold(holding.clone()));
-            self.held.replace(ByAttachment(holding.clone()));
-            self.effects.push_back(Effect::Show(holding));
+            self.held.insert(holding.clone());
+            self.effects.push_back(Effect::Held(holding));
         }
         for (id, runs) in sets {
             let held = held.remove(&id).unwrap_or_default();
@@ -84,8 +85,8 @@ impl Coordinator {
         in_blocks: impl Fn(&Arc<str>, IpAddr) -> bool,
     ) -> BTreeMap<AttachmentId, Holding> {
         let mut newest: BTreeMap<(Arc<str>, IpAddr), u64> = BTreeMap::new();
-        for holding in self.holdings() {
-            let at = |address: &IpAddr| ((holding.pool.clone(), *address), holding.sequence);
+        for holding in self.held.all() {
+            let at = |address: &IpAddr| ((holding.scope.pool.clone(), *address), holding.sequence);
             newest.extend(holding.addresses.iter().map(at));
         }
         let mut remembered: BTreeMap<AttachmentId, Holding> = BTreeMap::new();
@@ -105,9 +106,9 @@ impl Coordinator {
                 && holding.addresses.iter().all(is_newest)
                 && !self.is_superseded(&holding)
             {
-                let newest = remembered.get(&holding.id).map_or(0, |other| other.sequence);
+                let newest = remembered.get(&holding.id()).map_or(0, |other| other.sequence);
                 if newest < holding.sequence {
-                    remembered.insert(holding.id.clone(), holding);
+                    remembered.insert(holding.id(), holding);
                 }
             }
         }
@@ -155,18 +156,14 @@ impl Coordinator {
     }
 
     fn holding_of(&mut self, pool: &Arc<str>, value: AllocationValue) -> Holding {
-        let id = AttachmentId {
-            network: self.share(value.network.as_ref().unwrap_or(pool)),
-            container_id: value.container_id,
-            ifname: self.share(&value.ifname),
-        };
+        let network = value.network.unwrap_or_else(|| pool.clone());
         let pod = Pod { namespace: value.namespace, name: value.pod };
         Holding {
-            id,
-            pool: self.share(pool),
+            scope: self.share(Scope { network, ifname: value.ifname, pool: pool.clone() }),
+            container_id: value.container_id,
             addresses: value.addresses.into(),
             sequence: value.sequence,
-            started_at: value.started_at,
+            started_at: value.started_at.and_then(NonZeroU64::new),
             since_unix_ms: value.since_unix_ms,
             stage: Stage::parse(&value.stage),
             netns: (&*value.netns).into(),
@@ -177,10 +174,10 @@ impl Coordinator {
     /// Whether a recorded holding is no news: it is known, or newer, or ended since the daemon
     /// started, or about to be replaced by a call under way.
     fn is_superseded(&self, recorded: &Holding) -> bool {
-        let newer = |held: &Arc<Holding>| held.sequence >= recorded.sequence;
-        self.holding(&recorded.id).is_some_and(newer)
-            || self.lanes.contains_key(&recorded.id)
-            || self.ended.has_ended(&recorded.id, recorded.started_at)
+        let newer = |held: Arc<Holding>| held.sequence >= recorded.sequence;
+        self.held.find(&recorded.id()).is_some_and(newer)
+            || self.lanes.contains_key(&recorded.id())
+            || self.ended.has_ended(&recorded.id(), recorded.started_at())
     }
 
     /// Ends the holdings of the journal whose addresses were given to newer ones, here or on
@@ -193,17 +190,16 @@ impl Coordinator {
     ) -> usize {
         let newest: BTreeSet<IpAddr> =
             remembered.values().flat_map(|holding| holding.addresses.iter().copied()).collect();
-        let older = |holding: &&Arc<Holding>| {
-            let gone = |at: &IpAddr| newest.contains(at) || !in_blocks(&holding.pool, *at);
-            remembered.contains_key(&holding.id) || holding.addresses.iter().any(gone)
-        };
-        let older: Vec<Arc<Holding>> = self.holdings().filter(older).cloned().collect();
+        let older = self.held.all_where(|holding| {
+            let gone = |at: &IpAddr| newest.contains(at) || !in_blocks(&holding.scope.pool, *at);
+            remembered.contains_key(&holding.id()) || holding.addresses.iter().any(gone)
+        });
         for holding in &older {
-            self.held.remove(&holding.id);
-            changes.push(Record::End(holding.id.clone()));
-            self.effects.push_back(Effect::Hide(holding.clone()));
+            self.held.remove(&holding.id());
+            changes.push(Record::End(holding.id()));
+            self.effects.push_back(Effect::Ended(holding.clone()));
             for &address in holding.addresses.iter().filter(|address| !newest.contains(address)) {
-                let of = self.networks.get(&holding.pool);
+                let of = self.networks.get(&holding.scope.pool);
                 let number = number(address);
                 if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number)) {
                     self.effects.push_back(Effect::Release(id, number));
@@ -220,35 +216,35 @@ impl Coordinator {
             .map(|(network, (address, value))| ((network, address), value))
             .collect();
         let mut wrong = Vec::new();
-        for holding in self.held.iter().map(|by| &by.0) {
+        for holding in self.held.all() {
             let same = |address: &IpAddr| {
-                let record = found.remove(&(holding.pool.clone(), *address));
+                let record = found.remove(&(holding.scope.pool.clone(), *address));
                 let Some(record) = record else {
                     let number = number(*address);
                     let inside = |(space, run): &(Space, Run)| {
-                        space.network == holding.pool
+                        space.network == holding.scope.pool
                             && space.family == Family::of(*address)
                             && run.contains(number)
                     };
                     return !runs.iter().any(inside);
                 };
                 record.is_some_and(|record| {
-                    let network = record.network.as_ref().unwrap_or(&holding.pool);
-                    *network == holding.id.network
+                    let network = record.network.as_ref().unwrap_or(&holding.scope.pool);
+                    *network == holding.scope.network
                         && record.sequence == holding.sequence
-                        && record.container_id == holding.id.container_id
-                        && record.ifname == holding.id.ifname
+                        && record.container_id == holding.container_id
+                        && record.ifname == holding.scope.ifname
                 })
             };
             let same: Vec<bool> = holding.addresses.iter().map(same).collect();
             if same.contains(&false) {
-                wrong.push(holding.clone());
+                wrong.push(holding);
             }
         }
         // A record of what nobody holds any more.
         for (network, address) in found.into_keys() {
             self.effects.push_back(Effect::Forget(network, address));
         }
-        self.effects.extend(wrong.into_iter().map(Effect::Show));
+        self.effects.extend(wrong.into_iter().map(Effect::Held));
     }
 }

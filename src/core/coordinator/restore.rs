@@ -8,7 +8,8 @@ use super::routing::SetRecord;
 use super::{Coordinator, Network, OpenSet, SetId};
 use crate::core::Millis;
 use crate::core::address::{Family, Run, number};
-use crate::core::attachment::{ByAttachment, Holding};
+use crate::core::attachment::Holding;
+use crate::core::container_id::ContainerId;
 use crate::core::keys::Space;
 use crate::core::range_set::{RangeSet, Restored, Settings};
 
@@ -40,7 +41,7 @@ pub struct JournalState {
 pub enum RestoreError {
     /// An allocation outside every range set: the journal never writes one.
     #[error("the journal has {0} of container {1} in no range set of network {2}")]
-    NoSet(IpAddr, Box<str>, Arc<str>),
+    NoSet(IpAddr, ContainerId, Arc<str>),
     /// An allocation outside every block: the journal never writes one.
     #[error("the journal has {0} on network {1}, and no block around it")]
     NoBlock(IpAddr, Arc<str>),
@@ -87,10 +88,10 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
     }
     for holding in &state.holdings {
         for &address in holding.addresses.iter() {
-            let (network, number) = (&holding.pool, number(address));
+            let (network, number) = (&holding.scope.pool, number(address));
             let id = owner(&coordinator.networks, network, Family::of(address), number);
             let Some(part) = id.and_then(|id| parts.get_mut(&id)) else {
-                let container = holding.id.container_id.clone();
+                let container = holding.container_id.clone();
                 return Err(RestoreError::NoSet(address, container, network.clone()));
             };
             part.allocated.push(number);
@@ -111,12 +112,9 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
     }
     coordinator.next_sequence = state.next_sequence.max(1);
     for mut holding in state.holdings {
-        let of = &holding.id;
-        let (network, ifname) = (coordinator.share(&of.network), coordinator.share(&of.ifname));
-        let pool = coordinator.share(&holding.pool);
-        let holding_mut = Arc::make_mut(&mut holding);
-        (holding_mut.id.network, holding_mut.id.ifname, holding_mut.pool) = (network, ifname, pool);
-        coordinator.held.insert(ByAttachment(holding));
+        let scope = coordinator.share((*holding.scope).clone());
+        Arc::make_mut(&mut holding).scope = scope;
+        coordinator.held.insert(holding);
     }
     let mut sets = Vec::with_capacity(state.sets.len());
     for record in state.sets {

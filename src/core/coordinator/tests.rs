@@ -126,8 +126,8 @@ impl World {
                 Effect::Release(set, number) => to(set, ToSet::Release(number)),
                 Effect::Merge(into, from, network) => self.merges.push_back((into, from, network)),
                 Effect::Commit(operation, records) => self.commits.push_back((operation, records)),
-                Effect::Show(holding) => drop(self.shown.insert(holding.id.clone(), holding)),
-                Effect::Hide(holding) => drop(self.shown.remove(&holding.id)),
+                Effect::Held(holding) => drop(self.shown.insert(holding.id(), holding)),
+                Effect::Ended(holding) => drop(self.shown.remove(&holding.id())),
                 Effect::Reply(call, outcome) => drop(self.replies.insert(call, outcome)),
                 Effect::Recover(..) | Effect::Forget(..) | Effect::Overlap(..) => {}
             }
@@ -137,9 +137,10 @@ impl World {
 
     fn check_unique(&self) {
         let mut seen = BTreeSet::new();
+        assert_eq!(self.shown.len(), self.coordinator.held().len());
         for holding in self.shown.values() {
             for address in holding.addresses.iter() {
-                assert!(seen.insert((&holding.pool, address)), "{address} is held twice");
+                assert!(seen.insert((&holding.scope.pool, address)), "{address} is held twice");
             }
         }
     }
@@ -247,7 +248,7 @@ impl World {
         let held: usize = self.shown.values().map(|holding| holding.addresses.len()).sum();
         assert_eq!(assigned, held as u64, "nothing leaks");
         let (after, sets) = self.restart();
-        let found: BTreeMap<_, _> = after.holdings().map(|h| (h.id.clone(), h.clone())).collect();
+        let found: BTreeMap<_, _> = after.held().all().into_iter().map(|h| (h.id(), h)).collect();
         assert_eq!(found, self.shown);
         let restored: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
         assert_eq!(restored, assigned);
@@ -266,10 +267,11 @@ impl World {
         for record in &self.durable {
             match record.clone() {
                 Record::Hold(holding) => {
-                    state.holdings.retain(|held| held.id != holding.id);
+                    let id = holding.id();
+                    state.holdings.retain(|held| !held.is_of(&id));
                     state.holdings.push(holding);
                 }
-                Record::End(id) => state.holdings.retain(|held| held.id != id),
+                Record::End(id) => state.holdings.retain(|held| !held.is_of(&id)),
                 Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
                 Record::Cursor(set, slot, number) => state.cursors.push((set, slot, number)),
                 Record::Set(set) => {
@@ -423,7 +425,7 @@ fn an_undo_ends_only_what_its_own_add_made() {
     // restart, and the first one cannot take it away.
     assert!(matches!(run(&mut world, 2, add(1, 0, vec![], 200)), Outcome::Added(_)));
     assert!(matches!(run(&mut world, 3, undo(100)), Outcome::Ended(0)));
-    assert_eq!(world.restart().0.holding(&id(1)).unwrap().started_at, Some(200));
+    assert_eq!(world.restart().0.held().find(&id(1)).unwrap().started_at(), Some(200));
     assert!(matches!(run(&mut world, 4, undo(200)), Outcome::Ended(1)));
     world.check_settled();
 }

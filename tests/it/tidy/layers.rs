@@ -7,7 +7,7 @@ use std::path::Path;
 use super::source::File;
 
 /// The packages that the core may use.
-const CORE_PACKAGES: [&str; 2] = ["ipnet", "thiserror"];
+const CORE_PACKAGES: [&str; 3] = ["dashmap", "ipnet", "thiserror"];
 /// The parts of `std` that reach outside of a pure function.
 const IMPURE_STD: [&str; 10] =
     ["fs", "thread", "env", "process", "io", "os", "path", "backtrace", "arch", "random"];

@@ -26,7 +26,7 @@ fn networks_share_a_pool_and_keep_their_attachments_apart() {
     let networks = ["net", "other", "pool"];
     for (at, network) in networks.into_iter().enumerate() {
         let holding = held(run(&mut world, at as u64, on(network, 100)));
-        assert_eq!((&*holding.id.network, &*holding.pool), (network, "pool"));
+        assert_eq!((&*holding.scope.network, &*holding.scope.pool), (network, "pool"));
     }
     // `check_unique` has seen that their addresses differ; there is one range set of each family.
     let pools: Vec<&str> = world.sets.values().map(|(set, _)| &*set.network).collect();

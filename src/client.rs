@@ -96,7 +96,7 @@ pub fn request(
     parts.push(IoSlice::new(head.as_bytes()));
     parts.extend(body.iter().map(|part| IoSlice::new(part)));
     let sent = send(&mut stream, &mut parts, deadline);
-    let received = receive(&mut stream, deadline);
+    let received = receive(stream, Vec::new(), deadline);
     match (sent, received) {
         // A daemon that refuses a body answers and closes before it has read all of it, so an
         // answer counts also when sending failed; without one, the first failure is the cause.
@@ -124,11 +124,20 @@ fn send(
     Ok(())
 }
 
-fn receive(stream: &mut UnixStream, deadline: Instant) -> Result<Response, ClientError> {
-    let mut answer = Vec::new();
+/// Waits for the answer to a request that is sent, until `deadline` at the latest. `answer` is what
+/// has come of it.
+///
+/// # Errors
+///
+/// [`ClientError::NoAnswer`] and [`ClientError::Malformed`].
+pub fn receive(
+    mut stream: UnixStream,
+    mut answer: Vec<u8>,
+    deadline: Instant,
+) -> Result<Response, ClientError> {
     let mut head: Option<Head> = None;
+    let mut ended = false;
     loop {
-        let count = read_more(stream, &mut answer, deadline).map_err(ClientError::NoAnswer)?;
         if answer.len() > ANSWER_BYTES_MAX {
             let why = format!("it is larger than {ANSWER_BYTES_MAX} bytes");
             return Err(ClientError::Malformed(why));
@@ -138,7 +147,7 @@ fn receive(stream: &mut UnixStream, deadline: Instant) -> Result<Response, Clien
         }
         let end = match &head {
             Some(Head { bytes, body_bytes: Some(length), .. }) => Some(bytes + length),
-            Some(_) if count == 0 => Some(answer.len()),
+            Some(_) if ended => Some(answer.len()),
             _ => None,
         };
         if let (Some(head), Some(end)) = (&head, end)
@@ -148,11 +157,13 @@ fn receive(stream: &mut UnixStream, deadline: Instant) -> Result<Response, Clien
             answer.drain(..head.bytes);
             return Ok(Response { status: head.status, body: answer });
         }
-        if count == 0 {
+        if ended {
             let what = format!("connection closed after {} bytes of the answer", answer.len());
             let error = io::Error::new(io::ErrorKind::UnexpectedEof, what);
             return Err(ClientError::NoAnswer(error));
         }
+        let count = read_more(&mut stream, &mut answer, deadline).map_err(ClientError::NoAnswer)?;
+        ended = count == 0;
     }
 }
 

@@ -21,6 +21,7 @@ mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ use peek::Peek;
 use request::Request;
 
 /// Where the daemon takes CNI calls.
-const CALL_PATH: &str = "/v1/cni";
+pub const CALL_PATH: &str = "/v1/cni";
 
 /// Room for a usual configuration, in bytes: its first `read` leaves room for the second, which
 /// finds the end.
@@ -57,6 +58,30 @@ pub struct Surroundings<'a> {
     pub stderr: &'a mut dyn Write,
     /// How long to wait for one answer: [`crate::limits::ANSWER_WAIT_MAX`], less in tests.
     pub answer_wait: Duration,
+    /// The request, if it is sent already.
+    pub sent: Option<Sent>,
+}
+
+/// What was done of a call before the ordinary program began; [`Default`]: nothing.
+#[derive(Default, Debug)]
+pub struct Begun {
+    /// Start of this process, in nanoseconds on the boot clock; 0: not looked at.
+    pub started_at_ns: u64,
+    /// What was read of the network configuration.
+    pub config: &'static [u8],
+    /// The request, if it is sent.
+    pub sent: Option<Sent>,
+    /// Since when an answer is waited for, in nanoseconds on the boot clock; 0: not yet.
+    pub asked_at_ns: u64,
+}
+
+/// A request that is sent, and of whose answer a part may have come.
+#[derive(Debug)]
+pub struct Sent {
+    /// Where the rest will come.
+    pub socket: UnixStream,
+    /// What has come.
+    pub answer: Vec<u8>,
 }
 
 /// What goes to standard output, and with which exit status.
@@ -95,7 +120,13 @@ pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
     }
     let socket = socket_path(&peek, surroundings.environment);
     let request = Request::new(environment, surroundings.started_at_ns, config);
-    let outcome = call_daemon(&request, &socket, surroundings.answer_wait, &peek);
+    let answer = match surroundings.sent.take() {
+        Some(sent) => {
+            client::receive(sent.socket, sent.answer, Instant::now() + surroundings.answer_wait)
+        }
+        None => post(&request, &socket, surroundings.answer_wait),
+    };
+    let outcome = judge(&request, &socket, answer, &peek);
     match outcome {
         Outcome::Refusal(error) => refuse(surroundings, &error),
         Outcome::Success(result) => match surroundings.stdout.write_all(&result) {
@@ -134,10 +165,15 @@ fn socket_path(peek: &Peek, environment: &dyn Fn(&str) -> Option<OsString>) -> P
         .unwrap_or_else(|| PathBuf::from(client::SOCKET_DEFAULT))
 }
 
-/// Asks the daemon; where it does not answer, does what the command calls for.
-fn call_daemon(request: &Request, socket: &Path, wait: Duration, peek: &Peek) -> Outcome {
+/// What the daemon's answer means; where there is none, does what the command calls for.
+fn judge(
+    request: &Request,
+    socket: &Path,
+    answer: Result<client::Response, ClientError>,
+    peek: &Peek,
+) -> Outcome {
     let command = request.command();
-    let failure = match post(request, socket, wait) {
+    let failure = match answer {
         Ok(response) if response.status == 200 && answer::is_result(command, &response.body) => {
             return Outcome::Success(response.body);
         }

@@ -2,11 +2,12 @@
 
 use std::ffi::{c_int, c_long};
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read as _};
 use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;
+use std::time::Duration;
 
-use super::{Surroundings, run};
+use super::{Begun, Surroundings, run};
 use crate::limits::ANSWER_WAIT_MAX;
 
 const CLOCK_BOOTTIME: c_int = 7;
@@ -32,29 +33,39 @@ unsafe extern "C" {
 /// It is called without the runtime that Rust puts around `fn main`, and does the one part of it
 /// that counts here: ignoring SIGPIPE, so that a closed standard output is an error to act on
 /// (undo the ADD) and not the end of the process.
+/// `begun` is what was done of the call before.
 #[must_use]
-pub fn main() -> c_int {
+pub fn main(begun: Begun) -> c_int {
     // First of all: the sooner, the closer to the start of the process.
-    let started_at_ns = boot_clock_ns();
+    let started_at_ns = match begun.started_at_ns {
+        0 => boot_clock_ns(),
+        early => early,
+    };
     // SAFETY: ignoring a signal has no handler that could run; no other thread exists.
     #[allow(unsafe_code)]
     unsafe {
         signal(SIGPIPE, SIG_IGN);
     }
+    let waited = match begun.asked_at_ns {
+        0 => Duration::ZERO,
+        since => Duration::from_nanos(boot_clock_ns().saturating_sub(since)),
+    };
     let argument = std::env::args_os().nth(1);
     let mut stdin = standard(0);
     let mut stdout = standard(1);
     // Nobody types a configuration, and who tries the plugin by hand must not be left hanging.
     let typed = stdin.is_terminal();
     let mut nothing = io::empty();
+    let mut all = begun.config.chain(&mut *stdin);
     let status = run(&mut Surroundings {
         started_at_ns,
         argument: argument.as_deref(),
         environment: &|name| std::env::var_os(name),
-        stdin: if typed { &mut nothing } else { &mut *stdin },
+        stdin: if typed { &mut nothing } else { &mut all },
         stdout: &mut *stdout,
         stderr: &mut io::stderr(),
-        answer_wait: ANSWER_WAIT_MAX,
+        answer_wait: ANSWER_WAIT_MAX.saturating_sub(waited),
+        sent: begun.sent,
     });
     c_int::from(status)
 }

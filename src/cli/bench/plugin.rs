@@ -13,7 +13,7 @@ use super::echo::Echo;
 use super::exec::Program;
 use super::load::{ARRAY_MAX, Connection, block_on, in_arrays, maker};
 use super::report::{Series, Spread, Target, Times, note, times};
-use super::{Bench, Plan, node};
+use super::{Bench, Plan};
 use crate::cli::child;
 use crate::cli::child::daemon::Daemon;
 
@@ -22,10 +22,12 @@ const MODE: &str = "plugin";
 /// Where Debian puts the plugins of its package.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// The plugin that asks nobody (VERSION), and one whose call gives the daemon nothing to do (a GC
-/// that does not say what is valid).
+/// An ordinary static program that asks nobody, and one that asks the echo: the plugin with
+/// VERSION, and with an argument, both of which it leaves to its part that has the C library.
 const EXEC_ALONE: &str = "exec alone";
-const NO_WORK: &str = "GC of nothing";
+const ECHO: &str = "echo";
+/// The same echo, asked as a daemon is.
+const ECHO_EARLY: &str = "echo, early";
 
 /// Callers at once, after the cases with one.
 const CALLERS: [u32; 2] = [8, 32];
@@ -80,18 +82,12 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         if taken == bench.plan.taken[0] {
             let floor = Program { gives_addresses: false, ..ours(&plugin, &echo.socket) };
             let alone = Program { instead: Some("VERSION"), ..floor.clone() };
-            // GC came with version 1.1.0.
-            let mut newest = config("bench", WIDE, "my-ipam");
-            newest["cniVersion"] = "1.1.0".into();
-            let (config, socket) = (newest.to_string(), daemon.socket().into());
-            let idle = Program { instead: Some("GC"), config, socket, ..floor.clone() };
-            programs.extend([("echo", floor), (EXEC_ALONE, alone), (NO_WORK, idle)]);
+            let ordinary = Program { argument: Some("ordinary"), ..floor.clone() };
+            programs.extend([(ECHO, ordinary), (ECHO_EARLY, floor), (EXEC_ALONE, alone)]);
         }
-        let before = commits(daemon.socket())?;
-        let contenders = one_caller(bench, taken, &programs)?;
+        one_caller(bench, taken, &programs)?;
         if taken == bench.plan.taken[0] {
-            break_down(bench, &contenders, before, commits(daemon.socket())?);
-            programs.retain(|(name, _)| ![EXEC_ALONE, NO_WORK].contains(name));
+            programs.retain(|(name, _)| *name != EXEC_ALONE);
             for callers in CALLERS {
                 many_callers(bench, callers, &programs)?;
             }
@@ -106,6 +102,7 @@ fn ours(plugin: &Path, socket: &Path) -> Program {
         socket: socket.into(),
         config: config("bench", WIDE, "my-ipam").to_string(),
         instead: None,
+        argument: None,
         gives_addresses: true,
     }
 }
@@ -135,7 +132,9 @@ fn theirs(path: &Path, dir: &Path, taken: u32) -> anyhow::Result<Program> {
     config["ipam"]["dataDir"] = data.to_string_lossy().into();
     let config = config.to_string();
     let path = path.to_owned();
-    Ok(Program { path, socket: "".into(), config, instead: None, gives_addresses: true })
+    let (instead, argument) = (None, None);
+    let socket = "".into();
+    Ok(Program { path, socket, config, instead, argument, gives_addresses: true })
 }
 
 /// Has so many addresses taken on a daemon.
@@ -154,7 +153,7 @@ fn one_caller(
     bench: &mut Bench<'_>,
     taken: u32,
     programs: &[(&'static str, Program)],
-) -> anyhow::Result<Vec<Contender>> {
+) -> anyhow::Result<()> {
     let mut contenders = Vec::new();
     for (name, program) in programs {
         let case = |verb| format!("{verb}, {taken} taken");
@@ -197,34 +196,7 @@ fn one_caller(
     }
     bench.report.series(contenders.iter().flat_map(|one| [&one.adds, &one.dels]));
     compare(bench, taken, &contenders);
-    Ok(contenders)
-}
-
-/// What a daemon counted of commits: how many, and how long in all, in seconds.
-fn commits(socket: &Path) -> anyhow::Result<[f64; 2]> {
-    Ok([
-        node::metric(socket, "leasehold_journal_commit_duration_seconds_count", &[])?,
-        node::metric(socket, "leasehold_journal_commit_duration_seconds_sum", &[])?,
-    ])
-}
-
-/// Where the time of an ADD goes: what each contender adds to the one below it, and of the rest
-/// the journal by the daemon's own clock.
-fn break_down(bench: &mut Bench<'_>, contenders: &[Contender], before: [f64; 2], after: [f64; 2]) {
-    let p50 = |name| {
-        let contender = contenders.iter().find(|contender| contender.name == name);
-        contender.map_or(f64::NAN, |contender| contender.adds.p50_us())
-    };
-    let (alone, idle, whole) = (p50(EXEC_ALONE), p50(NO_WORK), p50("leasehold"));
-    let journal = (after[1] - before[1]) / (after[0] - before[0]) * 1e6;
-    for (stage, us) in [
-        ("exec, print and exit", alone),
-        ("connect, HTTP there and back, parse", idle - alone),
-        ("coordinator, range set, result", whole - idle - journal),
-        ("journal", journal),
-    ] {
-        bench.report.find(MODE, format!("stage of an ADD: {stage}"), us, "us", Target::None);
-    }
+    Ok(())
 }
 
 /// A container that comes and goes.
@@ -246,9 +218,14 @@ fn compare(bench: &mut Bench<'_>, taken: u32, contenders: &[Contender]) {
     let mut find = |what: String, value: Spread, target| {
         bench.report.find(MODE, what, value, "times", target);
     };
-    if let Some(echo) = of("echo") {
-        let slower = ours.adds.slower_than(&echo.adds);
-        find("ADD takes longer than an echo".into(), slower, Target::AtMost(1.25));
+    for (floor, what, target) in [
+        (ECHO, "an echo", Target::AtMost(1.25)),
+        (ECHO_EARLY, "an echo that is asked early", Target::None),
+    ] {
+        if let Some(echo) = of(floor) {
+            let slower = ours.adds.slower_than(&echo.adds);
+            find(format!("ADD takes longer than {what}"), slower, target);
+        }
     }
     if let Some(alone) = of(EXEC_ALONE) {
         let slower = ours.adds.slower_than(&alone.adds);

@@ -54,12 +54,6 @@ impl Series {
         Ok(self.all.add(calls)?)
     }
 
-    /// The median time of a call in microseconds.
-    #[allow(clippy::cast_precision_loss)]
-    pub(super) fn p50_us(&self) -> f64 {
-        self.all.value_at_quantile(0.5) as f64 / 1000.0
-    }
-
     /// Calls per second, of each round.
     pub(super) fn per_second(&self) -> Spread {
         self.rounds.iter().map(|&(_, rate)| rate).collect()

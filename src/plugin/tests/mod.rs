@@ -111,6 +111,7 @@ impl Case {
             stdout,
             stderr: &mut stderr,
             answer_wait: self.wait,
+            sent: None,
         });
         (status, String::from_utf8(stderr).unwrap())
     }

@@ -97,6 +97,7 @@ fn against(deed: &Deed, command: &str, config: &[u8]) -> (u8, Vec<u8>) {
             stdout: &mut stdout,
             stderr: &mut stderr,
             answer_wait: WAIT,
+            sent: None,
         });
         let took = began.elapsed();
         assert!(took < TAKES_MAX, "{took:?} with {deed:?}");

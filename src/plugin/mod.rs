@@ -6,6 +6,9 @@
 //! that no address leaks: a DEL that no daemon takes is left as a note (see [`note`]), and an ADD
 //! whose result cannot be printed is undone.
 //!
+//! Where `src/bin/my-ipam/early.rs` is there, a usual call is carried out by that and does not come
+//! here; both do the same.
+//!
 //! Absent on purpose: async, threads, clap, logging. The whole run costs about as much as the exec.
 
 mod about;

@@ -55,10 +55,17 @@ fn assert_unique(addresses: &[String]) {
     assert_eq!(different.len(), addresses.len(), "an address twice: {addresses:?}");
 }
 
+/// How many calls of each verb the daemon had, and how they ended.
+fn calls(host: &Host) -> String {
+    let metrics = host.daemon.client().request("GET", "/metrics", "").body;
+    let calls = metrics.lines().filter(|line| line.starts_with("leasehold_requests_total"));
+    calls.collect::<Vec<_>>().join("\n")
+}
+
 /// Fails unless the daemon holds nothing, and neither interfaces of containers nor their namespaces
 /// are left on the machine.
 fn assert_nothing_left(host: &Host) {
-    assert_eq!(host.daemon.allocations(), [Value::Null; 0]);
+    assert_eq!(host.daemon.allocations(), [Value::Null; 0], "{}", calls(host));
     let links = host.run(&["ip", "-o", "link", "show", "type", "veth"]);
     let links: Vec<&str> = links.lines().filter(|link| !link.contains(": w")).collect();
     assert_eq!(links, [""; 0], "interfaces are left");

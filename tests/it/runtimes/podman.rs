@@ -190,7 +190,11 @@ fn twenty_containers_come_and_go_at_once() {
     let mut sorted = addresses;
     sorted.sort();
     assert_eq!(held(&podman.host), sorted);
-    at_once(&|name| drop(podman.podman(&["rm", "-f", "-t", "0", name])));
+    at_once(&|name| {
+        let removed = podman.try_podman(&["rm", "-f", "-t", "0", name]);
+        // A network that it could not take down is but a line of its log.
+        assert!(removed.status.success() && removed.stderr.is_empty(), "{removed:?}");
+    });
     assert_nothing_left(&podman.host);
 }
 

@@ -55,11 +55,14 @@ fn assert_unique(addresses: &[String]) {
     assert_eq!(different.len(), addresses.len(), "an address twice: {addresses:?}");
 }
 
-/// How many calls of each verb the daemon had, and how they ended.
+/// How many calls of each verb the daemon had, how they ended, and DELs that it did not get.
 fn calls(host: &Host) -> String {
     let metrics = host.daemon.client().request("GET", "/metrics", "").body;
-    let calls = metrics.lines().filter(|line| line.starts_with("leasehold_requests_total"));
-    calls.collect::<Vec<_>>().join("\n")
+    let names = ["leasehold_requests_total", "leasehold_del_notes_total"];
+    let calls = metrics.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+    let notes = std::fs::read_dir(host.daemon.notes_dir()).into_iter().flatten().flatten();
+    let notes = notes.map(|note| format!("note {}", note.path().display()));
+    calls.map(str::to_owned).chain(notes).collect::<Vec<_>>().join("\n")
 }
 
 /// Fails unless the daemon holds nothing, and neither interfaces of containers nor their namespaces

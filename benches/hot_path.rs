@@ -89,8 +89,15 @@ fn parsing(criterion: &mut Criterion) {
     });
 }
 
-/// One commit for so many ADDs; then their DELs, which are not timed.
+/// One commit for so many ADDs, with as many holdings in the journal; then their DELs, which are
+/// not timed.
 fn journal(criterion: &mut Criterion) {
+    for held in [0, 60_000] {
+        journal_with(criterion, held);
+    }
+}
+
+fn journal_with(criterion: &mut Criterion, held: u64) {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         dir: dir.path().to_owned(),
@@ -100,16 +107,20 @@ fn journal(criterion: &mut Criterion) {
         cooldown: COOLDOWN,
         now: 0,
     };
-    let (journal, _) = Journal::open(&options).unwrap();
+    let (mut journal, _) = Journal::open(&options).unwrap();
+    for first in (0..held).step_by(64) {
+        let some: Vec<Record> = (first..held.min(first + 64)).flat_map(records).collect();
+        journal.commit(&some).unwrap();
+    }
     let journal = std::cell::RefCell::new(journal);
-    let mut group = criterion.benchmark_group("commit");
+    let mut group = criterion.benchmark_group(format!("commit, {held} held"));
     for adds in [1u64, 16, 64] {
         group.throughput(Throughput::Elements(adds));
         group.bench_function(format!("{adds} ADDs"), |bencher| {
             let ended = || {
-                let ended: Vec<Record> = (0..adds).map(end).collect();
+                let ended: Vec<Record> = (held..held + adds).map(end).collect();
                 journal.borrow_mut().commit(&ended).unwrap();
-                (0..adds).flat_map(records).collect::<Vec<Record>>()
+                (held..held + adds).flat_map(records).collect::<Vec<Record>>()
             };
             let commit = |records: Vec<Record>| journal.borrow_mut().commit(&records).unwrap();
             bencher.iter_batched(ended, commit, BatchSize::PerIteration);
@@ -121,7 +132,8 @@ fn holding(number: u64) -> Holding {
     let scope = Scope { network: "pods".into(), ifname: "eth0".into(), pool: "pods".into() };
     Holding {
         scope: scope.into(),
-        container_id: format!("{number:064x}").into(),
+        // In no order, as digests are.
+        container_id: format!("{:064x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into(),
         addresses: vec![Family::V4.address(address(number))].into(),
         sequence: number + 1,
         started_at: NonZeroU64::new(1),
@@ -142,7 +154,7 @@ fn records(number: u64) -> [Record; 2] {
 }
 
 fn end(number: u64) -> Record {
-    Record::End(holding(number).id())
+    Record::End(Arc::new(holding(number)))
 }
 
 criterion_group!(benches, core, parsing, journal);

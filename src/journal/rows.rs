@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::core::address::{Family, Run, number};
-use crate::core::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
+use crate::core::attachment::{Holding, Netns, Pod, Scope};
 use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::keys::Space;
 use crate::core::stage::Stage;
@@ -21,7 +21,6 @@ struct HoldingRow<'a> {
     #[serde(borrow)]
     pool: Option<Cow<'a, str>>,
     addresses: Vec<IpAddr>,
-    sequence: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     started_at: Option<u64>,
     since_unix_ms: u64,
@@ -55,8 +54,11 @@ struct SetRow<'a> {
 }
 
 /// The key of a holding; `container` is the text of its container's id.
-pub(super) fn key<'k>(id: &'k AttachmentId, container: &'k str) -> (&'k str, &'k str, &'k str) {
-    (&id.network, container, &id.ifname)
+pub(super) fn key<'k>(
+    holding: &'k Holding,
+    container: &'k str,
+) -> (u64, &'k str, &'k str, &'k str) {
+    (holding.sequence, &holding.scope.network, container, &holding.scope.ifname)
 }
 
 /// The row of a holding.
@@ -65,7 +67,6 @@ pub(super) fn holding(holding: &Holding) -> Vec<u8> {
     encode(&HoldingRow {
         pool: (scope.pool != scope.network).then(|| (&*scope.pool).into()),
         addresses: holding.addresses.to_vec(),
-        sequence: holding.sequence,
         started_at: holding.started_at(),
         since_unix_ms: holding.since_unix_ms,
         stage: holding.stage.map(|stage| stage.as_str().into()),
@@ -77,9 +78,11 @@ pub(super) fn holding(holding: &Holding) -> Vec<u8> {
 }
 
 /// A holding from its row.
-pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Result<Holding> {
+pub(super) fn read_holding(
+    (sequence, network, container_id, ifname): (u64, &str, &str, &str),
+    value: &[u8],
+) -> anyhow::Result<Holding> {
     let row: HoldingRow<'_> = serde_json::from_slice(value)?;
-    let (network, container_id, ifname) = key;
     let network: Arc<str> = network.into();
     let pool = row.pool.map_or_else(|| network.clone(), |pool| (&*pool).into());
     let pod = row.pod.map(|name| {
@@ -96,7 +99,7 @@ pub(super) fn read_holding(key: (&str, &str, &str), value: &[u8]) -> anyhow::Res
         scope: Arc::new(Scope { network, ifname: ifname.into(), pool }),
         container_id: container_id.into(),
         addresses: row.addresses.into(),
-        sequence: row.sequence,
+        sequence,
         started_at: row.started_at.and_then(NonZeroU64::new),
         since_unix_ms: row.since_unix_ms,
         stage,

@@ -14,10 +14,12 @@ use crate::core::leaseholder::without;
 use crate::limits;
 
 type Failed = Box<redb::Error>;
-type HoldingKey = (&'static str, &'static str, &'static str);
+type HoldingKey = (u64, &'static str, &'static str, &'static str);
 type BlockKey = (&'static str, &'static str, u128);
 
-/// Network, container and interface, to the rest of a holding.
+/// Sequence number, network, container and interface, to the rest of a holding. What is new is
+/// side by side, and so is most of what ends soon: however many are held, a commit changes few
+/// pages.
 const HOLDINGS: TableDefinition<'_, HoldingKey, &[u8]> = TableDefinition::new("holdings");
 /// Time of release, range set and address: oldest first.
 const COOLING: TableDefinition<'_, (u64, u32, u128), ()> = TableDefinition::new("cooling");
@@ -110,13 +112,13 @@ pub(super) fn begin_boot(
     let mut kept = Vec::new();
     for row in holdings.iter().map_err(boxed)? {
         let (key, value) = row.map_err(boxed)?;
-        let (network, container, ifname) = key.value();
+        let (sequence, network, container, ifname) = key.value();
         let key = [network, container, ifname].map(str::to_owned);
-        kept.push((key, rows::without_start(value.value())));
+        kept.push((sequence, key, rows::without_start(value.value())));
     }
     holdings.retain(|_, _| keep).map_err(boxed)?;
-    for ([network, container, ifname], value) in kept.iter().filter(|_| keep) {
-        let key = (network.as_str(), container.as_str(), ifname.as_str());
+    for (sequence, [network, container, ifname], value) in kept.iter().filter(|_| keep) {
+        let key = (*sequence, network.as_str(), container.as_str(), ifname.as_str());
         holdings.insert(key, value.as_slice()).map_err(boxed)?;
     }
     drop((table, holdings));
@@ -158,14 +160,13 @@ impl<'t> Tables<'t> {
     pub(super) fn write(&mut self, record: &Record) -> Result<(), Failed> {
         match record {
             Record::Hold(holding) => {
-                let (id, value) = (holding.id(), rows::holding(holding));
-                let container = id.container_id.to_text();
-                let key = rows::key(&id, &container);
+                let (container, value) = (holding.container_id.to_text(), rows::holding(holding));
+                let key = rows::key(holding, &container);
                 table!(self, holdings, HOLDINGS).insert(key, &*value).map_err(boxed)?;
             }
-            Record::End(id) => {
-                let container = id.container_id.to_text();
-                let key = rows::key(id, &container);
+            Record::End(holding) => {
+                let container = holding.container_id.to_text();
+                let key = rows::key(holding, &container);
                 table!(self, holdings, HOLDINGS).remove(key).map_err(boxed)?;
             }
             Record::Cool(set, number, released) => {

@@ -59,11 +59,32 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
         for sequence in next..next + 10 {
             let held = hold(sequence);
             let Record::Hold(holding) = &held else { panic!() };
-            let end = Record::End(holding.id());
+            let end = Record::End(holding.clone());
             journal.commit(&[held.clone(), end]).unwrap();
             last = sequence;
         }
     }
+}
+
+/// A repeated ADD ends the holding that it renews, and whatever came after an end stays.
+#[test]
+fn an_end_ends_the_one_holding_that_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let held_after = |records: &[Record]| -> Vec<u64> {
+        let (mut journal, _) = Journal::open(&options(dir.path(), 0)).unwrap();
+        journal.commit(records).unwrap();
+        drop(journal);
+        let (_, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
+        opened.state.holdings.iter().map(|holding| holding.sequence).collect()
+    };
+    let end = |sequence| match hold(sequence) {
+        Record::Hold(holding) => Record::End(holding),
+        other => other,
+    };
+    assert_eq!(held_after(&[hold(1)]), [1]);
+    assert_eq!(held_after(&[end(1), hold(2)]), [2]);
+    assert_eq!(held_after(&[end(1)]), [2]);
+    assert_eq!(held_after(&[end(2)]), [0; 0]);
 }
 
 #[test]

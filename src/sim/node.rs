@@ -101,11 +101,9 @@ impl Disk {
             match record.clone() {
                 Record::Hold(holding) => {
                     state.next_sequence = state.next_sequence.max(holding.sequence + 1);
-                    let id = holding.id();
-                    state.holdings.retain(|held| !held.is_of(&id));
                     state.holdings.push(holding);
                 }
-                Record::End(id) => state.holdings.retain(|held| !held.is_of(&id)),
+                Record::End(ended) => state.holdings.retain(|held| *held != ended),
                 Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
                 Record::Cursor(set, slot, number) => {
                     state.cursors.retain(|(of, at, _)| (*of, *at) != (set, slot));
@@ -158,7 +156,7 @@ impl Disk {
         self.boot += 1;
         let state = self.state();
         for holding in &state.holdings {
-            self.journal.push(Record::End(holding.id()));
+            self.journal.push(Record::End(holding.clone()));
             for &address in holding.addresses.iter() {
                 let number = crate::core::address::number(address);
                 let owns = |set: &&SetRecord| {

@@ -1,5 +1,7 @@
 //! The calls that the benchmarks make, as the plugin sends them.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use serde_json::{Value, json};
 
 /// The ranges that everybody hands out of, as far as not said otherwise.
@@ -16,9 +18,14 @@ pub(super) fn config(network: &str, subnet: &str, plugin: &str) -> Value {
     })
 }
 
-/// A container's id, as long as a runtime's: told apart by who makes it, and by a number.
+/// A container's id: 64 digits in no order, as a runtime's are. Each maker and number has its own.
 pub(super) fn container(maker: u32, number: u64) -> String {
-    format!("{maker:016x}{number:048x}")
+    let digits = |part: u64| {
+        let mut hasher = DefaultHasher::new();
+        (maker, number, part).hash(&mut hasher);
+        hasher.finish()
+    };
+    format!("{:016x}{:016x}{maker:08x}{number:024x}", digits(0), digits(1))
 }
 
 /// One call for `POST /v1/cni`.

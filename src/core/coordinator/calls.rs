@@ -105,7 +105,7 @@ impl Coordinator {
         match self.answer_without_work(&add) {
             None => {}
             Some(Outcome::Added(holding)) if is_newer(&add, &holding) => {
-                return self.renew(asker, &holding, *add);
+                return self.renew(asker, holding, *add);
             }
             Some(outcome) => return self.finish(now, asker, (&add.pool, &add.id), outcome),
         }
@@ -133,16 +133,16 @@ impl Coordinator {
     /// A repeated ADD makes the holding its own: a late DEL, or an undo, of the ADD before it must
     /// not end what this one is answered with. Nor must a release that somebody decided on before
     /// it: the sequence number is new.
-    fn renew(&mut self, asker: Asker, holding: &Holding, add: Add) {
+    fn renew(&mut self, asker: Asker, before: Arc<Holding>, add: Add) {
         let holding = Arc::new(Holding {
             started_at: add.started_at.and_then(NonZeroU64::new),
             sequence: self.next_sequence,
             netns: add.netns,
-            ..holding.clone()
+            ..(*before).clone()
         });
         self.next_sequence += 1;
         let operation = self.next_operation();
-        let records = vec![Record::Hold(holding.clone())];
+        let records = vec![Record::End(before), Record::Hold(holding.clone())];
         self.operations.insert(operation, Operation::Holding { asker, holding });
         self.effects.push_back(Effect::Commit(operation, records));
     }
@@ -346,7 +346,7 @@ impl Coordinator {
             Some((network.owner(Family::of(address), number)?, number))
         });
         let numbers: Vec<(SetId, u128)> = owned.collect();
-        let mut records = vec![Record::End(holding.id())];
+        let mut records = vec![Record::End(holding.clone())];
         if self.settings.cooldown > 0 {
             records.extend(numbers.iter().map(|&(set, number)| Record::Cool(set, number, now)));
         }

@@ -199,8 +199,8 @@ fn join(addresses: &[IpAddr]) -> String {
 pub enum Record {
     /// An attachment holds these addresses.
     Hold(Arc<Holding>),
-    /// It holds nothing any more.
-    End(AttachmentId),
+    /// It does no more: this holding has ended, and none that came after it.
+    End(Arc<Holding>),
     /// An address began to cool then.
     Cool(SetId, u128, Millis),
     /// The last address handed out for a slot of a range set.

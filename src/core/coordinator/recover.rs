@@ -196,7 +196,7 @@ impl Coordinator {
         });
         for holding in &older {
             self.held.remove(&holding.id());
-            changes.push(Record::End(holding.id()));
+            changes.push(Record::End(holding.clone()));
             self.effects.push_back(Effect::Ended(holding.clone()));
             for &address in holding.addresses.iter().filter(|address| !newest.contains(address)) {
                 let of = self.networks.get(&holding.scope.pool);

@@ -266,12 +266,8 @@ impl World {
         let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
         for record in &self.durable {
             match record.clone() {
-                Record::Hold(holding) => {
-                    let id = holding.id();
-                    state.holdings.retain(|held| !held.is_of(&id));
-                    state.holdings.push(holding);
-                }
-                Record::End(id) => state.holdings.retain(|held| !held.is_of(&id)),
+                Record::Hold(holding) => state.holdings.push(holding),
+                Record::End(ended) => state.holdings.retain(|held| *held != ended),
                 Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
                 Record::Cursor(set, slot, number) => state.cursors.push((set, slot, number)),
                 Record::Set(set) => {

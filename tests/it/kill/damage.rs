@@ -14,11 +14,11 @@ const MANY: usize = 500;
 const PAGE_BYTES: u64 = 4096;
 
 impl Machine {
-    /// Overwrites the middle of the journal, all but the head and the tail of the file.
+    /// Overwrites the journal, all but the head and the tail of the file.
     fn damage(&self) {
         let length = fs::metadata(self.journal()).expect("the journal").len();
         assert!(length > 64 << 10, "a journal of {length} bytes has no middle");
-        self.overwrite(length / 4, length / 2);
+        self.overwrite(length / 16, length / 16 * 14);
     }
 
     fn overwrite(&self, from: u64, count: u64) {

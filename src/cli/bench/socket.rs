@@ -59,10 +59,10 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         levels.push(level);
     }
     for connections in CONNECTIONS {
-        let single = connections == 1;
-        let compared = if single { levels.as_slice() } else { &levels[..1] };
+        let every = [1, CONNECTIONS_COMPARED].contains(&connections);
+        let compared = if every { levels.as_slice() } else { &levels[..1] };
         calls(bench, connections, compared, &echo, &config)?;
-        if single {
+        if connections == 1 {
             arrays(bench, &levels[0], &config)?;
         }
     }
@@ -190,9 +190,14 @@ fn findings(
         find(what, commits.into(), "", Target::AtMost(1.0));
     }
     for (level, series) in levels.iter().zip(all).skip(1) {
-        let slower = series[0].slower_than(&ours[0]);
-        let what = format!("ADD with {} taken against {}", level.taken, levels[0].taken);
-        find(what, slower, "times", Target::AtMost(1.2));
+        let taken = format!("{} taken against {}", level.taken, levels[0].taken);
+        if connections == 1 {
+            let slower = series[0].slower_than(&ours[0]);
+            find(format!("ADD with {taken}"), slower, "times", Target::AtMost(1.2));
+        } else {
+            let share = series[2].more_than(&ours[2]);
+            find(format!("rate with {taken}, {with}"), share, "times", Target::None);
+        }
     }
 }
 

@@ -76,6 +76,15 @@ impl Build {
         if let Some(target) = &self.target {
             command.arg("--target").arg(target);
         }
+        // What `cargo run` says of this package to its program. Build scripts of dependencies take
+        // it for a change of their own surroundings (ring's), and everything above them is built
+        // anew, twice: here, and by the next `cargo build`.
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| text.starts_with(own)) {
+                command.env_remove(&name);
+            }
+        }
         let failed = || format!("cannot build the plugin with {}", self.cargo.display());
         // Its progress goes to stderr, as that of `cargo run` did.
         command.current_dir(&self.manifest_dir);

@@ -260,14 +260,14 @@ fn run_by_cargo_it_builds_the_plugin_first() {
     fs::write(dir.join("target").join("CACHEDIR.TAG"), tag).expect("a tag");
     let cargo = dir.join("cargo");
     // What cargo told this program of its package would have dependencies built anew.
-    let own = "env | grep -E '^CARGO_(PKG|MANIFEST)_' >&2 && exit 1";
+    let own = "env | grep -E '^(CARGO_(PKG|MANIFEST)_|OUT_DIR=)' >&2 && exit 1";
     write_script(&cargo, &format!(r#"{own}; echo "$@" in "$PWD" >&2; cp "$REAL" target/debug/"#));
 
     let demo = Demo::new(&place.join("leasehold"));
     let run = || {
         let mut command = demo.command(&["--once", "--containers", "2"]);
         command.env("CARGO", &cargo).env("CARGO_MANIFEST_DIR", dir);
-        command.env("CARGO_PKG_NAME", "leasehold").output().expect("it runs")
+        command.env("CARGO_PKG_NAME", "leasehold").env("OUT_DIR", dir).output().expect("it runs")
     };
     let output = run();
     let shown = text(&output);

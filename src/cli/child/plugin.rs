@@ -81,7 +81,8 @@ impl Build {
         // anew, twice: here, and by the next `cargo build`.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| text.starts_with(own)) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"].iter().any(|own| text.starts_with(own))
+            {
                 command.env_remove(&name);
             }
         }

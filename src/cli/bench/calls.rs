@@ -18,7 +18,8 @@ pub(super) fn config(network: &str, subnet: &str, plugin: &str) -> Value {
     })
 }
 
-/// A container's id: 64 digits in no order, as a runtime's are. Each maker and number has its own.
+/// A container's id: 64 digits in no order, as a runtime's are (what is kept in the order of ids
+/// would be flattered by others). Each maker and number has its own.
 pub(super) fn container(maker: u32, number: u64) -> String {
     let digits = |part: u64| {
         let mut hasher = DefaultHasher::new();

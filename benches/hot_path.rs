@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use leasehold::cni::parse;
-use leasehold::core::address::{Family, Run};
+use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::{Holding, Scope};
-use leasehold::core::coordinator::Record;
+use leasehold::core::coordinator::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
-use leasehold::core::range_set::{Assign, RangeSet, Restored, Settings};
+use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 use leasehold::journal::{Journal, Options};
 
 /// Blocks of 64 addresses of 10.0.0.0/16: all of it is in hand.
@@ -28,7 +28,7 @@ const BLOCKS: u128 = 1024;
 /// How long addresses cool, in milliseconds.
 const COOLDOWN: u64 = 1000;
 
-fn view() -> Arc<Ranges> {
+fn allowed() -> Arc<Ranges> {
     let spec = RangeSpec {
         subnet: "10.0.0.0/16".parse().unwrap(),
         start: None,
@@ -44,22 +44,22 @@ fn view() -> Arc<Ranges> {
 fn core(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("assign and release");
     for taken in [0u128, 10_000, 60_000] {
-        let view = view();
-        let run = |block: u128| Run { start: 0x0a00_0000 + block * 64, size_log2: 6 };
-        let restored = Restored {
-            blocks: (0..BLOCKS).map(run).collect(),
+        let allowed = allowed();
+        let cidr = |block: u128| Cidr { start: 0x0a00_0000 + block * 64, size_log2: 6 };
+        let restored = RecoveredSet {
+            blocks: (0..BLOCKS).map(cidr).collect(),
             allocated: (0..taken).map(|n| 0x0a00_0002 + n).collect(),
-            ..Restored::default()
+            ..RecoveredSet::default()
         };
-        let settings = Settings { cooldown: COOLDOWN, warm: 32, seed: 0 };
+        let settings = Settings { cooldown: COOLDOWN, min_free: 32, seed: 0 };
         let mut set = RangeSet::new(Family::V4, 6, settings);
         set.restore(restored).unwrap();
         let mut now = COOLDOWN;
         group.bench_function(format!("{taken} taken"), |bencher| {
             bencher.iter(|| {
                 now += 1;
-                let view = view.clone();
-                let request = Assign { id: 0, slot: 0, view, asked: None, stage: None };
+                let allowed = allowed.clone();
+                let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
                 let number = set.assign(now, request).unwrap().unwrap();
                 set.release(now, black_box(number));
             });
@@ -72,7 +72,7 @@ fn parsing(criterion: &mut Criterion) {
     let body = concat!(
         r#"{"command":"ADD","containerId":"#,
         r#""0f2b8a5f3c0e4f6a9d7c1b2e3f405162738495a6b7c8d9eafb0c1d2e3f405162","#,
-        r#""netns":"/var/run/netns/cni-5f3c0e4f","ifname":"eth0","#,
+        r#""netns":"/var/cidr/netns/cni-5f3c0e4f","ifname":"eth0","#,
         r#""args":"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=pay-1-sandbox-a","#,
         r#""path":"/opt/cni/bin","startedAt":123456789,"config":"#,
         "\n",
@@ -109,7 +109,7 @@ fn journal_with(criterion: &mut Criterion, held: u64) {
     };
     let (mut journal, _) = Journal::open(&options).unwrap();
     for first in (0..held).step_by(64) {
-        let some: Vec<Record> = (first..held.min(first + 64)).flat_map(records).collect();
+        let some: Vec<JournalEntry> = (first..held.min(first + 64)).flat_map(records).collect();
         journal.commit(&some).unwrap();
     }
     let journal = std::cell::RefCell::new(journal);
@@ -118,11 +118,12 @@ fn journal_with(criterion: &mut Criterion, held: u64) {
         group.throughput(Throughput::Elements(adds));
         group.bench_function(format!("{adds} ADDs"), |bencher| {
             let ended = || {
-                let ended: Vec<Record> = (held..held + adds).map(end).collect();
+                let ended: Vec<JournalEntry> = (held..held + adds).map(end).collect();
                 journal.borrow_mut().commit(&ended).unwrap();
-                (held..held + adds).flat_map(records).collect::<Vec<Record>>()
+                (held..held + adds).flat_map(records).collect::<Vec<JournalEntry>>()
             };
-            let commit = |records: Vec<Record>| journal.borrow_mut().commit(&records).unwrap();
+            let commit =
+                |records: Vec<JournalEntry>| journal.borrow_mut().commit(&records).unwrap();
             bencher.iter_batched(ended, commit, BatchSize::PerIteration);
         });
     }
@@ -148,13 +149,13 @@ fn address(number: u64) -> u128 {
     u128::from(0x0a00_0002 + number)
 }
 
-fn records(number: u64) -> [Record; 2] {
-    let hold = Record::Hold(Arc::new(holding(number)));
-    [Record::Cursor(1, 0, address(number)), hold]
+fn records(number: u64) -> [JournalEntry; 2] {
+    let hold = JournalEntry::Hold(Arc::new(holding(number)));
+    [JournalEntry::Cursor(1, 0, address(number)), hold]
 }
 
-fn end(number: u64) -> Record {
-    Record::End(Arc::new(holding(number)))
+fn end(number: u64) -> JournalEntry {
+    JournalEntry::End(Arc::new(holding(number)))
 }
 
 criterion_group!(benches, core, parsing, journal);

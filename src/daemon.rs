@@ -22,16 +22,16 @@ use crate::actors::leaseholder::{Describe, LeaseholderActor, PlaceAside, Standin
 use crate::actors::range_set::Others;
 use crate::api::check::{Checks, sweep};
 use crate::api::lists::Lists;
-use crate::api::networks::Networks;
+use crate::api::network_cache::NetworkCache;
 use crate::api::server::{self, Room};
 use crate::api::socket::Socket;
-use crate::api::{self, About, Node, Phase, notes};
+use crate::api::{self, About, AppState, Phase, notes};
 use crate::config::{self, Commit, Config};
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::coordinator::{self, Coordinator, Rebuilt, Record, SetRecord};
-use crate::core::keys::{NETWORKS, Space};
-use crate::core::leaseholder::{Leaseholder, Me, Order};
+use crate::core::address::Cidr;
+use crate::core::coordinator::{self, Coordinator, JournalEntry, Rebuilt, SetRecord};
+use crate::core::keys::{NETWORKS, PoolFamily};
+use crate::core::leaseholder::{Leaseholder, NodeIdentity, Order};
 use crate::core::range_set::{RangeSet, Settings};
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
@@ -40,7 +40,7 @@ use crate::store::etcd::{Etcd, Probe, Server};
 use crate::{clock, limits, metrics};
 
 /// Everything that is known before the first actor starts.
-pub struct Restored {
+pub struct BootState {
     journal: Journal,
     coordinator: Coordinator,
     sets: Vec<(SetRecord, RangeSet)>,
@@ -48,7 +48,7 @@ pub struct Restored {
     store: Arc<dyn ClusterStore>,
     leaseholder: Leaseholder,
     /// Blocks in no range set, which go back.
-    stray: Vec<(Space, Run)>,
+    stray: Vec<(PoolFamily, Cidr)>,
     cluster: Cluster,
 }
 
@@ -193,7 +193,7 @@ pub fn restore(
     opened: Opened,
     store: Arc<dyn ClusterStore>,
     alone_since: u64,
-) -> anyhow::Result<Restored> {
+) -> anyhow::Result<BootState> {
     let state = opened.state;
     let unconfirmed = (opened.new_boot && !state.blocks.is_empty()).then(|| {
         "this is another boot, and the cluster's store has not confirmed yet which blocks are \
@@ -207,28 +207,28 @@ pub fn restore(
     let settings = settings(config);
     let coordinator = Coordinator::new(settings, config.commit == Commit::Etcd, alone_since);
     let Rebuilt { coordinator, sets, stray } = coordinator::restore(coordinator, state)?;
-    let no_block = |(space, run): &(Space, Run)| Record::NoBlock(space.clone(), *run);
-    let records: Vec<Record> = stray.iter().map(no_block).collect();
+    let no_block = |(pool, run): &(PoolFamily, Cidr)| JournalEntry::NoBlock(pool.clone(), *run);
+    let records: Vec<JournalEntry> = stray.iter().map(no_block).collect();
     if !records.is_empty() {
         journal.commit(&records).map_err(|cause| anyhow::anyhow!("journal: {cause}"))?;
     }
     let cluster = Cluster::new(unconfirmed, config.etcd.is_some());
-    Ok(Restored { journal, coordinator, sets, settings, store, leaseholder, stray, cluster })
+    Ok(BootState { journal, coordinator, sets, settings, store, leaseholder, stray, cluster })
 }
 
 fn settings(config: &Config) -> Settings {
     // Nodes begin at different places of a pool, each always at the same one.
     let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&config.node);
-    Settings { cooldown: cooldown(config), warm: config.warm_addresses, seed }
+    Settings { cooldown: cooldown(config), min_free: config.warm_addresses, seed }
 }
 
 fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
     config.sweep.map(|config::Sweep { every, grace }| sweep::Sweep { every, grace })
 }
 
-fn me(config: &Config) -> Me {
+fn me(config: &Config) -> NodeIdentity {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Me {
+    NodeIdentity {
         node: config.node.as_str().into(),
         machine_id: config.machine_id.as_str().into(),
         boot_id: config.boot_id.as_str().into(),
@@ -262,13 +262,13 @@ fn about(config: &Config, listen: String) -> About {
 /// # Errors
 /// The journal's thread cannot be started.
 pub fn start(
-    restored: Restored,
+    restored: BootState,
     config: &Config,
     about: About,
     metrics: PrometheusHandle,
     phase: watch::Receiver<Phase>,
-) -> std::io::Result<Node> {
-    let Restored { journal, coordinator, sets, settings, store, leaseholder, stray, cluster } =
+) -> std::io::Result<AppState> {
+    let BootState { journal, coordinator, sets, settings, store, leaseholder, stray, cluster } =
         restored;
     let index = Arc::new(Index::new(coordinator.held().clone()));
     // Each of these talks to the others.
@@ -283,21 +283,21 @@ pub fn start(
     let (says, standing) = watch::channel(Standing::default());
     let node: Arc<str> = config.node.as_str().into();
     let (to_coordinator, to_leaseholder) = (others.coordinator.clone(), others.leaseholder.clone());
-    let networks = Arc::new(Networks::open(config.state_dir.join("networks.json")));
+    let networks = Arc::new(NetworkCache::open(config.state_dir.join("networks.json")));
     actix_rt::spawn(networks.clone().follow(store.watch(NETWORKS.to_owned())));
     let leaseholder = LeaseholderActor::new(leaseholder, node, store.clone(), to_coordinator, says);
     let coordinator =
         CoordinatorActor::new(coordinator, settings, sets, cluster, others, index.clone());
     let coordinator = for_coordinator.run(coordinator);
     let leaseholder = for_leaseholder.run(leaseholder);
-    for (space, run) in stray {
-        tracing::info!(network = &*space.network, block = %run.net(space.family),
+    for (pool, run) in stray {
+        tracing::info!(network = &*pool.network, block = %run.net(pool.family),
             "a block in no range set is given back");
-        to_leaseholder.do_send(PlaceAside(Order::GiveBack { space, runs: vec![run] }));
+        to_leaseholder.do_send(PlaceAside(Order::GiveBack { pool, cidrs: vec![run] }));
     }
     let about = Arc::new(about);
     let checks = Checks::default();
-    Ok(Node {
+    Ok(AppState {
         coordinator,
         leaseholder,
         standing,
@@ -314,7 +314,7 @@ pub fn start(
 
 /// Waits until the node has joined, but not for long: what its journal holds can be served without
 /// the cluster's store.
-async fn join(node: &Node) {
+async fn join(node: &AppState) {
     let mut standing = node.standing.clone();
     // Central configurations are known as soon as the store answers.
     let ready = async {
@@ -331,7 +331,7 @@ async fn join(node: &Node) {
 }
 
 /// Keeps house until a signal comes.
-async fn until_told_to_stop(node: &Node, notes_dir: &Path) -> anyhow::Result<()> {
+async fn until_told_to_stop(node: &AppState, notes_dir: &Path) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut housekeeping = tokio::time::interval(limits::HOUSEKEEPING);

@@ -57,7 +57,7 @@ pub const BLOCKS_PER_CLAIM_MAX: usize = 40;
 
 /// How often idle blocks are looked for, in milliseconds. A block goes back when it was free and
 /// untouched for a whole period.
-pub const SWEEP_MS: u64 = 30_000;
+pub const RECLAIM_IDLE_MS: u64 = 30_000;
 
 /// Largest answer that the plugin and the commands read from the daemon, in bytes, head included.
 /// A listing of 60,000 allocations at 200 bytes each is 12 MB.
@@ -292,7 +292,7 @@ pub const KINDS_WAITING_MAX: usize = 64;
 pub const WANTS_REFUSED_MAX: usize = 64;
 
 /// How often a node that is drained looks for blocks to give back, in milliseconds.
-pub const DRAIN_SWEEP_MS: u64 = 1_000;
+pub const DRAIN_RECLAIM_IDLE_MS: u64 = 1_000;
 
 /// Endpoints of etcd in one configuration. A cluster has three or five members.
 pub const ETCD_ENDPOINTS_MAX: usize = 16;

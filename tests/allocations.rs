@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use leasehold::core::address::{Family, Run};
+use leasehold::core::address::{Cidr, Family};
 use leasehold::core::range::{Range, RangeSpec, Ranges};
-use leasehold::core::range_set::{Assign, RangeSet, Restored, Settings};
+use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
@@ -56,7 +56,7 @@ const WANDERING_MAX: u64 = 200;
 
 struct Used {
     set: RangeSet,
-    view: Arc<Ranges>,
+    allowed: Arc<Ranges>,
     living: VecDeque<u128>,
     keep: usize,
     now: u64,
@@ -74,20 +74,20 @@ impl Used {
             sandbox: Vec::new(),
             smallflow: Vec::new(),
         };
-        let view = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
-        let run = |block: u128| Run { start: 0x0a00_0000 + block * 64, size_log2: 6 };
-        let blocks = (0..BLOCKS).map(run).collect();
-        let settings = Settings { cooldown: keep as u64, warm: 32, seed: 0 };
+        let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
+        let cidr = |block: u128| Cidr { start: 0x0a00_0000 + block * 64, size_log2: 6 };
+        let blocks = (0..BLOCKS).map(cidr).collect();
+        let settings = Settings { cooldown: keep as u64, min_free: 32, seed: 0 };
         let mut set = RangeSet::new(Family::V4, 6, settings);
-        set.restore(Restored { blocks, ..Restored::default() }).unwrap();
+        set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
         let living = VecDeque::with_capacity(keep + 1);
-        Self { set, view, living, keep, now: keep as u64 }
+        Self { set, allowed, living, keep, now: keep as u64 }
     }
 
     fn assign_and_release(&mut self) {
         self.now += 1;
-        let view = self.view.clone();
-        let request = Assign { id: 0, slot: 0, view, asked: None, stage: None };
+        let allowed = self.allowed.clone();
+        let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
         let number = self.set.assign(self.now, request).unwrap().unwrap();
         self.living.push_back(number);
         if self.living.len() > self.keep {

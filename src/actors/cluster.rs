@@ -13,9 +13,9 @@ use super::leaseholder::{Asker, Intended, PlaceAside};
 use super::range_set::Heard;
 use crate::clock::boot_ms;
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::coordinator::{Record, SetId};
-use crate::core::keys::Space;
+use crate::core::address::Cidr;
+use crate::core::coordinator::{JournalEntry, SetId};
+use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Order, Question};
 use crate::core::range_set::RangeSet;
 
@@ -98,8 +98,8 @@ impl Handler<Told> for CoordinatorActor {
                     set.do_send(Heard(effect, Some(errand)));
                 }
             }
-            (Some(Asker::Network(network, view)), Effect::Fixed(_, result)) => {
-                self.core.fixed(boot_ms(), &network, &view, result);
+            (Some(Asker::Network(network, allowed)), Effect::BlockSizeAgreed(_, result)) => {
+                self.core.block_size_agreed(boot_ms(), &network, &allowed, result);
             }
             (_, effect) => self.told(effect, ctx),
         }
@@ -112,7 +112,7 @@ impl CoordinatorActor {
         match effect {
             Effect::Intend(sequence) => self.intend(sequence, ctx),
             Effect::Reached(sequence) => {
-                self.others.journal.do_send(Append(vec![Record::Chain(sequence)]));
+                self.others.journal.do_send(Append(vec![JournalEntry::Chain(sequence)]));
             }
             Effect::Recorded(ids) => self.recorded(ids),
             Effect::Recover(memory) => {
@@ -127,7 +127,7 @@ impl CoordinatorActor {
                      is left over)"
                 );
             }
-            Effect::Recalled(runs, found) => self.core.recalled(&runs, found),
+            Effect::RecordsListed(cidrs, found) => self.core.records_listed(&cidrs, found),
             Effect::Joined { .. } => {
                 self.cluster.joined = true;
                 self.tell_all(&effect);
@@ -156,7 +156,7 @@ impl CoordinatorActor {
 
     /// Makes it durable that a transaction may be on its way, and says so.
     fn intend(&self, sequence: u64, ctx: &mut Context<Self>) {
-        let commit = self.others.journal.send(Commit(vec![Record::Intent(sequence)]));
+        let commit = self.others.journal.send(Commit(vec![JournalEntry::Intent(sequence)]));
         ctx.spawn(commit.into_actor(self).map(move |answer, actor, _| {
             // If the journal is broken, nothing more is changed in the store.
             if matches!(answer, Ok(Ok(()))) {
@@ -184,11 +184,11 @@ impl CoordinatorActor {
     fn tell_owner(&mut self, effect: Effect) {
         let owner = match &effect {
             Effect::Asked(question) => self.owner_of_question(question),
-            Effect::Lost(space, runs) | Effect::Spares(space, runs) => {
-                runs.first().and_then(|run| self.core.owner_of_run(space, *run))
+            Effect::Lost(pool, cidrs) | Effect::Spares(pool, cidrs) => {
+                cidrs.first().and_then(|cidr| self.core.owner_of_cidr(pool, *cidr))
             }
-            Effect::Regained(space, run) | Effect::Split(space, run, _) => {
-                self.core.owner_of_run(space, *run)
+            Effect::Regained(pool, cidr) | Effect::Split(pool, cidr, _) => {
+                self.core.owner_of_cidr(pool, *cidr)
             }
             _ => None,
         };
@@ -197,7 +197,7 @@ impl CoordinatorActor {
         }
         match effect {
             Effect::Asked(question) => self.aside(Order::Refuse(question)),
-            Effect::Spares(space, runs) => self.aside(Order::GiveBack { space, runs }),
+            Effect::Spares(pool, cidrs) => self.aside(Order::GiveBack { pool, cidrs }),
             _ => {}
         }
     }
@@ -207,7 +207,8 @@ impl CoordinatorActor {
     }
 
     fn owner_of_question(&self, question: &Question) -> Option<SetId> {
-        let owner = |space: &Space, first| self.core.owner_of_run(space, Run::around(first, 0));
-        question.wanted.iter().find_map(|&(first, _)| owner(&question.space, first))
+        let owner =
+            |pool: &PoolFamily, first| self.core.owner_of_cidr(pool, Cidr::containing(first, 0));
+        question.wanted.iter().find_map(|&(first, _)| owner(&question.pool, first))
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::cluster::Cluster;
 use super::index::Index;
 use super::journal::{Close, CommitOperation};
-use super::leaseholder::{Fix, Forget, Leave, Note};
+use super::leaseholder::{AgreeBlockSize, Forget, Leave, Note};
 use super::range_set::{
     Assign, Blocks, Describe, Description, ListBlocks, Others, Probe, RangeSetActor, Recover,
     Release, Retire, Undo,
@@ -174,12 +174,14 @@ impl CoordinatorActor {
                 let set = RangeSet::new(record.family, record.block_log2, self.settings);
                 self.open(record, set);
             }
-            Effect::Fix(network, view) => self.others.leaseholder.do_send(Fix(network, view)),
+            Effect::AgreeBlockSize(network, allowed) => {
+                self.others.leaseholder.do_send(AgreeBlockSize(network, allowed));
+            }
             Effect::AwaitRecord(id, holding) => self.await_record(id, holding, ctx),
             Effect::Assign(set, request) => self.send(set, Assign(request)),
             Effect::Undo(set, number) => self.send(set, Undo(number)),
             Effect::Release(set, number) => self.send(set, Release(number)),
-            Effect::Recover(set, runs, held) => self.send(set, Recover(runs, held)),
+            Effect::Recover(set, cidrs, held) => self.send(set, Recover(cidrs, held)),
             Effect::Forget(network, address) => {
                 self.others.leaseholder.do_send(Forget(network, address));
             }
@@ -376,10 +378,12 @@ impl Handler<CanServe> for CoordinatorActor {
         }
         let unable = self.cluster.unable();
         let mut probes = Vec::new();
-        for (i, view) in message.sets.into_iter().enumerate() {
-            let owner = self.core.owner_of(&message.pool, &view);
+        for (i, allowed) in message.sets.into_iter().enumerate() {
+            let owner = self.core.owner_of(&message.pool, &allowed);
             match (owner.and_then(|set| self.sets.get(&set)), &unable) {
-                (Some(actor), _) => probes.push((i, view.to_string(), actor.send(Probe(view)))),
+                (Some(actor), _) => {
+                    probes.push((i, allowed.to_string(), actor.send(Probe(allowed))));
+                }
                 // Its first ADD will need the cluster's store.
                 (None, Some(cause)) => {
                     let cause = format!("range {i}: {cause}");
@@ -389,10 +393,10 @@ impl Handler<CanServe> for CoordinatorActor {
             }
         }
         Box::pin(async move {
-            for (i, view, probe) in probes {
+            for (i, allowed, probe) in probes {
                 if !probe.await.unwrap_or(false) {
                     let why = unable.unwrap_or_else(|| "no IP addresses available".into());
-                    return Err(format!("range {i}: {why}: {view}"));
+                    return Err(format!("range {i}: {why}: {allowed}"));
                 }
             }
             Ok(())

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 
 use super::coordinator::{Committed, CoordinatorActor};
-use crate::core::coordinator::Record;
+use crate::core::coordinator::JournalEntry;
 use crate::journal::Journal;
 use crate::{limits, metrics};
 
@@ -18,19 +18,19 @@ const CLOSED: &str = "the journal is closed: the daemon stops";
 /// Makes records durable, in the order of the messages.
 #[derive(Message)]
 #[rtype(result = "Result<(), Arc<str>>")]
-pub struct Commit(pub Vec<Record>);
+pub struct Commit(pub Vec<JournalEntry>);
 
 /// The same for an operation of the coordinator, which hears of it with [`Committed`]. A future for
 /// each of these would cost an ADD more than its commit.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct CommitOperation(pub u64, pub Vec<Record>);
+pub struct CommitOperation(pub u64, pub Vec<JournalEntry>);
 
 /// Makes records durable that nobody waits for: in order with all others, together with the next
 /// [`Commit`] or after [`limits::APPEND_WAIT_MAX`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Append(pub Vec<Record>);
+pub struct Append(pub Vec<JournalEntry>);
 
 /// Closes the journal's file. Whatever comes after it fails.
 #[derive(Message)]
@@ -42,7 +42,7 @@ pub struct Close;
 struct Flush;
 
 struct Waiter {
-    records: Vec<Record>,
+    records: Vec<JournalEntry>,
     who: Who,
 }
 
@@ -75,7 +75,7 @@ pub struct JournalActor {
     writer: Writer,
     waiting: Vec<Waiter>,
     /// Records that nobody waits for, which come before whatever is committed next.
-    appended: Vec<Record>,
+    appended: Vec<JournalEntry>,
     reports: Reports,
 }
 

@@ -11,7 +11,7 @@ use super::coordinator::{CoordinatorActor, Told};
 use crate::clock::boot_ms;
 use crate::core::attachment::Holding;
 use crate::core::coordinator::SetId;
-use crate::core::keys::Space;
+use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self as core, Effect, Found, Order, OrderId, RecordChange};
 use crate::core::range::Ranges;
 use crate::core::txn::{Answer, LeaseId, Request, StoreError, Watched};
@@ -42,7 +42,7 @@ pub struct PlaceAside(pub Order);
 /// Agrees with the cluster on the block size of ranges.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Fix(pub Arc<str>, pub Arc<Ranges>);
+pub struct AgreeBlockSize(pub Arc<str>, pub Arc<Ranges>);
 
 /// An attachment holds its addresses, or does not any more: for the records.
 #[derive(Message)]
@@ -195,9 +195,9 @@ impl LeaseholderActor {
         let order = match &effect {
             Effect::Leased(order, _)
             | Effect::GivenBack(order, _)
-            | Effect::Given(order, _)
+            | Effect::Transferred(order, _)
             | Effect::Found(order, _)
-            | Effect::Fixed(order, _) => self.askers.remove(order),
+            | Effect::BlockSizeAgreed(order, _) => self.askers.remove(order),
             _ => None,
         };
         self.coordinator.do_send(Told(effect, order));
@@ -205,7 +205,7 @@ impl LeaseholderActor {
 
     /// What an operator must know.
     fn say(&mut self, effect: &Effect) {
-        let net = |space: &Space, run: &crate::core::address::Run| run.net(space.family);
+        let net = |pool: &PoolFamily, cidr: &crate::core::address::Cidr| cidr.net(pool.family);
         self.standing.send_if_modified(|standing| {
             match effect {
                 Effect::Alone(alone) => standing.alone = *alone,
@@ -232,18 +232,18 @@ impl LeaseholderActor {
                      backup: blocks are claimed anew, and nothing is handed out of what others took"
                 );
             }
-            Effect::Lost(space, runs) => {
-                for run in runs {
+            Effect::Lost(pool, cidrs) => {
+                for cidr in cidrs {
                     tracing::error!(
-                        network = &*space.network, block = %net(space, run),
+                        network = &*pool.network, block = %net(pool, cidr),
                         "the cluster's store does not have this block as this node's: nothing is \
                          handed out of it"
                     );
                 }
             }
-            Effect::Regained(space, run) => {
-                let block = net(space, run);
-                tracing::info!(network = &*space.network, %block, "a lost block is back");
+            Effect::Regained(pool, cidr) => {
+                let block = net(pool, cidr);
+                tracing::info!(network = &*pool.network, %block, "a lost block is back");
             }
             Effect::Found(_, found) => self.metrics.found(match found {
                 Found::Gap(_) => "gap",
@@ -368,17 +368,21 @@ impl Handler<PlaceAside> for LeaseholderActor {
     }
 }
 
-impl Handler<Fix> for LeaseholderActor {
+impl Handler<AgreeBlockSize> for LeaseholderActor {
     type Result = ();
 
-    fn handle(&mut self, Fix(network, view): Fix, ctx: &mut Self::Context) {
-        let order = Order::Fix {
-            space: Space { network: network.clone(), family: view.family() },
-            ranges: view.iter().map(|range| (range.start, range.end)).collect(),
-            block_log2: view.usual_block_log2(),
-            explicit: view.block_log2.is_some(),
+    fn handle(
+        &mut self,
+        AgreeBlockSize(network, allowed): AgreeBlockSize,
+        ctx: &mut Self::Context,
+    ) {
+        let order = Order::AgreeBlockSize {
+            pool: PoolFamily { network: network.clone(), family: allowed.family() },
+            ranges: allowed.iter().map(|range| (range.start, range.end)).collect(),
+            block_log2: allowed.usual_block_log2(),
+            explicit: allowed.block_log2.is_some(),
         };
-        self.order(Some(Asker::Network(network, view)), order, ctx);
+        self.order(Some(Asker::Network(network, allowed)), order, ctx);
     }
 }
 

@@ -11,10 +11,10 @@ use super::journal::{Append, Commit, JournalActor};
 use super::leaseholder::{LeaseholderActor, Place, PlaceAside};
 use crate::clock::boot_ms;
 use crate::core::Millis;
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
-use crate::core::coordinator::{Record, SetRecord};
-use crate::core::keys::Space;
+use crate::core::coordinator::{JournalEntry, SetRecord};
+use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
 use crate::core::range::Ranges;
 use crate::core::range_set::{self, Effect, Settings, Stats};
@@ -39,7 +39,7 @@ pub struct Release(pub u128);
 /// Takes over blocks of this node that its journal forgot, with the addresses that are held.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Recover(pub Vec<Run>, pub BTreeSet<u128>);
+pub struct Recover(pub Vec<Cidr>, pub BTreeSet<u128>);
 
 /// Whether an ADD from these ranges could be served now, as far as this range set knows.
 #[derive(Message)]
@@ -64,7 +64,7 @@ pub struct Description {
 #[derive(Clone, Copy, Debug)]
 pub struct BlockFigures {
     /// What it covers.
-    pub run: Run,
+    pub cidr: Cidr,
     /// Its state.
     pub state: BlockState,
     /// Addresses that are not taken.
@@ -96,11 +96,11 @@ pub struct Heard(pub leaseholder::Effect, pub Option<Errand>);
 #[derive(Debug)]
 pub enum Errand {
     /// Blocks are leased; these will be active.
-    Lease(Vec<Run>),
+    Lease(Vec<Cidr>),
     /// So many blocks are given back.
     GiveBack(usize),
     /// The question with this key is answered with a part of a block.
-    Give(String),
+    Transfer(String),
     /// Others are asked for addresses.
     Find,
 }
@@ -168,32 +168,32 @@ impl RangeSetActor {
                     self.others.coordinator.do_send(Assigned(id, result));
                 }
                 Effect::Lease { activate, claim } => {
-                    let claimed = |(run, status): &(Run, BlockStatus)| {
-                        (*status == BlockStatus::Active).then_some(*run)
+                    let claimed = |(cidr, status): &(Cidr, BlockStatus)| {
+                        (*status == BlockStatus::Active).then_some(*cidr)
                     };
                     let active = activate.iter().copied();
                     let active = active.chain(claim.iter().filter_map(claimed)).collect();
-                    let order = Order::Lease { space: self.space(), activate, claim };
+                    let order = Order::Lease { pool: self.pool(), activate, claim };
                     self.place(Errand::Lease(active), order);
                 }
                 Effect::GiveBack(blocks) => self.give_back(&blocks, ctx),
-                Effect::Give { question, block, give, spare } => {
+                Effect::Transfer { question, block, give, spare } => {
                     self.give(question, block, give, spare, ctx);
                 }
-                Effect::Keep(run) => self.append_blocks(&[run]),
-                Effect::Doubt(run) => {
-                    let records = self.records(Record::LostBlock, &[run]);
+                Effect::JournalBlock(cidr) => self.append_blocks(&[cidr]),
+                Effect::JournalLost(cidr) => {
+                    let records = self.records(JournalEntry::LostBlock, &[cidr]);
                     self.others.journal.do_send(Commit(records));
                 }
-                Effect::Return(runs) => {
-                    let order = Order::GiveBack { space: self.space(), runs };
+                Effect::ReleaseUnknown(cidrs) => {
+                    let order = Order::GiveBack { pool: self.pool(), cidrs };
                     self.others.leaseholder.do_send(PlaceAside(order));
                 }
                 Effect::Refuse(question) => {
                     self.others.leaseholder.do_send(PlaceAside(Order::Refuse(question)));
                 }
                 Effect::Find { wanted, even_cooling } => {
-                    let order = Order::Find { space: self.space(), wanted, even_cooling };
+                    let order = Order::Find { pool: self.pool(), wanted, even_cooling };
                     self.place(Errand::Find, order);
                 }
             }
@@ -209,8 +209,8 @@ impl RangeSetActor {
         self.arm(ctx);
     }
 
-    fn space(&self) -> Space {
-        Space { network: self.record.network.clone(), family: self.record.family }
+    fn pool(&self) -> PoolFamily {
+        PoolFamily { network: self.record.network.clone(), family: self.record.family }
     }
 
     fn place(&self, errand: Errand, order: Order) {
@@ -218,18 +218,22 @@ impl RangeSetActor {
     }
 
     /// Records about blocks, in the order of the runs.
-    fn records(&self, record: fn(Space, Run) -> Record, runs: &[Run]) -> Vec<Record> {
-        runs.iter().map(|&run| record(self.space(), run)).collect()
+    fn records(
+        &self,
+        record: fn(PoolFamily, Cidr) -> JournalEntry,
+        cidrs: &[Cidr],
+    ) -> Vec<JournalEntry> {
+        cidrs.iter().map(|&cidr| record(self.pool(), cidr)).collect()
     }
 
     /// Writes to the journal that nothing is handed out of these blocks any more, then has them
     /// given back. `bool`: a spare, which the journal does not have.
-    fn give_back(&mut self, blocks: &[(Run, bool)], ctx: &mut Context<Self>) {
-        let runs: Vec<Run> = blocks.iter().map(|(run, _)| *run).collect();
-        let durable: Vec<Run> =
-            blocks.iter().filter(|(_, spare)| !spare).map(|(run, _)| *run).collect();
-        let order = Order::GiveBack { space: self.space(), runs };
-        let records = self.records(Record::NoBlock, &durable);
+    fn give_back(&mut self, blocks: &[(Cidr, bool)], ctx: &mut Context<Self>) {
+        let cidrs: Vec<Cidr> = blocks.iter().map(|(cidr, _)| *cidr).collect();
+        let durable: Vec<Cidr> =
+            blocks.iter().filter(|(_, spare)| !spare).map(|(cidr, _)| *cidr).collect();
+        let order = Order::GiveBack { pool: self.pool(), cidrs };
+        let records = self.records(JournalEntry::NoBlock, &durable);
         let errand = Errand::GiveBack(blocks.len());
         if records.is_empty() {
             return self.place(errand, order);
@@ -249,33 +253,33 @@ impl RangeSetActor {
     fn give(
         &mut self,
         question: Question,
-        block: Run,
-        give: Run,
+        block: Cidr,
+        give: Cidr,
         spare: bool,
         ctx: &mut Context<Self>,
     ) {
         let key = question.key.clone();
-        let errand = Errand::Give(key.clone());
-        let order = Order::Give { question, block, give };
+        let errand = Errand::Transfer(key.clone());
+        let order = Order::Transfer { question, block, give };
         if spare {
             return self.place(errand, order);
         }
-        let mut records = vec![Record::NoBlock(self.space(), block)];
-        records.extend(self.records(Record::Block, &without(block, give)));
+        let mut records = vec![JournalEntry::NoBlock(self.pool(), block)];
+        records.extend(self.records(JournalEntry::Block, &without(block, give)));
         let commit = self.others.journal.send(Commit(records)).into_actor(self);
         ctx.spawn(commit.map(move |answer, actor, ctx| match answer {
             Ok(Ok(())) => actor.place(errand, order),
             _ => {
-                actor.core.given(boot_ms(), &key, false);
+                actor.core.transferred(boot_ms(), &key, false);
                 actor.drive(ctx);
             }
         }));
     }
 
     /// Appends to the journal that addresses of these blocks may be handed out.
-    fn append_blocks(&self, runs: &[Run]) {
-        if !runs.is_empty() {
-            self.others.journal.do_send(Append(self.records(Record::Block, runs)));
+    fn append_blocks(&self, cidrs: &[Cidr]) {
+        if !cidrs.is_empty() {
+            self.others.journal.do_send(Append(self.records(JournalEntry::Block, cidrs)));
         }
     }
 
@@ -305,11 +309,11 @@ impl RangeSetActor {
                 }
                 self.core.given_back(now, done);
             }
-            (Effect::Given(_, done), Errand::Give(key)) => {
+            (Effect::Transferred(_, done), Errand::Transfer(key)) => {
                 if done {
                     self.metrics.given();
                 }
-                self.core.given(now, &key, done);
+                self.core.transferred(now, &key, done);
             }
             (Effect::Found(_, found), Errand::Find) => self.core.found(now, found),
             _ => {}
@@ -321,9 +325,9 @@ impl RangeSetActor {
         use leaseholder::Effect;
         match effect {
             Effect::Asked(question) => self.core.asked(now, question),
-            Effect::Spares(_, runs) => self.core.spares(now, &runs),
-            Effect::Lost(_, runs) => self.core.lost(now, &runs),
-            Effect::Regained(_, run) => self.core.regained(now, run),
+            Effect::Spares(_, cidrs) => self.core.spares(now, &cidrs),
+            Effect::Lost(_, cidrs) => self.core.lost(now, &cidrs),
+            Effect::Regained(_, cidr) => self.core.regained(now, cidr),
             Effect::Split(_, block, parts) => self.core.split(block, &parts),
             Effect::SparesGone => {
                 self.lease_number += 1;
@@ -340,7 +344,7 @@ impl RangeSetActor {
 
     /// Gives away what this actor owns, and ends it.
     fn hand_over(&mut self, heir: &Addr<Self>, ctx: &mut Context<Self>) {
-        let settings = Settings { cooldown: 0, warm: 0, seed: 0 };
+        let settings = Settings { cooldown: 0, min_free: 0, seed: 0 };
         let empty = range_set::RangeSet::new(self.record.family, self.core.block_log2(), settings);
         let core = Box::new(std::mem::replace(&mut self.core, empty));
         self.metrics.show(Stats::default());
@@ -432,8 +436,8 @@ impl Handler<Recover> for RangeSetActor {
 impl Handler<Probe> for RangeSetActor {
     type Result = bool;
 
-    fn handle(&mut self, Probe(view): Probe, _: &mut Self::Context) -> bool {
-        self.core.could_assign(boot_ms(), &view)
+    fn handle(&mut self, Probe(allowed): Probe, _: &mut Self::Context) -> bool {
+        self.core.could_assign(boot_ms(), &allowed)
     }
 }
 
@@ -450,7 +454,7 @@ impl Handler<ListBlocks> for RangeSetActor {
 
     fn handle(&mut self, _: ListBlocks, _: &mut Self::Context) -> Blocks {
         let figures = |block: &Block| BlockFigures {
-            run: block.run(),
+            cidr: block.cidr(),
             state: block.state,
             free: block.free(),
             cooling: block.cooling(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
 
-use super::{Node, Phase};
+use super::{AppState, Phase};
 use crate::actors::coordinator::{self, CanServe};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
@@ -16,7 +16,7 @@ use crate::cni::resolv::{self, Dns};
 use crate::cni::result::{self, Assigned};
 use crate::cni::version::Version;
 use crate::core::attachment::{AttachmentId, Holding, Pod};
-use crate::core::coordinator::{Add, Call, CallError, Del, Outcome, Which};
+use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
 use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
 use crate::{clock, limits};
@@ -26,7 +26,7 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>
 
 /// Sends a call on its way. Whatever it asks of the coordinator is in its mailbox when this is
 /// done: calls are carried out in the order in which they are begun.
-pub(super) async fn begin(node: &Node, request: Request) -> Answering {
+pub(super) async fn begin(node: &AppState, request: Request) -> Answering {
     let version = request.version.as_str();
     let Request { verb, version: of, network, pool, started_at, undo, netns, body } = request;
     // A start that is yet to come cannot be, and would outlive every DEL, or every ADD, of those
@@ -39,11 +39,11 @@ pub(super) async fn begin(node: &Node, request: Request) -> Answering {
         }
         Body::Del(del) => {
             let now = clock::boot_ns();
-            let which = match started_at {
-                Some(at) if undo => Which::MadeBy(at),
-                at => Which::StartedBy(at.unwrap_or(now)),
+            let selector = match started_at {
+                Some(at) if undo => HoldingSelector::MadeBy(at),
+                at => HoldingSelector::StartedBy(at.unwrap_or(now)),
             };
-            let del = Del { id: attachment(&network, del.id), which };
+            let del = Del { id: attachment(&network, del.id), selector };
             let outcome = execute(node, Call::Del(del)).await;
             Box::pin(async move { quiet(outcome.await) })
         }
@@ -82,7 +82,7 @@ struct Origin {
     started_at: Option<u64>,
 }
 
-async fn add(node: &Node, from: Origin, version: Version, add: request::Add) -> Answering {
+async fn add(node: &AppState, from: Origin, version: Version, add: request::Add) -> Answering {
     let dns = match &add.resolv_conf {
         Some(path) => match read_resolv_conf(path).await {
             Ok(dns) => dns,
@@ -95,7 +95,7 @@ async fn add(node: &Node, from: Origin, version: Version, add: request::Add) -> 
         id: attachment(&from.network, add.id),
         pool: from.pool,
         sets: sets.clone(),
-        asked: add.asked,
+        requested: add.asked,
         stage: add.stage,
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
         netns: super::check::named(from.netns),
@@ -124,7 +124,7 @@ fn assigned(holding: &Holding, sets: &[Arc<Ranges>]) -> Vec<Assigned> {
     holding.addresses.iter().filter_map(with_range).collect()
 }
 
-fn check(node: &Node, network: &Arc<str>, check: request::Check) -> Result<String, Error> {
+fn check(node: &AppState, network: &Arc<str>, check: request::Check) -> Result<String, Error> {
     let id = attachment(network, check.id);
     let failed = |msg: String| {
         let details = "DEL the attachment and ADD it again";
@@ -147,7 +147,7 @@ fn check(node: &Node, network: &Arc<str>, check: request::Check) -> Result<Strin
     Ok(String::new())
 }
 
-fn can_serve(node: &Node, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
+fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
     let answer = node.coordinator.send(CanServe { pool, sets });
     Box::pin(async move {
         let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
@@ -156,7 +156,7 @@ fn can_serve(node: &Node, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
 }
 
 /// Sends a call to the coordinator, once calls are served; the outcome comes later.
-pub(super) async fn execute(node: &Node, call: Call) -> impl Future<Output = Outcome> + use<> {
+pub(super) async fn execute(node: &AppState, call: Call) -> impl Future<Output = Outcome> + use<> {
     // Calls wait until the notes that plugins left are acted on. A closed channel means that the
     // daemon is gone, and so is the coordinator.
     let mut phase = node.phase.clone();

@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
-use super::{central, nodes, refuse};
+use super::{networks, nodes, refuse};
 use crate::core::txn::{
     Answer, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
 };
@@ -17,8 +17,8 @@ use crate::store::ClusterStore;
 pub fn reads(config: &mut web::ServiceConfig) {
     config
         .route("/v1/nodes", web::get().to(nodes::list))
-        .route("/v1/networks", web::get().to(central::list))
-        .route("/v1/networks/{network}", web::get().to(central::get));
+        .route("/v1/networks", web::get().to(networks::list))
+        .route("/v1/networks/{network}", web::get().to(networks::get));
 }
 
 /// Adds the routes of all writes.
@@ -26,8 +26,8 @@ pub fn writes(config: &mut web::ServiceConfig) {
     config
         .route("/v1/nodes/{node}/remove", web::post().to(nodes::remove))
         .route("/v1/nodes/{node}/drain", web::post().to(nodes::drain))
-        .route("/v1/networks/{network}", web::put().to(central::put))
-        .route("/v1/networks/{network}", web::delete().to(central::delete));
+        .route("/v1/networks/{network}", web::put().to(networks::put))
+        .route("/v1/networks/{network}", web::delete().to(networks::delete));
 }
 
 /// Why an operator does not get what they asked for.

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Node;
+use super::AppState;
 use super::call::{self, Answering};
 use crate::cni::error::{Code, Error};
 use crate::cni::parse;
@@ -23,7 +23,7 @@ struct Answer {
 }
 
 /// The handler.
-pub async fn handle(node: web::Data<Node>, payload: web::Payload) -> HttpResponse {
+pub async fn handle(node: web::Data<AppState>, payload: web::Payload) -> HttpResponse {
     let calls = match read(payload).await {
         Ok(body) => parse::split(&body, &*node.networks),
         Err(error) => Err(error),
@@ -33,16 +33,16 @@ pub async fn handle(node: web::Data<Node>, payload: web::Payload) -> HttpRespons
         Ok(Calls::Many(calls)) => return HttpResponse::Ok().json(all(&node, calls).await),
         Err(error) => Err(error),
     };
-    let (status, body) = Under::way(&node, call).await.end().await;
+    let (status, body) = InFlight::start(&node, call).await.end().await;
     HttpResponse::build(status).content_type("application/json").body(body)
 }
 
 /// Carries out the calls of an array, in its order. All of them are with the coordinator before
 /// the first one is waited for, so the journal commits them together.
-async fn all(node: &Node, calls: Vec<Result<Request, Error>>) -> Vec<Answer> {
+async fn all(node: &AppState, calls: Vec<Result<Request, Error>>) -> Vec<Answer> {
     let mut under_way = Vec::with_capacity(calls.len());
     for call in calls {
-        under_way.push(Under::way(node, call).await);
+        under_way.push(InFlight::start(node, call).await);
     }
     let mut answers = Vec::with_capacity(under_way.len());
     for call in under_way {
@@ -72,14 +72,14 @@ async fn read(payload: web::Payload) -> Result<web::Bytes, Error> {
 }
 
 /// A call on its way to its status and what the plugin prints.
-struct Under {
+struct InFlight {
     verb: &'static str,
     began: Instant,
     answer: Answering,
 }
 
-impl Under {
-    async fn way(node: &Node, call: Result<Request, Error>) -> Self {
+impl InFlight {
+    async fn start(node: &AppState, call: Result<Request, Error>) -> Self {
         let began = Instant::now();
         match call {
             Ok(request) => {

@@ -1,11 +1,11 @@
 //! HTTP over the unix socket (calls and writes) and over TCP (reads only).
 
 mod call;
-pub mod central;
 pub mod check;
 pub mod cluster;
 pub mod cni;
 pub mod lists;
+pub mod network_cache;
 pub mod networks;
 pub mod nodes;
 pub mod notes;
@@ -29,11 +29,11 @@ use crate::store::ClusterStore;
 
 use self::check::Checks;
 use self::lists::Lists;
-use self::networks::Networks;
+use self::network_cache::NetworkCache;
 
 /// What handlers need of the running node.
 #[derive(Clone)]
-pub struct Node {
+pub struct AppState {
     /// The coordinator.
     pub coordinator: Addr<CoordinatorActor>,
     /// The leaseholder.
@@ -43,7 +43,7 @@ pub struct Node {
     /// The cluster's store, for what operators ask and change.
     pub store: Arc<dyn ClusterStore>,
     /// The centrally kept configurations.
-    pub networks: Arc<Networks>,
+    pub networks: Arc<NetworkCache>,
     /// What checks must not do at the same time.
     pub checks: Checks,
     /// The long answers of the listener.

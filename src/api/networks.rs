@@ -1,216 +1,274 @@
-//! The centrally kept configurations, as this node knows them: the cluster's store is watched, and
-//! what it said last is kept in the state directory too, for a start while it cannot be asked.
+//! `/v1/networks`: the centrally kept `ipam` objects in the cluster's store.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use tokio::sync::{mpsc, watch};
 
-use crate::cni::central::{Central, Found};
-use crate::core::keys::NETWORKS;
-use crate::core::txn::{KeyValue, Watched};
-use crate::core::value::Value;
+use super::AppState;
+use super::cluster::{Refusal, Store, answer};
+use crate::cni::central::{check, check_name};
+use crate::core::address::Family;
+use crate::core::keys::{NETWORKS, network_key};
+use crate::core::leaseholder::{BlockSizeError, block_sizes_fit};
+use crate::core::range::Ranges;
+use crate::core::txn::{Compare, KeyValue, Txn, Write};
+use crate::core::value::{Geometry, NetworkValue, Value};
+use crate::limits;
 
-/// The index.
-#[derive(Debug)]
-pub struct Networks {
-    known: RwLock<Known>,
-    /// How far the store's reports have come: counts them.
-    reports: watch::Sender<u64>,
-    /// Where the objects are kept for the next start.
-    file: PathBuf,
+/// One network, as the store has it.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkRow {
+    /// Its name.
+    pub network: String,
+    /// Its `ipam` object, if that is kept centrally.
+    pub ipam: Option<Json>,
+    /// The block sizes on which the nodes have agreed.
+    pub geometry: Vec<GeometryRow>,
+    /// The revision of its key: a change that names it cannot undo another one.
+    pub revision: u64,
+    /// Why its key cannot be read, if so.
+    pub unreadable: Option<String>,
 }
 
-#[derive(Default, Debug)]
-struct Known {
-    /// The store has said everything, or an earlier daemon has left what it said.
-    complete: bool,
-    networks: BTreeMap<Arc<str>, Network>,
+/// The block size of some addresses of a network.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct GeometryRow {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// The prefix length of new blocks.
+    pub block_size: u8,
+    /// The first and the last address of each run.
+    pub ranges: Vec<(String, String)>,
 }
 
-#[derive(Debug)]
-struct Network {
-    /// Of its key; 0: it is from the file.
-    revision: u64,
-    /// Its `ipam` object.
-    object: Option<Arc<str>>,
+/// Which revision to change.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct At {
+    /// Only if the network's key has this revision; 0: it does not exist.
+    pub revision: Option<u64>,
 }
 
-impl Networks {
-    /// What an earlier daemon left in a file; a file that is not there or cannot be read is as
-    /// good as none.
-    pub fn open(file: PathBuf) -> Self {
-        let kept = std::fs::read(&file).ok();
-        let kept =
-            kept.and_then(|kept| serde_json::from_slice::<BTreeMap<String, Json>>(&kept).ok());
-        let complete = kept.is_some();
-        let network = |(name, object): (String, Json)| {
-            (name.into(), Network { revision: 0, object: Some(object.to_string().into()) })
-        };
-        let networks = kept.unwrap_or_default().into_iter().map(network).collect();
-        let (reports, _) = watch::channel(0);
-        Self { known: RwLock::new(Known { complete, networks }), reports, file }
-    }
-
-    /// Takes in what the store reports under [`NETWORKS`], for ever.
-    pub async fn follow(self: Arc<Self>, mut from: mpsc::Receiver<Watched>) {
-        while let Some(report) = from.recv().await {
-            if self.learn(report) {
-                self.keep().await;
-            }
-            self.reports.send_modify(|count| *count += 1);
-        }
-    }
-
-    /// Waits until the store has said everything once. Bound it: the store may be gone.
-    pub async fn listed(&self) {
-        let mut reports = self.reports.subscribe();
-        let _ = reports.wait_for(|count| *count > 0).await;
-    }
-
-    /// Waits until a network's key is known as of this revision or later; 0: that it is gone.
-    /// Bound it.
-    pub async fn seen(&self, network: &str, revision: u64) {
-        let mut reports = self.reports.subscribe();
-        let seen = |_: &u64| {
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            let at = known.networks.get(network).map_or(0, |known| known.revision);
-            if revision == 0 { at == 0 } else { at >= revision }
-        };
-        let _ = reports.wait_for(seen).await;
-    }
-
-    /// Takes in one report; whether any object changed.
-    fn learn(&self, report: Watched) -> bool {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.objects();
-        match report {
-            Watched::Listed(keys) => {
-                known.networks = keys.into_iter().filter_map(entry).collect();
-                known.complete = true;
-            }
-            Watched::Put(key) => known.networks.extend(entry(key)),
-            Watched::Deleted(key) => {
-                known.networks.remove(key.strip_prefix(NETWORKS).unwrap_or_default());
-            }
-        }
-        let after = known.objects();
-        for (network, _) in after.iter().filter(|now| !before.contains(now)) {
-            tracing::info!(network = &**network, "the central configuration is in use");
-        }
-        for (network, _) in before.iter().filter(|(was, _)| !after.iter().any(|(is, _)| was == is))
-        {
-            tracing::info!(network = &**network, "the central configuration is gone");
-        }
-        before != after
-    }
-
-    /// Writes the file, as a whole or not at all. Without it everything works while the store can
-    /// be reached.
-    async fn keep(&self) {
-        let objects: BTreeMap<String, Json> = {
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            let json = |(name, text): (Arc<str>, Arc<str>)| {
-                Some((name.to_string(), serde_json::from_str(&text).ok()?))
-            };
-            known.objects().into_iter().filter_map(json).collect()
-        };
-        let temporary = self.file.with_extension("new");
-        let written = async {
-            tokio::fs::write(&temporary, serde_json::to_vec_pretty(&objects)?).await?;
-            tokio::fs::rename(&temporary, &self.file).await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(file = %self.file.display(), %error, "cannot be written");
-        }
-    }
+/// What a change did.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum Change {
+    /// The network has an object now, and had none.
+    Created,
+    /// It has another one.
+    Changed,
+    /// It has had just this one.
+    Unchanged,
+    /// It has none any more.
+    Deleted,
 }
 
-impl Known {
-    /// The objects that there are.
-    fn objects(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let object =
-            |(name, known): (&Arc<str>, &Network)| Some((name.clone(), known.object.clone()?));
-        self.networks.iter().filter_map(object).collect()
-    }
+/// What was done to a network.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Changed {
+    /// The network.
+    pub network: String,
+    /// What was done.
+    pub outcome: Change,
+    /// The revision of its key now; 0: it has none.
+    pub revision: u64,
 }
 
-fn entry(key: KeyValue) -> Option<(Arc<str>, Network)> {
-    let network = key.key.strip_prefix(NETWORKS)?;
-    let object = match key.value {
-        Value::Network(network) => network.ipam,
-        _ => {
-            tracing::error!(network, "the network's key in the store cannot be read");
-            None
-        }
+pub(super) async fn list(node: web::Data<AppState>) -> HttpResponse {
+    let mut rows = Vec::new();
+    let take = |key: KeyValue| rows.extend(row(&key));
+    let listed = Store::new(&node.store).each(NETWORKS, take).await;
+    answer(listed.map(|()| rows).map_err(Refusal::from))
+}
+
+pub(super) async fn get(node: web::Data<AppState>, network: web::Path<String>) -> HttpResponse {
+    answer(find(&Store::new(&node.store), &network).await)
+}
+
+async fn find(store: &Store, network: &str) -> Result<NetworkRow, Refusal> {
+    let key = named(network)?;
+    let [found] = store.keys([&key]).await?;
+    found.as_ref().and_then(row).ok_or_else(|| absent(network))
+}
+
+fn absent(network: &str) -> Refusal {
+    Refusal::absent(format!(
+        "network {network} has no central configuration: see `leasehold network list`"
+    ))
+}
+
+fn row(key: &KeyValue) -> Option<NetworkRow> {
+    let network = key.key.strip_prefix(NETWORKS)?.to_owned();
+    let (value, unreadable) = match &key.value {
+        Value::Network(value) => (value.clone(), None),
+        Value::Unreadable(why) => (NetworkValue::default(), Some(why.to_string())),
+        _ => return None,
     };
-    Some((network.into(), Network { revision: key.mod_revision, object }))
+    let ipam = value.ipam.as_deref().and_then(|ipam| serde_json::from_str(ipam).ok());
+    let geometry = value.geometry.iter().map(geometry).collect();
+    Some(NetworkRow { network, ipam, geometry, revision: key.mod_revision, unreadable })
 }
 
-impl Central for Networks {
-    fn find(&self, network: &str) -> Found {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        match known.networks.get(network) {
-            Some(Network { object: Some(object), .. }) => Found::Object(object.clone()),
-            _ if known.complete => Found::Nothing,
-            _ => Found::Unknown,
+fn geometry(geometry: &Geometry) -> GeometryRow {
+    let text = |number| geometry.family.address(number).to_string();
+    GeometryRow {
+        family: geometry.family.to_string(),
+        block_size: geometry.family.bits().saturating_sub(geometry.block_log2),
+        ranges: geometry.ranges.iter().map(|&(a, b)| (text(a), text(b))).collect(),
+    }
+}
+
+/// The key of a network that may have that name.
+fn named(network: &str) -> Result<String, Refusal> {
+    check_name(network).map_err(|rule| Refusal::wrong(format!("{network:?} {rule}")))?;
+    Ok(network_key(network))
+}
+
+pub(super) async fn put(
+    node: web::Data<AppState>,
+    network: web::Path<String>,
+    at: web::Query<At>,
+    payload: web::Payload,
+) -> HttpResponse {
+    let body = payload.to_bytes_limited(limits::IPAM_BYTES_MAX);
+    let body = match tokio::time::timeout(limits::REQUEST_WAIT_MAX, body).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(error))) => Err(Refusal::wrong(format!("request body: {error}"))),
+        Ok(Err(_)) => {
+            let max = limits::IPAM_BYTES_MAX;
+            Err(Refusal::wrong(format!("the ipam object is larger than {max} bytes")))
+        }
+        Err(_) => Err(Refusal::wrong("the request body did not come in time")),
+    };
+    let result = match body.and_then(|body| object(&body)) {
+        Ok(object) => change(&node, &network, at.revision, Some(object)).await,
+        Err(refusal) => Err(refusal),
+    };
+    answer(result)
+}
+
+/// An object that is to be kept.
+struct Object {
+    json: Json,
+    sets: Vec<Ranges>,
+}
+
+/// The object, if it is good.
+fn object(body: &[u8]) -> Result<Object, Refusal> {
+    let sets = check(body).map_err(|error| match &*error.details {
+        "" => Refusal::wrong(error.msg),
+        details => Refusal::wrong(format!("{}: {details}", error.msg)),
+    })?;
+    let json = serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
+    Ok(Object { json, sets })
+}
+
+/// Blocks are cut by the sizes on which the nodes have agreed: an object that they would have to
+/// refuse is refused before they see it.
+fn fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), Refusal> {
+    let (i, fixed, configured) = match block_sizes_fit(known, sets) {
+        Ok(()) => return Ok(()),
+        Err((_, BlockSizeError::Failed(cause))) => return Err(Refusal::conflict(&*cause)),
+        Err((i, BlockSizeError::Size { agreed: fixed, configured })) => (i, fixed, configured),
+    };
+    let set = &sets[i];
+    let bits = set.family().bits();
+    let size = |log2: u8| format!("/{}", bits.saturating_sub(log2));
+    let (fixed, configured) = (size(fixed), size(configured));
+    Err(Refusal::wrong(match (set.block_log2, set.family()) {
+        (Some(_), family) => {
+            let key = if family == Family::V4 { "blockSize" } else { "blockSize6" };
+            format!(
+                "ipam.{key} is {configured} for range set {i} ({set}), and the nodes have agreed \
+                 on blocks of {fixed} there: leave {key} out, or use addresses that were never in \
+                 this network"
+            )
+        }
+        (None, _) => format!(
+            "range set {i} ({set}) joins addresses with blocks of {configured} and of {fixed}, by \
+             what the nodes have agreed on: keep them in range sets of their own"
+        ),
+    }))
+}
+
+pub(super) async fn delete(
+    node: web::Data<AppState>,
+    network: web::Path<String>,
+    at: web::Query<At>,
+) -> HttpResponse {
+    answer(change(&node, &network, at.revision, None).await)
+}
+
+/// Writes a network's object, or deletes it, and waits until this node has seen it.
+async fn change(
+    node: &AppState,
+    network: &str,
+    at: Option<u64>,
+    object: Option<Object>,
+) -> Result<Changed, Refusal> {
+    let changed = write(&Store::new(&node.store), network, at, object).await?;
+    if changed.outcome != Change::Unchanged {
+        tracing::info!(network, outcome = ?changed.outcome, "an operator's central configuration");
+        let seen = node.networks.seen(network, changed.revision);
+        let _ = tokio::time::timeout(limits::SEEN_WAIT_MAX, seen).await;
+    }
+    Ok(changed)
+}
+
+async fn write(
+    store: &Store,
+    network: &str,
+    at: Option<u64>,
+    object: Option<Object>,
+) -> Result<Changed, Refusal> {
+    let key = named(network)?;
+    for _ in 0..limits::CHANGE_TRIES_MAX {
+        let [found] = store.keys([&key]).await?;
+        let revision = found.as_ref().map_or(0, |found| found.mod_revision);
+        if let Some(at) = at.filter(|at| *at != revision) {
+            return Err(Refusal::conflict(format!(
+                "network {network} has changed meanwhile: its revision is {revision}, not {at}"
+            )));
+        }
+        let known = match found.map(|found| found.value) {
+            None => NetworkValue::default(),
+            Some(Value::Network(known)) => known,
+            Some(_) => {
+                return Err(Refusal::conflict(format!(
+                    "the value of {key} in the store cannot be read: see it with etcdctl"
+                )));
+            }
+        };
+        let before = known.ipam.as_deref().map(serde_json::from_str::<Json>);
+        let outcome = match (&object, &before) {
+            (Some(object), Some(Ok(before))) if object.json == *before => Change::Unchanged,
+            (Some(_), Some(_)) => Change::Changed,
+            (Some(_), None) => Change::Created,
+            (None, Some(_)) => Change::Deleted,
+            (None, None) => return Err(absent(network)),
+        };
+        let network = network.to_owned();
+        if outcome == Change::Unchanged {
+            return Ok(Changed { network, outcome, revision });
+        }
+        if let Some(object) = &object {
+            fit(&known, &object.sets)?;
+        }
+        // The block sizes stay: blocks are cut by them.
+        let ipam = object.as_ref().map(|object| object.json.to_string().into());
+        let value = NetworkValue { ipam, ..known };
+        let gone = value == NetworkValue::default();
+        let then = match gone {
+            true => Write::Delete(key.clone()),
+            false => Write::Put(key.clone(), Value::Network(value), None),
+        };
+        let when = vec![Compare::ModRevision(key.clone(), revision)];
+        if let Some(revision) = store.txn(Txn { when, then: vec![then] }).await? {
+            return Ok(Changed { network, outcome, revision: if gone { 0 } else { revision } });
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::core::value::NetworkValue;
-
-    fn key(network: &str, revision: u64, ipam: Option<&str>) -> KeyValue {
-        let value = NetworkValue { ipam: ipam.map(Arc::from), geometry: vec![] };
-        let (key, value) = (format!("networks/{network}"), Value::Network(value));
-        KeyValue { key, value, mod_revision: revision, lease: None }
-    }
-
-    fn object(text: &str) -> Found {
-        Found::Object(text.into())
-    }
-
-    #[test]
-    fn reports_are_followed_and_outlive_the_daemon() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("networks.json");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let networks = Arc::new(Networks::open(file.clone()));
-        assert_eq!(networks.find("a"), Found::Unknown);
-        let (to, from) = mpsc::channel(8);
-        let bounded = |work| tokio::time::timeout(Duration::from_secs(10), work);
-        let followed = async {
-            let follow = tokio::spawn(networks.clone().follow(from));
-            let listed = vec![key("a", 3, Some(r#"{"x":1}"#)), key("b", 4, None)];
-            to.send(Watched::Listed(listed)).await.unwrap();
-            networks.listed().await;
-            assert_eq!(networks.find("a"), object(r#"{"x":1}"#));
-            assert_eq!(
-                ["b", "c"].map(|name| networks.find(name)),
-                [Found::Nothing, Found::Nothing]
-            );
-            to.send(Watched::Put(key("b", 5, Some(r#"{"y":2}"#)))).await.unwrap();
-            to.send(Watched::Deleted("networks/a".to_owned())).await.unwrap();
-            networks.seen("b", 5).await;
-            networks.seen("a", 0).await;
-            assert_eq!(networks.find("a"), Found::Nothing);
-            drop(to);
-            follow.await.unwrap();
-        };
-        runtime.block_on(async { bounded(followed).await.expect("in time") });
-        let next = Networks::open(file.clone());
-        assert_eq!(["a", "b"].map(|name| next.find(name)), [Found::Nothing, object(r#"{"y":2}"#)]);
-        // What is listed replaces what an earlier daemon left.
-        assert!(next.learn(Watched::Listed(vec![])));
-        assert_eq!(next.find("b"), Found::Nothing);
-        std::fs::write(&file, "rubbish").unwrap();
-        assert_eq!(Networks::open(file).find("b"), Found::Unknown);
-    }
+    Err(Refusal::conflict(format!("others change network {network} at the same time: try again")))
 }

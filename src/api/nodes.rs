@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::Node;
+use super::AppState;
 use super::cluster::{Refusal, Store, answer};
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS, drain_key, node_key, session_key};
 use crate::core::removal::{self, Removal};
@@ -132,11 +132,11 @@ pub struct Drained {
     pub live: bool,
 }
 
-pub(super) async fn list(node: web::Data<Node>) -> HttpResponse {
+pub(super) async fn list(node: web::Data<AppState>) -> HttpResponse {
     answer(rows(&node).await.map_err(Refusal::from))
 }
 
-async fn rows(node: &Node) -> Result<Vec<NodeRow>, StoreError> {
+async fn rows(node: &AppState) -> Result<Vec<NodeRow>, StoreError> {
     let store = Store::new(&node.store);
     let mut rows: BTreeMap<String, NodeRow> = BTreeMap::new();
     store.each(NODES, |key| note_node(&mut rows, &key)).await?;
@@ -223,7 +223,7 @@ fn unknown(name: &str) -> Refusal {
 }
 
 pub(super) async fn drain(
-    node: web::Data<Node>,
+    node: web::Data<AppState>,
     name: web::Path<String>,
     drain: web::Json<Drain>,
 ) -> HttpResponse {
@@ -261,7 +261,7 @@ async fn set_drain(store: &Store, name: &str, undo: bool) -> Result<Drained, Ref
 }
 
 pub(super) async fn remove(
-    node: web::Data<Node>,
+    node: web::Data<AppState>,
     name: web::Path<String>,
     remove: web::Json<Remove>,
 ) -> HttpResponse {

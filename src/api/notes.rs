@@ -5,13 +5,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::Node;
+use super::AppState;
 use crate::actors::coordinator::execute;
 use crate::cni::error::{Code, Error};
 use crate::cni::parse::parse;
 use crate::cni::request::Body;
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Call, Del, Outcome, Which};
+use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::{clock, limits, metrics};
 
 /// Makes the directory of notes, for root only.
@@ -25,7 +25,7 @@ pub fn make_directory(dir: &Path) -> io::Result<()> {
 
 /// Acts on every note, oldest first. What cannot be acted on now stays for the next time; what
 /// never can be is set aside.
-pub async fn act_on(node: &Node, dir: &Path) {
+pub async fn act_on(node: &AppState, dir: &Path) {
     let notes = match list(dir) {
         Ok(notes) => notes,
         Err(error) => {
@@ -86,7 +86,7 @@ fn list(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     Ok(notes.into_iter().map(|(_, path)| path).collect())
 }
 
-async fn act(node: &Node, body: &[u8]) -> Result<(), Error> {
+async fn act(node: &AppState, body: &[u8]) -> Result<(), Error> {
     let request = parse(body)?;
     let (Body::Del(del), Some(at)) = (request.body, request.started_at) else {
         return Err(Error::new(Code::Decode, "not a DEL of the plugin"));
@@ -99,8 +99,9 @@ async fn act(node: &Node, body: &[u8]) -> Result<(), Error> {
     // A time that is yet to come was told by the clock of an earlier boot: such a DEL means what
     // was held before this boot, and nothing of it.
     let at = if at > clock::boot_ns() { 0 } else { at };
-    let which = if request.undo { Which::MadeBy(at) } else { Which::StartedBy(at) };
-    match execute(&node.coordinator, Call::Del(Del { id, which })).await {
+    let selector =
+        if request.undo { HoldingSelector::MadeBy(at) } else { HoldingSelector::StartedBy(at) };
+    match execute(&node.coordinator, Call::Del(Del { id, selector })).await {
         Outcome::Failed(error) => Err(super::call::explain(error)),
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Node, Phase, check, cluster, lists, refuse};
+use super::{About, AppState, Phase, check, cluster, lists, refuse};
 use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
 use crate::actors::leaseholder::{Describe, Figures};
 use crate::actors::range_set::{BlockFigures, Blocks, Description};
@@ -195,7 +195,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .configure(cluster::reads);
 }
 
-async fn metrics(node: web::Data<Node>) -> HttpResponse {
+async fn metrics(node: web::Data<AppState>) -> HttpResponse {
     // Brings the gauges up to date; whether it does must not keep anybody from the others.
     let _ = tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.leaseholder.send(Describe)).await;
     node.metrics.run_upkeep();
@@ -205,7 +205,7 @@ async fn metrics(node: web::Data<Node>) -> HttpResponse {
 }
 
 /// The daemon lives: its coordinator answers.
-async fn healthz(node: web::Data<Node>) -> HttpResponse {
+async fn healthz(node: web::Data<AppState>) -> HttpResponse {
     let asked = node.coordinator.send(Overlaps);
     match tokio::time::timeout(limits::HEALTH_WAIT_MAX, asked).await {
         Ok(Ok(_)) => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
@@ -214,7 +214,7 @@ async fn healthz(node: web::Data<Node>) -> HttpResponse {
 }
 
 /// The daemon serves ADD.
-async fn readyz(node: web::Data<Node>) -> HttpResponse {
+async fn readyz(node: web::Data<AppState>) -> HttpResponse {
     let (state, cause) = state(&node);
     match state {
         "serving" => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
@@ -222,7 +222,7 @@ async fn readyz(node: web::Data<Node>) -> HttpResponse {
     }
 }
 
-fn state(node: &Node) -> (&'static str, Option<String>) {
+fn state(node: &AppState) -> (&'static str, Option<String>) {
     if let Some(cause) = node.index.broken() {
         return ("broken", Some(format!("the journal failed: {cause}")));
     }
@@ -241,7 +241,7 @@ fn state(node: &Node) -> (&'static str, Option<String>) {
     ("serving", None)
 }
 
-async fn status(node: web::Data<Node>) -> HttpResponse {
+async fn status(node: web::Data<AppState>) -> HttpResponse {
     let (sets, overlaps) = (node.coordinator.send(DescribeAll), node.coordinator.send(Overlaps));
     let figures = node.leaseholder.send(Describe);
     let (Ok(sets), Ok(overlaps), Ok(figures)) = (sets.await, overlaps.await, figures.await) else {
@@ -277,7 +277,7 @@ fn set(set: Description) -> SetRow {
     }
 }
 
-fn cluster(node: &Node, figures: Figures) -> ClusterRow {
+fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
     let standing = node.standing.borrow();
     let state = match (standing.fenced, standing.member) {
         (true, _) => "fenced",
@@ -297,7 +297,7 @@ fn cluster(node: &Node, figures: Figures) -> ClusterRow {
     }
 }
 
-async fn blocks(node: web::Data<Node>, filter: web::Query<BlockFilter>) -> HttpResponse {
+async fn blocks(node: web::Data<AppState>, filter: web::Query<BlockFilter>) -> HttpResponse {
     let after = filter.after.as_deref().map(|after| {
         let (network, prefix) = after.split_once(',')?;
         Some((network, prefix.parse::<IpNet>().ok()?))
@@ -315,7 +315,7 @@ async fn blocks(node: web::Data<Node>, filter: web::Query<BlockFilter>) -> HttpR
     let mut rows: Vec<(&Blocks, IpNet, &BlockFigures)> = sets
         .iter()
         .flat_map(|set| {
-            set.blocks.iter().map(move |block| (set, block.run.net(set.record.family), block))
+            set.blocks.iter().map(move |block| (set, block.cidr.net(set.record.family), block))
         })
         .filter(|(set, ..)| {
             filter.network.as_deref().is_none_or(|network| network == &*set.record.network)
@@ -336,12 +336,12 @@ fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
         prefix: prefix.to_string(),
         state: block.state.as_str().to_owned(),
         free: block.free,
-        allocated: (1 << block.run.size_log2) - block.free - block.cooling,
+        allocated: (1 << block.cidr.size_log2) - block.free - block.cooling,
         cooling: block.cooling,
     }
 }
 
-async fn allocations(node: web::Data<Node>, filter: web::Query<Filter>) -> HttpResponse {
+async fn allocations(node: web::Data<AppState>, filter: web::Query<Filter>) -> HttpResponse {
     if filter.after.is_some() && filter.after().is_none() {
         return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
     }

@@ -4,9 +4,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::{Node, refuse};
+use super::{AppState, refuse};
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Call, Del, Outcome, Which};
+use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 
 /// Which holding to end. If the attachment holds something newer meanwhile, nothing is done.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -30,14 +30,14 @@ pub struct Released {
 }
 
 /// The handler.
-pub async fn handle(node: web::Data<Node>, release: web::Json<Release>) -> HttpResponse {
+pub async fn handle(node: web::Data<AppState>, release: web::Json<Release>) -> HttpResponse {
     let Release { network, container_id, ifname, sequence } = release.into_inner();
     let id = AttachmentId {
         network: network.into(),
         container_id: container_id.into(),
         ifname: ifname.into(),
     };
-    let del = Del { id, which: Which::Sequence(sequence) };
+    let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
     match super::call::execute(&node, Call::Del(del)).await.await {
         Outcome::Ended(count) => HttpResponse::Ok().json(Released { released: count > 0 }),
         Outcome::Failed(error) => {

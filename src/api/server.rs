@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::lists::Lists;
-use super::{Node, read};
+use super::{AppState, read};
 use crate::limits;
 
 /// How many clients are served at once.
@@ -78,9 +78,9 @@ pub fn bind_tcp(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// The listener cannot be taken over.
-pub fn serve_tcp(listener: TcpListener, room: Room, node: Node) -> io::Result<Running> {
+pub fn serve_tcp(listener: TcpListener, room: Room, node: AppState) -> io::Result<Running> {
     // Who reads lists slowly here keeps nobody from those on the socket.
-    let node = Node { lists: Lists::default(), ..node };
+    let node = AppState { lists: Lists::default(), ..node };
     let server = HttpServer::new(move || {
         App::new().app_data(web::Data::new(node.clone())).configure(read::routes)
     });

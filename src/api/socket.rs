@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::server::Room;
-use super::{Node, check, cluster, cni, read, release};
+use super::{AppState, check, cluster, cni, read, release};
 use crate::limits;
 
 /// The unix socket, bound but not yet served. Removed when dropped.
@@ -72,8 +72,8 @@ impl Socket {
     pub async fn serve(
         &self,
         room: Room,
-        start: impl FnOnce() -> io::Result<Node> + Send + 'static,
-    ) -> anyhow::Result<(Serving, Node)> {
+        start: impl FnOnce() -> io::Result<AppState> + Send + 'static,
+    ) -> anyhow::Result<(Serving, AppState)> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         let thread = Arbiter::try_with_tokio_rt(|| {
@@ -130,7 +130,7 @@ type Accepted = (tokio::net::UnixStream, Option<SocketAddr>);
 async fn serve(
     listener: UnixListener,
     room: Room,
-    node: Node,
+    node: AppState,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::admin::{self, AdminArgs, Form, Refused, printable};
-use crate::api::central::{Change, Changed, NetworkRow};
+use crate::api::networks::{Change, Changed, NetworkRow};
 use crate::limits;
 
 /// How often the editor opens again because somebody else changed the network meanwhile.
@@ -156,7 +156,7 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
 fn table(rows: &[NetworkRow]) -> String {
     let row = |row: &NetworkRow| {
         let size =
-            |g: &crate::api::central::GeometryRow| format!("/{} ({})", g.block_size, g.family);
+            |g: &crate::api::networks::GeometryRow| format!("/{} ({})", g.block_size, g.family);
         let sizes: Vec<String> = row.geometry.iter().map(size).collect();
         let ranges = match (&row.unreadable, &row.ipam) {
             (Some(_), _) => "unreadable".to_owned(),

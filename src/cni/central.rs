@@ -9,8 +9,8 @@ use crate::core::stage::Stage;
 use super::args::Args;
 use super::error::{Code, Error};
 use super::json::Json;
+use super::json_cursor::JsonCursor;
 use super::netconf::{self, IDENTIFIER_RULE, is_identifier};
-use super::node::Node;
 use super::request::Verb;
 use crate::limits::NAME_BYTES_MAX;
 
@@ -62,7 +62,7 @@ impl Central for Nowhere {
 /// [`Code::Config`] when the configuration leads to no object, [`Code::TryAgain`] when it is not
 /// known yet where it leads to.
 pub(super) fn find(
-    root: &Node<'_>,
+    root: &JsonCursor<'_>,
     name: &str,
     verb: Verb,
     cni_args: &str,
@@ -111,7 +111,7 @@ pub(super) fn find(
     }
 }
 
-fn refuse(ipam: &Node<'_>, key: &'static str, what: &str) -> Error {
+fn refuse(ipam: &JsonCursor<'_>, key: &'static str, what: &str) -> Error {
     match ipam.get(key) {
         Some(node) => node.refuse(what),
         None => ipam.refuse(what),

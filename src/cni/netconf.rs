@@ -15,8 +15,8 @@ use super::args::{Args, stages};
 use super::error::{Code, Error};
 use super::ip;
 use super::json::Json;
-use super::node::Node;
-use super::pool::Pool;
+use super::json_cursor::JsonCursor;
+use super::range_set_parser::RangeSetParser;
 use super::request::{Add, Check, Id, Pod};
 use super::result::Route;
 use super::upkeep::prev_ips;
@@ -31,9 +31,9 @@ const IPAM_STRINGS: [&str; 7] =
 ///
 /// # Errors
 /// [`Code::Decode`].
-pub(super) fn root<'a>(json: &'a Json<'a>) -> Result<Node<'a>, Error> {
+pub(super) fn root<'a>(json: &'a Json<'a>) -> Result<JsonCursor<'a>, Error> {
     match json {
-        Json::Object(_) => Ok(Node::root(json)),
+        Json::Object(_) => Ok(JsonCursor::root(json)),
         _ => {
             let msg = format!("network configuration must be an object, not {}", json.kind());
             Err(Error::new(Code::Decode, msg))
@@ -45,7 +45,7 @@ pub(super) fn root<'a>(json: &'a Json<'a>) -> Result<Node<'a>, Error> {
 ///
 /// # Errors
 /// [`Code::Config`].
-pub(super) fn name<'a>(root: &'a Node<'_>) -> Result<&'a str, Error> {
+pub(super) fn name<'a>(root: &'a JsonCursor<'_>) -> Result<&'a str, Error> {
     let name = root.string("name")?.unwrap_or_default();
     if name.is_empty() {
         return Err(Error::new(Code::Config, "missing network name")
@@ -82,7 +82,7 @@ pub(super) fn is_identifier(text: &str) -> bool {
 /// # Errors
 /// [`Code::Config`], and [`Code::Environment`] for `CNI_ARGS`.
 pub(super) fn add(
-    root: &Node<'_>,
+    root: &JsonCursor<'_>,
     id: Id,
     (version, raw_version): (Version, &str),
     cni_args: &str,
@@ -110,7 +110,7 @@ pub(super) fn add(
     let routes = routes(&ipam)?;
     let resolv_conf = ipam.string("resolvConf")?;
     let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
-    let sets = some(Pool::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
+    let sets = some(RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
     // A pod's name says a stage only where there are stages: elsewhere any name is just a name.
     let mut ranges = sets.iter().flat_map(|set| set.iter());
     let staged = ranges.any(|range| Stage::ALL.iter().any(|&of| !range.listed(of).is_empty()));
@@ -124,13 +124,13 @@ pub(super) fn add(
 /// # Errors
 /// [`Code::Config`].
 pub(super) fn check(
-    root: &Node<'_>,
+    root: &JsonCursor<'_>,
     id: Id,
     (version, raw_version): (Version, &str),
 ) -> Result<Check, Error> {
     let ipam = ipam(root)?;
     let runtime = root.object("runtimeConfig")?;
-    let sets = some(Pool::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
+    let sets = some(RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
     let prev_ips = prev_ips(root)?;
     Ok(Check { id, sets, prev_ips })
 }
@@ -141,25 +141,25 @@ pub(super) fn check(
 /// # Errors
 /// [`Code::Config`].
 pub(super) fn status(
-    root: &Node<'_>,
+    root: &JsonCursor<'_>,
     (version, raw_version): (Version, &str),
 ) -> Result<Vec<Ranges>, Error> {
     let ipam = ipam(root)?;
     let runtime = root.object("runtimeConfig")?;
-    Pool::read(&ipam, runtime.as_ref(), version, raw_version)
+    RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)
 }
 
 /// The range sets of a configuration that is good for an ADD without a runtime.
 ///
 /// # Errors
 /// [`Code::Config`].
-pub(super) fn ranges_and_routes(root: &Node<'_>) -> Result<Vec<Ranges>, Error> {
+pub(super) fn ranges_and_routes(root: &JsonCursor<'_>) -> Result<Vec<Ranges>, Error> {
     let (ipam, newest) = (ipam(root)?, Version::NEWEST);
     routes(&ipam)?;
-    some(Pool::read(&ipam, None, newest, newest.as_str())?)
+    some(RangeSetParser::read(&ipam, None, newest, newest.as_str())?)
 }
 
-fn ipam<'a>(root: &'a Node<'_>) -> Result<Node<'a>, Error> {
+fn ipam<'a>(root: &'a JsonCursor<'_>) -> Result<JsonCursor<'a>, Error> {
     let Some(ipam) = root.object("ipam")? else {
         return Err(Error::new(Code::Config, "IPAM config missing 'ipam' key")
             .with_details("ipam has to be an object with the ranges to allocate from"));
@@ -181,7 +181,7 @@ fn some(sets: Vec<Ranges>) -> Result<Vec<Ranges>, Error> {
 }
 
 /// Adds the addresses in `ips` of `args.cni` or `runtimeConfig` to those that are asked for.
-fn add_asked(asked: &mut Vec<IpAddr>, source: &Node<'_>) -> Result<(), Error> {
+fn add_asked(asked: &mut Vec<IpAddr>, source: &JsonCursor<'_>) -> Result<(), Error> {
     let Some(ips) = source.items("ips", ASKED_MAX)? else {
         return Ok(());
     };
@@ -207,7 +207,7 @@ fn add_asked(asked: &mut Vec<IpAddr>, source: &Node<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn args_stage(args: &Node<'_>) -> Result<Option<Stage>, Error> {
+fn args_stage(args: &JsonCursor<'_>) -> Result<Option<Stage>, Error> {
     let Some(word) = args.string("stage")?.filter(|word| !word.is_empty()) else {
         return Ok(None);
     };
@@ -218,7 +218,7 @@ fn args_stage(args: &Node<'_>) -> Result<Option<Stage>, Error> {
     })
 }
 
-fn routes(ipam: &Node<'_>) -> Result<Vec<Route>, Error> {
+fn routes(ipam: &JsonCursor<'_>) -> Result<Vec<Route>, Error> {
     let Some(items) = ipam.items("routes", ROUTES_MAX)? else {
         return Ok(Vec::new());
     };
@@ -240,7 +240,7 @@ fn routes(ipam: &Node<'_>) -> Result<Vec<Route>, Error> {
 
 /// `dst` of a route. host-local takes a route without one and prints `<nil>`, which no plugin that
 /// called it can read: that is an error here.
-fn destination(route: &Node<'_>) -> Result<IpNet, Error> {
+fn destination(route: &JsonCursor<'_>) -> Result<IpNet, Error> {
     let Some(dst) = route.get("dst") else {
         return Err(route.refuse("has no dst"));
     };

@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 
 use super::error::Error;
-use super::node::Node;
+use super::json_cursor::JsonCursor;
 use super::request::{Gc, Id};
 
 /// The two spellings of the list of attachments that a GC leaves alone; libcni sends both.
@@ -15,7 +15,7 @@ const VALID_ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/atta
 ///
 /// # Errors
 /// `Code::Config`.
-pub(super) fn gc(root: &Node<'_>) -> Result<Gc, Error> {
+pub(super) fn gc(root: &JsonCursor<'_>) -> Result<Gc, Error> {
     let [list, misspelt] = VALID_ATTACHMENTS.map(|key| root.raw(key));
     let misspelt = misspelt.filter(|other| !list.as_ref().is_some_and(|list| list.same(other)));
     let mut valid = None;
@@ -44,7 +44,7 @@ pub(super) fn gc(root: &Node<'_>) -> Result<Gc, Error> {
 ///
 /// # Errors
 /// `Code::Config`.
-pub(super) fn prev_ips(root: &Node<'_>) -> Result<Option<Vec<IpNet>>, Error> {
+pub(super) fn prev_ips(root: &JsonCursor<'_>) -> Result<Option<Vec<IpNet>>, Error> {
     let Some(result) = root.object("prevResult")? else {
         return Ok(None);
     };

@@ -74,16 +74,16 @@ pub fn number(address: IpAddr) -> u128 {
 
 /// A CIDR-aligned run of `2^size_log2` addresses of one family: what a block covers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Run {
+pub struct Cidr {
     /// The first address.
     pub start: u128,
     /// The binary logarithm of the number of addresses.
     pub size_log2: u8,
 }
 
-impl Run {
+impl Cidr {
     /// The aligned run of that size around an address.
-    pub fn around(number: u128, size_log2: u8) -> Self {
+    pub fn containing(number: u128, size_log2: u8) -> Self {
         Self { start: number & !mask(size_log2), size_log2 }
     }
 
@@ -125,17 +125,17 @@ mod tests {
 
     #[test]
     fn a_run_is_aligned_and_reads_as_cidr() {
-        let run = Run::around(number("10.1.2.13".parse().unwrap()), 3);
-        assert_eq!(run.net(Family::V4).to_string(), "10.1.2.8/29");
-        assert_eq!(run.end() - run.start, 7);
-        assert!(run.contains(run.end()) && !run.contains(run.end() + 1));
-        assert_eq!(Run::of(run.net(Family::V4)), run);
+        let cidr = Cidr::containing(number("10.1.2.13".parse().unwrap()), 3);
+        assert_eq!(cidr.net(Family::V4).to_string(), "10.1.2.8/29");
+        assert_eq!(cidr.end() - cidr.start, 7);
+        assert!(cidr.contains(cidr.end()) && !cidr.contains(cidr.end() + 1));
+        assert_eq!(Cidr::of(cidr.net(Family::V4)), cidr);
     }
 
     #[test]
     fn the_whole_of_ipv6_is_a_run_too() {
-        let run = Run::around(5, 128);
-        assert_eq!((run.start, run.end()), (0, u128::MAX));
-        assert_eq!(run.net(Family::V6).to_string(), "::/0");
+        let cidr = Cidr::containing(5, 128);
+        assert_eq!((cidr.start, cidr.end()), (0, u128::MAX));
+        assert_eq!(cidr.net(Family::V6).to_string(), "::/0");
     }
 }

@@ -1,6 +1,6 @@
 //! One block that this node holds: a bitmap over its addresses.
 
-use super::address::Run;
+use super::address::Cidr;
 
 /// What may be done with a held block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,7 +10,7 @@ pub enum BlockState {
     /// Addresses are handed out of it.
     Active,
     /// It is on its way back: nothing is handed out of it any more.
-    Draining,
+    Returning,
     /// The store says that it is not this node's: nothing is handed out of it any more.
     Lost,
 }
@@ -21,7 +21,7 @@ impl BlockState {
         match self {
             Self::Spare => "spare",
             Self::Active => "active",
-            Self::Draining => "draining",
+            Self::Returning => "draining",
             Self::Lost => "lost",
         }
     }
@@ -30,11 +30,11 @@ impl BlockState {
 /// A held block. An address in it is either free or taken; a cooling address counts as taken.
 #[derive(Clone, Debug)]
 pub struct Block {
-    run: Run,
+    cidr: Cidr,
     /// Its state.
     pub state: BlockState,
     /// A part of it is on its way to another node.
-    pub giving: bool,
+    pub in_transfer: bool,
     /// Whether anything was taken or freed since the last look at idle blocks.
     pub touched: bool,
     taken: Box<[u64]>,
@@ -44,8 +44,8 @@ pub struct Block {
 
 impl Block {
     /// A block with all its addresses free.
-    pub fn new(run: Run, state: BlockState) -> Self {
-        let size = 1usize << run.size_log2;
+    pub fn new(cidr: Cidr, state: BlockState) -> Self {
+        let size = 1usize << cidr.size_log2;
         let mut taken = vec![0u64; size.div_ceil(64)].into_boxed_slice();
         if size < 64 {
             taken[0] = !0 << size;
@@ -53,18 +53,18 @@ impl Block {
         #[allow(clippy::cast_possible_truncation)]
         let free = size as u32;
         let cooling = vec![0u64; taken.len()].into_boxed_slice();
-        Self { run, state, giving: false, touched: true, taken, cooling, free }
+        Self { cidr, state, in_transfer: false, touched: true, taken, cooling, free }
     }
 
     /// Whether nothing was handed out of it: a spare, or one on its way back.
     pub fn is_unused(&self) -> bool {
-        matches!(self.state, BlockState::Spare | BlockState::Draining)
+        matches!(self.state, BlockState::Spare | BlockState::Returning)
     }
 
     /// The part of this block that covers a run, in the same state.
-    pub fn part(&self, run: Run) -> Self {
-        let mut part = Self::new(run, self.state);
-        for number in run.start..=run.end() {
+    pub fn part(&self, cidr: Cidr) -> Self {
+        let mut part = Self::new(cidr, self.state);
+        for number in cidr.start..=cidr.end() {
             if self.is_taken(number) {
                 part.take(number);
                 part.set_cooling(number, self.is_cooling(number));
@@ -75,8 +75,8 @@ impl Block {
     }
 
     /// What it covers.
-    pub fn run(&self) -> Run {
-        self.run
+    pub fn cidr(&self) -> Cidr {
+        self.cidr
     }
 
     /// How many addresses are free.
@@ -86,7 +86,7 @@ impl Block {
 
     /// How many addresses it has.
     pub fn size(&self) -> u32 {
-        1 << self.run.size_log2
+        1 << self.cidr.size_log2
     }
 
     /// Whether every address is free.
@@ -95,9 +95,9 @@ impl Block {
     }
 
     fn bit(&self, number: u128) -> (usize, u64) {
-        debug_assert!(self.run.contains(number));
+        debug_assert!(self.cidr.contains(number));
         #[allow(clippy::cast_possible_truncation)]
-        let offset = (number - self.run.start) as usize;
+        let offset = (number - self.cidr.start) as usize;
         (offset / 64, 1 << (offset % 64))
     }
 
@@ -151,14 +151,14 @@ impl Block {
     /// The first free address from `from` on.
     pub fn first_free(&self, from: u128) -> Option<u128> {
         #[allow(clippy::cast_possible_truncation)]
-        let offset = from.saturating_sub(self.run.start).min(u128::from(self.size())) as usize;
+        let offset = from.saturating_sub(self.cidr.start).min(u128::from(self.size())) as usize;
         let mut word = offset / 64;
         let mut free = !*self.taken.get(word)? & (!0 << (offset % 64));
         while free == 0 {
             word += 1;
             free = !*self.taken.get(word)?;
         }
-        Some(self.run.start + (word * 64) as u128 + u128::from(free.trailing_zeros()))
+        Some(self.cidr.start + (word * 64) as u128 + u128::from(free.trailing_zeros()))
     }
 }
 
@@ -169,8 +169,8 @@ mod tests {
     #[test]
     fn the_first_free_address_is_found_in_blocks_of_every_size() {
         for size_log2 in 0..=12 {
-            let mut block = Block::new(Run::around(1 << 20, size_log2), BlockState::Active);
-            let (start, end) = (block.run().start, block.run().end());
+            let mut block = Block::new(Cidr::containing(1 << 20, size_log2), BlockState::Active);
+            let (start, end) = (block.cidr().start, block.cidr().end());
             for number in start..=end {
                 assert_eq!(block.first_free(start), Some(number));
                 block.take(number);

@@ -82,14 +82,14 @@ pub fn allocation_address(key: &str) -> Option<IpAddr> {
 
 /// The addresses of one family on one network: what blocks are cut from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Space {
+pub struct PoolFamily {
     /// The network.
     pub network: Arc<str>,
     /// The family.
     pub family: Family,
 }
 
-impl Space {
+impl PoolFamily {
     /// The key of the block that starts there.
     pub fn block_key(&self, start: u128) -> String {
         block_key(&self.network, self.family, start)

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::address::{Family, Run, number};
+use super::address::{Cidr, Family, number};
 use super::stage::Stage;
 
 /// Why a range or a range set is refused. Messages are host-local's where it has one.
@@ -104,7 +104,7 @@ impl Range {
             return Err(RangeError::HostBits { len, net });
         }
         let family = Family::of(subnet.addr());
-        let whole = Run::of(subnet);
+        let whole = Cidr::of(subnet);
         let inside = |address: IpAddr| subnet.contains(&address);
         let last = whole.end() - u128::from(family == Family::V4);
         if let Some(start) = spec.start {

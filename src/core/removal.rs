@@ -47,7 +47,7 @@ impl Removal {
                 boot_id: "".into(),
                 version: "".into(),
                 since_unix_ms: self.now_unix_ms,
-                settled: false,
+                acknowledged: false,
                 removed_unix_ms,
             },
         };
@@ -137,7 +137,7 @@ pub fn is_to_take(key: &KeyValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::address::{Family, Run};
+    use crate::core::address::{Cidr, Family};
 
     fn node(epoch: u64) -> NodeValue {
         NodeValue {
@@ -147,14 +147,14 @@ mod tests {
             boot_id: "b".into(),
             version: "1".into(),
             since_unix_ms: 5,
-            settled: true,
+            acknowledged: true,
             removed_unix_ms: None,
         }
     }
 
     fn block(start: u128, status: BlockStatus, revision: u64) -> KeyValue {
         let value = BlockValue {
-            run: Run::around(start, 3),
+            cidr: Cidr::containing(start, 3),
             family: Family::V4,
             owner: "n".into(),
             epoch: 3,

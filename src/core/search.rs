@@ -67,12 +67,12 @@ impl Index<'_> {
     /// The next address for a pod of that stage, after `cursor`.
     pub fn next(
         self,
-        view: &Ranges,
+        allowed: &Ranges,
         cursor: Option<u128>,
         stage: Option<Stage>,
     ) -> Option<Candidate> {
         let search = |cursor, kinds| {
-            segments(view, cursor).find_map(|segment| match stage {
+            segments(allowed, cursor).find_map(|segment| match stage {
                 None => self.first_offered(segment, kinds),
                 Some(stage) => self.first_listed(segment, stage, kinds),
             })
@@ -80,7 +80,7 @@ impl Index<'_> {
         match self.shared {
             None => search(cursor, ALL),
             Some(seed) => {
-                let cursor = cursor.or_else(|| home(view, seed));
+                let cursor = cursor.or_else(|| home(allowed, seed));
                 IN_TURN.into_iter().find_map(|kinds| search(cursor, kinds))
             }
         }
@@ -88,24 +88,24 @@ impl Index<'_> {
 
     /// The next address after `cursor` that is in no active block, spares first when the pool is
     /// shared; and how many addresses of its range lie before it.
-    pub fn next_inactive(self, view: &Ranges, cursor: Option<u128>) -> Option<(u128, u128)> {
-        let cursor = cursor.or_else(|| home(view, self.shared?));
+    pub fn next_inactive(self, allowed: &Ranges, cursor: Option<u128>) -> Option<(u128, u128)> {
+        let cursor = cursor.or_else(|| home(allowed, self.shared?));
         if self.shared.is_some()
-            && let Some(found) = self.first_inactive(view, cursor, IN_TURN[1])
+            && let Some(found) = self.first_inactive(allowed, cursor, IN_TURN[1])
         {
             return Some(found);
         }
-        self.first_inactive(view, cursor, INACTIVE)
+        self.first_inactive(allowed, cursor, INACTIVE)
     }
 
     fn first_inactive(
         self,
-        view: &Ranges,
+        allowed: &Ranges,
         cursor: Option<u128>,
         kinds: Kinds,
     ) -> Option<(u128, u128)> {
         let mut before = 0u128;
-        for Segment { start, end, .. } in segments(view, cursor) {
+        for Segment { start, end, .. } in segments(allowed, cursor) {
             match self.first(start, kinds).map(Candidate::number).filter(|first| *first <= end) {
                 Some(first) => return Some((first, before.saturating_add(first - start))),
                 None => before = before.saturating_add(end - start),
@@ -178,7 +178,7 @@ impl Index<'_> {
     fn first_spare(self, from: u128) -> Option<u128> {
         let around = self.held.range(..=from).next_back();
         let around = around.filter(|(start, _)| self.spares.contains(start));
-        if around.is_some_and(|(_, block)| block.run().contains(from)) {
+        if around.is_some_and(|(_, block)| block.cidr().contains(from)) {
             return Some(from);
         }
         self.spares.range(from..).next().copied()
@@ -186,12 +186,12 @@ impl Index<'_> {
 }
 
 /// A place to begin in ranges of which other nodes use other parts: the address before it.
-fn home(view: &Ranges, seed: u64) -> Option<u128> {
+fn home(allowed: &Ranges, seed: u64) -> Option<u128> {
     let size = |range: &Range| (range.end - range.start).saturating_add(1);
-    let total = view.iter().map(size).fold(0u128, u128::saturating_add);
-    let log2 = view.usual_block_log2();
+    let total = allowed.iter().map(size).fold(0u128, u128::saturating_add);
+    let log2 = allowed.usual_block_log2();
     let mut at = ((u128::from(seed) % total) >> log2) << log2;
-    for range in view.iter() {
+    for range in allowed.iter() {
         if at < size(range) {
             return (range.start + at).checked_sub(1).filter(|number| range.contains(*number));
         }
@@ -210,16 +210,16 @@ struct Segment<'a> {
 
 /// The rest of the cursor's range, the ranges after it, those before it, and its range up to and
 /// with the cursor. Without a cursor (or with one outside the set): all ranges in order.
-fn segments(view: &Ranges, cursor: Option<u128>) -> impl Iterator<Item = Segment<'_>> {
+fn segments(allowed: &Ranges, cursor: Option<u128>) -> impl Iterator<Item = Segment<'_>> {
     let whole = |range| Segment { range, start: range.start, end: range.end };
-    let at = cursor.and_then(|c| Some((c, view.iter().position(|range| range.contains(c))?)));
+    let at = cursor.and_then(|c| Some((c, allowed.iter().position(|range| range.contains(c))?)));
     let first = at.map_or(0, |(_, i)| i);
     let rest = at.and_then(|(c, i)| {
-        let range = view.iter().nth(i)?;
+        let range = allowed.iter().nth(i)?;
         (c < range.end).then(|| Segment { start: c + 1, ..whole(range) })
     });
-    let up_to = at.and_then(|(c, i)| Some(Segment { end: c, ..whole(view.iter().nth(i)?) }));
-    let after = view.iter().skip(first + usize::from(at.is_some())).map(whole);
-    let before = view.iter().take(first).map(whole);
+    let up_to = at.and_then(|(c, i)| Some(Segment { end: c, ..whole(allowed.iter().nth(i)?) }));
+    let after = allowed.iter().skip(first + usize::from(at.is_some())).map(whole);
+    let before = allowed.iter().take(first).map(whole);
     rest.into_iter().chain(after).chain(before).chain(up_to)
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::address::{Family, Run};
+use super::address::{Cidr, Family};
 use super::container_id::ContainerId;
 use super::txn::LeaseId;
 
@@ -48,7 +48,7 @@ pub struct NodeValue {
     pub since_unix_ms: u64,
     /// The node has said what it holds: its daemon has joined, and has claimed again whatever the
     /// store did not know.
-    pub settled: bool,
+    pub acknowledged: bool,
     /// When an operator removed the node, in milliseconds since 1970.
     pub removed_unix_ms: Option<u64>,
 }
@@ -97,7 +97,7 @@ pub enum BlockStatus {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlockValue {
     /// What it covers.
-    pub run: Run,
+    pub cidr: Cidr,
     /// Its family.
     pub family: Family,
     /// The node that holds it.
@@ -136,7 +136,7 @@ pub enum MessageBody {
         even_cooling: bool,
     },
     /// These are your spares now; their keys were written with this message.
-    Given(Vec<Run>),
+    Given(Vec<Cidr>),
     /// None of them can be had.
     Refused,
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use redb::Database;
 
 use crate::core::Millis;
-use crate::core::coordinator::{JournalState, Record};
+use crate::core::coordinator::{JournalEntry, JournalState};
 use crate::store::file::{self, Storage};
 use counter::CommitCounter;
 use tables::Tables;
@@ -243,7 +243,7 @@ impl Journal {
     /// Why nothing is durable any more.
     pub fn commit<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a Record>,
+        records: impl IntoIterator<Item = &'a JournalEntry>,
     ) -> Result<(), Arc<str>> {
         if let Some(cause) = &self.broken {
             return Err(cause.clone());
@@ -263,22 +263,23 @@ impl Journal {
 
     fn write<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a Record>,
+        records: impl IntoIterator<Item = &'a JournalEntry>,
     ) -> Result<(), Box<redb::Error>> {
         let txn = self.db.begin_write().map_err(boxed)?;
         let mut tables = Tables::of(&txn, self.cooldown);
         tables.set(tables::COMMITS, u128::from(self.commits + 1))?;
-        let mut cursors: Vec<&Record> = Vec::new();
+        let mut cursors: Vec<&JournalEntry> = Vec::new();
         for record in records {
-            if let Record::Cursor(set, slot, _) = record {
+            if let JournalEntry::Cursor(set, slot, _) = record {
                 // Of the places of one cursor in a commit only the last will ever be read.
-                cursors
-                    .retain(|of| !matches!(of, Record::Cursor(s, t, _) if (s, t) == (set, slot)));
+                cursors.retain(
+                    |of| !matches!(of, JournalEntry::Cursor(s, t, _) if (s, t) == (set, slot)),
+                );
                 cursors.push(record);
                 continue;
             }
             tables.write(record)?;
-            if let Record::Hold(holding) = record
+            if let JournalEntry::Hold(holding) = record
                 && holding.sequence >= self.sequences_below
             {
                 self.sequences_below = holding.sequence + SEQUENCE_STEP;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::address::{Family, Run, number};
+use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{Holding, Netns, Pod, Scope};
 use crate::core::coordinator::{SetId, SetRecord};
-use crate::core::keys::Space;
+use crate::core::keys::PoolFamily;
 use crate::core::stage::Stage;
 use crate::limits;
 
@@ -118,8 +118,8 @@ pub(super) fn without_start(value: &[u8]) -> Vec<u8> {
 }
 
 /// The key of a block.
-pub(super) fn block_key(space: &Space, run: Run) -> (&str, &'static str, u128) {
-    (&space.network, space.family.as_str(), run.start)
+pub(super) fn block_key(pool: &PoolFamily, cidr: Cidr) -> (&str, &'static str, u128) {
+    (&pool.network, pool.family.as_str(), cidr.start)
 }
 
 /// In the value of a block: the store gave it to others.
@@ -129,13 +129,13 @@ pub(super) const LOST: u8 = 0x80;
 pub(super) fn read_block(
     (network, family, start): (&str, &str, u128),
     value: u8,
-) -> anyhow::Result<(Space, Run)> {
+) -> anyhow::Result<(PoolFamily, Cidr)> {
     let size_log2 = value & !LOST;
     let family = Family::parse(family).ok_or(anyhow::anyhow!("unknown family"))?;
-    let run = Run { start, size_log2 };
-    let sound = size_log2 <= limits::BLOCK_LOG2_MAX && Run::around(start, size_log2) == run;
+    let cidr = Cidr { start, size_log2 };
+    let sound = size_log2 <= limits::BLOCK_LOG2_MAX && Cidr::containing(start, size_log2) == cidr;
     anyhow::ensure!(sound, "impossible block");
-    Ok((Space { network: network.into(), family }, run))
+    Ok((PoolFamily { network: network.into(), family }, cidr))
 }
 
 /// The row of a range set.

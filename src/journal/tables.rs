@@ -7,9 +7,9 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 
 use super::{boxed, rows};
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::coordinator::{JournalState, Record};
-use crate::core::keys::Space;
+use crate::core::address::Cidr;
+use crate::core::coordinator::{JournalEntry, JournalState};
+use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::without;
 use crate::limits;
 
@@ -157,71 +157,71 @@ impl<'t> Tables<'t> {
     }
 
     /// Makes the change of a record.
-    pub(super) fn write(&mut self, record: &Record) -> Result<(), Failed> {
+    pub(super) fn write(&mut self, record: &JournalEntry) -> Result<(), Failed> {
         match record {
-            Record::Hold(holding) => {
+            JournalEntry::Hold(holding) => {
                 let (container, value) = (holding.container_id.to_text(), rows::holding(holding));
                 let key = rows::key(holding, &container);
                 table!(self, holdings, HOLDINGS).insert(key, &*value).map_err(boxed)?;
             }
-            Record::End(holding) => {
+            JournalEntry::End(holding) => {
                 let container = holding.container_id.to_text();
                 let key = rows::key(holding, &container);
                 table!(self, holdings, HOLDINGS).remove(key).map_err(boxed)?;
             }
-            Record::Cool(set, number, released) => {
+            JournalEntry::Cool(set, number, released) => {
                 let cooling = table!(self, cooling, COOLING);
                 cooling.insert((*released, *set, *number), ()).map_err(boxed)?;
                 forget_oldest(cooling, released.saturating_sub(self.cooldown))?;
             }
-            Record::Cursor(set, slot, number) => self.set((CURSOR, *set, *slot), *number)?,
-            Record::Set(set) => {
+            JournalEntry::Cursor(set, slot, number) => self.set((CURSOR, *set, *slot), *number)?,
+            JournalEntry::Set(set) => {
                 let mut sets = self.txn.open_table(SETS).map_err(boxed)?;
                 sets.insert(set.id, &*rows::set(set)).map_err(boxed)?;
             }
-            Record::ForgetSet(id) => {
+            JournalEntry::ForgetSet(id) => {
                 self.txn.open_table(SETS).map_err(boxed)?.remove(id).map_err(boxed)?;
             }
-            Record::Block(space, run) => {
+            JournalEntry::Block(pool, cidr) => {
                 let mut blocks = self.txn.open_table(BLOCKS).map_err(boxed)?;
-                cut(&mut blocks, space, *run)?;
-                blocks.insert(rows::block_key(space, *run), run.size_log2).map_err(boxed)?;
+                cut(&mut blocks, pool, *cidr)?;
+                blocks.insert(rows::block_key(pool, *cidr), cidr.size_log2).map_err(boxed)?;
             }
-            Record::LostBlock(space, run) => {
+            JournalEntry::LostBlock(pool, cidr) => {
                 let mut blocks = self.txn.open_table(BLOCKS).map_err(boxed)?;
-                cut(&mut blocks, space, *run)?;
-                let value = run.size_log2 | rows::LOST;
-                blocks.insert(rows::block_key(space, *run), value).map_err(boxed)?;
+                cut(&mut blocks, pool, *cidr)?;
+                let value = cidr.size_log2 | rows::LOST;
+                blocks.insert(rows::block_key(pool, *cidr), value).map_err(boxed)?;
             }
-            Record::NoBlock(space, run) => {
-                cut(&mut self.txn.open_table(BLOCKS).map_err(boxed)?, space, *run)?;
+            JournalEntry::NoBlock(pool, cidr) => {
+                cut(&mut self.txn.open_table(BLOCKS).map_err(boxed)?, pool, *cidr)?;
             }
-            Record::Chain(sequence) => self.set(CHAIN, u128::from(*sequence))?,
-            Record::Intent(sequence) => self.set(INTENT, u128::from(*sequence))?,
+            JournalEntry::Chain(sequence) => self.set(CHAIN, u128::from(*sequence))?,
+            JournalEntry::Intent(sequence) => self.set(INTENT, u128::from(*sequence))?,
         }
         Ok(())
     }
 }
 
 /// Leaves nothing of a run in the table: blocks in it go, of one around it the rest stays.
-fn cut(blocks: &mut Table<'_, BlockKey, u8>, space: &Space, run: Run) -> Result<(), Failed> {
-    let from = Run::around(run.start, limits::BLOCK_LOG2_MAX).start;
-    let range = |number| (&*space.network, space.family.as_str(), number);
+fn cut(blocks: &mut Table<'_, BlockKey, u8>, pool: &PoolFamily, cidr: Cidr) -> Result<(), Failed> {
+    let from = Cidr::containing(cidr.start, limits::BLOCK_LOG2_MAX).start;
+    let range = |number| (&*pool.network, pool.family.as_str(), number);
     let mut met = Vec::new();
-    for row in blocks.range(range(from)..=range(run.end())).map_err(boxed)? {
+    for row in blocks.range(range(from)..=range(cidr.end())).map_err(boxed)? {
         let (key, value) = row.map_err(boxed)?;
         let (size_log2, lost) = (value.value() & !rows::LOST, value.value() & rows::LOST);
-        let block = Run { start: key.value().2, size_log2 };
-        if block.end() >= run.start {
+        let block = Cidr { start: key.value().2, size_log2 };
+        if block.end() >= cidr.start {
             met.push((block, lost));
         }
     }
     for (block, lost) in met {
-        blocks.remove(rows::block_key(space, block)).map_err(boxed)?;
-        let around = block.size_log2 > run.size_log2;
-        for part in around.then(|| without(block, run)).into_iter().flatten() {
+        blocks.remove(rows::block_key(pool, block)).map_err(boxed)?;
+        let around = block.size_log2 > cidr.size_log2;
+        for part in around.then(|| without(block, cidr)).into_iter().flatten() {
             let value = part.size_log2 | lost;
-            blocks.insert(rows::block_key(space, part), value).map_err(boxed)?;
+            blocks.insert(rows::block_key(pool, part), value).map_err(boxed)?;
         }
     }
     Ok(())

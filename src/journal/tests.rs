@@ -1,9 +1,9 @@
 //! What the tables keep, and what they do not.
 
 use super::*;
-use crate::core::address::{Family, Run};
+use crate::core::address::{Cidr, Family};
 use crate::core::attachment::{Holding, Netns, Scope};
-use crate::core::keys::Space;
+use crate::core::keys::PoolFamily;
 
 fn options(dir: &Path, cooldown: Millis) -> Options {
     Options {
@@ -16,7 +16,7 @@ fn options(dir: &Path, cooldown: Millis) -> Options {
     }
 }
 
-fn hold(sequence: u64) -> Record {
+fn hold(sequence: u64) -> JournalEntry {
     let scope = Scope { network: "net".into(), ifname: "eth0".into(), pool: "net".into() };
     let holding = Holding {
         scope: scope.into(),
@@ -29,7 +29,7 @@ fn hold(sequence: u64) -> Record {
         pod: None,
         netns: Netns { path: "/proc/7/ns/net".into(), inode: 4_026_531_840 },
     };
-    Record::Hold(Arc::new(holding))
+    JournalEntry::Hold(Arc::new(holding))
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn what_has_cooled_off_leaves_the_journal() {
     let options = options(dir.path(), 100);
     let (mut journal, _) = Journal::open(&options).unwrap();
     for at in 0..1_000 {
-        journal.commit(&[Record::Cool(1, u128::from(at), at)]).unwrap();
+        journal.commit(&[JournalEntry::Cool(1, u128::from(at), at)]).unwrap();
     }
     drop(journal);
     let (_, opened) = Journal::open(&options).unwrap();
@@ -58,8 +58,8 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
         assert!(next > last, "{next} was given before");
         for sequence in next..next + 10 {
             let held = hold(sequence);
-            let Record::Hold(holding) = &held else { panic!() };
-            let end = Record::End(holding.clone());
+            let JournalEntry::Hold(holding) = &held else { panic!() };
+            let end = JournalEntry::End(holding.clone());
             journal.commit(&[held.clone(), end]).unwrap();
             last = sequence;
         }
@@ -70,7 +70,7 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
 #[test]
 fn an_end_ends_the_one_holding_that_it_names() {
     let dir = tempfile::tempdir().unwrap();
-    let held_after = |records: &[Record]| -> Vec<u64> {
+    let held_after = |records: &[JournalEntry]| -> Vec<u64> {
         let (mut journal, _) = Journal::open(&options(dir.path(), 0)).unwrap();
         journal.commit(records).unwrap();
         drop(journal);
@@ -78,7 +78,7 @@ fn an_end_ends_the_one_holding_that_it_names() {
         opened.state.holdings.iter().map(|holding| holding.sequence).collect()
     };
     let end = |sequence| match hold(sequence) {
-        Record::Hold(holding) => Record::End(holding),
+        JournalEntry::Hold(holding) => JournalEntry::End(holding),
         other => other,
     };
     assert_eq!(held_after(&[hold(1)]), [1]);
@@ -90,27 +90,27 @@ fn an_end_ends_the_one_holding_that_it_names() {
 #[test]
 fn the_pool_is_kept_and_a_row_without_one_means_the_network() {
     let dir = tempfile::tempdir().unwrap();
-    let pool_after = |records: &[Record]| {
+    let pool_after = |records: &[JournalEntry]| {
         let (mut journal, _) = Journal::open(&options(dir.path(), 0)).unwrap();
         journal.commit(records).unwrap();
         drop(journal);
         let (_, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
         opened.state.holdings[0].scope.pool.to_string()
     };
-    let Record::Hold(holding) = hold(1) else { panic!() };
+    let JournalEntry::Hold(holding) = hold(1) else { panic!() };
     let row = String::from_utf8(rows::holding(&holding)).unwrap();
     assert!(!row.contains("pool"), "{row}");
-    assert_eq!(pool_after(&[Record::Hold(holding.clone())]), "net");
+    assert_eq!(pool_after(&[JournalEntry::Hold(holding.clone())]), "net");
     let scope = Scope { pool: "shared".into(), ..(*holding.scope).clone() };
     let of_another = Holding { scope: scope.into(), ..(*holding).clone() };
-    assert_eq!(pool_after(&[Record::Hold(Arc::new(of_another))]), "shared");
+    assert_eq!(pool_after(&[JournalEntry::Hold(Arc::new(of_another))]), "shared");
 }
 
-fn block(start: u128, size_log2: u8) -> (Space, Run) {
-    (Space { network: "net".into(), family: Family::V4 }, Run { start, size_log2 })
+fn block(start: u128, size_log2: u8) -> (PoolFamily, Cidr) {
+    (PoolFamily { network: "net".into(), family: Family::V4 }, Cidr { start, size_log2 })
 }
 
-fn kept(dir: &Path, records: &[Record]) -> (Vec<(Space, Run)>, u64) {
+fn kept(dir: &Path, records: &[JournalEntry]) -> (Vec<(PoolFamily, Cidr)>, u64) {
     let options = options(dir, 0);
     let (mut journal, _) = Journal::open(&options).unwrap();
     journal.commit(records).unwrap();
@@ -119,23 +119,23 @@ fn kept(dir: &Path, records: &[Record]) -> (Vec<(Space, Run)>, u64) {
     (opened.state.blocks, opened.state.chain)
 }
 
-fn holds((space, run): (Space, Run)) -> Record {
-    Record::Block(space, run)
+fn holds((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
+    JournalEntry::Block(pool, cidr)
 }
 
-fn holds_not((space, run): (Space, Run)) -> Record {
-    Record::NoBlock(space, run)
+fn holds_not((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
+    JournalEntry::NoBlock(pool, cidr)
 }
 
 #[test]
 fn blocks_and_the_chain_are_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let other = (Space { network: "net2".into(), family: Family::V6 }, block(1 << 127, 6).1);
+    let other = (PoolFamily { network: "net2".into(), family: Family::V6 }, block(1 << 127, 6).1);
     let records = [block(64, 6), block(128, 6), other.clone()].map(holds);
     assert_eq!(kept(dir.path(), &records).0, [block(64, 6), block(128, 6), other.clone()]);
-    let (blocks, chain) = kept(dir.path(), &[holds_not(block(64, 6)), Record::Chain(7)]);
+    let (blocks, chain) = kept(dir.path(), &[holds_not(block(64, 6)), JournalEntry::Chain(7)]);
     assert_eq!((blocks, chain), (vec![block(128, 6), other], 7));
-    assert_eq!(kept(dir.path(), &[Record::Chain(9)]).1, 9);
+    assert_eq!(kept(dir.path(), &[JournalEntry::Chain(9)]).1, 9);
 }
 
 /// Whatever parts the blocks are in: what is given away is not in the journal any more, and
@@ -162,7 +162,7 @@ fn parts_of_blocks_leave_and_come_back() {
         ),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let before: Vec<Record> = before.into_iter().map(holds).collect();
+        let before: Vec<JournalEntry> = before.into_iter().map(holds).collect();
         kept(dir.path(), &before);
         assert_eq!(kept(dir.path(), &records).0, after, "{before:?}, {records:?}");
     }
@@ -171,7 +171,7 @@ fn parts_of_blocks_leave_and_come_back() {
 #[test]
 fn a_reboot_does_not_change_who_holds_which_block() {
     let dir = tempfile::tempdir().unwrap();
-    kept(dir.path(), &[holds(block(64, 6)), Record::Chain(3)]);
+    kept(dir.path(), &[holds(block(64, 6)), JournalEntry::Chain(3)]);
     let options = Options { boot_id: "next".to_owned(), ..options(dir.path(), 0) };
     for new_boot in [true, false] {
         let (_, opened) = Journal::open(&options).unwrap();

@@ -36,7 +36,7 @@ fn brief_txn(txn: &Txn) -> String {
             Write::Put(key, value, lease) => {
                 let what = match value {
                     Value::Block(block) => {
-                        format!("/{}:{}:{:?}", block.run.size_log2, block.owner, block.status)
+                        format!("/{}:{}:{:?}", block.cidr.size_log2, block.owner, block.status)
                     }
                     Value::Node(node) => format!("=e{} s{}", node.epoch, node.sequence),
                     Value::Message(message) => format!("={:?}", message.body),
@@ -63,7 +63,7 @@ pub(super) fn answer(answer: &Result<Answer, StoreError>) -> String {
                         text,
                         " {}/{}:{}:{:?}@{}",
                         short(&key.key),
-                        block.run.size_log2,
+                        block.cidr.size_log2,
                         block.owner,
                         block.status,
                         key.mod_revision

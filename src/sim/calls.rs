@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::node::Daemon;
 use super::world::{Container, Event, State, World};
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Add, Call, Del, Outcome, Which};
+use crate::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
 
 impl World {
     pub(super) fn some_calls(&mut self) {
@@ -30,8 +30,8 @@ impl World {
         }
         let wants_more = of.len() < self.plan.containers;
         if wants_more && (of.is_empty() || self.rng.u32(0..3) > 0) {
-            let asked = (self.rng.u32(0..8) == 0).then(|| self.any_address());
-            self.add(node, asked);
+            let requested = (self.rng.u32(0..8) == 0).then(|| self.any_address());
+            self.add(node, requested);
         } else if !of.is_empty() {
             let id = of[self.rng.usize(0..of.len())];
             if matches!(self.containers[&id].state, State::Running(_)) {
@@ -41,29 +41,29 @@ impl World {
     }
 
     pub(super) fn any_address(&mut self) -> IpAddr {
-        let range = self.plan.view.iter().next().unwrap();
+        let range = self.plan.allowed.iter().next().unwrap();
         let size = range.end - range.start + 1;
         range.family().address(range.start + u128::from(self.rng.u64(0..size as u64)))
     }
 
     /// A container on that node wants an address; returns its name.
-    pub(super) fn add(&mut self, node: usize, asked: Option<IpAddr>) -> u64 {
+    pub(super) fn add(&mut self, node: usize, requested: Option<IpAddr>) -> u64 {
         let id = self.next_call;
         self.next_call += 1;
         self.calls.insert(id, id);
-        self.containers.insert(id, Container { node, state: State::Adding, asked });
+        self.containers.insert(id, Container { node, state: State::Adding, requested });
         let call = Call::Add(Box::new(Add {
             id: attachment(id),
             pool: "net".into(),
-            sets: vec![self.narrow.as_ref().unwrap_or(&self.plan.view).clone()],
-            asked: asked.into_iter().collect(),
+            sets: vec![self.narrow.as_ref().unwrap_or(&self.plan.allowed).clone()],
+            requested: requested.into_iter().collect(),
             stage: None,
             pod: None,
             netns: "".into(),
             started_at: Some(self.now * 1_000_000),
             at_unix_ms: 0,
         }));
-        self.say(|| format!("n{node} ADD c{id} {asked:?}"));
+        self.say(|| format!("n{node} ADD c{id} {requested:?}"));
         self.with(node, |daemon, now| daemon.call(now, id, call));
         id
     }
@@ -78,7 +78,10 @@ impl World {
         self.next_call += 1;
         self.calls.insert(id, container);
         let started = self.now * 1_000_000;
-        let call = Call::Del(Del { id: attachment(container), which: Which::StartedBy(started) });
+        let call = Call::Del(Del {
+            id: attachment(container),
+            selector: HoldingSelector::StartedBy(started),
+        });
         self.say(|| format!("n{node} DEL c{container}"));
         self.with(node, |daemon, now| daemon.call(now, id, call));
     }
@@ -94,10 +97,10 @@ impl World {
         match outcome {
             Outcome::Added(holding) => {
                 self.tally.added += 1;
-                let asked = container.asked;
+                let requested = container.requested;
                 container.state = State::Running(holding.addresses.to_vec());
                 for &address in holding.addresses.iter() {
-                    assert!(asked.is_none_or(|asked| asked == address));
+                    assert!(requested.is_none_or(|requested| requested == address));
                     if let Some(other) = self.held.insert(address, id) {
                         panic!("{address} is held by c{other} and by c{id}");
                     }
@@ -127,8 +130,8 @@ impl World {
     /// What is held can be had by nobody else, and everything else can be had by anybody: fills
     /// the pool to the last address.
     pub(super) fn fill(&mut self) {
-        let view = self.plan.view.clone();
-        let offered = view.iter().flat_map(|range| {
+        let allowed = self.plan.allowed.clone();
+        let offered = allowed.iter().flat_map(|range| {
             (range.start..=range.end).filter(|number| range.offers(*number, None))
         });
         let total = offered.count();
@@ -156,9 +159,9 @@ impl World {
 
     /// Where the addresses are that nobody has.
     pub(super) fn missing(&self) -> String {
-        let view = self.plan.view.clone();
+        let allowed = self.plan.allowed.clone();
         let mut text = String::new();
-        for range in view.iter() {
+        for range in allowed.iter() {
             for number in range.start..=range.end {
                 let address = range.family().address(number);
                 if self.held.contains_key(&address) || !range.offers(number, None) {
@@ -168,7 +171,7 @@ impl World {
                 for node in &self.nodes {
                     let sets = node.daemon.iter().flat_map(|daemon| daemon.sets.values());
                     for block in sets.flat_map(|(_, set)| set.blocks()) {
-                        if block.run().contains(number) {
+                        if block.cidr().contains(number) {
                             text.push_str(&format!(" {} has {block:?}", node.disk.name));
                         }
                     }

@@ -7,7 +7,7 @@ use super::etcd::Etcd;
 use super::world::{Event, Fault, State, World};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Call, Record};
+use crate::core::coordinator::{Call, JournalEntry};
 use crate::core::keys::{BLOCKS, allocation_key, node_key, session_key};
 use crate::core::removal;
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
@@ -88,8 +88,8 @@ impl World {
     /// The state directory of a node is lost, or goes back to what it was at some time.
     fn forget(&mut self, node: usize) {
         let journal = &mut self.nodes[node].disk.journal;
-        let chain = |(at, record): (usize, &Record)| match record {
-            Record::Chain(_) => Some(at + 1),
+        let chain = |(at, record): (usize, &JournalEntry)| match record {
+            JournalEntry::Chain(_) => Some(at + 1),
             _ => None,
         };
         let ends: Vec<usize> = journal.iter().enumerate().filter_map(chain).chain([0]).collect();

@@ -40,7 +40,7 @@ impl World {
                 let blocks = || daemon.sets.values().flat_map(|(_, set)| set.blocks());
                 let ours = |address: &&IpAddr| {
                     let in_hand = |b: &Block| b.state == BlockState::Active;
-                    blocks().any(|b| b.run().contains(number(**address)) && in_hand(b))
+                    blocks().any(|b| b.cidr().contains(number(**address)) && in_hand(b))
                 };
                 for &address in holding.addresses.iter().filter(ours) {
                     held.insert(address, (holding.container_id.clone(), holding.sequence));

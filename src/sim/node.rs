@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::core::Millis;
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::coordinator::{
-    self, Call, Coordinator, JournalState, Outcome, Record, SetId, SetRecord, restore,
+    self, Call, Coordinator, JournalEntry, JournalState, Outcome, SetId, SetRecord, restore,
 };
-use crate::core::keys::Space;
-use crate::core::leaseholder::{Leaseholder, Me, Order, OrderId, Question, RecordChange, without};
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{
+    Leaseholder, NodeIdentity, Order, OrderId, Question, RecordChange, without,
+};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
 use crate::core::range_set::{self, RangeSet, Settings};
@@ -40,16 +42,16 @@ pub(super) enum After {
 /// What a range set waits for.
 #[derive(Clone, Debug)]
 pub(super) enum Waiting {
-    Lease(Vec<Run>),
+    Lease(Vec<Cidr>),
     GiveBack,
-    Give(Question),
+    Transfer(Question),
     Find,
 }
 
 #[derive(Debug)]
 pub(super) enum Who {
     Set(SetId, Waiting),
-    Fix(Arc<str>, Arc<Ranges>),
+    AgreeBlockSize(Arc<str>, Arc<Ranges>),
 }
 
 /// A daemon that runs.
@@ -58,7 +60,7 @@ pub(super) struct Daemon {
     pub(super) coordinator: Coordinator,
     pub(super) sets: BTreeMap<SetId, (SetRecord, RangeSet)>,
     pub(super) leaseholder: Leaseholder,
-    pub(super) commits: VecDeque<(Vec<Record>, After)>,
+    pub(super) commits: VecDeque<(Vec<JournalEntry>, After)>,
     pub(super) orders: BTreeMap<OrderId, Who>,
     next_order: OrderId,
     pub(super) joined: bool,
@@ -77,7 +79,7 @@ pub(super) struct Daemon {
 pub(super) struct Disk {
     pub(super) name: Arc<str>,
     pub(super) boot: u64,
-    pub(super) journal: Vec<Record>,
+    pub(super) journal: Vec<JournalEntry>,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
     /// It lost its journal, or some of it, while its containers ran.
@@ -85,12 +87,12 @@ pub(super) struct Disk {
 }
 
 /// Takes a run out of the blocks of a journal; what is left of a larger one stays.
-fn cut(blocks: &mut Vec<(Space, Run)>, space: &Space, run: Run) {
-    let overlaps = |at: &Run| at.start <= run.end() && run.start <= at.end();
-    let hit = blocks.extract_if(.., |(of, at)| of == space && overlaps(at));
-    let hit: Vec<(Space, Run)> = hit.collect();
-    for (space, at) in hit.into_iter().filter(|(_, at)| at.size_log2 > run.size_log2) {
-        blocks.extend(without(at, run).into_iter().map(|part| (space.clone(), part)));
+fn cut(blocks: &mut Vec<(PoolFamily, Cidr)>, pool: &PoolFamily, cidr: Cidr) {
+    let overlaps = |at: &Cidr| at.start <= cidr.end() && cidr.start <= at.end();
+    let hit = blocks.extract_if(.., |(of, at)| of == pool && overlaps(at));
+    let hit: Vec<(PoolFamily, Cidr)> = hit.collect();
+    for (pool, at) in hit.into_iter().filter(|(_, at)| at.size_log2 > cidr.size_log2) {
+        blocks.extend(without(at, cidr).into_iter().map(|part| (pool.clone(), part)));
     }
 }
 
@@ -99,37 +101,37 @@ impl Disk {
         let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
         for record in &self.journal {
             match record.clone() {
-                Record::Hold(holding) => {
+                JournalEntry::Hold(holding) => {
                     state.next_sequence = state.next_sequence.max(holding.sequence + 1);
                     state.holdings.push(holding);
                 }
-                Record::End(ended) => state.holdings.retain(|held| *held != ended),
-                Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
-                Record::Cursor(set, slot, number) => {
-                    state.cursors.retain(|(of, at, _)| (*of, *at) != (set, slot));
-                    state.cursors.push((set, slot, number));
+                JournalEntry::End(ended) => state.holdings.retain(|held| *held != ended),
+                JournalEntry::Cool(set, number, at) => state.cooling.push((set, number, at)),
+                JournalEntry::Cursor(set, set_index, number) => {
+                    state.cursors.retain(|(of, at, _)| (*of, *at) != (set, set_index));
+                    state.cursors.push((set, set_index, number));
                 }
-                Record::Set(set) => {
+                JournalEntry::Set(set) => {
                     state.sets.retain(|known| known.id != set.id);
                     state.sets.push(set);
                 }
-                Record::ForgetSet(id) => state.sets.retain(|known| known.id != id),
-                Record::Block(space, run) => {
-                    cut(&mut state.blocks, &space, run);
-                    cut(&mut state.lost, &space, run);
-                    state.blocks.push((space, run));
+                JournalEntry::ForgetSet(id) => state.sets.retain(|known| known.id != id),
+                JournalEntry::Block(pool, cidr) => {
+                    cut(&mut state.blocks, &pool, cidr);
+                    cut(&mut state.lost, &pool, cidr);
+                    state.blocks.push((pool, cidr));
                 }
-                Record::LostBlock(space, run) => {
-                    cut(&mut state.blocks, &space, run);
-                    cut(&mut state.lost, &space, run);
-                    state.lost.push((space, run));
+                JournalEntry::LostBlock(pool, cidr) => {
+                    cut(&mut state.blocks, &pool, cidr);
+                    cut(&mut state.lost, &pool, cidr);
+                    state.lost.push((pool, cidr));
                 }
-                Record::NoBlock(space, run) => {
-                    cut(&mut state.blocks, &space, run);
-                    cut(&mut state.lost, &space, run);
+                JournalEntry::NoBlock(pool, cidr) => {
+                    cut(&mut state.blocks, &pool, cidr);
+                    cut(&mut state.lost, &pool, cidr);
                 }
-                Record::Chain(sequence) => state.chain = sequence,
-                Record::Intent(sequence) => state.intent = sequence,
+                JournalEntry::Chain(sequence) => state.chain = sequence,
+                JournalEntry::Intent(sequence) => state.intent = sequence,
             }
         }
         // An address cools from its last release, unless it is held again.
@@ -156,14 +158,14 @@ impl Disk {
         self.boot += 1;
         let state = self.state();
         for holding in &state.holdings {
-            self.journal.push(Record::End(holding.clone()));
+            self.journal.push(JournalEntry::End(holding.clone()));
             for &address in holding.addresses.iter() {
                 let number = crate::core::address::number(address);
                 let owns = |set: &&SetRecord| {
                     set.ranges.iter().any(|&(first, last)| first <= number && number <= last)
                 };
                 if let Some(set) = state.sets.iter().find(owns) {
-                    self.journal.push(Record::Cool(set.id, number, now));
+                    self.journal.push(JournalEntry::Cool(set.id, number, now));
                 }
             }
         }
@@ -178,7 +180,7 @@ impl Disk {
         let rebuilt = restore(coordinator, state).unwrap();
         blocks.retain(|block| !rebuilt.stray.contains(block));
         lost.retain(|block| !rebuilt.stray.contains(block));
-        let me = Me {
+        let me = NodeIdentity {
             node: self.name.clone(),
             machine_id: self.name.clone(),
             boot_id: format!("{}", self.boot).into(),
@@ -233,12 +235,12 @@ impl Daemon {
     }
 
     /// The commits that are not durable yet.
-    pub(super) fn unsynced(&self) -> impl Iterator<Item = &Vec<Record>> {
+    pub(super) fn unsynced(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
         self.commits.iter().map(|(records, _)| records)
     }
 
     /// Makes the first commits durable, as one group.
-    pub(super) fn commit(&mut self, now: Millis, count: usize, journal: &mut Vec<Record>) {
+    pub(super) fn commit(&mut self, now: Millis, count: usize, journal: &mut Vec<JournalEntry>) {
         for _ in 0..count {
             let Some((records, after)) = self.commits.pop_front() else { break };
             journal.extend(records);
@@ -274,7 +276,7 @@ impl Daemon {
         sets.chain(self.leaseholder.poll_timeout()).chain(awaiting).min()
     }
 
-    pub(super) fn keep(&mut self, records: Vec<Record>, after: After) {
+    pub(super) fn keep(&mut self, records: Vec<JournalEntry>, after: After) {
         self.commits.push_back((records, after));
         self.out.push(Out::Commit);
     }
@@ -320,7 +322,7 @@ impl Daemon {
             for &address in holding.addresses.iter() {
                 let number = crate::core::address::number(address);
                 let mut blocks = self.sets.values().flat_map(|(_, set)| set.blocks());
-                let block = blocks.find(|block| block.run().contains(number));
+                let block = blocks.find(|block| block.cidr().contains(number));
                 let taken = block.is_some_and(|b| b.is_taken(number) && !b.is_cooling(number));
                 assert!(taken, "{address} is held in {block:?}");
             }
@@ -359,8 +361,8 @@ impl Daemon {
             }
             E::Undo(id, number) => set(&mut self.sets, id, &mut |set| set.undo(now, number)),
             E::Release(id, number) => set(&mut self.sets, id, &mut |set| set.release(now, number)),
-            E::Recover(id, runs, held) => set(&mut self.sets, id, &mut |set| {
-                set.recover(now, &runs, &held);
+            E::Recover(id, cidrs, held) => set(&mut self.sets, id, &mut |set| {
+                set.recover(now, &cidrs, &held);
             }),
             E::Forget(network, address) => {
                 let change = RecordChange { network, address, value: None };
@@ -376,17 +378,17 @@ impl Daemon {
             }
             E::Reply(call, outcome) => self.out.push(Out::Reply(call, outcome)),
             E::Overlap(..) => {}
-            E::Fix(network, view) => {
+            E::AgreeBlockSize(network, allowed) => {
                 let id = self.next_order;
                 self.next_order += 1;
-                let space = Space { network: network.clone(), family: view.family() };
-                let order = Order::Fix {
-                    space,
-                    ranges: view.iter().map(|range| (range.start, range.end)).collect(),
-                    block_log2: view.usual_block_log2(),
-                    explicit: view.block_log2.is_some(),
+                let pool = PoolFamily { network: network.clone(), family: allowed.family() };
+                let order = Order::AgreeBlockSize {
+                    pool,
+                    ranges: allowed.iter().map(|range| (range.start, range.end)).collect(),
+                    block_log2: allowed.usual_block_log2(),
+                    explicit: allowed.block_log2.is_some(),
                 };
-                self.orders.insert(id, Who::Fix(network, view));
+                self.orders.insert(id, Who::AgreeBlockSize(network, allowed));
                 self.leaseholder.order(now, id, order);
             }
         }
@@ -403,49 +405,55 @@ impl Daemon {
     fn of_set(&mut self, now: Millis, id: SetId, effect: range_set::Effect) {
         use range_set::Effect as E;
         let record = &self.sets[&id].0;
-        let space = Space { network: record.network.clone(), family: record.family };
+        let pool = PoolFamily { network: record.network.clone(), family: record.family };
         match effect {
             E::Assigned(operation, result) => self.coordinator.assigned(now, operation, result),
             E::Lease { activate, claim } => {
-                let active = |(run, status): &(Run, BlockStatus)| {
-                    (*status == BlockStatus::Active).then_some(*run)
+                let active = |(cidr, status): &(Cidr, BlockStatus)| {
+                    (*status == BlockStatus::Active).then_some(*cidr)
                 };
-                let runs = activate.iter().copied().chain(claim.iter().filter_map(active));
-                let waiting = Waiting::Lease(runs.collect());
-                self.place(now, id, waiting, Order::Lease { space, activate, claim });
+                let cidrs = activate.iter().copied().chain(claim.iter().filter_map(active));
+                let waiting = Waiting::Lease(cidrs.collect());
+                self.place(now, id, waiting, Order::Lease { pool, activate, claim });
             }
-            E::GiveBack(runs) => {
-                let durable = runs.iter().filter(|(_, spare)| !spare);
-                let gone = |(run, _): &(Run, bool)| Record::NoBlock(space.clone(), *run);
-                let records: Vec<Record> = durable.map(gone).collect();
+            E::GiveBack(cidrs) => {
+                let durable = cidrs.iter().filter(|(_, spare)| !spare);
+                let gone = |(cidr, _): &(Cidr, bool)| JournalEntry::NoBlock(pool.clone(), *cidr);
+                let records: Vec<JournalEntry> = durable.map(gone).collect();
                 let waiting = Waiting::GiveBack;
-                let runs = runs.into_iter().map(|(run, _)| run).collect();
-                let order = Order::GiveBack { space, runs };
+                let cidrs = cidrs.into_iter().map(|(cidr, _)| cidr).collect();
+                let order = Order::GiveBack { pool, cidrs };
                 if broken(Mutant::GiveBackBeforeJournal) {
                     self.place(now, id, waiting, order);
                 } else {
                     self.keep(records, After::Order(id, waiting, Box::new(order)));
                 }
             }
-            E::Give { question, block, give, spare } => {
+            E::Transfer { question, block, give, spare } => {
                 let mut records = Vec::new();
                 if !spare {
-                    let part = |run| Record::Block(space.clone(), run);
-                    records.push(Record::NoBlock(space.clone(), block));
+                    let part = |cidr| JournalEntry::Block(pool.clone(), cidr);
+                    records.push(JournalEntry::NoBlock(pool.clone(), block));
                     records.extend(without(block, give).into_iter().map(part));
                 }
-                let waiting = Waiting::Give(question.clone());
+                let waiting = Waiting::Transfer(question.clone());
                 self.keep(
                     records,
-                    After::Order(id, waiting, Box::new(Order::Give { question, block, give })),
+                    After::Order(id, waiting, Box::new(Order::Transfer { question, block, give })),
                 );
             }
-            E::Doubt(run) => self.keep(vec![Record::LostBlock(space, run)], After::Nothing),
-            E::Keep(run) => self.keep(vec![Record::Block(space, run)], After::Nothing),
-            E::Return(runs) => self.leaseholder.order(now, 0, Order::GiveBack { space, runs }),
+            E::JournalLost(cidr) => {
+                self.keep(vec![JournalEntry::LostBlock(pool, cidr)], After::Nothing);
+            }
+            E::JournalBlock(cidr) => {
+                self.keep(vec![JournalEntry::Block(pool, cidr)], After::Nothing);
+            }
+            E::ReleaseUnknown(cidrs) => {
+                self.leaseholder.order(now, 0, Order::GiveBack { pool, cidrs });
+            }
             E::Refuse(question) => self.leaseholder.order(now, 0, Order::Refuse(question)),
             E::Find { wanted, even_cooling } => {
-                let order = Order::Find { space, wanted, even_cooling };
+                let order = Order::Find { pool, wanted, even_cooling };
                 self.place(now, id, Waiting::Find, order);
             }
         }

@@ -8,7 +8,7 @@ use crate::core::mutant::{Mutant, breaks};
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::range_set::Settings;
 
-fn view(subnet: &str, block_log2: Option<u8>) -> Arc<Ranges> {
+fn allowed(subnet: &str, block_log2: Option<u8>) -> Arc<Ranges> {
     let subnet = subnet.parse().unwrap();
     let (start, end, gateway) = (None, None, None);
     let spec = RangeSpec { subnet, start, end, gateway, sandbox: vec![], smallflow: vec![] };
@@ -27,12 +27,12 @@ fn part(block_log2: Option<u8>) -> Arc<Ranges> {
 fn calm(nodes: usize) -> Plan {
     Plan {
         nodes,
-        view: view("10.0.0.0/26", Some(2)),
+        allowed: allowed("10.0.0.0/26", Some(2)),
         narrow: part(Some(2)),
         span: 60_000,
         between_calls: 50,
         containers: 30,
-        settings: Settings { cooldown: 500, warm: 4, seed: 0 },
+        settings: Settings { cooldown: 500, min_free: 4, seed: 0 },
         await_records: false,
         bad_message: 0,
         crashes: 0,
@@ -72,7 +72,7 @@ fn plan(seed: u64) -> Plan {
     plan.await_records = rng.u32(0..8) == 0;
     plan.settings.cooldown = [0, 500, 20_000][rng.usize(0..3)];
     let (subnet, block_log2) = (["10.0.0.0/26", "10.0.0.0/28"][rng.usize(0..2)], rng.u8(0..5));
-    (plan.view, plan.narrow) = (view(subnet, Some(block_log2)), part(Some(block_log2)));
+    (plan.allowed, plan.narrow) = (allowed(subnet, Some(block_log2)), part(Some(block_log2)));
     if rng.u32(0..4) == 0 {
         // What nobody can know (ARCHITECTURE.md says so): whether an answer that was lost in the
         // moment in which the store was lost too had been given; and, on a node without memory,
@@ -183,7 +183,7 @@ fn a_broken_rule_is_noticed() {
 /// One node of an idle cluster takes few transactions for a burst, and gives back when idle.
 #[test]
 fn a_burst_takes_few_transactions_and_idleness_gives_back() {
-    let mut world = World::new(7, Plan { view: view("10.0.0.0/16", None), ..calm(2) });
+    let mut world = World::new(7, Plan { allowed: allowed("10.0.0.0/16", None), ..calm(2) });
     world.settle(2_000);
     let before = world.etcd.counters.block_txns;
     for _ in 0..10_000 {
@@ -202,7 +202,7 @@ fn a_burst_takes_few_transactions_and_idleness_gives_back() {
 /// Churn inside the blocks of a node changes no block.
 #[test]
 fn churn_changes_no_block() {
-    let mut world = World::new(3, Plan { view: view("10.0.0.0/16", None), ..calm(2) });
+    let mut world = World::new(3, Plan { allowed: allowed("10.0.0.0/16", None), ..calm(2) });
     world.settle(2_000);
     let mut before = 0;
     for round in 0..300 {
@@ -228,8 +228,8 @@ fn nothing_is_stranded() {
         let (start, end) = ("10.0.0.10".parse().ok(), "10.0.3.241".parse().ok());
         let (sandbox, smallflow) = (vec![], vec![]);
         let spec = RangeSpec { subnet, start, end, gateway: None, sandbox, smallflow };
-        let view = Ranges::new(vec![Range::new(spec).unwrap()], block_log2).unwrap();
-        let mut world = World::new(11, Plan { view: Arc::new(view), ..calm(10) });
+        let allowed = Ranges::new(vec![Range::new(spec).unwrap()], block_log2).unwrap();
+        let mut world = World::new(11, Plan { allowed: Arc::new(allowed), ..calm(10) });
         world.settle(2_000);
         let mut rng = fastrand::Rng::with_seed(5);
         let began = world.now;
@@ -261,7 +261,7 @@ enum Move {
 /// Every order in which requests may reach the store, for a few operations on a pool with one
 /// address, which the first node holds or nobody: walks them all, each anew from the start.
 fn every_order(held: bool, moves: &[Move]) -> usize {
-    let plan = Plan { view: view("10.0.0.0/30", Some(0)), ..calm(2) };
+    let plan = Plan { allowed: allowed("10.0.0.0/30", Some(0)), ..calm(2) };
     let (mut path, mut runs): (Vec<usize>, usize) = (vec![], 0);
     loop {
         let mut world = World::new(1, plan.clone());
@@ -323,7 +323,8 @@ fn all_orders_of_a_few_operations_end_well() {
 fn figures_of_scale() {
     let sizes = std::env::var("LEASEHOLD_SCALE").unwrap_or_else(|_| "10,100".to_owned());
     for nodes in sizes.split(',').map(|nodes| nodes.parse().unwrap()) {
-        let mut world = World::new(2, Plan { view: view("10.0.0.0/12", None), ..calm(nodes) });
+        let mut world =
+            World::new(2, Plan { allowed: allowed("10.0.0.0/12", None), ..calm(nodes) });
         let mut rng = fastrand::Rng::with_seed(1);
         world.settle(3_000);
         let (mut living, mut before) = (std::collections::VecDeque::new(), world.etcd.counters);

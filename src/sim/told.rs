@@ -2,9 +2,9 @@
 
 use super::node::{After, Daemon, Out, Waiting, Who};
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::coordinator::{Record, SetId};
-use crate::core::keys::Space;
+use crate::core::address::Cidr;
+use crate::core::coordinator::{JournalEntry, SetId};
+use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Found, Leased, Order, OrderId};
 use crate::core::range_set::RangeSet;
 
@@ -15,29 +15,29 @@ impl Daemon {
             Effect::Watch(prefix) => self.out.push(Out::Watch(prefix)),
             Effect::Leased(id, leased) => self.leased(now, id, leased),
             Effect::GivenBack(id, done) => self.given_back(now, id, done),
-            Effect::Given(id, done) => self.given(now, id, done),
+            Effect::Transferred(id, done) => self.transferred(now, id, done),
             Effect::Found(id, found) => self.found(now, id, found),
-            Effect::Fixed(id, result) => {
-                if let Some(Who::Fix(network, view)) = self.orders.remove(&id) {
-                    self.coordinator.fixed(now, &network, &view, result);
+            Effect::BlockSizeAgreed(id, result) => {
+                if let Some(Who::AgreeBlockSize(network, allowed)) = self.orders.remove(&id) {
+                    self.coordinator.block_size_agreed(now, &network, &allowed, result);
                 }
             }
             Effect::Asked(question) => {
                 let of = |&(first, _): &(u128, u128)| {
-                    self.coordinator.owner_of_run(&question.space, Run::around(first, 0))
+                    self.coordinator.owner_of_cidr(&question.pool, Cidr::containing(first, 0))
                 };
                 match question.wanted.iter().find_map(of).and_then(|id| self.sets.get_mut(&id)) {
                     Some((_, set)) => set.asked(now, question),
                     None => self.leaseholder.order(now, 0, Order::Refuse(question)),
                 }
             }
-            Effect::Spares(space, runs) => {
-                for run in runs {
-                    match self.owner(&space, run) {
-                        Some(set) => set.spares(now, &[run]),
+            Effect::Spares(pool, cidrs) => {
+                for cidr in cidrs {
+                    match self.owner(&pool, cidr) {
+                        Some(set) => set.spares(now, &[cidr]),
                         None => {
-                            let (space, runs) = (space.clone(), vec![run]);
-                            self.leaseholder.order(now, 0, Order::GiveBack { space, runs });
+                            let (pool, cidrs) = (pool.clone(), vec![cidr]);
+                            self.leaseholder.order(now, 0, Order::GiveBack { pool, cidrs });
                         }
                     }
                 }
@@ -49,22 +49,22 @@ impl Daemon {
     fn of_cluster(&mut self, now: Millis, effect: Effect) {
         match effect {
             Effect::SparesGone => self.each(|set| set.spares_gone(now)),
-            Effect::Lost(space, runs) => {
-                self.lost += runs.len();
-                for run in runs {
-                    if let Some(set) = self.owner(&space, run) {
-                        set.lost(now, &[run]);
+            Effect::Lost(pool, cidrs) => {
+                self.lost += cidrs.len();
+                for cidr in cidrs {
+                    if let Some(set) = self.owner(&pool, cidr) {
+                        set.lost(now, &[cidr]);
                     }
                 }
             }
-            Effect::Regained(space, run) => {
-                if let Some(set) = self.owner(&space, run) {
-                    set.regained(now, run);
+            Effect::Regained(pool, cidr) => {
+                if let Some(set) = self.owner(&pool, cidr) {
+                    set.regained(now, cidr);
                 }
             }
-            Effect::Split(space, run, parts) => {
-                if let Some(set) = self.owner(&space, run) {
-                    set.split(run, &parts);
+            Effect::Split(pool, cidr, parts) => {
+                if let Some(set) = self.owner(&pool, cidr) {
+                    set.split(cidr, &parts);
                 }
             }
             Effect::Stalled(cause) => {
@@ -84,13 +84,13 @@ impl Daemon {
                 self.each(|set| set.draining(now, draining));
             }
             Effect::Intend(sequence) => {
-                self.keep(vec![Record::Intent(sequence)], After::Intended(sequence));
+                self.keep(vec![JournalEntry::Intent(sequence)], After::Intended(sequence));
             }
             Effect::Reached(sequence) => {
-                self.keep(vec![Record::Chain(sequence)], After::Nothing);
+                self.keep(vec![JournalEntry::Chain(sequence)], After::Nothing);
             }
             Effect::Recover(memory) => drop(self.coordinator.recover(now, *memory)),
-            Effect::Recalled(runs, found) => self.coordinator.recalled(&runs, found),
+            Effect::RecordsListed(cidrs, found) => self.coordinator.records_listed(&cidrs, found),
             Effect::Recorded(operations) => {
                 for operation in operations {
                     let Some((left, _)) = self.awaiting.get_mut(&operation) else { continue };
@@ -114,21 +114,22 @@ impl Daemon {
         self.sets.values_mut().for_each(|(_, set)| f(set));
     }
 
-    fn owner(&mut self, space: &Space, run: Run) -> Option<&mut RangeSet> {
-        let id = self.coordinator.owner_of_run(space, run)?;
+    fn owner(&mut self, pool: &PoolFamily, cidr: Cidr) -> Option<&mut RangeSet> {
+        let id = self.coordinator.owner_of_cidr(pool, cidr)?;
         self.sets.get_mut(&id).map(|(_, set)| set)
     }
 
-    fn space(&self, id: SetId) -> Space {
+    fn pool(&self, id: SetId) -> PoolFamily {
         let record = &self.sets[&id].0;
-        Space { network: record.network.clone(), family: record.family }
+        PoolFamily { network: record.network.clone(), family: record.family }
     }
 
     fn leased(&mut self, now: Millis, id: OrderId, leased: Leased) {
-        let Some(Who::Set(set, Waiting::Lease(runs))) = self.orders.remove(&id) else { return };
+        let Some(Who::Set(set, Waiting::Lease(cidrs))) = self.orders.remove(&id) else { return };
         if leased == Leased::Done {
-            let space = self.space(set);
-            let records = runs.into_iter().map(|run| Record::Block(space.clone(), run)).collect();
+            let pool = self.pool(set);
+            let records =
+                cidrs.into_iter().map(|cidr| JournalEntry::Block(pool.clone(), cidr)).collect();
             self.keep(records, After::Nothing);
         }
         self.sets.get_mut(&set).unwrap().1.leased(now, leased);
@@ -139,11 +140,11 @@ impl Daemon {
         self.sets.get_mut(&set).unwrap().1.given_back(now, done);
     }
 
-    fn given(&mut self, now: Millis, id: OrderId, done: bool) {
-        let Some(Who::Set(set, Waiting::Give(question))) = self.orders.remove(&id) else {
+    fn transferred(&mut self, now: Millis, id: OrderId, done: bool) {
+        let Some(Who::Set(set, Waiting::Transfer(question))) = self.orders.remove(&id) else {
             return;
         };
-        self.sets.get_mut(&set).unwrap().1.given(now, &question.key, done);
+        self.sets.get_mut(&set).unwrap().1.transferred(now, &question.key, done);
     }
 
     fn found(&mut self, now: Millis, id: OrderId, found: Found) {

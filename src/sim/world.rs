@@ -19,7 +19,7 @@ use crate::core::txn::{Answer, Request, Span, StoreError, Watched};
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) nodes: usize,
-    pub(super) view: Arc<Ranges>,
+    pub(super) allowed: Arc<Ranges>,
     /// Another configuration of it.
     pub(super) narrow: Arc<Ranges>,
     /// How long things go wrong, in milliseconds.
@@ -102,7 +102,7 @@ pub(super) enum State {
 pub(super) struct Container {
     pub(super) node: usize,
     pub(super) state: State,
-    pub(super) asked: Option<IpAddr>,
+    pub(super) requested: Option<IpAddr>,
 }
 
 /// How calls ended.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock::rfc3339;
-use crate::core::address::{Family, Run, number};
+use crate::core::address::{Cidr, Family, number};
 use crate::core::txn::LeaseId;
 use crate::core::value::{
     AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
@@ -31,7 +31,8 @@ struct Node {
     version: String,
     since: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    settled: bool,
+    #[serde(rename = "settled")]
+    acknowledged: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed: Option<String>,
 }
@@ -171,7 +172,7 @@ impl From<&NodeValue> for Node {
             boot_id: node.boot_id.to_string(),
             version: node.version.to_string(),
             since: rfc3339(node.since_unix_ms),
-            settled: node.settled,
+            acknowledged: node.acknowledged,
             removed: node.removed_unix_ms.map(rfc3339),
         }
     }
@@ -186,7 +187,7 @@ impl Node {
             boot_id: self.boot_id.into(),
             version: self.version.into(),
             since_unix_ms: unix_ms("since", &self.since)?,
-            settled: self.settled,
+            acknowledged: self.acknowledged,
             removed_unix_ms: match self.removed {
                 Some(removed) => Some(unix_ms("removed", &removed)?),
                 None => None,
@@ -256,7 +257,7 @@ impl RangeSet {
 impl From<&BlockValue> for Block {
     fn from(block: &BlockValue) -> Self {
         Self {
-            prefix: block.run.net(block.family),
+            prefix: block.cidr.net(block.family),
             owner: block.owner.to_string(),
             epoch: block.epoch,
             claim: block.claim,
@@ -274,7 +275,7 @@ impl Block {
     fn value(self) -> Result<Value, String> {
         let family = Family::of(self.prefix.addr());
         Ok(Value::Block(BlockValue {
-            run: run("prefix", family, self.prefix)?,
+            cidr: run("prefix", family, self.prefix)?,
             family,
             owner: self.owner.into(),
             epoch: self.epoch,
@@ -300,8 +301,8 @@ impl From<&Message> for Letter {
                 MessageBody::Ask { wanted, even_cooling } => {
                     Body::Ask { wanted: pairs(family, wanted), even_cooling: *even_cooling }
                 }
-                MessageBody::Given(runs) => {
-                    Body::Given { blocks: runs.iter().map(|run| run.net(family)).collect() }
+                MessageBody::Given(cidrs) => {
+                    Body::Given { blocks: cidrs.iter().map(|cidr| cidr.net(family)).collect() }
                 }
                 MessageBody::Refused => Body::Refused,
             },
@@ -321,8 +322,8 @@ impl Letter {
                     MessageBody::Ask { wanted: numbers("wanted", family, &wanted)?, even_cooling }
                 }
                 Body::Given { blocks } => {
-                    let runs = blocks.into_iter().map(|net| run("blocks", family, net));
-                    MessageBody::Given(runs.collect::<Result<_, _>>()?)
+                    let cidrs = blocks.into_iter().map(|net| run("blocks", family, net));
+                    MessageBody::Given(cidrs.collect::<Result<_, _>>()?)
                 }
                 Body::Refused => MessageBody::Refused,
             },
@@ -391,14 +392,14 @@ fn unix_ms(field: &str, text: &str) -> Result<u64, String> {
 
 /// A run of a family. Host bits mean that somebody wrote the value by hand, and not what they
 /// think.
-fn run(field: &str, family: Family, net: IpNet) -> Result<Run, String> {
+fn run(field: &str, family: Family, net: IpNet) -> Result<Cidr, String> {
     if Family::of(net.addr()) != family {
         return Err(format!("{field}: {net} is no {family}"));
     }
     if net.addr() != net.network() {
         return Err(format!("{field}: {net} has host bits, {} has none", net.trunc()));
     }
-    Ok(Run::of(net))
+    Ok(Cidr::of(net))
 }
 
 fn pairs(family: Family, ranges: &[(u128, u128)]) -> Vec<(IpAddr, IpAddr)> {

@@ -19,7 +19,7 @@ use leasehold::api::{About, Node, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
 use leasehold::config::{Commit, Config};
-use leasehold::core::address::{Family, Run};
+use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::AttachmentId;
 use leasehold::core::coordinator::{Add, Call, Del, Outcome, Which};
 use leasehold::core::keys::{BLOCKS, RESTORED, block_key};
@@ -480,7 +480,7 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
         };
         let log = Log::default();
         let store = Embedded::open_on(recorder(STORE, &log)).unwrap();
-        let run = Run::around(0x0a00_0000, 4);
+        let run = Cidr::containing(0x0a00_0000, 4);
         let mut then = Vec::new();
         for owner in ["n1", "another"] {
             let value = BlockValue {

@@ -126,7 +126,7 @@ pub(crate) fn large(number: u64, bytes: usize) -> Value {
         boot_id: "".into(),
         version: "".into(),
         since_unix_ms: 0,
-        settled: true,
+        acknowledged: true,
         removed_unix_ms: None,
     })
 }

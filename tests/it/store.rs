@@ -4,9 +4,9 @@
 //! machines of two nodes (or of two daemons of one) on one embedded store, carried out one after
 //! the other, and the keys read back.
 
-use leasehold::core::address::{Family, Run, number};
-use leasehold::core::keys::{BLOCKS, Space};
-use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, Me, Order};
+use leasehold::core::address::{Cidr, Family, number};
+use leasehold::core::keys::{BLOCKS, PoolFamily};
+use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, NodeIdentity, Order};
 use leasehold::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use leasehold::core::value::{BlockStatus, Value};
 use leasehold::store::ClusterStore;
@@ -66,8 +66,8 @@ impl World {
     }
 
     /// A daemon of a node starts with what its journal holds, and joins.
-    fn start(&self, node: &str, chain: u64, blocks: &[Run]) -> Daemon<'_> {
-        let me = Me {
+    fn start(&self, node: &str, chain: u64, blocks: &[Cidr]) -> Daemon<'_> {
+        let me = NodeIdentity {
             node: node.into(),
             machine_id: "".into(),
             boot_id: "boot".into(),
@@ -121,27 +121,27 @@ impl Daemon<'_> {
         self.settle()
     }
 
-    fn claim(&mut self, space: Space, runs: &[Run]) -> Vec<Effect> {
+    fn claim(&mut self, space: PoolFamily, runs: &[Cidr]) -> Vec<Effect> {
         let claim = runs.iter().map(|&run| (run, BlockStatus::Active)).collect();
         self.order(Order::Lease { space, activate: vec![], claim })
     }
 
-    fn claims(&mut self, space: Space, runs: &[Run]) {
+    fn claims(&mut self, space: PoolFamily, runs: &[Cidr]) {
         let said = self.claim(space, runs);
         assert_eq!(said, [Effect::Leased(1, Leased::Done)], "{runs:?}");
     }
 
-    fn give_back(&mut self, run: Run) -> Vec<Effect> {
+    fn give_back(&mut self, run: Cidr) -> Vec<Effect> {
         self.order(Order::GiveBack { space: space(), runs: vec![run] })
     }
 }
 
-fn space() -> Space {
-    Space { network: "net".into(), family: Family::V4 }
+fn space() -> PoolFamily {
+    PoolFamily { network: "net".into(), family: Family::V4 }
 }
 
-fn run(first: &str, size_log2: u8) -> Run {
-    Run::around(number(first.parse().expect("an address")), size_log2)
+fn run(first: &str, size_log2: u8) -> Cidr {
+    Cidr::containing(number(first.parse().expect("an address")), size_log2)
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
         assert_eq!(world.keys(BLOCKS), before, "{overlapping:?}");
     }
     two.claims(space(), &[run("10.0.0.48", 4), run("10.0.0.80", 4)]);
-    two.claims(Space { network: "net2".into(), family: Family::V4 }, &[taken]);
+    two.claims(PoolFamily { network: "net2".into(), family: Family::V4 }, &[taken]);
     assert_eq!(world.keys(BLOCKS).len(), 4);
 }
 

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::finding::{Finding, Kind, LookedAt};
-use crate::core::address::{Family, Run, number};
+use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
 use crate::core::keys::{
-    ALLOCATIONS, NODES, SESSIONS, Space, allocation_key, block_key, parse_block_key,
+    ALLOCATIONS, NODES, PoolFamily, SESSIONS, allocation_key, block_key, parse_block_key,
 };
 use crate::core::txn::KeyValue;
 use crate::core::value::{AllocationValue, BlockStatus, Value};
@@ -86,15 +86,15 @@ struct Holder {
 }
 
 struct Block {
-    space: Space,
-    run: Run,
+    space: PoolFamily,
+    cidr: Cidr,
     owner: Arc<str>,
     status: BlockStatus,
     since_unix_ms: u64,
 }
 
 #[derive(Default)]
-struct Node {
+struct AppState {
     /// It has a key, and no operator has removed it.
     known: bool,
     live: bool,
@@ -113,7 +113,7 @@ pub(super) struct Comparison {
     /// Records of other nodes, by node: judged when the nodes are known.
     of_others: BTreeMap<Arc<str>, (usize, Vec<Finding>)>,
     blocks: Vec<Block>,
-    nodes: BTreeMap<String, Node>,
+    nodes: BTreeMap<String, AppState>,
     findings: Vec<Finding>,
     records: usize,
 }
@@ -247,16 +247,16 @@ impl Comparison {
     /// A key of a block.
     pub(super) fn block(&mut self, key: &KeyValue) {
         let Value::Block(block) = &key.value else { return self.unreadable(key) };
-        let (run, family) = (block.run, block.family);
+        let (cidr, family) = (block.cidr, block.family);
         let named = parse_block_key(&key.key);
         let Some((network, ..)) =
-            named.filter(|&(network, ..)| block_key(network, family, run.start) == key.key)
+            named.filter(|&(network, ..)| block_key(network, family, cidr.start) == key.key)
         else {
             return self.unreadable(key);
         };
         self.blocks.push(Block {
-            space: Space { network: network.into(), family },
-            run,
+            space: PoolFamily { network: network.into(), family },
+            cidr,
             owner: block.owner.clone(),
             status: block.status,
             since_unix_ms: block.since_unix_ms,
@@ -268,7 +268,7 @@ impl Comparison {
         let Some(name) = key.key.strip_prefix(NODES) else { return };
         let Value::Node(value) = &key.value else { return self.unreadable(key) };
         let known = value.removed_unix_ms.is_none();
-        let node = Node { known, live: false, since_unix_ms: value.since_unix_ms };
+        let node = AppState { known, live: false, since_unix_ms: value.since_unix_ms };
         self.nodes.insert(name.to_owned(), node);
     }
 
@@ -326,7 +326,7 @@ impl Comparison {
                 found.extend(records.map(|record| record.says(why.clone(), remedy)));
             }
         }
-        self.blocks.sort_by(|a, b| (&a.space, a.run.start).cmp(&(&b.space, b.run.start)));
+        self.blocks.sort_by(|a, b| (&a.space, a.cidr.start).cmp(&(&b.space, b.cidr.start)));
         found.extend(self.overlaps());
         found.extend(self.in_blocks_of_others());
         found.extend(self.dead());
@@ -339,8 +339,8 @@ impl Comparison {
         let mut widest: Option<&Block> = None;
         for block in &self.blocks {
             if let Some(before) = widest.filter(|before| before.space == block.space) {
-                if block.run.start <= before.run.end() {
-                    let nets = [before, block].map(|b| b.run.net(b.space.family).to_string());
+                if block.cidr.start <= before.cidr.end() {
+                    let nets = [before, block].map(|b| b.cidr.net(b.space.family).to_string());
                     let why = format!(
                         "block {} of node {} and block {} of node {} overlap",
                         nets[0], before.owner, nets[1], block.owner
@@ -350,7 +350,7 @@ impl Comparison {
                     let of = Finding::new(Kind::Duplicate, &block.owner, &block.space.network);
                     found.push(of.names(nets.to_vec()).says(why, remedy));
                 }
-                if before.run.end() >= block.run.end() {
+                if before.cidr.end() >= block.cidr.end() {
                     continue;
                 }
             }
@@ -365,17 +365,19 @@ impl Comparison {
         for holding in &self.held {
             for &address in holding.addresses.iter() {
                 let (family, number) = (Family::of(address), number(address));
-                let space = Space { network: pool(holding).clone(), family };
+                let space = PoolFamily { network: pool(holding).clone(), family };
                 let at = self
                     .blocks
-                    .partition_point(|block| (&block.space, block.run.start) <= (&space, number));
+                    .partition_point(|block| (&block.space, block.cidr.start) <= (&space, number));
                 let around = at.checked_sub(1).and_then(|at| self.blocks.get(at));
                 let Some(block) = around.filter(|block| {
-                    block.space == space && block.run.contains(number) && *block.owner != *self.node
+                    block.space == space
+                        && block.cidr.contains(number)
+                        && *block.owner != *self.node
                 }) else {
                     continue;
                 };
-                let (net, owner) = (block.run.net(family), &block.owner);
+                let (net, owner) = (block.cidr.net(family), &block.owner);
                 let why = format!("{address} is in block {net}, which is node {owner}'s");
                 let remedy = format!(
                     "see `leasehold blocks` for lost blocks, and whether node {owner} gave \
@@ -408,7 +410,7 @@ impl Comparison {
             }
         }
         let finding = |((owner, network), blocks): ((&str, &str), Vec<&Block>)| {
-            let nets = blocks.iter().map(|block| block.run.net(block.space.family).to_string());
+            let nets = blocks.iter().map(|block| block.cidr.net(block.space.family).to_string());
             let found = Finding::new(Kind::BlocksOfDeadNode, owner, network).names(nets.collect());
             let why = format!("node {owner} has no session: its daemon is down or cut off");
             let remedy = format!(
@@ -430,11 +432,11 @@ mod tests {
 
     fn block(prefix: &str, owner: &str, status: BlockStatus) -> KeyValue {
         let net: ipnet::IpNet = prefix.parse().unwrap();
-        let (run, family) = (Run::of(net), Family::of(net.addr()));
+        let (cidr, family) = (Cidr::of(net), Family::of(net.addr()));
         let (epoch, claim, since_unix_ms) = (1, 1, 5);
         let owner = owner.into();
-        let value = BlockValue { run, family, owner, epoch, claim, status, since_unix_ms };
-        let key = block_key("n", family, run.start);
+        let value = BlockValue { cidr, family, owner, epoch, claim, status, since_unix_ms };
+        let key = block_key("n", family, cidr.start);
         KeyValue { key, value: Value::Block(value), mod_revision: 1, lease: None }
     }
 

@@ -9,9 +9,9 @@ use super::finding::{Finding, Kind};
 use super::namespaces::{self, View};
 use crate::actors::leaseholder::Note;
 use crate::api::cluster::Store;
-use crate::api::{Node, call, refuse};
+use crate::api::{AppState, call, refuse};
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Call, Del, Outcome, Which};
+use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::core::keys::node_key;
 use crate::core::txn::{Compare, StoreError, Txn, Write};
 use crate::core::value::Value;
@@ -83,7 +83,7 @@ impl From<StoreError> for Collected {
 }
 
 /// The handler: an answer for each finding, in their order.
-pub(super) async fn handle(node: web::Data<Node>, collect: web::Json<Collect>) -> HttpResponse {
+pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect>) -> HttpResponse {
     let Collect { findings, force, dry_run } = collect.into_inner();
     if findings.len() > limits::FINDINGS_PER_REQUEST_MAX {
         let why = format!("at most {} findings at a time", limits::FINDINGS_PER_REQUEST_MAX);
@@ -93,7 +93,7 @@ pub(super) async fn handle(node: web::Data<Node>, collect: web::Json<Collect>) -
     let look = tokio::time::timeout(limits::CHECK_WAIT_MAX, async {
         if looks { namespaces::look(&node).await } else { View::default() }
     });
-    let Ok(view) = look.await else {
+    let Ok(allowed) = look.await else {
         let why = "the network namespaces cannot be looked at in time: see whether their file \
                    system answers";
         return refuse(StatusCode::SERVICE_UNAVAILABLE, why);
@@ -110,7 +110,7 @@ pub(super) async fn handle(node: web::Data<Node>, collect: web::Json<Collect>) -
                 };
                 Collected::because(Fate::NotHere, why)
             }
-            Kind::NamespaceGone => release(&node, found, &view, force, dry_run).await,
+            Kind::NamespaceGone => release(&node, found, &allowed, force, dry_run).await,
             Kind::RecordWithoutAllocation => delete(&node, found, dry_run).await,
             Kind::AllocationWithoutRecord => record(&node, found, dry_run),
             Kind::BlocksOfDeadNode | Kind::Duplicate | Kind::Unreadable => {
@@ -142,9 +142,9 @@ fn holding_of(found: &Finding) -> Result<(AttachmentId, u64), Collected> {
 }
 
 async fn release(
-    node: &Node,
+    node: &AppState,
     found: &Finding,
-    view: &View,
+    allowed: &View,
     force: bool,
     dry_run: bool,
 ) -> Collected {
@@ -165,7 +165,7 @@ async fn release(
     let lacks = |lacking: &&namespaces::Lacking| {
         lacking.holding.is_of(&id) && lacking.holding.sequence == sequence
     };
-    let Some(lacking) = view.lacking.iter().find(lacks) else {
+    let Some(lacking) = allowed.lacking.iter().find(lacks) else {
         return Collected::skipped("its network namespace is there");
     };
     if !lacking.certain && !force {
@@ -181,8 +181,8 @@ async fn release(
 }
 
 /// Ends a holding, if it still is the one with that sequence number.
-pub(super) async fn end(node: &Node, id: AttachmentId, sequence: u64) -> Collected {
-    let del = Del { id, which: Which::Sequence(sequence) };
+pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: u64) -> Collected {
+    let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
     match call::execute(node, Call::Del(del)).await.await {
         Outcome::Ended(0) => Collected::skipped("it has changed in this moment"),
         Outcome::Ended(_) => Collected::of(Fate::Released),
@@ -195,7 +195,7 @@ pub(super) async fn end(node: &Node, id: AttachmentId, sequence: u64) -> Collect
 }
 
 /// Deletes a record of this node, or of one that is not in the cluster any more.
-async fn delete(node: &Node, found: &Finding, dry_run: bool) -> Collected {
+async fn delete(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
     let (Some(key), Some(revision)) = (&found.key, found.revision) else {
         let why = "the report names no key and revision: make a new one with `leasehold check -o \
                    json`";
@@ -208,7 +208,7 @@ async fn delete(node: &Node, found: &Finding, dry_run: bool) -> Collected {
 }
 
 async fn delete_record(
-    node: &Node,
+    node: &AppState,
     key: &str,
     revision: u64,
     dry_run: bool,
@@ -250,7 +250,7 @@ async fn delete_record(
 }
 
 /// Has the record of an allocation written again.
-fn record(node: &Node, found: &Finding, dry_run: bool) -> Collected {
+fn record(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
     let (id, sequence) = match holding_of(found) {
         Ok(of) => of,
         Err(failed) => return failed,

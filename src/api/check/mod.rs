@@ -21,7 +21,7 @@ pub use self::finding::{Finding, Kind, LookedAt, Report};
 use self::namespaces::Lacking;
 pub(super) use self::namespaces::named;
 use super::cluster::Store;
-use super::{EMBEDDED, Node, lists, refuse};
+use super::{AppState, EMBEDDED, lists, refuse};
 use crate::actors::leaseholder::Describe;
 use crate::core::Millis;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
@@ -45,7 +45,7 @@ pub fn writes(config: &mut web::ServiceConfig) {
     config.route("/v1/gc", web::post().to(gc::handle));
 }
 
-async fn handle(node: web::Data<Node>) -> HttpResponse {
+async fn handle(node: web::Data<AppState>) -> HttpResponse {
     let busy = |error| refuse(StatusCode::SERVICE_UNAVAILABLE, error);
     let permit = match node.lists.begin().await {
         Ok(permit) => permit,
@@ -64,13 +64,13 @@ async fn handle(node: web::Data<Node>) -> HttpResponse {
     }
 }
 
-async fn check(node: &Node) -> Report {
+async fn check(node: &AppState) -> Report {
     let mut report = Report::new(&node.about.node, clock::unix_ms());
-    let view = namespaces::look(node).await;
-    report.looked_at.attachments = view.attachments;
-    report.looked_at.namespaces = view.looked;
-    report.findings = view.lacking.iter().map(|l| of_namespace(&node.about.node, l)).collect();
-    report.unchecked.extend(view.unjudged());
+    let allowed = namespaces::look(node).await;
+    report.looked_at.attachments = allowed.attachments;
+    report.looked_at.namespaces = allowed.looked;
+    report.findings = allowed.lacking.iter().map(|l| of_namespace(&node.about.node, l)).collect();
+    report.unchecked.extend(allowed.unjudged());
     if let Err(why) = compare_twice(node, &mut report).await {
         report.unchecked.push(why);
     }
@@ -97,7 +97,7 @@ fn of_namespace(node: &str, lacking: &Lacking) -> Finding {
 
 /// Compares the cluster's store with what the node holds. What is found is looked at again after
 /// a moment, when every record that was due is written: only what is found both times counts.
-async fn compare_twice(node: &Node, report: &mut Report) -> Result<(), String> {
+async fn compare_twice(node: &AppState, report: &mut Report) -> Result<(), String> {
     let unread = |error: StoreError| {
         format!(
             "records and blocks: the cluster's store cannot be read ({error}): see that it \
@@ -127,7 +127,7 @@ async fn compare_twice(node: &Node, report: &mut Report) -> Result<(), String> {
 
 /// Waits until every record is in the store that was to be written when the check began; or says
 /// why it is not.
-async fn settle(node: &Node, began: Millis) -> Option<String> {
+async fn settle(node: &AppState, began: Millis) -> Option<String> {
     loop {
         tokio::time::sleep(limits::CHECK_PAUSE).await;
         let Ok(figures) = node.leaseholder.send(Describe).await else {
@@ -148,7 +148,7 @@ async fn settle(node: &Node, began: Millis) -> Option<String> {
     }
 }
 
-async fn compare(node: &Node) -> Result<Comparison, StoreError> {
+async fn compare(node: &AppState) -> Result<Comparison, StoreError> {
     let store = Store::new(&node.store);
     let find = |id: &_| node.index.find(id);
     let mut comparison = Comparison::new(&node.about.node, node.index.all());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{stat, statfs};
 use rustix::io::Errno;
 
-use crate::api::Node;
+use crate::api::AppState;
 use crate::core::attachment::{Holding, Netns};
 use crate::{limits, metrics};
 
@@ -116,18 +116,18 @@ impl View {
 
 /// Looks at the namespaces of everything that the node holds; what waits for a file system does
 /// so elsewhere. One look at a time, so that one that never ends takes one thread and no more.
-pub(super) async fn look(node: &Node) -> View {
+pub(super) async fn look(node: &AppState) -> View {
     let alone = node.checks.looking.clone().lock_owned().await;
     let index = node.index.clone();
     let looked = tokio::task::spawn_blocking(move || {
         let _alone = alone;
-        view(index.all())
+        allowed(index.all())
     });
-    let view = looked.await.unwrap_or_default();
-    let certain = view.gone().count();
-    let doubtful = view.lacking.len() - certain + view.unknown;
-    metrics::namespaces(view.looked - certain - doubtful, certain, doubtful);
-    view
+    let allowed = looked.await.unwrap_or_default();
+    let certain = allowed.gone().count();
+    let doubtful = allowed.lacking.len() - certain + allowed.unknown;
+    metrics::namespaces(allowed.looked - certain - doubtful, certain, doubtful);
+    allowed
 }
 
 /// The namespace that a runtime named, as it is when its ADD comes.
@@ -189,8 +189,8 @@ fn shows_namespaces(place: &str) -> bool {
     entries.any(|entry| entry.path().to_str().is_some_and(|path| inode(path).is_some()))
 }
 
-fn view(all: Vec<Arc<Holding>>) -> View {
-    let mut view = View { attachments: all.len(), ..View::default() };
+fn allowed(all: Vec<Arc<Holding>>) -> View {
+    let mut allowed = View { attachments: all.len(), ..View::default() };
     // How many of each place were seen at their ADD and are there; how many are not there.
     let mut places: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for holding in all {
@@ -198,34 +198,34 @@ fn view(all: Vec<Arc<Holding>>) -> View {
         if holding.netns.path.is_empty() {
             continue;
         }
-        view.looked += 1;
+        allowed.looked += 1;
         let seen = see(&holding.netns);
         let place = place(&holding.netns.path).to_owned();
         let [there, lacking] = places.entry(place).or_default();
         match seen {
             // A process of that id is no sign that this is the one that was meant.
             Seen::There => *there += usize::from(holding.netns.inode != 0),
-            Seen::Unknown => view.unknown += 1,
+            Seen::Unknown => allowed.unknown += 1,
             _ => {
                 *lacking += 1;
-                view.lacking.push(Lacking { holding, seen, certain: false });
+                allowed.lacking.push(Lacking { holding, seen, certain: false });
             }
         }
     }
     let blind = |&(place, &[there, lacking]): &(&String, &[usize; 2])| {
         there == 0 && lacking > 0 && !shows_namespaces(place)
     };
-    view.blind = (places.iter().filter(blind))
+    allowed.blind = (places.iter().filter(blind))
         .map(|(place, &[_, lacking])| (place.clone(), lacking))
         .collect();
-    for lacking in &mut view.lacking {
+    for lacking in &mut allowed.lacking {
         let place = place(&lacking.holding.netns.path);
-        let blind = view.blind.iter().any(|(blind, _)| blind == place);
+        let blind = allowed.blind.iter().any(|(blind, _)| blind == place);
         // A file without its mount may be the mount of a host that is not passed on.
         let gone = matches!(lacking.seen, Seen::Gone | Seen::Another);
         lacking.certain = gone && !blind && lacking.holding.netns.inode != 0;
     }
-    view
+    allowed
 }
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn without_a_namespace_nothing_is_gone() {
-        let seen = view(vec![held(Netns::default()), held(named("/proc/self/ns/net".into()))]);
+        let seen = allowed(vec![held(Netns::default()), held(named("/proc/self/ns/net".into()))]);
         assert_eq!((seen.attachments, seen.looked, seen.lacking.len()), (2, 1, 0));
         assert!(seen.unjudged().is_empty(), "{seen:?}");
     }
@@ -266,7 +266,7 @@ mod tests {
         let unseen = Netns { inode: 0, ..gone.clone() };
         let other = Netns { inode: 7, ..there.clone() };
         let all = [there, gone, unseen, other].map(held).to_vec();
-        let certain: Vec<_> = view(all).lacking.iter().map(|l| (l.seen, l.certain)).collect();
+        let certain: Vec<_> = allowed(all).lacking.iter().map(|l| (l.seen, l.certain)).collect();
         assert_eq!(certain, [(Seen::Gone, true), (Seen::Gone, false), (Seen::Another, true)]);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::gc::{self, Fate};
 use super::namespaces::{self, View};
-use crate::api::{Node, Phase};
+use crate::api::{AppState, Phase};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
 use crate::{clock, limits, metrics};
@@ -45,7 +45,7 @@ fn flip<A, B>((a, b): (A, B)) -> (B, A) {
 }
 
 /// Looks, and releases if it is to sweep, until the daemon stops.
-pub async fn run(node: Node, sweep: Option<Sweep>) {
+pub async fn run(node: AppState, sweep: Option<Sweep>) {
     let mut waiting = Waiting::default();
     let mut blind = false;
     loop {
@@ -56,10 +56,10 @@ pub async fn run(node: Node, sweep: Option<Sweep>) {
             Phase::Serving => {}
             Phase::Stopping => return,
         }
-        let view = namespaces::look(&node).await;
+        let allowed = namespaces::look(&node).await;
         let Some(Sweep { grace, .. }) = sweep else { continue };
-        say(&view, &mut blind);
-        let gone = view.gone().map(|holding| (holding.id(), holding.sequence));
+        say(&allowed, &mut blind);
+        let gone = allowed.gone().map(|holding| (holding.id(), holding.sequence));
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         for (id, sequence) in waiting.due(clock::boot_ms(), gone, grace) {
             let swept = gc::end(&node, id.clone(), sequence).await;
@@ -87,13 +87,13 @@ pub async fn run(node: Node, sweep: Option<Sweep>) {
 }
 
 /// Says, when it begins, that nothing can be seen somewhere, and so is not swept there.
-fn say(view: &View, blind: &mut bool) {
-    if view.is_blind() && !*blind {
-        for why in view.unjudged() {
+fn say(allowed: &View, blind: &mut bool) {
+    if allowed.is_blind() && !*blind {
+        for why in allowed.unjudged() {
             tracing::error!("nothing is swept there: {why}");
         }
     }
-    *blind = view.is_blind();
+    *blind = allowed.is_blind();
 }
 
 #[cfg(test)]

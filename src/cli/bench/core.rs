@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use super::report::{Series, Target, times};
 use super::{Bench, Plan};
 use crate::core::Millis;
-use crate::core::address::{Family, Run};
+use crate::core::address::{Cidr, Family};
 use crate::core::range::{Range, RangeSpec, Ranges};
-use crate::core::range_set::{Assign, RangeSet, Restored, Settings};
+use crate::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 
 const MODE: &str = "core";
 
@@ -36,7 +36,7 @@ const FIRST: u128 = 0x0b00_0000;
 /// A range set that is in use.
 struct Used {
     set: RangeSet,
-    view: Arc<Ranges>,
+    allowed: Arc<Ranges>,
     living: VecDeque<u128>,
     now: Millis,
 }
@@ -85,16 +85,16 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
 impl Used {
     fn new(taken: u32) -> anyhow::Result<Self> {
         let blocks = (u128::from(taken) + (1 << FREE_LOG2)).div_ceil(1 << BLOCK_LOG2);
-        let run = |block| Run { start: FIRST + (block << BLOCK_LOG2), size_log2: BLOCK_LOG2 };
-        let restored = Restored {
-            blocks: (0..blocks).map(run).collect(),
+        let cidr = |block| Cidr { start: FIRST + (block << BLOCK_LOG2), size_log2: BLOCK_LOG2 };
+        let restored = RecoveredSet {
+            blocks: (0..blocks).map(cidr).collect(),
             // All over the blocks.
             allocated: (0..u128::from(taken))
                 .map(|n| FIRST + 2 + n * (blocks << BLOCK_LOG2) / (u128::from(taken) + 2))
                 .collect(),
-            ..Restored::default()
+            ..RecoveredSet::default()
         };
-        let settings = Settings { cooldown: COOLDOWN, warm: 0, seed: 0 };
+        let settings = Settings { cooldown: COOLDOWN, min_free: 0, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BLOCK_LOG2, settings);
         let foreign = |number| anyhow::anyhow!("{number} is in no block");
         set.restore(restored).map_err(foreign)?;
@@ -109,15 +109,15 @@ impl Used {
             sandbox: Vec::new(),
             smallflow: Vec::new(),
         };
-        let view = Arc::new(Ranges::new(vec![Range::new(spec)?], None)?);
-        Ok(Self { set, view, living: VecDeque::with_capacity(LIVING + 1), now: COOLDOWN })
+        let allowed = Arc::new(Ranges::new(vec![Range::new(spec)?], None)?);
+        Ok(Self { set, allowed, living: VecDeque::with_capacity(LIVING + 1), now: COOLDOWN })
     }
 
     /// One address comes, and the one that lived longest goes.
     fn assign_and_release(&mut self) -> anyhow::Result<()> {
         self.now += 1;
-        let view = self.view.clone();
-        let request = Assign { id: 0, slot: 0, view, asked: None, stage: None };
+        let allowed = self.allowed.clone();
+        let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
         let number = self.set.assign(self.now, request).context("no block")??;
         self.living.push_back(number);
         if self.living.len() > LIVING

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use super::routing::Route;
 use super::{
-    Add, Asker, Call, CallError, Coordinator, Del, Effect, Network, Operation, Outcome, Record,
-    SetId, Waiting, Which, Work,
+    Add, Asker, Call, CallError, Coordinator, Del, Effect, HoldingSelector, JournalEntry, Network,
+    Operation, Outcome, SetId, Waiting, Work,
 };
 use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
-use crate::core::leaseholder::FixError;
+use crate::core::leaseholder::BlockSizeError;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError};
@@ -53,7 +53,7 @@ impl Coordinator {
         let (left, ended, failed) = (stale.len() + 1, 0, None);
         self.operations.insert(operation, Operation::Collecting { call, left, ended, failed });
         for id in stale {
-            let work = Work::Del(Del { id, which: Which::StartedBy(started_at) });
+            let work = Work::Del(Del { id, selector: HoldingSelector::StartedBy(started_at) });
             self.enter(now, Waiting { asker: Asker::Gc(operation), work });
         }
         self.answer(Asker::Gc(operation), Outcome::Ended(0));
@@ -61,14 +61,14 @@ impl Coordinator {
 
     /// Lines a call up behind the others of its attachment.
     fn enter(&mut self, now: Millis, waiting: Waiting) {
-        match self.lanes.get_mut(waiting.work.id()) {
-            Some(lane) if lane.len() >= limits::CALLS_PER_ATTACHMENT_MAX => {
+        match self.queues.get_mut(waiting.work.id()) {
+            Some(queue) if queue.len() >= limits::CALLS_PER_ATTACHMENT_MAX => {
                 let error = CallError::Busy("calls of one attachment");
                 self.answer(waiting.asker, Outcome::Failed(error));
             }
-            Some(lane) => lane.push_back(waiting),
+            Some(queue) => queue.push_back(waiting),
             None => {
-                self.lanes.insert(waiting.work.id().clone(), VecDeque::new());
+                self.queues.insert(waiting.work.id().clone(), VecDeque::new());
                 self.start(now, waiting);
             }
         }
@@ -85,9 +85,9 @@ impl Coordinator {
                 .map_or_else(|| del.id.network.clone(), |holding| holding.scope.pool.clone()),
         };
         let entry = self.networks.entry(pool.clone()).or_default();
-        if entry.merging > 0 || !entry.gate.is_empty() {
-            if entry.gate.len() < limits::CALLS_AT_GATE_MAX {
-                entry.gate.push_back(waiting);
+        if entry.merging > 0 || !entry.merge_barrier.is_empty() {
+            if entry.merge_barrier.len() < limits::CALLS_AT_GATE_MAX {
+                entry.merge_barrier.push_back(waiting);
             } else {
                 let error = CallError::Busy("calls of one network");
                 self.end(now, waiting.asker, waiting.work.id(), Outcome::Failed(error));
@@ -110,12 +110,12 @@ impl Coordinator {
             Some(outcome) => return self.finish(now, asker, (&add.pool, &add.id), outcome),
         }
         let mut sets = Vec::with_capacity(add.sets.len());
-        for view in &add.sets {
-            match self.route(now, &add.pool, view) {
+        for allowed in &add.sets {
+            match self.route(now, &add.pool, allowed) {
                 Route::To(set) => sets.push(set),
-                Route::Fix => {
-                    let view = view.clone();
-                    return self.fix_first(now, asker, add, view);
+                Route::AgreeBlockSize => {
+                    let allowed = allowed.clone();
+                    return self.agree_first(now, asker, add, allowed);
                 }
                 Route::Merge(ids) => return self.merge_first(now, asker, add, &ids),
                 Route::Refused(error) => {
@@ -125,7 +125,7 @@ impl Coordinator {
             }
         }
         let operation = self.next_operation();
-        let (unmet, got) = (add.asked.clone(), Vec::with_capacity(sets.len()));
+        let (unmet, got) = (add.requested.clone(), Vec::with_capacity(sets.len()));
         self.operations.insert(operation, Operation::Adding { asker, add, sets, got, unmet });
         self.ask_next_set(operation);
     }
@@ -142,7 +142,7 @@ impl Coordinator {
         });
         self.next_sequence += 1;
         let operation = self.next_operation();
-        let records = vec![Record::End(before), Record::Hold(holding.clone())];
+        let records = vec![JournalEntry::End(before), JournalEntry::Hold(holding.clone())];
         self.operations.insert(operation, Operation::Holding { asker, holding });
         self.effects.push_back(Effect::Commit(operation, records));
     }
@@ -152,7 +152,7 @@ impl Coordinator {
         if let Some(cause) = &self.broken {
             return Some(Outcome::Failed(CallError::Journal(cause.clone())));
         }
-        if let Some(error) = self.ended.refuses(add) {
+        if let Some(error) = self.tombstones.refuses(add) {
             return Some(Outcome::Failed(error));
         }
         let holding = self.held.find(&add.id)?;
@@ -163,7 +163,7 @@ impl Coordinator {
         if holding.scope.pool != add.pool {
             return refuse("out of another network's pool than this ADD names: DEL it first");
         }
-        if !add.asked.iter().all(|asked| holding.addresses.contains(asked)) {
+        if !add.requested.iter().all(|asked| holding.addresses.contains(asked)) {
             return refuse("and this ADD asks for other addresses: DEL it first");
         }
         let configured =
@@ -175,39 +175,41 @@ impl Coordinator {
     }
 
     /// Has the cluster agree on the block size of these ranges, and then starts again.
-    fn fix_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, view: Arc<Ranges>) {
+    fn agree_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, allowed: Arc<Ranges>) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
-        let waiting: usize = entry.fixing.iter().map(|(_, waiting)| waiting.len()).sum();
+        let waiting: usize = entry.agreeing.iter().map(|(_, waiting)| waiting.len()).sum();
         if waiting >= limits::CALLS_AT_GATE_MAX {
             let outcome = Outcome::Failed(CallError::Busy("calls of one network"));
             return self.finish(now, asker, (&pool, &add.id), outcome);
         }
         entry.under_way -= 1;
         let waiting = Waiting { asker, work: Work::Add(add) };
-        match entry.fixing.iter_mut().find(|(fixing, _)| *fixing == view) {
+        match entry.agreeing.iter_mut().find(|(agreeing, _)| *agreeing == allowed) {
             Some((_, others)) => others.push(waiting),
             None => {
-                entry.fixing.push((view.clone(), vec![waiting]));
-                self.effects.push_back(Effect::Fix(pool.clone(), view));
+                entry.agreeing.push((allowed.clone(), vec![waiting]));
+                self.effects.push_back(Effect::AgreeBlockSize(pool.clone(), allowed));
             }
         }
-        self.open_gate(now, &pool);
+        self.open_merge_barrier(now, &pool);
     }
 
-    /// The end of an [`Effect::Fix`].
-    pub fn fixed(
+    /// The end of an [`Effect::AgreeBlockSize`].
+    pub fn block_size_agreed(
         &mut self,
         now: Millis,
         network: &Arc<str>,
-        view: &Arc<Ranges>,
-        result: Result<u8, FixError>,
+        allowed: &Arc<Ranges>,
+        result: Result<u8, BlockSizeError>,
     ) {
         let Some(entry) = self.networks.get_mut(network) else { return };
-        let Some(at) = entry.fixing.iter().position(|(fixing, _)| fixing == view) else { return };
-        let (view, waiting) = entry.fixing.swap_remove(at);
-        entry.fixed.retain(|(_, _, until)| now < *until);
-        entry.fixed.push((view, result, now + limits::CLAIM_PAUSE_MS));
+        let Some(at) = entry.agreeing.iter().position(|(agreeing, _)| agreeing == allowed) else {
+            return;
+        };
+        let (allowed, waiting) = entry.agreeing.swap_remove(at);
+        entry.agreed.retain(|(_, _, until)| now < *until);
+        entry.agreed.push((allowed, result, now + limits::CLAIM_PAUSE_MS));
         for call in waiting {
             self.start(now, call);
         }
@@ -218,18 +220,18 @@ impl Coordinator {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
         entry.under_way -= 1;
-        entry.gate.push_front(Waiting { asker, work: Work::Add(add) });
+        entry.merge_barrier.push_front(Waiting { asker, work: Work::Add(add) });
         if entry.under_way == 0 {
             self.merge(&pool, ids);
         }
-        self.open_gate(now, &pool);
+        self.open_merge_barrier(now, &pool);
     }
 
     /// Lets the calls go on that waited, once nothing is under way.
-    pub(super) fn open_gate(&mut self, now: Millis, network: &Arc<str>) {
+    pub(super) fn open_merge_barrier(&mut self, now: Millis, network: &Arc<str>) {
         let Some(entry) = self.networks.get_mut(network) else { return };
         if entry.under_way == 0 && entry.merging == 0 {
-            let waiting = std::mem::take(&mut entry.gate);
+            let waiting = std::mem::take(&mut entry.merge_barrier);
             for call in waiting {
                 self.start(now, call);
             }
@@ -244,13 +246,20 @@ impl Coordinator {
         else {
             return;
         };
-        let slot = got.len();
-        let view = add.sets[slot].clone();
-        let asked = unmet.iter().position(|asked| view.find_address(*asked).is_some());
-        let asked = asked.map(|i| number(unmet.remove(i)));
+        let set_index = got.len();
+        let allowed = add.sets[set_index].clone();
+        let requested =
+            unmet.iter().position(|requested| allowed.find_address(*requested).is_some());
+        let requested = requested.map(|i| number(unmet.remove(i)));
         #[allow(clippy::cast_possible_truncation)]
-        let request = Assign { id: operation, slot: slot as u16, view, asked, stage: add.stage };
-        self.effects.push_back(Effect::Assign(sets[slot], request));
+        let request = Assign {
+            id: operation,
+            set_index: set_index as u16,
+            allowed,
+            requested,
+            stage: add.stage,
+        };
+        self.effects.push_back(Effect::Assign(sets[set_index], request));
     }
 
     /// The end of an [`Effect::Assign`].
@@ -297,7 +306,7 @@ impl Coordinator {
         };
         let mut records = cursors(&sets, &got);
         let addresses =
-            add.sets.iter().zip(got).map(|(view, number)| view.family().address(number));
+            add.sets.iter().zip(got).map(|(allowed, number)| allowed.family().address(number));
         let addresses: Vec<IpAddr> = addresses.collect();
         let AttachmentId { network, container_id, ifname } = add.id;
         let holding = Arc::new(Holding {
@@ -312,17 +321,17 @@ impl Coordinator {
             netns: add.netns,
         });
         self.next_sequence += 1;
-        records.push(Record::Hold(holding.clone()));
+        records.push(JournalEntry::Hold(holding.clone()));
         self.operations.insert(operation, Operation::Holding { asker, holding });
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
     fn start_del(&mut self, now: Millis, asker: Asker, pool: &Arc<str>, del: &Del) {
-        if let Which::StartedBy(started_at) = del.which {
-            self.ended.insert(&del.id, started_at);
+        if let HoldingSelector::StartedBy(started_at) = del.selector {
+            self.tombstones.insert(&del.id, started_at);
         }
         let holding = self.held.find(&del.id);
-        let Some(holding) = holding.filter(|holding| del.which.means(holding)) else {
+        let Some(holding) = holding.filter(|holding| del.selector.matches(holding)) else {
             return self.finish(now, asker, (pool, &del.id), Outcome::Ended(0));
         };
         if let Some(cause) = &self.broken {
@@ -346,9 +355,10 @@ impl Coordinator {
             Some((network.owner(Family::of(address), number)?, number))
         });
         let numbers: Vec<(SetId, u128)> = owned.collect();
-        let mut records = vec![Record::End(holding.clone())];
+        let mut records = vec![JournalEntry::End(holding.clone())];
         if self.settings.cooldown > 0 {
-            records.extend(numbers.iter().map(|&(set, number)| Record::Cool(set, number, now)));
+            records
+                .extend(numbers.iter().map(|&(set, number)| JournalEntry::Cool(set, number, now)));
         }
         let operation = self.next_operation();
         if broken(Mutant::DelBeforeDurable) {
@@ -435,9 +445,9 @@ impl Coordinator {
             entry.under_way -= 1;
         }
         self.end(now, asker, id, outcome);
-        self.open_gate(now, pool);
+        self.open_merge_barrier(now, pool);
         let unused = |entry: &Network| {
-            entry.under_way == 0 && entry.sets.is_empty() && entry.fixing.is_empty()
+            entry.under_way == 0 && entry.sets.is_empty() && entry.agreeing.is_empty()
         };
         if self.networks.get(pool).is_some_and(unused) {
             self.networks.remove(pool); // a DEL on a network that nobody ever used
@@ -447,9 +457,9 @@ impl Coordinator {
     /// Answers a call and starts the next one of its attachment.
     fn end(&mut self, now: Millis, asker: Asker, id: &AttachmentId, outcome: Outcome) {
         self.answer(asker, outcome);
-        match self.lanes.get_mut(id).map(VecDeque::pop_front) {
+        match self.queues.get_mut(id).map(VecDeque::pop_front) {
             Some(Some(next)) => self.start(now, next),
-            Some(None) => drop(self.lanes.remove(id)),
+            Some(None) => drop(self.queues.remove(id)),
             None => {}
         }
     }
@@ -491,10 +501,10 @@ fn is_newer(add: &Add, holding: &Holding) -> bool {
 }
 
 /// Where the cursor of each set stands after these addresses.
-fn cursors(sets: &[SetId], got: &[u128]) -> Vec<Record> {
-    let cursor = |(slot, (&set, &number)): (usize, (&SetId, &u128))| {
+fn cursors(sets: &[SetId], got: &[u128]) -> Vec<JournalEntry> {
+    let cursor = |(set_index, (&set, &number)): (usize, (&SetId, &u128))| {
         #[allow(clippy::cast_possible_truncation)]
-        Record::Cursor(set, slot as u16, number)
+        JournalEntry::Cursor(set, set_index as u16, number)
     };
     sets.iter().zip(got).enumerate().map(cursor).collect()
 }

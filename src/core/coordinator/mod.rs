@@ -3,7 +3,7 @@
 //!
 //! [`Coordinator`] is a machine like `RangeSet`: the inputs are [`Coordinator::call`],
 //! [`Coordinator::assigned`], [`Coordinator::committed`], [`Coordinator::recorded`],
-//! [`Coordinator::fixed`] and [`Coordinator::merged`]; after each one,
+//! [`Coordinator::agreed`] and [`Coordinator::merged`]; after each one,
 //! [`Coordinator::poll_effect`] is drained, in order.
 //!
 //! **Write-ahead rule.** An ADD is answered after its records are durable; a DEL is answered, and
@@ -11,24 +11,24 @@
 //! which they are asked for.
 
 mod calls;
-mod ended;
 mod held;
 mod recover;
 mod restore;
 mod routing;
 #[cfg(test)]
 mod tests;
+mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::address::{Family, Run};
+use super::address::{Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::container_id::ContainerId;
 use super::interval::Intervals;
-use super::keys::Space;
-use super::leaseholder::FixError;
+use super::keys::PoolFamily;
+use super::leaseholder::BlockSizeError;
 use super::mutant::{Mutant, broken};
 use super::range::Ranges;
 use super::range_set::{Assign, AssignError, Settings};
@@ -36,11 +36,11 @@ use super::stage::Stage;
 use super::{Map, Millis};
 use crate::limits;
 
-use ended::Ended;
 pub use held::Held;
 pub use recover::Recovered;
 pub use restore::{JournalState, Rebuilt, RestoreError, restore};
 pub use routing::SetRecord;
+use tombstones::Tombstones;
 
 /// Names a range set of this node for as long as its journal lives.
 pub type SetId = u32;
@@ -55,7 +55,7 @@ pub struct Add {
     /// One address is assigned from each.
     pub sets: Vec<Arc<Ranges>>,
     /// Addresses asked for by name; each must be had.
-    pub asked: Vec<IpAddr>,
+    pub requested: Vec<IpAddr>,
     /// The pod's stage.
     pub stage: Option<Stage>,
     /// The pod.
@@ -70,7 +70,7 @@ pub struct Add {
 
 /// Which holding of an attachment a [`Del`] means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Which {
+pub enum HoldingSelector {
     /// A CNI DEL that started then (nanoseconds on the boot clock): whatever an ADD that started
     /// no later made.
     StartedBy(u64),
@@ -80,8 +80,8 @@ pub enum Which {
     Sequence(u64),
 }
 
-impl Which {
-    fn means(self, holding: &Holding) -> bool {
+impl HoldingSelector {
+    fn matches(self, holding: &Holding) -> bool {
         match self {
             Self::StartedBy(at) => holding.started_at().is_none_or(|started| started <= at),
             Self::MadeBy(at) => holding.started_at() == Some(at),
@@ -98,7 +98,7 @@ pub struct Del {
     /// Who.
     pub id: AttachmentId,
     /// Which holding.
-    pub which: Which,
+    pub selector: HoldingSelector,
 }
 
 /// What a caller may ask.
@@ -162,10 +162,10 @@ pub enum CallError {
     #[error("this ADD of {0} is older than the daemon's memory of DELs")]
     TooOld(ContainerId),
     /// `blockSize` differs from that of the range set, which was fixed by its first use.
-    #[error("the range set has blocks of {fixed} addresses, its configuration says {configured}")]
+    #[error("the range set has blocks of {agreed} addresses, its configuration says {configured}")]
     BlockSize {
         /// Addresses in a block, by the first use.
-        fixed: u64,
+        agreed: u64,
         /// Addresses in a block, by this call.
         configured: u64,
     },
@@ -196,7 +196,7 @@ fn join(addresses: &[IpAddr]) -> String {
 
 /// A change to the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Record {
+pub enum JournalEntry {
     /// An attachment holds these addresses.
     Hold(Arc<Holding>),
     /// It does no more: this holding has ended, and none that came after it.
@@ -210,11 +210,11 @@ pub enum Record {
     /// A range set has become part of another one.
     ForgetSet(SetId),
     /// Addresses of this run may be handed out: it is one block, and its parts are none any more.
-    Block(Space, Run),
+    Block(PoolFamily, Cidr),
     /// The store gave this block to others; what is held of it stays held until its DEL.
-    LostBlock(Space, Run),
+    LostBlock(PoolFamily, Cidr),
     /// No address of this run may be handed out any more, whatever blocks it was.
-    NoBlock(Space, Run),
+    NoBlock(PoolFamily, Cidr),
     /// The node's chain in the cluster's store has come so far.
     Chain(u64),
     /// It may have come so far.
@@ -227,8 +227,8 @@ pub enum Effect {
     /// Start an empty range set.
     Open(SetRecord),
     /// Agree with the cluster on the block size for these ranges, and call
-    /// [`Coordinator::fixed`].
-    Fix(Arc<str>, Arc<Ranges>),
+    /// [`Coordinator::agreed`].
+    AgreeBlockSize(Arc<str>, Arc<Ranges>),
     /// Wait until the record of the holding is in the cluster's store, and call
     /// [`Coordinator::recorded`] with this id.
     AwaitRecord(u64, Arc<Holding>),
@@ -239,12 +239,12 @@ pub enum Effect {
     /// Release an assigned address.
     Release(SetId, u128),
     /// These blocks are this node's, and these addresses of them are held; the others cool.
-    Recover(SetId, Vec<Run>, BTreeSet<u128>),
+    Recover(SetId, Vec<Cidr>, BTreeSet<u128>),
     /// Move everything of the second range set into the first, end the second, and call
     /// [`Coordinator::merged`] with the network.
     Merge(SetId, SetId, Arc<str>),
     /// Make the records durable together and call [`Coordinator::committed`] with this id.
-    Commit(u64, Vec<Record>),
+    Commit(u64, Vec<JournalEntry>),
     /// Have it recorded that this is held.
     Held(Arc<Holding>),
     /// Have it recorded that this is held no longer.
@@ -265,13 +265,13 @@ pub struct Coordinator {
     await_records: bool,
     held: Arc<Held>,
     /// Calls that wait for the one that is under way, by attachment; present while one is.
-    lanes: Map<AttachmentId, VecDeque<Waiting>>,
+    queues: Map<AttachmentId, VecDeque<Waiting>>,
     operations: Map<u64, Operation>,
     /// The pools, each by the name of its network.
     networks: BTreeMap<Arc<str>, Network>,
     /// A few, which nearly all holdings share.
     scopes: BTreeSet<Arc<Scope>>,
-    ended: Ended,
+    tombstones: Tombstones,
     next_operation: u64,
     next_sequence: u64,
     next_set: SetId,
@@ -336,11 +336,11 @@ struct Network {
     under_way: usize,
     merging: usize,
     /// Calls that wait for range sets to be merged.
-    gate: VecDeque<Waiting>,
+    merge_barrier: VecDeque<Waiting>,
     /// Calls that wait for the cluster to agree on the block size of their ranges.
-    fixing: Vec<(Arc<Ranges>, Vec<Waiting>)>,
+    agreeing: Vec<(Arc<Ranges>, Vec<Waiting>)>,
     /// The block sizes that were agreed on, or why none was, until when.
-    fixed: Vec<(Arc<Ranges>, Result<u8, FixError>, Millis)>,
+    agreed: Vec<(Arc<Ranges>, Result<u8, BlockSizeError>, Millis)>,
 }
 
 #[derive(Debug)]
@@ -363,11 +363,11 @@ impl Coordinator {
             settings,
             await_records,
             held: Arc::new(Held::new()),
-            lanes: Map::default(),
+            queues: Map::default(),
             operations: Map::default(),
             networks: BTreeMap::new(),
             scopes: BTreeSet::new(),
-            ended: Ended::new(floor),
+            tombstones: Tombstones::new(floor),
             next_operation: 1,
             next_sequence: 1,
             next_set: 1,

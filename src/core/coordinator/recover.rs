@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::{Coordinator, Effect, OpenSet, Record, SetId};
+use super::{Coordinator, Effect, JournalEntry, OpenSet, SetId};
 use crate::core::Millis;
-use crate::core::address::{Family, Run, number};
+use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
-use crate::core::keys::Space;
-use crate::core::leaseholder::{Memory, Recorded};
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{Recorded, StoredState};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::stage::Stage;
 use crate::core::value::{AllocationValue, NetworkValue};
@@ -31,22 +31,22 @@ impl Coordinator {
     /// The journal is older than the node (the state directory was lost, or is a copy from
     /// earlier), in the boot that lasts: takes over what the store knows. Containers may hold more
     /// than was recorded, so every other address of these blocks cools from now on.
-    pub fn recover(&mut self, now: Millis, memory: Memory) -> Recovered {
-        let Memory { blocks, networks, records } = memory;
+    pub fn recover(&mut self, now: Millis, memory: StoredState) -> Recovered {
+        let StoredState { blocks, networks, records } = memory;
         let mut recovered = Recovered { blocks: blocks.len(), ..Recovered::default() };
-        let mut changes: Vec<Record> = Vec::new();
-        let mut sets: BTreeMap<SetId, Vec<Run>> = BTreeMap::new();
+        let mut changes: Vec<JournalEntry> = Vec::new();
+        let mut sets: BTreeMap<SetId, Vec<Cidr>> = BTreeMap::new();
         let networks: BTreeMap<Arc<str>, NetworkValue> = networks.into_iter().collect();
-        for (space, run) in &blocks {
-            let known = networks.get(&space.network);
-            let id = self.set_of_block(space, *run, known, &mut changes);
-            sets.entry(id).or_default().push(*run);
-            changes.push(Record::Block(space.clone(), *run));
+        for (pool, cidr) in &blocks {
+            let known = networks.get(&pool.network);
+            let id = self.set_of_block(pool, *cidr, known, &mut changes);
+            sets.entry(id).or_default().push(*cidr);
+            changes.push(JournalEntry::Block(pool.clone(), *cidr));
         }
         let in_blocks = |network: &Arc<str>, address: IpAddr| {
             let (family, number) = (Family::of(address), number(address));
-            blocks.iter().any(|(space, run)| {
-                space.network == *network && space.family == family && run.contains(number)
+            blocks.iter().any(|(pool, cidr)| {
+                pool.network == *network && pool.family == family && cidr.contains(number)
             })
         };
         let remembered = self.remembered(records, in_blocks);
@@ -61,18 +61,18 @@ impl Coordinator {
                 }
             }
             let holding = Arc::new(holding);
-            changes.push(Record::Hold(holding.clone()));
+            changes.push(JournalEntry::Hold(holding.clone()));
             self.held.insert(holding.clone());
             self.effects.push_back(Effect::Held(holding));
         }
-        for (id, runs) in sets {
+        for (id, cidrs) in sets {
             let held = held.remove(&id).unwrap_or_default();
             if self.settings.cooldown > 0 {
-                let numbers = runs.iter().flat_map(|run| run.start..=run.end());
+                let numbers = cidrs.iter().flat_map(|cidr| cidr.start..=cidr.end());
                 let others = numbers.filter(|number| !held.contains(number));
-                changes.extend(others.map(|number| Record::Cool(id, number, now)));
+                changes.extend(others.map(|number| JournalEntry::Cool(id, number, now)));
             }
-            self.effects.push_back(Effect::Recover(id, runs, held));
+            self.effects.push_back(Effect::Recover(id, cidrs, held));
         }
         self.commit_aside(changes);
         recovered
@@ -118,12 +118,12 @@ impl Coordinator {
     /// The range set for a block that the store has; opened if need be.
     fn set_of_block(
         &mut self,
-        space: &Space,
-        run: Run,
+        pool: &PoolFamily,
+        cidr: Cidr,
         known: Option<&NetworkValue>,
-        changes: &mut Vec<Record>,
+        changes: &mut Vec<JournalEntry>,
     ) -> SetId {
-        if let Some(id) = self.owner_of_run(space, run) {
+        if let Some(id) = self.owner_of_cidr(pool, cidr) {
             return id;
         }
         let id = self.next_set;
@@ -133,25 +133,25 @@ impl Coordinator {
             set
         });
         let owns = |set: &OpenSet| {
-            set.family == space.family && set.territory.overlaps(run.start, run.end())
+            set.family == pool.family && set.territory.overlaps(cidr.start, cidr.end())
         };
         let set = sets.into_iter().find(owns).unwrap_or_else(|| {
-            let mut set = OpenSet::new(id, space.family, run.size_log2);
-            set.add((run.start, run.end()));
+            let mut set = OpenSet::new(id, pool.family, cidr.size_log2);
+            set.add((cidr.start, cidr.end()));
             set
         });
-        let entry = self.networks.entry(space.network.clone()).or_default();
+        let entry = self.networks.entry(pool.network.clone()).or_default();
         // A journal that is only older knows a part of it.
         if let Some(known) = entry.sets.iter_mut().find(|known| known.meets(&set)) {
             set.ranges.iter().for_each(|range| known.add(range));
-            changes.push(Record::Set(known.record(&space.network)));
+            changes.push(JournalEntry::Set(known.record(&pool.network)));
             return known.id;
         }
         self.next_set += 1;
-        let record = set.record(&space.network);
+        let record = set.record(&pool.network);
         entry.sets.push(set);
         self.effects.push_back(Effect::Open(record.clone()));
-        changes.push(Record::Set(record));
+        changes.push(JournalEntry::Set(record));
         id
     }
 
@@ -176,8 +176,8 @@ impl Coordinator {
     fn is_superseded(&self, recorded: &Holding) -> bool {
         let newer = |held: Arc<Holding>| held.sequence >= recorded.sequence;
         self.held.find(&recorded.id()).is_some_and(newer)
-            || self.lanes.contains_key(&recorded.id())
-            || self.ended.has_ended(&recorded.id(), recorded.started_at())
+            || self.queues.contains_key(&recorded.id())
+            || self.tombstones.has_ended(&recorded.id(), recorded.started_at())
     }
 
     /// Ends the holdings of the journal whose addresses were given to newer ones, here or on
@@ -186,7 +186,7 @@ impl Coordinator {
         &mut self,
         remembered: &BTreeMap<AttachmentId, Holding>,
         in_blocks: impl Fn(&Arc<str>, IpAddr) -> bool,
-        changes: &mut Vec<Record>,
+        changes: &mut Vec<JournalEntry>,
     ) -> usize {
         let newest: BTreeSet<IpAddr> =
             remembered.values().flat_map(|holding| holding.addresses.iter().copied()).collect();
@@ -196,7 +196,7 @@ impl Coordinator {
         });
         for holding in &older {
             self.held.remove(&holding.id());
-            changes.push(Record::End(holding.clone()));
+            changes.push(JournalEntry::End(holding.clone()));
             self.effects.push_back(Effect::Ended(holding.clone()));
             for &address in holding.addresses.iter().filter(|address| !newest.contains(address)) {
                 let of = self.networks.get(&holding.scope.pool);
@@ -210,7 +210,11 @@ impl Coordinator {
     }
 
     /// All the records in these blocks of this node: writes those anew that are missing or wrong.
-    pub fn recalled(&mut self, runs: &[(Space, Run)], found: Vec<(Arc<str>, Recorded)>) {
+    pub fn records_listed(
+        &mut self,
+        cidrs: &[(PoolFamily, Cidr)],
+        found: Vec<(Arc<str>, Recorded)>,
+    ) {
         let mut found: BTreeMap<(Arc<str>, IpAddr), Option<Box<AllocationValue>>> = found
             .into_iter()
             .map(|(network, (address, value))| ((network, address), value))
@@ -221,12 +225,12 @@ impl Coordinator {
                 let record = found.remove(&(holding.scope.pool.clone(), *address));
                 let Some(record) = record else {
                     let number = number(*address);
-                    let inside = |(space, run): &(Space, Run)| {
-                        space.network == holding.scope.pool
-                            && space.family == Family::of(*address)
-                            && run.contains(number)
+                    let inside = |(pool, cidr): &(PoolFamily, Cidr)| {
+                        pool.network == holding.scope.pool
+                            && pool.family == Family::of(*address)
+                            && cidr.contains(number)
                     };
-                    return !runs.iter().any(inside);
+                    return !cidrs.iter().any(inside);
                 };
                 record.is_some_and(|record| {
                     let network = record.network.as_ref().unwrap_or(&holding.scope.pool);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::routing::SetRecord;
 use super::{Coordinator, Network, OpenSet, SetId};
 use crate::core::Millis;
-use crate::core::address::{Family, Run, number};
+use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
-use crate::core::keys::Space;
-use crate::core::range_set::{RangeSet, Restored, Settings};
+use crate::core::keys::PoolFamily;
+use crate::core::range_set::{RangeSet, RecoveredSet, Settings};
 
 /// Everything that the journal holds.
 #[derive(Clone, Default, Debug)]
@@ -27,9 +27,9 @@ pub struct JournalState {
     /// Higher than every sequence number ever given.
     pub next_sequence: u64,
     /// The blocks of which addresses may be handed out.
-    pub blocks: Vec<(Space, Run)>,
+    pub blocks: Vec<(PoolFamily, Cidr)>,
     /// The blocks that the store gave to others while addresses of them were held here.
-    pub lost: Vec<(Space, Run)>,
+    pub lost: Vec<(PoolFamily, Cidr)>,
     /// How far the node's chain in the cluster's store has come; 0: it never joined.
     pub chain: u64,
     /// How far it may have come.
@@ -55,7 +55,7 @@ pub struct Rebuilt {
     /// The range sets.
     pub sets: Vec<(SetRecord, RangeSet)>,
     /// Blocks in no range set: nothing is handed out of them, and they may go back.
-    pub stray: Vec<(Space, Run)>,
+    pub stray: Vec<(PoolFamily, Cidr)>,
 }
 
 /// Rebuilds the coordinator, and each range set with its name.
@@ -63,27 +63,27 @@ pub struct Rebuilt {
 /// # Errors
 /// The journal contradicts itself.
 pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebuilt, RestoreError> {
-    let mut parts: BTreeMap<SetId, Restored> = BTreeMap::new();
+    let mut parts: BTreeMap<SetId, RecoveredSet> = BTreeMap::new();
     for record in &state.sets {
         coordinator.reopen(record);
-        parts.insert(record.id, Restored::default());
+        parts.insert(record.id, RecoveredSet::default());
     }
     let owner = |networks: &BTreeMap<Arc<str>, Network>, network: &Arc<str>, family, number| {
         networks.get(network).and_then(|network| network.owner(family, number))
     };
     let mut stray = Vec::new();
-    for (space, run) in state.blocks {
-        let id = coordinator.adopt(&space, run);
+    for (pool, cidr) in state.blocks {
+        let id = coordinator.adopt(&pool, cidr);
         match id.and_then(|id| parts.get_mut(&id)) {
-            Some(part) => part.blocks.push(run),
-            None => stray.push((space, run)),
+            Some(part) => part.blocks.push(cidr),
+            None => stray.push((pool, cidr)),
         }
     }
-    for (space, run) in state.lost {
-        let id = coordinator.adopt(&space, run);
+    for (pool, cidr) in state.lost {
+        let id = coordinator.adopt(&pool, cidr);
         match id.and_then(|id| parts.get_mut(&id)) {
-            Some(part) => part.lost.push(run),
-            None => stray.push((space, run)),
+            Some(part) => part.lost.push(cidr),
+            None => stray.push((pool, cidr)),
         }
     }
     for holding in &state.holdings {
@@ -102,9 +102,9 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
             part.cooling.push((released, number));
         }
     }
-    for &(id, slot, cursor) in &state.cursors {
+    for &(id, set_index, cursor) in &state.cursors {
         if let Some(part) = parts.get_mut(&id) {
-            part.cursors.insert(slot, cursor);
+            part.cursors.insert(set_index, cursor);
         }
     }
     for network in coordinator.networks.keys().cloned().collect::<Vec<_>>() {
@@ -127,7 +127,7 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
 
 fn rebuild(
     record: &SetRecord,
-    part: Restored,
+    part: RecoveredSet,
     settings: Settings,
 ) -> Result<RangeSet, RestoreError> {
     let mut set = RangeSet::new(record.family, record.block_log2, settings);
@@ -140,11 +140,11 @@ fn rebuild(
 impl Coordinator {
     /// Gives a block to the range set whose ranges it meets. It may reach beyond their rounding:
     /// that of a range set which has become part of this one, and had larger blocks.
-    fn adopt(&mut self, space: &Space, run: Run) -> Option<SetId> {
-        let (start, end) = (run.start, run.end());
-        let network = self.networks.get_mut(&space.network)?;
+    fn adopt(&mut self, pool: &PoolFamily, cidr: Cidr) -> Option<SetId> {
+        let (start, end) = (cidr.start, cidr.end());
+        let network = self.networks.get_mut(&pool.network)?;
         let meets =
-            |set: &&mut OpenSet| set.family == space.family && set.ranges.overlaps(start, end);
+            |set: &&mut OpenSet| set.family == pool.family && set.ranges.overlaps(start, end);
         let set = network.sets.iter_mut().find(meets)?;
         set.territory.insert(start, end);
         Some(set.id)

@@ -8,12 +8,12 @@
 
 use std::sync::Arc;
 
-use super::{CallError, Coordinator, Effect, Network, OpenSet, Record, SetId};
+use super::{CallError, Coordinator, Effect, JournalEntry, Network, OpenSet, SetId};
 use crate::core::Millis;
-use crate::core::address::{Family, Run};
+use crate::core::address::{Cidr, Family};
 use crate::core::interval::Intervals;
-use crate::core::keys::Space;
-use crate::core::leaseholder::FixError;
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
 use crate::limits;
 
@@ -38,21 +38,21 @@ pub(super) enum Route {
     /// Range sets that must become one first.
     Merge(Vec<SetId>),
     /// The cluster must agree on the block size first.
-    Fix,
+    AgreeBlockSize,
     Refused(CallError),
 }
 
 /// An interval rounded to whole blocks.
 fn rounded((start, end): (u128, u128), block_log2: u8) -> (u128, u128) {
-    (Run::around(start, block_log2).start, Run::around(end, block_log2).end())
+    (Cidr::containing(start, block_log2).start, Cidr::containing(end, block_log2).end())
 }
 
-fn block_size(fixed: u8, configured: u8) -> CallError {
-    CallError::BlockSize { fixed: 1 << fixed, configured: 1 << configured }
+fn block_size(agreed: u8, configured: u8) -> CallError {
+    CallError::BlockSize { agreed: 1 << agreed, configured: 1 << configured }
 }
 
-fn intervals(view: &Ranges) -> impl Iterator<Item = (u128, u128)> {
-    view.iter().map(|range| (range.start, range.end))
+fn intervals(allowed: &Ranges) -> impl Iterator<Item = (u128, u128)> {
+    allowed.iter().map(|range| (range.start, range.end))
 }
 
 impl OpenSet {
@@ -68,15 +68,15 @@ impl OpenSet {
     }
 
     /// Whether these ranges, in whole blocks, meet the territory.
-    fn touches(&self, view: &Ranges) -> bool {
-        let log2 = view.usual_block_log2();
-        let mut parts = intervals(view).map(|range| rounded(range, log2));
-        self.family == view.family()
+    fn touches(&self, allowed: &Ranges) -> bool {
+        let log2 = allowed.usual_block_log2();
+        let mut parts = intervals(allowed).map(|range| rounded(range, log2));
+        self.family == allowed.family()
             && parts.any(|(start, end)| self.territory.overlaps(start, end))
     }
 
-    fn covers(&self, view: &Ranges) -> bool {
-        intervals(view).all(|(start, end)| {
+    fn covers(&self, allowed: &Ranges) -> bool {
+        intervals(allowed).all(|(start, end)| {
             self.ranges.overlaps(start, start)
                 && self.ranges.first_gap(start).is_none_or(|gap| gap > end)
         })
@@ -114,33 +114,39 @@ impl Network {
 
 impl Coordinator {
     /// The range set for these ranges; opened or grown if need be.
-    pub(super) fn route(&mut self, now: Millis, network: &Arc<str>, view: &Arc<Ranges>) -> Route {
+    pub(super) fn route(
+        &mut self,
+        now: Millis,
+        network: &Arc<str>,
+        allowed: &Arc<Ranges>,
+    ) -> Route {
         let entry = self.networks.entry(network.clone()).or_default();
-        let mut touched = entry.sets.iter().filter(|set| set.touches(view));
+        let mut touched = entry.sets.iter().filter(|set| set.touches(allowed));
         let (first, second) = (touched.next(), touched.next());
         if let (Some(set), None) = (first, second)
-            && set.covers(view)
+            && set.covers(allowed)
         {
-            return match view.block_log2.filter(|log2| *log2 != set.block_log2) {
+            return match allowed.block_log2.filter(|log2| *log2 != set.block_log2) {
                 Some(log2) => Route::Refused(block_size(set.block_log2, log2)),
                 None => Route::To(set.id),
             };
         }
-        let fixed = entry.fixed.iter().find(|(fixed, _, until)| fixed == view && now < *until);
-        let block_log2 = match fixed.map(|(_, result, _)| result) {
-            None => return Route::Fix,
+        let agreed =
+            entry.agreed.iter().find(|(agreed, _, until)| agreed == allowed && now < *until);
+        let block_log2 = match agreed.map(|(_, result, _)| result) {
+            None => return Route::AgreeBlockSize,
             Some(Ok(block_log2)) => *block_log2,
-            Some(Err(FixError::Size { fixed, configured })) => {
-                return Route::Refused(block_size(*fixed, *configured));
+            Some(Err(BlockSizeError::Size { agreed, configured })) => {
+                return Route::Refused(block_size(*agreed, *configured));
             }
-            Some(Err(FixError::Failed(cause))) => {
+            Some(Err(BlockSizeError::Failed(cause))) => {
                 return Route::Refused(CallError::Store(cause.clone()));
             }
         };
         match (first.map(|set| set.id), second) {
-            (None, _) => self.open(network, view, block_log2),
+            (None, _) => self.open(network, allowed, block_log2),
             (Some(id), None) => {
-                self.grow(network, id, view);
+                self.grow(network, id, allowed);
                 Route::To(id)
             }
             (Some(first), Some(second)) => {
@@ -150,44 +156,44 @@ impl Coordinator {
         }
     }
 
-    fn open(&mut self, network: &Arc<str>, view: &Ranges, block_log2: u8) -> Route {
+    fn open(&mut self, network: &Arc<str>, allowed: &Ranges, block_log2: u8) -> Route {
         let sets: usize = self.networks.values().map(|network| network.sets.len()).sum();
         if sets >= limits::RANGE_SETS_MAX {
             return Route::Refused(CallError::TooManySets);
         }
         let id = self.next_set;
         self.next_set += 1;
-        let set = OpenSet::new(id, view.family(), block_log2);
+        let set = OpenSet::new(id, allowed.family(), block_log2);
         self.networks.entry(network.clone()).or_default().sets.push(set);
-        self.grow(network, id, view);
+        self.grow(network, id, allowed);
         Route::To(id)
     }
 
     /// The range set to which a block belongs.
-    pub fn owner_of_run(&self, space: &Space, run: Run) -> Option<SetId> {
+    pub fn owner_of_cidr(&self, pool: &PoolFamily, cidr: Cidr) -> Option<SetId> {
         let owns = |set: &&OpenSet| {
-            set.family == space.family && set.territory.overlaps(run.start, run.end())
+            set.family == pool.family && set.territory.overlaps(cidr.start, cidr.end())
         };
-        self.networks.get(&space.network)?.sets.iter().find(owns).map(|set| set.id)
+        self.networks.get(&pool.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
     /// A range set that has addresses of these ranges.
-    pub fn owner_of(&self, network: &str, view: &Ranges) -> Option<SetId> {
+    pub fn owner_of(&self, network: &str, allowed: &Ranges) -> Option<SetId> {
         let entry = self.networks.get(network)?;
-        entry.sets.iter().find(|set| set.touches(view)).map(|set| set.id)
+        entry.sets.iter().find(|set| set.touches(allowed)).map(|set| set.id)
     }
 
     /// Adds ranges to a range set's territory, durably before anything is assigned from them.
-    fn grow(&mut self, network: &Arc<str>, id: SetId, view: &Ranges) {
+    fn grow(&mut self, network: &Arc<str>, id: SetId, allowed: &Ranges) {
         let Some(entry) = self.networks.get_mut(network) else { return };
         let Some(set) = entry.sets.iter_mut().find(|set| set.id == id) else { return };
         let new = set.ranges.is_empty();
-        intervals(view).for_each(|range| set.add(range));
+        intervals(allowed).for_each(|range| set.add(range));
         let record = set.record(network);
         if new {
             self.effects.push_back(Effect::Open(record.clone()));
         }
-        self.commit_aside(vec![Record::Set(record)]);
+        self.commit_aside(vec![JournalEntry::Set(record)]);
         self.tell_overlaps(network);
     }
 
@@ -203,7 +209,7 @@ impl Coordinator {
     }
 
     /// Commits records that no caller waits for. What is committed later is durable later.
-    pub(super) fn commit_aside(&mut self, records: Vec<Record>) {
+    pub(super) fn commit_aside(&mut self, records: Vec<JournalEntry>) {
         self.effects.push_back(Effect::Commit(0, records));
     }
 
@@ -221,10 +227,10 @@ impl Coordinator {
             for (start, end) in set.territory.iter() {
                 into.territory.insert(start, end);
             }
-            records.push(Record::ForgetSet(set.id));
+            records.push(JournalEntry::ForgetSet(set.id));
             self.effects.push_back(Effect::Merge(into.id, set.id, network.clone()));
         }
-        records.push(Record::Set(into.record(network)));
+        records.push(JournalEntry::Set(into.record(network)));
         entry.sets = kept;
         self.commit_aside(records);
     }
@@ -234,6 +240,6 @@ impl Coordinator {
         if let Some(entry) = self.networks.get_mut(network) {
             entry.merging -= 1;
         }
-        self.open_gate(now, network);
+        self.open_merge_barrier(now, network);
     }
 }

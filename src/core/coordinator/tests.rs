@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::address::{Run, number};
+use crate::core::address::{Cidr, number};
 use crate::core::leaseholder::Leased;
 use crate::core::mutant::{Mutant, breaks};
 use crate::core::range::{Range, RangeSpec};
@@ -43,12 +43,12 @@ fn id(container: u8) -> AttachmentId {
     AttachmentId { network, container_id, ifname: "eth0".into() }
 }
 
-fn add(container: u8, configuration: usize, asked: Vec<IpAddr>, started_at: u64) -> Call {
+fn add(container: u8, configuration: usize, requested: Vec<IpAddr>, started_at: u64) -> Call {
     Call::Add(Box::new(Add {
         id: id(container),
         pool: id(container).network,
         sets: configurations().swap_remove(configuration),
-        asked,
+        requested,
         stage: None,
         pod: None,
         netns: "".into(),
@@ -58,11 +58,11 @@ fn add(container: u8, configuration: usize, asked: Vec<IpAddr>, started_at: u64)
 }
 
 fn del(container: u8, started_at: u64) -> Call {
-    Call::Del(Del { id: id(container), which: Which::StartedBy(started_at) })
+    Call::Del(Del { id: id(container), selector: HoldingSelector::StartedBy(started_at) })
 }
 
 fn settings(cooldown: Millis) -> Settings {
-    Settings { cooldown, warm: 0, seed: 0 }
+    Settings { cooldown, min_free: 0, seed: 0 }
 }
 
 enum ToSet {
@@ -76,11 +76,11 @@ struct World {
     coordinator: Coordinator,
     sets: BTreeMap<SetId, (SetRecord, RangeSet)>,
     to_sets: BTreeMap<SetId, VecDeque<ToSet>>,
-    commits: VecDeque<(u64, Vec<Record>)>,
+    commits: VecDeque<(u64, Vec<JournalEntry>)>,
     merges: VecDeque<(SetId, SetId, Arc<str>)>,
-    fixes: VecDeque<(Arc<str>, Arc<Ranges>)>,
+    agreements: VecDeque<(Arc<str>, Arc<Ranges>)>,
     awaited: VecDeque<u64>,
-    durable: Vec<Record>,
+    durable: Vec<JournalEntry>,
     shown: BTreeMap<AttachmentId, Arc<Holding>>,
     replies: BTreeMap<u64, Outcome>,
     now: Millis,
@@ -95,7 +95,7 @@ impl World {
             to_sets: BTreeMap::new(),
             commits: VecDeque::new(),
             merges: VecDeque::new(),
-            fixes: VecDeque::new(),
+            agreements: VecDeque::new(),
             awaited: VecDeque::new(),
             durable: Vec::new(),
             shown: BTreeMap::new(),
@@ -119,7 +119,9 @@ impl World {
                     let set = RangeSet::new(record.family, record.block_log2, settings);
                     self.sets.insert(record.id, (record, set));
                 }
-                Effect::Fix(network, view) => self.fixes.push_back((network, view)),
+                Effect::AgreeBlockSize(network, allowed) => {
+                    self.agreements.push_back((network, allowed));
+                }
                 Effect::AwaitRecord(id, _) => self.awaited.push_back(id),
                 Effect::Assign(set, request) => to(set, ToSet::Assign(request)),
                 Effect::Undo(set, number) => to(set, ToSet::Undo(number)),
@@ -153,7 +155,7 @@ impl World {
             sets.len(),
             usize::from(!self.commits.is_empty()),
             self.merges.len(),
-            self.fixes.len(),
+            self.agreements.len(),
             self.awaited.len(),
         ];
         let total: usize = choices.iter().sum();
@@ -177,9 +179,9 @@ impl World {
             }
             2 => self.deliver_merge(),
             3 => {
-                let (network, view) = self.fixes.remove(choice).unwrap();
-                let size = Ok(view.usual_block_log2());
-                self.coordinator.fixed(self.now, &network, &view, size);
+                let (network, allowed) = self.agreements.remove(choice).unwrap();
+                let size = Ok(allowed.usual_block_log2());
+                self.coordinator.block_size_agreed(self.now, &network, &allowed, size);
             }
             _ => {
                 let id = self.awaited.remove(choice).unwrap();
@@ -206,7 +208,7 @@ impl World {
     fn deliver_to_set(&mut self, id: SetId) {
         let message = self.to_sets.get_mut(&id).unwrap().pop_front().unwrap();
         let (record, set) = self.sets.get_mut(&id).unwrap();
-        let space = Space { network: record.network.clone(), family: record.family };
+        let pool = PoolFamily { network: record.network.clone(), family: record.family };
         let mut answers = Vec::new();
         match message {
             ToSet::Assign(request) => {
@@ -221,8 +223,8 @@ impl World {
                 range_set::Effect::Assigned(operation, result) => answers.push((operation, result)),
                 range_set::Effect::Lease { activate, claim } => {
                     let claimed = claim.iter().filter(|(_, of)| *of == BlockStatus::Active);
-                    let active = activate.into_iter().chain(claimed.map(|(run, _)| *run));
-                    let records = active.map(|run| Record::Block(space.clone(), run));
+                    let active = activate.into_iter().chain(claimed.map(|(cidr, _)| *cidr));
+                    let records = active.map(|cidr| JournalEntry::Block(pool.clone(), cidr));
                     self.commits.push_back((0, records.collect()));
                     set.leased(self.now, Leased::Done);
                 }
@@ -243,7 +245,7 @@ impl World {
     /// find is the same.
     fn check_settled(&self) {
         assert_eq!(self.coordinator.under_way(), 0);
-        assert!(self.coordinator.lanes.is_empty(), "no attachment waits");
+        assert!(self.coordinator.queues.is_empty(), "no attachment waits");
         let assigned: u64 = self.sets.values().map(|(_, set)| set.stats().allocated).sum();
         let held: usize = self.shown.values().map(|holding| holding.addresses.len()).sum();
         assert_eq!(assigned, held as u64, "nothing leaks");
@@ -252,11 +254,11 @@ impl World {
         assert_eq!(found, self.shown);
         let restored: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
         assert_eq!(restored, assigned);
-        let active = |sets: &mut dyn Iterator<Item = &RangeSet>| -> BTreeSet<Run> {
+        let active = |sets: &mut dyn Iterator<Item = &RangeSet>| -> BTreeSet<Cidr> {
             let active = |block: &&crate::core::block::Block| {
                 block.state == crate::core::block::BlockState::Active
             };
-            sets.flat_map(|set| set.blocks().filter(active).map(|block| block.run())).collect()
+            sets.flat_map(|set| set.blocks().filter(active).map(|block| block.cidr())).collect()
         };
         let before = active(&mut self.sets.values().map(|(_, set)| set));
         assert_eq!(active(&mut sets.iter().map(|(_, set)| set)), before);
@@ -266,22 +268,24 @@ impl World {
         let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
         for record in &self.durable {
             match record.clone() {
-                Record::Hold(holding) => state.holdings.push(holding),
-                Record::End(ended) => state.holdings.retain(|held| *held != ended),
-                Record::Cool(set, number, at) => state.cooling.push((set, number, at)),
-                Record::Cursor(set, slot, number) => state.cursors.push((set, slot, number)),
-                Record::Set(set) => {
+                JournalEntry::Hold(holding) => state.holdings.push(holding),
+                JournalEntry::End(ended) => state.holdings.retain(|held| *held != ended),
+                JournalEntry::Cool(set, number, at) => state.cooling.push((set, number, at)),
+                JournalEntry::Cursor(set, set_index, number) => {
+                    state.cursors.push((set, set_index, number));
+                }
+                JournalEntry::Set(set) => {
                     state.sets.retain(|known| known.id != set.id);
                     state.sets.push(set);
                 }
-                Record::ForgetSet(id) => state.sets.retain(|known| known.id != id),
-                Record::Block(space, run) => state.blocks.push((space, run)),
-                Record::NoBlock(space, run) => {
-                    state.blocks.retain(|known| *known != (space.clone(), run));
+                JournalEntry::ForgetSet(id) => state.sets.retain(|known| known.id != id),
+                JournalEntry::Block(pool, cidr) => state.blocks.push((pool, cidr)),
+                JournalEntry::NoBlock(pool, cidr) => {
+                    state.blocks.retain(|known| *known != (pool.clone(), cidr));
                 }
-                Record::LostBlock(..) => unreachable!("this store loses nothing"),
-                Record::Chain(sequence) => state.chain = sequence,
-                Record::Intent(sequence) => state.intent = sequence,
+                JournalEntry::LostBlock(..) => unreachable!("this store loses nothing"),
+                JournalEntry::Chain(sequence) => state.chain = sequence,
+                JournalEntry::Intent(sequence) => state.intent = sequence,
             }
         }
         let coordinator = Coordinator::new(self.coordinator.settings, false, 0);
@@ -293,18 +297,18 @@ impl World {
 
 #[derive(Clone, Debug)]
 enum Move {
-    Add { container: u8, configuration: usize, asked: Option<u8>, shared: bool },
+    Add { container: u8, configuration: usize, requested: Option<u8>, shared: bool },
     Del { container: u8, late: bool },
     Gc { keep: u8 },
     Deliver(usize),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
-    let asked = prop::option::weighted(0.2, 0u8..24);
+    let requested = prop::option::weighted(0.2, 0u8..24);
     prop_oneof![
-        4 => (0u8..6, 0usize..3, asked, any::<bool>()).prop_map(
-            |(container, configuration, asked, shared)| {
-                Move::Add { container, configuration, asked, shared }
+        4 => (0u8..6, 0usize..3, requested, any::<bool>()).prop_map(
+            |(container, configuration, requested, shared)| {
+                Move::Add { container, configuration, requested, shared }
             }
         ),
         3 => (0u8..6, any::<bool>()).prop_map(|(container, late)| Move::Del { container, late }),
@@ -335,10 +339,10 @@ proptest! {
                     world.deliver(draw);
                     continue;
                 }
-                Move::Add { container, configuration, asked, shared } => {
-                    let asked = asked.map(|n| IpAddr::from([10, 0, 0, n])).into_iter().collect();
+                Move::Add { container, configuration, requested, shared } => {
+                    let requested = requested.map(|n| IpAddr::from([10, 0, 0, n])).into_iter().collect();
                     let pool = if shared { "shared".into() } else { id(container).network };
-                    pools::from(&pool, add(container, configuration, asked, started))
+                    pools::from(&pool, add(container, configuration, requested, started))
                 }
                 Move::Del { container, late } => {
                     del(container, if late { started - 20 } else { started })
@@ -415,7 +419,7 @@ fn an_add_from_before_the_daemon_may_try_again() {
 #[test]
 fn an_undo_ends_only_what_its_own_add_made() {
     let mut world = World::new(0);
-    let undo = |at| Call::Del(Del { id: id(1), which: Which::MadeBy(at) });
+    let undo = |at| Call::Del(Del { id: id(1), selector: HoldingSelector::MadeBy(at) });
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
     // The same attachment again: the answer belongs to the second caller now, also after a
     // restart, and the first one cannot take it away.
@@ -429,7 +433,8 @@ fn an_undo_ends_only_what_its_own_add_made() {
 #[test]
 fn a_release_by_sequence_number_skips_what_came_later() {
     let mut world = World::new(0);
-    let release = |sequence| Call::Del(Del { id: id(1), which: Which::Sequence(sequence) });
+    let release =
+        |sequence| Call::Del(Del { id: id(1), selector: HoldingSelector::Sequence(sequence) });
     let Outcome::Added(first) = run(&mut world, 1, add(1, 0, vec![], 100)) else { panic!() };
     run(&mut world, 2, del(1, 200));
     let Outcome::Added(second) = run(&mut world, 3, add(1, 0, vec![], 300)) else { panic!() };
@@ -483,7 +488,7 @@ fn a_block_size_that_differs_from_the_first_one_is_refused() {
     other.sets[0] =
         Arc::new(Ranges::new(other.sets[0].iter().cloned().collect(), Some(3)).unwrap());
     let outcome = run(&mut world, 2, Call::Add(other));
-    let Outcome::Failed(CallError::BlockSize { fixed: 1, configured: 8 }) = outcome else {
+    let Outcome::Failed(CallError::BlockSize { agreed: 1, configured: 8 }) = outcome else {
         panic!("{outcome:?}")
     };
     world.check_settled();

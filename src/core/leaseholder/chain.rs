@@ -8,7 +8,7 @@ use super::records::Stretch;
 use super::txns::leaving;
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
 use crate::core::Millis;
-use crate::core::keys::{Space, node_key};
+use crate::core::keys::{PoolFamily, node_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Answer, Compare, KeyValue, Request, Span, StoreError, TxnOutcome};
 use crate::core::value::{NodeValue, Value};
@@ -21,7 +21,7 @@ pub(super) struct Batch {
     /// What the transaction writes to the node's key.
     pub(super) value: NodeValue,
     /// What claims of parts rest on, by the first address.
-    pub(super) guards: Vec<(Space, u128, Vec<Compare>)>,
+    pub(super) guards: Vec<(PoolFamily, u128, Vec<Compare>)>,
     step: Step,
     tries: u32,
 }
@@ -61,7 +61,7 @@ impl Leaseholder {
             return;
         }
         let value = NodeValue {
-            settled: self.is_settled(),
+            acknowledged: self.has_acknowledged(),
             ..self.node_value(self.chain.epoch, self.chain.sequence + 1)
         };
         let guards = vec![];
@@ -166,9 +166,9 @@ impl Leaseholder {
         for (id, order) in batch.orders {
             match order {
                 Order::Records => self.records.put_back(),
-                Order::Give { question, .. } => {
+                Order::Transfer { question, .. } => {
                     self.questions.remove(&question.key);
-                    self.effects.push_back(Effect::Given(id, false));
+                    self.effects.push_back(Effect::Transferred(id, false));
                 }
                 Order::Refuse(question) => drop(self.questions.remove(&question.key)),
                 order => {
@@ -200,17 +200,17 @@ impl Leaseholder {
                     self.effects.push_back(Effect::Leased(id, Leased::Failed(cause.clone())));
                 }
                 Order::GiveBack { .. } => self.effects.push_back(Effect::GivenBack(id, false)),
-                Order::Give { question, .. } => {
+                Order::Transfer { question, .. } => {
                     self.questions.remove(&question.key);
-                    self.effects.push_back(Effect::Given(id, false));
+                    self.effects.push_back(Effect::Transferred(id, false));
                 }
                 Order::Refuse(question) => drop(self.questions.remove(&question.key)),
-                Order::Reclaim(space, run) => self.lose(now, &space, run),
+                Order::Reclaim(pool, cidr) => self.lose(now, &pool, cidr),
                 Order::Records => self.records.put_back(),
                 order @ (Order::Session | Order::Trim { .. } | Order::Drop(..)) => {
                     self.queue.push_back((id, order));
                 }
-                Order::Find { .. } | Order::Fix { .. } => {}
+                Order::Find { .. } | Order::AgreeBlockSize { .. } => {}
             }
         }
     }
@@ -220,7 +220,7 @@ impl Leaseholder {
         let Some(batch) = &mut self.batch else { return };
         batch.step = Step::Checking(unknown);
         batch.tries += 1;
-        let mut spans = vec![Span::key(&node_key(&self.me.node))];
+        let mut spans = vec![Span::key(&node_key(&self.identity.node))];
         if let Some(order) = self.batch.as_ref().and_then(Batch::only) {
             spans.extend(self.reads_after(order));
         }
@@ -246,7 +246,7 @@ impl Leaseholder {
         }
         let before = NodeValue {
             sequence: batch.value.sequence - 1,
-            settled: self.chain.settled,
+            acknowledged: self.chain.acknowledged,
             ..batch.value.clone()
         };
         if node != before {
@@ -269,7 +269,7 @@ impl Leaseholder {
             let mut again = Vec::new();
             for (id, order) in batch.orders {
                 // If the store went back, what left may have left before that: it stays away.
-                let leaves = matches!(order, Order::Give { .. } | Order::GiveBack { .. });
+                let leaves = matches!(order, Order::Transfer { .. } | Order::GiveBack { .. });
                 if unknown && went_back && leaves {
                     self.done(now, id, order, 0);
                 } else {
@@ -298,7 +298,7 @@ impl Leaseholder {
         self.chain.sequence = batch.value.sequence;
         self.linked_at = now;
         self.chain.revision = revision;
-        self.chain.settled = batch.value.settled;
+        self.chain.acknowledged = batch.value.acknowledged;
         if batch.orders.iter().any(|(_, order)| !matches!(order, Order::Records)) {
             self.effects.push_back(Effect::Reached(self.chain.sequence));
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Effect, Found, Leaseholder, Order, OrderId, Pending, parts};
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::keys::{Space, answer_key, question_key, session_key};
+use crate::core::address::Cidr;
+use crate::core::keys::{PoolFamily, answer_key, question_key, session_key};
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, Value};
 use crate::limits;
@@ -15,7 +15,7 @@ use crate::limits;
 /// A search under way.
 #[derive(Debug)]
 pub(super) struct Find {
-    space: Space,
+    pool: PoolFamily,
     wanted: Vec<(u128, u128)>,
     even_cooling: bool,
     /// Blocks seen so far, in order; ours too.
@@ -42,7 +42,7 @@ pub(super) struct Find {
 /// A block as a search sees it.
 #[derive(Debug)]
 struct Seen {
-    run: Run,
+    cidr: Cidr,
     owner: Arc<str>,
     status: BlockStatus,
     revision: u64,
@@ -53,16 +53,16 @@ impl Leaseholder {
         &mut self,
         now: Millis,
         id: OrderId,
-        space: Space,
+        pool: PoolFamily,
         wanted: Vec<(u128, u128)>,
         even_cooling: bool,
     ) {
         if let Some(cause) = self.unable() {
             return self.effects.push_back(Effect::Found(id, Found::Failed(cause)));
         }
-        self.watch_inbox(&space.network);
+        self.watch_inbox(&pool.network);
         let find = Find {
-            space,
+            pool,
             wanted,
             even_cooling,
             seen: Vec::new(),
@@ -84,14 +84,14 @@ impl Leaseholder {
         find.seen.clear();
         (find.round, find.reads) = (0, find.reads + 1);
         let first = find.wanted.first().map_or(0, |(first, _)| *first);
-        let first = find.space.block_key(Run::around(first, limits::BLOCK_LOG2_MAX).start);
+        let first = find.pool.block_key(Cidr::containing(first, limits::BLOCK_LOG2_MAX).start);
         self.read_blocks(now, id, &find, first);
         self.finds.insert(id, find);
     }
 
     fn read_blocks(&mut self, now: Millis, id: OrderId, find: &Find, first: String) {
         let last = find.wanted.iter().map(|(_, last)| *last).max().unwrap_or_default();
-        let past = format!("{}~", find.space.block_key(last));
+        let past = format!("{}~", find.pool.block_key(last));
         let span = Span { first, past, limit: limits::KEYS_PER_READ_MAX };
         self.request(now, Pending::Find(id), Request::Read(vec![span]));
     }
@@ -138,15 +138,15 @@ impl Leaseholder {
         let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
         let full = keys.len() >= limits::KEYS_PER_READ_MAX;
         let last = keys.last().map(|key| format!("{}\0", key.key));
-        self.tidy_up(&find.space, revision, &keys);
+        self.tidy_up(&find.pool, revision, &keys);
         find.seen.extend(keys.into_iter().filter_map(|key| match key.value {
-            Value::Block(BlockValue { run, owner, status, .. }) => {
-                Some(Seen { run, owner, status, revision: key.mod_revision })
+            Value::Block(BlockValue { cidr, owner, status, .. }) => {
+                Some(Seen { cidr, owner, status, revision: key.mod_revision })
             }
             _ => None,
         }));
         if find.has_gap(full) {
-            let others = find.others(&self.me.node);
+            let others = find.others(&self.identity.node);
             return self.effects.push_back(Effect::Found(id, Found::Gap(others)));
         }
         if let (true, Some(next)) = (full, last) {
@@ -154,9 +154,9 @@ impl Leaseholder {
             self.finds.insert(id, find);
             return;
         }
-        find.choose_owners(&self.me.node);
+        find.choose_owners(&self.identity.node);
         if find.owners.is_empty() {
-            let found = find.nobody(&self.me.node);
+            let found = find.nobody(&self.identity.node);
             return self.effects.push_back(Effect::Found(id, found));
         }
         if find.reads > limits::FIND_READS_MAX {
@@ -168,32 +168,34 @@ impl Leaseholder {
 
     /// Blocks of this node of which it does not know: a spare whose message was lost is its spare
     /// now; of others nothing was handed out, and they go back.
-    fn tidy_up(&mut self, space: &Space, revision: u64, keys: &[KeyValue]) {
+    fn tidy_up(&mut self, pool: &PoolFamily, revision: u64, keys: &[KeyValue]) {
         if self.batch.is_some() || !self.queue.is_empty() || revision < self.chain.revision {
             return; // or its answer is on the way
         }
         for key in keys {
-            let Value::Block(BlockValue { run, owner, status, .. }) = &key.value else { continue };
+            let Value::Block(BlockValue { cidr, owner, status, .. }) = &key.value else { continue };
             let lost = self.lost.iter().any(|(of, lost)| {
-                of == space && lost.start <= run.end() && run.start <= lost.end()
+                of == pool && lost.start <= cidr.end() && cidr.start <= lost.end()
             });
-            if *owner != self.me.node || lost || self.knows(space, *run) {
+            if *owner != self.identity.node || lost || self.knows(pool, *cidr) {
                 continue;
             }
             if *status == BlockStatus::Spare && key.lease == self.lease {
-                self.keep_mine(space, *run, key.mod_revision, BlockStatus::Spare);
-                self.effects.push_back(Effect::Spares(space.clone(), vec![*run]));
+                self.keep_owned(pool, *cidr, key.mod_revision, BlockStatus::Spare);
+                self.effects.push_back(Effect::Spares(pool.clone(), vec![*cidr]));
             } else {
-                let order = Order::Drop(space.clone(), *run, key.mod_revision);
+                let order = Order::Drop(pool.clone(), *cidr, key.mod_revision);
                 self.queue.push_back((0, order));
             }
         }
     }
 
     /// Whether some block of this node overlaps the run.
-    fn knows(&self, space: &Space, run: Run) -> bool {
-        let blocks = self.mine.get(space).into_iter().flat_map(BTreeMap::values);
-        blocks.into_iter().any(|mine| mine.run.start <= run.end() && run.start <= mine.run.end())
+    fn knows(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
+        let blocks = self.owned.get(pool).into_iter().flat_map(BTreeMap::values);
+        blocks
+            .into_iter()
+            .any(|owned| owned.cidr.start <= cidr.end() && cidr.start <= owned.cidr.end())
     }
 
     /// Asks twice as many nodes as the last time.
@@ -228,11 +230,11 @@ impl Leaseholder {
             self.next_message += 1;
             let wanted = find.held_by(&owner);
             let body = MessageBody::Ask { wanted, even_cooling: find.even_cooling };
-            let (from, family) = (self.me.node.clone(), find.space.family);
+            let (from, family) = (self.identity.node.clone(), find.pool.family);
             let message = Value::Message(Message { from, lease, family, body });
-            let key = question_key(&find.space.network, &owner, &self.me.node, number);
+            let key = question_key(&find.pool.network, &owner, &self.identity.node, number);
             txn.then.push(Write::Put(key, message, Some(lease)));
-            let answer = answer_key(&find.space.network, &self.me.node, &owner, number);
+            let answer = answer_key(&find.pool.network, &self.identity.node, &owner, number);
             find.open.insert(answer, owner);
         }
         if find.open.is_empty() {
@@ -252,21 +254,21 @@ impl Leaseholder {
             Pending::Aside,
             Request::Txn(Txn { when: vec![], then: vec![Write::Delete(key.key.clone())] }),
         );
-        let space = crate::core::keys::message_network(&key.key)
-            .map(|network| Space { network: network.into(), family: message.family });
-        let Some(space) = space else { return };
-        if let MessageBody::Given(runs) = &message.body {
+        let pool = crate::core::keys::message_network(&key.key)
+            .map(|network| PoolFamily { network: network.into(), family: message.family });
+        let Some(pool) = pool else { return };
+        if let MessageBody::Given(cidrs) = &message.body {
             // Told late, or twice, it may have changed hands or shape since.
-            let known = runs.iter().any(|&run| self.knows(&space, run));
+            let known = cidrs.iter().any(|&cidr| self.knows(&pool, cidr));
             if known || Some(message.lease) != self.lease {
                 return;
             }
-            for &run in runs {
-                self.keep_mine(&space, run, key.mod_revision, BlockStatus::Spare);
+            for &cidr in cidrs {
+                self.keep_owned(&pool, cidr, key.mod_revision, BlockStatus::Spare);
             }
             match id {
-                Some(id) => self.end_find(id, Found::Given(runs.clone())),
-                None => self.effects.push_back(Effect::Spares(space, runs.clone())),
+                Some(id) => self.end_find(id, Found::Given(cidrs.clone())),
+                None => self.effects.push_back(Effect::Spares(pool, cidrs.clone())),
             }
             return;
         }
@@ -301,27 +303,27 @@ impl Find {
     /// Whether a wanted address is in no block; `part`: only blocks up to the last one seen are
     /// known.
     fn has_gap(&self, part: bool) -> bool {
-        let mut runs: Vec<Run> = self.seen.iter().map(|seen| seen.run).collect();
-        runs.sort_unstable();
-        let known = if part { runs.last().map_or(0, |run| run.end()) } else { u128::MAX };
+        let mut cidrs: Vec<Cidr> = self.seen.iter().map(|seen| seen.cidr).collect();
+        cidrs.sort_unstable();
+        let known = if part { cidrs.last().map_or(0, |cidr| cidr.end()) } else { u128::MAX };
         self.wanted.iter().any(|&(first, last)| {
-            first <= known && !parts::uncovered(first, last.min(known), &runs).is_empty()
+            first <= known && !parts::uncovered(first, last.min(known), &cidrs).is_empty()
         })
     }
 
-    fn others(&self, me: &str) -> Vec<Run> {
+    fn others(&self, me: &str) -> Vec<Cidr> {
         let others = self.seen.iter().filter(|seen| *seen.owner != *me);
-        others.map(|seen| seen.run).collect()
+        others.map(|seen| seen.cidr).collect()
     }
 
     /// Chooses whom to ask: whoever holds something wanted, in a block of which nobody was asked
     /// as it is now.
     fn choose_owners(&mut self, me: &str) {
         let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
-        for Seen { run, owner, status, revision } in &self.seen {
-            let meets = |&(first, last): &(u128, u128)| run.start <= last && first <= run.end();
+        for Seen { cidr, owner, status, revision } in &self.seen {
+            let meets = |&(first, last): &(u128, u128)| cidr.start <= last && first <= cidr.end();
             let held = **owner != *me && *status != BlockStatus::Quarantined;
-            if held && self.wanted.iter().any(meets) && self.asked.insert((run.start, *revision)) {
+            if held && self.wanted.iter().any(meets) && self.asked.insert((cidr.start, *revision)) {
                 // Whoever has a spare to give comes first; else nobody before others everywhere.
                 let order = spread(me, owner);
                 let entry = owners.entry(owner.clone()).or_insert((true, order));
@@ -352,11 +354,11 @@ impl Find {
     /// blocks there, since it may hold any number of them.
     fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
         let held = self.seen.iter().filter(|seen| *seen.owner == *owner);
-        let mut held: Vec<Run> = held.map(|seen| seen.run).collect();
+        let mut held: Vec<Cidr> = held.map(|seen| seen.cidr).collect();
         held.sort_unstable();
         let between = |&(first, last): &(u128, u128)| {
-            let next = held.get(held.partition_point(|run| run.end() < first))?;
-            let behind = held.partition_point(|run| run.start <= last).checked_sub(1)?;
+            let next = held.get(held.partition_point(|cidr| cidr.end() < first))?;
+            let behind = held.partition_point(|cidr| cidr.start <= last).checked_sub(1)?;
             let (first, last) = (first.max(next.start), last.min(held.get(behind)?.end()));
             (first <= last).then_some((first, last))
         };

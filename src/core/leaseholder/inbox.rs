@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::{Effect, Leaseholder, Question};
 use crate::core::Millis;
-use crate::core::keys::{Space, inbox, message_network};
+use crate::core::keys::{PoolFamily, inbox, message_network};
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{MessageBody, Value};
 
 impl Leaseholder {
     /// Watches for messages about a network. Not before the network is used: most nodes use few.
     pub(super) fn watch_inbox(&mut self, network: &Arc<str>) {
-        let prefix = inbox(network, &self.me.node);
+        let prefix = inbox(network, &self.identity.node);
         if self.watched.insert(prefix.clone()) {
             self.effects.push_back(Effect::Watch(prefix));
         }
@@ -56,7 +56,7 @@ impl Leaseholder {
             revision: key.mod_revision,
             from: message.from.clone(),
             lease: message.lease,
-            space: Space { network: network.into(), family: message.family },
+            pool: PoolFamily { network: network.into(), family: message.family },
             wanted: wanted.clone(),
             even_cooling: *even_cooling,
         });

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::recalling::{Memory, Recall};
-use super::{Chain, Effect, Leaseholder, Order, Pending, settling};
+use super::record_scan::{RecordScan, StoredState};
+use super::{Chain, Effect, Leaseholder, Order, Pending, restore_barrier};
 use crate::core::Millis;
 use crate::core::keys::{
     BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
@@ -44,10 +44,10 @@ pub(super) struct Joining {
     pub(super) marked: bool,
     /// The journal is older than the node, in the boot that lasts: what the store has and the
     /// journal has not may be in use.
-    pub(super) forgot: bool,
+    pub(super) state_lost: bool,
     /// What is remembered of it.
-    pub(super) recall: Recall,
-    pub(super) memory: Memory,
+    pub(super) scan: RecordScan,
+    pub(super) stored_state: StoredState,
     /// Blocks of this node, as far as they are listed.
     pub(super) blocks: Vec<(KeyValue, BlockValue)>,
 }
@@ -66,7 +66,7 @@ pub(super) enum Step {
     /// Reading what blocks the networks have that this node forgot.
     Mapping,
     /// Reading the records of a node that forgot.
-    Recalling,
+    ScanningRecords,
     Resting(Millis),
 }
 
@@ -88,10 +88,10 @@ impl Leaseholder {
     pub(super) fn join(&mut self, now: Millis) {
         if self.lease.is_none() {
             self.step(Step::Granting);
-            return self.request(now, Pending::Join, Request::Grant(self.me.ttl_s));
+            return self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
         }
         self.step(Step::Reading);
-        let node = &*self.me.node;
+        let node = &*self.identity.node;
         let spans = [node_key(node), session_key(node), drain_key(node), RESTORED.to_owned()];
         let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
         spans.push(Span::prefix(NODES, 2));
@@ -101,7 +101,7 @@ impl Leaseholder {
 
     /// A new lease for a member whose lease is gone.
     pub(super) fn regrant(&mut self, now: Millis) {
-        self.request(now, Pending::Join, Request::Grant(self.me.ttl_s));
+        self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
     }
 
     /// A member learns that the store knows it otherwise.
@@ -113,7 +113,7 @@ impl Leaseholder {
             let cause: Arc<str> = format!(
                 "another daemon took over node {}: stop one of them, or give it another name \
                  (--node)",
-                self.me.node
+                self.identity.node
             )
             .into();
             self.phase = Phase::Fenced(cause.clone());
@@ -165,7 +165,9 @@ impl Leaseholder {
             }
             (Step::Listing, Ok(Answer::Read(snapshot))) => self.listed(now, &snapshot),
             (Step::Mapping, Ok(Answer::Read(snapshot))) => self.mapped(now, snapshot),
-            (Step::Recalling, Ok(Answer::Read(snapshot))) => self.remember(now, Some(snapshot)),
+            (Step::ScanningRecords, Ok(Answer::Read(snapshot))) => {
+                self.rebuild(now, Some(snapshot));
+            }
             (_, answer) => {
                 if answer == Err(StoreError::LeaseGone) {
                     self.lease_gone(now);
@@ -204,7 +206,7 @@ impl Leaseholder {
         let (node, session) = (first(0), first(1));
         self.set_draining(first(2).is_some());
         let marked = first(3).is_some();
-        let others = |key: &KeyValue| key.key != node_key(&self.me.node);
+        let others = |key: &KeyValue| key.key != node_key(&self.identity.node);
         let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
         self.set_alone(alone);
         let revision = node.map_or(0, |node| node.mod_revision);
@@ -218,7 +220,7 @@ impl Leaseholder {
             Value::Session(session) if Some(session.lease) != self.lease => Some(session.clone()),
             _ => None,
         });
-        if let Some(cause) = self.stranger(node.as_ref(), session.as_ref()) {
+        if let Some(cause) = self.name_conflict(node.as_ref(), session.as_ref()) {
             self.stall(None);
             self.stall(Some(cause));
             return self.rest(now, Some(limits::NAME_TAKEN_RETRY_MS));
@@ -237,26 +239,26 @@ impl Leaseholder {
             self.effects.push_back(Effect::WentBack);
             self.step(Step::Marking);
             let seen = first(3).map_or(0, |mark| mark.mod_revision);
-            let txn = settling::mark(self.unix_ms(now), seen);
+            let txn = restore_barrier::mark(self.unix_ms(now), seen);
             return self.request(now, Pending::Join, Request::Txn(txn));
         }
-        self.notice_forgotten(node.as_ref());
+        self.notice_state_loss(node.as_ref());
         let epoch = known.epoch.max(node.as_ref().map_or(0, |node| node.epoch)) + 1;
         let sequence = known.sequence.max(node.as_ref().map_or(0, |node| node.sequence)) + 1;
-        let value = NodeValue { settled: false, ..self.node_value(epoch, sequence) };
+        let value = NodeValue { acknowledged: false, ..self.node_value(epoch, sequence) };
         self.intend(value, revision, session);
         self.register_intended(now);
     }
 
     /// Whether the store has seen transactions of this node of which its journal knows nothing:
     /// each waits for the journal. After a reboot it does not matter, since no container is left.
-    fn notice_forgotten(&mut self, node: Option<&NodeValue>) {
+    fn notice_state_loss(&mut self, node: Option<&NodeValue>) {
         let Some(node) = node else { return };
-        let same_boot = node.boot_id == self.me.boot_id || self.me.keeps_after_reboot;
-        let forgot = same_boot && node.sequence > self.intended.max(self.chain.sequence);
-        let forgot = forgot && !broken(Mutant::ForgetsUnnoticed);
+        let same_boot = node.boot_id == self.identity.boot_id || self.identity.keeps_after_reboot;
+        let state_lost = same_boot && node.sequence > self.intended.max(self.chain.sequence);
+        let state_lost = state_lost && !broken(Mutant::ForgetsUnnoticed);
         if let Some(joining) = self.joining() {
-            joining.forgot |= forgot;
+            joining.state_lost |= state_lost;
         }
     }
 
@@ -268,7 +270,7 @@ impl Leaseholder {
         joining.step = Step::Intending(revision);
         joining.attempt = Some(value);
         joining.old_lease = old.map(|session| session.lease);
-        if !joining.forgot && self.intended < sequence {
+        if !joining.state_lost && self.intended < sequence {
             self.effects.push_back(Effect::Intend(sequence));
         }
     }
@@ -278,31 +280,31 @@ impl Leaseholder {
         let Some(joining) = self.joining() else { return };
         let Step::Intending(revision) = joining.step else { return };
         let Some(value) = joining.attempt.clone() else { return };
-        if joining.forgot || value.sequence <= intended {
+        if joining.state_lost || value.sequence <= intended {
             joining.step = Step::Registering;
             self.register(now, value, revision);
         }
     }
 
     fn register(&mut self, now: Millis, value: NodeValue, revision: u64) {
-        let (node, session) = (node_key(&self.me.node), session_key(&self.me.node));
+        let (node, session) = (node_key(&self.identity.node), session_key(&self.identity.node));
         let (epoch, lease) = (value.epoch, self.lease.unwrap_or_default());
         let when = vec![Compare::ModRevision(node.clone(), revision)];
         let then = vec![
             Write::Put(node, Value::Node(value), None),
             Write::Put(session, Value::Session(SessionValue { epoch, lease }), self.lease),
-            Write::Delete(forgotten_key(&self.me.node)),
+            Write::Delete(forgotten_key(&self.identity.node)),
         ];
         self.request(now, Pending::Join, Request::Txn(Txn { when, then }));
     }
 
     /// Why this daemon must not be the node that the store knows by its name.
-    fn stranger(
+    fn name_conflict(
         &self,
         node: Option<&NodeValue>,
         session: Option<&SessionValue>,
     ) -> Option<Arc<str>> {
-        let (node, me) = (node.filter(|node| node.removed_unix_ms.is_none())?, &self.me);
+        let (node, me) = (node.filter(|node| node.removed_unix_ms.is_none())?, &self.identity);
         let known = !node.machine_id.is_empty() && !me.machine_id.is_empty();
         if known && node.machine_id != me.machine_id {
             let cause = format!(
@@ -330,7 +332,7 @@ impl Leaseholder {
         joining.blocks.clear();
         let old = joining.old_lease.take();
         self.chain =
-            Chain { epoch: value.epoch, sequence: value.sequence, revision, settled: false };
+            Chain { epoch: value.epoch, sequence: value.sequence, revision, acknowledged: false };
         if let Some(lease) = old {
             self.request(now, Pending::Aside, Request::Revoke(lease));
         }
@@ -343,7 +345,7 @@ impl Leaseholder {
     }
 
     fn listed(&mut self, now: Millis, snapshot: &Snapshot) {
-        let me = self.me.node.clone();
+        let me = self.identity.node.clone();
         let Some(joining) = self.joining() else { return };
         let keys = snapshot.spans.first().map_or(&[][..], |keys| keys);
         joining.blocks.extend(keys.iter().filter_map(|key| match &key.value {
@@ -354,7 +356,7 @@ impl Leaseholder {
             Some(last) if keys.len() >= limits::KEYS_PER_READ_MAX => {
                 self.list(now, format!("{}\0", last.key));
             }
-            _ if joining.forgot => {
+            _ if joining.state_lost => {
                 joining.step = Step::Mapping;
                 let span = Span::prefix(NETWORKS, limits::KEYS_PER_READ_MAX);
                 self.request(now, Pending::Join, Request::Read(vec![span]));
@@ -375,18 +377,18 @@ impl Leaseholder {
             self.regrant(now);
         }
         self.ask_on();
-        self.recall(now);
+        self.scan(now);
     }
 
     pub(super) fn node_value(&self, epoch: u64, sequence: u64) -> NodeValue {
         NodeValue {
             epoch,
             sequence,
-            machine_id: self.me.machine_id.clone(),
-            boot_id: self.me.boot_id.clone(),
-            version: self.me.version.clone(),
-            since_unix_ms: self.me.since_unix_ms,
-            settled: self.chain.settled,
+            machine_id: self.identity.machine_id.clone(),
+            boot_id: self.identity.boot_id.clone(),
+            version: self.identity.version.clone(),
+            since_unix_ms: self.identity.since_unix_ms,
+            acknowledged: self.chain.acknowledged,
             removed_unix_ms: None,
         }
     }
@@ -398,13 +400,13 @@ impl Leaseholder {
             Some(lease) => self.request(now, Pending::KeepAlive, Request::KeepAlive(lease)),
             None => self.regrant(now),
         }
-        let node = &*self.me.node;
+        let node = &*self.identity.node;
         let spans = [node_key(node), drain_key(node), session_key(node), RESTORED.to_owned()];
         let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
         spans.push(Span::prefix(NODES, 2));
         let idle = self.batch.is_none().then_some(self.chain.sequence);
         self.request(now, Pending::Heartbeat(idle), Request::Read(spans));
-        self.recall(now);
+        self.scan(now);
     }
 
     pub(super) fn kept(&mut self, now: Millis, answer: &Result<Answer, StoreError>) {
@@ -424,7 +426,7 @@ impl Leaseholder {
     ) {
         let Ok(Answer::Read(snapshot)) = answer else { return };
         let first = |i: usize| snapshot.spans.get(i).and_then(|keys| keys.first());
-        let others = |key: &KeyValue| key.key != node_key(&self.me.node);
+        let others = |key: &KeyValue| key.key != node_key(&self.identity.node);
         let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
         self.set_alone(alone);
         self.set_draining(first(1).is_some());
@@ -447,7 +449,7 @@ impl Leaseholder {
             self.renew_session();
         }
         if let Some(mark) = first(3) {
-            self.settle_restored(now, mark.mod_revision);
+            self.keep_restore_barrier(now, mark.mod_revision);
         }
     }
 

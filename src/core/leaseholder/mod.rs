@@ -12,48 +12,50 @@
 //! late one is refused; a daemon that was displaced can change nothing any more; and a store that
 //! went back in time shows (DESIGN section 4, rules 1, 2, 4, 6 and 11).
 
+mod block_size;
 mod chain;
 mod finding;
-mod fixing;
 mod inbox;
 mod join;
 mod leave;
 mod outcomes;
 mod parts;
-mod recalling;
 mod reconcile;
+mod record_scan;
 mod records;
-mod settling;
+mod restore_barrier;
 mod txns;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::address::Run;
-use super::keys::Space;
+use super::address::Cidr;
+use super::keys::PoolFamily;
 use super::txn::{Answer, LeaseId, Request, StoreError};
 use super::value::{BlockStatus, NetworkValue};
 use super::{Map, Millis};
 use crate::limits;
 
-pub use types::{Effect, FixError, Found, Leased, Me, Order, OrderId, Question, RecordChange};
+pub use types::{
+    BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, OrderId, Question, RecordChange,
+};
 
-pub use fixing::block_sizes_fit;
+pub use block_size::block_sizes_fit;
 pub use parts::without;
-pub use recalling::{Memory, Recorded};
+pub use record_scan::{Recorded, StoredState};
 
+use block_size::AgreeBlockSize;
 use chain::Batch;
 use finding::Find;
-use fixing::Fix;
 use join::Phase;
-use recalling::Recall;
+use record_scan::RecordScan;
 use records::Records;
 
 /// A block of this node as the store has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Mine {
-    run: Run,
+struct OwnedBlock {
+    cidr: Cidr,
     /// The revision of its key.
     revision: u64,
     status: BlockStatus,
@@ -67,7 +69,7 @@ struct Chain {
     /// The revision of the node's key.
     revision: u64,
     /// What the node's key says: the node has said what it holds.
-    settled: bool,
+    acknowledged: bool,
 }
 
 /// What an answer of the store is for.
@@ -80,10 +82,10 @@ enum Pending {
     /// The sequence number when it was asked, if nothing was under way.
     Heartbeat(Option<u64>),
     KeepAlive,
-    Settle,
-    Recall,
+    Barrier,
+    RecordScan,
     Find(OrderId),
-    Fix(OrderId),
+    AgreeBlockSize(OrderId),
     /// Nobody waits for it.
     Aside,
 }
@@ -91,7 +93,7 @@ enum Pending {
 /// The machine. See the module's documentation.
 #[derive(Debug)]
 pub struct Leaseholder {
-    me: Me,
+    identity: NodeIdentity,
     /// What to add to the boot clock to get milliseconds since 1970.
     unix_offset: u64,
     phase: Phase,
@@ -101,9 +103,9 @@ pub struct Leaseholder {
     intended: u64,
     lease: Option<LeaseId>,
     ttl: Millis,
-    mine: BTreeMap<Space, BTreeMap<u128, Mine>>,
+    owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
     /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
-    lost: BTreeSet<(Space, Run)>,
+    lost: BTreeSet<(PoolFamily, Cidr)>,
     networks: BTreeMap<Arc<str>, (u64, NetworkValue)>,
     watched: BTreeSet<String>,
     queue: VecDeque<(OrderId, Order)>,
@@ -115,14 +117,14 @@ pub struct Leaseholder {
     /// When the next transaction may be sent, after one that failed.
     link_after: Millis,
     finds: BTreeMap<OrderId, Find>,
-    fixes: BTreeMap<OrderId, Fix>,
+    agreements: BTreeMap<OrderId, AgreeBlockSize>,
     questions: BTreeMap<String, u64>,
     /// Questions that wait for the end of the transaction under way.
     unasked: Vec<Question>,
     /// Nodes without a session, and when that was noticed, in milliseconds since 1970.
     absent: BTreeMap<Arc<str>, u64>,
     records: Records,
-    recall: Recall,
+    scan: RecordScan,
     pending: Map<u64, (Pending, Millis)>,
     next_request: u64,
     /// The last step of joining: answers to earlier ones come too late.
@@ -145,28 +147,28 @@ impl Leaseholder {
     /// that the journal holds; `lost`: those that the store gave to others; `unix_offset`: what to
     /// add to the boot clock to get milliseconds since 1970.
     pub fn new(
-        me: Me,
+        identity: NodeIdentity,
         (sequence, intended): (u64, u64),
-        blocks: impl IntoIterator<Item = (Space, Run)>,
-        lost: impl IntoIterator<Item = (Space, Run)>,
+        blocks: impl IntoIterator<Item = (PoolFamily, Cidr)>,
+        lost: impl IntoIterator<Item = (PoolFamily, Cidr)>,
         unix_offset: u64,
     ) -> Self {
-        let mut mine: BTreeMap<Space, BTreeMap<u128, Mine>> = BTreeMap::new();
-        for (space, run) in blocks {
-            let block = Mine { run, revision: 0, status: BlockStatus::Active };
-            mine.entry(space).or_default().insert(run.start, block);
+        let mut owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>> = BTreeMap::new();
+        for (pool, cidr) in blocks {
+            let block = OwnedBlock { cidr, revision: 0, status: BlockStatus::Active };
+            owned.entry(pool).or_default().insert(cidr.start, block);
         }
         Self {
-            ttl: me.ttl_s * 1000,
+            ttl: identity.ttl_s * 1000,
             // So that no number is used again after a restart.
-            next_message: me.since_unix_ms,
-            me,
+            next_message: identity.since_unix_ms,
+            identity,
             unix_offset,
             phase: Phase::new(),
             chain: Chain { sequence, ..Chain::default() },
             intended,
             lease: None,
-            mine,
+            owned,
             lost: lost.into_iter().collect(),
             networks: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -176,12 +178,12 @@ impl Leaseholder {
             linked_at: 0,
             link_after: 0,
             finds: BTreeMap::new(),
-            fixes: BTreeMap::new(),
+            agreements: BTreeMap::new(),
             questions: BTreeMap::new(),
             unasked: Vec::new(),
             absent: BTreeMap::new(),
             records: Records::default(),
-            recall: Recall::default(),
+            scan: RecordScan::default(),
             pending: Map::default(),
             next_request: 1,
             join_request: 0,
@@ -199,8 +201,8 @@ impl Leaseholder {
     /// Begins to join the cluster.
     pub fn start(&mut self, now: Millis) {
         self.contact = now;
-        let lost = self.lost.iter().map(|(space, _)| space.network.clone());
-        let networks = self.mine.keys().map(|space| space.network.clone());
+        let lost = self.lost.iter().map(|(pool, _)| pool.network.clone());
+        let networks = self.owned.keys().map(|pool| pool.network.clone());
         for network in networks.chain(lost).collect::<BTreeSet<_>>() {
             self.watch_inbox(&network);
         }
@@ -210,33 +212,37 @@ impl Leaseholder {
     /// Something to be done; the effect that answers it has this id.
     pub fn order(&mut self, now: Millis, id: OrderId, order: Order) {
         match order {
-            Order::Find { space, wanted, even_cooling } => {
-                self.find(now, id, space, wanted, even_cooling);
+            Order::Find { pool, wanted, even_cooling } => {
+                self.find(now, id, pool, wanted, even_cooling);
             }
-            Order::Fix { space, ranges, block_log2, explicit } => {
-                self.fix(now, id, Fix::new(space, ranges, block_log2, explicit));
+            Order::AgreeBlockSize { pool, ranges, block_log2, explicit } => {
+                self.agree_block_size(
+                    now,
+                    id,
+                    AgreeBlockSize::new(pool, ranges, block_log2, explicit),
+                );
             }
-            Order::GiveBack { space, mut runs } => {
+            Order::GiveBack { pool, mut cidrs } => {
                 // What is not this node's any more needs no giving back.
-                runs.retain(|&run| {
-                    self.lost.remove(&(space.clone(), run));
-                    let mine = self.find_mine(&space, run);
+                cidrs.retain(|&cidr| {
+                    self.lost.remove(&(pool.clone(), cidr));
+                    let owned = self.find_owned(&pool, cidr);
                     // What nobody waits for are spares that nobody wants.
-                    mine.is_some_and(|mine| id > 0 || mine.status == BlockStatus::Spare)
+                    owned.is_some_and(|owned| id > 0 || owned.status == BlockStatus::Spare)
                 });
-                if runs.is_empty() {
+                if cidrs.is_empty() {
                     return self.effects.push_back(Effect::GivenBack(id, true));
                 }
-                self.queue.push_back((id, Order::GiveBack { space, runs }));
+                self.queue.push_back((id, Order::GiveBack { pool, cidrs }));
                 self.link(now);
             }
             Order::Refuse(question) if self.is_answering(&question.key) => {}
-            Order::Give { question, .. } if self.is_answering(&question.key) => {
-                self.effects.push_back(Effect::Given(id, false));
+            Order::Transfer { question, .. } if self.is_answering(&question.key) => {
+                self.effects.push_back(Effect::Transferred(id, false));
             }
             order => {
-                if let Order::Lease { space, .. } = &order {
-                    self.watch_inbox(&space.network.clone());
+                if let Order::Lease { pool, .. } = &order {
+                    self.watch_inbox(&pool.network.clone());
                 }
                 // While the store cannot be asked, whoever needs a block learns why at once.
                 if let (Order::Lease { .. }, Some(cause)) = (&order, self.unable()) {
@@ -252,7 +258,7 @@ impl Leaseholder {
     fn is_answering(&self, key: &str) -> bool {
         let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
         self.queue.iter().chain(batch).any(|(_, order)| match order {
-            Order::Give { question, .. } | Order::Refuse(question) => question.key == key,
+            Order::Transfer { question, .. } | Order::Refuse(question) => question.key == key,
             _ => false,
         })
     }
@@ -283,10 +289,10 @@ impl Leaseholder {
             Pending::Join => self.join_outdated(now, &answer),
             Pending::Heartbeat(idle) => self.beat(now, idle, answer),
             Pending::KeepAlive => self.kept(now, &answer),
-            Pending::Settle => self.settled(now, answer),
-            Pending::Recall => self.recalled(now, answer),
+            Pending::Barrier => self.barrier_answered(now, answer),
+            Pending::RecordScan => self.records_listed(now, answer),
             Pending::Find(id) => self.find_answered(now, id, answer),
-            Pending::Fix(id) => self.fix_answered(now, id, answer),
+            Pending::AgreeBlockSize(id) => self.agreement_answered(now, id, answer),
             Pending::Aside => {}
         }
         self.link(now);
@@ -310,7 +316,7 @@ impl Leaseholder {
         if self.reclaim_at <= now {
             self.reclaim_lost(now);
         }
-        if let Some(limit) = self.me.offline_limit
+        if let Some(limit) = self.identity.offline_limit
             && now.saturating_sub(self.contact) > limit
             && self.halted.is_none()
         {
@@ -322,7 +328,7 @@ impl Leaseholder {
 
     /// When [`Leaseholder::handle_timeout`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Millis> {
-        let offline = (self.me.offline_limit.filter(|_| self.halted.is_none()))
+        let offline = (self.identity.offline_limit.filter(|_| self.halted.is_none()))
             .map(|limit| self.contact + limit + 1);
         let due = [Some(self.heartbeat_at), Some(self.reclaim_at), offline, self.join_due()];
         let due = due.into_iter().chain([self.check_due(), self.find_due(), self.records_due()]);
@@ -400,28 +406,28 @@ impl Leaseholder {
         now + self.unix_offset
     }
 
-    fn find_mine(&self, space: &Space, run: Run) -> Option<Mine> {
-        self.mine.get(space)?.get(&run.start).copied().filter(|mine| mine.run == run)
+    fn find_owned(&self, pool: &PoolFamily, cidr: Cidr) -> Option<OwnedBlock> {
+        self.owned.get(pool)?.get(&cidr.start).copied().filter(|owned| owned.cidr == cidr)
     }
 
-    fn forget_mine(&mut self, space: &Space, run: Run) {
-        if let Some(blocks) = self.mine.get_mut(space) {
-            blocks.remove(&run.start);
+    fn forget_owned(&mut self, pool: &PoolFamily, cidr: Cidr) {
+        if let Some(blocks) = self.owned.get_mut(pool) {
+            blocks.remove(&cidr.start);
             if blocks.is_empty() {
-                self.mine.remove(space);
+                self.owned.remove(pool);
             }
         }
     }
 
-    fn keep_mine(&mut self, space: &Space, run: Run, revision: u64, status: BlockStatus) {
-        let block = Mine { run, revision, status };
-        let blocks = self.mine.entry(space.clone()).or_default();
-        blocks.insert(run.start, block);
+    fn keep_owned(&mut self, pool: &PoolFamily, cidr: Cidr, revision: u64, status: BlockStatus) {
+        let block = OwnedBlock { cidr, revision, status };
+        let blocks = self.owned.entry(pool.clone()).or_default();
+        blocks.insert(cidr.start, block);
         debug_assert!(
             {
-                let mut near = blocks.range(..=run.end()).rev();
-                let last = near.next().is_none_or(|(start, _)| *start == run.start);
-                last && near.next().is_none_or(|(_, mine)| mine.run.end() < run.start)
+                let mut near = blocks.range(..=cidr.end()).rev();
+                let last = near.next().is_none_or(|(start, _)| *start == cidr.start);
+                last && near.next().is_none_or(|(_, owned)| owned.cidr.end() < cidr.start)
             },
             "blocks of a node overlap"
         );
@@ -430,10 +436,10 @@ impl Leaseholder {
     /// The lease is gone, and with it every spare.
     fn lease_gone(&mut self, now: Millis) {
         self.lease = None;
-        for blocks in self.mine.values_mut() {
-            blocks.retain(|_, mine| mine.status != BlockStatus::Spare);
+        for blocks in self.owned.values_mut() {
+            blocks.retain(|_, owned| owned.status != BlockStatus::Spare);
         }
-        self.mine.retain(|_, blocks| !blocks.is_empty());
+        self.owned.retain(|_, blocks| !blocks.is_empty());
         self.effects.push_back(Effect::SparesGone);
         if matches!(self.phase, Phase::Member) {
             self.regrant(now);
@@ -443,9 +449,9 @@ impl Leaseholder {
     /// Tries again, after the reclaim period, to get back what was lost.
     fn reclaim_lost(&mut self, now: Millis) {
         self.reclaim_at = if self.lost.is_empty() { Millis::MAX } else { now + limits::RECLAIM_MS };
-        let queued = |order: &Order, at: &(Space, Run)| match order {
-            Order::Reclaim(space, run) => *space == at.0 && *run == at.1,
-            Order::Trim { space, keep, .. } => *space == at.0 && keep.contains(&at.1),
+        let queued = |order: &Order, at: &(PoolFamily, Cidr)| match order {
+            Order::Reclaim(pool, cidr) => *pool == at.0 && *cidr == at.1,
+            Order::Trim { pool, keep, .. } => *pool == at.0 && keep.contains(&at.1),
             _ => false,
         };
         let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
@@ -453,32 +459,32 @@ impl Leaseholder {
             .lost
             .iter()
             .filter(|lost| !self.queue.iter().chain(batch).any(|(_, order)| queued(order, lost)));
-        let orders: Vec<_> = lost.map(|(space, run)| Order::Reclaim(space.clone(), *run)).collect();
+        let orders: Vec<_> = lost.map(|(pool, cidr)| Order::Reclaim(pool.clone(), *cidr)).collect();
         self.queue.extend(orders.into_iter().map(|order| (0, order)));
     }
 
     /// A block is this node's again, if it ever was not. Nothing of what came and went meanwhile
     /// is recorded, so its records are compared.
-    fn regained(&mut self, now: Millis, space: &Space, run: Run, revision: u64) {
-        self.keep_mine(space, run, revision, BlockStatus::Active);
-        if self.lost.remove(&(space.clone(), run)) {
-            self.effects.push_back(Effect::Regained(space.clone(), run));
+    fn regained(&mut self, now: Millis, pool: &PoolFamily, cidr: Cidr, revision: u64) {
+        self.keep_owned(pool, cidr, revision, BlockStatus::Active);
+        if self.lost.remove(&(pool.clone(), cidr)) {
+            self.effects.push_back(Effect::Regained(pool.clone(), cidr));
         }
-        if self.me.records {
-            self.recall.push((space.clone(), run));
-            self.recall(now);
+        if self.identity.records {
+            self.scan.push((pool.clone(), cidr));
+            self.scan(now);
         }
     }
 
     /// A block is not this node's any more. What it handed out of it, it claims again and again.
-    fn lose(&mut self, now: Millis, space: &Space, run: Run) {
-        let mine = self.find_mine(space, run);
-        self.forget_mine(space, run);
-        if mine.is_some_and(|mine| mine.status == BlockStatus::Spare) {
-            return self.effects.push_back(Effect::Lost(space.clone(), vec![run]));
+    fn lose(&mut self, now: Millis, pool: &PoolFamily, cidr: Cidr) {
+        let owned = self.find_owned(pool, cidr);
+        self.forget_owned(pool, cidr);
+        if owned.is_some_and(|owned| owned.status == BlockStatus::Spare) {
+            return self.effects.push_back(Effect::Lost(pool.clone(), vec![cidr]));
         }
-        if self.lost.insert((space.clone(), run)) {
-            self.effects.push_back(Effect::Lost(space.clone(), vec![run]));
+        if self.lost.insert((pool.clone(), cidr)) {
+            self.effects.push_back(Effect::Lost(pool.clone(), vec![cidr]));
         }
         self.reclaim_at = self.reclaim_at.min(now + limits::RECLAIM_MS);
     }

@@ -1,15 +1,15 @@
 //! Runs taken apart: what is left of a block, and what interval is which runs.
 
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 
 /// The runs that together cover `block` without `part`, in order.
-pub fn without(block: Run, part: Run) -> Vec<Run> {
+pub fn without(block: Cidr, part: Cidr) -> Vec<Cidr> {
     let mut left = Vec::new();
     let mut whole = block;
     while whole.size_log2 > part.size_log2 {
         let half = whole.size_log2 - 1;
-        let low = Run { start: whole.start, size_log2: half };
-        let high = Run { start: low.end() + 1, size_log2: half };
+        let low = Cidr { start: whole.start, size_log2: half };
+        let high = Cidr { start: low.end() + 1, size_log2: half };
         let (inside, outside) = if low.contains(part.start) { (low, high) } else { (high, low) };
         left.push(outside);
         whole = inside;
@@ -19,32 +19,32 @@ pub fn without(block: Run, part: Run) -> Vec<Run> {
 }
 
 /// The fewest runs that cover `first..=last`.
-pub(super) fn cover(first: u128, last: u128) -> Vec<Run> {
-    let mut runs = Vec::new();
+pub(super) fn cover(first: u128, last: u128) -> Vec<Cidr> {
+    let mut cidrs = Vec::new();
     let mut at = first;
     loop {
         let fits = |log2: &u8| {
-            let run = Run::around(at, *log2);
-            run.start == at && run.end() <= last
+            let cidr = Cidr::containing(at, *log2);
+            cidr.start == at && cidr.end() <= last
         };
-        let run = Run::around(at, (0..=127).rev().find(fits).unwrap_or(0));
-        runs.push(run);
-        match run.end().checked_add(1) {
+        let cidr = Cidr::containing(at, (0..=127).rev().find(fits).unwrap_or(0));
+        cidrs.push(cidr);
+        match cidr.end().checked_add(1) {
             Some(next) if next <= last => at = next,
-            _ => return runs,
+            _ => return cidrs,
         }
     }
 }
 
 /// The parts of `first..=last` that are in none of the runs, which are in order.
-pub(super) fn uncovered(first: u128, last: u128, runs: &[Run]) -> Vec<(u128, u128)> {
+pub(super) fn uncovered(first: u128, last: u128, cidrs: &[Cidr]) -> Vec<(u128, u128)> {
     let mut bare = Vec::new();
     let mut at = first;
-    for run in runs.iter().filter(|run| run.start <= last && run.end() >= first) {
-        if run.start > at {
-            bare.push((at, run.start - 1));
+    for cidr in cidrs.iter().filter(|cidr| cidr.start <= last && cidr.end() >= first) {
+        if cidr.start > at {
+            bare.push((at, cidr.start - 1));
         }
-        match run.end().checked_add(1) {
+        match cidr.end().checked_add(1) {
             Some(next) => at = at.max(next),
             None => return bare,
         }
@@ -62,10 +62,10 @@ mod tests {
     #[test]
     fn a_block_without_a_part_and_the_part_are_the_block() {
         for size in 0..6u8 {
-            let block = Run::around(64, size);
+            let block = Cidr::containing(64, size);
             for part_size in 0..=size {
                 for at in block.start..=block.end() {
-                    let part = Run::around(at, part_size);
+                    let part = Cidr::containing(at, part_size);
                     let mut parts = without(block, part);
                     parts.push(part);
                     let mut all: Vec<u128> = parts.iter().flat_map(|r| r.start..=r.end()).collect();
@@ -80,15 +80,15 @@ mod tests {
     fn an_interval_is_covered_by_few_runs() {
         for first in 0..20 {
             for last in first..40 {
-                let runs = cover(first, last);
-                let all: Vec<u128> = runs.iter().flat_map(|r| r.start..=r.end()).collect();
+                let cidrs = cover(first, last);
+                let all: Vec<u128> = cidrs.iter().flat_map(|r| r.start..=r.end()).collect();
                 assert_eq!(all, (first..=last).collect::<Vec<_>>());
-                assert!(runs.len() <= 10, "{runs:?}");
-                assert_eq!(uncovered(first, last, &runs), []);
+                assert!(cidrs.len() <= 10, "{cidrs:?}");
+                assert_eq!(uncovered(first, last, &cidrs), []);
             }
         }
         assert_eq!(cover(0, u128::MAX).len(), 2);
-        let runs = [Run::around(4, 1), Run::around(8, 0)];
-        assert_eq!(uncovered(0, 10, &runs), [(0, 3), (6, 7), (9, 10)]);
+        let cidrs = [Cidr::containing(4, 1), Cidr::containing(8, 0)];
+        assert_eq!(uncovered(0, 10, &cidrs), [(0, 3), (6, 7), (9, 10)]);
     }
 }

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::join::Joining;
-use super::recalling::Recall;
-use super::{Effect, Leaseholder, Mine, Order, parts};
+use super::record_scan::RecordScan;
+use super::{Effect, Leaseholder, Order, OwnedBlock, parts};
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::keys::Space;
+use crate::core::address::Cidr;
+use crate::core::keys::PoolFamily;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::value::BlockStatus;
 
 /// A block of this node in the store.
 #[derive(Clone, Copy)]
 struct Stored {
-    run: Run,
+    cidr: Cidr,
     revision: u64,
     status: BlockStatus,
 }
@@ -25,7 +25,7 @@ impl Leaseholder {
     /// what the store has and the node does not know is given back, since nothing was handed out
     /// of it (rules 9 and 11).
     pub(super) fn reconcile(&mut self, now: Millis, joining: Joining) {
-        let mut stored: BTreeMap<Space, Vec<Stored>> = BTreeMap::new();
+        let mut stored: BTreeMap<PoolFamily, Vec<Stored>> = BTreeMap::new();
         for (key, block) in &joining.blocks {
             let Some((network, family, _)) = crate::core::keys::parse_block_key(&key.key) else {
                 continue;
@@ -33,50 +33,50 @@ impl Leaseholder {
             if block.status == BlockStatus::Spare {
                 continue; // on the lease of a daemon that is gone
             }
-            let space = Space { network: network.into(), family };
-            let (run, revision, status) = (block.run, key.mod_revision, block.status);
-            stored.entry(space).or_default().push(Stored { run, revision, status });
+            let pool = PoolFamily { network: network.into(), family };
+            let (cidr, revision, status) = (block.cidr, key.mod_revision, block.status);
+            stored.entry(pool).or_default().push(Stored { cidr, revision, status });
         }
         // Spares on the lease of now are new, and what they are.
-        let mut known = std::mem::take(&mut self.mine);
-        for (space, blocks) in &mut known {
-            for (_, mine) in blocks.extract_if(.., |_, mine| mine.status == BlockStatus::Spare) {
-                self.keep_mine(space, mine.run, mine.revision, mine.status);
+        let mut known = std::mem::take(&mut self.owned);
+        for (pool, blocks) in &mut known {
+            for (_, owned) in blocks.extract_if(.., |_, owned| owned.status == BlockStatus::Spare) {
+                self.keep_owned(pool, owned.cidr, owned.revision, owned.status);
             }
         }
         // What was lost may be this node's again, in part.
         let lost = std::mem::take(&mut self.lost);
-        for (space, run) in &lost {
-            let lost = Mine { run: *run, revision: 0, status: BlockStatus::Active };
-            known.entry(space.clone()).or_default().entry(run.start).or_insert(lost);
+        for (pool, cidr) in &lost {
+            let lost = OwnedBlock { cidr: *cidr, revision: 0, status: BlockStatus::Active };
+            known.entry(pool.clone()).or_default().entry(cidr.start).or_insert(lost);
         }
-        if joining.forgot {
-            remember(&mut known, &stored);
+        if joining.state_lost {
+            rebuild(&mut known, &stored);
         }
         let mut strange = Vec::new();
-        for (space, blocks) in &known {
-            let stored = stored.get(space).map_or(&[][..], |stored| stored);
-            for mine in blocks.values() {
-                let was_lost = lost.contains(&(space.clone(), mine.run));
-                self.verify(now, space, mine.run, stored, was_lost);
+        for (pool, blocks) in &known {
+            let stored = stored.get(pool).map_or(&[][..], |stored| stored);
+            for owned in blocks.values() {
+                let was_lost = lost.contains(&(pool.clone(), owned.cidr));
+                self.verify(now, pool, owned.cidr, stored, was_lost);
             }
         }
-        for (space, stored) in stored {
-            let known = known.get(&space).into_iter().flat_map(BTreeMap::values);
-            let now = self.mine.get(&space).into_iter().flat_map(BTreeMap::values);
-            let now: Vec<Run> = now.map(|mine| mine.run).collect();
-            let mut known: Vec<Run> = known.map(|mine| mine.run).chain(now).collect();
+        for (pool, stored) in stored {
+            let known = known.get(&pool).into_iter().flat_map(BTreeMap::values);
+            let now = self.owned.get(&pool).into_iter().flat_map(BTreeMap::values);
+            let now: Vec<Cidr> = now.map(|owned| owned.cidr).collect();
+            let mut known: Vec<Cidr> = known.map(|owned| owned.cidr).chain(now).collect();
             known.sort_unstable();
             known.dedup();
             for block in stored {
-                self.trim(&space, block, &known, &mut strange);
+                self.trim(&pool, block, &known, &mut strange);
             }
         }
-        let mine = self.mine.iter().flat_map(|(space, blocks)| {
-            let active = blocks.values().filter(|mine| mine.status == BlockStatus::Active);
-            active.map(|mine| (space.clone(), mine.run))
+        let owned = self.owned.iter().flat_map(|(pool, blocks)| {
+            let active = blocks.values().filter(|owned| owned.status == BlockStatus::Active);
+            active.map(|owned| (pool.clone(), owned.cidr))
         });
-        self.recall = Recall::new(mine.filter(|_| self.me.records));
+        self.scan = RecordScan::new(owned.filter(|_| self.identity.records));
         // It goes back before it may be claimed again.
         for order in strange.into_iter().rev() {
             self.queue.push_front((0, order));
@@ -91,90 +91,98 @@ impl Leaseholder {
     }
 
     /// One block that this node hands out of, or did before it was lost.
-    fn verify(&mut self, now: Millis, space: &Space, run: Run, stored: &[Stored], was_lost: bool) {
-        let meets = |block: &&Stored| block.run.start <= run.end() && run.start <= block.run.end();
+    fn verify(
+        &mut self,
+        now: Millis,
+        pool: &PoolFamily,
+        cidr: Cidr,
+        stored: &[Stored],
+        was_lost: bool,
+    ) {
+        let meets =
+            |block: &&Stored| block.cidr.start <= cidr.end() && cidr.start <= block.cidr.end();
         let meeting: Vec<Stored> = stored.iter().filter(meets).copied().collect();
         if let [block] = meeting[..]
-            && block.run.start <= run.start
-            && run.end() <= block.run.end()
+            && block.cidr.start <= cidr.start
+            && cidr.end() <= block.cidr.end()
         {
-            if block.status == BlockStatus::Quarantined || was_lost && block.run != run {
-                self.lose(now, space, run); // until it is taken back, or cut out
+            if block.status == BlockStatus::Quarantined || was_lost && block.cidr != cidr {
+                self.lose(now, pool, cidr); // until it is taken back, or cut out
             } else {
-                self.keep_back(space, run, block.revision, was_lost);
+                self.keep_back(pool, cidr, block.revision, was_lost);
             }
             return;
         }
         if broken(Mutant::TrustMemory) {
-            return self.keep_mine(space, run, 0, BlockStatus::Active);
+            return self.keep_owned(pool, cidr, 0, BlockStatus::Active);
         }
-        let runs: Vec<Run> = meeting.iter().map(|block| block.run).collect();
-        let bare = parts::uncovered(run.start, run.end(), &runs);
-        let bare: Vec<Run> =
+        let cidrs: Vec<Cidr> = meeting.iter().map(|block| block.cidr).collect();
+        let bare = parts::uncovered(cidr.start, cidr.end(), &cidrs);
+        let bare: Vec<Cidr> =
             bare.into_iter().flat_map(|(first, last)| parts::cover(first, last)).collect();
-        let mut all: Vec<Run> = runs.iter().chain(&bare).copied().collect();
+        let mut all: Vec<Cidr> = cidrs.iter().chain(&bare).copied().collect();
         all.sort_unstable();
         if all.len() > 1 {
-            self.effects.push_back(Effect::Split(space.clone(), run, all));
+            self.effects.push_back(Effect::Split(pool.clone(), cidr, all));
         }
         for block in meeting {
-            self.keep_back(space, block.run, block.revision, was_lost);
+            self.keep_back(pool, block.cidr, block.revision, was_lost);
         }
-        for run in bare {
-            self.lose(now, space, run);
+        for cidr in bare {
+            self.lose(now, pool, cidr);
         }
     }
 
-    fn keep_back(&mut self, space: &Space, run: Run, revision: u64, was_lost: bool) {
-        self.keep_mine(space, run, revision, BlockStatus::Active);
+    fn keep_back(&mut self, pool: &PoolFamily, cidr: Cidr, revision: u64, was_lost: bool) {
+        self.keep_owned(pool, cidr, revision, BlockStatus::Active);
         if was_lost {
-            self.effects.push_back(Effect::Regained(space.clone(), run));
+            self.effects.push_back(Effect::Regained(pool.clone(), cidr));
         }
     }
 
     /// One block in the store: what this node does not know of it goes back.
-    fn trim(&mut self, space: &Space, block: Stored, known: &[Run], orders: &mut Vec<Order>) {
-        let meets = |run: &&Run| run.start <= block.run.end() && block.run.start <= run.end();
-        let keep: Vec<Run> = known.iter().filter(meets).copied().collect();
-        let inside = |run: &Run| block.run.start <= run.start && run.end() <= block.run.end();
+    fn trim(&mut self, pool: &PoolFamily, block: Stored, known: &[Cidr], orders: &mut Vec<Order>) {
+        let meets = |cidr: &&Cidr| cidr.start <= block.cidr.end() && block.cidr.start <= cidr.end();
+        let keep: Vec<Cidr> = known.iter().filter(meets).copied().collect();
+        let inside = |cidr: &Cidr| block.cidr.start <= cidr.start && cidr.end() <= block.cidr.end();
         let quarantined = block.status == BlockStatus::Quarantined;
-        if keep.iter().any(|run| !inside(run)) || (keep == [block.run] && !quarantined) {
+        if keep.iter().any(|cidr| !inside(cidr)) || (keep == [block.cidr] && !quarantined) {
             return;
         }
-        let (space, run, revision) = (space.clone(), block.run, block.revision);
+        let (pool, cidr, revision) = (pool.clone(), block.cidr, block.revision);
         if keep.is_empty() {
-            return orders.push(Order::Drop(space, run, revision));
+            return orders.push(Order::Drop(pool, cidr, revision));
         }
-        for &run in &keep {
-            self.forget_mine(&space, run);
+        for &cidr in &keep {
+            self.forget_owned(&pool, cidr);
         }
-        orders.push(Order::Trim { space, block: run, revision, keep });
+        orders.push(Order::Trim { pool, block: cidr, revision, keep });
     }
 
     /// The blocks of this node as the store has them; for tests and simulators.
-    pub fn blocks(&self) -> impl Iterator<Item = (&Space, Run, BlockStatus)> {
-        let of = |(space, blocks): (_, &'_ BTreeMap<u128, Mine>)| {
-            let blocks: Vec<(Run, BlockStatus)> =
-                blocks.values().map(|mine| (mine.run, mine.status)).collect();
-            blocks.into_iter().map(move |(run, status)| (space, run, status))
+    pub fn blocks(&self) -> impl Iterator<Item = (&PoolFamily, Cidr, BlockStatus)> {
+        let of = |(pool, blocks): (_, &'_ BTreeMap<u128, OwnedBlock>)| {
+            let blocks: Vec<(Cidr, BlockStatus)> =
+                blocks.values().map(|owned| (owned.cidr, owned.status)).collect();
+            blocks.into_iter().map(move |(cidr, status)| (pool, cidr, status))
         };
-        self.mine.iter().flat_map(of)
+        self.owned.iter().flat_map(of)
     }
 }
 
 /// A node that forgot knows again what the store knows.
-fn remember(
-    known: &mut BTreeMap<Space, BTreeMap<u128, Mine>>,
-    stored: &BTreeMap<Space, Vec<Stored>>,
+fn rebuild(
+    known: &mut BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
+    stored: &BTreeMap<PoolFamily, Vec<Stored>>,
 ) {
-    for (space, stored) in stored {
-        let blocks = known.entry(space.clone()).or_default();
+    for (pool, stored) in stored {
+        let blocks = known.entry(pool.clone()).or_default();
         for block in stored {
-            let runs: Vec<Run> = blocks.values().map(|mine| mine.run).collect();
-            for (first, last) in parts::uncovered(block.run.start, block.run.end(), &runs) {
-                for run in parts::cover(first, last) {
-                    let mine = Mine { run, revision: 0, status: BlockStatus::Active };
-                    blocks.insert(run.start, mine);
+            let cidrs: Vec<Cidr> = blocks.values().map(|owned| owned.cidr).collect();
+            for (first, last) in parts::uncovered(block.cidr.start, block.cidr.end(), &cidrs) {
+                for cidr in parts::cover(first, last) {
+                    let owned = OwnedBlock { cidr, revision: 0, status: BlockStatus::Active };
+                    blocks.insert(cidr.start, owned);
                 }
             }
         }

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Effect, Leaseholder, Mine, RecordChange};
+use super::{Effect, Leaseholder, OwnedBlock, RecordChange};
 use crate::core::Millis;
 use crate::core::address::{Family, number};
-use crate::core::keys::{Space, allocation_key};
+use crate::core::keys::{PoolFamily, allocation_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Txn, Write};
 use crate::core::value::{AllocationValue, BlockStatus, Value};
@@ -99,21 +99,21 @@ impl Records {
 
 /// Addresses from the first to the last.
 pub(super) struct Stretch {
-    pub(super) space: Space,
+    pub(super) pool: PoolFamily,
     pub(super) first: u128,
     pub(super) last: u128,
 }
 
 impl Stretch {
     fn has(&self, (network, address): &At) -> bool {
-        *network == self.space.network
-            && Family::of(*address) == self.space.family
+        *network == self.pool.network
+            && Family::of(*address) == self.pool.family
             && (self.first..=self.last).contains(&number(*address))
     }
 
     /// Deletes whatever is recorded of them.
     pub(super) fn delete_records(&self) -> Write {
-        let key = |at| allocation_key(&self.space.network, self.space.family.address(at));
+        let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));
         Write::DeleteIn(key(self.first), format!("{}\0", key(self.last)))
     }
 }
@@ -122,7 +122,7 @@ impl Leaseholder {
     /// An allocation began or ended. With `waiting`, an [`Effect::Recorded`] with it comes when
     /// the store has it.
     pub fn record(&mut self, now: Millis, change: RecordChange, waiting: Option<u64>) {
-        if !self.me.records {
+        if !self.identity.records {
             return;
         }
         let RecordChange { network, address, value } = change;
@@ -145,11 +145,12 @@ impl Leaseholder {
 
     /// Whether the address is this node's to record: in a block of its own.
     fn is_ours(&self, (network, address): &At) -> bool {
-        let space = Space { network: network.clone(), family: Family::of(*address) };
+        let pool = PoolFamily { network: network.clone(), family: Family::of(*address) };
         let number = number(*address);
-        let block = self.mine.get(&space).and_then(|blocks| blocks.range(..=number).next_back());
-        let active = |mine: &Mine| mine.status != BlockStatus::Spare && mine.run.contains(number);
-        block.is_some_and(|(_, mine)| active(mine)) || broken(Mutant::RecordsOfOthers)
+        let block = self.owned.get(&pool).and_then(|blocks| blocks.range(..=number).next_back());
+        let active =
+            |owned: &OwnedBlock| owned.status != BlockStatus::Spare && owned.cidr.contains(number);
+        block.is_some_and(|(_, owned)| active(owned)) || broken(Mutant::RecordsOfOthers)
     }
 
     /// Moves changes into the transaction that is being made, but for those of addresses that

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::recalling::{Memory, Recorded};
+use super::record_scan::{Recorded, StoredState};
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::keys::Space;
+use crate::core::address::Cidr;
+use crate::core::keys::PoolFamily;
 use crate::core::txn::{LeaseId, Request};
 use crate::core::value::{AllocationValue, BlockStatus};
 
@@ -15,7 +15,7 @@ pub type OrderId = u64;
 
 /// Who this node is, for as long as its daemon runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Me {
+pub struct NodeIdentity {
     /// The node's name.
     pub node: Arc<str>,
     /// `/etc/machine-id`, or empty.
@@ -49,7 +49,7 @@ pub struct Question {
     /// The asker's lease, on which what it is given hangs.
     pub lease: LeaseId,
     /// The addresses that it asks about.
-    pub space: Space,
+    pub pool: PoolFamily,
     /// Any one of these, as first and last of each run.
     pub wanted: Vec<(u128, u128)>,
     /// One that cools will do.
@@ -63,29 +63,29 @@ pub enum Order {
     /// Answered by [`Effect::Leased`].
     Lease {
         /// Where.
-        space: Space,
+        pool: PoolFamily,
         /// Spares.
-        activate: Vec<Run>,
+        activate: Vec<Cidr>,
         /// Runs that are in no block as far as is known.
-        claim: Vec<(Run, BlockStatus)>,
+        claim: Vec<(Cidr, BlockStatus)>,
     },
     /// Give whole blocks back; it is durable that nothing is handed out of them any more.
     /// Answered by [`Effect::GivenBack`].
     GiveBack {
         /// Where.
-        space: Space,
+        pool: PoolFamily,
         /// The blocks.
-        runs: Vec<Run>,
+        cidrs: Vec<Cidr>,
     },
     /// Answer a question with a part of a block (or all of it); it is durable that nothing is
     /// handed out of that part any more. Answered by [`Effect::Given`].
-    Give {
+    Transfer {
         /// The question.
         question: Question,
         /// The block.
-        block: Run,
+        block: Cidr,
         /// The part.
-        give: Run,
+        give: Cidr,
     },
     /// Answer a question with a refusal.
     Refuse(Question),
@@ -93,16 +93,16 @@ pub enum Order {
     /// Answered by [`Effect::Found`].
     Find {
         /// Where.
-        space: Space,
+        pool: PoolFamily,
         /// First and last of each run.
         wanted: Vec<(u128, u128)>,
         /// One that cools at its owner's will do.
         even_cooling: bool,
     },
-    /// Agree with the cluster on the block size of a range set. Answered by [`Effect::Fixed`].
-    Fix {
+    /// Agree with the cluster on the block size of a range set. Answered by [`Effect::BlockSizeAgreed`].
+    AgreeBlockSize {
         /// Where.
-        space: Space,
+        pool: PoolFamily,
         /// The addresses of the range set, as first and last of each run.
         ranges: Vec<(u128, u128)>,
         /// The block size that its configuration says or implies, as a binary logarithm.
@@ -111,21 +111,21 @@ pub enum Order {
         explicit: bool,
     },
     /// Claim anew what this node hands out of although the store lost it.
-    Reclaim(Space, Run),
+    Reclaim(PoolFamily, Cidr),
     /// Give back a block with a key of this revision that the store has for this node's, and of
     /// which this node knows nothing.
-    Drop(Space, Run, u64),
+    Drop(PoolFamily, Cidr, u64),
     /// Say of a block that the store has for this node's, maybe quarantined, which parts of it are
     /// this node's: it knows of no more.
     Trim {
         /// Where.
-        space: Space,
+        pool: PoolFamily,
         /// The block in the store.
-        block: Run,
+        block: Cidr,
         /// The revision of its key.
         revision: u64,
         /// The parts.
-        keep: Vec<Run>,
+        keep: Vec<Cidr>,
     },
     /// Write the session anew, on the lease of now.
     Session,
@@ -141,9 +141,9 @@ pub enum Leased {
     /// Nothing was changed: these runs are in blocks of others, and these spares are gone.
     Conflict {
         /// Blocks of others.
-        others: Vec<Run>,
+        others: Vec<Cidr>,
         /// Spares that this node has no more.
-        gone: Vec<Run>,
+        gone: Vec<Cidr>,
     },
     /// The store could not be asked.
     Failed(Arc<str>),
@@ -153,13 +153,13 @@ pub enum Leased {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Found {
     /// Some wanted address is in no block: these are the blocks of others.
-    Gap(Vec<Run>),
+    Gap(Vec<Cidr>),
     /// These are spares of this node now.
-    Given(Vec<Run>),
+    Given(Vec<Cidr>),
     /// No live node has one to give.
     Nobody {
         /// Blocks of others.
-        others: Vec<Run>,
+        others: Vec<Cidr>,
         /// A node that holds some of them and does not live, and since when that is known, in
         /// milliseconds since 1970.
         gone: Option<(Arc<str>, u64)>,
@@ -170,12 +170,12 @@ pub enum Found {
 
 /// Why there is no agreement on a block size.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum FixError {
+pub enum BlockSizeError {
     /// The cluster has another one, as binary logarithms.
-    #[error("the cluster's block size is 2^{fixed}")]
+    #[error("the cluster's block size is 2^{agreed}")]
     Size {
         /// The cluster's.
-        fixed: u8,
+        agreed: u8,
         /// The configuration's.
         configured: u8,
     },
@@ -195,24 +195,24 @@ pub enum Effect {
     Leased(OrderId, Leased),
     /// The end of an [`Order::GiveBack`]: whether they are given back.
     GivenBack(OrderId, bool),
-    /// The end of an [`Order::Give`]: whether it is given.
-    Given(OrderId, bool),
+    /// The end of an [`Order::Transfer`]: whether it is given.
+    Transferred(OrderId, bool),
     /// The end of an [`Order::Find`].
     Found(OrderId, Found),
-    /// The end of an [`Order::Fix`]: the block size, as a binary logarithm.
-    Fixed(OrderId, Result<u8, FixError>),
-    /// Another node asks; to be answered by [`Order::Give`] or [`Order::Refuse`].
+    /// The end of an [`Order::AgreeBlockSize`]: the block size, as a binary logarithm.
+    BlockSizeAgreed(OrderId, Result<u8, BlockSizeError>),
+    /// Another node asks; to be answered by [`Order::Transfer`] or [`Order::Refuse`].
     Asked(Question),
     /// Blocks that another node gave without being waited for: spares.
-    Spares(Space, Vec<Run>),
+    Spares(PoolFamily, Vec<Cidr>),
     /// All spares are gone: the lease ran out.
     SparesGone,
     /// This node may not hand out of these any more: the store says that others hold them.
-    Lost(Space, Vec<Run>),
+    Lost(PoolFamily, Vec<Cidr>),
     /// The store has this block in these parts.
-    Split(Space, Run, Vec<Run>),
+    Split(PoolFamily, Cidr, Vec<Cidr>),
     /// What was lost is this node's again.
-    Regained(Space, Run),
+    Regained(PoolFamily, Cidr),
     /// Nothing can be leased at the moment, because of this; or it can again.
     Stalled(Option<Arc<str>>),
     /// Nothing may be handed out at all, because of this; or it may again.
@@ -235,10 +235,10 @@ pub enum Effect {
     WentBack,
     /// The journal is older than the node: this is what the store knows. To be made durable before
     /// whatever is told next.
-    Recover(Box<Memory>),
+    Recover(Box<StoredState>),
     /// These are all the records in these blocks of this node, with their networks: whatever is
     /// held otherwise is to be recorded anew.
-    Recalled(Vec<(Space, Run)>, Vec<(Arc<str>, Recorded)>),
+    RecordsListed(Vec<(PoolFamily, Cidr)>, Vec<(Arc<str>, Recorded)>),
     /// The records of these orders are in the store.
     Recorded(Vec<u64>),
 }

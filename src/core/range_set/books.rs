@@ -3,13 +3,13 @@
 use super::RangeSet;
 use super::types::Stats;
 use crate::core::Millis;
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 
 impl RangeSet {
     pub(super) fn block(&self, number: u128) -> Option<&Block> {
         let (_, block) = self.held.range(..=number).next_back()?;
-        block.run().contains(number).then_some(block)
+        block.cidr().contains(number).then_some(block)
     }
 
     /// The held block of an address that is known to be in one: what is assigned or cooling
@@ -20,21 +20,21 @@ impl RangeSet {
         block
     }
 
-    pub(super) fn hold(&mut self, run: Run, state: BlockState) {
-        self.put_in(Block::new(run, state));
+    pub(super) fn hold(&mut self, cidr: Cidr, state: BlockState) {
+        self.put_in(Block::new(cidr, state));
     }
 
     /// Adds a block to the books.
     pub(super) fn put_in(&mut self, block: Block) {
-        let run = block.run();
+        let cidr = block.cidr();
         match block.state {
-            BlockState::Active if block.free() > 0 => drop(self.open.insert(run.start)),
-            BlockState::Spare => drop(self.spares.insert(run.start)),
+            BlockState::Active if block.free() > 0 => drop(self.open.insert(cidr.start)),
+            BlockState::Spare => drop(self.spares.insert(cidr.start)),
             _ => {}
         }
-        self.claimed.insert(run.start, run.end());
+        self.claimed.insert(cidr.start, cidr.end());
         self.count(&block, 1);
-        self.held.insert(run.start, block);
+        self.held.insert(cidr.start, block);
     }
 
     /// Takes a block out of the books; its addresses stay known as claimed.
@@ -61,7 +61,7 @@ impl RangeSet {
         let state = match block.state {
             BlockState::Spare => &mut stats.spare,
             BlockState::Active => &mut stats.active,
-            BlockState::Draining => &mut stats.draining,
+            BlockState::Returning => &mut stats.draining,
             BlockState::Lost => &mut stats.lost,
         };
         *state = state.saturating_add_signed(sign);
@@ -75,7 +75,7 @@ impl RangeSet {
         let active = block.state == BlockState::Active;
         block.take(number);
         if block.free() == 0 {
-            let start = block.run().start;
+            let start = block.cidr().start;
             self.open.remove(&start);
         }
         self.stats.free -= u64::from(active);
@@ -88,7 +88,7 @@ impl RangeSet {
         let block = self.block_mut(number);
         block.put_back(number);
         if block.state == BlockState::Active {
-            let start = block.run().start;
+            let start = block.cidr().start;
             self.open.insert(start);
             self.stats.free += 1;
         }
@@ -102,10 +102,10 @@ impl RangeSet {
     }
 
     /// Assigns an address before it has cooled off.
-    pub(super) fn take_cooling(&mut self, number: u128, slot: u16) {
+    pub(super) fn take_cooling(&mut self, number: u128, set_index: u16) {
         self.block_mut(number).set_cooling(number, false);
         self.cooling.take(number);
-        self.cursors.insert(slot, number);
+        self.cursors.insert(set_index, number);
         self.stats.cooling -= 1;
         self.stats.allocated += 1;
     }
@@ -117,24 +117,24 @@ impl RangeSet {
         let mut taken = 0;
         for (&start, block) in &self.held {
             let active = block.state == BlockState::Active;
-            assert_eq!(start, block.run().start);
+            assert_eq!(start, block.cidr().start);
             assert_eq!(self.open.contains(&start), active && block.free() > 0, "{block:?}");
             assert_eq!(self.spares.contains(&start), block.state == BlockState::Spare);
             let gap = self.claimed.first_gap(start);
-            assert!(gap.is_none_or(|gap| gap > block.run().end()), "{block:?} is not claimed");
+            assert!(gap.is_none_or(|gap| gap > block.cidr().end()), "{block:?} is not claimed");
             stats.cooling += u64::from(block.cooling());
             taken += u64::from(block.size() - block.free());
             stats.free += if active { u64::from(block.free()) } else { 0 };
             stats.spare += u64::from(block.state == BlockState::Spare);
             stats.active += u64::from(active);
-            stats.draining += u64::from(block.state == BlockState::Draining);
+            stats.draining += u64::from(block.state == BlockState::Returning);
             stats.lost += u64::from(block.state == BlockState::Lost);
         }
         stats.allocated = taken - stats.cooling - stats.leaving;
         assert_eq!(stats, self.stats);
         assert_eq!(stats.cooling, self.cooling.len() as u64);
         assert!(self.open.iter().chain(&self.spares).all(|start| self.held.contains_key(start)));
-        let runs: Vec<Run> = self.held.values().map(Block::run).collect();
-        assert!(runs.windows(2).all(|pair| pair[0].end() < pair[1].start), "blocks overlap");
+        let cidrs: Vec<Cidr> = self.held.values().map(Block::cidr).collect();
+        assert!(cidrs.windows(2).all(|pair| pair[0].end() < pair[1].start), "blocks overlap");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Effect, RangeSet};
 use crate::core::Millis;
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 use crate::core::leaseholder::Leased;
 use crate::core::range_set::AssignError;
@@ -18,21 +18,21 @@ impl RangeSet {
         self.demand.failed = None;
         match leased {
             Leased::Done => {
-                for run in activate {
-                    if self.held.contains_key(&run.start) {
-                        self.turn(run.start, BlockState::Active);
+                for cidr in activate {
+                    if self.held.contains_key(&cidr.start) {
+                        self.turn(cidr.start, BlockState::Active);
                     } else {
-                        self.hold(run, BlockState::Active);
+                        self.hold(cidr, BlockState::Active);
                     }
                 }
-                for (run, status) in claim {
+                for (cidr, status) in claim {
                     let spare = status == BlockStatus::Spare;
-                    self.hold(run, if spare { BlockState::Spare } else { BlockState::Active });
+                    self.hold(cidr, if spare { BlockState::Spare } else { BlockState::Active });
                 }
             }
             Leased::Conflict { others, gone } => {
-                for run in gone {
-                    self.drop_spare(now, run);
+                for cidr in gone {
+                    self.drop_spare(now, cidr);
                 }
                 self.others(&others);
             }
@@ -45,35 +45,35 @@ impl RangeSet {
     }
 
     /// Remembers blocks of others.
-    pub(super) fn others(&mut self, others: &[Run]) {
-        for run in others {
-            self.claimed.insert(run.start, run.end());
-            self.elsewhere.others = true;
+    pub(super) fn others(&mut self, others: &[Cidr]) {
+        for cidr in others {
+            self.claimed.insert(cidr.start, cidr.end());
+            self.transfers.others = true;
         }
     }
 
-    fn drop_spare(&mut self, now: Millis, run: Run) {
-        if self.held.get(&run.start).is_some_and(Block::is_unused) {
-            self.forget_giving(now, run);
-            self.take_out(run.start);
-            self.claimed.remove(run.start, run.end());
+    fn drop_spare(&mut self, now: Millis, cidr: Cidr) {
+        if self.held.get(&cidr.start).is_some_and(Block::is_unused) {
+            self.forget_giving(now, cidr);
+            self.take_out(cidr.start);
+            self.claimed.remove(cidr.start, cidr.end());
         }
     }
 
     /// The end of an [`Effect::GiveBack`]: whether the blocks are free now.
     pub fn given_back(&mut self, now: Millis, done: bool) {
-        for (run, before) in std::mem::take(&mut self.giving_back) {
-            let draining = |state| state == BlockState::Draining;
-            if !self.held.get(&run.start).is_some_and(|block| draining(block.state)) {
+        for (cidr, before) in std::mem::take(&mut self.giving_back) {
+            let draining = |state| state == BlockState::Returning;
+            if !self.held.get(&cidr.start).is_some_and(|block| draining(block.state)) {
                 continue; // lost meanwhile
             }
             if done {
-                self.take_out(run.start);
-                self.claimed.remove(run.start, run.end());
+                self.take_out(cidr.start);
+                self.claimed.remove(cidr.start, cidr.end());
             } else {
-                self.turn(run.start, before);
+                self.turn(cidr.start, before);
                 if before == BlockState::Active {
-                    self.effects.push_back(Effect::Keep(run));
+                    self.effects.push_back(Effect::JournalBlock(cidr));
                 }
             }
         }
@@ -84,8 +84,8 @@ impl RangeSet {
     /// All spares are gone.
     pub fn spares_gone(&mut self, now: Millis) {
         for start in self.spares.clone() {
-            if let Some(run) = self.held.get(&start).map(Block::run) {
-                self.drop_spare(now, run);
+            if let Some(cidr) = self.held.get(&start).map(Block::cidr) {
+                self.drop_spare(now, cidr);
             }
         }
         self.serve(now);
@@ -93,29 +93,29 @@ impl RangeSet {
 
     /// Another node gave these: spares. What overlaps blocks that this node handed out of goes
     /// back.
-    pub fn spares(&mut self, now: Millis, runs: &[Run]) {
+    pub fn spares(&mut self, now: Millis, cidrs: &[Cidr]) {
         let mut unwanted = Vec::new();
-        for &run in runs {
-            if self.held.get(&run.start).is_some_and(|held| held.run() == run) {
+        for &cidr in cidrs {
+            if self.held.get(&cidr.start).is_some_and(|held| held.cidr() == cidr) {
                 continue; // told twice
             }
-            let below = self.block(run.start).is_some();
-            if below || self.held.range(run.start..=run.end()).next().is_some() {
-                unwanted.push(run);
+            let below = self.block(cidr.start).is_some();
+            if below || self.held.range(cidr.start..=cidr.end()).next().is_some() {
+                unwanted.push(cidr);
             } else {
-                self.hold(run, BlockState::Spare);
+                self.hold(cidr, BlockState::Spare);
             }
         }
         if !unwanted.is_empty() {
-            self.effects.push_back(Effect::Return(unwanted));
+            self.effects.push_back(Effect::ReleaseUnknown(unwanted));
         }
         self.serve(now);
     }
 
     /// A block of this node is several in the store.
-    pub fn split(&mut self, block: Run, parts: &[Run]) {
-        let whole = self.held.get(&block.start).is_some_and(|held| held.run() == block);
-        if !whole || self.giving_back.iter().any(|(run, _)| *run == block) {
+    pub fn split(&mut self, block: Cidr, parts: &[Cidr]) {
+        let whole = self.held.get(&block.start).is_some_and(|held| held.cidr() == block);
+        if !whole || self.giving_back.iter().any(|(cidr, _)| *cidr == block) {
             return;
         }
         if let Some(whole) = self.take_out(block.start) {
@@ -127,17 +127,17 @@ impl RangeSet {
 
     /// The store says that these are not this node's. What is assigned stays so until its DEL;
     /// nothing is handed out of them any more.
-    pub fn lost(&mut self, now: Millis, runs: &[Run]) {
-        for run in runs {
-            match self.held.get(&run.start).filter(|held| held.run() == *run) {
+    pub fn lost(&mut self, now: Millis, cidrs: &[Cidr]) {
+        for cidr in cidrs {
+            match self.held.get(&cidr.start).filter(|held| held.cidr() == *cidr) {
                 // Nothing of it is in use: it need not be claimed again.
                 Some(held) if held.is_unused() => {
-                    self.drop_spare(now, *run);
-                    self.effects.push_back(Effect::Return(vec![*run]));
+                    self.drop_spare(now, *cidr);
+                    self.effects.push_back(Effect::ReleaseUnknown(vec![*cidr]));
                 }
                 Some(_) => {
-                    self.turn(run.start, BlockState::Lost);
-                    let doubt = self.staying(*run).into_iter().map(Effect::Doubt);
+                    self.turn(cidr.start, BlockState::Lost);
+                    let doubt = self.staying(*cidr).into_iter().map(Effect::JournalLost);
                     self.effects.extend(doubt);
                 }
                 None => {}
@@ -148,16 +148,16 @@ impl RangeSet {
 
     /// What was lost is this node's again; if nothing of it is held any more, as a spare, whose
     /// first change of hands makes it active or gives it back.
-    pub fn regained(&mut self, now: Millis, run: Run) {
-        match self.held.get(&run.start) {
-            Some(block) if block.state == BlockState::Lost && block.run() == run => {
-                self.turn(run.start, BlockState::Active);
-                let keep = self.staying(run).into_iter().map(Effect::Keep);
+    pub fn regained(&mut self, now: Millis, cidr: Cidr) {
+        match self.held.get(&cidr.start) {
+            Some(block) if block.state == BlockState::Lost && block.cidr() == cidr => {
+                self.turn(cidr.start, BlockState::Active);
+                let keep = self.staying(cidr).into_iter().map(Effect::JournalBlock);
                 self.effects.extend(keep);
                 self.serve(now);
             }
             Some(_) => {}
-            None => self.spares(now, &[run]),
+            None => self.spares(now, &[cidr]),
         }
     }
 
@@ -193,7 +193,7 @@ impl RangeSet {
     /// Whether an operator wants the blocks back.
     pub fn draining(&mut self, now: Millis, draining: bool) {
         self.draining = draining;
-        self.next_sweep = now;
+        self.next_reclaim = now;
         self.serve(now);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Attempt, Effect, RangeSet};
 use crate::core::Millis;
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 use crate::core::range::Ranges;
 use crate::core::range_set::types::AssignError;
@@ -29,35 +29,35 @@ impl RangeSet {
     }
 
     /// A call must have an active block around this address, or fail with the cause.
-    pub(super) fn need(&mut self, now: Millis, number: u128, view: &Ranges) -> Attempt {
+    pub(super) fn need(&mut self, now: Millis, number: u128, allowed: &Ranges) -> Attempt {
         if let Some(cause) = self.unable(now) {
             return Attempt::Done(Err(AssignError::NoBlock(cause)));
         }
-        self.lease(now, number, view);
+        self.lease(now, number, allowed);
         Attempt::Wait
     }
 
     /// Leases the next blocks before they are needed: while the last half of what was leased
     /// last, or the warm addresses, are left.
-    pub(super) fn look_ahead(&mut self, now: Millis, view: &Ranges, cursor: u128) {
+    pub(super) fn look_ahead(&mut self, now: Millis, allowed: &Ranges, cursor: u128) {
         if self.leasing.is_some() || self.draining || self.unable(now).is_some() {
             return;
         }
-        let warm = u128::from(self.settings.warm).min(1 << self.block_log2);
+        let warm = u128::from(self.settings.min_free).min(1 << self.block_log2);
         let enough = ((self.demand.batch as u128) << self.block_log2 >> 1).max(warm);
         if !self.alone && u128::from(self.stats.free) > enough {
             return;
         }
-        if let Some((number, before)) = self.index().next_inactive(view, Some(cursor))
+        if let Some((number, before)) = self.index().next_inactive(allowed, Some(cursor))
             && (!self.alone || before <= enough)
         {
-            self.lease(now, number, view);
+            self.lease(now, number, allowed);
         }
     }
 
     /// Leases the block around an address, and more of them when the last lease was not long ago:
     /// spares become active, and in a burst as many new spares are claimed ahead.
-    fn lease(&mut self, now: Millis, number: u128, view: &Ranges) {
+    fn lease(&mut self, now: Millis, number: u128, allowed: &Ranges) {
         if self.leasing.is_some() {
             return;
         }
@@ -73,20 +73,20 @@ impl RangeSet {
             && activate.len() + claim.len() < wanted
         {
             let block = self.block(number);
-            let run = block.map_or_else(|| self.unclaimed_run(number), Block::run);
-            if !met.insert(run.start) || met.len() > limits::BLOCKS_PER_CLAIM_MAX * 3 {
+            let cidr = block.map_or_else(|| self.unclaimed_cidr(number), Block::cidr);
+            if !met.insert(cidr.start) || met.len() > limits::BLOCKS_PER_CLAIM_MAX * 3 {
                 break;
             }
             let behind = activate.len() + claim.len() >= self.demand.batch;
             match block {
-                Some(block) if behind || block.giving => {}
-                Some(_) => activate.push(run),
-                None if behind => claim.push((run, BlockStatus::Spare)),
-                None => claim.push((run, BlockStatus::Active)),
+                Some(block) if behind || block.in_transfer => {}
+                Some(_) => activate.push(cidr),
+                None if behind => claim.push((cidr, BlockStatus::Spare)),
+                None => claim.push((cidr, BlockStatus::Active)),
             }
             // Walk on from the end of the run, or of its range where the run is longer.
-            let end = view.find(number).map(|range| run.end().min(range.end));
-            next = end.and_then(|end| self.next_to_lease(view, end));
+            let end = allowed.find(number).map(|range| cidr.end().min(range.end));
+            next = end.and_then(|end| self.next_to_lease(allowed, end));
         }
         if activate.is_empty() && claim.is_empty() {
             return;
@@ -96,30 +96,30 @@ impl RangeSet {
     }
 
     /// What to lease behind an address, in order.
-    fn next_to_lease(&self, view: &Ranges, after: u128) -> Option<u128> {
+    fn next_to_lease(&self, allowed: &Ranges, after: u128) -> Option<u128> {
         let index = self.index();
         let strict = super::Index { shared: None, ..index };
-        strict.next_inactive(view, Some(after)).map(|(number, _)| number)
+        strict.next_inactive(allowed, Some(after)).map(|(number, _)| number)
     }
 
     /// The largest run of at most the usual size around an address that is in no block.
-    fn unclaimed_run(&self, number: u128) -> Run {
+    fn unclaimed_cidr(&self, number: u128) -> Cidr {
         let sizes = (0..=self.block_log2).rev();
         sizes
-            .map(|log2| Run::around(number, log2))
-            .find(|run| !self.claimed.overlaps(run.start, run.end()))
-            .unwrap_or(Run::around(number, 0))
+            .map(|log2| Cidr::containing(number, log2))
+            .find(|cidr| !self.claimed.overlaps(cidr.start, cidr.end()))
+            .unwrap_or(Cidr::containing(number, 0))
     }
 
     /// Gives back the blocks that were free and untouched since the last sweep, except for what
     /// is kept warm: alone, the blocks in which the cursors stand and those after them; else as
     /// much as was in use at once since the last sweep. One always stays, but on a node that is
     /// drained.
-    pub(super) fn sweep(&mut self) {
+    pub(super) fn reclaim_idle(&mut self) {
         if !self.joined || !self.giving_back.is_empty() || self.stalled.is_some() {
             return;
         }
-        let warm = u64::from(self.settings.warm).min(1 << self.block_log2);
+        let warm = u64::from(self.settings.min_free).min(1 << self.block_log2);
         let enough = warm.max((self.demand.batch as u64) << self.block_log2 >> 1);
         let (mut left, mut blocks) = (self.low_free, self.stats.active);
         self.low_free = self.stats.free;
@@ -128,16 +128,16 @@ impl RangeSet {
         let mut back = Vec::new();
         for block in self.held.values_mut() {
             let touched = std::mem::take(&mut block.touched) && !self.draining;
-            let (run, free) = (block.run(), u64::from(block.free()));
-            let free_to_go = block.is_empty() && !touched && !block.giving;
+            let (cidr, free) = (block.cidr(), u64::from(block.free()));
+            let free_to_go = block.is_empty() && !touched && !block.in_transfer;
             let state = block.state;
             if !free_to_go || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
                 continue;
             }
             let ahead =
-                |&cursor: &u128| cursor <= run.end() && run.start <= cursor.saturating_add(size);
+                |&cursor: &u128| cursor <= cidr.end() && cidr.start <= cursor.saturating_add(size);
             let wanted = match (self.draining, state) {
-                (_, BlockState::Draining) => true,
+                (_, BlockState::Returning) => true,
                 (_, BlockState::Lost) | (true, _) | (false, BlockState::Spare) => false,
                 _ if self.alone => cursors.values().any(ahead),
                 _ => blocks <= 1 || left < enough + free,
@@ -152,14 +152,14 @@ impl RangeSet {
             if state == BlockState::Active {
                 (left, blocks) = (left.saturating_sub(free), blocks - 1);
             }
-            back.push((run, state));
+            back.push((cidr, state));
         }
         let leasing = self.leasing.as_ref().map(|(activate, _)| activate);
-        back.retain(|(run, _)| leasing.is_none_or(|activate| !activate.contains(run)));
+        back.retain(|(cidr, _)| leasing.is_none_or(|activate| !activate.contains(cidr)));
         if !back.is_empty() {
-            back.iter().for_each(|(run, _)| self.turn(run.start, BlockState::Draining));
+            back.iter().for_each(|(cidr, _)| self.turn(cidr.start, BlockState::Returning));
             self.giving_back.clone_from(&back);
-            let spare = |(run, state)| (run, state == BlockState::Spare);
+            let spare = |(cidr, state)| (cidr, state == BlockState::Spare);
             self.effects.push_back(Effect::GiveBack(back.into_iter().map(spare).collect()));
         }
     }

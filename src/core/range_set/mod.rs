@@ -11,16 +11,16 @@
 mod books;
 mod cluster;
 mod demand;
-mod elsewhere;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::Millis;
-use super::address::{Family, Run};
+use super::address::{Cidr, Family};
 use super::block::{Block, BlockState};
 use super::cooling::Cooling;
 use super::interval::Intervals;
@@ -30,11 +30,11 @@ use super::search::{Candidate, Index};
 use super::stage::Stage;
 use crate::limits;
 
-pub use types::{Assign, AssignError, Effect, Restored, Settings, Stats};
+pub use types::{Assign, AssignError, Effect, RecoveredSet, Settings, Stats};
 
 use super::value::BlockStatus;
 use demand::Demand;
-use elsewhere::Elsewhere;
+use transfer::Transfers;
 
 /// The machine. See the module's documentation.
 #[derive(Clone, Debug)]
@@ -51,11 +51,11 @@ pub struct RangeSet {
     waiting: VecDeque<(Millis, Assign)>,
     effects: VecDeque<Effect>,
     demand: Demand,
-    elsewhere: Elsewhere,
+    transfers: Transfers,
     /// What is being leased.
     leasing: Option<Leasing>,
     /// What is being given back, and what it was before.
-    giving_back: Vec<(Run, BlockState)>,
+    giving_back: Vec<(Cidr, BlockState)>,
     /// The node has joined: what the journal says of blocks is known to be so.
     joined: bool,
     /// No other node is in the cluster.
@@ -66,14 +66,14 @@ pub struct RangeSet {
     halted: Option<Arc<str>>,
     /// An operator wants the blocks back.
     draining: bool,
-    next_sweep: Millis,
+    next_reclaim: Millis,
     /// The fewest free addresses since the last sweep.
     low_free: u64,
     stats: Stats,
 }
 
 /// Spares that are made active, and runs that are claimed.
-type Leasing = (Vec<Run>, Vec<(Run, BlockStatus)>);
+type Leasing = (Vec<Cidr>, Vec<(Cidr, BlockStatus)>);
 
 enum Attempt {
     Done(Result<u128, AssignError>),
@@ -96,7 +96,7 @@ impl RangeSet {
             waiting: VecDeque::new(),
             effects: VecDeque::new(),
             demand: Demand { batch: 1, claimed_at: None, failed: None },
-            elsewhere: Elsewhere::default(),
+            transfers: Transfers::default(),
             leasing: None,
             giving_back: Vec::new(),
             joined: false,
@@ -104,7 +104,7 @@ impl RangeSet {
             stalled: None,
             halted: None,
             draining: false,
-            next_sweep: 0,
+            next_reclaim: 0,
             low_free: 0,
             stats: Stats::default(),
         }
@@ -114,12 +114,12 @@ impl RangeSet {
     ///
     /// # Errors
     /// An address that is in none of the blocks.
-    pub fn restore(&mut self, restored: Restored) -> Result<(), u128> {
-        for run in restored.blocks {
-            self.hold(run, BlockState::Active);
+    pub fn restore(&mut self, restored: RecoveredSet) -> Result<(), u128> {
+        for cidr in restored.blocks {
+            self.hold(cidr, BlockState::Active);
         }
-        for run in restored.lost {
-            self.hold(run, BlockState::Lost);
+        for cidr in restored.lost {
+            self.hold(cidr, BlockState::Lost);
         }
         for number in restored.allocated {
             self.block(number).ok_or(number)?;
@@ -143,14 +143,14 @@ impl RangeSet {
 
     /// Learns from the store what the journal forgot: blocks of this node, and addresses of them
     /// that are held. The others of them may be in use as well: they cool from now on.
-    pub fn recover(&mut self, now: Millis, blocks: &[Run], held: &BTreeSet<u128>) {
-        for &run in blocks {
-            if self.held.range(run.start..=run.end()).next().is_none()
-                && self.block(run.start).is_none()
+    pub fn recover(&mut self, now: Millis, blocks: &[Cidr], held: &BTreeSet<u128>) {
+        for &cidr in blocks {
+            if self.held.range(cidr.start..=cidr.end()).next().is_none()
+                && self.block(cidr.start).is_none()
             {
-                self.hold(run, BlockState::Active);
+                self.hold(cidr, BlockState::Active);
             }
-            for number in run.start..=run.end() {
+            for number in cidr.start..=cidr.end() {
                 let Some(block) = self.block(number) else { continue };
                 if block.is_cooling(number) {
                     self.block_mut(number).set_cooling(number, false);
@@ -167,7 +167,7 @@ impl RangeSet {
                 }
             }
         }
-        self.warm(now);
+        self.expire_cooldowns(now);
     }
 
     /// Takes over everything that another set of the same family held.
@@ -176,12 +176,12 @@ impl RangeSet {
         self.held.extend(other.held);
         self.open.extend(other.open);
         self.spares.extend(other.spares);
-        self.elsewhere.absorb(other.elsewhere);
+        self.transfers.absorb(other.transfers);
         for (start, end) in other.claimed.iter() {
             self.claimed.insert(start, end);
         }
-        for (slot, cursor) in other.cursors {
-            self.cursors.entry(slot).or_insert(cursor);
+        for (set_index, cursor) in other.cursors {
+            self.cursors.entry(set_index).or_insert(cursor);
         }
         let mine = std::mem::take(&mut self.cooling);
         let mut cooling: Vec<_> = mine.drain().chain(other.cooling.drain()).collect();
@@ -195,7 +195,7 @@ impl RangeSet {
     /// Assigns an address, or answers later with [`Effect::Assigned`] when a block must be had
     /// first. Requests are served in the order in which they came.
     pub fn assign(&mut self, now: Millis, request: Assign) -> Option<Result<u128, AssignError>> {
-        self.warm(now);
+        self.expire_cooldowns(now);
         let behind = self.waiting.iter().any(|(_, waiting)| waiting.is_like(&request));
         if !behind && let Attempt::Done(result) = self.attempt(now, now, &request) {
             return Some(result);
@@ -210,7 +210,7 @@ impl RangeSet {
     /// Releases an assigned address, whose release is durable: it cools from `now` on.
     pub fn release(&mut self, now: Millis, number: u128) {
         self.cool(now, number);
-        self.warm(now);
+        self.expire_cooldowns(now);
         self.serve(now);
     }
 
@@ -223,7 +223,7 @@ impl RangeSet {
 
     /// Ends waits that took too long, lets addresses cool off and gives idle blocks back.
     pub fn handle_timeout(&mut self, now: Millis) {
-        self.warm(now);
+        self.expire_cooldowns(now);
         while let Some((deadline, _)) = self.waiting.front()
             && *deadline <= now
             && let Some((_, request)) = self.waiting.pop_front()
@@ -231,13 +231,14 @@ impl RangeSet {
             let cause = "the cluster's store, or the nodes asked, did not answer in time".into();
             self.effects.push_back(Effect::Assigned(request.id, Err(AssignError::NoBlock(cause))));
         }
-        if self.next_sweep <= now {
-            let period = if self.draining { limits::DRAIN_SWEEP_MS } else { limits::SWEEP_MS };
-            self.next_sweep = now + period;
-            self.sweep();
+        if self.next_reclaim <= now {
+            let period =
+                if self.draining { limits::DRAIN_RECLAIM_IDLE_MS } else { limits::RECLAIM_IDLE_MS };
+            self.next_reclaim = now + period;
+            self.reclaim_idle();
         }
-        if self.elsewhere.due().is_some_and(|due| due <= now) {
-            self.elsewhere.forget(now);
+        if self.transfers.due().is_some_and(|due| due <= now) {
+            self.transfers.forget(now);
             self.serve(now);
         }
     }
@@ -246,10 +247,10 @@ impl RangeSet {
     /// and nothing could be given back.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let wait = self.waiting.front().map(|(deadline, _)| *deadline);
-        let search = self.elsewhere.due().filter(|_| wait.is_some());
+        let search = self.transfers.due().filter(|_| wait.is_some());
         let cool = self.cooling.oldest().map(|released| released + self.settings.cooldown);
-        let sweep = self.may_give_back().then_some(self.next_sweep);
-        [wait, search, cool, sweep].into_iter().flatten().min()
+        let reclaim_idle = self.may_give_back().then_some(self.next_reclaim);
+        [wait, search, cool, reclaim_idle].into_iter().flatten().min()
     }
 
     /// Whether there is anything but the one block that is always kept.
@@ -260,7 +261,7 @@ impl RangeSet {
 
     /// Whether something is under way in the cluster.
     pub fn is_asking(&self) -> bool {
-        self.leasing.is_some() || !self.giving_back.is_empty() || self.elsewhere.is_asking()
+        self.leasing.is_some() || !self.giving_back.is_empty() || self.transfers.is_asking()
     }
 
     /// The next effect, until there is none.
@@ -270,18 +271,18 @@ impl RangeSet {
     }
 
     /// Whether an address of these ranges could be assigned now, or a block leased for one.
-    pub fn could_assign(&mut self, now: Millis, view: &Ranges) -> bool {
-        self.warm(now);
+    pub fn could_assign(&mut self, now: Millis, allowed: &Ranges) -> bool {
+        self.expire_cooldowns(now);
         if self.halted.is_some() || self.draining {
             return false;
         }
-        let offered = |number| view.find(number).is_some_and(|range| range.offers(number, None));
-        match self.next(now, view, None, None) {
+        let offered = |number| allowed.find(number).is_some_and(|range| range.offers(number, None));
+        match self.next(now, allowed, None, None) {
             Some(Candidate::Free(_)) => true,
             Some(Candidate::Spare(_) | Candidate::Unclaimed(_)) => self.unable(now).is_none(),
             None => {
                 self.cooling.oldest_where(offered).is_some()
-                    || self.elsewhere.may_have(now, view) && self.unable(now).is_none()
+                    || self.transfers.may_have(now, allowed) && self.unable(now).is_none()
             }
         }
     }
@@ -310,23 +311,23 @@ impl RangeSet {
             let cause = "an operator drains it (leasehold node drain)".into();
             return Attempt::Done(Err(AssignError::Halted(cause)));
         }
-        if let Some(number) = request.asked {
+        if let Some(number) = request.requested {
             return self.attempt_asked(now, came, number, request);
         }
-        let (view, cursor) = (&*request.view, self.cursors.get(&request.slot).copied());
-        match self.next(now, view, cursor, request.stage) {
+        let (allowed, cursor) = (&*request.allowed, self.cursors.get(&request.set_index).copied());
+        match self.next(now, allowed, cursor, request.stage) {
             Some(Candidate::Free(number)) => {
-                self.hand_out(number, request.slot);
-                self.look_ahead(now, view, number);
+                self.hand_out(number, request.set_index);
+                self.look_ahead(now, allowed, number);
                 Attempt::Done(Ok(number))
             }
             Some(Candidate::Spare(number)) if broken(Mutant::SpareIsActive) => {
                 self.use_spare(number);
-                self.hand_out(number, request.slot);
+                self.hand_out(number, request.set_index);
                 Attempt::Done(Ok(number))
             }
             Some(Candidate::Spare(number) | Candidate::Unclaimed(number)) => {
-                self.need(now, number, view)
+                self.need(now, number, allowed)
             }
             None => self.attempt_elsewhere(now, came, request),
         }
@@ -336,16 +337,16 @@ impl RangeSet {
     fn next(
         &self,
         now: Millis,
-        view: &Ranges,
+        allowed: &Ranges,
         cursor: Option<u128>,
         stage: Option<Stage>,
     ) -> Option<Candidate> {
         let index = self.index();
-        let next = index.next(view, cursor, stage)?;
+        let next = index.next(allowed, cursor, stage)?;
         match next {
             Candidate::Spare(_) | Candidate::Unclaimed(_) if self.unable(now).is_some() => {
                 let shared = Some(self.settings.seed);
-                Index { shared, ..index }.next(view, cursor, stage)
+                Index { shared, ..index }.next(allowed, cursor, stage)
             }
             next => Some(next),
         }
@@ -354,13 +355,13 @@ impl RangeSet {
     /// When nothing else is left, the address that cooled longest goes.
     fn attempt_cooling(&mut self, request: &Assign) -> Option<u128> {
         let offered = |number| {
-            let range = request.view.find(number);
+            let range = request.allowed.find(number);
             range.is_some_and(|range| range.offers(number, request.stage))
         };
         // What is being given away is not here any more; what is lost was never ours.
         let here = |number| self.block(number).is_some_and(|b| b.state == BlockState::Active);
         let number = self.cooling.oldest_where(|number| offered(number) && here(number))?;
-        self.take_cooling(number, request.slot);
+        self.take_cooling(number, request.set_index);
         Some(number)
     }
 
@@ -372,8 +373,8 @@ impl RangeSet {
         request: &Assign,
     ) -> Attempt {
         let address = self.family.address(number);
-        let taken = || AssignError::Taken { address, view: request.view.to_string() };
-        let Some(range) = request.view.find(number) else {
+        let taken = || AssignError::Taken { address, allowed: request.allowed.to_string() };
+        let Some(range) = request.allowed.find(number) else {
             return Attempt::Done(Err(taken()));
         };
         if range.is_gateway(number) {
@@ -384,20 +385,22 @@ impl RangeSet {
         }
         let block = self.block(number).map(|block| (block.state, block.is_cooling(number)));
         match (self.index().look_at(number), block) {
-            (Some(Candidate::Free(_)), _) => self.hand_out(number, request.slot),
-            (Some(_), _) => return self.need(now, number, &request.view),
-            (None, Some((BlockState::Draining, _))) => return Attempt::Wait,
+            (Some(Candidate::Free(_)), _) => self.hand_out(number, request.set_index),
+            (Some(_), _) => return self.need(now, number, &request.allowed),
+            (None, Some((BlockState::Returning, _))) => return Attempt::Wait,
             // Asked for by name, an address need not have cooled off.
-            (None, Some((BlockState::Active, true))) => self.take_cooling(number, request.slot),
+            (None, Some((BlockState::Active, true))) => {
+                self.take_cooling(number, request.set_index);
+            }
             (None, Some(_)) => return Attempt::Done(Err(taken())),
             (None, None) => return self.attempt_elsewhere(now, came, request),
         }
         Attempt::Done(Ok(number))
     }
 
-    fn hand_out(&mut self, number: u128, slot: u16) {
+    fn hand_out(&mut self, number: u128, set_index: u16) {
         self.take(number);
-        self.cursors.insert(slot, number);
+        self.cursors.insert(set_index, number);
     }
 
     /// Answers the requests that wait, in order, as far as possible: behind one that must wait on,
@@ -422,7 +425,7 @@ impl RangeSet {
     }
 
     /// Frees the addresses that have cooled off.
-    fn warm(&mut self, now: Millis) {
+    fn expire_cooldowns(&mut self, now: Millis) {
         let Some(until) = now.checked_sub(self.settings.cooldown) else { return };
         while let Some(number) = self.cooling.pop(until) {
             self.block_mut(number).set_cooling(number, false);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::address::{Run, number};
-use crate::core::keys::Space;
+use crate::core::address::{Cidr, number};
+use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Found, Leased, Question, without};
 use crate::core::range::{Range, RangeSpec};
 use crate::core::stage::Stage;
@@ -45,25 +45,26 @@ impl Model {
         !self.held.contains_key(&number) && !self.cooling.iter().any(|&(_, n)| n == number)
     }
 
-    fn warm(&mut self, now: Millis) {
+    fn expire_cooldowns(&mut self, now: Millis) {
         self.cooling.retain(|&(released, _)| released + self.cooldown > now);
     }
 
-    fn walk(&self, view: &Ranges, slot: u16) -> Vec<u128> {
-        let all: Vec<u128> = view.iter().flat_map(|range| range.start..=range.end).collect();
-        let at = self.cursors.get(&slot).and_then(|cursor| all.iter().position(|n| n == cursor));
+    fn walk(&self, allowed: &Ranges, set_index: u16) -> Vec<u128> {
+        let all: Vec<u128> = allowed.iter().flat_map(|range| range.start..=range.end).collect();
+        let at =
+            self.cursors.get(&set_index).and_then(|cursor| all.iter().position(|n| n == cursor));
         let first = at.map_or(0, |at| at + 1);
         all[first..].iter().chain(&all[..first]).copied().collect()
     }
 
     fn pick(&self, request: &Assign) -> Option<u128> {
-        let offers = |n: u128| request.view.find(n).unwrap().offers(n, request.stage);
-        if let Some(asked) = request.asked {
-            return (offers(asked) && !self.held.contains_key(&asked)).then_some(asked);
+        let offers = |n: u128| request.allowed.find(n).unwrap().offers(n, request.stage);
+        if let Some(requested) = request.requested {
+            return (offers(requested) && !self.held.contains_key(&requested)).then_some(requested);
         }
-        let mut walk = self.walk(&request.view, request.slot).into_iter();
+        let mut walk = self.walk(&request.allowed, request.set_index).into_iter();
         walk.find(|&n| offers(n) && self.is_free(n)).or_else(|| {
-            let seen = |n: u128| request.view.find(n).is_some_and(|_| offers(n));
+            let seen = |n: u128| request.allowed.find(n).is_some_and(|_| offers(n));
             self.cooling.iter().map(|&(_, n)| n).find(|&n| seen(n))
         })
     }
@@ -72,14 +73,14 @@ impl Model {
         let number = self.pick(request)?;
         self.cooling.retain(|&(_, n)| n != number);
         self.held.insert(number, ());
-        self.cursors.insert(request.slot, number);
+        self.cursors.insert(request.set_index, number);
         Some(number)
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Assign { narrow: bool, slot: u16, asked: Option<u8>, sandbox: bool },
+    Assign { narrow: bool, set_index: u16, requested: Option<u8>, sandbox: bool },
     Release(usize),
     Undo(usize),
     Wait(Millis),
@@ -87,11 +88,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let asked = prop::option::weighted(0.2, 0u8..32);
-    let assign = (prop::bool::weighted(0.15), 0u16..2, asked, prop::bool::weighted(0.1));
+    let requested = prop::option::weighted(0.2, 0u8..32);
+    let assign = (prop::bool::weighted(0.15), 0u16..2, requested, prop::bool::weighted(0.1));
     prop_oneof![
-        5 => assign.prop_map(|(narrow, slot, asked, sandbox)| {
-            Step::Assign { narrow, slot, asked, sandbox }
+        5 => assign.prop_map(|(narrow, set_index, requested, sandbox)| {
+            Step::Assign { narrow, set_index, requested, sandbox }
         }),
         4 => any::<usize>().prop_map(Step::Release),
         1 => any::<usize>().prop_map(Step::Undo),
@@ -101,13 +102,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn settings(cooldown: Millis) -> Settings {
-    Settings { cooldown, warm: 0, seed: 0 }
+    Settings { cooldown, min_free: 0, seed: 0 }
 }
 
 /// Answers leases and give-backs at once, as a store without faults would.
 #[derive(Default)]
 struct Store {
-    blocks: BTreeMap<u128, (Run, BlockStatus)>,
+    blocks: BTreeMap<u128, (Cidr, BlockStatus)>,
     txns: u64,
 }
 
@@ -119,24 +120,24 @@ impl Store {
                 Effect::Assigned(id, result) => answers.push((id, result)),
                 Effect::Lease { activate, claim } => {
                     self.txns += 1;
-                    for run in activate {
-                        let spare = self.blocks.insert(run.start, (run, BlockStatus::Active));
-                        assert_eq!(spare, Some((run, BlockStatus::Spare)));
+                    for cidr in activate {
+                        let spare = self.blocks.insert(cidr.start, (cidr, BlockStatus::Active));
+                        assert_eq!(spare, Some((cidr, BlockStatus::Spare)));
                     }
-                    for (run, status) in claim {
-                        let overlap = |(other, _): &(Run, BlockStatus)| {
-                            other.start <= run.end() && run.start <= other.end()
+                    for (cidr, status) in claim {
+                        let overlap = |(other, _): &(Cidr, BlockStatus)| {
+                            other.start <= cidr.end() && cidr.start <= other.end()
                         };
-                        assert!(!self.blocks.values().any(overlap), "{run:?} is claimed twice");
-                        self.blocks.insert(run.start, (run, status));
+                        assert!(!self.blocks.values().any(overlap), "{cidr:?} is claimed twice");
+                        self.blocks.insert(cidr.start, (cidr, status));
                     }
                     set.leased(now, Leased::Done);
                 }
                 Effect::GiveBack(blocks) => {
                     self.txns += 1;
-                    for (run, spare) in blocks {
+                    for (cidr, spare) in blocks {
                         let status = if spare { BlockStatus::Spare } else { BlockStatus::Active };
-                        assert_eq!(self.blocks.remove(&run.start), Some((run, status)));
+                        assert_eq!(self.blocks.remove(&cidr.start), Some((cidr, status)));
                     }
                     set.given_back(now, true);
                 }
@@ -176,15 +177,15 @@ proptest! {
         let [wide, narrow] = views();
         let mut now = 1_000_000;
         for (id, step) in steps.into_iter().enumerate() {
-            model.warm(now);
+            model.expire_cooldowns(now);
             match step {
-                Step::Assign { narrow: use_narrow, slot, asked, sandbox } => {
-                    let view = if use_narrow { &narrow } else { &wide };
-                    let first = view.iter().next().unwrap();
-                    let asked = asked.map(|n| number(first.subnet.addr()) + u128::from(n));
-                    let asked = asked.filter(|&n| first.contains(n));
+                Step::Assign { narrow: use_narrow, set_index, requested, sandbox } => {
+                    let allowed = if use_narrow { &narrow } else { &wide };
+                    let first = allowed.iter().next().unwrap();
+                    let requested = requested.map(|n| number(first.subnet.addr()) + u128::from(n));
+                    let requested = requested.filter(|&n| first.contains(n));
                     let stage = sandbox.then_some(Stage::Sandbox);
-                    let request = Assign { id: id as u64, slot, view: view.clone(), asked, stage };
+                    let request = Assign { id: id as u64, set_index, allowed: allowed.clone(), requested, stage };
                     let expected = model.assign(&request);
                     prop_assert_eq!(assign(&mut set, &mut store, now, request), expected);
                 }
@@ -211,7 +212,7 @@ proptest! {
             store.answer(&mut set, now);
             set.check_invariants();
             prop_assert_eq!(set.stats().allocated, model.held.len() as u64);
-            let held: Vec<u128> = set.blocks().map(|block| block.run().start).collect();
+            let held: Vec<u128> = set.blocks().map(|block| block.cidr().start).collect();
             let known: Vec<u128> = store.blocks.keys().copied().collect();
             prop_assert_eq!(held, known);
         }
@@ -226,15 +227,15 @@ proptest! {
         block_log2 in 0u8..4,
     ) {
         let mut set = RangeSet::new(Family::V4, block_log2, settings(0));
-        let mut others: Vec<Run> = Vec::new();
+        let mut others: Vec<Cidr> = Vec::new();
         let [wide, _] = views();
         let (mut now, mut id, mut next) = (1_000_000, 0, 0);
         let mut given = BTreeSet::new();
         for (fate, requests, wait) in fates {
             let mut pending = Vec::new();
             for _ in 0..requests {
-                let view = wide.clone();
-                let request = Assign { id, slot: 0, view, asked: None, stage: None };
+                let allowed = wide.clone();
+                let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
                 id += 1;
                 match set.assign(now, request) {
                     Some(Ok(number)) => prop_assert!(given.insert(number)),
@@ -253,7 +254,7 @@ proptest! {
                         pending.retain(|&id| id != of);
                         if let Ok(number) = result {
                             prop_assert!(given.insert(number));
-                            prop_assert!(!others.iter().any(|run| run.contains(number)));
+                            prop_assert!(!others.iter().any(|cidr| cidr.contains(number)));
                         }
                         continue;
                     }
@@ -301,11 +302,12 @@ fn a_burst_takes_few_leases() {
         sandbox: vec![],
         smallflow: vec![],
     };
-    let view = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
-    let mut set = RangeSet::new(Family::V4, view.usual_block_log2(), settings(0));
+    let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
+    let mut set = RangeSet::new(Family::V4, allowed.usual_block_log2(), settings(0));
     let mut store = Store::default();
     for id in 0..10_000 {
-        let request = Assign { id, slot: 0, view: view.clone(), asked: None, stage: None };
+        let request =
+            Assign { id, set_index: 0, allowed: allowed.clone(), requested: None, stage: None };
         let number = assign(&mut set, &mut store, 1_000_000, request).unwrap();
         assert_eq!(
             number,
@@ -324,8 +326,8 @@ fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     let mut now = 1_000_000;
     let held: Vec<u128> = (0..20)
         .map(|id| {
-            let view = wide.clone();
-            let request = Assign { id, slot: 0, view, asked: None, stage: None };
+            let allowed = wide.clone();
+            let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
             assign(&mut set, &mut store, now, request).unwrap()
         })
         .collect();
@@ -345,7 +347,8 @@ fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
 fn one_in_hand(now: Millis) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
     let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, 0, settings(0));
-    let request = move |id| Assign { id, slot: 0, view: wide.clone(), asked: None, stage: None };
+    let request =
+        move |id| Assign { id, set_index: 0, allowed: wide.clone(), requested: None, stage: None };
     assert_eq!(set.assign(now, request(0)), None);
     assert!(matches!(set.poll_effect(), Some(Effect::Lease { .. })));
     set.leased(now, Leased::Done);
@@ -361,11 +364,11 @@ fn without_the_store_what_is_in_hand_is_handed_out() {
     let (mut set, held, request) = one_in_hand(now);
     set.release(now, held);
     set.stalled(now, Some("down".into()));
-    assert!(set.could_assign(now, &request(1).view));
+    assert!(set.could_assign(now, &request(1).allowed));
     assert_eq!(set.assign(now, request(1)), Some(Ok(held)));
     let refused = set.assign(now, request(2));
     assert!(matches!(refused, Some(Err(AssignError::NoBlock(_)))), "{refused:?}");
-    assert!(!set.could_assign(now, &request(3).view));
+    assert!(!set.could_assign(now, &request(3).allowed));
 }
 
 /// Whoever waits for a block when the store goes away gets what has come back meanwhile.
@@ -386,10 +389,10 @@ fn whoever_waits_when_the_store_goes_gets_what_is_in_hand() {
 fn what_is_being_given_stays_out_of_the_journal() {
     let ([wide, _], now) = (views(), 1_000_000);
     let mut set = RangeSet::new(Family::V4, 2, settings(0));
-    let request = Assign { id: 0, slot: 0, view: wide, asked: None, stage: None };
+    let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
-    let block = set.block(held).unwrap().run();
-    let give = Run::around(block.end(), 0);
+    let block = set.block(held).unwrap().cidr();
+    let give = Cidr::containing(block.end(), 0);
     set.asked(
         now,
         Question {
@@ -397,16 +400,24 @@ fn what_is_being_given_stays_out_of_the_journal() {
             revision: 1,
             from: "there".into(),
             lease: 1,
-            space: Space { network: "net".into(), family: Family::V4 },
+            pool: PoolFamily { network: "net".into(), family: Family::V4 },
             wanted: vec![(give.start, give.start)],
             even_cooling: false,
         },
     );
-    assert!(matches!(set.poll_effect(), Some(Effect::Give { give: given, .. }) if given == give));
+    assert!(
+        matches!(set.poll_effect(), Some(Effect::Transfer { give: given, .. }) if given == give)
+    );
     let effects = |set: &mut RangeSet| std::iter::from_fn(|| set.poll_effect()).collect::<Vec<_>>();
     let parts = without(block, give);
     set.lost(now, &[block]);
-    assert_eq!(effects(&mut set), parts.iter().copied().map(Effect::Doubt).collect::<Vec<_>>());
+    assert_eq!(
+        effects(&mut set),
+        parts.iter().copied().map(Effect::JournalLost).collect::<Vec<_>>()
+    );
     set.regained(now, block);
-    assert_eq!(effects(&mut set), parts.iter().copied().map(Effect::Keep).collect::<Vec<_>>());
+    assert_eq!(
+        effects(&mut set),
+        parts.iter().copied().map(Effect::JournalBlock).collect::<Vec<_>>()
+    );
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::core::Millis;
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 use crate::core::leaseholder::Question;
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
@@ -16,20 +16,20 @@ use crate::limits;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AssignError {
     /// Nothing is free for this pod, not even an address that is cooling.
-    #[error("no IP addresses available in range set: {view}{}", of_stage(*stage))]
+    #[error("no IP addresses available in range set: {allowed}{}", of_stage(*stage))]
     Exhausted {
         /// The ranges of the set.
-        view: String,
+        allowed: String,
         /// The stage whose list is used up.
         stage: Option<Stage>,
     },
     /// The address asked for is taken.
-    #[error("requested IP address {address} is not available in range set {view}")]
+    #[error("requested IP address {address} is not available in range set {allowed}")]
     Taken {
         /// The address.
         address: IpAddr,
         /// The ranges of the set.
-        view: String,
+        allowed: String,
     },
     /// The address asked for is a gateway.
     #[error("requested ip {0} is subnet's gateway")]
@@ -48,13 +48,13 @@ pub enum AssignError {
     NoBlock(Arc<str>),
     /// What could be had is in blocks of a node that does not live.
     #[error(
-        "no IP addresses available in range set {view}: what is left is in blocks of node {node}, \
+        "no IP addresses available in range set {allowed}: what is left is in blocks of node {node}, \
          which has not been alive for at least {seconds} s (leasehold node remove {node}, if it is \
          gone for good)"
     )]
     Gone {
         /// The ranges of the set.
-        view: String,
+        allowed: String,
         /// The node.
         node: Arc<str>,
         /// For how long, as far as this node knows.
@@ -82,11 +82,11 @@ pub struct Assign {
     /// Names the request in [`Effect::Assigned`].
     pub id: u64,
     /// The index of the range set in its configuration: cursors go by it, as in host-local.
-    pub slot: u16,
+    pub set_index: u16,
     /// The ranges that the call allows.
-    pub view: Arc<Ranges>,
+    pub allowed: Arc<Ranges>,
     /// The address asked for; in the view.
-    pub asked: Option<u128>,
+    pub requested: Option<u128>,
     /// The pod's stage.
     pub stage: Option<Stage>,
 }
@@ -94,8 +94,8 @@ pub struct Assign {
 impl Assign {
     /// Whether the two can only be served in the order in which they came.
     pub fn is_like(&self, other: &Self) -> bool {
-        let same = Arc::ptr_eq(&self.view, &other.view) || self.view == other.view;
-        self.asked == other.asked && self.stage == other.stage && same
+        let same = Arc::ptr_eq(&self.allowed, &other.allowed) || self.allowed == other.allowed;
+        self.requested == other.requested && self.stage == other.stage && same
     }
 }
 
@@ -108,32 +108,32 @@ pub enum Effect {
     /// call [`RangeSet::leased`](super::RangeSet::leased).
     Lease {
         /// Spares.
-        activate: Vec<Run>,
+        activate: Vec<Cidr>,
         /// Runs to claim.
-        claim: Vec<(Run, BlockStatus)>,
+        claim: Vec<(Cidr, BlockStatus)>,
     },
     /// Write to the journal that these blocks are not this node's any more (except for spares,
     /// `true`, which it never has), then have them given back, and call
     /// [`RangeSet::given_back`](super::RangeSet::given_back).
-    GiveBack(Vec<(Run, bool)>),
+    GiveBack(Vec<(Cidr, bool)>),
     /// Write to the journal, before anything else, that this block is this node's after all.
-    Keep(Run),
+    JournalBlock(Cidr),
     /// Write to the journal that the store gave this block to others.
-    Doubt(Run),
+    JournalLost(Cidr),
     /// The same for a part of a block, which answers a question; then
     /// [`RangeSet::given`](super::RangeSet::given).
-    Give {
+    Transfer {
         /// The question.
         question: Question,
         /// The block.
-        block: Run,
+        block: Cidr,
         /// The part.
-        give: Run,
+        give: Cidr,
         /// Whether the block is a spare, which the journal does not have.
         spare: bool,
     },
     /// Have these given back, of which this set knows nothing; nobody waits for it.
-    Return(Vec<Run>),
+    ReleaseUnknown(Vec<Cidr>),
     /// Have a question answered with a refusal.
     Refuse(Question),
     /// Find a way to one of these addresses and call [`RangeSet::found`](super::RangeSet::found).
@@ -151,7 +151,7 @@ pub struct Settings {
     /// How long a released address is not handed out again, in milliseconds.
     pub cooldown: Millis,
     /// How many free addresses to keep in active blocks, at most a block's worth.
-    pub warm: u32,
+    pub min_free: u32,
     /// Where this node begins in a pool that it shares with others.
     pub seed: u64,
 }
@@ -194,11 +194,11 @@ impl Stats {
 
 /// What a range set is rebuilt from after a restart.
 #[derive(Clone, Default, Debug)]
-pub struct Restored {
+pub struct RecoveredSet {
     /// The active blocks of this node.
-    pub blocks: Vec<Run>,
+    pub blocks: Vec<Cidr>,
     /// The blocks that the store gave to others while addresses of them were held here.
-    pub lost: Vec<Run>,
+    pub lost: Vec<Cidr>,
     /// The addresses that are assigned; each in one of the blocks.
     pub allocated: Vec<u128>,
     /// Cooling addresses with their time of release, oldest first.

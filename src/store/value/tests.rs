@@ -17,12 +17,12 @@ fn pinned_nodes() -> Vec<Pinned> {
         boot_id: "b-1".into(),
         version: "0.1.0".into(),
         since_unix_ms: 1_700_000_000_123,
-        settled: false,
+        acknowledged: false,
         removed_unix_ms: None,
     };
     let removed = NodeValue {
         machine_id: "".into(),
-        settled: true,
+        acknowledged: true,
         removed_unix_ms: Some(0),
         ..node.clone()
     };
@@ -60,7 +60,7 @@ fn pinned_blocks() -> Vec<Pinned> {
     let ipam = Some(r#"{"type": "my-ipam"}"#.into());
     let network = NetworkValue { ipam, geometry: vec![geometry] };
     let block = BlockValue {
-        run: Run::around(v4("10.1.2.0"), 6),
+        cidr: Cidr::containing(v4("10.1.2.0"), 6),
         family: Family::V4,
         owner: "node-1".into(),
         epoch: 7,
@@ -70,7 +70,7 @@ fn pinned_blocks() -> Vec<Pinned> {
     };
     let spare = BlockValue { status: BlockStatus::Spare, ..block.clone() };
     let quarantined = BlockValue {
-        run: Run::around(v4("2001:db8::"), 64),
+        cidr: Cidr::containing(v4("2001:db8::"), 64),
         family: Family::V6,
         status: BlockStatus::Quarantined,
         ..block.clone()
@@ -108,7 +108,7 @@ fn pinned_messages() -> Vec<Pinned> {
         Value::Message(Message { from: "a".into(), lease: 0x694d, family: Family::V4, body })
     };
     let wanted = vec![(v4("10.1.2.3"), v4("10.1.2.5"))];
-    let given = vec![Run::around(v4("10.1.2.4"), 1)];
+    let given = vec![Cidr::containing(v4("10.1.2.4"), 1)];
     macro_rules! message {
         ($says:literal) => {
             concat!(r#"{"from":"a","lease":"694d","family":"ipv4","says":"#, $says)
@@ -250,9 +250,9 @@ fn family_and_number() -> impl Strategy<Value = (Family, u128)> {
     ]
 }
 
-fn any_run() -> impl Strategy<Value = (Family, Run)> {
+fn any_run() -> impl Strategy<Value = (Family, Cidr)> {
     (family_and_number(), 0..=32_u8)
-        .prop_map(|((family, number), size_log2)| (family, Run::around(number, size_log2)))
+        .prop_map(|((family, number), size_log2)| (family, Cidr::containing(number, size_log2)))
 }
 
 fn any_ranges() -> impl Strategy<Value = (Family, Vec<(u128, u128)>)> {
@@ -287,7 +287,7 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
                     boot_id,
                     version,
                     since_unix_ms,
-                    settled,
+                    acknowledged: settled,
                     removed_unix_ms,
                 }),
             )
@@ -309,12 +309,12 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
         Just(BlockStatus::Quarantined),
     ];
     let block = (any_run(), text(), numbers(), status, MS).prop_map(
-        |((family, run), owner, (epoch, claim), status, since_unix_ms)| {
+        |((family, cidr), owner, (epoch, claim), status, since_unix_ms)| {
             let owner = owner.into();
             (
                 "blocks/n",
                 Value::Block(BlockValue {
-                    run,
+                    cidr,
                     family,
                     owner,
                     epoch,
@@ -328,7 +328,7 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
     let ask = (any_ranges(), any::<bool>()).prop_map(|((family, wanted), even_cooling)| {
         (family, MessageBody::Ask { wanted, even_cooling })
     });
-    let given = any_run().prop_map(|(family, run)| (family, MessageBody::Given(vec![run])));
+    let given = any_run().prop_map(|(family, cidr)| (family, MessageBody::Given(vec![cidr])));
     let message =
         (text(), lease(), prop_oneof![ask, given]).prop_map(|(from, lease, (family, body))| {
             let from = from.into();

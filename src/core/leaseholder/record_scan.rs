@@ -11,8 +11,10 @@ use std::sync::Arc;
 use super::join::Step;
 use super::{Effect, Leaseholder, Pending};
 use crate::core::Millis;
-use crate::core::address::Run;
-use crate::core::keys::{NETWORKS, Space, allocation_address, allocation_key, parse_block_key};
+use crate::core::address::Cidr;
+use crate::core::keys::{
+    NETWORKS, PoolFamily, allocation_address, allocation_key, parse_block_key,
+};
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError};
 use crate::core::value::{AllocationValue, BlockStatus, NetworkValue, Value};
 use crate::limits;
@@ -22,9 +24,9 @@ pub type Recorded = (IpAddr, Option<Box<AllocationValue>>);
 
 /// What a node has in the store, and does not know or not for certain.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Memory {
+pub struct StoredState {
     /// All its blocks.
-    pub blocks: Vec<(Space, Run)>,
+    pub blocks: Vec<(PoolFamily, Cidr)>,
     /// The networks of these blocks.
     pub networks: Vec<(Arc<str>, NetworkValue)>,
     /// Its records in these blocks, with their networks.
@@ -32,18 +34,18 @@ pub struct Memory {
 }
 
 /// A block whose records are to be read.
-type Item = (Space, Run);
+type Item = (PoolFamily, Cidr);
 
 /// Records that are being read.
 #[derive(Default, Debug)]
-pub(super) struct Recall {
+pub(super) struct RecordScan {
     todo: VecDeque<Item>,
-    asked: Vec<Item>,
+    requested: Vec<Item>,
 }
 
-impl Recall {
+impl RecordScan {
     pub(super) fn new(items: impl IntoIterator<Item = Item>) -> Self {
-        Self { todo: items.into_iter().collect(), asked: Vec::new() }
+        Self { todo: items.into_iter().collect(), requested: Vec::new() }
     }
 
     pub(super) fn push(&mut self, item: Item) {
@@ -53,20 +55,20 @@ impl Recall {
     /// The next blocks: as many as one answer should tell of.
     fn next(&mut self) -> Option<Request> {
         let mut room = limits::KEYS_PER_READ_MAX as u128;
-        while let Some((_, run)) = self.todo.front()
-            && (self.asked.is_empty() || run.size() <= room)
-            && self.asked.len() < limits::TXN_OPERATIONS_MAX
+        while let Some((_, cidr)) = self.todo.front()
+            && (self.requested.is_empty() || cidr.size() <= room)
+            && self.requested.len() < limits::TXN_OPERATIONS_MAX
             && let Some(item) = self.todo.pop_front()
         {
             room = room.saturating_sub(item.1.size());
-            self.asked.push(item);
+            self.requested.push(item);
         }
-        let span = |(space, run): &Item| {
-            let key = |at| allocation_key(&space.network, space.family.address(at));
-            let past = format!("{}\0", key(run.end()));
-            Span { first: key(run.start), past, limit: limits::KEYS_PER_READ_MAX * 4 }
+        let span = |(pool, cidr): &Item| {
+            let key = |at| allocation_key(&pool.network, pool.family.address(at));
+            let past = format!("{}\0", key(cidr.end()));
+            Span { first: key(cidr.start), past, limit: limits::KEYS_PER_READ_MAX * 4 }
         };
-        let spans: Vec<Span> = self.asked.iter().map(span).collect();
+        let spans: Vec<Span> = self.requested.iter().map(span).collect();
         (!spans.is_empty()).then_some(Request::Read(spans))
     }
 
@@ -82,14 +84,14 @@ impl Recall {
             };
             keys.into_iter().filter_map(record).collect()
         };
-        std::mem::take(&mut self.asked)
+        std::mem::take(&mut self.requested)
             .into_iter()
             .zip(snapshot.spans.into_iter().map(records))
             .collect()
     }
 
     fn put_back(&mut self) {
-        for item in std::mem::take(&mut self.asked).into_iter().rev() {
+        for item in std::mem::take(&mut self.requested).into_iter().rev() {
             self.todo.push_front(item);
         }
     }
@@ -97,61 +99,61 @@ impl Recall {
 
 impl Leaseholder {
     /// Reads the records of the next blocks, if none are being read.
-    pub(super) fn recall(&mut self, now: Millis) {
-        if self.recall.asked.is_empty()
-            && let Some(read) = self.recall.next()
+    pub(super) fn scan(&mut self, now: Millis) {
+        if self.scan.requested.is_empty()
+            && let Some(read) = self.scan.next()
         {
-            self.request(now, Pending::Recall, read);
+            self.request(now, Pending::RecordScan, read);
         }
     }
 
     /// What records there are in some blocks.
-    pub(super) fn recalled(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn records_listed(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
         let Ok(Answer::Read(snapshot)) = answer else {
-            return self.recall.put_back(); // until the next heartbeat
+            return self.scan.put_back(); // until the next heartbeat
         };
-        let (mut runs, mut found) = (Vec::new(), Vec::new());
-        for ((space, run), records) in self.recall.heard(snapshot) {
-            found.extend(records.into_iter().map(|record| (space.network.clone(), record)));
-            runs.push((space, run));
+        let (mut cidrs, mut found) = (Vec::new(), Vec::new());
+        for ((pool, cidr), records) in self.scan.heard(snapshot) {
+            found.extend(records.into_iter().map(|record| (pool.network.clone(), record)));
+            cidrs.push((pool, cidr));
         }
-        if !runs.is_empty() {
-            self.effects.push_back(Effect::Recalled(runs, found));
+        if !cidrs.is_empty() {
+            self.effects.push_back(Effect::RecordsListed(cidrs, found));
         }
-        self.recall(now);
+        self.scan(now);
     }
 
     /// The networks are read: of which this node has blocks.
     pub(super) fn mapped(&mut self, now: Millis, snapshot: Snapshot) {
         let Some(joining) = self.joining() else { return };
-        joining.step = Step::Recalling;
+        joining.step = Step::ScanningRecords;
         let blocks = joining.blocks.iter().filter(|(_, block)| block.status != BlockStatus::Spare);
         let blocks = blocks.filter_map(|(key, block)| {
             let (network, family, _) = parse_block_key(&key.key)?;
-            Some((Space { network: network.into(), family }, block.run))
+            Some((PoolFamily { network: network.into(), family }, block.cidr))
         });
-        joining.memory = Memory { blocks: blocks.collect(), ..Memory::default() };
+        joining.stored_state = StoredState { blocks: blocks.collect(), ..StoredState::default() };
         let ours =
-            |network: &str| joining.memory.blocks.iter().any(|(s, _)| *s.network == *network);
+            |network: &str| joining.stored_state.blocks.iter().any(|(s, _)| *s.network == *network);
         let networks = snapshot.spans.into_iter().flatten().filter_map(|key| match key.value {
             Value::Network(value) => Some((key.key.strip_prefix(NETWORKS)?.into(), value)),
             _ => None,
         });
         let networks = networks.filter(|(network, _): &(Arc<str>, _)| ours(network)).collect();
-        joining.memory.networks = networks;
-        let items = joining.memory.blocks.iter().cloned();
-        joining.recall = Recall::new(items);
-        self.remember(now, None);
+        joining.stored_state.networks = networks;
+        let items = joining.stored_state.blocks.iter().cloned();
+        joining.scan = RecordScan::new(items);
+        self.rebuild(now, None);
     }
 
     /// Some records of a node that forgot are read.
-    pub(super) fn remember(&mut self, now: Millis, snapshot: Option<Snapshot>) {
+    pub(super) fn rebuild(&mut self, now: Millis, snapshot: Option<Snapshot>) {
         let Some(joining) = self.joining() else { return };
-        let (mut recall, mut memory) =
-            (std::mem::take(&mut joining.recall), std::mem::take(&mut joining.memory));
-        let goes_on = self.recover(now, &mut recall, &mut memory, snapshot);
+        let (mut scan, mut stored_state) =
+            (std::mem::take(&mut joining.scan), std::mem::take(&mut joining.stored_state));
+        let goes_on = self.recover(now, &mut scan, &mut stored_state, snapshot);
         let Some(joining) = self.joining() else { return };
-        (joining.recall, joining.memory) = (recall, memory);
+        (joining.scan, joining.stored_state) = (scan, stored_state);
         if !goes_on {
             self.become_member(now);
         }
@@ -162,21 +164,21 @@ impl Leaseholder {
     fn recover(
         &mut self,
         now: Millis,
-        recall: &mut Recall,
-        memory: &mut Memory,
+        scan: &mut RecordScan,
+        stored_state: &mut StoredState,
         answer: Option<Snapshot>,
     ) -> bool {
         if let Some(snapshot) = answer {
-            for ((space, ..), records) in recall.heard(snapshot) {
-                let of = |(at, value): Recorded| (space.network.clone(), (at, value));
-                memory.records.extend(records.into_iter().map(of));
+            for ((pool, ..), records) in scan.heard(snapshot) {
+                let of = |(at, value): Recorded| (pool.network.clone(), (at, value));
+                stored_state.records.extend(records.into_iter().map(of));
             }
         }
-        recall.put_back();
-        match recall.next() {
+        scan.put_back();
+        match scan.next() {
             Some(read) => self.request(now, Pending::Join, read),
-            None => self.effects.push_back(Effect::Recover(Box::new(std::mem::take(memory)))),
+            None => self.effects.push_back(Effect::Recover(Box::new(std::mem::take(stored_state)))),
         }
-        !recall.asked.is_empty()
+        !scan.requested.is_empty()
     }
 }

@@ -23,30 +23,30 @@ pub(super) fn mark(unix_ms: u64, seen: u64) -> Txn {
 
 impl Leaseholder {
     /// Whether nothing waits of what this node says it holds.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn has_acknowledged(&self) -> bool {
         let waits = |order: &Order| matches!(order, Order::Trim { .. } | Order::Drop(..));
         let waiting = self.queue.iter().any(|(_, order)| waits(order));
         self.lost.is_empty() && !waiting
     }
 
     /// The mark is there: says that this node knows, and looks whether all others do.
-    pub(super) fn settle_restored(&mut self, now: Millis, marked: u64) {
+    pub(super) fn keep_restore_barrier(&mut self, now: Millis, marked: u64) {
         if self.chain.revision < marked {
             // Its spares may be others' blocks by now: it joins anew, without them.
             return self.rejoin(now, None);
         }
-        if !self.chain.settled {
-            if self.is_settled() {
+        if !self.chain.acknowledged {
+            if self.has_acknowledged() {
                 self.renew_session();
             }
             return;
         }
         let spans = vec![Span::key(RESTORED), Span::prefix(NODES, limits::NODES_MAX)];
-        self.request(now, Pending::Settle, Request::Read(spans));
+        self.request(now, Pending::Barrier, Request::Read(spans));
     }
 
     /// Takes the mark away when every node has been heard.
-    pub(super) fn settled(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn barrier_answered(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
         let Ok(Answer::Read(snapshot)) = answer else { return };
         let [mark, nodes] = &snapshot.spans[..] else { return };
         let Some(mark) = mark.first() else { return };
@@ -54,7 +54,7 @@ impl Leaseholder {
         let heard = nodes.iter().all(|key| match &key.value {
             Value::Node(node) => {
                 key.mod_revision > mark.mod_revision
-                    && (node.settled || node.removed_unix_ms.is_some())
+                    && (node.acknowledged || node.removed_unix_ms.is_some())
             }
             _ => true,
         });

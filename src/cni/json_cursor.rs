@@ -14,7 +14,7 @@ use super::json::Json;
 /// A value of a configuration and the way to it. The way is built on the stack and costs nothing
 /// until somebody prints it.
 #[derive(Clone, Copy)]
-pub(super) struct Node<'a> {
+pub(super) struct JsonCursor<'a> {
     json: &'a Json<'a>,
     path: Path<'a>,
 }
@@ -37,26 +37,26 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-impl<'a> Node<'a> {
+impl<'a> JsonCursor<'a> {
     /// The top of a configuration.
     pub(super) fn root(json: &'a Json<'a>) -> Self {
         Self { json, path: Path::Root }
     }
 
     /// The member of an object, `null` included; none in anything else.
-    pub(super) fn raw(&self, key: &'static str) -> Option<Node<'_>> {
+    pub(super) fn raw(&self, key: &'static str) -> Option<JsonCursor<'_>> {
         let path = Path::Key(&self.path, key);
-        self.json.member(key).map(|json| Node { json, path })
+        self.json.member(key).map(|json| JsonCursor { json, path })
     }
 
     /// The member of an object unless it is absent or `null`; none in anything else.
-    pub(super) fn get(&self, key: &'static str) -> Option<Node<'_>> {
+    pub(super) fn get(&self, key: &'static str) -> Option<JsonCursor<'_>> {
         self.raw(key).filter(|node| !node.is_null())
     }
 
     /// The member of that key, which has to be an object.
-    pub(super) fn object(&self, key: &'static str) -> Result<Option<Node<'_>>, Error> {
-        self.get(key).map(Node::an_object).transpose()
+    pub(super) fn object(&self, key: &'static str) -> Result<Option<JsonCursor<'_>>, Error> {
+        self.get(key).map(JsonCursor::an_object).transpose()
     }
 
     /// The member of that key, which has to be a string.
@@ -86,7 +86,7 @@ impl<'a> Node<'a> {
     }
 
     /// Whether both values are the same.
-    pub(super) fn same(&self, other: &Node<'_>) -> bool {
+    pub(super) fn same(&self, other: &JsonCursor<'_>) -> bool {
         self.json == other.json
     }
 
@@ -171,7 +171,7 @@ impl<'a> Node<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Items<'a> {
     /// The array itself.
-    pub(super) array: Node<'a>,
+    pub(super) array: JsonCursor<'a>,
     items: &'a [Json<'a>],
 }
 
@@ -182,10 +182,10 @@ impl Items<'_> {
     }
 
     /// One after the other, `null` included.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Node<'_>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = JsonCursor<'_>> {
         let path = &self.array.path;
         let items = self.items.iter().enumerate();
-        items.map(move |(i, json)| Node { json, path: Path::Item(path, i) })
+        items.map(move |(i, json)| JsonCursor { json, path: Path::Item(path, i) })
     }
 }
 
@@ -193,9 +193,9 @@ impl Items<'_> {
 mod tests {
     use super::*;
 
-    fn with<T>(text: &str, f: impl FnOnce(Node<'_>) -> T) -> T {
+    fn with<T>(text: &str, f: impl FnOnce(JsonCursor<'_>) -> T) -> T {
         let json = Json::parse(text.as_bytes(), "text").unwrap();
-        f(Node::root(&json))
+        f(JsonCursor::root(&json))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Attempt, Effect, RangeSet};
 use crate::core::Millis;
-use crate::core::address::Run;
+use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 use crate::core::leaseholder::{Found, Question, without};
 use crate::core::mutant::{Mutant, broken};
@@ -23,24 +23,24 @@ enum Want {
 
 impl Want {
     fn of(request: &Assign) -> Self {
-        match request.asked {
+        match request.requested {
             Some(number) => Self::Address(number),
-            None => Self::AnyOf(request.view.clone(), request.stage),
+            None => Self::AnyOf(request.allowed.clone(), request.stage),
         }
     }
 
     /// The addresses, as first and last of each run.
     fn addresses(&self) -> Vec<(u128, u128)> {
-        let (view, stage) = match self {
+        let (allowed, stage) = match self {
             Self::Address(number) => return vec![(*number, *number)],
-            Self::AnyOf(view, stage) => (view, *stage),
+            Self::AnyOf(allowed, stage) => (allowed, *stage),
         };
         if let Some(stage) = stage {
-            let listed = view.iter().flat_map(|range| range.listed(stage));
+            let listed = allowed.iter().flat_map(|range| range.listed(stage));
             return listed.map(|&number| (number, number)).collect();
         }
         let mut wanted = Vec::new();
-        for range in view.iter() {
+        for range in allowed.iter() {
             let gateway = crate::core::address::number(range.gateway);
             let listed = Stage::ALL.iter().flat_map(|&stage| range.listed(stage)).copied();
             let mut not: Vec<u128> = listed.chain([gateway]).collect();
@@ -63,9 +63,9 @@ impl Want {
 
 /// A part of a block that is on its way to another node.
 #[derive(Clone, Copy, Debug)]
-struct Giving {
-    block: Run,
-    give: Run,
+struct Transfer {
+    block: Cidr,
+    give: Cidr,
     cooling: bool,
 }
 
@@ -83,20 +83,20 @@ struct Refusal {
 
 /// What is known and under way of addresses elsewhere.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Elsewhere {
+pub(super) struct Transfers {
     /// Some addresses are in blocks of others.
     pub(super) others: bool,
     /// What is searched for, and since when.
     finding: Option<(Want, Millis)>,
     refused: Vec<Refusal>,
-    giving: BTreeMap<String, Giving>,
+    in_transfer: BTreeMap<String, Transfer>,
     /// Questions that cannot be answered before it is known what comes of the blocks on their way.
     unanswered: Vec<Question>,
 }
 
-impl Elsewhere {
+impl Transfers {
     pub(super) fn is_asking(&self) -> bool {
-        self.finding.is_some() || !self.giving.is_empty()
+        self.finding.is_some() || !self.in_transfer.is_empty()
     }
 
     pub(super) fn absorb(&mut self, other: Self) {
@@ -114,9 +114,9 @@ impl Elsewhere {
     }
 
     /// Whether another node may have an address of these ranges.
-    pub(super) fn may_have(&self, now: Millis, view: &Ranges) -> bool {
+    pub(super) fn may_have(&self, now: Millis, allowed: &Ranges) -> bool {
         let refused = |refusal: &Refusal| match &refusal.want {
-            Want::AnyOf(of, None) => **of == *view && now < refusal.until,
+            Want::AnyOf(of, None) => **of == *allowed && now < refusal.until,
             _ => false,
         };
         self.others && !self.refused.iter().any(refused)
@@ -133,21 +133,21 @@ impl RangeSet {
         request: &Assign,
     ) -> Attempt {
         let want = Want::of(request);
-        self.elsewhere.forget(now);
-        let known = self.elsewhere.refused.iter().find(|refusal| refusal.want == want);
+        self.transfers.forget(now);
+        let known = self.transfers.refused.iter().find(|refusal| refusal.want == want);
         let refused = known.filter(|refusal| came <= refusal.began);
         let refused = refused.map(|refusal| refusal.gone.clone());
         let unable = self.unable(now);
-        if refused.is_none() && self.elsewhere.others && unable.is_none() {
-            if self.elsewhere.finding.is_none() && known.is_none() {
+        if refused.is_none() && self.transfers.others && unable.is_none() {
+            if self.transfers.finding.is_none() && known.is_none() {
                 let wanted = want.addresses();
                 let even_cooling = self.nothing_cools_for(request);
-                self.elsewhere.finding = Some((want, now));
+                self.transfers.finding = Some((want, now));
                 self.effects.push_back(Effect::Find { wanted, even_cooling });
             }
             return Attempt::Wait;
         }
-        if request.asked.is_none()
+        if request.requested.is_none()
             && let Some(number) = self.attempt_cooling(request)
         {
             return Attempt::Done(Ok(number));
@@ -155,45 +155,45 @@ impl RangeSet {
         if !self.giving_back.is_empty() {
             return Attempt::Wait;
         }
-        let view = request.view.to_string();
-        let error = match (refused.flatten(), unable, request.asked) {
+        let allowed = request.allowed.to_string();
+        let error = match (refused.flatten(), unable, request.requested) {
             (Some((node, since)), ..) => {
-                AssignError::Gone { view, node, seconds: now.saturating_sub(since) / 1000 }
+                AssignError::Gone { allowed, node, seconds: now.saturating_sub(since) / 1000 }
             }
-            (None, Some(cause), _) if self.elsewhere.others => AssignError::NoBlock(cause),
+            (None, Some(cause), _) if self.transfers.others => AssignError::NoBlock(cause),
             (None, _, Some(number)) => {
-                AssignError::Taken { address: self.family.address(number), view }
+                AssignError::Taken { address: self.family.address(number), allowed }
             }
-            (None, _, None) => AssignError::Exhausted { view, stage: request.stage },
+            (None, _, None) => AssignError::Exhausted { allowed, stage: request.stage },
         };
         Attempt::Done(Err(error))
     }
 
     fn nothing_cools_for(&self, request: &Assign) -> bool {
         let offered = |number| {
-            let range = request.view.find(number);
+            let range = request.allowed.find(number);
             range.is_some_and(|range| range.offers(number, request.stage))
         };
-        request.asked.is_some() || self.cooling.oldest_where(offered).is_none()
+        request.requested.is_some() || self.cooling.oldest_where(offered).is_none()
     }
 
     /// The end of an [`Effect::Find`].
     pub fn found(&mut self, now: Millis, found: Found) {
-        let Some((want, began)) = self.elsewhere.finding.take() else { return };
+        let Some((want, began)) = self.transfers.finding.take() else { return };
         match found {
-            Found::Given(runs) if broken(Mutant::WatchDecides) => {
-                runs.into_iter().for_each(|run| self.hold(run, BlockState::Active));
+            Found::Given(cidrs) if broken(Mutant::WatchDecides) => {
+                cidrs.into_iter().for_each(|cidr| self.hold(cidr, BlockState::Active));
             }
-            Found::Given(runs) => return self.spares(now, &runs),
+            Found::Given(cidrs) => return self.spares(now, &cidrs),
             Found::Gap(others) => self.relearn(&want, &others),
             Found::Nobody { others, gone } => {
                 self.relearn(&want, &others);
-                if self.elsewhere.refused.len() >= limits::WANTS_REFUSED_MAX {
-                    self.elsewhere.refused.remove(0);
+                if self.transfers.refused.len() >= limits::WANTS_REFUSED_MAX {
+                    self.transfers.refused.remove(0);
                 }
                 let many = matches!(want, Want::AnyOf(_, None));
                 let until = now + if many { limits::NOBODY_MS } else { 1 };
-                self.elsewhere.refused.push(Refusal { want, began, until, gone });
+                self.transfers.refused.push(Refusal { want, began, until, gone });
             }
             Found::Failed(cause) => {
                 self.demand.failed = Some((now + limits::CLAIM_PAUSE_MS, cause));
@@ -203,16 +203,16 @@ impl RangeSet {
     }
 
     /// What was known of these addresses is forgotten: these are the blocks of others there.
-    fn relearn(&mut self, want: &Want, others: &[Run]) {
+    fn relearn(&mut self, want: &Want, others: &[Cidr]) {
         for (first, last) in want.addresses() {
             self.claimed.remove(first, last);
         }
         for block in self.held.values() {
-            self.claimed.insert(block.run().start, block.run().end());
+            self.claimed.insert(block.cidr().start, block.cidr().end());
         }
         if let Some((_, claim)) = &self.leasing {
-            for (run, _) in claim {
-                self.claimed.insert(run.start, run.end());
+            for (cidr, _) in claim {
+                self.claimed.insert(cidr.start, cidr.end());
             }
         }
         self.others(others);
@@ -220,8 +220,8 @@ impl RangeSet {
 
     /// Another node asks for an address.
     pub fn asked(&mut self, now: Millis, question: Question) {
-        self.warm(now);
-        if self.elsewhere.giving.contains_key(&question.key) {
+        self.expire_cooldowns(now);
+        if self.transfers.in_transfer.contains_key(&question.key) {
             return; // it is being answered
         }
         let choice = self.choose(&question);
@@ -230,33 +230,33 @@ impl RangeSet {
             // find nobody with it.
             let moving = self.leasing.is_some()
                 || !self.giving_back.is_empty()
-                || !self.elsewhere.giving.is_empty();
-            if moving && self.elsewhere.unanswered.len() < limits::QUESTIONS_WAITING_MAX {
-                return self.elsewhere.unanswered.push(question);
+                || !self.transfers.in_transfer.is_empty();
+            if moving && self.transfers.unanswered.len() < limits::QUESTIONS_WAITING_MAX {
+                return self.transfers.unanswered.push(question);
             }
             return self.effects.push_back(Effect::Refuse(question));
         };
         let spare = self.spares.contains(&block.start);
         self.reserve(block, give, cooling);
-        let giving = Giving { block, give, cooling };
-        self.elsewhere.giving.insert(question.key.clone(), giving);
-        self.effects.push_back(Effect::Give { question, block, give, spare });
+        let in_transfer = Transfer { block, give, cooling };
+        self.transfers.in_transfer.insert(question.key.clone(), in_transfer);
+        self.effects.push_back(Effect::Transfer { question, block, give, spare });
     }
 
     /// What was on its way has arrived.
     pub(super) fn answer_questions(&mut self, now: Millis) {
-        for question in std::mem::take(&mut self.elsewhere.unanswered) {
+        for question in std::mem::take(&mut self.transfers.unanswered) {
             self.asked(now, question);
         }
     }
 
     /// What to give: of a spare, or the largest free part of an active block, but no more than
     /// half of what is free here; at last an address that cools.
-    fn choose(&self, question: &Question) -> Option<(Run, Run, bool)> {
+    fn choose(&self, question: &Question) -> Option<(Cidr, Cidr, bool)> {
         let half = (self.stats.free / 2).max(1);
-        let leasing = |run: Run| self.leasing.as_ref().is_some_and(|(a, _)| a.contains(&run));
-        let usable = |block: &&Block| !block.giving && !leasing(block.run());
-        let mut best: Option<(bool, Run, Run)> = None;
+        let leasing = |cidr: Cidr| self.leasing.as_ref().is_some_and(|(a, _)| a.contains(&cidr));
+        let usable = |block: &&Block| !block.in_transfer && !leasing(block.cidr());
+        let mut best: Option<(bool, Cidr, Cidr)> = None;
         for &(first, last) in &question.wanted {
             let from = self.held.range(..=first).next_back().map_or(first, |(start, _)| *start);
             let blocks = self.held.range(from..=last).map(|(_, block)| block);
@@ -272,7 +272,7 @@ impl RangeSet {
                     (whole, give.size_log2) > (*best_whole, best.size_log2)
                 });
                 if better {
-                    best = Some((whole, block.run(), give));
+                    best = Some((whole, block.cidr(), give));
                 }
             }
         }
@@ -289,11 +289,11 @@ impl RangeSet {
         };
         let number = self.cooling.oldest_where(|number| wanted(number) && here(number))?;
         let block = self.block(number)?;
-        Some((block.run(), Run::around(number, 0), true))
+        Some((block.cidr(), Cidr::containing(number, 0), true))
     }
 
     /// Keeps what is given away from being handed out.
-    fn reserve(&mut self, block: Run, give: Run, cooling: bool) {
+    fn reserve(&mut self, block: Cidr, give: Cidr, cooling: bool) {
         for number in give.start..=give.end() {
             if cooling {
                 self.block_mut(number).set_cooling(number, false);
@@ -306,13 +306,13 @@ impl RangeSet {
             self.stats.leaving += 1;
         }
         if let Some(block) = self.held.get_mut(&block.start) {
-            block.giving = true;
+            block.in_transfer = true;
         }
     }
 
     /// A block, less what is on its way to another node: the journal has let go of that.
-    pub(super) fn staying(&self, block: Run) -> Vec<Run> {
-        let gives = self.elsewhere.giving.values().map(|giving| giving.give);
+    pub(super) fn staying(&self, block: Cidr) -> Vec<Cidr> {
+        let gives = self.transfers.in_transfer.values().map(|in_transfer| in_transfer.give);
         let give = gives.filter(|give| give.start <= block.end() && block.start <= give.end());
         match give.max_by_key(|give| give.size_log2) {
             None => vec![block],
@@ -321,20 +321,20 @@ impl RangeSet {
         }
     }
 
-    /// The end of an [`Effect::Give`]: whether that part is the other node's now.
-    pub fn given(&mut self, now: Millis, key: &str, done: bool) {
-        let Some(Giving { block, give, cooling }) = self.elsewhere.giving.remove(key) else {
+    /// The end of an [`Effect::Transfer`]: whether that part is the other node's now.
+    pub fn transferred(&mut self, now: Millis, key: &str, done: bool) {
+        let Some(Transfer { block, give, cooling }) = self.transfers.in_transfer.remove(key) else {
             return;
         };
         self.unreserve(now, give, cooling && !done);
-        let whole = self.held.get_mut(&block.start).filter(|held| held.run() == block);
+        let whole = self.held.get_mut(&block.start).filter(|held| held.cidr() == block);
         if let Some(whole) = whole {
-            whole.giving = false;
+            whole.in_transfer = false;
             if done && let Some(whole) = self.take_out(block.start) {
                 for part in without(block, give) {
                     self.put_in(whole.part(part));
                 }
-                self.elsewhere.others = true;
+                self.transfers.others = true;
             }
         }
         if !done {
@@ -342,8 +342,10 @@ impl RangeSet {
             let here = self.held.range(block.start..=block.end()).map(|(_, held)| held);
             let keep = here.filter_map(|held| match held.state {
                 BlockState::Spare => None,
-                BlockState::Lost => Some(Effect::Doubt(held.run())),
-                BlockState::Active | BlockState::Draining => Some(Effect::Keep(held.run())),
+                BlockState::Lost => Some(Effect::JournalLost(held.cidr())),
+                BlockState::Active | BlockState::Returning => {
+                    Some(Effect::JournalBlock(held.cidr()))
+                }
             });
             let keep: Vec<Effect> = keep.collect();
             self.effects.extend(keep);
@@ -352,7 +354,7 @@ impl RangeSet {
         self.answer_questions(now);
     }
 
-    fn unreserve(&mut self, now: Millis, give: Run, cool: bool) {
+    fn unreserve(&mut self, now: Millis, give: Cidr, cool: bool) {
         for number in give.start..=give.end() {
             self.stats.leaving -= 1;
             self.stats.allocated += 1;
@@ -366,10 +368,11 @@ impl RangeSet {
     }
 
     /// A block goes out of the books: what was on its way out of it is not any more.
-    pub(super) fn forget_giving(&mut self, now: Millis, block: Run) {
-        let giving = self.elsewhere.giving.iter().find(|(_, giving)| giving.block == block);
-        if let Some(key) = giving.map(|(key, _)| key.clone())
-            && let Some(Giving { give, .. }) = self.elsewhere.giving.remove(&key)
+    pub(super) fn forget_giving(&mut self, now: Millis, block: Cidr) {
+        let in_transfer =
+            self.transfers.in_transfer.iter().find(|(_, in_transfer)| in_transfer.block == block);
+        if let Some(key) = in_transfer.map(|(key, _)| key.clone())
+            && let Some(Transfer { give, .. }) = self.transfers.in_transfer.remove(&key)
         {
             self.unreserve(now, give, false);
         }
@@ -377,24 +380,24 @@ impl RangeSet {
 
     /// For the simulator: what must never be done.
     pub(super) fn use_spare(&mut self, number: u128) {
-        let run = self.block_mut(number).run();
-        self.turn(run.start, BlockState::Active);
+        let cidr = self.block_mut(number).cidr();
+        self.turn(cidr.start, BlockState::Active);
     }
 }
 
 /// The largest run of free addresses of a block within `first..=last` that has at most that many.
-fn largest_free(block: &Block, first: u128, last: u128, most: u64) -> Option<Run> {
-    let run = block.run();
-    let (first, last) = (first.max(run.start), last.min(run.end()));
+fn largest_free(block: &Block, first: u128, last: u128, most: u64) -> Option<Cidr> {
+    let cidr = block.cidr();
+    let (first, last) = (first.max(cidr.start), last.min(cidr.end()));
     let fits = |log2: &u8| 1u64 << log2 <= most;
-    (0..=run.size_log2).rev().filter(fits).find_map(|log2| {
-        let mut at = Run::around(first, log2);
+    (0..=cidr.size_log2).rev().filter(fits).find_map(|log2| {
+        let mut at = Cidr::containing(first, log2);
         while at.end() <= last {
             let free = |number| !block.is_taken(number) || broken(Mutant::GiveWhatIsHeld);
             if at.start >= first && (at.start..=at.end()).all(free) {
                 return Some(at);
             }
-            at = Run::around(at.end().checked_add(1)?, log2);
+            at = Cidr::containing(at.end().checked_add(1)?, log2);
         }
         None
     })

@@ -11,7 +11,7 @@ use crate::limits::{LISTED_MAX, RANGES_MAX};
 
 use super::error::{Code, Error};
 use super::ip;
-use super::node::Node;
+use super::json_cursor::JsonCursor;
 use super::version::Version;
 
 /// Largest block that `blockSize` may ask for, as the binary logarithm of its addresses.
@@ -19,19 +19,19 @@ const BLOCK_LOG2_MAX: u8 = 12;
 
 /// Collects range sets in the order that messages and results number them by:
 /// `runtimeConfig.ipRanges`, then the single range of `ipam`, then `ipam.ranges`.
-pub(super) struct Pool {
+pub(super) struct RangeSetParser {
     sets: Vec<Ranges>,
     ranges: usize,
     /// `blockSize` and `blockSize6`, as binary logarithms.
     block_log2: [Option<u8>; 2],
 }
 
-impl Pool {
+impl RangeSetParser {
     /// All range sets of a configuration, checked one by one and against each other; none is not
     /// an error here. `raw_version` is `cniVersion` as written.
     pub(super) fn read(
-        ipam: &Node<'_>,
-        runtime: Option<&Node<'_>>,
+        ipam: &JsonCursor<'_>,
+        runtime: Option<&JsonCursor<'_>>,
         version: Version,
         raw_version: &str,
     ) -> Result<Vec<Ranges>, Error> {
@@ -54,7 +54,7 @@ impl Pool {
         Ok(pool.sets)
     }
 
-    fn add_sets(&mut self, node: &Node<'_>, key: &'static str) -> Result<(), Error> {
+    fn add_sets(&mut self, node: &JsonCursor<'_>, key: &'static str) -> Result<(), Error> {
         let Some(sets) = node.items(key, RANGES_MAX)? else {
             return Ok(());
         };
@@ -71,7 +71,7 @@ impl Pool {
     }
 
     /// Bounds the ranges of all sets together.
-    fn count(&mut self, set: &Node<'_>, ranges: usize) -> Result<(), Error> {
+    fn count(&mut self, set: &JsonCursor<'_>, ranges: usize) -> Result<(), Error> {
         self.ranges += ranges;
         if self.ranges > RANGES_MAX {
             let what = "brings the ranges of all sets to more than the";
@@ -80,7 +80,7 @@ impl Pool {
         Ok(())
     }
 
-    fn add(&mut self, set: &Node<'_>, ranges: Vec<Range>) -> Result<(), Error> {
+    fn add(&mut self, set: &JsonCursor<'_>, ranges: Vec<Range>) -> Result<(), Error> {
         let family = ranges.first().map_or(Family::V4, Range::family);
         let block_log2 = self.block_log2[family as usize];
         let ranges = Ranges::new(ranges, block_log2).map_err(|error| {
@@ -99,7 +99,7 @@ impl Pool {
     }
 
     /// One range object, checked.
-    fn range(&self, node: &Node<'_>) -> Result<Range, Error> {
+    fn range(&self, node: &JsonCursor<'_>) -> Result<Range, Error> {
         let Some(subnet) = node.get("subnet") else {
             let advice = "has no subnet: give one, such as \"subnet\": \"10.1.2.0/24\"";
             return Err(self.invalid(node, "IP <nil> not v4 nor v6", advice));
@@ -131,7 +131,7 @@ impl Pool {
     }
 
     /// The error for a range that breaks a rule of its own, with the field and the way out.
-    fn unfit(&self, node: &Node<'_>, net: IpNet, error: &RangeError) -> Error {
+    fn unfit(&self, node: &JsonCursor<'_>, net: IpNet, error: &RangeError) -> Error {
         let (first, last) = (net.network(), net.broadcast());
         let (key, advice) = match error {
             RangeError::TooSmall(_) => {
@@ -163,7 +163,7 @@ impl Pool {
     }
 
     /// host-local's frame around an error in the set that comes next.
-    fn invalid(&self, at: &Node<'_>, what: &str, advice: &str) -> Error {
+    fn invalid(&self, at: &JsonCursor<'_>, what: &str, advice: &str) -> Error {
         let msg = format!("invalid range set {}: {what}", self.sets.len());
         at.blame(msg, advice)
     }
@@ -198,7 +198,7 @@ impl Pool {
 }
 
 /// The list of a stage in a range object.
-fn listed(node: &Node<'_>, stage: Stage, max: usize) -> Result<Vec<IpAddr>, Error> {
+fn listed(node: &JsonCursor<'_>, stage: Stage, max: usize) -> Result<Vec<IpAddr>, Error> {
     let Some(items) = node.items(stage.as_str(), LISTED_MAX)? else {
         return Ok(Vec::new());
     };
@@ -217,7 +217,7 @@ fn listed(node: &Node<'_>, stage: Stage, max: usize) -> Result<Vec<IpAddr>, Erro
 }
 
 /// The block size that a configuration sets for a family, as a binary logarithm.
-fn block(ipam: &Node<'_>, key: &'static str, family: Family) -> Result<Option<u8>, Error> {
+fn block(ipam: &JsonCursor<'_>, key: &'static str, family: Family) -> Result<Option<u8>, Error> {
     let Some(prefix) = ipam.integer(key)? else {
         return Ok(None);
     };

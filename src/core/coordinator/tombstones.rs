@@ -11,14 +11,14 @@ use crate::limits;
 /// When attachments (by their hash) were ended, for as long as an ADD from before that may still be
 /// on its way.
 #[derive(Default, Debug)]
-pub(super) struct Ended {
+pub(super) struct Tombstones {
     latest: Map<u64, u64>,
     order: VecDeque<(u64, u64)>,
     /// ADDs that started before this are refused: their DEL may be forgotten.
     floor: u64,
 }
 
-impl Ended {
+impl Tombstones {
     /// No DEL is known; ADDs that started before `floor` are refused.
     pub(super) fn new(floor: u64) -> Self {
         Self { floor, ..Self::default() }

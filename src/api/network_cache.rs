@@ -1,0 +1,216 @@
+//! The centrally kept configurations, as this node knows them: the cluster's store is watched, and
+//! what it said last is kept in the state directory too, for a start while it cannot be asked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde_json::Value as Json;
+use tokio::sync::{mpsc, watch};
+
+use crate::cni::central::{Central, Found};
+use crate::core::keys::NETWORKS;
+use crate::core::txn::{KeyValue, Watched};
+use crate::core::value::Value;
+
+/// The index.
+#[derive(Debug)]
+pub struct NetworkCache {
+    known: RwLock<Known>,
+    /// How far the store's reports have come: counts them.
+    reports: watch::Sender<u64>,
+    /// Where the objects are kept for the next start.
+    file: PathBuf,
+}
+
+#[derive(Default, Debug)]
+struct Known {
+    /// The store has said everything, or an earlier daemon has left what it said.
+    complete: bool,
+    networks: BTreeMap<Arc<str>, Network>,
+}
+
+#[derive(Debug)]
+struct Network {
+    /// Of its key; 0: it is from the file.
+    revision: u64,
+    /// Its `ipam` object.
+    object: Option<Arc<str>>,
+}
+
+impl NetworkCache {
+    /// What an earlier daemon left in a file; a file that is not there or cannot be read is as
+    /// good as none.
+    pub fn open(file: PathBuf) -> Self {
+        let kept = std::fs::read(&file).ok();
+        let kept =
+            kept.and_then(|kept| serde_json::from_slice::<BTreeMap<String, Json>>(&kept).ok());
+        let complete = kept.is_some();
+        let network = |(name, object): (String, Json)| {
+            (name.into(), Network { revision: 0, object: Some(object.to_string().into()) })
+        };
+        let networks = kept.unwrap_or_default().into_iter().map(network).collect();
+        let (reports, _) = watch::channel(0);
+        Self { known: RwLock::new(Known { complete, networks }), reports, file }
+    }
+
+    /// Takes in what the store reports under [`NETWORKS`], for ever.
+    pub async fn follow(self: Arc<Self>, mut from: mpsc::Receiver<Watched>) {
+        while let Some(report) = from.recv().await {
+            if self.learn(report) {
+                self.keep().await;
+            }
+            self.reports.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Waits until the store has said everything once. Bound it: the store may be gone.
+    pub async fn listed(&self) {
+        let mut reports = self.reports.subscribe();
+        let _ = reports.wait_for(|count| *count > 0).await;
+    }
+
+    /// Waits until a network's key is known as of this revision or later; 0: that it is gone.
+    /// Bound it.
+    pub async fn seen(&self, network: &str, revision: u64) {
+        let mut reports = self.reports.subscribe();
+        let seen = |_: &u64| {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            let at = known.networks.get(network).map_or(0, |known| known.revision);
+            if revision == 0 { at == 0 } else { at >= revision }
+        };
+        let _ = reports.wait_for(seen).await;
+    }
+
+    /// Takes in one report; whether any object changed.
+    fn learn(&self, report: Watched) -> bool {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.objects();
+        match report {
+            Watched::Listed(keys) => {
+                known.networks = keys.into_iter().filter_map(entry).collect();
+                known.complete = true;
+            }
+            Watched::Put(key) => known.networks.extend(entry(key)),
+            Watched::Deleted(key) => {
+                known.networks.remove(key.strip_prefix(NETWORKS).unwrap_or_default());
+            }
+        }
+        let after = known.objects();
+        for (network, _) in after.iter().filter(|now| !before.contains(now)) {
+            tracing::info!(network = &**network, "the central configuration is in use");
+        }
+        for (network, _) in before.iter().filter(|(was, _)| !after.iter().any(|(is, _)| was == is))
+        {
+            tracing::info!(network = &**network, "the central configuration is gone");
+        }
+        before != after
+    }
+
+    /// Writes the file, as a whole or not at all. Without it everything works while the store can
+    /// be reached.
+    async fn keep(&self) {
+        let objects: BTreeMap<String, Json> = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            let json = |(name, text): (Arc<str>, Arc<str>)| {
+                Some((name.to_string(), serde_json::from_str(&text).ok()?))
+            };
+            known.objects().into_iter().filter_map(json).collect()
+        };
+        let temporary = self.file.with_extension("new");
+        let written = async {
+            tokio::fs::write(&temporary, serde_json::to_vec_pretty(&objects)?).await?;
+            tokio::fs::rename(&temporary, &self.file).await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(file = %self.file.display(), %error, "cannot be written");
+        }
+    }
+}
+
+impl Known {
+    /// The objects that there are.
+    fn objects(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let object =
+            |(name, known): (&Arc<str>, &Network)| Some((name.clone(), known.object.clone()?));
+        self.networks.iter().filter_map(object).collect()
+    }
+}
+
+fn entry(key: KeyValue) -> Option<(Arc<str>, Network)> {
+    let network = key.key.strip_prefix(NETWORKS)?;
+    let object = match key.value {
+        Value::Network(network) => network.ipam,
+        _ => {
+            tracing::error!(network, "the network's key in the store cannot be read");
+            None
+        }
+    };
+    Some((network.into(), Network { revision: key.mod_revision, object }))
+}
+
+impl Central for NetworkCache {
+    fn find(&self, network: &str) -> Found {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        match known.networks.get(network) {
+            Some(Network { object: Some(object), .. }) => Found::Object(object.clone()),
+            _ if known.complete => Found::Nothing,
+            _ => Found::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::value::NetworkValue;
+
+    fn key(network: &str, revision: u64, ipam: Option<&str>) -> KeyValue {
+        let value = NetworkValue { ipam: ipam.map(Arc::from), geometry: vec![] };
+        let (key, value) = (format!("networks/{network}"), Value::Network(value));
+        KeyValue { key, value, mod_revision: revision, lease: None }
+    }
+
+    fn object(text: &str) -> Found {
+        Found::Object(text.into())
+    }
+
+    #[test]
+    fn reports_are_followed_and_outlive_the_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("networks.json");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let networks = Arc::new(NetworkCache::open(file.clone()));
+        assert_eq!(networks.find("a"), Found::Unknown);
+        let (to, from) = mpsc::channel(8);
+        let bounded = |work| tokio::time::timeout(Duration::from_secs(10), work);
+        let followed = async {
+            let follow = tokio::spawn(networks.clone().follow(from));
+            let listed = vec![key("a", 3, Some(r#"{"x":1}"#)), key("b", 4, None)];
+            to.send(Watched::Listed(listed)).await.unwrap();
+            networks.listed().await;
+            assert_eq!(networks.find("a"), object(r#"{"x":1}"#));
+            assert_eq!(
+                ["b", "c"].map(|name| networks.find(name)),
+                [Found::Nothing, Found::Nothing]
+            );
+            to.send(Watched::Put(key("b", 5, Some(r#"{"y":2}"#)))).await.unwrap();
+            to.send(Watched::Deleted("networks/a".to_owned())).await.unwrap();
+            networks.seen("b", 5).await;
+            networks.seen("a", 0).await;
+            assert_eq!(networks.find("a"), Found::Nothing);
+            drop(to);
+            follow.await.unwrap();
+        };
+        runtime.block_on(async { bounded(followed).await.expect("in time") });
+        let next = NetworkCache::open(file.clone());
+        assert_eq!(["a", "b"].map(|name| next.find(name)), [Found::Nothing, object(r#"{"y":2}"#)]);
+        // What is listed replaces what an earlier daemon left.
+        assert!(next.learn(Watched::Listed(vec![])));
+        assert_eq!(next.find("b"), Found::Nothing);
+        std::fs::write(&file, "rubbish").unwrap();
+        assert_eq!(NetworkCache::open(file).find("b"), Found::Unknown);
+    }
+}

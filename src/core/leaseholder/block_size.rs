@@ -1,0 +1,221 @@
+//! Agreement of all nodes on the block size of a range set: fixed by the first that uses it.
+
+use super::{BlockSizeError, Effect, Leaseholder, OrderId, Pending};
+use crate::core::Millis;
+use crate::core::address::Cidr;
+use crate::core::interval::Intervals;
+use crate::core::keys::{PoolFamily, network_key};
+use crate::core::range::Ranges;
+use crate::core::txn::{
+    Answer, Compare, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
+};
+use crate::core::value::{Geometry, NetworkValue, Value};
+use crate::limits;
+
+/// An agreement being made.
+#[derive(Debug)]
+pub(super) struct AgreeBlockSize {
+    pool: PoolFamily,
+    ranges: Vec<(u128, u128)>,
+    block_log2: u8,
+    explicit: bool,
+    tries: u32,
+    /// What is being written.
+    attempt: Option<NetworkValue>,
+}
+
+impl AgreeBlockSize {
+    pub(super) fn new(
+        pool: PoolFamily,
+        ranges: Vec<(u128, u128)>,
+        block_log2: u8,
+        explicit: bool,
+    ) -> Self {
+        Self { pool, ranges, block_log2, explicit, tries: 0, attempt: None }
+    }
+}
+
+/// Intervals rounded to whole blocks.
+fn rounded(ranges: &[(u128, u128)], block_log2: u8) -> Intervals {
+    let mut whole = Intervals::default();
+    for &(first, last) in ranges {
+        whole.insert(
+            Cidr::containing(first, block_log2).start,
+            Cidr::containing(last, block_log2).end(),
+        );
+    }
+    whole
+}
+
+/// What nodes agreed on before, with these ranges in it, and the block size of these ranges.
+fn agree(
+    known: &NetworkValue,
+    agreement: &AgreeBlockSize,
+) -> Result<(NetworkValue, u8), BlockSizeError> {
+    let mut agreed = Geometry {
+        family: agreement.pool.family,
+        block_log2: agreement.block_log2,
+        ranges: agreement.ranges.clone(),
+    };
+    let mut size_before = None;
+    let mut rest = known.geometry.clone();
+    loop {
+        let ours = rounded(&agreed.ranges, agreed.block_log2);
+        let touches = |other: &Geometry| {
+            other.family == agreed.family
+                && rounded(&other.ranges, other.block_log2)
+                    .iter()
+                    .any(|(first, last)| ours.overlaps(first, last))
+        };
+        let Some(at) = rest.iter().position(touches) else { break };
+        let other = rest.swap_remove(at);
+        let size = *size_before.get_or_insert(other.block_log2);
+        if size != other.block_log2 || (agreement.explicit && size != agreement.block_log2) {
+            let configured = if agreement.explicit { agreement.block_log2 } else { size };
+            return Err(BlockSizeError::Size { agreed: other.block_log2, configured });
+        }
+        agreed.block_log2 = size;
+        let mut ranges = Intervals::default();
+        for (first, last) in agreed.ranges.into_iter().chain(other.ranges) {
+            ranges.insert(first, last);
+        }
+        agreed.ranges = ranges.iter().collect();
+    }
+    let block_log2 = agreed.block_log2;
+    rest.push(agreed);
+    rest.sort_unstable_by(|a, b| (a.family, &a.ranges).cmp(&(b.family, &b.ranges)));
+    Ok((NetworkValue { ipam: known.ipam.clone(), geometry: rest }, block_log2))
+}
+
+/// Whether these range sets of a network go with the block sizes on which its nodes have agreed.
+///
+/// # Errors
+/// The index of the first one that does not, and [`BlockSizeError::Size`].
+pub fn block_sizes_fit(
+    known: &NetworkValue,
+    sets: &[Ranges],
+) -> Result<(), (usize, BlockSizeError)> {
+    let mut known = known.clone();
+    for (i, set) in sets.iter().enumerate() {
+        let pool = PoolFamily { network: "".into(), family: set.family() };
+        let ranges = set.iter().map(|range| (range.start, range.end)).collect();
+        let agreement =
+            AgreeBlockSize::new(pool, ranges, set.usual_block_log2(), set.block_log2.is_some());
+        known = agree(&known, &agreement).map_err(|error| (i, error))?.0;
+    }
+    Ok(())
+}
+
+impl Leaseholder {
+    pub(super) fn agree_block_size(&mut self, now: Millis, id: OrderId, agreement: AgreeBlockSize) {
+        if let Some(cause) = self.unable() {
+            return self
+                .effects
+                .push_back(Effect::BlockSizeAgreed(id, Err(BlockSizeError::Failed(cause))));
+        }
+        self.watch_inbox(&agreement.pool.network);
+        self.read_network(now, id, &agreement);
+        self.agreements.insert(id, agreement);
+    }
+
+    fn read_network(&mut self, now: Millis, id: OrderId, agreement: &AgreeBlockSize) {
+        let span = Span::key(&network_key(&agreement.pool.network));
+        self.request(now, Pending::AgreeBlockSize(id), Request::Read(vec![span]));
+    }
+
+    pub(super) fn agreement_answered(
+        &mut self,
+        now: Millis,
+        id: OrderId,
+        answer: Result<Answer, StoreError>,
+    ) {
+        let Some(mut agreement) = self.agreements.remove(&id) else { return };
+        let result = match answer {
+            Ok(Answer::Read(snapshot)) => self.agree(now, id, &mut agreement, &snapshot),
+            Ok(Answer::Txn(TxnOutcome::Done(revision))) => {
+                let network = agreement.attempt.take().unwrap_or_default();
+                self.networks.insert(agreement.pool.network.clone(), (revision, network.clone()));
+                agree(&network, &agreement).map(|(_, block_log2)| Some(block_log2))
+            }
+            Err(StoreError::Failed(cause)) => Err(BlockSizeError::Failed(cause)),
+            // Whatever came of it is read again: a late one is refused, since it compares.
+            _ if agreement.tries < limits::FIX_TRIES_MAX => {
+                agreement.tries += 1;
+                self.read_network(now, id, &agreement);
+                Ok(None)
+            }
+            _ => {
+                Err(BlockSizeError::Failed("the network's key in the store keeps changing".into()))
+            }
+        };
+        match result {
+            Ok(Some(block_log2)) => {
+                self.effects.push_back(Effect::BlockSizeAgreed(id, Ok(block_log2)));
+            }
+            Ok(None) => drop(self.agreements.insert(id, agreement)),
+            Err(error) => self.effects.push_back(Effect::BlockSizeAgreed(id, Err(error))),
+        }
+    }
+
+    fn agree(
+        &mut self,
+        now: Millis,
+        id: OrderId,
+        agreement: &mut AgreeBlockSize,
+        snapshot: &Snapshot,
+    ) -> Result<Option<u8>, BlockSizeError> {
+        let key = snapshot.spans.first().and_then(|keys| keys.first());
+        let revision = key.map_or(0, |key| key.mod_revision);
+        let known = match key.map(|key| &key.value) {
+            None => NetworkValue::default(),
+            Some(Value::Network(network)) => network.clone(),
+            Some(_) => {
+                let key = network_key(&agreement.pool.network);
+                let cause = format!("the value of {key} in the store cannot be read");
+                return Err(BlockSizeError::Failed(cause.into()));
+            }
+        };
+        let (agreed, block_log2) = agree(&known, agreement)?;
+        if agreed == known {
+            self.networks.insert(agreement.pool.network.clone(), (revision, known));
+            return Ok(Some(block_log2));
+        }
+        let key = network_key(&agreement.pool.network);
+        let when = vec![Compare::ModRevision(key.clone(), revision)];
+        let then = vec![Write::Put(key, Value::Network(agreed.clone()), None)];
+        agreement.attempt = Some(agreed);
+        self.request(now, Pending::AgreeBlockSize(id), Request::Txn(Txn { when, then }));
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::address::Family;
+
+    fn agreement(ranges: &[(u128, u128)], block_log2: u8, explicit: bool) -> AgreeBlockSize {
+        let pool = PoolFamily { network: "net".into(), family: Family::V4 };
+        AgreeBlockSize::new(pool, ranges.to_vec(), block_log2, explicit)
+    }
+
+    #[test]
+    fn the_first_use_fixes_the_size_and_what_touches_it_follows() {
+        let none = NetworkValue::default();
+        let (known, size) = agree(&none, &agreement(&[(1, 254)], 2, false)).unwrap();
+        assert_eq!(size, 2);
+        // The same again changes nothing; another part of it has the same size.
+        assert_eq!(agree(&known, &agreement(&[(1, 254)], 2, false)).unwrap(), (known.clone(), 2));
+        let (wider, size) = agree(&known, &agreement(&[(100, 600)], 4, false)).unwrap();
+        assert_eq!((size, &wider.geometry[0].ranges[..]), (2, &[(1, 600)][..]));
+        let refused = agree(&known, &agreement(&[(100, 600)], 4, true));
+        assert_eq!(refused, Err(BlockSizeError::Size { agreed: 2, configured: 4 }));
+        // What does not touch it has its own; what touches both is refused.
+        let (both, size) = agree(&known, &agreement(&[(1000, 9000)], 6, false)).unwrap();
+        assert_eq!((size, both.geometry.len()), (6, 2));
+        assert!(agree(&both, &agreement(&[(200, 2000)], 5, false)).is_err());
+        // Touching begins at the edge of whole blocks.
+        assert_eq!(agree(&both, &agreement(&[(256, 300)], 3, false)).unwrap().1, 3);
+        assert_eq!(agree(&both, &agreement(&[(255, 300)], 3, false)).unwrap().1, 2);
+    }
+}

@@ -72,7 +72,7 @@ fn parsing(criterion: &mut Criterion) {
     let body = concat!(
         r#"{"command":"ADD","containerId":"#,
         r#""0f2b8a5f3c0e4f6a9d7c1b2e3f405162738495a6b7c8d9eafb0c1d2e3f405162","#,
-        r#""netns":"/var/cidr/netns/cni-5f3c0e4f","ifname":"eth0","#,
+        r#""netns":"/var/run/netns/cni-5f3c0e4f","ifname":"eth0","#,
         r#""args":"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=pay-1-sandbox-a","#,
         r#""path":"/opt/cni/bin","startedAt":123456789,"config":"#,
         "\n",

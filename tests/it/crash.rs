@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leasehold::actors::coordinator::{Drain, ListAllBlocks, execute};
-use leasehold::api::{About, Node, Phase};
+use leasehold::api::{About, AppState, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
 use leasehold::config::{Commit, Config};
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::AttachmentId;
-use leasehold::core::coordinator::{Add, Call, Del, Outcome, Which};
+use leasehold::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
 use leasehold::core::keys::{BLOCKS, RESTORED, block_key};
 use leasehold::core::txn::{self, Request, Span, Txn, Write};
 use leasehold::core::value::{BlockStatus, BlockValue, Value};
@@ -142,7 +142,7 @@ async fn start(
     images: Images,
     log: &Log,
     cooldown: Duration,
-) -> anyhow::Result<(Node, Arc<Embedded>)> {
+) -> anyhow::Result<(AppState, Arc<Embedded>)> {
     let [journal, store] = images;
     let recorder = |file, bytes| {
         let recorder = Recorder { file, bytes: Mutex::new(bytes), log: log.clone() };
@@ -187,7 +187,7 @@ async fn blocks_in_store(store: &Embedded) -> BTreeSet<String> {
     let ours = snapshot.spans.into_iter().flatten().filter_map(|key| match key.value {
         Value::Block(block) if &*block.owner == "n1" => {
             let (network, _) = key.key[BLOCKS.len()..].split_once('/').unwrap();
-            Some(format!("{network} {} {:?}", block.run.net(block.family), block.status))
+            Some(format!("{network} {} {:?}", block.cidr.net(block.family), block.status))
         }
         Value::Block(_) => None,
         other => panic!("{other:?}"),
@@ -196,7 +196,7 @@ async fn blocks_in_store(store: &Embedded) -> BTreeSet<String> {
 }
 
 /// The blocks that the node has in hand, likewise.
-async fn blocks_in_hand(node: &Node) -> BTreeSet<String> {
+async fn blocks_in_hand(node: &AppState) -> BTreeSet<String> {
     let sets = node.coordinator.send(ListAllBlocks).await.unwrap();
     let blocks = sets.iter().flat_map(|set| {
         set.blocks.iter().map(|block| {
@@ -205,14 +205,14 @@ async fn blocks_in_hand(node: &Node) -> BTreeSet<String> {
                 "active" => "Active",
                 other => other,
             };
-            format!("{} {} {state}", set.record.network, block.run.net(set.record.family))
+            format!("{} {} {state}", set.record.network, block.cidr.net(set.record.family))
         })
     });
     blocks.collect()
 }
 
 /// Waits until the node and the store say the same about its blocks; or what each says.
-async fn agree(node: &Node, store: &Embedded) -> Result<(), String> {
+async fn agree(node: &AppState, store: &Embedded) -> Result<(), String> {
     let mut tries = 0;
     loop {
         let (here, there) = (blocks_in_hand(node).await, blocks_in_store(store).await);
@@ -240,7 +240,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
         id: attachment(network, container),
         pool: request.pool,
         sets: add.sets.into_iter().map(Arc::new).collect(),
-        asked: add.asked,
+        requested: add.asked,
         stage: add.stage,
         pod: None,
         netns: "/n".into(),
@@ -251,7 +251,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
 
 fn del(network: &str, container: usize) -> Call {
     let id = attachment(network, container);
-    Call::Del(Del { id, which: Which::StartedBy(leasehold::clock::boot_ns()) })
+    Call::Del(Del { id, selector: HoldingSelector::StartedBy(leasehold::clock::boot_ns()) })
 }
 
 fn attachment(network: &str, container: usize) -> AttachmentId {
@@ -484,7 +484,7 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
         let mut then = Vec::new();
         for owner in ["n1", "another"] {
             let value = BlockValue {
-                run,
+                cidr: run,
                 family: Family::V4,
                 owner: owner.into(),
                 epoch: 1,

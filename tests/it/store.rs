@@ -78,7 +78,7 @@ impl World {
             keeps_after_reboot: false,
             records: true,
         };
-        let blocks = blocks.iter().map(|&run| (space(), run));
+        let blocks = blocks.iter().map(|&run| (pool(), run));
         let core = Leaseholder::new(me, (chain, chain), blocks, [], 0);
         let mut daemon = Daemon { world: self, core, now: 0, chain };
         daemon.core.start(0);
@@ -107,7 +107,7 @@ impl Daemon<'_> {
                     let answer = self.world.ask(request);
                     self.core.answered(self.now, id, answer);
                 }
-                Effect::Watch(_) | Effect::Recalled(..) => {}
+                Effect::Watch(_) | Effect::RecordsListed(..) => {}
                 Effect::Intend(sequence) => self.core.intended(self.now, sequence),
                 Effect::Reached(sequence) => self.chain = sequence,
                 effect => said.push(effect),
@@ -121,22 +121,22 @@ impl Daemon<'_> {
         self.settle()
     }
 
-    fn claim(&mut self, space: PoolFamily, runs: &[Cidr]) -> Vec<Effect> {
-        let claim = runs.iter().map(|&run| (run, BlockStatus::Active)).collect();
-        self.order(Order::Lease { space, activate: vec![], claim })
+    fn claim(&mut self, pool: PoolFamily, cidrs: &[Cidr]) -> Vec<Effect> {
+        let claim = cidrs.iter().map(|&run| (run, BlockStatus::Active)).collect();
+        self.order(Order::Lease { pool, activate: vec![], claim })
     }
 
-    fn claims(&mut self, space: PoolFamily, runs: &[Cidr]) {
-        let said = self.claim(space, runs);
-        assert_eq!(said, [Effect::Leased(1, Leased::Done)], "{runs:?}");
+    fn claims(&mut self, pool: PoolFamily, cidrs: &[Cidr]) {
+        let said = self.claim(pool, cidrs);
+        assert_eq!(said, [Effect::Leased(1, Leased::Done)], "{cidrs:?}");
     }
 
     fn give_back(&mut self, run: Cidr) -> Vec<Effect> {
-        self.order(Order::GiveBack { space: space(), runs: vec![run] })
+        self.order(Order::GiveBack { pool: pool(), cidrs: vec![run] })
     }
 }
 
-fn space() -> PoolFamily {
+fn pool() -> PoolFamily {
     PoolFamily { network: "net".into(), family: Family::V4 }
 }
 
@@ -149,7 +149,7 @@ fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
     let world = World::new();
     let (mut one, mut two) = (world.start("one", 0, &[]), world.start("two", 0, &[]));
     let taken = run("10.0.0.64", 4);
-    one.claims(space(), &[taken]);
+    one.claims(pool(), &[taken]);
     let before = world.keys(BLOCKS);
     for overlapping in [
         vec![taken],
@@ -161,14 +161,14 @@ fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
         // One of several is enough, wherever it stands.
         vec![run("10.0.1.0", 4), run("10.0.0.64", 4)],
     ] {
-        let said = two.claim(space(), &overlapping);
+        let said = two.claim(pool(), &overlapping);
         let [Effect::Leased(1, Leased::Conflict { others, gone })] = &said[..] else {
             panic!("{overlapping:?}: {said:?}")
         };
         assert_eq!((&others[..], &gone[..]), (&[taken][..], &[][..]), "{overlapping:?}");
         assert_eq!(world.keys(BLOCKS), before, "{overlapping:?}");
     }
-    two.claims(space(), &[run("10.0.0.48", 4), run("10.0.0.80", 4)]);
+    two.claims(pool(), &[run("10.0.0.48", 4), run("10.0.0.80", 4)]);
     two.claims(PoolFamily { network: "net2".into(), family: Family::V4 }, &[taken]);
     assert_eq!(world.keys(BLOCKS).len(), 4);
 }
@@ -177,21 +177,21 @@ fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
 fn a_daemon_that_is_not_the_nodes_newest_changes_nothing() {
     let (kept, other) = (run("10.0.0.0", 4), run("10.0.0.16", 4));
     let orders: [fn(&mut Daemon<'_>) -> Vec<Effect>; 2] =
-        [|old| old.claim(space(), &[run("10.0.0.16", 4)]), |old| old.give_back(run("10.0.0.0", 4))];
+        [|old| old.claim(pool(), &[run("10.0.0.16", 4)]), |old| old.give_back(run("10.0.0.0", 4))];
     for order in orders {
         let world = World::new();
         let mut old = world.start("node", 0, &[]);
-        old.claims(space(), &[kept]);
+        old.claims(pool(), &[kept]);
         let mut new = world.start("node", old.chain, &[kept]);
         let before = (world.keys(BLOCKS), world.keys("nodes/"));
         let said = order(&mut old);
         let halted = |effect: &Effect| matches!(effect, Effect::Halted(Some(_)));
         assert!(said.iter().any(halted) && old.core.is_fenced(), "{said:?}");
         assert_eq!((world.keys(BLOCKS), world.keys("nodes/")), before);
-        new.claims(space(), &[other]);
+        new.claims(pool(), &[other]);
         assert_eq!(new.give_back(kept), [Effect::GivenBack(1, true)]);
         let left: Vec<String> = world.keys(BLOCKS).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(left, [space().block_key(other.start)]);
+        assert_eq!(left, [pool().block_key(other.start)]);
     }
 }
 
@@ -200,9 +200,9 @@ fn a_block_that_changed_hands_is_not_given_back() {
     let world = World::new();
     let (mut one, mut two) = (world.start("one", 0, &[]), world.start("two", 0, &[]));
     let block = run("10.0.0.0", 4);
-    one.claims(space(), &[block]);
+    one.claims(pool(), &[block]);
     assert_eq!(one.give_back(block), [Effect::GivenBack(1, true)]);
-    two.claims(space(), &[block]);
+    two.claims(pool(), &[block]);
     let before = world.keys(BLOCKS);
     one.give_back(block);
     assert_eq!(world.keys(BLOCKS), before);
@@ -214,13 +214,13 @@ fn a_block_that_changed_hands_is_not_given_back() {
     // Nor by one that learns it only when it gives the block back: its key changed hands under it.
     let mut third = world.start("third", 0, &[]);
     let taken = run("10.0.0.16", 4);
-    third.claims(space(), &[taken]);
-    let key = space().block_key(taken.start);
+    third.claims(pool(), &[taken]);
+    let key = pool().block_key(taken.start);
     let (was, node) = (world.keys(BLOCKS), world.keys("nodes/"));
     let value = world.value(&key);
     world.done(Txn { when: vec![], then: vec![Write::Put(key, value, None)] });
     let said = third.give_back(taken);
-    assert!(said.contains(&Effect::Lost(space(), vec![taken])), "{said:?}");
+    assert!(said.contains(&Effect::Lost(pool(), vec![taken])), "{said:?}");
     assert_eq!(world.keys(BLOCKS).len(), was.len());
     assert_eq!(world.keys("nodes/"), node, "nothing was carried out");
 }

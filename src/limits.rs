@@ -39,6 +39,10 @@ pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
 /// ADDs that wait for a block, per range set.
 pub const ASSIGNS_WAITING_MAX: usize = 10_000;
 
+/// With `offlineLimit`: how much later range sets must be allowed to hand out before they are told,
+/// in milliseconds, so that not every answer of the store becomes a message.
+pub const GOOD_UNTIL_STEP_MS: u64 = 1_000;
+
 /// How long an ADD waits for a block, in milliseconds: far longer than a transaction takes, far
 /// shorter than what runtimes wait for a plugin.
 pub const ASSIGN_WAIT_MS_MAX: u64 = 10_000;
@@ -112,15 +116,16 @@ pub const ROWS_PER_PAGE_MAX: usize = 20_000;
 /// How long `/healthz` waits for the coordinator.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a record of the journal that nobody waits for may wait for another commit.
-pub const APPEND_WAIT_MAX: Duration = Duration::from_secs(1);
+/// For how long entries of the journal that nothing waits for may wait for the next commit, in
+/// milliseconds.
+pub const APPEND_WAIT_MS_MAX: u64 = 1_000;
 
 /// How long a starting daemon waits for the cluster's store before it serves from what its journal
 /// holds.
 pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How long a stopping daemon takes to write its records and to end its lease.
-pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(4);
+/// How long a stopping daemon takes to write its records and to end its lease, in milliseconds.
+pub const LEAVE_WAIT_MS_MAX: u64 = 4_000;
 
 /// A record that has waited longer than this, in milliseconds, is told of in the status.
 pub const RECORD_LAG_MS_SHOWN: u64 = 5_000;

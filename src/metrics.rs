@@ -229,14 +229,20 @@ impl RangeSet {
     }
 }
 
-/// Handles of the node's dealings with the cluster's store.
+/// Shows for how long the store has been silent and the oldest record has waited, both in
+/// milliseconds, and how many records wait.
+#[allow(clippy::cast_precision_loss)]
+pub fn dealings(silence: Millis, waiting: usize, lag: Millis) {
+    metrics::gauge!(STORE_SILENCE).set(silence as f64 / 1000.0);
+    metrics::gauge!(RECORDS_WAITING).set(waiting as f64);
+    metrics::gauge!(RECORD_LAG).set(lag as f64 / 1000.0);
+}
+
+/// Handles of the node's standing in the cluster.
 pub struct Leaseholder {
     session_up: Gauge,
     epoch: Gauge,
     lost: Gauge,
-    silence: Gauge,
-    records_waiting: Gauge,
-    record_lag: Gauge,
     went_back: Counter,
 }
 
@@ -248,9 +254,6 @@ impl Leaseholder {
             session_up: metrics::gauge!(SESSION_UP),
             epoch: metrics::gauge!(EPOCH),
             lost: metrics::gauge!(LOST_BLOCKS),
-            silence: metrics::gauge!(STORE_SILENCE),
-            records_waiting: metrics::gauge!(RECORDS_WAITING),
-            record_lag: metrics::gauge!(RECORD_LAG),
             went_back: metrics::counter!(WENT_BACK),
         }
     }
@@ -262,15 +265,6 @@ impl Leaseholder {
         self.session_up.set(f64::from(u8::from(up)));
         self.epoch.set(epoch as f64);
         self.lost.set(lost as f64);
-    }
-
-    /// Shows for how long the store has been silent and the oldest record has waited, both in
-    /// milliseconds, and how many records wait.
-    #[allow(clippy::cast_precision_loss)]
-    pub fn describe(&self, silence: Millis, waiting: usize, lag: Millis) {
-        self.silence.set(silence as f64 / 1000.0);
-        self.records_waiting.set(waiting as f64);
-        self.record_lag.set(lag as f64 / 1000.0);
     }
 
     /// Counts that the store went back in time.

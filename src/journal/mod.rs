@@ -216,6 +216,7 @@ impl Journal {
     /// its plugin process started, so that every DEL of this boot counts as later.
     fn begin_boot(&mut self, options: &Options, opened: &mut Opened) -> Result<(), JournalError> {
         let state = &mut opened.state;
+        state.confirmed = false;
         let mut cooling: BTreeSet<(u32, u128)> =
             state.cooling.iter().map(|&(set, number, _)| (set, number)).collect();
         if options.keep_after_reboot {

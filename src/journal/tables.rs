@@ -45,6 +45,9 @@ const CURSOR: u8 = 2;
 const CHAIN: NumberKey = (3, 0, 0);
 /// How far it may have come.
 const INTENT: NumberKey = (4, 0, 0);
+/// 1: the store has confirmed in this boot which blocks are this node's; 0: not yet; absent in
+/// journals of earlier versions, whose node was confirmed at every start but the first of a boot.
+const CONFIRMED: NumberKey = (5, 0, 0);
 
 /// Makes the tables that are not there.
 pub(super) fn make(db: &Database) -> Result<(), Failed> {
@@ -59,7 +62,7 @@ pub(super) fn make(db: &Database) -> Result<(), Failed> {
 
 /// Everything in the tables, and the number of commits.
 pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
-    let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
+    let mut state = JournalState { next_sequence: 1, confirmed: true, ..JournalState::default() };
     let mut commits = 0;
     let txn = db.begin_read()?;
     for row in txn.open_table(HOLDINGS)?.iter()? {
@@ -86,6 +89,7 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
             COMMITS => commits = u64::try_from(value.value())?,
             NEXT_SEQUENCE => state.next_sequence = u64::try_from(value.value())?,
             CHAIN => state.chain = u64::try_from(value.value())?,
+            CONFIRMED => state.confirmed = value.value() != 0,
             INTENT => state.intent = u64::try_from(value.value())?,
             (CURSOR, set, slot) => state.cursors.push((set, slot, value.value())),
             key => anyhow::bail!("unknown number {key:?}"),
@@ -121,7 +125,9 @@ pub(super) fn begin_boot(
         let key = (*sequence, network.as_str(), container.as_str(), ifname.as_str());
         holdings.insert(key, value.as_slice()).map_err(boxed)?;
     }
-    drop((table, holdings));
+    let mut numbers = txn.open_table(NUMBERS).map_err(boxed)?;
+    numbers.insert(CONFIRMED, 0).map_err(boxed)?;
+    drop((table, holdings, numbers));
     txn.commit().map_err(boxed)
 }
 
@@ -198,6 +204,7 @@ impl<'t> Tables<'t> {
             }
             JournalEntry::Chain(sequence) => self.set(CHAIN, u128::from(*sequence))?,
             JournalEntry::Intent(sequence) => self.set(INTENT, u128::from(*sequence))?,
+            JournalEntry::Confirmed => self.set(CONFIRMED, 1)?,
         }
         Ok(())
     }

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use super::calls::attachment;
 use super::etcd::Etcd;
-use super::world::{Event, Fault, State, World};
+use super::node::Daemon;
+use super::plan::Fault;
+use super::world::{Event, SimNode, State, World};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Call, JournalEntry};
-use crate::core::keys::{BLOCKS, allocation_key, node_key, session_key};
+use crate::core::coordinator::Call;
+use crate::core::keys::{ALLOCATIONS, BLOCKS, allocation_key, node_key, session_key};
 use crate::core::removal;
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use crate::core::value::{BlockStatus, Value};
@@ -16,21 +18,8 @@ use crate::limits;
 
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) {
-        let every = match fault {
-            Fault::Crash => self.plan.crashes,
-            Fault::Pause => self.plan.pauses,
-            Fault::Cut => self.plan.cuts,
-            Fault::Outage => self.plan.outages,
-            Fault::Reboot => self.plan.reboots,
-            Fault::Remove => self.plan.removals,
-            Fault::Restore => self.plan.restores,
-            Fault::Drain => self.plan.drains,
-            Fault::Forget => self.plan.forgets,
-            Fault::Configure => self.plan.configures,
-        };
-        if every == 0 {
-            return;
-        }
+        let every = self.plan.faults.iter().find(|(of, _)| *of == fault);
+        let Some(&(_, every)) = every else { return };
         let wait = self.rng.u64(1..every * 2);
         self.after(wait, Event::Fault(fault));
         if self.quiet || self.now < self.calm_until {
@@ -40,9 +29,16 @@ impl World {
         self.say(|| format!("{fault:?} n{node}"));
         match fault {
             Fault::Crash => {
+                let node = self.victim(node);
                 self.crash(node);
                 let wait = self.rng.u64(10..40_000);
                 self.after(wait, Event::Start(node));
+            }
+            Fault::Stop => self.stop(node),
+            Fault::Disk => {
+                self.nodes[node].disk.fails = true;
+                let (wait, life) = (self.rng.u64(100..30_000), self.nodes[node].life);
+                self.after(wait, Event::Repair { node, life });
             }
             Fault::Pause => {
                 self.nodes[node].paused_until = self.now + self.rng.u64(100..90_000);
@@ -60,10 +56,11 @@ impl World {
             Fault::Reboot => {
                 self.crash(node);
                 self.end_containers(node);
-                self.nodes[node].disk.reboot(self.now);
-                if self.plan.new_disks && self.rng.u32(0..3) == 0 {
-                    self.nodes[node].disk.journal.clear();
-                }
+                let all = self.nodes[node].disk.journal.len();
+                let bad = self.plan.bad_disks && self.rng.bool();
+                let groups = if bad { self.rng.usize(0..=all) } else { all };
+                let groups = if bad && self.rng.bool() { 0 } else { groups };
+                self.nodes[node].disk.reboot(groups);
                 let wait = self.rng.u64(10..60_000);
                 self.after(wait, Event::Start(node));
             }
@@ -71,10 +68,8 @@ impl World {
             Fault::Restore => self.restore(),
             Fault::Drain => self.drain(node),
             Fault::Configure => {
-                self.narrow = match self.narrow {
-                    None => Some(self.plan.narrow.clone()),
-                    Some(_) => None,
-                };
+                let all = &self.plan.configurations;
+                self.configuration = all[self.rng.usize(0..all.len())].clone();
             }
             Fault::Forget => {
                 self.crash(node);
@@ -88,13 +83,8 @@ impl World {
     /// The state directory of a node is lost, or goes back to what it was at some time.
     fn forget(&mut self, node: usize) {
         let journal = &mut self.nodes[node].disk.journal;
-        let chain = |(at, record): (usize, &JournalEntry)| match record {
-            JournalEntry::Chain(_) => Some(at + 1),
-            _ => None,
-        };
-        let ends: Vec<usize> = journal.iter().enumerate().filter_map(chain).chain([0]).collect();
-        let end = ends[self.rng.usize(0..ends.len())];
-        journal.truncate(if self.rng.bool() { 0 } else { end });
+        let kept = if self.rng.bool() { 0 } else { self.rng.usize(0..=journal.len()) };
+        journal.truncate(kept);
         self.nodes[node].disk.forgot = true;
         let known = self.nodes[node].disk.held();
         let recorded = |id: u64, address: IpAddr| {
@@ -136,7 +126,7 @@ impl World {
             let call = Call::Gc { network, valid, started_at };
             let id = self.next_call;
             self.next_call += 1;
-            self.with(node, |daemon, now| daemon.call(now, id, call));
+            self.with(node, |daemon, _| daemon.call(id, call));
         }
     }
 
@@ -156,17 +146,20 @@ impl World {
     /// The process dies: of what was not durable, some may be.
     pub(super) fn crash(&mut self, node: usize) {
         let Some(daemon) = self.nodes[node].daemon.take() else { return };
-        let unsynced: Vec<_> = daemon.unsynced().cloned().collect();
+        let unsynced: Vec<_> = daemon.unwritten().cloned().collect();
         let torn = self.rng.usize(0..=unsynced.len());
         let of = &mut self.nodes[node];
-        of.disk.journal.extend(unsynced.into_iter().take(torn).flatten());
+        of.disk.journal.extend(unsynced.into_iter().take(torn));
+        of.stopping = false;
         of.watches.clear();
         of.paused_until = 0;
         of.timer_at = Millis::MAX;
         for container in self.containers.values_mut().filter(|c| c.node == node) {
             // Whoever called knows nothing, and will delete.
             match container.state {
-                State::Adding | State::Deleting => container.state = State::Orphan,
+                State::Adding | State::Deleting | State::Renewing(_) => {
+                    container.state = State::Orphan;
+                }
                 State::Running(_) | State::Orphan => {}
             }
         }
@@ -174,12 +167,59 @@ impl World {
         self.calls.retain(|_, container| containers.get(container).is_some_and(|c| c.node != node));
     }
 
+    /// The node that dies: rather one whose journal is behind, and half of the time one that cannot
+    /// reach the store when it comes back.
+    fn victim(&mut self, node: usize) -> usize {
+        let behind = |of: &SimNode| of.daemon.as_ref().is_some_and(|of| of.unwritten().count() > 0);
+        let victim = match self.nodes.iter().position(behind) {
+            Some(behind) if self.rng.bool() => behind,
+            _ => node,
+        };
+        if self.rng.bool() && self.plan.faults.iter().any(|(fault, _)| *fault == Fault::Cut) {
+            self.nodes[victim].cut = true;
+            let wait = self.rng.u64(100..90_000);
+            self.after(wait, Event::Heal(victim));
+        }
+        victim
+    }
+
+    /// SIGTERM: the daemon ends in order, if it can in time.
+    fn stop(&mut self, node: usize) {
+        if self.nodes[node].stopping || self.nodes[node].daemon.is_none() {
+            return;
+        }
+        self.nodes[node].stopping = true;
+        let life = self.nodes[node].life;
+        self.after(10_000, Event::Kill { node, life });
+        self.with(node, |daemon, _| daemon.stop());
+    }
+
+    /// A daemon has stopped in order.
+    pub(super) fn stopped(&mut self, node: usize) {
+        self.say(|| format!("n{node} has stopped"));
+        self.crash(node);
+        let wait = self.rng.u64(10..40_000);
+        self.after(wait, Event::Start(node));
+    }
+
+    /// Somebody makes room on a disk and starts the daemon anew.
+    pub(super) fn repair(&mut self, node: usize) {
+        self.nodes[node].disk.fails = false;
+        self.crash(node);
+        self.start(node);
+    }
+
+    /// Whether the store is going to be restored.
+    pub(super) fn restores(&self) -> bool {
+        self.plan.faults.iter().any(|(fault, _)| *fault == Fault::Restore)
+    }
+
     pub(super) fn start(&mut self, node: usize) {
         if self.nodes[node].daemon.is_some() {
             return;
         }
         self.say(|| format!("n{node} starts"));
-        let daemon = self.nodes[node].disk.start(self.now);
+        let daemon = Daemon::start(&mut self.nodes[node].disk, self.now);
         // What was answered is there (promise 2).
         let forgot = self.nodes[node].disk.forgot;
         for (id, container) in &self.containers {
@@ -262,6 +302,12 @@ impl World {
         }
         let done = self.etcd.ask(self.now, Request::Txn(txn));
         assert!(matches!(done, Ok(Answer::Txn(TxnOutcome::Done(_)))));
+        let records = self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX));
+        let records: Vec<_> =
+            records.into_iter().filter(|key| removal::is_of(&name, key)).collect();
+        let revision = self.etcd.read(&Span::key(&node_key(&name)))[0].mod_revision;
+        let txn = removal::delete_records(&name, revision, &records);
+        let _ = self.etcd.ask(self.now, Request::Txn(txn));
         self.tell_watchers();
         // What is removed while it lives gets a chance to say so: nothing keeps it for longer.
         self.nodes[node].paused_until = self.nodes[node].paused_until.min(self.now + 60_000);
@@ -273,7 +319,7 @@ impl World {
         let Some(at) = self.backups.iter().rposition(old) else { return };
         let Some((_, backup)) = self.backups.drain(..=at).next_back() else { return };
         self.backups.clear();
-        self.plan.restores = 0; // once is enough
+        self.plan.faults.retain(|(fault, _)| *fault != Fault::Restore); // once is enough
         self.etcd.restore(self.now, &backup);
         self.tell_watchers();
         for node in 0..self.nodes.len() {
@@ -286,7 +332,7 @@ impl World {
                 Some(Value::Node(value)) => value.sequence,
                 _ => 0,
             };
-            let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder.sequence());
+            let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder().sequence());
             let was_away = known.is_none_or(|known| known <= stored);
             let wait = if was_away { self.now + 15_000 } else { 0 };
             self.nodes[node].paused_until = wait;
@@ -295,7 +341,13 @@ impl World {
         self.calm_until = self.now + 15_000; // whoever is ahead of the backup notices
         // Whoever slept is awake, and gets what came meanwhile.
         let slept = |_: &_, event: &mut Event| {
-            matches!(event, Event::Answer { .. } | Event::Timer { .. } | Event::Sync { .. })
+            matches!(
+                event,
+                Event::Answer { .. }
+                    | Event::Timer { .. }
+                    | Event::Sync { .. }
+                    | Event::Serve { .. }
+            )
         };
         for (_, event) in self.events.extract_if(.., slept).collect::<Vec<_>>() {
             self.after(1, event);

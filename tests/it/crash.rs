@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold::actors::coordinator::{Drain, ListAllBlocks, execute};
 use leasehold::api::{About, AppState, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
@@ -197,7 +196,7 @@ async fn blocks_in_store(store: &Embedded) -> BTreeSet<String> {
 
 /// The blocks that the node has in hand, likewise.
 async fn blocks_in_hand(node: &AppState) -> BTreeSet<String> {
-    let sets = node.coordinator.send(ListAllBlocks).await.unwrap();
+    let sets = node.machines.blocks().await;
     let blocks = sets.iter().flat_map(|set| {
         set.blocks.iter().map(|block| {
             let state = match block.state.as_str() {
@@ -303,7 +302,7 @@ async fn run_and_record(log: &Log, cooldown: Duration) -> Vec<Call> {
             let index = calls.len();
             calls.push(call.clone());
             log.lock().unwrap().push(Entry::Called(index));
-            let (answer, log) = (execute(&node.coordinator, call), log.clone());
+            let (answer, log) = (node.machines.execute(call), log.clone());
             answers.push(actix_rt::spawn(async move {
                 let answer = match answer.await {
                     Outcome::Added(holding) => Answer::Added(holding.addresses.to_vec()),
@@ -419,13 +418,13 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     if store_lost {
         everybody_has_said_what_he_holds(&store).await;
     }
-    let answer = execute(&node.coordinator, add("dual", 99, DUAL, "")).await;
+    let answer = node.machines.execute(add("dual", 99, DUAL, "")).await;
     let Outcome::Added(holding) = answer else { panic!("{answer:?}: {}", context()) };
     for address in holding.addresses.iter() {
         let fresh = taken.insert((holding.scope.network.clone(), *address));
         assert!(fresh, "{address} is handed out twice: {}", context());
     }
-    node.coordinator.send(Drain).await.unwrap();
+    node.machines.shutdown().await;
 }
 
 fn apply(entry: &Entry, images: &mut Images) {

@@ -22,7 +22,6 @@ use self::namespaces::Lacking;
 pub(super) use self::namespaces::named;
 use super::cluster::Store;
 use super::{AppState, EMBEDDED, lists, refuse};
-use crate::actors::leaseholder::Describe;
 use crate::core::Millis;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
 use crate::core::txn::StoreError;
@@ -130,7 +129,7 @@ async fn compare_twice(node: &AppState, report: &mut Report) -> Result<(), Strin
 async fn settle(node: &AppState, began: Millis) -> Option<String> {
     loop {
         tokio::time::sleep(limits::CHECK_PAUSE).await;
-        let Ok(figures) = node.leaseholder.send(Describe).await else {
+        let Some(figures) = node.machines.figures().await else {
             return Some("records: the daemon does not answer itself: see its log".to_owned());
         };
         let member = node.standing.borrow().member;

@@ -175,6 +175,11 @@ pub enum CallError {
     /// The allocation did not reach the cluster's store in time; it was undone.
     #[error("the allocation was not recorded in the cluster's store, and was undone: {0}")]
     NotRecorded(Arc<str>),
+    /// The renewal by a repeated ADD did not reach the cluster's store in time.
+    #[error(
+        "the allocation is held as before, but its renewal was not recorded in the cluster's store: {0}"
+    )]
+    RenewalNotRecorded(Arc<str>),
     /// The configuration needs one range set more than [`limits::RANGE_SETS_MAX`].
     #[error("this node has {} range sets, and takes no more", limits::RANGE_SETS_MAX)]
     TooManySets,
@@ -219,6 +224,8 @@ pub enum JournalEntry {
     Chain(u64),
     /// It may have come so far.
     Intent(u64),
+    /// The store has confirmed, in this boot, which blocks are this node's.
+    Confirmed,
 }
 
 /// What somebody must do for the machine, in order.
@@ -263,7 +270,7 @@ pub struct Coordinator {
     settings: Settings,
     /// An ADD is answered when its record is in the cluster's store.
     await_records: bool,
-    held: Arc<Held>,
+    held: Held,
     /// Calls that wait for the one that is under way, by attachment; present while one is.
     queues: Map<AttachmentId, VecDeque<Waiting>>,
     operations: Map<u64, Operation>,
@@ -276,6 +283,9 @@ pub struct Coordinator {
     next_sequence: u64,
     next_set: SetId,
     broken: Option<Arc<str>>,
+    /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
+    /// held after a restart, so no DEL of them is answered before that.
+    unsure: BTreeSet<AttachmentId>,
     effects: VecDeque<Effect>,
 }
 
@@ -307,16 +317,25 @@ struct Waiting {
     work: Work,
 }
 
+/// Where a holding comes from: an undo ends only what its own ADD made (rule 21).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HoldingOrigin {
+    /// This ADD made it.
+    New,
+    /// An ADD before it made it, and this one renews it.
+    Renewed,
+}
+
 #[derive(Debug)]
 enum Operation {
     /// Collecting one address per range set.
     Adding { asker: Asker, add: Box<Add>, sets: Vec<SetId>, got: Vec<u128>, unmet: Vec<IpAddr> },
     /// Waiting for the journal.
-    Holding { asker: Asker, holding: Arc<Holding> },
+    Holding { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal to know how far the cursors came.
     Failing { asker: Asker, add: Box<Add>, error: CallError },
     /// Waiting for the record.
-    Recording { asker: Asker, holding: Arc<Holding> },
+    Recording { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal.
     Ending {
         asker: Asker,
@@ -362,7 +381,7 @@ impl Coordinator {
         Self {
             settings,
             await_records,
-            held: Arc::new(Held::new()),
+            held: Held::new(),
             queues: Map::default(),
             operations: Map::default(),
             networks: BTreeMap::new(),
@@ -372,6 +391,7 @@ impl Coordinator {
             next_sequence: 1,
             next_set: 1,
             broken: None,
+            unsure: BTreeSet::new(),
             effects: VecDeque::new(),
         }
     }
@@ -401,12 +421,12 @@ impl Coordinator {
         self.settings
     }
 
-    /// What is held, for readers on any thread.
-    pub fn held(&self) -> &Arc<Held> {
+    /// What is held.
+    pub fn held(&self) -> &Held {
         &self.held
     }
 
-    /// How many operations are under way.
+    /// How many operations are open.
     pub fn under_way(&self) -> usize {
         self.operations.len()
     }

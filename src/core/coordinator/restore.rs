@@ -34,6 +34,9 @@ pub struct JournalState {
     pub chain: u64,
     /// How far it may have come.
     pub intent: u64,
+    /// The store has confirmed, in this boot, which blocks are this node's. A journal that is
+    /// older than what was written to it, as after a power cut, may have others' blocks.
+    pub confirmed: bool,
 }
 
 /// Why the journal does not make one state.

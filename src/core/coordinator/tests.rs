@@ -250,7 +250,7 @@ impl World {
         let held: usize = self.shown.values().map(|holding| holding.addresses.len()).sum();
         assert_eq!(assigned, held as u64, "nothing leaks");
         let (after, sets) = self.restart();
-        let found: BTreeMap<_, _> = after.held().all().into_iter().map(|h| (h.id(), h)).collect();
+        let found: BTreeMap<_, _> = after.held().all().map(|h| (h.id(), h.clone())).collect();
         assert_eq!(found, self.shown);
         let restored: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
         assert_eq!(restored, assigned);
@@ -286,6 +286,7 @@ impl World {
                 JournalEntry::LostBlock(..) => unreachable!("this store loses nothing"),
                 JournalEntry::Chain(sequence) => state.chain = sequence,
                 JournalEntry::Intent(sequence) => state.intent = sequence,
+                JournalEntry::Confirmed => state.confirmed = true,
             }
         }
         let coordinator = Coordinator::new(self.coordinator.settings, false, 0);

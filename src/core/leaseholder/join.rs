@@ -369,6 +369,8 @@ impl Leaseholder {
         let phase = std::mem::replace(&mut self.phase, Phase::Member);
         let Phase::Joining(joining) = phase else { return };
         self.reconcile(now, *joining);
+        // A node that had lost its state directory learns only here of which networks it has blocks.
+        self.watch_inboxes();
         // Not before: a daemon that dies while it remembers must remember again.
         self.effects.push_back(Effect::Reached(self.chain.sequence));
         self.heartbeat_at = now + self.ttl / 3;

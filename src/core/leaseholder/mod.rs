@@ -136,6 +136,8 @@ pub struct Leaseholder {
     draining: bool,
     /// When the request was sent whose answer was the last good one.
     contact: Millis,
+    /// With `offline_limit`: until when range sets were told that they may hand out (rule 19).
+    good_until: Millis,
     heartbeat_at: Millis,
     reclaim_at: Millis,
     effects: VecDeque<Effect>,
@@ -192,6 +194,7 @@ impl Leaseholder {
             alone: None,
             draining: false,
             contact: 0,
+            good_until: 0,
             heartbeat_at: Millis::MAX,
             reclaim_at: Millis::MAX,
             effects: VecDeque::new(),
@@ -201,11 +204,7 @@ impl Leaseholder {
     /// Begins to join the cluster.
     pub fn start(&mut self, now: Millis) {
         self.contact = now;
-        let lost = self.lost.iter().map(|(pool, _)| pool.network.clone());
-        let networks = self.owned.keys().map(|pool| pool.network.clone());
-        for network in networks.chain(lost).collect::<BTreeSet<_>>() {
-            self.watch_inbox(&network);
-        }
+        self.watch_inboxes();
         self.join(now);
     }
 
@@ -366,6 +365,11 @@ impl Leaseholder {
         self.lost.len()
     }
 
+    /// For how long the store has not answered, in milliseconds.
+    pub fn silence(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.contact)
+    }
+
     /// How many orders wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -383,6 +387,12 @@ impl Leaseholder {
 
     fn reached(&mut self, sent: Millis) {
         self.contact = self.contact.max(sent);
+        if let Some(limit) = self.identity.offline_limit
+            && self.contact + limit >= self.good_until + limits::GOOD_UNTIL_STEP_MS
+        {
+            self.good_until = self.contact + limit;
+            self.effects.push_back(Effect::GoodUntil(self.good_until));
+        }
         self.stall(None);
         let fenced = matches!(self.phase, Phase::Fenced(_));
         if self.halted.is_some() && !fenced {

@@ -263,7 +263,7 @@ impl Leaseholder {
     }
 
     fn add(&self, txn: &mut Txn, now: Millis, batch: &Batch, order: &Order) {
-        if self.identity.records {
+        if self.identity.records && !broken(Mutant::RecordsLeftBehind) {
             txn.then.extend(leaving(order).iter().map(Stretch::delete_records));
         }
         match order {

@@ -217,6 +217,8 @@ pub enum Effect {
     Stalled(Option<Arc<str>>),
     /// Nothing may be handed out at all, because of this; or it may again.
     Halted(Option<Arc<str>>),
+    /// With `offline_limit`: until when addresses may be handed out, on the boot clock.
+    GoodUntil(Millis),
     /// Whether this is the only node that the cluster knows.
     Alone(bool),
     /// An operator wants this node to give its blocks back, or not any more.

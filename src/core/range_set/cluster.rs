@@ -7,6 +7,7 @@ use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 use crate::core::leaseholder::Leased;
+use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::AssignError;
 use crate::core::value::BlockStatus;
 use crate::limits;
@@ -178,6 +179,18 @@ impl RangeSet {
     pub fn halted(&mut self, now: Millis, cause: Option<Arc<str>>) {
         self.halted = cause;
         self.serve(now);
+    }
+
+    /// Addresses may be handed out until then, and not later (rule 19). The leaseholder's timer
+    /// halts range sets as well, but after a pause of the process a call may come before it.
+    pub fn good_until(&mut self, now: Millis, until: Millis) {
+        self.good_until = Some(until);
+        self.serve(now);
+    }
+
+    /// Whether the node has not reached the store for too long to hand out anything.
+    pub(super) fn is_overdue(&self, now: Millis) -> bool {
+        self.good_until.is_some_and(|until| until < now) && !broken(Mutant::OfflineLimitIgnored)
     }
 
     /// The node has joined: blocks may be given back from now on.

@@ -8,6 +8,7 @@ use crate::core::Millis;
 use crate::core::address::number;
 use crate::core::block::{Block, BlockState};
 use crate::core::keys::{ALLOCATIONS, SESSIONS, allocation_address};
+use crate::core::node::RangeSetMachine;
 use crate::core::txn::Span;
 use crate::core::value::Value;
 
@@ -37,7 +38,7 @@ impl World {
         let mut held = BTreeMap::new();
         for daemon in self.nodes.iter().filter_map(|node| node.daemon.as_ref()) {
             for holding in daemon.coordinator.held().all() {
-                let blocks = || daemon.sets.values().flat_map(|(_, set)| set.blocks());
+                let blocks = || daemon.sets.values().flat_map(RangeSetMachine::blocks);
                 let ours = |address: &&IpAddr| {
                     let in_hand = |b: &Block| b.state == BlockState::Active;
                     blocks().any(|b| b.cidr().contains(number(**address)) && in_hand(b))
@@ -53,14 +54,20 @@ impl World {
     /// How many blocks a node has in hand.
     pub(super) fn blocks(&self, node: usize) -> usize {
         let sets = self.nodes[node].daemon.iter().flat_map(|daemon| daemon.sets.values());
-        sets.map(|(_, set)| set.blocks().count()).sum()
+        sets.map(|set| set.blocks().count()).sum()
     }
 
     /// The requests that the store may carry out next, whatever their time. Nodes meet nowhere
     /// else: everything between two of them happens first, in order.
     pub(super) fn next_requests(&mut self) -> Vec<(Millis, u64)> {
         let local = |event: &Event| {
-            matches!(event, Event::Answer { .. } | Event::Report { .. } | Event::Sync { .. })
+            matches!(
+                event,
+                Event::Answer { .. }
+                    | Event::Report { .. }
+                    | Event::Sync { .. }
+                    | Event::Serve { .. }
+            )
         };
         while let Some(at) = self.events.iter().find(|(_, event)| local(event)).map(|(at, _)| *at) {
             self.happen(at);

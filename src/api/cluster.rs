@@ -7,9 +7,8 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 use super::{networks, nodes, refuse};
-use crate::core::txn::{
-    Answer, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-};
+use crate::core::ids::LeaseId;
+use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome};
 use crate::limits;
 use crate::store::ClusterStore;
 

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
+use crate::core::ids::LeaseId;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS, drain_key, node_key, session_key};
 use crate::core::removal::{self, Removal};
-use crate::core::txn::{Compare, KeyValue, LeaseId, StoreError, Txn, Write};
+use crate::core::txn::{Compare, KeyValue, StoreError, Txn, Write};
 use crate::core::value::{BlockStatus, NodeValue, Value};
 use crate::{clock, limits};
 

@@ -12,6 +12,7 @@ pub mod by_attachment;
 pub mod container_id;
 pub mod cooling;
 pub mod coordinator;
+pub mod ids;
 pub mod interval;
 pub mod keys;
 pub mod leaseholder;

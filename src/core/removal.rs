@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 
+use super::ids::LeaseId;
 use super::keys::{drain_key, forgotten_key, node_key, session_key};
-use super::txn::{Compare, KeyValue, LeaseId, Txn, Write};
+use super::txn::{Compare, KeyValue, Txn, Write};
 use super::value::{BlockStatus, BlockValue, NodeValue, Value};
 
 /// One removal.

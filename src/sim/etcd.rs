@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::core::Millis;
+use crate::core::ids::LeaseId;
 use crate::core::keys::BLOCKS;
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-    Watched, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
 use crate::core::value::Value;
 

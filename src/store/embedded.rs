@@ -17,9 +17,9 @@ use tokio::sync::{broadcast, mpsc};
 use super::file::{self, Storage};
 use super::value::{decode, encode};
 use super::{ClusterStore, Pending};
+use crate::core::ids::LeaseId;
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-    Watched, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
 use crate::core::value::Value;
 use crate::limits;

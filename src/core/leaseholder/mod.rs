@@ -20,6 +20,7 @@ mod join;
 mod leave;
 mod outcomes;
 mod parts;
+mod rebuild;
 mod reconcile;
 mod record_scan;
 mod records;
@@ -31,19 +32,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::address::Cidr;
+use super::ids::LeaseId;
 use super::keys::PoolFamily;
-use super::txn::{Answer, LeaseId, Request, StoreError};
+use super::txn::{Answer, Request, StoreError};
 use super::value::{BlockStatus, NetworkValue};
 use super::{Map, Millis};
 use crate::limits;
 
 pub use types::{
     BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, OrderId, Question, RecordChange,
+    Recorded, StoredState,
 };
 
 pub use block_size::block_sizes_fit;
 pub use parts::without;
-pub use record_scan::{Recorded, StoredState};
 
 use block_size::AgreeBlockSize;
 use chain::Batch;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
+use super::message::{
     After, Commit, Event, Machine, Message, OrderContext, OrderOrigin, Output, ToCoordinator,
     ToLeaseholder, ToRangeSet,
 };
@@ -32,8 +32,8 @@ pub struct RangeSetMachine {
 }
 
 impl RangeSetMachine {
-    /// `lease_number`: how often the node's lease was lost.
-    pub(super) fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
+    /// The machine around a range set that is opened ([`Output::Open`]).
+    pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
         Self { record, core, heir: None, lease_number, outputs: VecDeque::new() }
     }
 

@@ -29,7 +29,8 @@ use self::endpoint::Endpoint;
 use self::failure::{Failure, chain};
 use self::plain::plain;
 use super::{ClusterStore, Pending};
-use crate::core::txn::{Answer, LeaseId, Request, StoreError, TxnOutcome, Watched};
+use crate::core::ids::LeaseId;
+use crate::core::txn::{Answer, Request, StoreError, TxnOutcome, Watched};
 use crate::{limits, metrics};
 
 /// etcd. Its thread, connections and watches end with the last clone.

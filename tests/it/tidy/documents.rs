@@ -1,5 +1,4 @@
-//! What the documents say and what the code cites: rules by number, documents by name, files and
-//! modules by path.
+//! Documents and citations: rules by number, documents by name, files and modules by path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -192,7 +191,7 @@ pub(super) fn documents_are_there(files: &[File]) -> Vec<String> {
     complaints
 }
 
-/// Whether a document names a file by its whole path.
+/// True when a document names a file by its whole path.
 fn is_named_file(file: &File, name: &str) -> bool {
     let ends = [".rs", ".sh", ".toml", ".json", ".service"];
     file.path.ends_with(".md")
@@ -200,7 +199,7 @@ fn is_named_file(file: &File, name: &str) -> bool {
         && ends.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a name leads to a file or a folder, from the root or from the file that names it.
+/// True when a name leads to a file or a folder, from the root or from the file that names it.
 fn is_there(files: &[File], from: &File, name: &str) -> bool {
     let mut folder: Vec<&str> = from.path.split('/').collect();
     folder.pop();

@@ -37,7 +37,7 @@
 //! | [`cni`] | the grammar of CNI: configurations, versions, results, error codes; pure |
 //! | [`api`] | both listeners and their handlers |
 //! | [`daemon`], [`config`] | start and stop in order; options |
-//! | [`cli`], [`client`] | the commands, and the client of the socket |
+//! | [`cli`] | the commands: clients of the socket, `demo`, `bench` |
 //! | [`metrics`], [`limits`], [`clock`] | every metric; every limit and period; the only clock |
 //! | `sim` (tests only) | whole clusters of the same machines against a model of etcd |
 //!
@@ -51,7 +51,7 @@
 //!    carries out. All machines have this form.
 //! 3. [`core::coordinator`]: the course of a call.
 //! 4. `docs/protocol.md`, then [`core::leaseholder`]: the chain, and what a transaction compares.
-//! 5. `core::node`: the messages between these three, and commits that carry what they release.
+//! 5. [`core::node`]: the messages between these three, and commits that carry what they release.
 //! 6. [`actors`] and `sim`: the two hosts of the same machines.
 //! 7. [`daemon`]: everything put together.
 //!

@@ -87,7 +87,8 @@ pub(super) fn words(files: &[File]) -> Vec<String> {
             let phrase = OTHER_WORDS.iter().find(|(word, _)| has_word(&lower, word));
             let phrase = phrase.map(|&(word, right)| (word.to_owned(), right));
             if let Some((word, right)) = named.or(phrase) {
-                let about = format!("{word:?}: the design, section 1, has the word {right:?}");
+                let about =
+                    format!("{word:?}: the word is {right:?} (CONTRIBUTING.md, Vocabulary)");
                 complaints.push(file.complain(line, &about));
             }
         }

@@ -92,7 +92,6 @@
 pub mod actors;
 pub mod api;
 pub mod cli;
-pub mod client;
 pub mod clock;
 pub mod cni;
 pub mod config;
@@ -101,7 +100,6 @@ pub mod daemon;
 pub mod journal;
 pub mod limits;
 pub mod metrics;
-pub mod plugin;
 #[cfg(test)]
 mod sim;
 pub mod store;

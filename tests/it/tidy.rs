@@ -78,10 +78,10 @@ fn dependencies_point_one_way() {
         ("src/store/x.rs", "use crate::actors::journal;", "store may not use actors"),
         ("src/actors/x.rs", "fn f() { crate::api::x(); }", "actors may not use api"),
         ("src/api/x.rs", "use crate::{core, journal::Journal};", "api may not use journal"),
-        ("src/plugin/x.rs", "use crate::cni::error::Code;", "plugin may not use cni"),
-        ("src/client.rs", "use crate::core::Millis;", "client may not use core"),
+        ("src/my-ipam/src/x.rs", "use leasehold::cni::error::Code;", "my_ipam may not use cni"),
+        ("src/core/x.rs", "use my_ipam::limits;", "core may not use my_ipam"),
         ("src/limits.rs", "use super::clock;", "limits may not use clock"),
-        ("src/daemon.rs", "use crate::plugin::main;", "daemon may not use plugin::main"),
+        ("src/daemon.rs", "use my_ipam::run;", "daemon may not use my_ipam::run"),
         ("src/cni/x/y.rs", "use super::super::super::api;", "cni may not use api"),
         ("src/bin/x.rs", "use leasehold::core::Map;", "bin may not use core"),
         ("src/novelty.rs", "use crate::core::Map;", "novelty"),
@@ -90,7 +90,8 @@ fn dependencies_point_one_way() {
     }
     for (path, text) in [
         ("src/actors/x.rs", "use crate::core::{Map, range::Ranges};\nuse crate::{limits, clock};"),
-        ("src/daemon.rs", "fn f() { crate::plugin::note::directory(x); }"),
+        ("src/daemon.rs", "fn f() { my_ipam::note::directory(x); }"),
+        ("src/my-ipam/src/x.rs", "use crate::limits::NOTES_MAX;\nuse super::client;"),
         ("src/core/range_set/x.rs", "use super::super::address::Run;\nuse super::Stats;"),
         ("src/core/x.rs", "#[cfg(test)]\nmod tests {\n    use crate::journal::Journal;\n}"),
     ] {
@@ -160,6 +161,14 @@ fn every_period_has_a_name_in_limits() {
     assert_caught(rules::periods, "src/x.rs", "\nf(Duration::from_millis( 50));", 2, "limits");
     assert_fine(rules::periods, "src/x.rs", "f(Duration::from_millis(wait));");
     assert_fine(rules::periods, "src/limits.rs", "f(Duration::from_secs(5));");
+    assert_fine(rules::periods, "src/my-ipam/src/limits.rs", "f(Duration::from_secs(5));");
+    assert_caught(
+        rules::periods,
+        "src/my-ipam/src/x.rs",
+        "f(Duration::from_secs(5));",
+        1,
+        "limits",
+    );
 }
 
 #[test]

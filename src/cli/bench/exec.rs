@@ -18,8 +18,6 @@ pub(super) struct Program {
     pub(super) config: String,
     /// What it is told to do instead of what is asked for.
     pub(super) instead: Option<&'static str>,
-    /// Its command line argument.
-    pub(super) argument: Option<&'static str>,
     /// Whether an ADD must print addresses.
     pub(super) gives_addresses: bool,
 }
@@ -32,7 +30,6 @@ impl Program {
     pub(super) fn run(&self, command: &'static str, container: &str) -> anyhow::Result<Duration> {
         let mut process = Command::new(&self.path);
         process
-            .args(self.argument)
             .env_clear()
             .env("CNI_COMMAND", self.instead.unwrap_or(command))
             .env("CNI_CONTAINERID", container)

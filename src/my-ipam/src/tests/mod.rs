@@ -38,6 +38,7 @@ struct Case {
     config: Vec<u8>,
     wait: Duration,
     argument: Option<&'static str>,
+    started_at_ns: Option<u64>,
 }
 
 /// What a run did.
@@ -75,7 +76,8 @@ impl Case {
             ("LEASEHOLD_SOCKET", home.path().join("s").into()),
         ];
         let variables = variables.into();
-        Self { home, variables, config: CONFIG.into(), wait: WAIT, argument: None }
+        let (config, started_at_ns) = (CONFIG.into(), Some(42));
+        Self { home, variables, config, wait: WAIT, argument: None, started_at_ns }
     }
 
     fn without(mut self, variable: &str) -> Self {
@@ -104,14 +106,13 @@ impl Case {
     fn run_into(&self, stdout: &mut dyn Write) -> (u8, String) {
         let mut stderr = vec![];
         let status = run(&mut Surroundings {
-            started_at_ns: 42,
+            started_at_ns: self.started_at_ns,
             argument: self.argument.map(OsStr::new),
             environment: &|name| self.variables.get(name).cloned(),
             stdin: &mut self.config.as_slice(),
             stdout,
             stderr: &mut stderr,
             answer_wait: self.wait,
-            sent: None,
         });
         (status, String::from_utf8(stderr).unwrap())
     }

@@ -79,6 +79,12 @@ impl Failure {
         Self::new(IO, msg, BE_ROOT)
     }
 
+    /// A call without its time could not be told from one that came before.
+    pub(super) fn no_clock() -> Self {
+        let msg = "the time since boot cannot be read (CLOCK_BOOTTIME)".to_owned();
+        Self::new(IO, msg, "let the plugin call clock_gettime: a seccomp filter may forbid it")
+    }
+
     /// Something answered, but not in HTTP.
     pub(super) fn not_http(socket: &Path, why: &str) -> Self {
         let socket = socket.display();

@@ -47,6 +47,21 @@ fn a_broken_environment_is_code_4() {
 }
 
 #[test]
+fn without_a_clock_no_call_is_made_and_versions_are_still_told() {
+    for (command, expected) in [("VERSION", 0), ("ADD", 1), ("DEL", 1)] {
+        let mut case = Case::new(command);
+        case.started_at_ns = None;
+        let ran = case.run();
+        assert_eq!(ran.status, expected, "{ran:?}");
+        if expected == 1 {
+            let msg = "the time since boot cannot be read (CLOCK_BOOTTIME)".to_owned();
+            assert_eq!(ran.code_and_msg(), (5, msg));
+        }
+        assert_eq!(case.notes(), []);
+    }
+}
+
+#[test]
 fn people_get_texts() {
     let versions = "0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n";
     assert_eq!(format!("{}\n", VERSIONS_SUPPORTED.join(", ")), versions);
@@ -63,6 +78,11 @@ fn people_get_texts() {
         assert_eq!(ran.status, 0);
         assert!(ran.stdout.starts_with("my-ipam ") && ran.stdout.len() > length_min, "{ran:?}");
     }
+    // What a program says of itself to `demo` and `bench`: one line with version and target.
+    let library = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    let (version, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let line = format!("my-ipam {version}, {arch}-unknown-linux-{library}\n");
+    assert_eq!(case.run().stdout, line);
 }
 
 #[test]

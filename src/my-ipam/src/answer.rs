@@ -1,7 +1,7 @@
 //! Whether an answer is one to CNI at all: what the runtime reads must be JSON of the right
 //! outline, whoever listens on the socket.
 
-use serde::de::IgnoredAny;
+use serde_core::de::IgnoredAny;
 use serde_json::Value;
 
 use super::environment::Command;

@@ -1,5 +1,7 @@
 //! What the plugin says of itself.
 
+use std::borrow::Cow;
+use std::env::consts::ARCH;
 use std::ffi::OsStr;
 use std::fmt::Write;
 
@@ -11,7 +13,8 @@ use super::peek::Peek;
 pub const VERSIONS_SUPPORTED: [&str; 7] =
     ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
-const NAME_AND_VERSION: &str = concat!("my-ipam ", env!("CARGO_PKG_VERSION"), "\n");
+/// The C library that this program has in it, as target triples name it.
+const LIBRARY: &str = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
 
 /// For somebody who runs it by hand, without `CNI_COMMAND`.
 pub(super) const TEXT: &str = concat!(
@@ -40,10 +43,13 @@ CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0
 );
 
 /// The text for a command line argument. Others are ignored, as host-local does.
-pub(super) fn argument(argument: &OsStr) -> Option<&'static str> {
+pub(super) fn argument(argument: &OsStr) -> Option<Cow<'static, str>> {
     match argument.to_str() {
-        Some("--help" | "-h") => Some(HELP),
-        Some("--version" | "-V") => Some(NAME_AND_VERSION),
+        Some("--help" | "-h") => Some(HELP.into()),
+        Some("--version" | "-V") => {
+            let version = env!("CARGO_PKG_VERSION");
+            Some(format!("my-ipam {version}, {ARCH}-unknown-linux-{LIBRARY}\n").into())
+        }
         _ => None,
     }
 }

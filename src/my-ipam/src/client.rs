@@ -1,21 +1,30 @@
 //! A blocking HTTP/1.1 client: one request, one answer, one connection, over a unix socket.
 //!
-//! The plugin and the commands talk to the daemon through it. It is std only, because the plugin
-//! must start in half a millisecond, and everything in it ends by the deadline that it is given.
+//! The plugin and the commands talk to the daemon through it. It makes few system calls and few
+//! allocations, because the plugin must start fast, and everything in it ends by the deadline that
+//! it is given.
 
 use std::fmt;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX};
 
 /// Where the daemon listens unless it is told otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/leasehold/leasehold.sock";
 
+/// The longest path of a socket, in bytes: the kernel keeps it with a zero byte in 108 bytes.
+const PATH_BYTES_MAX: usize = 107;
+
 /// What a first `read` of an answer makes room for, in bytes: more than any CNI result.
-const READ_BYTES_MIN: usize = 4096;
+const READ_BYTES_MIN: usize = 2 << 10;
 
 /// A whole answer.
 #[derive(Debug)]
@@ -83,7 +92,7 @@ pub fn request(
     body: &[&[u8]],
     deadline: Instant,
 ) -> Result<Response, ClientError> {
-    let mut stream = unix::connect_until(socket, deadline).map_err(|error| match error.kind() {
+    let mut stream = connect(socket, deadline).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied(error),
         _ => ClientError::NotReachable(error),
     })?;
@@ -96,12 +105,36 @@ pub fn request(
     parts.push(IoSlice::new(head.as_bytes()));
     parts.extend(body.iter().map(|part| IoSlice::new(part)));
     let sent = send(&mut stream, &mut parts, deadline);
-    let received = receive(stream, Vec::new(), deadline);
+    let received = receive(&stream, deadline);
     match (sent, received) {
         // A daemon that refuses a body answers and closes before it has read all of it, so an
         // answer counts also when sending failed; without one, the first failure is the cause.
         (Err(cause), Err(_)) => Err(ClientError::NoAnswer(cause)),
         (_, received) => received,
+    }
+}
+
+/// Connects. A full backlog blocks `connect` on a unix socket without limit, unless the socket has
+/// a send timeout *before* (Linux, `unix_stream_connect`): that is all that std's
+/// `UnixStream::connect` lacks here.
+fn connect(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.len() > PATH_BYTES_MAX || bytes.contains(&0) {
+        let what = "the path of a socket has 1 to 107 bytes and no zero byte";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let address = SocketAddrUnix::new(bytes)?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let stream = UnixStream::from(socket);
+    loop {
+        stream.set_write_timeout(Some(remaining(deadline)?))?;
+        match net::connect(&stream, &address) {
+            Ok(()) => return Ok(stream),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Err(timed_out()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -124,17 +157,9 @@ fn send(
     Ok(())
 }
 
-/// Waits for the answer to a request that is sent, until `deadline` at the latest. `answer` is what
-/// has come of it.
-///
-/// # Errors
-///
-/// [`ClientError::NoAnswer`] and [`ClientError::Malformed`].
-pub fn receive(
-    mut stream: UnixStream,
-    mut answer: Vec<u8>,
-    deadline: Instant,
-) -> Result<Response, ClientError> {
+/// Waits for the answer to a request that is sent.
+fn receive(stream: &UnixStream, deadline: Instant) -> Result<Response, ClientError> {
+    let mut answer = Vec::new();
     let mut head: Option<Head> = None;
     let mut ended = false;
     loop {
@@ -162,31 +187,24 @@ pub fn receive(
             let error = io::Error::new(io::ErrorKind::UnexpectedEof, what);
             return Err(ClientError::NoAnswer(error));
         }
-        let count = read_more(&mut stream, &mut answer, deadline).map_err(ClientError::NoAnswer)?;
+        let count = read_more(stream, &mut answer, deadline).map_err(ClientError::NoAnswer)?;
         ended = count == 0;
     }
 }
 
 /// Appends what one `read` gives; 0 is the end of the stream.
-fn read_more(
-    stream: &mut UnixStream,
-    answer: &mut Vec<u8>,
-    deadline: Instant,
-) -> io::Result<usize> {
-    let filled = answer.len();
+fn read_more(stream: &UnixStream, answer: &mut Vec<u8>, deadline: Instant) -> io::Result<usize> {
     // Twice as much each time: few calls for a long listing, one page for a CNI result.
-    answer.resize(filled + filled.max(READ_BYTES_MIN), 0);
-    let count = loop {
+    answer.reserve(answer.len().max(READ_BYTES_MIN));
+    loop {
         stream.set_read_timeout(Some(remaining(deadline)?))?;
-        match stream.read(&mut answer[filled..]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(timed_out()),
-            Err(error) => return Err(error),
-            Ok(count) => break count,
+        match rustix::io::read(stream, spare_capacity(answer)) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Err(timed_out()),
+            Err(error) => return Err(error.into()),
+            Ok(count) => return Ok(count),
         }
-    };
-    answer.truncate(filled + count);
-    Ok(count)
+    }
 }
 
 /// The time left, never zero (zero would mean "wait for ever" to the socket).
@@ -249,70 +267,5 @@ impl Head {
             }
         }
         Ok(Some(Self { status, bytes: end + 4, body_bytes }))
-    }
-}
-
-/// `connect` with a deadline, which std has for TCP only.
-mod unix {
-    use std::ffi::c_int;
-    use std::io;
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::net::UnixStream;
-    use std::path::Path;
-    use std::time::Instant;
-
-    const AF_UNIX: u16 = 1;
-    const SOCK_STREAM: c_int = 1;
-    const SOCK_CLOEXEC: c_int = 0o2_000_000;
-
-    /// `struct sockaddr_un` of Linux; the path ends in a zero byte, so 107 bytes are usable.
-    #[repr(C)]
-    struct SockaddrUn {
-        family: u16,
-        path: [u8; 108],
-    }
-
-    // std links the C library anyway. `i32`/`u32` are the C types on every Linux target.
-    #[allow(unsafe_code)]
-    unsafe extern "C" {
-        safe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
-        fn connect(fd: c_int, address: *const SockaddrUn, bytes: u32) -> c_int;
-    }
-
-    /// Connects until `deadline`. A full backlog blocks `connect` on a unix socket without limit,
-    /// unless the socket has a send timeout *before* (Linux, `unix_stream_connect`): that is all
-    /// that std's `UnixStream::connect` lacks here, and why the two calls are made by hand.
-    pub(super) fn connect_until(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
-        let bytes = path.as_os_str().as_bytes();
-        let mut address = SockaddrUn { family: AF_UNIX, path: [0; 108] };
-        if bytes.is_empty() || bytes.len() >= address.path.len() || bytes.contains(&0) {
-            let what = "the path of a socket has 1 to 107 bytes and no zero byte";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        address.path[..bytes.len()].copy_from_slice(bytes);
-        let fd = socket(c_int::from(AF_UNIX), SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `socket` has just made it, and nobody else knows it.
-        #[allow(unsafe_code)]
-        let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        let address_bytes = size_of_val(&address) as u32;
-        loop {
-            stream.set_write_timeout(Some(super::remaining(deadline)?))?;
-            // SAFETY: the address lives through the call, and its size is given.
-            #[allow(unsafe_code)]
-            let result = unsafe { connect(stream.as_raw_fd(), &raw const address, address_bytes) };
-            if result == 0 {
-                return Ok(stream);
-            }
-            let error = io::Error::last_os_error();
-            match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => return Err(super::timed_out()),
-                _ => return Err(error),
-            }
-        }
     }
 }

@@ -6,15 +6,17 @@
 //! that no address leaks: a DEL that no daemon takes is left as a note (see [`note`]), and an ADD
 //! whose result cannot be printed is undone.
 //!
-//! Where `src/bin/my-ipam/early.rs` is there, a usual call is carried out by that and does not come
-//! here; both do the same.
-//!
 //! Absent on purpose: async, threads, clap, logging. The whole run costs about as much as the exec.
+//! The daemon and its commands use the [`client`], and need to know where the notes are.
+
+#![forbid(unsafe_code)]
 
 mod about;
 mod answer;
+pub mod client;
 mod environment;
 mod failure;
+pub mod limits;
 pub mod note;
 mod peek;
 mod process;
@@ -24,17 +26,16 @@ mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use about::VERSIONS_SUPPORTED;
 pub use process::main;
 
-use crate::client::{self, ClientError, reason};
-use crate::limits::STDIN_BYTES_MAX;
+use client::{ClientError, reason};
 use environment::{Command, Environment};
 use failure::Failure;
+use limits::STDIN_BYTES_MAX;
 use peek::Peek;
 use request::Request;
 
@@ -43,12 +44,13 @@ pub const CALL_PATH: &str = "/v1/cni";
 
 /// Room for a usual configuration, in bytes: its first `read` leaves room for the second, which
 /// finds the end.
-const STDIN_BYTES_USUAL: usize = 16 << 10;
+const STDIN_BYTES_USUAL: usize = 2 << 10;
 
 /// Everything that a run of the plugin takes from its surroundings.
 pub struct Surroundings<'a> {
-    /// Start of this process, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`).
-    pub started_at_ns: u64,
+    /// Start of this process, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`); `None`: the
+    /// system does not say, and no call can be made.
+    pub started_at_ns: Option<u64>,
     /// The first command line argument.
     pub argument: Option<&'a OsStr>,
     /// One environment variable by name.
@@ -59,32 +61,8 @@ pub struct Surroundings<'a> {
     pub stdout: &'a mut dyn Write,
     /// Takes what is not part of the protocol.
     pub stderr: &'a mut dyn Write,
-    /// How long to wait for one answer: [`crate::limits::ANSWER_WAIT_MAX`], less in tests.
+    /// How long to wait for one answer: [`limits::ANSWER_WAIT_MAX`], less in tests.
     pub answer_wait: Duration,
-    /// The request, if it is sent already.
-    pub sent: Option<Sent>,
-}
-
-/// What was done of a call before the ordinary program began; [`Default`]: nothing.
-#[derive(Default, Debug)]
-pub struct Begun {
-    /// Start of this process, in nanoseconds on the boot clock; 0: not looked at.
-    pub started_at_ns: u64,
-    /// What was read of the network configuration.
-    pub config: &'static [u8],
-    /// The request, if it is sent.
-    pub sent: Option<Sent>,
-    /// Since when an answer is waited for, in nanoseconds on the boot clock; 0: not yet.
-    pub asked_at_ns: u64,
-}
-
-/// A request that is sent, and of whose answer a part may have come.
-#[derive(Debug)]
-pub struct Sent {
-    /// Where the rest will come.
-    pub socket: UnixStream,
-    /// What has come.
-    pub answer: Vec<u8>,
 }
 
 /// What goes to standard output, and with which exit status.
@@ -121,16 +99,13 @@ pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
     if environment.command == Command::Version {
         return print(surroundings, about::version(&peek).as_bytes());
     }
-    let socket = socket_path(&peek, surroundings.environment);
-    let request = Request::new(environment, surroundings.started_at_ns, config);
-    let answer = match surroundings.sent.take() {
-        Some(sent) => {
-            client::receive(sent.socket, sent.answer, Instant::now() + surroundings.answer_wait)
-        }
-        None => post(&request, &socket, surroundings.answer_wait),
+    let Some(started_at_ns) = surroundings.started_at_ns else {
+        return refuse(surroundings, &Failure::no_clock().to_json(&peek));
     };
-    let outcome = judge(&request, &socket, answer, &peek);
-    match outcome {
+    let socket = socket_path(&peek, surroundings.environment);
+    let request = Request::new(environment, started_at_ns, config);
+    let answer = post(&request, &socket, surroundings.answer_wait);
+    match judge(&request, &socket, answer, &peek) {
         Outcome::Refusal(error) => refuse(surroundings, &error),
         Outcome::Success(result) => match surroundings.stdout.write_all(&result) {
             Ok(()) => 0,

@@ -3,9 +3,12 @@
 //! Everything but the configuration is on the first line, and the configuration follows as it
 //! came. So its line in an error of the daemon's parser is the body's line less one.
 
-use serde_json::Value;
+use std::io::Write as _;
 
 use super::environment::{Command, Environment};
+
+/// Room for a usual first line, in bytes: it has about 300, much of it `CNI_ARGS`.
+const FIRST_LINE_BYTES_USUAL: usize = 512;
 
 /// One call, ready to be sent.
 #[derive(Debug)]
@@ -13,7 +16,7 @@ pub(super) struct Request {
     environment: Environment,
     started_at_ns: u64,
     /// The first line and its newline.
-    first_line: String,
+    first_line: Vec<u8>,
     config: Vec<u8>,
 }
 
@@ -36,7 +39,7 @@ impl Request {
 
     /// The body, in pieces, so that the configuration is not copied.
     pub(super) fn parts(&self) -> [&[u8]; 3] {
-        [self.first_line.as_bytes(), &self.config, b"\n}"]
+        [&self.first_line, &self.config, b"\n}"]
     }
 
     /// No two processes of one boot share it: a process id is not given out twice in one
@@ -46,17 +49,21 @@ impl Request {
     }
 }
 
-fn first_line(environment: &Environment, started_at_ns: u64, more: &str) -> String {
+fn first_line(environment: &Environment, started_at_ns: u64, more: &str) -> Vec<u8> {
     let Environment { command, container_id, netns, ifname, args, path } = environment;
-    let text = |value: &String| Value::from(value.as_str());
-    format!(
-        "{{\"command\":\"{}\",\"containerId\":{},\"netns\":{},\"ifname\":{},\"args\":{},\
-         \"path\":{},\"startedAt\":{started_at_ns}{more},\"config\":\n",
-        command.name(),
-        text(container_id),
-        text(netns),
-        text(ifname),
-        text(args),
-        text(path),
-    )
+    let mut line = Vec::with_capacity(FIRST_LINE_BYTES_USUAL);
+    // Writing to memory cannot fail.
+    let _ = write!(line, "{{\"command\":\"{}\"", command.name());
+    for (key, value) in [
+        ("containerId", container_id),
+        ("netns", netns),
+        ("ifname", ifname),
+        ("args", args),
+        ("path", path),
+    ] {
+        let _ = write!(line, ",\"{key}\":");
+        let _ = serde_json::to_writer(&mut line, value);
+    }
+    let _ = writeln!(line, ",\"startedAt\":{started_at_ns}{more},\"config\":");
+    line
 }

@@ -1,6 +1,5 @@
 //! No daemon, a deaf one, a silent one.
 
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -106,20 +105,13 @@ fn without_access_the_error_says_who_has_it() {
     }
 }
 
-/// The C library's; std has no way to set how many connections may wait.
-#[allow(unsafe_code)]
-mod c {
-    unsafe extern "C" {
-        pub(super) safe fn listen(fd: i32, backlog: i32) -> i32;
-    }
-}
-
 #[test]
 fn a_daemon_that_accepts_nobody_is_given_up() {
     let mut case = Case::new("ADD");
     case.wait = Duration::from_millis(50);
     let listener = UnixListener::bind(case.socket()).unwrap();
-    assert_eq!(c::listen(listener.as_raw_fd(), 0), 0);
+    // Std has no way to set how many connections may wait.
+    rustix::net::listen(&listener, 0).unwrap();
     let _waiting = UnixStream::connect(case.socket()).unwrap();
     let start = Instant::now();
     let (code, msg) = case.run().code_and_msg();

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 
 use super::coordinator::{Committed, CoordinatorActor};
-use crate::core::coordinator::JournalEntry;
+use crate::core::journal::JournalEntry;
 use crate::journal::Journal;
 use crate::{limits, metrics};
 

@@ -12,6 +12,7 @@ pub mod container_id;
 pub mod cooling;
 pub mod coordinator;
 pub mod interval;
+pub mod journal;
 pub mod keys;
 pub mod leaseholder;
 pub mod mutant;

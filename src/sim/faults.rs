@@ -7,7 +7,8 @@ use super::etcd::Etcd;
 use super::world::{Event, Fault, State, World};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Call, JournalEntry};
+use crate::core::coordinator::Call;
+use crate::core::journal::JournalEntry;
 use crate::core::keys::{BLOCKS, allocation_key, node_key, session_key};
 use crate::core::removal;
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
@@ -62,7 +63,7 @@ impl World {
                 self.end_containers(node);
                 self.nodes[node].disk.reboot(self.now);
                 if self.plan.new_disks && self.rng.u32(0..3) == 0 {
-                    self.nodes[node].disk.journal.clear();
+                    self.nodes[node].disk.forget();
                 }
                 let wait = self.rng.u64(10..60_000);
                 self.after(wait, Event::Start(node));
@@ -87,15 +88,20 @@ impl World {
 
     /// The state directory of a node is lost, or goes back to what it was at some time.
     fn forget(&mut self, node: usize) {
-        let journal = &mut self.nodes[node].disk.journal;
+        let disk = &mut self.nodes[node].disk;
         let chain = |(at, record): (usize, &JournalEntry)| match record {
             JournalEntry::Chain(_) => Some(at + 1),
             _ => None,
         };
-        let ends: Vec<usize> = journal.iter().enumerate().filter_map(chain).chain([0]).collect();
+        let ends: Vec<usize> =
+            disk.journal.iter().enumerate().filter_map(chain).chain([0]).collect();
         let end = ends[self.rng.usize(0..ends.len())];
-        journal.truncate(if self.rng.bool() { 0 } else { end });
-        self.nodes[node].disk.forgot = true;
+        if self.rng.bool() {
+            disk.forget();
+        } else {
+            disk.journal.truncate(end);
+        }
+        disk.forgot = true;
         let known = self.nodes[node].disk.held();
         let recorded = |id: u64, address: IpAddr| {
             let key = allocation_key("net", address);

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::attachment::{AttachmentId, Holding};
-use crate::core::coordinator::{
-    self, Call, Coordinator, JournalEntry, JournalState, Outcome, SetId, SetRecord, restore,
-};
+use crate::core::coordinator::{self, Call, Coordinator, Outcome, SetId, SetRecord, restore};
+use crate::core::journal::{JournalEntry, JournalState, NewBoot};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{
     Leaseholder, NodeIdentity, Order, OrderId, Question, RecordChange, without,
@@ -79,6 +78,9 @@ pub(super) struct Daemon {
 pub(super) struct Disk {
     pub(super) name: Arc<str>,
     pub(super) boot: u64,
+    /// The journal as this boot began.
+    pub(super) at_boot: JournalState,
+    /// What was added to it since.
     pub(super) journal: Vec<JournalEntry>,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
@@ -86,60 +88,12 @@ pub(super) struct Disk {
     pub(super) forgot: bool,
 }
 
-/// Takes a run out of the blocks of a journal; what is left of a larger one stays.
-fn cut(blocks: &mut Vec<(PoolFamily, Cidr)>, pool: &PoolFamily, cidr: Cidr) {
-    let overlaps = |at: &Cidr| at.start <= cidr.end() && cidr.start <= at.end();
-    let hit = blocks.extract_if(.., |(of, at)| of == pool && overlaps(at));
-    let hit: Vec<(PoolFamily, Cidr)> = hit.collect();
-    for (pool, at) in hit.into_iter().filter(|(_, at)| at.size_log2 > cidr.size_log2) {
-        blocks.extend(without(at, cidr).into_iter().map(|part| (pool.clone(), part)));
-    }
-}
-
 impl Disk {
     fn state(&self) -> JournalState {
-        let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
-        for record in &self.journal {
-            match record.clone() {
-                JournalEntry::Hold(holding) => {
-                    state.next_sequence = state.next_sequence.max(holding.sequence + 1);
-                    state.holdings.push(holding);
-                }
-                JournalEntry::End(ended) => state.holdings.retain(|held| *held != ended),
-                JournalEntry::Cool(set, number, at) => state.cooling.push((set, number, at)),
-                JournalEntry::Cursor(set, set_index, number) => {
-                    state.cursors.retain(|(of, at, _)| (*of, *at) != (set, set_index));
-                    state.cursors.push((set, set_index, number));
-                }
-                JournalEntry::Set(set) => {
-                    state.sets.retain(|known| known.id != set.id);
-                    state.sets.push(set);
-                }
-                JournalEntry::ForgetSet(id) => state.sets.retain(|known| known.id != id),
-                JournalEntry::Block(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                    state.blocks.push((pool, cidr));
-                }
-                JournalEntry::LostBlock(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                    state.lost.push((pool, cidr));
-                }
-                JournalEntry::NoBlock(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                }
-                JournalEntry::Chain(sequence) => state.chain = sequence,
-                JournalEntry::Intent(sequence) => state.intent = sequence,
-            }
+        let mut state = self.at_boot.clone();
+        for entry in &self.journal {
+            state.apply(self.settings.cooldown, entry);
         }
-        // An address cools from its last release, unless it is held again.
-        let mut last: BTreeMap<(SetId, u128), Millis> = BTreeMap::new();
-        for &(set, number, at) in &state.cooling {
-            last.insert((set, number), at);
-        }
-        state.cooling = last.into_iter().map(|((set, number), at)| (set, number, at)).collect();
         state
     }
 
@@ -156,19 +110,17 @@ impl Disk {
     /// The machine starts anew: containers of the earlier boot are gone.
     pub(super) fn reboot(&mut self, now: Millis) {
         self.boot += 1;
-        let state = self.state();
-        for holding in &state.holdings {
-            self.journal.push(JournalEntry::End(holding.clone()));
-            for &address in holding.addresses.iter() {
-                let number = crate::core::address::number(address);
-                let owns = |set: &&SetRecord| {
-                    set.ranges.iter().any(|&(first, last)| first <= number && number <= last)
-                };
-                if let Some(set) = state.sets.iter().find(owns) {
-                    self.journal.push(JournalEntry::Cool(set.id, number, now));
-                }
-            }
-        }
+        let mut state = self.state();
+        let cooldown = self.settings.cooldown;
+        state.begin_boot(NewBoot { keep_holdings: false, cooldown, now });
+        self.forget();
+        self.at_boot = state;
+    }
+
+    /// The journal is lost.
+    pub(super) fn forget(&mut self) {
+        self.at_boot = JournalState::default();
+        self.journal.clear();
     }
 
     /// Starts the daemon.

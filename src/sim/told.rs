@@ -3,7 +3,8 @@
 use super::node::{After, Daemon, Out, Waiting, Who};
 use crate::core::Millis;
 use crate::core::address::Cidr;
-use crate::core::coordinator::{JournalEntry, SetId};
+use crate::core::coordinator::SetId;
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Found, Leased, Order, OrderId};
 use crate::core::range_set::RangeSet;

@@ -11,6 +11,7 @@ use super::brief;
 use super::etcd::Etcd;
 use super::node::{Daemon, Disk, Out};
 use crate::core::Millis;
+use crate::core::journal::JournalState;
 use crate::core::range::Ranges;
 use crate::core::range_set::Settings;
 use crate::core::txn::{Answer, Request, Span, StoreError, Watched};
@@ -178,8 +179,9 @@ impl World {
             };
             let name: Arc<str> = format!("n{node}").into();
             let (boot, await_records) = (1, world.plan.await_records);
-            let journal = vec![];
-            let disk = Disk { name, boot, journal, settings, await_records, forgot: false };
+            let (at_boot, journal) = (JournalState::default(), vec![]);
+            let disk =
+                Disk { name, boot, at_boot, journal, settings, await_records, forgot: false };
             world.nodes.push(Node {
                 disk,
                 daemon: None,

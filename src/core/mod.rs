@@ -14,6 +14,7 @@ pub mod cooling;
 pub mod coordinator;
 pub mod ids;
 pub mod interval;
+pub mod journal;
 pub mod keys;
 pub mod leaseholder;
 pub mod mutant;

@@ -59,7 +59,7 @@ impl World {
                 let all = self.nodes[node].disk.journal.len();
                 let bad = self.plan.bad_disks && self.rng.bool();
                 let groups = if bad { self.rng.usize(0..=all) } else { all };
-                let groups = if bad && self.rng.bool() { 0 } else { groups };
+                let groups = (!bad || self.rng.bool()).then_some(groups);
                 self.nodes[node].disk.reboot(groups);
                 let wait = self.rng.u64(10..60_000);
                 self.after(wait, Event::Start(node));
@@ -82,9 +82,13 @@ impl World {
 
     /// The state directory of a node is lost, or goes back to what it was at some time.
     fn forget(&mut self, node: usize) {
-        let journal = &mut self.nodes[node].disk.journal;
-        let kept = if self.rng.bool() { 0 } else { self.rng.usize(0..=journal.len()) };
-        journal.truncate(kept);
+        let disk = &mut self.nodes[node].disk;
+        if self.rng.bool() {
+            disk.lose();
+        } else {
+            let kept = self.rng.usize(0..=disk.journal.len());
+            disk.journal.truncate(kept);
+        }
         self.nodes[node].disk.forgot = true;
         let known = self.nodes[node].disk.held();
         let recorded = |id: u64, address: IpAddr| {

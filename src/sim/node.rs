@@ -9,7 +9,8 @@ use super::disk::Disk;
 use crate::core::Millis;
 use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding};
-use crate::core::coordinator::{Call, JournalEntry, Outcome, SetId};
+use crate::core::coordinator::{Call, Outcome, SetId};
+use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::Leaseholder;
 use crate::core::node::{
     Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,

@@ -28,6 +28,14 @@ const KEYS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("keys
 /// The keys that hang on a lease, with that lease.
 const LEASED: TableDefinition<'_, &str, LeaseId> = TableDefinition::new("leased");
 const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
+/// The format of all other tables: no later format may give this one another name or other types.
+const WRITTEN_FORMAT: TableDefinition<'_, (), u64> = TableDefinition::new("format");
+
+/// The format that this daemon writes. It reads this one and all before.
+///
+/// - 0: no format is written down; otherwise as 1.
+/// - 1: the first one that is written down.
+const FORMAT: u64 = 1;
 
 /// Memory for redb's pages, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
@@ -65,6 +73,23 @@ impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
         failed(error)
     }
+}
+
+/// The format of a store; 0 also for a new store, which has none.
+fn format(db: &Database) -> Result<u64, StoreError> {
+    let txn = db.begin_read().map_err(failed)?;
+    let table = match txn.open_table(WRITTEN_FORMAT) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        table => table.map_err(failed)?,
+    };
+    let format = table.get(()).map_err(failed)?;
+    Ok(format.map_or(0, |format| format.value()))
+}
+
+fn write_format(db: &Database) -> Result<(), StoreError> {
+    let txn = db.begin_write().map_err(failed)?;
+    txn.open_table(WRITTEN_FORMAT).map_err(failed)?.insert((), FORMAT).map_err(failed)?;
+    txn.commit().map_err(failed)
 }
 
 /// The tables while a transaction writes.
@@ -163,11 +188,25 @@ impl Embedded {
     /// Opens the store on any storage.
     ///
     /// # Errors
-    /// The storage cannot be opened, or is damaged.
+    /// The storage cannot be opened, or is damaged, or a newer version wrote it; then nothing is
+    /// changed.
     pub fn open_on(storage: Storage) -> Result<Self, StoreError> {
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES);
+        // Opening mends what a kill left, and a newer version's file must stay as it is.
+        let held_back = storage.hold_back();
         let db = builder.create_with_backend(storage).map_err(failed)?;
+        let format = format(&db)?;
+        if format > FORMAT {
+            return Err(failed(format_args!(
+                "it has format {format}, and this daemon reads up to {FORMAT}: start the newer \
+                 version of leasehold again"
+            )));
+        }
+        held_back.release().map_err(failed)?;
+        if format < FORMAT {
+            write_format(&db)?;
+        }
         let (changes, _) = broadcast::channel(limits::WATCH_REPORTS_MAX);
         let store = Self { db: Arc::new(db), leases: Arc::default(), changes };
         store.write(|tables, _| {

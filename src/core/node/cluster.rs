@@ -7,7 +7,8 @@ use super::message::{
 };
 use crate::core::Millis;
 use crate::core::address::Cidr;
-use crate::core::coordinator::{JournalEntry, SetId};
+use crate::core::coordinator::SetId;
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Order, Question};
 use crate::core::mutant::{Mutant, broken};

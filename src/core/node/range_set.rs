@@ -9,7 +9,8 @@ use super::message::{
 use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::Block;
-use crate::core::coordinator::{JournalEntry, SetId, SetRecord};
+use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
 use crate::core::mutant::{Mutant, broken};

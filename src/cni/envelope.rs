@@ -1,5 +1,5 @@
 //! The outside of a request: the plugin's environment beside the configuration, all of it still
-//! text. `DESIGN.md`, section 7, has the keys.
+//! text. `README.md`, "Look after it", shows one.
 
 use crate::limits::NAME_BYTES_MAX;
 

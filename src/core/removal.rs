@@ -3,7 +3,7 @@
 //! A node that was removed may live after all, cut off from the store and still handing addresses
 //! out. So its blocks do not become free at once: they are quarantined, on a lease that nobody
 //! keeps alive. The same transaction raises the node's epoch, so that whatever the node had under
-//! way is refused from then on (DESIGN section 4, rule 3). A node that comes back joins anew and
+//! way is refused from then on (rule 3). A node that comes back joins anew and
 //! takes its quarantined blocks back.
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //!
 //! [`Coordinator`] is a machine like `RangeSet`: the inputs are [`Coordinator::call`],
 //! [`Coordinator::assigned`], [`Coordinator::committed`], [`Coordinator::recorded`],
-//! [`Coordinator::agreed`] and [`Coordinator::merged`]; after each one,
+//! [`Coordinator::block_size_agreed`] and [`Coordinator::merged`]; after each one,
 //! [`Coordinator::poll_effect`] is drained, in order.
 //!
 //! **Write-ahead rule.** An ADD is answered after its records are durable; a DEL is answered, and
@@ -205,7 +205,7 @@ pub enum Effect {
     /// Start an empty range set.
     Open(SetRecord),
     /// Agree with the cluster on the block size for these ranges, and call
-    /// [`Coordinator::agreed`].
+    /// [`Coordinator::block_size_agreed`].
     AgreeBlockSize(Arc<str>, Arc<Ranges>),
     /// Wait until the record of the holding is in the cluster's store, and call
     /// [`Coordinator::recorded`] with this id.

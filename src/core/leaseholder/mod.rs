@@ -10,7 +10,7 @@
 //! key and writes that key anew, with the next sequence number. One is under way at a time, with
 //! everything that waits in it. So the node's key says which transaction was carried out last; a
 //! late one is refused; a daemon that was displaced can change nothing any more; and a store that
-//! went back in time shows (DESIGN section 4, rules 1, 2, 4, 6 and 11).
+//! went back in time shows (rules 1, 2, 4, 6 and 11).
 
 mod block_size;
 mod chain;

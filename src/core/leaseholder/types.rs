@@ -92,7 +92,7 @@ pub enum Order {
         cidrs: Vec<Cidr>,
     },
     /// Answer a question with a part of a block (or all of it); it is durable that nothing is
-    /// handed out of that part any more. Answered by [`Effect::Given`].
+    /// handed out of that part any more. Answered by [`Effect::Transferred`].
     Transfer {
         /// The question.
         question: Question,

@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, AppState, Phase, check, cluster, lists, refuse};
+use super::{About, AppState, Phase, check, lists, networks, nodes, refuse};
 use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
 use crate::actors::leaseholder::{Describe, Figures};
 use crate::actors::range_set::{BlockFigures, Blocks, Description};
@@ -192,7 +192,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/allocations", web::get().to(allocations))
         .route("/v1/blocks", web::get().to(blocks))
         .configure(check::reads)
-        .configure(cluster::reads);
+        .configure(nodes::reads)
+        .configure(networks::reads);
 }
 
 async fn metrics(node: web::Data<AppState>) -> HttpResponse {

@@ -9,7 +9,7 @@ use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, JournalEntry};
 use crate::core::keys::{BLOCKS, allocation_key, node_key, session_key};
-use crate::core::removal;
+use crate::core::operator::txns as removal;
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;

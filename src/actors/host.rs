@@ -183,15 +183,13 @@ impl Shown for LeaseholderMachine {
 
     fn show(&self, (standing, metrics): &mut Self::Display) {
         let now = self.standing();
-        let changed = standing.send_if_modified(|shown| {
+        standing.send_if_modified(|shown| {
             let changed = shown != now;
             if changed {
                 shown.clone_from(now);
             }
             changed
         });
-        if changed {
-            metrics.show(now.member && now.lease.is_some(), now.epoch, self.lost());
-        }
+        metrics.show(now.member && now.lease.is_some(), now.epoch, self.lost());
     }
 }

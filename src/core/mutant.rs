@@ -55,6 +55,11 @@ pub enum Mutant {
     RecordsOfOthers,
     /// A block is given to whoever asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
+    /// The removal of a node leaves the node's key as it is, so that the node does not notice
+    /// (rule 3).
+    RemovalKeepsEpoch,
+    /// The active blocks of a removed node are free at once (rule 3).
+    RemovalFreesBlocks,
 }
 
 impl Mutant {

@@ -75,6 +75,11 @@ impl Etcd {
                     lease.ttl / 1000
                 })))
             }
+            Request::TimeLeft(lease) => {
+                self.counters.leases += 1;
+                let left = |lease: &Lease| lease.until.saturating_sub(now) / 1000;
+                Ok(Answer::Left(self.leases.get(&lease).map(left)))
+            }
             Request::Revoke(lease) => {
                 self.counters.leases += 1;
                 self.end_lease(lease);

@@ -1,17 +1,18 @@
-//! Taking a node out of the cluster: what an operator's `node remove` writes to the store.
+//! The transactions of a removal.
 //!
 //! A node that was removed may live after all, cut off from the store and still handing addresses
 //! out. So its blocks do not become free at once: they are quarantined, on a lease that nobody
-//! keeps alive. The same transaction raises the node's epoch, so that whatever the node had under
-//! way is refused from then on (rule 3). A node that comes back joins anew and
-//! takes its quarantined blocks back.
+//! keeps alive. The same transaction raises the node's epoch, so that every transaction that the
+//! node had under way is refused from then on (rule 3). A node that comes back
+//! joins anew and takes its quarantined blocks back.
 
 use std::sync::Arc;
 
-use super::ids::LeaseId;
-use super::keys::{drain_key, forgotten_key, node_key, session_key};
-use super::txn::{Compare, KeyValue, Txn, Write};
-use super::value::{BlockStatus, BlockValue, NodeValue, Value};
+use crate::core::ids::LeaseId;
+use crate::core::keys::{drain_key, forgotten_key, node_key, session_key};
+use crate::core::mutant::{Mutant, broken};
+use crate::core::txn::{Compare, KeyValue, Txn, Write};
+use crate::core::value::{BlockStatus, BlockValue, NodeValue, Value};
 
 /// One removal.
 #[derive(Clone, Debug)]
@@ -20,9 +21,9 @@ pub struct Removal {
     pub node: Arc<str>,
     /// Remove it although it has a session.
     pub force: bool,
-    /// The lease on which its blocks hang until the quarantine ends; 0 will do if it has none.
+    /// The lease on which its blocks hang until the quarantine ends; 0 if none of them has to.
     pub quarantine: LeaseId,
-    /// Now, in milliseconds since 1970.
+    /// When the operator asked for it, in milliseconds since 1970.
     pub now_unix_ms: u64,
 }
 
@@ -58,15 +59,17 @@ impl Removal {
         if !self.force {
             txn.when.push(Compare::ModRevision(session.clone(), 0));
         }
-        txn.then.push(Write::Put(node, Value::Node(value), None));
+        if !broken(Mutant::RemovalKeepsEpoch) {
+            txn.then.push(Write::Put(node, Value::Node(value), None));
+        }
         txn.then.push(Write::Delete(session));
         txn.then.push(Write::Delete(drain_key(&self.node)));
         self.take(&mut txn, epoch, blocks);
         txn
     }
 
-    /// Takes more of its blocks. `revision`: that of the node's key, as [`Removal::begin`] left
-    /// it, so that nothing is taken from a node that has come back.
+    /// Takes more of its blocks. `revision`: that of the key of the removed node, so that nothing
+    /// is taken from one that has come back.
     pub fn go_on(&self, revision: u64, epoch: u64, blocks: &[KeyValue]) -> Txn {
         let mut txn = after(&self.node, revision);
         self.take(&mut txn, epoch, blocks);
@@ -80,6 +83,7 @@ impl Removal {
             txn.then.push(match block.status {
                 // Nothing was handed out of it, nor will be: that would need the node's epoch.
                 BlockStatus::Spare => Write::Delete(key.key.clone()),
+                _ if broken(Mutant::RemovalFreesBlocks) => Write::Delete(key.key.clone()),
                 BlockStatus::Active | BlockStatus::Quarantined => {
                     let value = BlockValue {
                         epoch,
@@ -109,9 +113,9 @@ pub fn delete_records(node: &str, revision: u64, records: &[KeyValue]) -> Txn {
     txn
 }
 
-/// Deletes the key of a removed node that has no blocks and no session any more. What it said stays
-/// for the life of a lease: should the node come back, with its state directory, it must not take
-/// the store for one that went back in time.
+/// Deletes the key of a removed node that has neither blocks nor a session. A copy of it stays for
+/// the life of a lease: a node that comes back with its state directory must not take the store
+/// for one that went back in time.
 pub fn forget(node: &str, known: &NodeValue, revision: u64, lease: LeaseId) -> Txn {
     let mut txn = after(node, revision);
     txn.then.push(Write::Put(forgotten_key(node), Value::Node(known.clone()), Some(lease)));
@@ -130,9 +134,14 @@ pub fn is_of(node: &str, key: &KeyValue) -> bool {
     }
 }
 
-/// Whether a key is a block that a removal has to take: a quarantined one is taken already.
-pub fn is_to_take(key: &KeyValue) -> bool {
-    matches!(&key.value, Value::Block(block) if block.status != BlockStatus::Quarantined)
+/// Whether a key is a quarantined block.
+pub fn is_quarantined(key: &KeyValue) -> bool {
+    matches!(&key.value, Value::Block(block) if block.status == BlockStatus::Quarantined)
+}
+
+/// Whether a key is a spare block.
+pub fn is_spare(key: &KeyValue) -> bool {
+    matches!(&key.value, Value::Block(block) if block.status == BlockStatus::Spare)
 }
 
 #[cfg(test)]
@@ -209,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_follows_is_refused_once_the_node_has_come_back() {
+    fn later_transactions_are_refused_once_the_node_has_come_back() {
         let blocks = [block(8, BlockStatus::Active, 11)];
         let more = removal(false).go_on(20, 4, &blocks);
         assert_eq!(more.when, [at("nodes/n", 20), at(&blocks[0].key, 11)]);
@@ -225,10 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn a_quarantined_block_keeps_its_own_end() {
-        let is = |status| is_to_take(&block(8, status, 1));
+    fn blocks_are_told_apart_by_their_state_and_owner() {
+        let is = |status| (is_spare(&block(8, status, 1)), is_quarantined(&block(8, status, 1)));
         let all = [BlockStatus::Spare, BlockStatus::Active, BlockStatus::Quarantined];
-        assert_eq!(all.map(is), [true, true, false]);
+        assert_eq!(all.map(is), [(true, false), (false, false), (false, true)]);
         let active = block(8, BlockStatus::Active, 1);
         assert!(is_of("n", &active) && !is_of("m", &active));
     }

@@ -38,7 +38,7 @@ pub enum Mutant {
     MergeNotHeldBack,
     /// A journal of an earlier boot is trusted before the store has confirmed it (rule 17).
     UnconfirmedTrusted,
-    /// A range set that takes over another one keeps spares of a lease that is gone (rule 18).
+    /// A range set keeps spares of a lease that is gone (rule 18).
     LostLeaseSparesKept,
     /// A node goes on handing out when it has not reached the store for `offlineLimit` (rule 19).
     OfflineLimitIgnored,

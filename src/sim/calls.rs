@@ -29,7 +29,7 @@ impl World {
         if self.quiet {
             return;
         }
-        let ebb = self.plan.tides && (self.now / 25_000 + node as u64).is_multiple_of(3);
+        let ebb = self.plan.tides && (self.now / 45_000 + node as u64).is_multiple_of(2);
         let wanted = if ebb { 1 } else { self.plan.containers };
         let wants_more = of.len() < wanted;
         if wants_more && (of.is_empty() || self.rng.u32(0..3) > 0) {
@@ -125,10 +125,14 @@ impl World {
             Outcome::Ended(_) => format!("c{id} ended"),
             Outcome::Failed(error) => format!("c{id} failed: {error}"),
         });
+        let limit = self.plan.offline_limit;
         let Some(container) = self.containers.get_mut(&id) else { return };
         match outcome {
             Outcome::Added(holding) => {
                 self.counters.added += 1;
+                let of = self.nodes[container.node].daemon.as_ref();
+                let silence = of.map_or(0, |of| of.leaseholder().silence(self.now));
+                let overdue = container.overdue && limit.is_some_and(|limit| silence > limit);
                 let requested = container.requested;
                 let before = std::mem::replace(
                     &mut container.state,
@@ -138,7 +142,7 @@ impl World {
                     assert_eq!(before, *holding.addresses, "a repeated ADD changes nothing");
                     return;
                 }
-                assert!(!container.overdue, "c{id} has an address beyond offlineLimit");
+                assert!(!overdue, "c{id} has an address beyond offlineLimit");
                 assert!(requested.is_none_or(|requested| holding.addresses.contains(&requested)));
                 for &address in holding.addresses.iter() {
                     if let Some(other) = self.held.insert(address, id) {

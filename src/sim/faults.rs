@@ -70,6 +70,8 @@ impl World {
                 let all = &self.plan.configurations;
                 self.configuration = all[self.rng.usize(0..all.len())].clone();
             }
+            // A removal has deleted its records, and nobody can know what it held.
+            Fault::Forget if self.is_removed(node) => {}
             Fault::Forget => {
                 self.crash(node);
                 self.forget(node);
@@ -77,6 +79,15 @@ impl World {
                 self.after(wait, Event::Start(node));
             }
         }
+    }
+
+    /// Whether an operator has removed the node, and it has not joined since.
+    fn is_removed(&self, node: usize) -> bool {
+        let key = self.etcd.read(&Span::key(&node_key(&self.nodes[node].disk.name))).pop();
+        key.is_some_and(|key| match key.value {
+            Value::Node(value) => value.removed_unix_ms.is_some(),
+            _ => false,
+        })
     }
 
     /// The state directory of a node is lost, or goes back to what it was at some time.
@@ -272,8 +283,11 @@ impl World {
         self.etcd.restore(self.now, &backup);
         self.tell_watchers();
         for node in 0..self.nodes.len() {
-            // Who was away since before the backup cannot notice, and must not come first
-            // (ARCHITECTURE.md says so).
+            // A node that was away since before the backup cannot notice, and one that could may be
+            // down: these must not come first, and those must come at all (ARCHITECTURE.md says so).
+            if self.nodes[node].daemon.is_none() {
+                self.start(node);
+            }
             let of = &self.nodes[node];
             let key = node_key(&of.disk.name);
             let stored = self.etcd.read(&Span::key(&key)).pop().map(|key| key.value);
@@ -287,8 +301,8 @@ impl World {
             self.nodes[node].paused_until = wait;
             self.heal(node);
         }
-        self.calm_until = self.now + 15_000; // whoever is ahead of the backup notices
-        // Whoever slept is awake, and gets what came meanwhile.
+        self.calm_until = self.now + 15_000; // the nodes that are ahead of the backup notice
+        // Nodes that slept are awake, and get what came meanwhile.
         let slept = |_: &_, event: &mut Event| {
             matches!(
                 event,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::world::{Event, World};
 use crate::core::Millis;
-use crate::core::address::number;
+use crate::core::address::{Family, number};
 use crate::core::block::{Block, BlockState};
 use crate::core::keys::{ALLOCATIONS, SESSIONS, allocation_address};
 use crate::core::node::RangeSetMachine;
@@ -33,6 +33,10 @@ impl World {
         for key in self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX)) {
             let Value::Allocation(value) = key.value else { continue };
             let address = allocation_address(&key.key).expect("the key of an address");
+            // In a block that nobody has, a restored backup may have old ones: they go with the claim.
+            if !self.is_in_a_block(address) {
+                continue;
+            }
             recorded.insert(address, (value.container_id, value.sequence));
         }
         let mut held = BTreeMap::new();
@@ -49,6 +53,16 @@ impl World {
             }
         }
         assert_eq!(recorded, held, "what is recorded is not what is held");
+    }
+
+    /// Whether some node has a block with this address in hand.
+    fn is_in_a_block(&self, address: IpAddr) -> bool {
+        let daemons = self.nodes.iter().filter_map(|node| node.daemon.as_ref());
+        let mut sets = daemons.flat_map(|daemon| daemon.sets.values());
+        sets.any(|set| {
+            set.record().family == Family::of(address)
+                && set.blocks().any(|block| block.cidr().contains(number(address)))
+        })
     }
 
     /// How many blocks a node has in hand.

@@ -1,6 +1,6 @@
 //! A running daemon: the machines of a node behind mailboxes that are served in any order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -9,6 +9,7 @@ use super::disk::Disk;
 use crate::core::Millis;
 use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::block::{Block, BlockState};
 use crate::core::coordinator::{Call, Outcome, SetId};
 use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::Leaseholder;
@@ -313,6 +314,7 @@ impl Daemon {
         for set in self.sets.values() {
             set.check_invariants();
         }
+        self.check_spares();
         let held = self.coordinator.held();
         assert_eq!(held.len(), self.shown.len(), "readers see what is held");
         if held.len() > 500 {
@@ -329,5 +331,23 @@ impl Daemon {
                 assert!(taken, "{address} is held by {} in {block:?}", holding.container_id);
             }
         }
+    }
+
+    /// A node that waits for nothing takes no block for a spare that it does not have.
+    fn check_spares(&self) {
+        let asking = self.sets.values().any(RangeSetMachine::is_asking);
+        if !self.leaseholder().is_idle() || asking || self.coordinator.is_merging() {
+            return;
+        }
+        let spare = |block: &&Block| block.state == BlockState::Spare;
+        let known = self.sets.values().flat_map(|set| {
+            let family = set.record().family;
+            set.blocks().filter(spare).map(move |block| (family, block.cidr()))
+        });
+        let known: BTreeSet<_> = known.collect();
+        let stored: BTreeSet<_> =
+            self.leaseholder().blocks().map(|(pool, cidr, _)| (pool.family, cidr)).collect();
+        let gone: Vec<_> = known.difference(&stored).collect();
+        assert!(gone.is_empty(), "spares of a lease that is gone: {gone:?}");
     }
 }

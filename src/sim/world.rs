@@ -117,6 +117,13 @@ pub(super) struct Counters {
     pub(super) went_back: u64,
 }
 
+impl Counters {
+    /// How many calls had an answer.
+    pub(super) fn calls(self) -> u64 {
+        self.added + self.ended + self.failed
+    }
+}
+
 /// The cluster.
 pub(super) struct World {
     pub(super) plan: Plan,

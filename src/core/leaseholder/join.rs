@@ -289,11 +289,13 @@ impl Leaseholder {
 
     fn register(&mut self, now: Millis, value: NodeValue, revision: u64) {
         let (node, session) = (node_key(&self.identity.node), session_key(&self.identity.node));
-        let (epoch, lease) = (value.epoch, self.lease.unwrap_or_default());
+        // Without a lease the session would stay for ever.
+        let Some(lease) = self.lease else { return self.join(now) };
+        let epoch = value.epoch;
         let when = vec![Compare::ModRevision(node.clone(), revision)];
         let then = vec![
             Write::Put(node, Value::Node(value), None),
-            Write::Put(session, Value::Session(SessionValue { epoch, lease }), self.lease),
+            Write::Put(session, Value::Session(SessionValue { epoch, lease }), Some(lease)),
             Write::Delete(forgotten_key(&self.identity.node)),
         ];
         self.request(now, Pending::Join, Request::Txn(Txn { when, then }));

@@ -136,6 +136,8 @@ pub struct Leaseholder {
     halted: Option<Arc<str>>,
     alone: Option<bool>,
     draining: bool,
+    /// The daemon ends: nothing is done but that its leases are ended.
+    left: bool,
     /// When the request was sent whose answer was the last good one.
     contact: Millis,
     /// With `offline_limit`: until when range sets were told that they may hand out (rule 19).
@@ -195,6 +197,7 @@ impl Leaseholder {
             halted: None,
             alone: None,
             draining: false,
+            left: false,
             contact: 0,
             good_until: 0,
             heartbeat_at: Millis::MAX,
@@ -378,6 +381,9 @@ impl Leaseholder {
     }
 
     fn request(&mut self, now: Millis, pending: Pending, request: Request) {
+        if self.left && !matches!(request, Request::Revoke(_)) {
+            return; // a session that is written now would outlive the daemon
+        }
         let id = self.next_request;
         self.next_request += 1;
         if pending == Pending::Join {

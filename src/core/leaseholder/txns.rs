@@ -1,7 +1,7 @@
 //! What each order compares and writes, and what its end means.
 
 use super::chain::Batch;
-use super::records::{Stretch, leaving, stretches};
+use super::records::{claimed, leaving, stretches};
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Question, parts};
 use crate::core::Millis;
 use crate::core::address::Cidr;
@@ -26,7 +26,7 @@ impl Leaseholder {
     /// How many operations of a transaction an order takes.
     pub(super) fn weigh(order: &Order) -> usize {
         match order {
-            Order::Lease { activate, claim, .. } => activate.len() + claim.len() + 1,
+            Order::Lease { activate, claim, .. } => activate.len() + claim.len() * 2 + 1,
             Order::GiveBack { cidrs, .. } => cidrs.len() * 2,
             Order::Transfer { block, give, .. } => {
                 usize::from(block.size_log2 - give.size_log2) + 4
@@ -234,7 +234,8 @@ impl Leaseholder {
 
     fn add(&self, txn: &mut Txn, now: Millis, batch: &Batch, order: &Order) {
         if self.identity.records && !broken(Mutant::RecordsLeftBehind) {
-            txn.then.extend(leaving(order).iter().map(Stretch::delete_records));
+            let without = leaving(order).into_iter().chain(claimed(order));
+            txn.then.extend(without.map(|stretch| stretch.delete_records()));
         }
         match order {
             Order::Lease { pool, activate, claim } => {
@@ -290,10 +291,12 @@ impl Leaseholder {
                 txn.then.push(Write::Delete(key));
             }
             Order::Session => {
-                let lease = self.lease.unwrap_or_default();
-                let session = SessionValue { epoch: batch.value.epoch, lease };
-                let key = session_key(&self.identity.node);
-                txn.then.push(Write::Put(key, Value::Session(session), self.lease));
+                // Without a lease no transaction is sent.
+                if let Some(lease) = self.lease {
+                    let session = SessionValue { epoch: batch.value.epoch, lease };
+                    let key = session_key(&self.identity.node);
+                    txn.then.push(Write::Put(key, Value::Session(session), Some(lease)));
+                }
             }
             Order::Records => self.records.write(txn),
             Order::Find { .. } | Order::AgreeBlockSize { .. } => {}

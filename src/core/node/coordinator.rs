@@ -93,6 +93,11 @@ impl CoordinatorMachine {
         self.overlaps.iter().cloned().collect()
     }
 
+    /// Whether range sets are becoming one; for simulators.
+    pub fn is_merging(&self) -> bool {
+        !self.retiring.is_empty()
+    }
+
     /// The open range sets.
     pub fn sets(&self) -> Vec<SetId> {
         self.sets.iter().copied().collect()

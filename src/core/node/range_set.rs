@@ -53,6 +53,11 @@ impl RangeSetMachine {
         self.core.blocks()
     }
 
+    /// Whether an order of it is open; for simulators.
+    pub fn is_asking(&self) -> bool {
+        self.core.is_asking()
+    }
+
     /// Whether an ADD from these ranges could be served now, as far as this range set knows.
     pub fn could_assign(&mut self, now: Millis, allowed: &Ranges) -> bool {
         self.core.could_assign(now, allowed)
@@ -231,7 +236,9 @@ impl RangeSetMachine {
             Effect::Split(_, block, parts) => self.core.split(block, &parts),
             Effect::SparesGone => {
                 self.lease_number += 1;
-                self.core.spares_gone(now);
+                if !broken(Mutant::LostLeaseSparesKept) {
+                    self.core.spares_gone(now);
+                }
             }
             Effect::Stalled(cause) => self.core.stalled(now, cause),
             Effect::Halted(cause) => self.core.halted(now, cause),

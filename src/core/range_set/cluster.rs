@@ -82,8 +82,12 @@ impl RangeSet {
         self.answer_questions(now);
     }
 
-    /// All spares are gone.
+    /// All spares are gone, also those that are being given back.
     pub fn spares_gone(&mut self, now: Millis) {
+        let returning = self.giving_back.iter().filter(|(_, before)| *before == BlockState::Spare);
+        for cidr in returning.map(|(cidr, _)| *cidr).collect::<Vec<_>>() {
+            self.drop_spare(now, cidr);
+        }
         for start in self.spares.clone() {
             if let Some(cidr) = self.held.get(&start).map(Block::cidr) {
                 self.drop_spare(now, cidr);

@@ -178,6 +178,17 @@ impl Coordinator {
         self.networks.get(&pool.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
+    /// The range sets that have addresses of these runs, each once, in the order in which they were
+    /// opened.
+    pub fn owners_in(&self, pool: &PoolFamily, runs: &[(u128, u128)]) -> Vec<SetId> {
+        let meets = |set: &&OpenSet| {
+            set.family == pool.family
+                && runs.iter().any(|&(first, last)| set.territory.overlaps(first, last))
+        };
+        let sets = self.networks.get(&pool.network).map_or(&[][..], |network| &network.sets);
+        sets.iter().filter(meets).map(|set| set.id).collect()
+    }
+
     /// A range set that has addresses of these ranges.
     pub fn owner_of(&self, network: &str, allowed: &Ranges) -> Option<SetId> {
         let entry = self.networks.get(network)?;

@@ -129,10 +129,7 @@ impl CoordinatorMachine {
     /// Tells each range set of its own blocks.
     fn tell_owner(&mut self, effect: Effect) {
         match effect {
-            Effect::Asked(question) => match self.owner_of_question(&question) {
-                Some(set) => self.send_set(set, ToRangeSet::Cluster(Effect::Asked(question))),
-                None => self.place(Order::Refuse(question)),
-            },
+            Effect::Asked(question) => self.ask_next(question, None),
             Effect::Spares(pool, cidrs) => {
                 for (owner, cidrs) in self.by_owner(&pool, cidrs) {
                     let spares = Effect::Spares(pool.clone(), cidrs);
@@ -180,8 +177,17 @@ impl CoordinatorMachine {
         self.send_leaseholder(ToLeaseholder::Place(None, order));
     }
 
-    fn owner_of_question(&self, question: &Question) -> Option<SetId> {
-        let owner = |first| self.core.owner_of_cidr(&question.pool, Cidr::containing(first, 0));
-        question.wanted.iter().find_map(|&(first, _)| owner(first))
+    /// Passes a question on to the next range set that may have what is asked for: the first one, or
+    /// the one after `asked`. When all have been asked, it is refused.
+    pub(super) fn ask_next(&mut self, question: Question, asked: Option<SetId>) {
+        let mut owners = self.core.owners_in(&question.pool, &question.wanted).into_iter();
+        let next = match asked {
+            None => owners.next(),
+            Some(asked) => owners.skip_while(|set| *set != asked).nth(1),
+        };
+        match next {
+            Some(set) => self.send_set(set, ToRangeSet::Cluster(Effect::Asked(question))),
+            None => self.place(Order::Refuse(question)),
+        }
     }
 }

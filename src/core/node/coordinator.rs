@@ -311,6 +311,7 @@ impl Machine for CoordinatorMachine {
                 self.committed(now, operations, &result);
             }
             ToCoordinator::Cluster(effect, origin) => self.heard(now, effect, origin),
+            ToCoordinator::NothingFor(question, set) => self.ask_next(question, Some(set)),
             ToCoordinator::Merged { network, from } => {
                 self.retiring.remove(&from);
                 self.tell_held_back();

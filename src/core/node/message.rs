@@ -10,7 +10,7 @@ use crate::core::attachment::Holding;
 use crate::core::coordinator::{Call, Outcome, Recovered, SetId, SetRecord};
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
-use crate::core::leaseholder::{Effect, Leased, Order};
+use crate::core::leaseholder::{Effect, Leased, Order, Question};
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError, RangeSet};
 use crate::core::txn::{Answer, Request, StoreError, Watched};
@@ -59,6 +59,8 @@ pub enum ToCoordinator {
     Committed(Vec<u64>, Result<(), Arc<str>>),
     /// The leaseholder says this; with the origin of the order that it ends, if it ends one.
     Cluster(Effect, Option<OrderOrigin>),
+    /// A range set has nothing to give to the node that asks: another one may.
+    NothingFor(Question, SetId),
     /// A range set has become part of another one.
     Merged {
         /// Their network.

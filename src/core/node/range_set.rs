@@ -107,7 +107,10 @@ impl RangeSetMachine {
             Effect::ReleaseUnknown(cidrs) => {
                 self.place_aside(Order::GiveBack { pool: self.pool(), cidrs });
             }
-            Effect::Refuse(question) => self.place_aside(Order::Refuse(question)),
+            Effect::Refuse(question) => {
+                let nothing = ToCoordinator::NothingFor(question, self.record.id);
+                self.send(Message::Coordinator(nothing));
+            }
             Effect::Find { wanted, even_cooling } => {
                 let order = Order::Find { pool: self.pool(), wanted, even_cooling };
                 self.place(OrderContext::Find, order);

@@ -94,7 +94,7 @@ impl Used {
             let oldest = self.living.pop_front().unwrap();
             self.set.release(self.now, oldest);
         }
-        assert!(self.set.poll_effect().is_none(), "a warm set asks for nothing");
+        assert!(self.set.poll_effect().is_none(), "a warm set must not ask for blocks");
     }
 }
 

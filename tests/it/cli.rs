@@ -239,7 +239,7 @@ fn an_answer_that_is_no_answer_is_told_in_one_line() {
     let other = Fake::serve(|_, _| (200, json!({ "hello": "I am\nanother service" })));
     for command in ["status", "allocations"] {
         let error = fails(other.socket(), &[command]);
-        assert!(error.contains("not the answer of a daemon"), "{error}");
+        assert!(error.contains("cannot decode the answer"), "{error}");
     }
 }
 

@@ -104,7 +104,7 @@ fn every_help_has_an_example_and_the_exit_status() {
         let help = leasehold_with(Path::new("/nonexistent"), &[command, &["--help"]].concat(), &[]);
         let (help, _) = texts(&help);
         let example = format!("\n  leasehold {}", command.join(" "));
-        for part in [&*example, "Exit status: 0 good"] {
+        for part in [&*example, "Exit status: 0 success"] {
             assert!(help.contains(part), "{part:?} in the help of {command:?}: {help}");
         }
         let wide = help.lines().find(|line| line.chars().count() > 100);

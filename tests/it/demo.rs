@@ -131,7 +131,7 @@ fn a_person_sees_every_call_and_its_answer() {
         "CNI_COMMAND=ADD CNI_CONTAINERID=example CNI_IFNAME=dummy0",
         "\"address\": \"203.0.113.2/24\"",
         "\"address\": \"2001:db8:1::2/64\"",
-        "CHECK came with cniVersion 0.4.0",
+        "CHECK exists since cniVersion 0.4.0",
         "DUPLICATES",
         "everything was right",
     ] {

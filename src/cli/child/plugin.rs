@@ -1,4 +1,4 @@
-//! Where the plugin's program is.
+//! Finds the plugin's program, or builds it.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -14,10 +14,11 @@ use super::interrupt::Interrupt;
 /// The plugin's file name.
 const PLUGIN: &str = "my-ipam";
 
-/// How often a running build is looked at.
+/// The time between two looks at a running build.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The plugin, built first if this program was run by cargo (`cargo run` builds one binary only).
+/// Finds the plugin. Builds it first if cargo runs this program (`cargo run` builds one binary
+/// only).
 ///
 /// # Errors
 /// It cannot be built, or is not there.
@@ -48,8 +49,8 @@ struct Build {
 }
 
 impl Build {
-    /// `None`: this program was not run by cargo, or does not lie where cargo puts programs,
-    /// which is `TARGET_DIR/[TRIPLE/]PROFILE`.
+    /// Returns `None` if cargo does not run this program, or if the program is not where cargo
+    /// puts programs: `TARGET_DIR/[TRIPLE/]PROFILE`.
     fn of(this: &Path, cargo: Option<OsString>, manifest_dir: Option<OsString>) -> Option<Self> {
         let (cargo, manifest_dir) = (cargo?, manifest_dir?);
         let place = this.parent()?;
@@ -76,9 +77,9 @@ impl Build {
         if let Some(target) = &self.target {
             command.arg("--target").arg(target);
         }
-        // What `cargo run` says of this package to its program. Build scripts of dependencies take
-        // it for a change of their own surroundings (ring's), and everything above them is built
-        // anew, twice: here, and by the next `cargo build`.
+        // `cargo run` sets these variables for its program. Build scripts of dependencies (ring's)
+        // take them for a change of their own environment, and everything that depends on them is
+        // built again, twice: here, and by the next `cargo build`.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"].iter().any(|own| text.starts_with(own))
@@ -106,7 +107,7 @@ impl Build {
     }
 }
 
-/// Whether cargo marked a directory as one of its own for artifacts.
+/// True if cargo marked a directory as one of its own for artifacts.
 fn is_cargos(dir: &&Path) -> bool {
     fs::read_to_string(dir.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.contains("cargo"))
 }

@@ -118,10 +118,10 @@ fn a_mistake_changes_nothing_and_is_one_line_that_names_the_field() {
     let before = ends_json(&daemon, &["network", "get", "pods"], 0);
     for (object, words) in [
         (json!({ "subnet": "10.48.0.0/33" }), &["ipam.subnet", "10.1.2.0/24"][..]),
-        (json!({ "subnet": "10.48.0.1/24" }), &["ipam.subnet has to be 10.48.0.0/24"]),
+        (json!({ "subnet": "10.48.0.1/24" }), &["ipam.subnet must be 10.48.0.0/24"]),
         (
             json!({ "ranges": [[{ "subnet": "10.48.0.0/24", "rangeStart": "10.49.0.1" }]] }),
-            &["ipam.ranges[0][0].rangeStart has to be from 10.48.0.0 to 10.48.0.255"],
+            &["ipam.ranges[0][0].rangeStart must be from 10.48.0.0 to 10.48.0.255"],
         ),
         (
             json!({ "ranges": [[{ "subnet": "10.48.0.0/24" }], [{ "subnet": "10.48.0.0/25" }]] }),

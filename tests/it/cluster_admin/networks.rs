@@ -110,7 +110,7 @@ fn what_is_wrong_is_refused_with_its_field() {
     for (args, word) in [
         (&["network", "put", "pods", "/nonexistent"][..], "/nonexistent"),
         (&["network", "put", "pods"], "FILE"),
-        (&["network", "get", "a/b"], "no network's name"),
+        (&["network", "get", "a/b"], "not a valid network name"),
         (&["network", "get", ""], "NAME"),
     ] {
         let said = fails(&daemon, args);

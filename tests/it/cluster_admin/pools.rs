@@ -147,7 +147,7 @@ fn each_service_has_a_pool_of_its_own_on_one_cni_network() {
     assert!(call(&daemon, "DEL", "c2", &pods).succeeded());
     assert_eq!(given("c4", "shop-4-online-84f8cc5d4b-abcde"), "10.46.0.3");
     for (pod, word) in [
-        ("mysql-0", "pod mysql-0 is of no service"),
+        ("mysql-0", "cannot derive a service from pod name mysql-0"),
         ("mail-1-online-x", "network mail has no central configuration"),
     ] {
         let refused = add_pod(&daemon, "c5", pod, &pods);

@@ -17,7 +17,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use leasehold::cni::parse;
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::{Holding, Scope};
-use leasehold::core::coordinator::JournalEntry;
+use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 use leasehold::journal::{Journal, Options};

@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 pub use self::etcd::EtcdArgs;
-use crate::client::SOCKET_DEFAULT;
 use crate::limits;
 use crate::store::etcd::Options;
+use my_ipam::client::SOCKET_DEFAULT;
 
 mod etcd;
 

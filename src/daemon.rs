@@ -50,7 +50,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = metrics::install().context("metrics")?;
     let room = Room::make();
     let socket = Socket::bind(&config.socket)?;
-    let notes_dir = crate::plugin::note::directory(&config.socket);
+    let notes_dir = my_ipam::note::directory(&config.socket);
     notes::make_directory(&notes_dir)
         .with_context(|| format!("directory {}", notes_dir.display()))?;
     let tcp = server::bind_tcp(config.listen)?;

@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-/// Largest request body on the socket, in bytes. A configuration is about 1 KiB, a CNI GC of a
-/// full node (250 pods) about 30 KiB, an array of 64 calls about 64 KiB.
-pub const BODY_BYTES_MAX: usize = 4 << 20;
-
-/// Largest standard input that the plugin reads, in bytes: what the daemon would take, less room
-/// for the envelope.
-pub const STDIN_BYTES_MAX: usize = BODY_BYTES_MAX - (1 << 20);
+pub use my_ipam::limits::{
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, NOTES_MAX,
+};
 
 /// Calls in one array.
 pub const CALLS_PER_ARRAY_MAX: usize = 1024;
@@ -31,10 +27,6 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Largest `resolv.conf`, in bytes.
 pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
-
-/// How long the plugin waits for the daemon's answer to one call. Longer than any wait inside the
-/// daemon, shorter than the minute that runtimes give to a DEL.
-pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
 
 /// ADDs that wait for a block, per range set.
 pub const ASSIGNS_WAITING_MAX: usize = 10_000;
@@ -62,17 +54,6 @@ pub const BLOCKS_PER_CLAIM_MAX: usize = 40;
 /// How often idle blocks are looked for, in milliseconds. A block goes back when it was free and
 /// untouched for a whole period.
 pub const RECLAIM_IDLE_MS: u64 = 30_000;
-
-/// Largest answer that the plugin and the commands read from the daemon, in bytes, head included.
-/// A listing of 60,000 allocations at 200 bytes each is 12 MB.
-pub const ANSWER_BYTES_MAX: usize = 16 << 20;
-
-/// Largest head (status line and headers) of an answer, in bytes. The daemon's is about 100.
-pub const ANSWER_HEAD_BYTES_MAX: usize = 16 << 10;
-
-/// Notes (DELs that no daemon took) that may wait in one directory. A node churning 20 containers
-/// a second fills it in about an hour without its daemon; a note is about 2 KiB.
-pub const NOTES_MAX: usize = 65_536;
 
 /// Range sets of a node: each is an actor with figures of its own. A node has a few.
 pub const RANGE_SETS_MAX: usize = 4_096;

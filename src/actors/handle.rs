@@ -74,7 +74,7 @@ impl Handler<Execute> for Host<CoordinatorMachine> {
     type Result = ();
 
     fn handle(&mut self, Execute(call, reply): Execute, ctx: &mut Self::Context) {
-        let id = self.wires().new_call(reply);
+        let id = self.outlet().new_call(reply);
         self.take(ToCoordinator::Call(id, call), ctx);
     }
 }
@@ -83,7 +83,7 @@ impl Handler<Shutdown> for Host<CoordinatorMachine> {
     type Result = ();
 
     fn handle(&mut self, Shutdown(sender): Shutdown, ctx: &mut Self::Context) {
-        self.wires().when_stopped(sender);
+        self.outlet().when_stopped(sender);
         self.take(ToCoordinator::Shutdown, ctx);
     }
 }

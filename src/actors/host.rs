@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::wires::Wires;
 use crate::clock::boot_ms;
 use crate::core::Millis;
+use crate::core::coordinator::Outcome;
 use crate::core::node::{
-    CoordinatorMachine, LeaseholderMachine, Machine, RangeSetMachine, Standing,
+    CoordinatorMachine, LeaseholderMachine, Machine, Message as NodeMessage, Output,
+    RangeSetMachine, Standing,
 };
 use crate::{limits, metrics};
 
@@ -35,10 +36,25 @@ pub trait Shown: Machine {
     fn show(&self, display: &mut Self::Display);
 }
 
+/// The way out of a machine: carries out its outputs. All of it lives on the actors' thread.
+pub(super) trait Outlet {
+    /// Carries out one output.
+    fn carry_out(&self, output: Output);
+
+    /// Delivers messages, in order.
+    fn deliver(&self, messages: Vec<NodeMessage>);
+
+    /// The number of a new call, whose answer goes to the sender.
+    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> u64;
+
+    /// Tells the sender when the node has stopped.
+    fn when_stopped(&self, sender: oneshot::Sender<()>);
+}
+
 /// A machine behind a mailbox.
 pub struct Host<M: Shown> {
     machine: M,
-    wires: Rc<Wires>,
+    outlet: Rc<dyn Outlet>,
     display: M::Display,
     timer: Option<(Millis, SpawnHandle)>,
 }
@@ -48,12 +64,12 @@ where
     M: Shown + Unpin + 'static,
     M::Display: Unpin + 'static,
 {
-    pub(super) fn new(machine: M, wires: Rc<Wires>, display: M::Display) -> Self {
-        Self { machine, wires, display, timer: None }
+    pub(super) fn new(machine: M, outlet: Rc<dyn Outlet>, display: M::Display) -> Self {
+        Self { machine, outlet, display, timer: None }
     }
 
-    pub(super) fn wires(&self) -> &Rc<Wires> {
-        &self.wires
+    pub(super) fn outlet(&self) -> &Rc<dyn Outlet> {
+        &self.outlet
     }
 
     /// Hands a message to the machine.
@@ -65,7 +81,7 @@ where
     /// Carries out the machine's outputs, in order, and sets the timer.
     fn drive(&mut self, ctx: &mut Context<Self>) {
         while let Some(output) = self.machine.poll_output() {
-            self.wires.carry_out(output);
+            self.outlet.carry_out(output);
         }
         self.machine.show(&mut self.display);
         self.arm(ctx);
@@ -167,15 +183,13 @@ impl Shown for LeaseholderMachine {
 
     fn show(&self, (standing, metrics): &mut Self::Display) {
         let now = self.standing();
-        let changed = standing.send_if_modified(|shown| {
+        standing.send_if_modified(|shown| {
             let changed = shown != now;
             if changed {
                 shown.clone_from(now);
             }
             changed
         });
-        if changed {
-            metrics.show(now.member && now.lease.is_some(), now.epoch, self.lost());
-        }
+        metrics.show(now.member && now.lease.is_some(), now.epoch, self.lost());
     }
 }

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::mpsc;
 
-use super::host::Deliver;
-use super::wires::Wires;
+use super::host::{Deliver, Outlet};
 use crate::clock::boot_ms;
 use crate::core::node::{Commit, Group, JournalQueue};
 use crate::journal::Journal;
@@ -40,7 +39,7 @@ enum Writer {
 pub struct JournalActor {
     queue: JournalQueue,
     writer: Writer,
-    wires: Rc<Wires>,
+    outlet: Rc<dyn Outlet>,
     /// A [`Write`] is on its way.
     called: bool,
     timer: bool,
@@ -55,7 +54,7 @@ impl JournalActor {
     pub(super) fn new(
         journal: Journal,
         fsync: bool,
-        wires: Rc<Wires>,
+        outlet: Rc<dyn Outlet>,
         own: Addr<Self>,
     ) -> io::Result<Self> {
         let metrics = metrics::Journal::new();
@@ -69,7 +68,7 @@ impl JournalActor {
             Writer::Here(Box::new(journal))
         };
         let queue = JournalQueue::default();
-        Ok(Self { queue, writer, wires, called: false, timer: false, metrics })
+        Ok(Self { queue, writer, outlet, called: false, timer: false, metrics })
     }
 
     /// Has the next group written when everything that has come in by now is in the queue.
@@ -116,7 +115,7 @@ impl JournalActor {
             // The thread ends with the last group. It logged a panic of its own already.
             let _ = thread.join();
         }
-        self.wires.deliver(messages);
+        self.outlet.deliver(messages);
     }
 }
 
@@ -156,7 +155,7 @@ impl Handler<Deliver<Commit>> for JournalActor {
 
     fn handle(&mut self, Deliver(commit): Deliver<Commit>, ctx: &mut Self::Context) {
         let messages = self.queue.push(boot_ms(), commit);
-        self.wires.deliver(messages);
+        self.outlet.deliver(messages);
         self.call(ctx);
     }
 }

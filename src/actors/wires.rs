@@ -2,20 +2,20 @@
 //! outputs are carried out.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::handle::NodeHandle;
-use super::host::{Deliver, Host, Stop};
+use super::host::{Deliver, Host, Outlet, Stop};
 use super::index::Index;
 use super::journal::JournalActor;
 use super::report;
 use crate::core::Map;
 use crate::core::coordinator::Outcome;
-use crate::core::node::{Message, Output, ToLeaseholder};
+use crate::core::node::{Message, Output, RangeSetMachine, ToLeaseholder};
 use crate::core::txn::Request;
 use crate::metrics;
 use crate::store::ClusterStore;
@@ -29,6 +29,8 @@ pub struct Wires {
     replies: RefCell<Map<u64, oneshot::Sender<Outcome>>>,
     next_call: Cell<u64>,
     stopped: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Itself, for the actors that it opens.
+    own: Weak<Self>,
 }
 
 impl Wires {
@@ -38,7 +40,7 @@ impl Wires {
         store: Arc<dyn ClusterStore>,
         index: Arc<Index>,
     ) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new_cyclic(|own| Self {
             node,
             journal,
             store,
@@ -46,25 +48,8 @@ impl Wires {
             replies: RefCell::default(),
             next_call: Cell::new(1),
             stopped: RefCell::default(),
+            own: own.clone(),
         })
-    }
-
-    /// The number of a new call, whose answer goes there.
-    pub(super) fn new_call(&self, reply: oneshot::Sender<Outcome>) -> u64 {
-        let id = self.next_call.get();
-        self.next_call.set(id + 1);
-        self.replies.borrow_mut().insert(id, reply);
-        id
-    }
-
-    /// Tells the sender when the node has stopped.
-    pub(super) fn when_stopped(&self, sender: oneshot::Sender<()>) {
-        self.stopped.borrow_mut().push(sender);
-    }
-
-    /// Delivers messages, in order.
-    pub(super) fn deliver(&self, messages: Vec<Message>) {
-        messages.into_iter().for_each(|message| self.send(message));
     }
 
     fn send(&self, message: Message) {
@@ -76,41 +61,6 @@ impl Wires {
             Message::RangeSet(set, input) => {
                 if let Some(set) = self.node.set(set) {
                     set.do_send(Deliver(input));
-                }
-            }
-        }
-    }
-
-    /// Carries out one output.
-    pub(super) fn carry_out(self: &Rc<Self>, output: Output) {
-        match output {
-            Output::Send(message) => self.send(message),
-            Output::Commit(commit) => self.journal.do_send(Deliver(commit)),
-            Output::Store(id, request) => self.ask(id, request),
-            Output::Watch(prefix) => self.watch(prefix),
-            Output::Reply(call, outcome) => {
-                if let Some(reply) = self.replies.borrow_mut().remove(&call) {
-                    // A caller that is gone: what it was given is found by its DEL or by GC.
-                    let _ = reply.send(outcome);
-                }
-            }
-            Output::Held(holding) => self.index.insert(holding),
-            Output::Ended(holding) => self.index.remove(&holding),
-            Output::Open(id, machine) => {
-                let record = machine.record();
-                let display = metrics::RangeSet::new(&record.network, record.family);
-                let host = Host::new(*machine, self.clone(), display);
-                self.node.open(id, host.start());
-            }
-            Output::Close(id) => {
-                if let Some(set) = self.node.close(id) {
-                    set.do_send(Stop);
-                }
-            }
-            Output::Report(event) => report::tell(&self.index, &event),
-            Output::Stopped => {
-                for sender in self.stopped.take() {
-                    let _ = sender.send(());
                 }
             }
         }
@@ -131,5 +81,60 @@ impl Wires {
                 leaseholder.do_send(Deliver(ToLeaseholder::Observed(report)));
             }
         });
+    }
+
+    fn open(&self, machine: RangeSetMachine) {
+        let Some(own) = self.own.upgrade() else { return };
+        let (record, id) = (machine.record(), machine.record().id);
+        let display = metrics::RangeSet::new(&record.network, record.family);
+        self.node.open(id, Host::new(machine, own, display).start());
+    }
+}
+
+impl Outlet for Wires {
+    fn carry_out(&self, output: Output) {
+        match output {
+            Output::Send(message) => self.send(message),
+            Output::Commit(commit) => self.journal.do_send(Deliver(commit)),
+            Output::Store(id, request) => self.ask(id, request),
+            Output::Watch(prefix) => self.watch(prefix),
+            Output::Reply(call, outcome) => {
+                if let Some(reply) = self.replies.borrow_mut().remove(&call) {
+                    // A caller that is gone: what it was given is found by its DEL or by GC.
+                    let _ = reply.send(outcome);
+                }
+            }
+            Output::Held(holding) => self.index.insert(holding),
+            Output::Ended(holding) => self.index.remove(&holding),
+            Output::Open { record, set, lease_number } => {
+                self.open(RangeSetMachine::new(record, *set, lease_number));
+            }
+            Output::Close(id) => {
+                if let Some(set) = self.node.close(id) {
+                    set.do_send(Stop);
+                }
+            }
+            Output::Report(event) => report::tell(&self.index, &event),
+            Output::Stopped => {
+                for sender in self.stopped.take() {
+                    let _ = sender.send(());
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, messages: Vec<Message>) {
+        messages.into_iter().for_each(|message| self.send(message));
+    }
+
+    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> u64 {
+        let id = self.next_call.get();
+        self.next_call.set(id + 1);
+        self.replies.borrow_mut().insert(id, reply);
+        id
+    }
+
+    fn when_stopped(&self, sender: oneshot::Sender<()>) {
+        self.stopped.borrow_mut().push(sender);
     }
 }

@@ -97,7 +97,7 @@ async fn add(node: &AppState, from: Origin, version: Version, add: request::Add)
         requested: add.asked,
         stage: add.stage,
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
-        netns: super::check::named(from.netns),
+        netns: super::netns::named(from.netns),
         started_at: from.started_at,
         at_unix_ms: clock::unix_ms(),
     }));

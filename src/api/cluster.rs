@@ -2,33 +2,15 @@
 
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
-use super::{networks, nodes, refuse};
-use crate::core::txn::{
-    Answer, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-};
-use crate::limits;
+use super::refuse;
+use crate::core::operator::{Command, Step};
+use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome};
 use crate::store::ClusterStore;
-
-/// Adds the routes of all reads.
-pub fn reads(config: &mut web::ServiceConfig) {
-    config
-        .route("/v1/nodes", web::get().to(nodes::list))
-        .route("/v1/networks", web::get().to(networks::list))
-        .route("/v1/networks/{network}", web::get().to(networks::get));
-}
-
-/// Adds the routes of all writes.
-pub fn writes(config: &mut web::ServiceConfig) {
-    config
-        .route("/v1/nodes/{node}/remove", web::post().to(nodes::remove))
-        .route("/v1/nodes/{node}/drain", web::post().to(nodes::drain))
-        .route("/v1/networks/{network}", web::put().to(networks::put))
-        .route("/v1/networks/{network}", web::delete().to(networks::delete));
-}
+use crate::{clock, limits};
 
 /// Why an operator does not get what they asked for.
 pub(super) struct Refusal(StatusCode, String);
@@ -50,15 +32,21 @@ impl Refusal {
     }
 }
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        let doubt = match error {
-            StoreError::Unknown(_) => {
-                "; what was asked for may have been done: look, and ask again"
-            }
-            StoreError::Failed(_) | StoreError::LeaseGone => "",
+impl Refusal {
+    /// The cluster's store did not answer as it should; with `doubt`, the change may have been
+    /// made.
+    pub(super) fn of_store(error: &StoreError, doubt: bool) -> Self {
+        let doubt = match doubt {
+            true => "; all or a part of the change may have been made: look, and ask again",
+            false => "",
         };
         Self(StatusCode::SERVICE_UNAVAILABLE, format!("the cluster's store: {error}{doubt}"))
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::of_store(&error, matches!(error, StoreError::Unknown(_)))
     }
 }
 
@@ -109,12 +97,11 @@ impl Store {
         loop {
             let page: Vec<KeyValue> =
                 self.read(vec![span.clone()]).await?.spans.into_iter().flatten().collect();
-            let last = page.last().map(|key| format!("{}\0", key.key));
-            let whole = page.len() < span.limit;
+            let rest = span.rest(&page);
             page.into_iter().for_each(&mut take);
-            match last {
-                Some(next) if !whole => span.first = next,
-                _ => return Ok(()),
+            match rest {
+                Some(rest) => span = rest,
+                None => return Ok(()),
             }
         }
     }
@@ -128,14 +115,14 @@ impl Store {
         }
     }
 
-    pub(super) async fn grant(&self, seconds: u64) -> Result<LeaseId, StoreError> {
-        match self.0.ask(Request::Grant(seconds)).await? {
-            Answer::Granted(lease, _) => Ok(lease),
-            _ => Err(other_kind()),
+    /// Carries out a command of an operator.
+    pub(super) async fn run<C: Command>(&self, mut command: C) -> C::End {
+        let mut step = command.start(clock::unix_ms());
+        loop {
+            match step {
+                Step::Ask(request) => step = command.answered(self.0.ask(request).await),
+                Step::Done(end) => return end,
+            }
         }
-    }
-
-    pub(super) async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.0.ask(Request::Revoke(lease)).await.map(|_| ())
     }
 }

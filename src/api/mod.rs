@@ -5,6 +5,7 @@ pub mod check;
 pub mod cluster;
 pub mod cni;
 pub mod lists;
+mod netns;
 pub mod network_cache;
 pub mod networks;
 pub mod nodes;

@@ -77,14 +77,28 @@ pub struct Changed {
     pub revision: u64,
 }
 
-pub(super) async fn list(node: web::Data<AppState>) -> HttpResponse {
+/// Adds the routes of all reads.
+pub fn reads(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/networks", web::get().to(list))
+        .route("/v1/networks/{network}", web::get().to(get));
+}
+
+/// Adds the routes of all writes.
+pub fn writes(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/networks/{network}", web::put().to(put))
+        .route("/v1/networks/{network}", web::delete().to(delete));
+}
+
+async fn list(node: web::Data<AppState>) -> HttpResponse {
     let mut rows = Vec::new();
     let take = |key: KeyValue| rows.extend(row(&key));
     let listed = Store::new(&node.store).each(NETWORKS, take).await;
     answer(listed.map(|()| rows).map_err(Refusal::from))
 }
 
-pub(super) async fn get(node: web::Data<AppState>, network: web::Path<String>) -> HttpResponse {
+async fn get(node: web::Data<AppState>, network: web::Path<String>) -> HttpResponse {
     answer(find(&Store::new(&node.store), &network).await)
 }
 
@@ -127,7 +141,7 @@ fn named(network: &str) -> Result<String, Refusal> {
     Ok(network_key(network))
 }
 
-pub(super) async fn put(
+async fn put(
     node: web::Data<AppState>,
     network: web::Path<String>,
     at: web::Query<At>,
@@ -194,7 +208,7 @@ fn fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), Refusal> {
     }))
 }
 
-pub(super) async fn delete(
+async fn delete(
     node: web::Data<AppState>,
     network: web::Path<String>,
     at: web::Query<At>,

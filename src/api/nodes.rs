@@ -1,21 +1,19 @@
 //! `/v1/nodes`: the nodes of the cluster, and taking one out of service or out of the cluster.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
-use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS, drain_key, node_key, session_key};
-use crate::core::removal::{self, Removal};
-use crate::core::txn::{Compare, KeyValue, LeaseId, StoreError, Txn, Write};
-use crate::core::value::{BlockStatus, NodeValue, Value};
-use crate::{clock, limits};
-
-/// The prefix of all drain keys.
-const DRAINS: &str = "drains/";
+use crate::core::keys::{BLOCKS, DRAINS, NODES, SESSIONS, node_key, session_key};
+use crate::core::operator::{
+    self, DrainError, DrainNode, DrainNodeCommand, RemoveError, RemoveNode, RemoveNodeCommand,
+};
+use crate::core::txn::{KeyValue, StoreError};
+use crate::core::value::{BlockStatus, Value};
+use crate::limits;
 
 /// One node of the cluster.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -59,16 +57,13 @@ pub struct Remove {
     /// Although it lives, or is the one that answers.
     #[serde(default)]
     pub force: bool,
-    /// For how many seconds nobody gets its blocks.
-    #[serde(default = "quarantine")]
-    pub quarantine_s: u64,
+    /// For how many seconds nobody gets its blocks; [`limits::QUARANTINE`] unless given. If it is
+    /// given, a quarantine that would last longer is shortened.
+    #[serde(default)]
+    pub quarantine_s: Option<u64>,
     /// Say what would be done, and do nothing.
     #[serde(default)]
     pub dry_run: bool,
-}
-
-fn quarantine() -> u64 {
-    limits::QUARANTINE.as_secs()
 }
 
 /// What a removal did.
@@ -79,8 +74,18 @@ pub enum Fate {
     Removed,
     /// It was removed before; its blocks are in quarantine.
     AlreadyRemoved,
-    /// It was removed before and had no blocks any more: the store does not know it any more.
+    /// It was removed before and had no blocks left: the store has forgotten it.
     Forgotten,
+}
+
+impl From<operator::Fate> for Fate {
+    fn from(fate: operator::Fate) -> Self {
+        match fate {
+            operator::Fate::Removed => Self::Removed,
+            operator::Fate::AlreadyRemoved => Self::AlreadyRemoved,
+            operator::Fate::Forgotten => Self::Forgotten,
+        }
+    }
 }
 
 /// What was done to a node, or would be.
@@ -132,7 +137,19 @@ pub struct Drained {
     pub live: bool,
 }
 
-pub(super) async fn list(node: web::Data<AppState>) -> HttpResponse {
+/// Adds the routes of all reads.
+pub fn reads(config: &mut web::ServiceConfig) {
+    config.route("/v1/nodes", web::get().to(list));
+}
+
+/// Adds the routes of all writes.
+pub fn writes(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/nodes/{node}/remove", web::post().to(remove))
+        .route("/v1/nodes/{node}/drain", web::post().to(drain));
+}
+
+async fn list(node: web::Data<AppState>) -> HttpResponse {
     answer(rows(&node).await.map_err(Refusal::from))
 }
 
@@ -219,10 +236,10 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 }
 
 fn unknown(name: &str) -> Refusal {
-    Refusal::absent(format!("no node {name} in the cluster: see `leasehold node list`"))
+    Refusal::absent(format!("the cluster has no node {name}: see `leasehold node list`"))
 }
 
-pub(super) async fn drain(
+async fn drain(
     node: web::Data<AppState>,
     name: web::Path<String>,
     drain: web::Json<Drain>,
@@ -232,116 +249,35 @@ pub(super) async fn drain(
 
 async fn set_drain(store: &Store, name: &str, undo: bool) -> Result<Drained, Refusal> {
     check_name(name)?;
-    let key = drain_key(name);
-    for _ in 0..limits::CHANGE_TRIES_MAX {
-        let found = store.keys([&node_key(name), &session_key(name), &key]).await?;
-        let [known, session, drain] = found;
-        // An unknown node may have left a drain behind.
-        if known.is_none() && (drain.is_none() || !undo) {
-            return Err(unknown(name));
-        }
-        let (draining, live) = (!undo, session.is_some());
-        let done = |changed| Drained { node: name.to_owned(), draining, changed, live };
-        if drain.is_some() == draining {
-            return Ok(done(false));
-        }
-        let revision = drain.map_or(0, |drain| drain.mod_revision);
-        let write = match undo {
-            true => Write::Delete(key.clone()),
-            false => Write::Put(key.clone(), Value::Flag(clock::unix_ms()), None),
-        };
-        let when = vec![Compare::ModRevision(key.clone(), revision)];
-        if store.txn(Txn { when, then: vec![write] }).await?.is_some() {
-            let by = if undo { "drain undone" } else { "drain" };
-            tracing::info!(node = name, "an operator's {by}");
-            return Ok(done(true));
-        }
+    let command = DrainNode::new(DrainNodeCommand { node: name.into(), undo });
+    let ended = store.run(command).await.map_err(|error| undrained(name, error))?;
+    let operator::Drained { draining, changed, live } = ended;
+    if changed {
+        let by = if undo { "drain undone" } else { "drain" };
+        tracing::info!(node = name, "an operator's {by}");
     }
-    Err(Refusal::conflict(format!("others drain node {name} at the same time: look again")))
+    Ok(Drained { node: name.to_owned(), draining, changed, live })
 }
 
-pub(super) async fn remove(
+/// Says why a node is not drained, and what to do.
+fn undrained(name: &str, error: DrainError) -> Refusal {
+    match error {
+        DrainError::UnknownNode => unknown(name),
+        DrainError::Busy => Refusal::conflict(format!(
+            "others drain node {name} or undo that at the same time: see `leasehold node list`, \
+             and ask again"
+        )),
+        DrainError::Store(error) => error.into(),
+    }
+}
+
+async fn remove(
     node: web::Data<AppState>,
     name: web::Path<String>,
     remove: web::Json<Remove>,
 ) -> HttpResponse {
     let local = node.about.node == *name;
-    let store = Store::new(&node.store);
-    let result = take_out(&store, &name, &remove, local).await;
-    if let Ok(removed) = &result
-        && !removed.dry_run
-    {
-        tracing::warn!(
-            node = removed.node, outcome = ?removed.outcome, quarantined = removed.quarantined,
-            freed = removed.freed, records = removed.records, "an operator's removal of a node"
-        );
-    }
-    answer(result)
-}
-
-/// What the store says of a node that is to be removed.
-struct Seen {
-    /// Its key with its revision.
-    known: Option<(NodeValue, u64)>,
-    live: bool,
-    blocks: Vec<KeyValue>,
-    records: Vec<KeyValue>,
-    last_write_unix_ms: u64,
-}
-
-impl Seen {
-    async fn look(store: &Store, name: &str) -> Result<Self, Refusal> {
-        // The node's key first: whatever the node claims later changes it.
-        let [known, session] = store.keys([&node_key(name), &session_key(name)]).await?;
-        let known = match known.map(|key| (key.value, key.mod_revision)) {
-            None => None,
-            Some((Value::Node(node), revision)) => Some((node, revision)),
-            Some(_) => {
-                return Err(Refusal::conflict(format!(
-                    "the value of {} in the store cannot be read: see it with etcdctl",
-                    node_key(name)
-                )));
-            }
-        };
-        let (mut blocks, mut records) = (Vec::new(), Vec::new());
-        let mut last_write_unix_ms = known.as_ref().map_or(0, |(node, _)| node.since_unix_ms);
-        for (prefix, keys) in [(BLOCKS, &mut blocks), (ALLOCATIONS, &mut records)] {
-            let take = |key: KeyValue| {
-                if !removal::is_of(name, &key) {
-                    return;
-                }
-                let since = match &key.value {
-                    Value::Block(block) if removal::is_to_take(&key) => block.since_unix_ms,
-                    Value::Allocation(allocation) => allocation.since_unix_ms,
-                    _ => 0,
-                };
-                last_write_unix_ms = last_write_unix_ms.max(since);
-                keys.push(key);
-            };
-            store.each(prefix, take).await?;
-        }
-        let live = session.is_some();
-        Ok(Self { known, live, blocks, records, last_write_unix_ms })
-    }
-
-    fn check(&self, name: &str, remove: &Remove, local: bool) -> Result<(), Refusal> {
-        if self.known.is_none() && self.blocks.is_empty() {
-            return Err(unknown(name));
-        }
-        if local && !remove.force {
-            return Err(Refusal::conflict(format!(
-                "node {name} is this one, whose daemon answers: to take it out of service, drain \
-                 it (leasehold drain); or ask another node, or say --force"
-            )));
-        }
-        if self.live && !remove.force {
-            return Err(Refusal::conflict(format!(
-                "node {name} lives: drain it instead (leasehold node drain {name}), then stop its \
-                 daemon; or say --force, and what its containers hold may be given to others"
-            )));
-        }
-        Ok(())
-    }
+    answer(take_out(&Store::new(&node.store), &name, &remove, local).await)
 }
 
 async fn take_out(
@@ -351,135 +287,65 @@ async fn take_out(
     local: bool,
 ) -> Result<Removed, Refusal> {
     check_name(name)?;
-    let (min, max) = (limits::QUARANTINE_MIN.as_secs(), limits::QUARANTINE_MAX.as_secs());
-    if !(min..=max).contains(&remove.quarantine_s) {
-        return Err(Refusal::wrong(format!("quarantine: from {min} s to {max} s are allowed")));
+    let &Remove { force, quarantine_s, dry_run } = remove;
+    let node = name.into();
+    let command = RemoveNodeCommand { node, local, force, quarantine_s, dry_run };
+    let ended = store.run(RemoveNode::new(command)).await;
+    let removed = ended.map_err(|error| unremoved(name, &error))?;
+    if !dry_run {
+        tracing::warn!(
+            node = name, outcome = ?removed.fate, quarantined = removed.quarantined,
+            freed = removed.freed, records = removed.records, "an operator's removal of a node"
+        );
     }
-    for _ in 0..limits::CHANGE_TRIES_MAX {
-        let seen = Seen::look(store, name).await?;
-        seen.check(name, remove, local)?;
-        if let Some(removed) = try_once(store, name, remove, &seen).await? {
-            return Ok(removed);
-        }
-    }
-    Err(Refusal::conflict(format!(
-        "node {name} keeps changing what it holds, so it lives: drain it instead \
-         (leasehold node drain {name})"
-    )))
-}
-
-/// One try; nothing when the node has changed meanwhile and nothing was done.
-async fn try_once(
-    store: &Store,
-    name: &str,
-    remove: &Remove,
-    seen: &Seen,
-) -> Result<Option<Removed>, Refusal> {
-    let known = seen.known.as_ref().map(|(node, revision)| (node, *revision));
-    let to_take: Vec<KeyValue> =
-        seen.blocks.iter().filter(|key| removal::is_to_take(key)).cloned().collect();
-    let before = known.filter(|(node, _)| node.removed_unix_ms.is_some() && !seen.live);
-    let outcome = match before {
-        Some(_) if seen.blocks.is_empty() => Fate::Forgotten,
-        Some(_) if to_take.is_empty() => Fate::AlreadyRemoved,
-        _ => Fate::Removed,
-    };
-    let spares = to_take.iter().filter(|key| is_spare(key)).count();
-    let epoch = match outcome {
-        Fate::Removed | Fate::AlreadyRemoved => Removal::epoch(known.map(|(node, _)| node)),
-        Fate::Forgotten => known.map_or(0, |(node, _)| node.epoch),
-    };
-    let removed = Removed {
+    Ok(Removed {
         node: name.to_owned(),
-        outcome,
-        dry_run: remove.dry_run,
-        epoch,
-        quarantined: seen.blocks.len() - spares,
-        freed: spares,
-        quarantine_s: remove.quarantine_s,
-        records: seen.records.len(),
-        was_live: seen.live,
-        last_write_unix_ms: seen.last_write_unix_ms,
-    };
-    if remove.dry_run {
-        return Ok(Some(removed));
-    }
-    let mut revision = known.map_or(0, |(_, revision)| revision);
-    // Said anew of a node that was removed before, so that it counts after a restore of the store.
-    if outcome != Fate::Forgotten {
-        let Some(at) = begin(store, name, remove, known, &to_take).await? else {
-            return Ok(None);
-        };
-        revision = at;
-    }
-    for records in seen.records.chunks(limits::REMOVED_PER_TXN_MAX) {
-        let txn = removal::delete_records(name, revision, records);
-        if store.txn(txn).await?.is_none() {
-            return came_back(name, outcome);
-        }
-    }
-    if let (Fate::Forgotten, Some((node, _))) = (outcome, known) {
-        let lease = store.grant(limits::FORGOTTEN.as_secs()).await?;
-        if store.txn(removal::forget(name, node, revision, lease)).await?.is_none() {
-            end(store, lease).await;
-            return came_back(name, outcome);
-        }
-    }
-    Ok(Some(removed))
+        outcome: removed.fate.into(),
+        dry_run,
+        epoch: removed.epoch,
+        quarantined: removed.quarantined,
+        freed: removed.freed,
+        quarantine_s: removed.quarantine_s,
+        records: removed.records,
+        was_live: removed.was_live,
+        last_write_unix_ms: removed.last_write_unix_ms,
+    })
 }
 
-fn is_spare(key: &KeyValue) -> bool {
-    matches!(&key.value, Value::Block(block) if block.status == BlockStatus::Spare)
-}
-
-/// What follows a removal is refused.
-fn came_back<T>(name: &str, outcome: Fate) -> Result<Option<T>, Refusal> {
-    match outcome {
-        Fate::Removed | Fate::AlreadyRemoved => Err(Refusal::conflict(format!(
-            "node {name} came back while it was removed, or another operator removes it too: see \
+/// Says why a node was not removed, and what to do.
+fn unremoved(name: &str, error: &RemoveError) -> Refusal {
+    let conflict = match error {
+        RemoveError::UnknownNode => return unknown(name),
+        RemoveError::Quarantine(min, max) => {
+            return Refusal::wrong(format!("a quarantine lasts from {min} s to {max} s"));
+        }
+        RemoveError::Store { error, begun } => return Refusal::of_store(error, *begun),
+        RemoveError::Unreadable => format!(
+            "the value of {} in the cluster's store cannot be read: look at it with etcdctl",
+            node_key(name)
+        ),
+        RemoveError::Local => format!(
+            "node {name} is the one that answers: drain it (leasehold drain) and stop its daemon, \
+             or remove it by asking another node; --force removes it all the same"
+        ),
+        RemoveError::Live => format!(
+            "node {name} is still running: drain it (leasehold node drain {name}) and stop its \
+             daemon, or use --force; then addresses that its containers use may be given to others"
+        ),
+        RemoveError::CameBack => format!(
+            "node {name} came back while it was being removed: it takes its blocks back; see \
              `leasehold node list`"
-        ))),
-        Fate::Forgotten => Ok(None),
-    }
-}
-
-/// Raises the epoch and takes all blocks; gives the revision of the node's key.
-async fn begin(
-    store: &Store,
-    name: &str,
-    remove: &Remove,
-    known: Option<(&NodeValue, u64)>,
-    blocks: &[KeyValue],
-) -> Result<Option<u64>, Refusal> {
-    let quarantine = match blocks {
-        [] => 0, // nothing will hang on it
-        _ => store.grant(remove.quarantine_s).await?,
+        ),
+        RemoveError::QuarantineOver => format!(
+            "the cluster's store was too slow: the quarantine ended before all blocks of node \
+             {name} were in it; see `leasehold node list`, and remove the node again"
+        ),
+        RemoveError::Busy => format!(
+            "the blocks or records of node {name} changed at each of {} tries: if it is running, \
+             drain it (leasehold node drain {name}) and stop its daemon; if others remove it too, \
+             ask again",
+            limits::CHANGE_TRIES_MAX
+        ),
     };
-    let now_unix_ms = clock::unix_ms();
-    let removal = Removal { node: name.into(), force: remove.force, quarantine, now_unix_ms };
-    let (first, rest) = blocks.split_at(blocks.len().min(limits::REMOVED_PER_TXN_MAX));
-    let Some(revision) = store.txn(removal.begin(known, first)).await? else {
-        end(store, quarantine).await;
-        return Ok(None);
-    };
-    let epoch = Removal::epoch(known.map(|(node, _)| node));
-    for more in rest.chunks(limits::REMOVED_PER_TXN_MAX) {
-        if store.txn(removal.go_on(revision, epoch, more)).await?.is_none() {
-            return came_back(name, Fate::Removed);
-        }
-    }
-    // etcd ends the lease by itself, the embedded store only with its process.
-    let (store, quarantine_s) = (store.clone(), remove.quarantine_s);
-    actix_rt::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(quarantine_s)).await;
-        end(&store, quarantine).await;
-    });
-    Ok(Some(revision))
-}
-
-/// Ends a lease, if there is one. If that fails, etcd does it.
-async fn end(store: &Store, quarantine: LeaseId) {
-    if quarantine != 0 {
-        let _ = store.revoke(quarantine).await;
-    }
+    Refusal::conflict(conflict)
 }

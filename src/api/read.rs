@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, AppState, Phase, check, cluster, lists, refuse};
+use super::{About, AppState, Phase, check, lists, networks, nodes, refuse};
 use crate::actors::{BlockFigures, Blocks, Description};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
@@ -191,7 +191,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/allocations", web::get().to(allocations))
         .route("/v1/blocks", web::get().to(blocks))
         .configure(check::reads)
-        .configure(cluster::reads);
+        .configure(nodes::reads)
+        .configure(networks::reads);
 }
 
 async fn metrics(node: web::Data<AppState>) -> HttpResponse {

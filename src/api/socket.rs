@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::server::Room;
-use super::{AppState, check, cluster, cni, read, release};
+use super::{AppState, check, cni, networks, nodes, read, release};
 use crate::limits;
 
 /// The unix socket, bound but not yet served. Removed when dropped.
@@ -192,7 +192,8 @@ fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/v1/cni", web::post().to(cni::handle))
         .route("/v1/release", web::post().to(release::handle))
-        .configure(cluster::writes)
+        .configure(nodes::writes)
+        .configure(networks::writes)
         .configure(check::writes)
         .configure(read::routes);
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::ApiError;
-use crate::client::{self, ClientError, SOCKET_DEFAULT};
+use my_ipam::client::{self, ClientError, SOCKET_DEFAULT};
 
 /// The longest time that a command waits for one answer. The largest listing takes a tenth of a
 /// second.

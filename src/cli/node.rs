@@ -41,10 +41,10 @@ pub(super) struct RemoveArgs {
     /// The node, by its name in `leasehold node list`
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node: String,
-    /// For how long nobody gets its blocks, such as 5m; at least 1m
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = quarantine)]
-    quarantine: Duration,
-    /// Remove it although it lives, or is the node that is asked
+    /// For how long nobody gets its blocks, such as 10m; 5m unless given, and at least 1m
+    #[arg(long, value_name = "TIME", value_parser = quarantine)]
+    quarantine: Option<Duration>,
+    /// Remove it although it is running, or is the node that is asked
     #[arg(long)]
     force: bool,
     /// Only show what would be done
@@ -91,7 +91,9 @@ fn remove_examples() -> String {
         "For a node that will not come back. Its active blocks are free for other nodes after\n\
          the quarantine, its spare ones at once, and the records of its allocations are deleted.\n\
          Whether containers on that machine still run and use its addresses cannot be known\n\
-         here: make sure that they do not. A node that lives is refused: drain it instead.\n\n\
+         here: make sure that they do not. A node that is running is refused: drain it instead.\n\
+         Of a node that was removed before, --quarantine shortens the quarantine, and never\n\
+         prolongs it.\n\n\
          If it comes back it joins again, and takes what is still in quarantine back. If it\n\
          stays away, remove it once more when its blocks are gone, and it is forgotten.\n\n\
          Examples:\n  leasehold node remove node-7 --dry-run\n  \
@@ -159,7 +161,7 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     let unasked = !args.yes && !args.dry_run && io::stdin().is_terminal();
     let remove = Remove {
         force: args.force,
-        quarantine_s: args.quarantine.as_secs(),
+        quarantine_s: args.quarantine.map(|time| time.as_secs()),
         dry_run: args.dry_run || unasked,
     };
     let path = format!("/v1/nodes/{}/remove", admin::encoded(&args.node));

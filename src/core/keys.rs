@@ -1,4 +1,4 @@
-//! The keys of the cluster's store (DESIGN section 4).
+//! The keys of the cluster's store.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ pub const NETWORKS: &str = "networks/";
 /// The prefix of all records.
 pub const ALLOCATIONS: &str = "allocations/";
 
+/// The prefix of all drain keys.
+pub const DRAINS: &str = "drains/";
+
 /// Present while new claims wait, because the store went back in time.
 pub const RESTORED: &str = "restored";
 
@@ -32,7 +35,7 @@ pub fn session_key(node: &str) -> String {
 
 /// Present while an operator wants a node to give its blocks back.
 pub fn drain_key(node: &str) -> String {
-    format!("drains/{node}")
+    format!("{DRAINS}{node}")
 }
 
 /// What a node was when an operator made the cluster forget it, for a while.

@@ -47,14 +47,19 @@ pub enum Mutant {
     /// A failed renewal of a holding ends the holding (rule 21).
     UndoEndsMore,
     /// A node whose journal is older than itself does not notice: what it does not know of its own
-    /// it gives back.
+    /// it gives back (rule 23).
     ForgetsUnnoticed,
-    /// A node that forgot does not read from the records what is held.
+    /// A node that forgot does not read from the records what is held (rule 23).
     RecordsUnread,
-    /// What is noted of an address is recorded whoever owns its block.
+    /// A record is written by a node that does not own its block (rule 22).
     RecordsOfOthers,
     /// A block is given to whoever asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
+    /// The removal of a node leaves the node's key as it is, so that the node does not notice
+    /// (rule 3).
+    RemovalKeepsEpoch,
+    /// The active blocks of a removed node are free at once (rule 3).
+    RemovalFreesBlocks,
 }
 
 impl Mutant {

@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
+use super::ids::LeaseId;
 use super::value::Value;
-
-/// An etcd lease. Never 0.
-pub type LeaseId = i64;
 
 /// A condition on the store. A transaction is carried out only if all of its conditions hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +83,13 @@ impl Span {
         let past = format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix));
         Self { first: prefix.to_owned(), past, limit }
     }
+
+    /// The part of this span that lies behind what a read of it has found; nothing if the read
+    /// has found everything.
+    pub fn rest(&self, found: &[KeyValue]) -> Option<Self> {
+        let last = found.last().filter(|_| found.len() >= self.limit)?;
+        Some(Self { first: format!("{}\0", last.key), ..self.clone() })
+    }
 }
 
 /// What spans held, all at one revision.
@@ -107,6 +112,8 @@ pub enum Request {
     Grant(u64),
     /// Make a lease live on.
     KeepAlive(LeaseId),
+    /// For how long a lease lives on if it is not kept alive.
+    TimeLeft(LeaseId),
     /// End a lease, and with it its keys.
     Revoke(LeaseId),
 }
@@ -122,6 +129,8 @@ pub enum Answer {
     Granted(LeaseId, u64),
     /// For how many seconds the lease lives on; nothing: it is gone.
     Kept(Option<u64>),
+    /// The seconds that are left of the lease; nothing: it is gone.
+    Left(Option<u64>),
     /// The lease is gone.
     Revoked,
 }

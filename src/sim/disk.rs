@@ -1,16 +1,14 @@
 //! A node's disk: what outlives its daemon.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::plan::Plan;
 use crate::core::Millis;
-use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding};
-use crate::core::coordinator::{JournalEntry, JournalState, SetId, SetRecord};
-use crate::core::keys::PoolFamily;
-use crate::core::leaseholder::{NodeIdentity, without};
+use crate::core::journal::{JournalEntry, JournalState, NewBoot};
+use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
 
@@ -19,7 +17,9 @@ use crate::core::range_set::Settings;
 pub(super) struct Disk {
     pub(super) name: Arc<str>,
     pub(super) boot: u64,
-    /// The groups that were written.
+    /// The journal at the beginning of the boot.
+    base: JournalState,
+    /// The groups that were written since.
     pub(super) journal: Vec<Vec<JournalEntry>>,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
@@ -32,22 +32,13 @@ pub(super) struct Disk {
     pub(super) forgot: bool,
 }
 
-/// Takes a run out of the blocks of a journal; what is left of a larger one stays.
-fn cut(blocks: &mut Vec<(PoolFamily, Cidr)>, pool: &PoolFamily, cidr: Cidr) {
-    let overlaps = |at: &Cidr| at.start <= cidr.end() && cidr.start <= at.end();
-    let hit = blocks.extract_if(.., |(of, at)| of == pool && overlaps(at));
-    let hit: Vec<(PoolFamily, Cidr)> = hit.collect();
-    for (pool, at) in hit.into_iter().filter(|(_, at)| at.size_log2 > cidr.size_log2) {
-        blocks.extend(without(at, cidr).into_iter().map(|part| (pool.clone(), part)));
-    }
-}
-
 impl Disk {
     /// An empty one.
     pub(super) fn new(name: Arc<str>, settings: Settings, plan: &Plan) -> Self {
         Self {
             name,
             boot: 1,
+            base: JournalState::default(),
             journal: vec![],
             settings,
             await_records: plan.await_records,
@@ -58,50 +49,12 @@ impl Disk {
         }
     }
 
+    /// What the written groups make.
     pub(super) fn state(&self) -> JournalState {
-        let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
-        for record in self.journal.iter().flatten() {
-            match record.clone() {
-                JournalEntry::Hold(holding) => {
-                    state.next_sequence = state.next_sequence.max(holding.sequence + 1);
-                    state.holdings.push(holding);
-                }
-                JournalEntry::End(ended) => state.holdings.retain(|held| *held != ended),
-                JournalEntry::Cool(set, number, at) => state.cooling.push((set, number, at)),
-                JournalEntry::Cursor(set, set_index, number) => {
-                    state.cursors.retain(|(of, at, _)| (*of, *at) != (set, set_index));
-                    state.cursors.push((set, set_index, number));
-                }
-                JournalEntry::Set(set) => {
-                    state.sets.retain(|known| known.id != set.id);
-                    state.sets.push(set);
-                }
-                JournalEntry::ForgetSet(id) => state.sets.retain(|known| known.id != id),
-                JournalEntry::Block(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                    state.blocks.push((pool, cidr));
-                }
-                JournalEntry::LostBlock(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                    state.lost.push((pool, cidr));
-                }
-                JournalEntry::NoBlock(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                }
-                JournalEntry::Chain(sequence) => state.chain = sequence,
-                JournalEntry::Intent(sequence) => state.intent = sequence,
-                JournalEntry::Confirmed => state.confirmed = true,
-            }
+        let mut state = self.base.clone();
+        for entry in self.journal.iter().flatten() {
+            state.apply(self.settings.cooldown, entry);
         }
-        // An address cools from its last release, unless it is held again.
-        let mut last: BTreeMap<(SetId, u128), Millis> = BTreeMap::new();
-        for &(set, number, at) in &state.cooling {
-            last.insert((set, number), at);
-        }
-        state.cooling = last.into_iter().map(|((set, number), at)| (set, number, at)).collect();
         state
     }
 
@@ -115,36 +68,30 @@ impl Disk {
         holdings.flat_map(each).collect()
     }
 
-    /// The machine starts anew. A power cut may leave an older journal, or none.
-    pub(super) fn reboot(&mut self, groups: usize) {
+    /// The machine starts anew. A power cut may leave an older journal, of
+    /// so many groups, or none.
+    pub(super) fn reboot(&mut self, groups: Option<usize>) {
         self.boot += 1;
         self.new_boot = true;
         self.forgot = false;
         self.fails = false;
-        self.journal.truncate(groups);
+        match groups {
+            Some(groups) => self.journal.truncate(groups),
+            None => self.lose(),
+        }
+    }
+
+    /// Nothing is left of the journal.
+    pub(super) fn lose(&mut self) {
+        (self.base, self.journal) = (JournalState::default(), vec![]);
     }
 
     /// The first start of a boot: containers of the earlier boot are gone.
     fn begin_boot(&mut self, now: Millis) {
-        for group in &mut self.journal {
-            group.retain(|entry| *entry != JournalEntry::Confirmed);
-        }
-        let state = self.state();
-        let mut entries = Vec::new();
-        for holding in &state.holdings {
-            entries.push(JournalEntry::End(holding.clone()));
-            for &address in holding.addresses.iter() {
-                let number = number(address);
-                let owns = |set: &&SetRecord| {
-                    set.family == Family::of(address)
-                        && set.ranges.iter().any(|&(first, last)| first <= number && number <= last)
-                };
-                if let Some(set) = state.sets.iter().find(owns) {
-                    entries.push(JournalEntry::Cool(set.id, number, now));
-                }
-            }
-        }
-        self.journal.push(entries);
+        let mut state = self.state();
+        let cooldown = self.settings.cooldown;
+        state.begin_boot(NewBoot { keep_holdings: false, cooldown, now });
+        (self.base, self.journal) = (state, vec![]);
     }
 
     /// The machines of its node, from what is on it.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::core::Millis;
+use crate::core::ids::LeaseId;
 use crate::core::keys::BLOCKS;
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-    Watched, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
 use crate::core::value::Value;
 
@@ -74,6 +74,11 @@ impl Etcd {
                     lease.until = now + lease.ttl;
                     lease.ttl / 1000
                 })))
+            }
+            Request::TimeLeft(lease) => {
+                self.counters.leases += 1;
+                let left = |lease: &Lease| lease.until.saturating_sub(now) / 1000;
+                Ok(Answer::Left(self.leases.get(&lease).map(left)))
             }
             Request::Revoke(lease) => {
                 self.counters.leases += 1;

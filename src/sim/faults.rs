@@ -10,10 +10,9 @@ use super::world::{Event, SimNode, State, World};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::Call;
-use crate::core::keys::{ALLOCATIONS, BLOCKS, allocation_key, node_key, session_key};
-use crate::core::removal;
-use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
-use crate::core::value::{BlockStatus, Value};
+use crate::core::keys::{allocation_key, node_key};
+use crate::core::txn::{Span, StoreError};
+use crate::core::value::Value;
 use crate::limits;
 
 impl World {
@@ -59,7 +58,7 @@ impl World {
                 let all = self.nodes[node].disk.journal.len();
                 let bad = self.plan.bad_disks && self.rng.bool();
                 let groups = if bad { self.rng.usize(0..=all) } else { all };
-                let groups = if bad && self.rng.bool() { 0 } else { groups };
+                let groups = (!bad || self.rng.bool()).then_some(groups);
                 self.nodes[node].disk.reboot(groups);
                 let wait = self.rng.u64(10..60_000);
                 self.after(wait, Event::Start(node));
@@ -82,9 +81,13 @@ impl World {
 
     /// The state directory of a node is lost, or goes back to what it was at some time.
     fn forget(&mut self, node: usize) {
-        let journal = &mut self.nodes[node].disk.journal;
-        let kept = if self.rng.bool() { 0 } else { self.rng.usize(0..=journal.len()) };
-        journal.truncate(kept);
+        let disk = &mut self.nodes[node].disk;
+        if self.rng.bool() {
+            disk.lose();
+        } else {
+            let kept = self.rng.usize(0..=disk.journal.len());
+            disk.journal.truncate(kept);
+        }
         self.nodes[node].disk.forgot = true;
         let known = self.nodes[node].disk.held();
         let recorded = |id: u64, address: IpAddr| {
@@ -259,60 +262,6 @@ impl World {
         self.calls.retain(|_, id| containers.contains_key(id));
     }
 
-    /// An operator removes a node: its epoch rises and its blocks are quarantined, for as long as
-    /// a node that does live after all needs to object.
-    pub(super) fn remove(&mut self, node: usize) {
-        if self.etcd_down {
-            return;
-        }
-        let key = node_key(&format!("n{node}"));
-        let found = self.etcd.read(&Span::key(&key)).pop();
-        let Some(Value::Node(mut value)) = found.as_ref().map(|found| found.value.clone()) else {
-            return;
-        };
-        let name = self.nodes[node].disk.name.clone();
-        let lease = match self.etcd.ask(self.now, Request::Grant(300)) {
-            Ok(Answer::Granted(lease, _)) => lease,
-            other => panic!("{other:?}"),
-        };
-        let blocks = self.etcd.read(&Span::prefix(BLOCKS, usize::MAX));
-        let holds = blocks.iter().any(|key| removal::is_of(&name, key));
-        let lives = !self.etcd.read(&Span::key(&session_key(&name))).is_empty();
-        if value.removed_unix_ms.is_some() && !holds && !lives {
-            let revision = found.map_or(0, |found| found.mod_revision);
-            let txn = removal::forget(&name, &value, revision, lease);
-            let done = self.etcd.ask(self.now, Request::Txn(txn));
-            assert!(matches!(done, Ok(Answer::Txn(TxnOutcome::Done(_)))));
-            return;
-        }
-        value.epoch += 1;
-        value.removed_unix_ms = Some(self.now);
-        let revision = found.map_or(0, |found| found.mod_revision);
-        let mut txn = Txn {
-            when: vec![Compare::ModRevision(key.clone(), revision)],
-            then: vec![Write::Put(key, Value::Node(value), None)],
-        };
-        for key in self.etcd.read(&Span::prefix(BLOCKS, usize::MAX)) {
-            let Value::Block(mut block) = key.value else { continue };
-            if block.owner == name && txn.then.len() < 120 {
-                block.status = BlockStatus::Quarantined;
-                txn.when.push(Compare::ModRevision(key.key.clone(), key.mod_revision));
-                txn.then.push(Write::Put(key.key, Value::Block(block), Some(lease)));
-            }
-        }
-        let done = self.etcd.ask(self.now, Request::Txn(txn));
-        assert!(matches!(done, Ok(Answer::Txn(TxnOutcome::Done(_)))));
-        let records = self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX));
-        let records: Vec<_> =
-            records.into_iter().filter(|key| removal::is_of(&name, key)).collect();
-        let revision = self.etcd.read(&Span::key(&node_key(&name)))[0].mod_revision;
-        let txn = removal::delete_records(&name, revision, &records);
-        let _ = self.etcd.ask(self.now, Request::Txn(txn));
-        self.tell_watchers();
-        // What is removed while it lives gets a chance to say so: nothing keeps it for longer.
-        self.nodes[node].paused_until = self.nodes[node].paused_until.min(self.now + 60_000);
-    }
-
     /// The store is lost and comes back from a backup. All nodes see it go.
     pub(super) fn restore(&mut self) {
         let old = |(at, _): &(Millis, Etcd)| at + limits::TOUCH_MS + 40_000 < self.now;
@@ -362,17 +311,5 @@ impl World {
         }
         self.etcd_down = true;
         self.after(500, Event::EtcdUp);
-    }
-
-    pub(super) fn drain(&mut self, node: usize) {
-        let key = crate::core::keys::drain_key(&self.nodes[node].disk.name);
-        self.nodes[node].draining ^= true;
-        let then = vec![if self.nodes[node].draining {
-            Write::Put(key, Value::Flag(self.now), None)
-        } else {
-            Write::Delete(key)
-        }];
-        let _ = self.etcd.ask(self.now, Request::Txn(Txn { when: vec![], then }));
-        self.tell_watchers();
     }
 }

@@ -12,6 +12,7 @@ mod faults;
 mod inspect;
 mod network;
 mod node;
+mod operators;
 mod plan;
 mod tests;
 mod trace_fmt;

@@ -9,7 +9,8 @@ use super::disk::Disk;
 use crate::core::Millis;
 use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding};
-use crate::core::coordinator::{Call, JournalEntry, Outcome, SetId};
+use crate::core::coordinator::{Call, Outcome, SetId};
+use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::Leaseholder;
 use crate::core::node::{
     Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,
@@ -285,12 +286,12 @@ impl Daemon {
             Output::Reply(call, outcome) => self.wishes.push(Wish::Reply(call, outcome)),
             Output::Held(holding) => drop(self.shown.insert(holding.id(), holding)),
             Output::Ended(holding) => drop(self.shown.remove(&holding.id())),
-            Output::Open(id, machine) => {
-                self.sets.insert(id, *machine);
+            Output::Open { record, set, lease_number } => {
+                let id = record.id;
+                let mut machine = RangeSetMachine::new(record, *set, lease_number);
+                machine.start(now);
+                self.sets.insert(id, machine);
                 self.mail.sets.insert(id, VecDeque::new());
-                if let Some(set) = self.sets.get_mut(&id) {
-                    set.start(now);
-                }
                 self.drain_set(now, id);
             }
             Output::Close(id) => {

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use super::disk::Disk;
 use super::etcd::Etcd;
 use super::node::{Daemon, Wish};
+use super::operators::Operator;
 use super::plan::{Configuration, Fault, Plan};
 use super::trace_fmt;
 use crate::core::Millis;
@@ -63,6 +64,11 @@ pub(super) enum Event {
     },
     EtcdUp,
     Backup,
+    /// A request of an operator.
+    Operate {
+        id: u64,
+        request: Request,
+    },
 }
 
 pub(super) struct SimNode {
@@ -125,6 +131,7 @@ pub(super) struct World {
     pub(super) containers: BTreeMap<u64, Container>,
     pub(super) calls: BTreeMap<u64, u64>,
     pub(super) next_call: u64,
+    pub(super) operators: BTreeMap<u64, Operator>,
     pub(super) held: BTreeMap<IpAddr, u64>,
     pub(super) quiet: bool,
     /// Nothing goes wrong before that.
@@ -156,6 +163,7 @@ impl World {
             containers: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 1,
+            operators: BTreeMap::new(),
             held: BTreeMap::new(),
             quiet: false,
             calm_until: 0,
@@ -228,14 +236,12 @@ impl World {
         self.quiet = true;
         self.configuration = self.plan.configurations[0].clone();
         self.etcd_down = false;
+        self.end_drains();
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until = 0;
             if std::mem::take(&mut self.nodes[node].disk.fails) || self.nodes[node].stopping {
                 self.crash(node);
             }
-            // Also where the store forgot that it was undone.
-            self.nodes[node].draining = true;
-            self.drain(node);
             self.heal(node);
             if self.nodes[node].daemon.is_none() {
                 self.start(node);
@@ -288,6 +294,7 @@ impl World {
             }
             Event::Heal(node) => self.heal(node),
             Event::EtcdUp => self.etcd_up(),
+            Event::Operate { id, request } => self.operate(id, request),
             Event::Backup => {
                 // A backup is older than any node's last word.
                 if self.restores() && !self.etcd_down {

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use redb::{
     Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
@@ -17,9 +18,11 @@ use tokio::sync::{broadcast, mpsc};
 use super::file::{self, Storage};
 use super::value::{decode, encode};
 use super::{ClusterStore, Pending};
+use crate::clock;
+use crate::core::Millis;
+use crate::core::ids::LeaseId;
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-    Watched, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
 use crate::core::value::Value;
 use crate::limits;
@@ -28,21 +31,50 @@ const KEYS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("keys
 /// The keys that hang on a lease, with that lease.
 const LEASED: TableDefinition<'_, &str, LeaseId> = TableDefinition::new("leased");
 const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
+/// The format of all other tables: no later format may give this one another name or other types.
+const WRITTEN_FORMAT: TableDefinition<'_, (), u64> = TableDefinition::new("format");
+
+/// The format that this daemon writes. It reads this one and all before.
+///
+/// - 0: no format is written down; otherwise as 1.
+/// - 1: the first one that is written down.
+const FORMAT: u64 = 1;
 
 /// Memory for redb's pages, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
 
 /// The embedded store.
 ///
-/// Its leases live as long as the process that was granted them: nothing keeps them alive
-/// afterwards, so opening the store ends those of an earlier process.
+/// A lease ends when its time is over and it was not kept alive, a moment later at most. No lease
+/// outlives the process that was granted it: opening the store ends those of an earlier process.
 #[derive(Clone, Debug)]
 pub struct Embedded {
     db: Arc<Database>,
-    /// This process's leases and their seconds. Locked for the whole of every change, so that
+    /// This process's leases. Locked for the whole of every change, so that
     /// changes are announced in the order in which they are carried out.
-    leases: Arc<Mutex<BTreeMap<LeaseId, u64>>>,
+    leases: Arc<Mutex<Leases>>,
     changes: broadcast::Sender<Arc<Change>>,
+}
+
+type Leases = BTreeMap<LeaseId, Lease>;
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    /// Its life when it is not kept alive.
+    seconds: u64,
+    /// When it ends, on the boot clock.
+    until: Millis,
+}
+
+impl Lease {
+    fn new(seconds: u64) -> Self {
+        Self { seconds, until: clock::boot_ms().saturating_add(seconds.saturating_mul(1000)) }
+    }
+
+    /// How much of its life is left.
+    fn left(self) -> Duration {
+        Duration::from_millis(self.until.saturating_sub(clock::boot_ms()))
+    }
 }
 
 /// What one transaction changed.
@@ -65,6 +97,23 @@ impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
         failed(error)
     }
+}
+
+/// The format of a store; 0 also for a new store, which has none.
+fn format(db: &Database) -> Result<u64, StoreError> {
+    let txn = db.begin_read().map_err(failed)?;
+    let table = match txn.open_table(WRITTEN_FORMAT) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        table => table.map_err(failed)?,
+    };
+    let format = table.get(()).map_err(failed)?;
+    Ok(format.map_or(0, |format| format.value()))
+}
+
+fn write_format(db: &Database) -> Result<(), StoreError> {
+    let txn = db.begin_write().map_err(failed)?;
+    txn.open_table(WRITTEN_FORMAT).map_err(failed)?.insert((), FORMAT).map_err(failed)?;
+    txn.commit().map_err(failed)
 }
 
 /// The tables while a transaction writes.
@@ -163,11 +212,25 @@ impl Embedded {
     /// Opens the store on any storage.
     ///
     /// # Errors
-    /// The storage cannot be opened, or is damaged.
+    /// The storage cannot be opened, or is damaged, or a newer version wrote it; then nothing is
+    /// changed.
     pub fn open_on(storage: Storage) -> Result<Self, StoreError> {
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES);
+        // Opening mends what a kill left, and a newer version's file must stay as it is.
+        let held_back = storage.hold_back();
         let db = builder.create_with_backend(storage).map_err(failed)?;
+        let format = format(&db)?;
+        if format > FORMAT {
+            return Err(failed(format_args!(
+                "it has format {format}, and this daemon reads up to {FORMAT}: start the newer \
+                 version of leasehold again"
+            )));
+        }
+        held_back.release().map_err(failed)?;
+        if format < FORMAT {
+            write_format(&db)?;
+        }
         let (changes, _) = broadcast::channel(limits::WATCH_REPORTS_MAX);
         let store = Self { db: Arc::new(db), leases: Arc::default(), changes };
         store.write(|tables, _| {
@@ -180,7 +243,7 @@ impl Embedded {
     /// Carries out `work` as one transaction, and tells the watches.
     fn write<T>(
         &self,
-        work: impl FnOnce(&mut Tables<'_>, &mut BTreeMap<LeaseId, u64>) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut Tables<'_>, &mut Leases) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         let write = self.db.begin_write().map_err(failed)?;
@@ -248,18 +311,63 @@ impl Embedded {
             // Revisions never come again, so they name leases.
             Request::Grant(seconds) => self.write(|tables, leases| {
                 let lease = LeaseId::try_from(tables.raise()?).map_err(failed)?;
-                leases.insert(lease, seconds);
+                leases.insert(lease, Lease::new(seconds));
                 Ok(Answer::Granted(lease, seconds))
             }),
             Request::KeepAlive(lease) => {
+                let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(Answer::Kept(leases.get_mut(&lease).map(|lease| {
+                    *lease = Lease::new(lease.seconds);
+                    lease.seconds
+                })))
+            }
+            Request::TimeLeft(lease) => {
                 let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(Answer::Kept(leases.get(&lease).copied()))
+                Ok(Answer::Left(leases.get(&lease).map(|lease| lease.left().as_secs())))
             }
             Request::Revoke(lease) => self.write(|tables, leases| {
                 leases.remove(&lease);
                 tables.expire(|of| of == lease)?;
                 Ok(Answer::Revoked)
             }),
+        }
+    }
+
+    /// Ends a lease if its time is over. Otherwise gives how long it still lives; nothing if it is
+    /// gone.
+    fn end_in_time(&self, lease: LeaseId) -> Result<Option<Duration>, StoreError> {
+        self.write(|tables, leases| {
+            let left = leases.get(&lease).map(|lease| lease.left());
+            if left.is_some_and(|left| left.is_zero()) {
+                leases.remove(&lease);
+                tables.expire(|of| of == lease)?;
+                return Ok(None);
+            }
+            Ok(left)
+        })
+    }
+
+    /// Waits for the end of a lease. Does not keep the store open for that long.
+    async fn await_end(
+        db: Weak<Database>,
+        leases: Arc<Mutex<Leases>>,
+        changes: broadcast::Sender<Arc<Change>>,
+        lease: LeaseId,
+        mut wait: Duration,
+    ) {
+        loop {
+            tokio::time::sleep(wait).await;
+            let Some(db) = db.upgrade() else { return };
+            let store = Self { db, leases: leases.clone(), changes: changes.clone() };
+            match store.beside(move |store| store.end_in_time(lease)).await {
+                Ok(Some(left)) => wait = left,
+                Ok(None) => return,
+                Err(error) => {
+                    // The database takes no more writes: the lease ends with the process.
+                    tracing::error!("the end of a lease: {error}");
+                    return;
+                }
+            }
         }
     }
 
@@ -316,10 +424,20 @@ impl Embedded {
 }
 
 impl ClusterStore for Embedded {
-    /// The answer must be awaited in a tokio runtime.
+    /// The answer must be awaited in a tokio runtime with timers, and a lease ends in time only
+    /// while the runtime runs in which it was granted.
     fn ask(&self, request: Request) -> Pending {
         let store = self.clone();
-        Box::pin(async move { store.beside(move |store| store.answer(request)).await })
+        Box::pin(async move {
+            let answer = store.beside(move |store| store.answer(request)).await;
+            if let Ok(Answer::Granted(lease, seconds)) = answer {
+                let db = Arc::downgrade(&store.db);
+                let (leases, changes) = (store.leases, store.changes);
+                let wait = Duration::from_secs(seconds);
+                tokio::spawn(Self::await_end(db, leases, changes, lease, wait));
+            }
+            answer
+        })
     }
 
     /// Must be called in a tokio runtime.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::rfc3339;
 use crate::core::address::{Cidr, Family, number};
-use crate::core::txn::LeaseId;
+use crate::core::ids::LeaseId;
 use crate::core::value::{
     AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
     NodeValue, SessionValue, Value,

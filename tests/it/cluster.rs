@@ -1,4 +1,4 @@
-//! Goal: what the design promises of a cluster holds with real daemons on a real etcd: every
+//! Goal: the promises for a cluster hold with real daemons on a real etcd: every
 //! address once, everywhere; a warm ADD without etcd; nothing stranded; and all of it through
 //! outages, crashes, restored backups and elections.
 //!

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::common::{Call, Daemon, MY_IPAM};
+use crate::common::{Call, Daemon, my_ipam};
 
 /// A configuration of the newest version, with one range set.
 fn config(name: &str, subnet: &str) -> Value {
@@ -33,10 +33,10 @@ fn held(daemon: &Daemon, container: &str) -> Vec<String> {
 
 /// Starts a plugin process, which waits for its configuration.
 fn spawn(daemon: &Daemon, call: &Call) -> Child {
-    let mut command = Command::new(MY_IPAM);
+    let mut command = Command::new(my_ipam());
     command.env_clear().envs(call.environment()).env("LEASEHOLD_SOCKET", daemon.socket());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap_or_else(|error| panic!("cannot run {MY_IPAM}: {error}"))
+    command.spawn().unwrap_or_else(|error| panic!("cannot run the plugin: {error}"))
 }
 
 /// Gives a plugin process its configuration, whole.

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::common::{LEASEHOLD, MY_IPAM};
+use super::common::{LEASEHOLD, builds, my_ipam};
 
 /// A demo with a directory for temporary files of its own.
 struct Demo {
@@ -81,7 +81,8 @@ impl Beside {
 }
 
 fn write_script(path: &Path, script: &str) {
-    fs::write(path, format!("#!/bin/sh\nREAL={MY_IPAM}\n{script}\n")).expect("a script");
+    fs::write(path, format!("#!/bin/sh\nREAL={}\n{script}\n", my_ipam().display()))
+        .expect("a script");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable script");
 }
 
@@ -122,7 +123,10 @@ fn a_person_sees_every_call_and_its_answer() {
     let output = demo.run(&["--once", "--containers", "20", "--callers", "2"]);
     let shown = text(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
+    let target = &builds()[0].target;
+    let plugin = format!("plugin: my-ipam {}, {target}, static-PIE\n", env!("CARGO_PKG_VERSION"));
     for expected in [
+        &plugin,
         "my-ipam < deploy/examples/my-ipam.as-printed.json",
         "line 21 column 3: trailing comma",
         "\"address\": \"10.10.1.22/16\"",
@@ -243,46 +247,77 @@ fn without_a_plugin_it_says_how_to_build_it() {
     let output = demo.run(&["--once"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(error.contains("cargo build --release --bin my-ipam"), "{error}");
+    assert!(error.contains("cargo build --release -p my-ipam"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     demo.assert_nothing_left();
 }
 
+/// What cargo leaves behind when it runs a program, with a cargo and a compiler that are scripts.
+struct RunByCargo {
+    beside: Beside,
+    demo: Demo,
+}
+
+impl RunByCargo {
+    /// `musl`: whether the compiler can build for musl.
+    fn new(musl: bool) -> Self {
+        let beside = Beside::new();
+        let dir = beside.dir.path();
+        // As cargo lays it out: TARGET_DIR/PROFILE/leasehold.
+        let place = dir.join("target").join("debug");
+        fs::create_dir_all(&place).expect("a directory");
+        fs::rename(beside.leasehold(), place.join("leasehold")).expect("leasehold in its place");
+        let tag = "# This file is a cache directory tag created by cargo.";
+        fs::write(dir.join("target").join("CACHEDIR.TAG"), tag).expect("a tag");
+        let libraries = if musl { dir.join("target") } else { dir.join("nowhere") };
+        write_script(&dir.join("rustc"), &format!("echo {}", libraries.display()));
+        let demo = Demo::new(&place.join("leasehold"));
+        Self { beside, demo }
+    }
+
+    /// Where cargo builds for one target, or for none that is named.
+    fn place(&self, target: Option<&str>) -> PathBuf {
+        self.beside.dir.path().join("target").join(target.unwrap_or_default()).join("debug")
+    }
+
+    fn run(&self, cargo: &str) -> Output {
+        let dir = self.beside.dir.path();
+        write_script(&dir.join("cargo"), cargo);
+        let mut command = self.demo.command(&["--once", "--containers", "2"]);
+        command.env("CARGO", dir.join("cargo")).env("CARGO_MANIFEST_DIR", dir);
+        command.output().expect("it runs")
+    }
+
+    /// The plugin is built with these arguments, into this place, and run.
+    fn builds(&self, arguments: &str, place: &Path) {
+        let place = place.display();
+        let output =
+            self.run(&format!(r#"echo "$@" in "$PWD" >&2; mkdir -p {place}; cp "$REAL" {place}"#));
+        let shown = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        let (dir, target) = (self.beside.dir.path().display(), self.place(None));
+        let target = target.parent().expect("a directory").display();
+        let built =
+            format!("build -p my-ipam --profile dev --target-dir {target}{arguments} in {dir}\n");
+        assert!(shown.contains(&built), "{built} in {shown}");
+        self.demo.assert_nothing_left();
+    }
+}
+
 #[test]
 fn run_by_cargo_it_builds_the_plugin_first() {
-    let beside = Beside::new();
-    let dir = beside.dir.path();
-    // As cargo lays it out: TARGET_DIR/PROFILE/leasehold.
-    let place = dir.join("target").join("debug");
-    fs::create_dir_all(&place).expect("a directory");
-    fs::rename(beside.leasehold(), place.join("leasehold")).expect("leasehold in its place");
-    let tag = "# This file is a cache directory tag created by cargo.";
-    fs::write(dir.join("target").join("CACHEDIR.TAG"), tag).expect("a tag");
-    let cargo = dir.join("cargo");
-    // What cargo told this program of its package would have dependencies built anew.
-    let own = "env | grep -E '^(CARGO_(PKG|MANIFEST)_|OUT_DIR=)' >&2 && exit 1";
-    write_script(&cargo, &format!(r#"{own}; echo "$@" in "$PWD" >&2; cp "$REAL" target/debug/"#));
+    let cargo = RunByCargo::new(false);
+    cargo.builds("", &cargo.place(None));
 
-    let demo = Demo::new(&place.join("leasehold"));
-    let run = || {
-        let mut command = demo.command(&["--once", "--containers", "2"]);
-        command.env("CARGO", &cargo).env("CARGO_MANIFEST_DIR", dir);
-        command.env("CARGO_PKG_NAME", "leasehold").env("OUT_DIR", dir).output().expect("it runs")
-    };
-    let output = run();
-    let shown = text(&output);
-    assert_eq!(output.status.code(), Some(0), "{shown}");
-    let target = dir.join("target");
-    let built = format!(
-        "build --bin my-ipam --profile dev --target-dir {} in {}",
-        target.display(),
-        dir.display()
-    );
-    assert!(shown.contains(&built), "{built} in {shown}");
-
-    write_script(&cargo, "exit 101");
-    let output = run();
+    let output = cargo.run("exit 101");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("cannot build the plugin"), "{}", text(&output));
-    demo.assert_nothing_left();
+    cargo.demo.assert_nothing_left();
+}
+
+#[test]
+fn where_cargo_can_build_for_musl_it_does() {
+    let cargo = RunByCargo::new(true);
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    cargo.builds(&format!(" --target {target}"), &cargo.place(Some(&target)));
 }

@@ -18,7 +18,7 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use crate::common::{
-    CNI_PLUGINS, Call, Client, Daemon, MY_IPAM, Options, Outcome, feed, poll, require_plugins,
+    CNI_PLUGINS, Call, Client, Daemon, Options, Outcome, feed, my_ipam, poll, require_plugins,
 };
 
 /// How long the kernel may take until packets pass (IPv6 looks for duplicates first).
@@ -153,7 +153,7 @@ impl Host {
     fn call(&self, command: &'static str, container: &Namespace, config: &Value) -> Call {
         let mut call = Call::new(command, &container.name, config);
         call.netns = container.path().to_string_lossy().into_owned();
-        let ours = Path::new(MY_IPAM).parent().expect("a directory").display();
+        let ours = my_ipam().parent().expect("a directory").display();
         call.path = format!("{ours}:{CNI_PLUGINS}");
         self.daemon.adopt(&mut call.config);
         call

@@ -15,11 +15,6 @@ use crate::core::txn::KeyValue;
 use crate::core::value::{AllocationValue, BlockStatus, Value};
 use crate::limits;
 
-/// The network out of whose pool the addresses of a holding are.
-pub(super) fn pool(holding: &Holding) -> &Arc<str> {
-    &holding.scope.pool
-}
-
 /// The network of a record's attachment; its key names the pool.
 fn network_of(record: &AllocationValue, pool: &str) -> Arc<str> {
     record.network.clone().unwrap_or_else(|| pool.into())
@@ -54,7 +49,7 @@ impl<'a> Record<'a> {
     /// Whether a holding of its node is what it is of.
     pub(super) fn is_of(&self, holding: &Holding) -> bool {
         holding.sequence == self.value.sequence
-            && **pool(holding) == *self.pool
+            && *holding.scope.pool == *self.pool
             && holding.addresses.contains(&self.address)
             && holding.is_of(&self.attachment())
     }
@@ -135,7 +130,7 @@ impl Comparison {
         };
         for holding in &held {
             for &address in holding.addresses.iter() {
-                let at = (pool(holding).clone(), address);
+                let at = (holding.scope.pool.clone(), address);
                 if let Some(other) = new.unrecorded.insert(at, holding.clone()) {
                     let found = Finding::of_holding(Kind::Duplicate, node, holding);
                     new.findings.push(found.says(
@@ -365,7 +360,7 @@ impl Comparison {
         for holding in &self.held {
             for &address in holding.addresses.iter() {
                 let (family, number) = (Family::of(address), number(address));
-                let space = PoolFamily { network: pool(holding).clone(), family };
+                let space = PoolFamily { network: holding.scope.pool.clone(), family };
                 let at = self
                     .blocks
                     .partition_point(|block| (&block.space, block.cidr.start) <= (&space, number));

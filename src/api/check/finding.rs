@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compare::pool;
 use crate::core::attachment::Holding;
 use crate::limits;
 
@@ -128,7 +127,7 @@ impl Finding {
             sequence: Some(holding.sequence),
             pod: holding.pod.as_ref().map(|pod| pod.name.to_string()),
             since_unix_ms: Some(holding.since_unix_ms),
-            ..Self::new(kind, node, pool(holding))
+            ..Self::new(kind, node, &holding.scope.pool)
         }
         .names(addresses)
     }

@@ -19,7 +19,6 @@ use tokio::sync::Mutex;
 use self::compare::Comparison;
 pub use self::finding::{Finding, Kind, LookedAt, Report};
 use self::namespaces::Lacking;
-pub(super) use self::namespaces::named;
 use super::cluster::Store;
 use super::{AppState, EMBEDDED, lists, refuse};
 use crate::core::Millis;

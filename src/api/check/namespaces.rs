@@ -9,22 +9,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{stat, statfs};
+use rustix::fs::stat;
 use rustix::io::Errno;
 
 use crate::api::AppState;
+use crate::api::netns::inode;
 use crate::core::attachment::{Holding, Netns};
 use crate::{limits, metrics};
 
-/// The type of the file system of namespaces (`statfs`).
-const NSFS_MAGIC: u64 = 0x6e73_6673;
-
 /// The inode number of the first process namespace: whoever is in it sees every process.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-
-/// Where runtimes have namespaces, and looking never waits for a disk or a network. A namespace
-/// elsewhere is not looked at while an ADD waits.
-const QUICK_PLACES: [&str; 3] = ["/run/", "/var/run/", "/proc/"];
 
 /// What is at the path of a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,28 +124,6 @@ pub(super) async fn look(node: &AppState) -> View {
     allowed
 }
 
-/// The namespace that a runtime named, as it is when its ADD comes.
-pub(in crate::api) fn named(path: Box<str>) -> Netns {
-    if path.len() > limits::NETNS_BYTES_MAX {
-        return Netns::default();
-    }
-    let quick = QUICK_PLACES.iter().any(|place| path.starts_with(place));
-    let inode = if quick { inode(&path) } else { None };
-    // Numbers of namespaces have 32 bits.
-    let inode = inode.and_then(|inode| u32::try_from(inode).ok()).unwrap_or_default();
-    Netns { path, inode }
-}
-
-/// The inode number of the namespace at a path, if there is one.
-fn inode(path: &str) -> Option<u64> {
-    let of_namespaces = statfs(path).is_ok_and(|found| is_nsfs(&found));
-    of_namespaces.then(|| stat(path).ok().map(|found| found.st_ino)).flatten()
-}
-
-fn is_nsfs(found: &rustix::fs::StatFs) -> bool {
-    u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS_MAGIC)
-}
-
 fn see(netns: &Netns) -> Seen {
     let path = &*netns.path;
     if !path.starts_with('/') {
@@ -231,6 +203,7 @@ fn allowed(all: Vec<Arc<Holding>>) -> View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::netns::named;
     use crate::core::attachment::Scope;
 
     fn held(netns: Netns) -> Arc<Holding> {
@@ -268,11 +241,5 @@ mod tests {
         let all = [there, gone, unseen, other].map(held).to_vec();
         let certain: Vec<_> = allowed(all).lacking.iter().map(|l| (l.seen, l.certain)).collect();
         assert_eq!(certain, [(Seen::Gone, true), (Seen::Gone, false), (Seen::Another, true)]);
-    }
-
-    #[test]
-    fn paths_that_are_too_long_are_not_kept() {
-        let long = format!("/run/{}", "n".repeat(limits::NETNS_BYTES_MAX));
-        assert_eq!(named(long.into()), Netns::default());
     }
 }

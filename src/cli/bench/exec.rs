@@ -18,9 +18,7 @@ pub(super) struct Program {
     pub(super) config: String,
     /// The command that it gets instead of the one that is asked for.
     pub(super) instead: Option<&'static str>,
-    /// Its command line argument.
-    pub(super) argument: Option<&'static str>,
-    /// True if an ADD must print addresses.
+    /// Whether an ADD must print addresses.
     pub(super) gives_addresses: bool,
 }
 
@@ -32,7 +30,6 @@ impl Program {
     pub(super) fn run(&self, command: &'static str, container: &str) -> anyhow::Result<Duration> {
         let mut process = Command::new(&self.path);
         process
-            .args(self.argument)
             .env_clear()
             .env("CNI_COMMAND", self.instead.unwrap_or(command))
             .env("CNI_CONTAINERID", container)

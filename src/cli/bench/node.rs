@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::client;
+use my_ipam::client;
 
 /// The longest time that the daemon may take to show its metrics.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);

@@ -208,6 +208,8 @@ pub(super) struct Report {
     /// Processors that this program may use.
     cores: usize,
     pub(super) quick: bool,
+    /// The plugin that was run, if one was.
+    pub(super) plugin: Option<String>,
     pub(super) measurements: Vec<Measurement>,
     findings: Vec<Finding>,
     /// The parts that were not measured, each with the cause.
@@ -258,6 +260,9 @@ impl Report {
             ["MODE", "CASE", "CONTENDER", "CALLS", "PER S", "P50 US", "P99", "P99.9", "MAX"];
         let mut text = crate::cli::admin::table(&header, rows);
         text.push('\n');
+        if let Some(plugin) = &self.plugin {
+            text.push_str(&format!("plugin: {plugin}\n\n"));
+        }
         let rows = self.findings.iter().map(Finding::row).collect();
         let header = ["MODE", "FINDING", "VALUE", "ROUNDS", "TARGET", "MET"];
         text.push_str(&crate::cli::admin::table(&header, rows));

@@ -73,6 +73,8 @@ pub(super) fn examples() -> String {
 struct Report {
     /// True if everything was right.
     ok: bool,
+    /// The plugin that was run.
+    plugin: String,
     /// The calls that were shown.
     steps: Vec<Step>,
     /// The churn, if it ran.
@@ -100,16 +102,17 @@ fn play(
     screen: &Screen,
     dir: &Path,
 ) -> anyhow::Result<bool> {
-    let plugin = program::find(interrupt)?;
+    let found = program::find(interrupt)?;
     let mut daemon = Daemon::start(dir, interrupt)?;
-    screen.title(&format!("leasehold {}: the demo's own daemon", env!("CARGO_PKG_VERSION")))?;
+    screen.title(&format!("leasehold {}: a daemon of its own", env!("CARGO_PKG_VERSION")))?;
+    screen.text(&format!("  plugin: {}\n", found.about))?;
     let shared = plugin::SHARED.map(|(name, value)| format!("{name}={value}")).join(" ");
     screen.text(&format!("  listening on http://{} and on this socket:\n", daemon.listen()))?;
     let socket = daemon.socket().display();
     screen.command(&format!("export LEASEHOLD_SOCKET={socket} {shared}"))?;
-    let plugin = Plugin::new(plugin, daemon.socket().to_owned(), interrupt.clone());
-    let played = rounds(args, &plugin, screen);
-    // If the daemon died, that explains every other fault.
+    let plugin = Plugin::new(found.program, daemon.socket().to_owned(), interrupt.clone());
+    let played = rounds(args, &plugin, found.about, screen);
+    // A daemon that died explains whatever else went wrong.
     daemon.must_run()?;
     let report = played?;
     report_end(&report, screen)?;
@@ -133,7 +136,12 @@ fn play(
 }
 
 /// The shown calls, then the churn.
-fn rounds(args: &DemoArgs, plugin: &Plugin, screen: &Screen) -> anyhow::Result<Report> {
+fn rounds(
+    args: &DemoArgs,
+    plugin: &Plugin,
+    about: String,
+    screen: &Screen,
+) -> anyhow::Result<Report> {
     let steps = steps::show(plugin, screen)?;
     let containers = if args.seconds.is_some() { CONTAINERS_MAX } else { args.containers };
     let plan =
@@ -144,7 +152,7 @@ fn rounds(args: &DemoArgs, plugin: &Plugin, screen: &Screen) -> anyhow::Result<R
         wrong.extend(step.wrong.iter().map(|why| format!("{}: {why}", step.title)));
     }
     wrong.extend(churn.wrong());
-    Ok(Report { ok: wrong.is_empty(), steps, churn, wrong })
+    Ok(Report { ok: wrong.is_empty(), plugin: about, steps, churn, wrong })
 }
 
 fn report_end(report: &Report, screen: &Screen) -> anyhow::Result<()> {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::routing::Route;
 use super::{
-    Add, Asker, Call, CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector,
-    JournalEntry, Network, Operation, Outcome, SetId, Waiting, Work,
+    Add, Asker, Call, CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector, Network,
+    Operation, Outcome, SetId, Waiting, Work,
 };
 use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
+use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;

@@ -3,7 +3,7 @@
 //!
 //! [`Coordinator`] is a machine like `RangeSet`: the inputs are [`Coordinator::call`],
 //! [`Coordinator::assigned`], [`Coordinator::committed`], [`Coordinator::recorded`],
-//! [`Coordinator::agreed`] and [`Coordinator::merged`]; after each one,
+//! [`Coordinator::block_size_agreed`] and [`Coordinator::merged`]; after each one,
 //! [`Coordinator::poll_effect`] is drained, in order.
 //!
 //! **Write-ahead rule.** An ADD is answered after its records are durable; a DEL is answered, and
@@ -27,7 +27,7 @@ use super::address::{Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::container_id::ContainerId;
 use super::interval::Intervals;
-use super::keys::PoolFamily;
+use super::journal::JournalEntry;
 use super::leaseholder::BlockSizeError;
 use super::mutant::{Mutant, broken};
 use super::range::Ranges;
@@ -38,7 +38,7 @@ use crate::limits;
 
 pub use held::Held;
 pub use recover::Recovered;
-pub use restore::{JournalState, Rebuilt, RestoreError, restore};
+pub use restore::{Rebuilt, RestoreError, restore};
 pub use routing::SetRecord;
 use tombstones::Tombstones;
 
@@ -199,42 +199,13 @@ fn join(addresses: &[IpAddr]) -> String {
     texts.join(" ")
 }
 
-/// A change to the journal.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum JournalEntry {
-    /// An attachment holds these addresses.
-    Hold(Arc<Holding>),
-    /// It does no more: this holding has ended, and none that came after it.
-    End(Arc<Holding>),
-    /// An address began to cool then.
-    Cool(SetId, u128, Millis),
-    /// The last address handed out for a slot of a range set.
-    Cursor(SetId, u16, u128),
-    /// A range set is there, or has grown.
-    Set(SetRecord),
-    /// A range set has become part of another one.
-    ForgetSet(SetId),
-    /// Addresses of this run may be handed out: it is one block, and its parts are none any more.
-    Block(PoolFamily, Cidr),
-    /// The store gave this block to others; what is held of it stays held until its DEL.
-    LostBlock(PoolFamily, Cidr),
-    /// No address of this run may be handed out any more, whatever blocks it was.
-    NoBlock(PoolFamily, Cidr),
-    /// The node's chain in the cluster's store has come so far.
-    Chain(u64),
-    /// It may have come so far.
-    Intent(u64),
-    /// The store has confirmed, in this boot, which blocks are this node's.
-    Confirmed,
-}
-
 /// What somebody must do for the machine, in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Start an empty range set.
     Open(SetRecord),
     /// Agree with the cluster on the block size for these ranges, and call
-    /// [`Coordinator::agreed`].
+    /// [`Coordinator::block_size_agreed`].
     AgreeBlockSize(Arc<str>, Arc<Ranges>),
     /// Wait until the record of the holding is in the cluster's store, and call
     /// [`Coordinator::recorded`] with this id.

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::{Coordinator, Effect, JournalEntry, OpenSet, SetId};
+use super::{Coordinator, Effect, OpenSet, SetId};
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Recorded, StoredState};
 use crate::core::mutant::{Mutant, broken};

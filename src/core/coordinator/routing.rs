@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use super::{CallError, Coordinator, Effect, JournalEntry, Network, OpenSet, SetId};
+use super::{CallError, Coordinator, Effect, Network, OpenSet, SetId};
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family};
 use crate::core::interval::Intervals;
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
@@ -227,7 +228,7 @@ impl Coordinator {
             for (start, end) in set.territory.iter() {
                 into.territory.insert(start, end);
             }
-            records.push(JournalEntry::ForgetSet(set.id));
+            records.push(JournalEntry::MergeSets { into: into.id, from: set.id });
             self.effects.push_back(Effect::Merge(into.id, set.id, network.clone()));
         }
         records.push(JournalEntry::Set(into.record(network)));

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::records::Stretch;
-use super::txns::leaving;
+use super::records::{Stretch, leaving};
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
 use crate::core::Millis;
 use crate::core::keys::{PoolFamily, node_key};

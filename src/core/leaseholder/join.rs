@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::record_scan::{RecordScan, StoredState};
-use super::{Chain, Effect, Leaseholder, Order, Pending, restore_barrier};
+use super::record_scan::RecordScan;
+use super::{Chain, Effect, Leaseholder, Order, Pending, StoredState, restore_barrier};
 use crate::core::Millis;
+use crate::core::ids::LeaseId;
 use crate::core::keys::{
     BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
 };
 use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
 use crate::core::value::{BlockValue, NodeValue, SessionValue, Value};
 use crate::limits;

@@ -10,7 +10,7 @@
 //! key and writes that key anew, with the next sequence number. One is under way at a time, with
 //! everything that waits in it. So the node's key says which transaction was carried out last; a
 //! late one is refused; a daemon that was displaced can change nothing any more; and a store that
-//! went back in time shows (DESIGN section 4, rules 1, 2, 4, 6 and 11).
+//! went back in time shows (rules 1, 2, 4, 6 and 11).
 
 mod block_size;
 mod chain;
@@ -20,6 +20,7 @@ mod join;
 mod leave;
 mod outcomes;
 mod parts;
+mod rebuild;
 mod reconcile;
 mod record_scan;
 mod records;
@@ -31,19 +32,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::address::Cidr;
+use super::ids::LeaseId;
 use super::keys::PoolFamily;
-use super::txn::{Answer, LeaseId, Request, StoreError};
+use super::txn::{Answer, Request, StoreError};
 use super::value::{BlockStatus, NetworkValue};
 use super::{Map, Millis};
 use crate::limits;
 
 pub use types::{
     BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, OrderId, Question, RecordChange,
+    Recorded, StoredState,
 };
 
 pub use block_size::block_sizes_fit;
 pub use parts::without;
-pub use record_scan::{Recorded, StoredState};
 
 use block_size::AgreeBlockSize;
 use chain::Batch;

@@ -1,7 +1,7 @@
 //! What each order compares and writes, and what its end means.
 
 use super::chain::Batch;
-use super::records::Stretch;
+use super::records::{Stretch, leaving, stretches};
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Question, parts};
 use crate::core::Millis;
 use crate::core::address::Cidr;
@@ -12,36 +12,6 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Compare, KeyValue, Span, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, SessionValue, Value};
 use crate::limits;
-
-/// Neighbouring runs as one: first and last address of each stretch.
-pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> {
-    let mut cidrs: Vec<Cidr> = cidrs.collect();
-    cidrs.sort_unstable();
-    let mut stretches: Vec<(u128, u128)> = Vec::new();
-    for cidr in cidrs {
-        match stretches.last_mut() {
-            Some((_, end)) if end.checked_add(1) == Some(cidr.start) => *end = cidr.end(),
-            _ => stretches.push((cidr.start, cidr.end())),
-        }
-    }
-    stretches
-}
-
-/// The addresses that are not this node's any more when the order is carried out. Nothing of them
-/// is held.
-pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
-    let (pool, stretches) = match order {
-        Order::GiveBack { pool, cidrs } => (pool, stretches(cidrs.iter().copied())),
-        Order::Transfer { question, give, .. } => (&question.pool, vec![(give.start, give.end())]),
-        Order::Drop(pool, cidr, _) => (pool, vec![(cidr.start, cidr.end())]),
-        Order::Trim { pool, block, keep, .. } => {
-            (pool, parts::uncovered(block.start, block.end(), keep))
-        }
-        _ => return vec![],
-    };
-    let of = |(first, last)| Stretch { pool: pool.clone(), first, last };
-    stretches.into_iter().map(of).collect()
-}
 
 /// Behind every block that begins at or before an address: '~' sorts after every digit.
 pub(super) fn behind(pool: &PoolFamily, last: u128) -> String {

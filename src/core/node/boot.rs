@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::{CoordinatorMachine, LeaseholderMachine};
-use crate::core::coordinator::{
-    Coordinator, JournalEntry, JournalState, Rebuilt, RestoreError, restore,
-};
+use crate::core::coordinator::{Coordinator, Rebuilt, RestoreError, restore};
+use crate::core::journal::{JournalEntry, JournalState};
 use crate::core::leaseholder::{Leaseholder, NodeIdentity};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::Settings;

@@ -3,9 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::ToRangeSet;
-use super::cluster::ClusterView;
-use super::{After, Event, Machine, Output, RangeSetMachine, ToCoordinator, ToLeaseholder};
+use super::cluster_view::ClusterView;
+use super::message::{After, Event, Machine, Output, ToCoordinator, ToLeaseholder, ToRangeSet};
 use crate::core::attachment::Holding;
 use crate::core::coordinator::{Call, CallError, Coordinator, Effect, Outcome, SetId, SetRecord};
 use crate::core::range::Ranges;
@@ -144,10 +143,9 @@ impl CoordinatorMachine {
 
     fn open(&mut self, now: Millis, record: SetRecord, mut set: RangeSet) {
         self.cluster.tell(now, &mut set);
-        let id = record.id;
-        self.sets.insert(id);
-        let machine = RangeSetMachine::new(record, set, self.cluster.lease_number);
-        self.outputs.push_back(Output::Open(id, Box::new(machine)));
+        self.sets.insert(record.id);
+        let (set, lease_number) = (Box::new(set), self.cluster.lease_number);
+        self.outputs.push_back(Output::Open { record, set, lease_number });
     }
 
     /// Carries out what the core asks for, in order.

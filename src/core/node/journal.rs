@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{After, Commit, Message, OrderOrigin, ToCoordinator, ToLeaseholder, ToRangeSet};
+use super::message::{
+    After, Commit, Message, OrderOrigin, ToCoordinator, ToLeaseholder, ToRangeSet,
+};
 use crate::core::Millis;
-use crate::core::coordinator::JournalEntry;
+use crate::core::journal::JournalEntry;
 use crate::core::mutant::{Mutant, broken};
 use crate::limits;
 

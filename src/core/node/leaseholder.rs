@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{
+use super::message::{
     Event, Machine, Message, OrderOrigin, Output, SearchEnd, ToCoordinator, ToLeaseholder,
 };
 use crate::core::attachment::Holding;
+use crate::core::ids::LeaseId;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Found, Leaseholder, Order, OrderId, RecordChange};
 use crate::core::range::Ranges;
-use crate::core::txn::{LeaseId, Request};
+use crate::core::txn::Request;
 use crate::core::value::AllocationValue;
 use crate::core::{Map, Millis};
 

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use super::{
+use super::message::{
     After, Commit, Event, Machine, Message, OrderContext, OrderOrigin, Output, ToCoordinator,
     ToLeaseholder, ToRangeSet,
 };
 use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::Block;
-use crate::core::coordinator::{JournalEntry, SetId, SetRecord};
+use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
 use crate::core::mutant::{Mutant, broken};
@@ -32,8 +33,8 @@ pub struct RangeSetMachine {
 }
 
 impl RangeSetMachine {
-    /// `lease_number`: how often the node's lease was lost.
-    pub(super) fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
+    /// The machine around a range set that is opened ([`Output::Open`]).
+    pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
         Self { record, core, heir: None, lease_number, outputs: VecDeque::new() }
     }
 

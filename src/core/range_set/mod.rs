@@ -56,7 +56,7 @@ pub struct RangeSet {
     leasing: Option<Leasing>,
     /// What is being given back, and what it was before.
     giving_back: Vec<(Cidr, BlockState)>,
-    /// The node has joined: what the journal says of blocks is known to be so.
+    /// The node has joined: what the journal says of blocks is known to be so (rule 25).
     joined: bool,
     /// No other node is in the cluster.
     alone: bool,

@@ -29,7 +29,8 @@ use self::endpoint::Endpoint;
 use self::failure::{Failure, chain};
 use self::plain::plain;
 use super::{ClusterStore, Pending};
-use crate::core::txn::{Answer, LeaseId, Request, StoreError, TxnOutcome, Watched};
+use crate::core::ids::LeaseId;
+use crate::core::txn::{Answer, Request, StoreError, TxnOutcome, Watched};
 use crate::{limits, metrics};
 
 /// etcd. Its thread, connections and watches end with the last clone.
@@ -199,6 +200,17 @@ impl Cluster {
                     kept => kept.map(Answer::Kept),
                 }
             }
+            Request::TimeLeft(lease) => {
+                let left = self.ask(Again::Harmless, |mut client| async move {
+                    client.lease_time_to_live(lease, None).await
+                });
+                match left.await {
+                    // etcd says -1 of a lease that it does not know.
+                    Ok(left) => Ok(Answer::Left(u64::try_from(left.ttl()).ok())),
+                    Err(StoreError::LeaseGone) => Ok(Answer::Left(None)),
+                    Err(error) => Err(error),
+                }
+            }
             Request::Revoke(lease) => {
                 let revoked =
                     self.ask(
@@ -234,7 +246,7 @@ async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, E
 /// The operation and its result, for the count of requests.
 fn count(operation: &'static str, answer: &Result<Answer, StoreError>) {
     let result = match answer {
-        Ok(Answer::Txn(TxnOutcome::Refused(_)) | Answer::Kept(None))
+        Ok(Answer::Txn(TxnOutcome::Refused(_)) | Answer::Kept(None) | Answer::Left(None))
         | Err(StoreError::LeaseGone) => "refused",
         Ok(_) => "ok",
         Err(StoreError::Failed(_)) => "failed",
@@ -252,6 +264,7 @@ impl ClusterStore for Etcd {
             Request::Read(_) => "read",
             Request::Grant(_) => "grant",
             Request::KeepAlive(_) => "keepalive",
+            Request::TimeLeft(_) => "timetolive",
             Request::Revoke(_) => "revoke",
         };
         let work = self.runtime.spawn(async move {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Held, config, refusal};
-use crate::common::{Call, MY_IPAM, Outcome, feed, run};
+use crate::common::{Call, Outcome, feed, my_ipam, run};
 
 /// The user that has no rights: nobody.
 const NOBODY: u32 = 65534;
@@ -22,7 +22,7 @@ const NOBODY: u32 = 65534;
 fn plugin(socket: &Path, call: &Call) -> Output {
     let mut environment = call.environment().to_vec();
     environment.push(("LEASEHOLD_SOCKET", socket.to_str().expect("a path in UTF-8")));
-    run(Path::new(MY_IPAM), &environment, &call.config.to_string())
+    run(my_ipam(), &environment, &call.config.to_string())
 }
 
 fn call(command: &'static str) -> Call {
@@ -114,7 +114,7 @@ fn who_may_not_connect_is_told_and_nothing_is_left_behind() {
     let mode = |mode| fs::Permissions::from_mode(mode);
     fs::set_permissions(dir.path(), mode(0o755)).expect("a directory for everybody");
     let plugin = dir.path().join("my-ipam");
-    fs::copy(MY_IPAM, &plugin).expect("a copy of the plugin");
+    fs::copy(my_ipam(), &plugin).expect("a copy of the plugin");
     fs::set_permissions(&plugin, mode(0o755)).expect("a plugin for everybody");
     let denied = |command| {
         let call = Call::new(command, "held", &config("held", "10.99.0.0/24"));

@@ -1,12 +1,11 @@
 //! What is wrong with a call or its configuration, through the plugin.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::{Held, config};
-use crate::common::{Call, MY_IPAM, feed_bytes, run};
+use crate::common::{Call, feed_bytes, my_ipam, run};
 
 /// The example of the page that asked for this plugin, as it stands there: with a trailing comma
 /// after the only route.
@@ -34,7 +33,7 @@ impl Held {
     /// The plugin is given these bytes for an ADD.
     fn refuses_bytes(&self, stdin: &[u8], code: u64, words: &[&str]) {
         let call = Call::new("ADD", "bad", &Value::Null);
-        let mut command = Command::new(MY_IPAM);
+        let mut command = Command::new(my_ipam());
         command.env_clear().envs(call.environment()).env("LEASEHOLD_SOCKET", self.daemon.socket());
         self.refused(&feed_bytes(command, stdin), code, words);
     }
@@ -44,7 +43,7 @@ impl Held {
         let socket = self.daemon.socket();
         let mut environment = call.environment().to_vec();
         environment.push(("LEASEHOLD_SOCKET", socket.to_str().expect("a path in UTF-8")));
-        self.refused(&run(Path::new(MY_IPAM), &environment, &call.config.to_string()), code, words);
+        self.refused(&run(my_ipam(), &environment, &call.config.to_string()), code, words);
     }
 
     fn refuses_change(&self, change: Change<'_>, code: u64, words: &[&str]) {

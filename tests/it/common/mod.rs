@@ -8,6 +8,7 @@ mod call;
 mod client;
 pub(crate) mod etcd;
 mod inspect;
+mod plugin;
 mod stop;
 
 use std::fs::{self, File, OpenOptions};
@@ -23,12 +24,11 @@ use tempfile::TempDir;
 pub(crate) use call::{Call, Outcome};
 pub(crate) use client::{Client, Reply};
 pub(crate) use inspect::{next_reply, post, reply_of};
+pub(crate) use plugin::{builds, my_ipam};
 pub(crate) use stop::{go_on, stop};
 
 /// The daemon under test.
 pub(crate) const LEASEHOLD: &str = env!("CARGO_BIN_EXE_leasehold");
-/// The plugin under test.
-pub(crate) const MY_IPAM: &str = env!("CARGO_BIN_EXE_my-ipam");
 /// Where Debian's package `containernetworking-plugins` puts host-local and the main plugins.
 pub(crate) const CNI_PLUGINS: &str = "/usr/lib/cni";
 
@@ -132,7 +132,7 @@ impl Daemon {
         let socket = self.socket();
         let mut environment = environment.to_vec();
         environment.push(("LEASEHOLD_SOCKET", socket.to_str().expect("a path in UTF-8")));
-        run(Path::new(MY_IPAM), &environment, stdin)
+        run(my_ipam(), &environment, stdin)
     }
 
     /// The last lines of the daemon's log, for messages.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use leasehold::plugin::{Surroundings, run};
+use my_ipam::{Surroundings, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -90,14 +90,13 @@ fn against(deed: &Deed, command: &str, config: &[u8]) -> (u8, Vec<u8>) {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let began = Instant::now();
         let status = run(&mut Surroundings {
-            started_at_ns: 1,
+            started_at_ns: Some(1),
             argument: None,
             environment: &environment,
             stdin: &mut &*config,
             stdout: &mut stdout,
             stderr: &mut stderr,
             answer_wait: WAIT,
-            sent: None,
         });
         let took = began.elapsed();
         assert!(took < TAKES_MAX, "{took:?} with {deed:?}");

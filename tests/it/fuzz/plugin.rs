@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{World, calls, mutate, no_error_object, no_result, seeds, shown};
-use crate::common::{MY_IPAM, feed_bytes};
+use crate::common::{builds, feed_bytes};
 
 /// Runs in one batch, and batches of every run.
 const RUNS: usize = 60;
@@ -109,8 +109,9 @@ fn whatever_the_plugin_is_given_it_ends_with_a_result_or_an_error_object() {
         for _ in 0..RUNS {
             let call = calls[rng.usize(..calls.len())];
             let (environment, stdin) = (environment(rng, call), input(rng, call));
+            let plugin = &builds()[runs % builds().len()].program;
             let mut command = Command::new("timeout");
-            command.args([RUN_SECONDS_MAX, MY_IPAM]).env_clear().current_dir(directory.path());
+            command.arg(RUN_SECONDS_MAX).arg(plugin).env_clear().current_dir(directory.path());
             command.env("LEASEHOLD_SOCKET", world.daemon.socket()).envs(environment.clone());
             let output = feed_bytes(command, &stdin);
             if let Some(wrong) = wrong(&environment, &output) {

@@ -3,12 +3,14 @@
 use std::fs;
 
 use super::{add_many, config};
-use crate::common::{Daemon, LEASEHOLD, MY_IPAM, Options};
+use crate::common::{Daemon, LEASEHOLD, Options, builds};
 
 /// ADDs on each network.
 const ADDS: usize = 1000;
 /// What a huge range may cost more than a small one, in KiB: nothing but noise.
 const DIFFERENCE_KIB_MAX: u64 = 4 << 10;
+/// The type of a file that can be loaded to any address.
+const ET_DYN: [u8; 2] = [3, 0];
 /// The type of the program header that names a dynamic linker.
 const PT_INTERP: u32 = 3;
 /// The type of the program headers of what is loaded into memory.
@@ -42,12 +44,20 @@ fn loads(elf: &[u8], word: &str) -> bool {
         .any(|(_, bytes)| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
 }
 
+/// Whether a program can be loaded at any address.
+fn is_movable(elf: &[u8]) -> bool {
+    elf[16..18] == ET_DYN
+}
+
 #[test]
 fn the_plugin_is_one_static_file_without_a_runtime() {
-    let elf = fs::read(MY_IPAM).expect("the plugin");
-    assert!(!has_linker(&elf), "the plugin needs a dynamic linker");
-    for word in ["tokio", "actix", "tracing_core", "redb", "hyper"] {
-        assert!(!loads(&elf, word), "the plugin has {word} in it");
+    for build in builds() {
+        let (elf, target) = (fs::read(&build.program).expect("the plugin"), &build.target);
+        assert!(!has_linker(&elf), "{target}: the plugin needs a dynamic linker");
+        assert!(is_movable(&elf), "{target}: the plugin is loaded to a fixed address");
+        for word in ["tokio", "actix", "tracing_core", "redb", "hyper"] {
+            assert!(!loads(&elf, word), "{target}: the plugin has {word} in it");
+        }
     }
 }
 
@@ -55,6 +65,10 @@ fn the_plugin_is_one_static_file_without_a_runtime() {
 fn the_checks_of_the_plugin_can_fail() {
     let shell = fs::read("/bin/sh").expect("a shell");
     assert!(has_linker(&shell), "a usual program names its linker");
+    let mut fixed = shell;
+    // ET_EXEC
+    fixed[16] = 2;
+    assert!(!is_movable(&fixed), "this is a program at a fixed address");
     let daemon = fs::read(LEASEHOLD).expect("the daemon");
     assert!(loads(&daemon, "tokio") && loads(&daemon, "actix"), "the daemon has a runtime");
     assert!(!has_linker(&daemon), "the daemon is static too");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::common::{CNI_PLUGINS, Daemon, MY_IPAM, Options, poll, require_plugins};
+use crate::common::{CNI_PLUGINS, Daemon, Options, my_ipam, poll, require_plugins};
 
 /// Where plugins are on the machine: Debian's, and ours.
 pub(super) const PLUGINS: &str = "/opt/cni/bin";
@@ -139,7 +139,8 @@ impl Host {
         let init = Command::new("unshare")
             .args(spaces)
             .args(["sh", "-c", INIT])
-            .envs([("CNI_PLUGINS", CNI_PLUGINS), ("MY_IPAM", MY_IPAM)])
+            .env("CNI_PLUGINS", CNI_PLUGINS)
+            .env("MY_IPAM", my_ipam())
             .env("DISK", self.disk.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

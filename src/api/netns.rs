@@ -1,0 +1,46 @@
+//! The network namespace at a path.
+
+use rustix::fs::{stat, statfs};
+
+use crate::core::attachment::Netns;
+use crate::limits;
+
+/// The type of the file system of namespaces (`statfs`).
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
+/// Where runtimes have namespaces, and looking never waits for a disk or a network. A namespace
+/// elsewhere is not looked at while an ADD waits.
+const QUICK_PLACES: [&str; 3] = ["/run/", "/var/run/", "/proc/"];
+
+/// The namespace that a runtime named, as it is when its ADD comes.
+pub(super) fn named(path: Box<str>) -> Netns {
+    if path.len() > limits::NETNS_BYTES_MAX {
+        return Netns::default();
+    }
+    let quick = QUICK_PLACES.iter().any(|place| path.starts_with(place));
+    let inode = if quick { inode(&path) } else { None };
+    // Numbers of namespaces have 32 bits.
+    let inode = inode.and_then(|inode| u32::try_from(inode).ok()).unwrap_or_default();
+    Netns { path, inode }
+}
+
+/// The inode number of the namespace at a path, if there is one.
+pub(super) fn inode(path: &str) -> Option<u64> {
+    let of_namespaces = statfs(path).is_ok_and(|found| is_nsfs(&found));
+    of_namespaces.then(|| stat(path).ok().map(|found| found.st_ino)).flatten()
+}
+
+fn is_nsfs(found: &rustix::fs::StatFs) -> bool {
+    u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_are_too_long_are_not_kept() {
+        let long = format!("/run/{}", "n".repeat(limits::NETNS_BYTES_MAX));
+        assert_eq!(named(long.into()), Netns::default());
+    }
+}

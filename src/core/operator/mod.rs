@@ -1,0 +1,46 @@
+//! The commands of an operator that change the cluster's store: removing a node and draining one.
+//!
+//! Each command is a machine: it says what to ask the store next, is told the answer, and ends
+//! with a result. A program drives it with [`Command::start`] and [`Command::answered`], and asks
+//! the store one thing at a time. Every command may be repeated, also after it ended with an
+//! error: what is done already is not done again.
+
+mod drain;
+mod phase;
+mod remove;
+mod seen;
+#[cfg(test)]
+mod tests;
+pub mod txns;
+mod types;
+
+pub use self::drain::{DrainError, DrainNode, DrainNodeCommand, Drained};
+pub use self::remove::RemoveNode;
+pub use self::types::{Fate, RemoveError, RemoveNodeCommand, Removed};
+use super::txn::{Answer, Request, StoreError};
+
+/// What a command needs next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step<T> {
+    /// To ask the store, and to be told the answer.
+    Ask(Request),
+    /// Nothing: it has ended.
+    Done(T),
+}
+
+/// A command under way.
+pub trait Command {
+    /// How it ends.
+    type End;
+
+    /// Begins. `now_unix_ms`: the time of the command, in milliseconds since 1970.
+    fn start(&mut self, now_unix_ms: u64) -> Step<Self::End>;
+
+    /// Goes on with the answer to the last request.
+    fn answered(&mut self, answer: Result<Answer, StoreError>) -> Step<Self::End>;
+}
+
+/// The error for an answer that does not go with its question.
+fn other_kind() -> StoreError {
+    StoreError::Failed("the store gave an answer of another kind".into())
+}

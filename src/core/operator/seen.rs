@@ -1,0 +1,73 @@
+//! What the store says of a node that is to be removed.
+
+use super::txns::{is_of, is_quarantined, is_spare};
+use crate::core::ids::LeaseId;
+use crate::core::txn::KeyValue;
+use crate::core::value::{NodeValue, Value};
+
+/// The keys of one node.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Seen {
+    /// The node's key with its revision. It was read before the blocks: a claim that came later
+    /// changed it.
+    pub(super) known: Option<(NodeValue, u64)>,
+    /// Whether it had a session then.
+    pub(super) live: bool,
+    /// Its blocks in every state.
+    pub(super) blocks: Vec<KeyValue>,
+    /// The records of its allocations.
+    pub(super) records: Vec<KeyValue>,
+}
+
+impl Seen {
+    /// Takes what is the node's out of a page of blocks or of records.
+    pub(super) fn add(&mut self, node: &str, page: Vec<KeyValue>) {
+        for key in page.into_iter().filter(|key| is_of(node, key)) {
+            match &key.value {
+                Value::Block(_) => self.blocks.push(key),
+                _ => self.records.push(key),
+            }
+        }
+    }
+
+    /// Whether it has this block or record.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.blocks.iter().chain(&self.records).any(|of| of.key == key)
+    }
+
+    /// The time of the last write of the node itself, in milliseconds since 1970. Quarantined
+    /// blocks were written by somebody else.
+    pub(super) fn last_write_unix_ms(&self) -> u64 {
+        let since = |key: &KeyValue| match &key.value {
+            Value::Block(block) if !is_quarantined(key) => block.since_unix_ms,
+            Value::Allocation(allocation) => allocation.since_unix_ms,
+            _ => 0,
+        };
+        let keys = self.blocks.iter().chain(&self.records).map(since);
+        let joined = self.known.as_ref().map(|(node, _)| node.since_unix_ms);
+        keys.chain(joined).max().unwrap_or_default()
+    }
+
+    /// How many of its blocks are spare.
+    pub(super) fn spares(&self) -> usize {
+        self.blocks.iter().filter(|key| is_spare(key)).count()
+    }
+
+    /// The leases on which its quarantined blocks hang.
+    pub(super) fn quarantines(&self) -> Vec<LeaseId> {
+        let quarantined = self.blocks.iter().filter(|key| is_quarantined(key));
+        let mut leases: Vec<LeaseId> = quarantined.filter_map(|key| key.lease).collect();
+        leases.sort_unstable();
+        leases.dedup();
+        leases
+    }
+
+    /// The blocks that a removal has to take: those that are not in quarantine, and those whose
+    /// quarantine is one of the leases in `longer`, or has no end.
+    pub(super) fn to_take(&self, longer: &[LeaseId]) -> Vec<KeyValue> {
+        let is_long = |key: &&KeyValue| {
+            !is_quarantined(key) || key.lease.is_none_or(|lease| longer.contains(&lease))
+        };
+        self.blocks.iter().filter(is_long).cloned().collect()
+    }
+}

@@ -1,0 +1,244 @@
+//! The transactions of a removal.
+//!
+//! A node that was removed may live after all, cut off from the store and still handing addresses
+//! out. So its blocks do not become free at once: they are quarantined, on a lease that nobody
+//! keeps alive. The same transaction raises the node's epoch, so that every transaction that the
+//! node had under way is refused from then on (rule 3). A node that comes back
+//! joins anew and takes its quarantined blocks back.
+
+use std::sync::Arc;
+
+use crate::core::ids::LeaseId;
+use crate::core::keys::{drain_key, forgotten_key, node_key, session_key};
+use crate::core::mutant::{Mutant, broken};
+use crate::core::txn::{Compare, KeyValue, Txn, Write};
+use crate::core::value::{BlockStatus, BlockValue, NodeValue, Value};
+
+/// One removal.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    /// The node.
+    pub node: Arc<str>,
+    /// Remove it although it has a session.
+    pub force: bool,
+    /// The lease on which its blocks hang until the quarantine ends; 0 if none of them has to.
+    pub quarantine: LeaseId,
+    /// When the operator asked for it, in milliseconds since 1970.
+    pub now_unix_ms: u64,
+}
+
+impl Removal {
+    /// The epoch that the node is raised to, from its key; a node without one never was there.
+    pub fn epoch(known: Option<&NodeValue>) -> u64 {
+        known.map_or(0, |node| node.epoch) + 1
+    }
+
+    /// Raises the node's epoch, ends its session and its drain, and takes these of its blocks.
+    /// `known`: the node's key as read *before* the blocks were listed, with its revision, so that
+    /// the transaction is refused if the node has claimed anything since.
+    pub fn begin(&self, known: Option<(&NodeValue, u64)>, blocks: &[KeyValue]) -> Txn {
+        let (node, session) = (node_key(&self.node), session_key(&self.node));
+        let epoch = Self::epoch(known.map(|(node, _)| node));
+        let removed_unix_ms = Some(self.now_unix_ms);
+        let value = match known {
+            Some((known, _)) => NodeValue { epoch, removed_unix_ms, ..known.clone() },
+            None => NodeValue {
+                epoch,
+                sequence: 0,
+                machine_id: "".into(),
+                boot_id: "".into(),
+                version: "".into(),
+                since_unix_ms: self.now_unix_ms,
+                acknowledged: false,
+                removed_unix_ms,
+            },
+        };
+        let mut txn = Txn::default();
+        let revision = known.map_or(0, |(_, revision)| revision);
+        txn.when.push(Compare::ModRevision(node.clone(), revision));
+        if !self.force {
+            txn.when.push(Compare::ModRevision(session.clone(), 0));
+        }
+        if !broken(Mutant::RemovalKeepsEpoch) {
+            txn.then.push(Write::Put(node, Value::Node(value), None));
+        }
+        txn.then.push(Write::Delete(session));
+        txn.then.push(Write::Delete(drain_key(&self.node)));
+        self.take(&mut txn, epoch, blocks);
+        txn
+    }
+
+    /// Takes more of its blocks. `revision`: that of the key of the removed node, so that nothing
+    /// is taken from one that has come back.
+    pub fn go_on(&self, revision: u64, epoch: u64, blocks: &[KeyValue]) -> Txn {
+        let mut txn = after(&self.node, revision);
+        self.take(&mut txn, epoch, blocks);
+        txn
+    }
+
+    fn take(&self, txn: &mut Txn, epoch: u64, blocks: &[KeyValue]) {
+        for key in blocks {
+            let Value::Block(block) = &key.value else { continue };
+            txn.when.push(Compare::ModRevision(key.key.clone(), key.mod_revision));
+            txn.then.push(match block.status {
+                // Nothing was handed out of it, nor will be: that would need the node's epoch.
+                BlockStatus::Spare => Write::Delete(key.key.clone()),
+                _ if broken(Mutant::RemovalFreesBlocks) => Write::Delete(key.key.clone()),
+                BlockStatus::Active | BlockStatus::Quarantined => {
+                    let value = BlockValue {
+                        epoch,
+                        status: BlockStatus::Quarantined,
+                        since_unix_ms: self.now_unix_ms,
+                        ..block.clone()
+                    };
+                    Write::Put(key.key.clone(), Value::Block(value), Some(self.quarantine))
+                }
+            });
+        }
+    }
+}
+
+/// A transaction that is refused once the node has come back.
+fn after(node: &str, revision: u64) -> Txn {
+    Txn { when: vec![Compare::ModRevision(node_key(node), revision)], then: vec![] }
+}
+
+/// Deletes records of a removed node's allocations, unless it has come back.
+pub fn delete_records(node: &str, revision: u64, records: &[KeyValue]) -> Txn {
+    let mut txn = after(node, revision);
+    for record in records {
+        txn.when.push(Compare::ModRevision(record.key.clone(), record.mod_revision));
+        txn.then.push(Write::Delete(record.key.clone()));
+    }
+    txn
+}
+
+/// Deletes the key of a removed node that has neither blocks nor a session. A copy of it stays for
+/// the life of a lease: a node that comes back with its state directory must not take the store
+/// for one that went back in time.
+pub fn forget(node: &str, known: &NodeValue, revision: u64, lease: LeaseId) -> Txn {
+    let mut txn = after(node, revision);
+    txn.then.push(Write::Put(forgotten_key(node), Value::Node(known.clone()), Some(lease)));
+    txn.when.push(Compare::ModRevision(session_key(node), 0));
+    txn.then.push(Write::Delete(node_key(node)));
+    txn.then.push(Write::Delete(drain_key(node)));
+    txn
+}
+
+/// Whether a key is a block or a record of a node.
+pub fn is_of(node: &str, key: &KeyValue) -> bool {
+    match &key.value {
+        Value::Block(block) => &*block.owner == node,
+        Value::Allocation(allocation) => &*allocation.node == node,
+        _ => false,
+    }
+}
+
+/// Whether a key is a quarantined block.
+pub fn is_quarantined(key: &KeyValue) -> bool {
+    matches!(&key.value, Value::Block(block) if block.status == BlockStatus::Quarantined)
+}
+
+/// Whether a key is a spare block.
+pub fn is_spare(key: &KeyValue) -> bool {
+    matches!(&key.value, Value::Block(block) if block.status == BlockStatus::Spare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::address::{Cidr, Family};
+
+    fn node(epoch: u64) -> NodeValue {
+        NodeValue {
+            epoch,
+            sequence: 77,
+            machine_id: "m".into(),
+            boot_id: "b".into(),
+            version: "1".into(),
+            since_unix_ms: 5,
+            acknowledged: true,
+            removed_unix_ms: None,
+        }
+    }
+
+    fn block(start: u128, status: BlockStatus, revision: u64) -> KeyValue {
+        let value = BlockValue {
+            cidr: Cidr::containing(start, 3),
+            family: Family::V4,
+            owner: "n".into(),
+            epoch: 3,
+            claim: 9,
+            status,
+            since_unix_ms: 6,
+        };
+        let key = crate::core::keys::block_key("net", Family::V4, start);
+        KeyValue { key, value: Value::Block(value), mod_revision: revision, lease: None }
+    }
+
+    fn removal(force: bool) -> Removal {
+        Removal { node: "n".into(), force, quarantine: 42, now_unix_ms: 1000 }
+    }
+
+    fn at(key: &str, revision: u64) -> Compare {
+        Compare::ModRevision(key.to_owned(), revision)
+    }
+
+    #[test]
+    fn the_epoch_is_raised_and_the_blocks_are_taken_in_one_transaction() {
+        let (active, spare) =
+            (block(8, BlockStatus::Active, 11), block(16, BlockStatus::Spare, 12));
+        let txn = removal(false).begin(Some((&node(3), 10)), &[active.clone(), spare.clone()]);
+        let expected =
+            [at("nodes/n", 10), at("sessions/n", 0), at(&active.key, 11), at(&spare.key, 12)];
+        assert_eq!(txn.when, expected);
+        let removed = NodeValue { epoch: 4, removed_unix_ms: Some(1000), ..node(3) };
+        assert_eq!(txn.then[0], Write::Put("nodes/n".into(), Value::Node(removed), None));
+        assert_eq!(txn.then[1..3], ["sessions/n", "drains/n"].map(|k| Write::Delete(k.into())));
+        let Write::Put(key, Value::Block(value), Some(42)) = &txn.then[3] else {
+            panic!("{:?}", txn.then[3]);
+        };
+        assert_eq!((key, value.status, value.epoch), (&active.key, BlockStatus::Quarantined, 4));
+        assert_eq!((&*value.owner, value.claim, value.since_unix_ms), ("n", 9, 1000));
+        // Nothing was ever handed out of a spare.
+        assert_eq!(txn.then[4], Write::Delete(spare.key));
+        // A node that lives is removed by force only.
+        let forced = removal(true).begin(Some((&node(3), 10)), &[]);
+        assert_eq!(forced.when, [at("nodes/n", 10)]);
+    }
+
+    #[test]
+    fn blocks_of_a_node_without_a_key_are_taken_too() {
+        let txn = removal(false).begin(None, &[block(8, BlockStatus::Active, 11)]);
+        assert_eq!(txn.when[0], at("nodes/n", 0));
+        let Write::Put(_, Value::Node(value), None) = &txn.then[0] else {
+            panic!("{:?}", txn.then[0]);
+        };
+        assert_eq!((value.epoch, value.sequence, value.removed_unix_ms), (1, 0, Some(1000)));
+    }
+
+    #[test]
+    fn later_transactions_are_refused_once_the_node_has_come_back() {
+        let blocks = [block(8, BlockStatus::Active, 11)];
+        let more = removal(false).go_on(20, 4, &blocks);
+        assert_eq!(more.when, [at("nodes/n", 20), at(&blocks[0].key, 11)]);
+        assert_eq!(more.then.len(), 1);
+        let records = delete_records("n", 20, &blocks);
+        assert_eq!(records.when, more.when);
+        assert_eq!(records.then, [Write::Delete(blocks[0].key.clone())]);
+        let forget = forget("n", &node(4), 20, 42);
+        assert_eq!(forget.when, [at("nodes/n", 20), at("sessions/n", 0)]);
+        let said = Write::Put("forgotten/n".into(), Value::Node(node(4)), Some(42));
+        assert_eq!(forget.then[0], said);
+        assert_eq!(forget.then[1..], ["nodes/n", "drains/n"].map(|key| Write::Delete(key.into())));
+    }
+
+    #[test]
+    fn blocks_are_told_apart_by_their_state_and_owner() {
+        let is = |status| (is_spare(&block(8, status, 1)), is_quarantined(&block(8, status, 1)));
+        let all = [BlockStatus::Spare, BlockStatus::Active, BlockStatus::Quarantined];
+        assert_eq!(all.map(is), [(true, false), (false, false), (false, true)]);
+        let active = block(8, BlockStatus::Active, 1);
+        assert!(is_of("n", &active) && !is_of("m", &active));
+    }
+}

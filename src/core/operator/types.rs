@@ -1,0 +1,84 @@
+//! What a removal is asked to do, and how it ends.
+
+use std::sync::Arc;
+
+use crate::core::txn::StoreError;
+
+/// Which node to remove, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoveNodeCommand {
+    /// The node.
+    pub node: Arc<str>,
+    /// It is the node whose daemon carries this out.
+    pub local: bool,
+    /// Remove it although it has a session, or is the local one.
+    pub force: bool,
+    /// For how many seconds nobody gets its blocks; [`QUARANTINE`](crate::limits::QUARANTINE) unless given. If it is
+    /// given, quarantines of an earlier removal that would last longer end with this one.
+    pub quarantine_s: Option<u64>,
+    /// Find out what would be done, and change nothing.
+    pub dry_run: bool,
+}
+
+/// What a removal did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// The node was removed.
+    Removed,
+    /// It was removed before; its blocks are in quarantine.
+    AlreadyRemoved,
+    /// It was removed before and has no blocks left: its key is deleted.
+    Forgotten,
+}
+
+/// What was done to a node, or would be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Removed {
+    /// What became of it.
+    pub fate: Fate,
+    /// Its epoch now.
+    pub epoch: u64,
+    /// How many blocks are in quarantine now.
+    pub quarantined: usize,
+    /// How many spare blocks are free now.
+    pub freed: usize,
+    /// For how many seconds the quarantine lasts.
+    pub quarantine_s: u64,
+    /// How many records of its allocations were deleted.
+    pub records: usize,
+    /// Whether it had a session.
+    pub was_live: bool,
+    /// The time of the last write of the node that the store knows, in milliseconds since 1970.
+    pub last_write_unix_ms: u64,
+}
+
+/// Why a node was not removed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RemoveError {
+    /// The quarantine must last so many seconds, as least and most.
+    Quarantine(u64, u64),
+    /// The store has neither a key nor a block of such a node.
+    UnknownNode,
+    /// The value of the node's key cannot be read.
+    Unreadable,
+    /// It is the local node, and force was not asked for.
+    Local,
+    /// It has a session, and force was not asked for.
+    Live,
+    /// It was removed, and joined again before all of its blocks and records were taken.
+    CameBack,
+    /// The quarantine was over before every block was in it.
+    QuarantineOver,
+    /// It changed between look and transaction at each of [`CHANGE_TRIES_MAX`](crate::limits::CHANGE_TRIES_MAX) tries.
+    Busy,
+    /// The store did not answer as it should.
+    Store {
+        /// Its error.
+        error: StoreError,
+        /// A part of the removal was carried out, or may have been.
+        begun: bool,
+    },
+}
+
+/// How a removal ends.
+pub(super) type End = Result<Removed, RemoveError>;

@@ -116,7 +116,7 @@ fn drain(node: &str, how: &HowArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits until the node holds no blocks, but no longer than `timeout`, and not for a node that is
-/// not live. Returns the number of blocks that it then holds.
+/// not running. Returns the number of blocks that it then holds.
 fn wait(socket: &Path, node: &str, timeout: Duration) -> anyhow::Result<u64> {
     let deadline = Instant::now() + timeout;
     let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")?;
@@ -157,7 +157,7 @@ fn show(report: &Report) -> String {
         None => {}
     }
     if !live && *draining {
-        text.push_str("; it is not live, and gives nothing back until it is");
+        text.push_str("; it is not running, and gives nothing back until it runs again");
     }
     text.push('\n');
     text
@@ -176,6 +176,6 @@ mod tests {
         assert_eq!(text(true, true, None), "node n will be drained\n");
         assert!(text(true, true, Some(0)).ends_with("drained: it holds no blocks\n"));
         assert!(text(true, true, Some(3)).contains("still holds 3 blocks"));
-        assert!(text(false, false, None).contains("already; it is not live"));
+        assert!(text(false, false, None).contains("already; it is not running"));
     }
 }

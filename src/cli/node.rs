@@ -41,10 +41,10 @@ pub(super) struct RemoveArgs {
     /// The node, by its name in `leasehold node list`
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node: String,
-    /// For how long nobody gets its blocks, such as 10m; 5m unless given, and at least 1m
+    /// Time for which no node gets its blocks, such as 10m; at least 1m [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = quarantine)]
     quarantine: Option<Duration>,
-    /// Remove it although it is running, or is the node that is asked
+    /// Remove it even if it is running, or is the node that carries out this command
     #[arg(long)]
     force: bool,
     /// Only show what would be done
@@ -88,17 +88,18 @@ fn list_examples() -> String {
 
 fn remove_examples() -> String {
     format!(
-        "For a node that will not come back. Its active blocks are free for other nodes after\n\
-         the quarantine, its spare ones at once, and the records of its allocations are deleted.\n\
-         Whether containers on that machine still run and use its addresses cannot be known\n\
-         here: make sure that they do not. A node that is running is refused: drain it instead.\n\
-         Of a node that was removed before, --quarantine shortens the quarantine, and never\n\
-         prolongs it.\n\n\
-         If it comes back it joins again, and takes what is still in quarantine back. If it\n\
-         stays away, remove it once more when its blocks are gone, and it is forgotten.\n\n\
+        "For a node that will not come back. Its active blocks become free for other nodes after\n\
+         the quarantine, its spare blocks at once, and the records of its allocations are\n\
+         deleted. The cluster cannot know whether containers on that machine still run and use\n\
+         its addresses: first make sure that they do not. A node that is running is refused:\n\
+         drain it instead. If the node was removed before, --quarantine can shorten the\n\
+         quarantine, but never prolong it.\n\n\
+         If the node comes back, it joins again and takes back the blocks that are still in\n\
+         quarantine. If it stays away, remove it once more when its blocks are gone: the cluster\n\
+         then forgets it.\n\n\
          Examples:\n  leasehold node remove node-7 --dry-run\n  \
          leasehold node remove node-7 --quarantine 10m --yes\n\n{}\n\
-         Here 1 means: there is no such node, or it must not be removed as things stand.",
+         Here 1 means: there is no such node, or it must not be removed in its present state.",
         super::EXIT_CODES
     )
 }

@@ -1,4 +1,4 @@
-//! The outside of a request: the plugin's environment beside the configuration, all of it still
+//! The envelope of a request: the plugin's environment beside the configuration, all of it still
 //! text. `README.md`, "Look after it", shows one.
 
 use crate::limits::NAME_BYTES_MAX;

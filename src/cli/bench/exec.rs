@@ -18,7 +18,7 @@ pub(super) struct Program {
     pub(super) config: String,
     /// The command that it gets instead of the one that is asked for.
     pub(super) instead: Option<&'static str>,
-    /// Whether an ADD must print addresses.
+    /// True if an ADD must print addresses.
     pub(super) gives_addresses: bool,
 }
 

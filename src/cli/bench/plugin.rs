@@ -23,7 +23,7 @@ const MODE: &str = "plugin";
 /// The directory of the plugins in Debian's package.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// The plugin itself, when it asks nobody (VERSION), and when it asks the echo.
+/// The plugin itself when it asks no daemon (VERSION), and when it asks the echo.
 const EXEC_ALONE: &str = "exec alone";
 const ECHO: &str = "echo";
 

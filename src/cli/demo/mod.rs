@@ -104,7 +104,7 @@ fn play(
 ) -> anyhow::Result<bool> {
     let found = program::find(interrupt)?;
     let mut daemon = Daemon::start(dir, interrupt)?;
-    screen.title(&format!("leasehold {}: a daemon of its own", env!("CARGO_PKG_VERSION")))?;
+    screen.title(&format!("leasehold {}: the demo's own daemon", env!("CARGO_PKG_VERSION")))?;
     screen.text(&format!("  plugin: {}\n", found.about))?;
     let shared = plugin::SHARED.map(|(name, value)| format!("{name}={value}")).join(" ");
     screen.text(&format!("  listening on http://{} and on this socket:\n", daemon.listen()))?;
@@ -112,7 +112,7 @@ fn play(
     screen.command(&format!("export LEASEHOLD_SOCKET={socket} {shared}"))?;
     let plugin = Plugin::new(found.program, daemon.socket().to_owned(), interrupt.clone());
     let played = rounds(args, &plugin, found.about, screen);
-    // A daemon that died explains whatever else went wrong.
+    // If the daemon died, that explains every other fault.
     daemon.must_run()?;
     let report = played?;
     report_end(&report, screen)?;

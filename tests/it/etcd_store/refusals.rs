@@ -109,7 +109,7 @@ fn an_endpoint_without_etcd_is_said() {
         ..Options::default()
     };
     refused(&options("http://127.0.0.1:1"), &["nothing listens there", "refused"]);
-    refused(&options("http://nowhere.invalid:2379"), &["not known here", "--etcd"]);
+    refused(&options("http://nowhere.invalid:2379"), &["cannot be resolved", "--etcd"]);
 }
 
 #[test]

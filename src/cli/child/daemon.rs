@@ -137,7 +137,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // An error could be reported to nobody; after an orderly stop there is nothing to do.
+        // There is no caller to return an error to; after an orderly stop there is nothing to do.
         let _ = super::end(&mut self.child, STOP_WAIT_MAX);
     }
 }

@@ -69,7 +69,7 @@ impl Etcd {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        // An error could be reported to nobody, and its data goes with its directory.
+        // There is no caller to return an error to, and its data goes with its directory.
         let _ = super::end(&mut self.child, STOP_WAIT_MAX);
     }
 }

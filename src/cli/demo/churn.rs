@@ -162,7 +162,7 @@ impl Shared<'_> {
                 tally.adds.failed(format!("ADD of {container}: {why}"));
             }
         }
-        // After a failed ADD too: an address that was printed was given to somebody.
+        // After a failed ADD too: a printed address counts as given.
         for twice in self.book.hold(number, addresses) {
             tally.duplicate(twice);
         }

@@ -35,13 +35,13 @@ fn the_readme_has_the_limits_of_the_source() {
     for (what, limit) in [
         ("request body", format!("{} MiB", source::BODY_BYTES_MAX >> 20)),
         ("calls in one array", grouped(source::CALLS_PER_ARRAY_MAX)),
-        ("calls under way on a node", grouped(source::CALLS_IN_FLIGHT_MAX)),
+        ("calls in progress on a node", grouped(source::CALLS_IN_FLIGHT_MAX)),
         ("open connections", places),
         (
             "time for a request's head, and then for its body",
             format!("{} s each", seconds(source::REQUEST_WAIT_MAX)),
         ),
-        ("lists under way on each listener", grouped(source::LISTS_UNDER_WAY_MAX)),
+        ("lists in progress on each listener", grouped(source::LISTS_UNDER_WAY_MAX)),
         ("time that an ADD waits for a block", format!("{waits} s")),
         ("time that the plugin waits for an answer", format!("{answer} s")),
         ("range sets on a node", grouped(source::RANGE_SETS_MAX)),

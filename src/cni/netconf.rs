@@ -111,7 +111,7 @@ pub(super) fn add(
     let resolv_conf = ipam.string("resolvConf")?;
     let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
     let sets = some(RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
-    // A pod's name says a stage only where there are stages: elsewhere any name is just a name.
+    // A pod's name gives a stage only if some range lists a stage: elsewhere it is just a name.
     let mut ranges = sets.iter().flat_map(|set| set.iter());
     let staged = ranges.any(|range| Stage::ALL.iter().any(|&of| !range.listed(of).is_empty()));
     let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);

@@ -113,7 +113,7 @@ impl Used {
         Ok(Self { set, allowed, living: VecDeque::with_capacity(LIVING + 1), now: COOLDOWN })
     }
 
-    /// Assigns an address, and releases the one that has been assigned longest.
+    /// Assigns an address, and releases the oldest one.
     fn assign_and_release(&mut self) -> anyhow::Result<()> {
         self.now += 1;
         let allowed = self.allowed.clone();

@@ -129,7 +129,7 @@ impl Shared<'_> {
         }
     }
 
-    /// The number of the next container, or `None` if there is to be none.
+    /// The number of the next container, or `None` at the end.
     fn take(&self) -> Option<u64> {
         if self.plan.time.is_some_and(|time| self.began.elapsed() >= time)
             || self.failures.load(Ordering::Relaxed) >= FAILURES_MAX

@@ -42,7 +42,7 @@ pub struct Etcd {
     _alive: mpsc::Sender<Infallible>,
 }
 
-/// The members of etcd, and the choice of the one that is asked.
+/// The members of etcd, and the choice of the one to ask.
 struct Cluster {
     options: Options,
     prefix: Prefix,

@@ -81,7 +81,9 @@ impl Run {
         let (code, msg) = (json["code"].as_u64(), json["msg"].as_str());
         Err(match (code, msg) {
             (Some(code), Some(msg)) => format!("{}, code {code}: {msg}", self.status),
-            _ => format!("{}, and its output is not an error object: {:?}", self.status, self.stdout),
+            _ => {
+                format!("{}, and its output is not an error object: {:?}", self.status, self.stdout)
+            }
         })
     }
 

@@ -1,4 +1,4 @@
-//! Where redb keeps its bytes.
+//! The storage under redb: a file, and changes that can be held back.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -16,10 +16,10 @@ pub struct Storage(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     on: Box<dyn StorageBackend>,
-    /// Whether a commit waits for the disk. If not, it is in the page cache, where it survives
-    /// `kill -9`, and costs no wait.
+    /// True if a commit waits for the disk. Otherwise it is in the page cache, where it survives
+    /// `kill -9` and costs no wait.
     sync: bool,
-    /// Whether there may be changes held back: saves the lock in the long time after.
+    /// True if changes may be held back. It saves taking the lock in the long time after that.
     holds: AtomicBool,
     /// The changes that are held back, in order, while any are.
     held: Mutex<Option<Vec<Change>>>,
@@ -33,12 +33,12 @@ enum Change {
     Sync,
 }
 
-/// The changes of a storage that are held back until it is known that it may be changed.
+/// The changes that are held back until the storage may be changed.
 #[derive(Debug)]
 pub struct HeldBack(Arc<Inner>);
 
 impl Storage {
-    /// A storage that is synced if it can be.
+    /// A storage that is synced if it has a way to sync.
     pub fn new(on: Box<dyn StorageBackend>) -> Self {
         Self::with_sync(on, true)
     }
@@ -48,9 +48,9 @@ impl Storage {
         Self(Arc::new(Inner { on, sync, holds, held }))
     }
 
-    /// Keeps all changes in memory from now on, until [`HeldBack::release`]. Redb mends a database
-    /// that was not closed as it opens it: so one can be opened and looked at, and is not touched
-    /// when it turns out to be none of ours.
+    /// Keeps all changes in memory from now on, until [`HeldBack::release`]. When redb opens a
+    /// database that was not closed, it repairs it. With the changes held back, a database can be
+    /// opened and read, and its file stays untouched if this daemon cannot use it.
     pub fn hold_back(&self) -> HeldBack {
         *self.0.held() = Some(Vec::new());
         self.0.holds.store(true, Ordering::Release);
@@ -59,7 +59,7 @@ impl Storage {
 }
 
 impl HeldBack {
-    /// Makes the changes, in order, and holds none back any more. A change that was held back and
+    /// Makes the changes, in order, and stops holding changes back. A change that was held back and
     /// not released is never made.
     ///
     /// # Errors
@@ -114,13 +114,13 @@ impl Inner {
         set.map_or_else(|| self.on.len(), Ok)
     }
 
-    /// Reads what the storage would have, if changes are held back. They are a few: what redb
-    /// mends of an old database, or makes for a new one.
+    /// If changes are held back, reads the bytes that the storage would have with them. They are
+    /// few: redb's repairs of an old database, or the pages of a new one.
     fn read_held(&self, offset: u64, out: &mut [u8]) -> Option<io::Result<()>> {
         let held = self.held();
         let changes = held.as_ref()?;
         let end = offset + out.len() as u64;
-        // Where in `out` the bytes from `from` on are, up to `to`.
+        // The place in `out` of the bytes from `from` to `to`.
         let place = |from: u64, to: u64| {
             let at =
                 |byte: u64| usize::try_from(byte.clamp(offset, end) - offset).unwrap_or(usize::MAX);
@@ -188,7 +188,7 @@ impl StorageBackend for Storage {
     }
 }
 
-/// The storage in a file, made if it is not there.
+/// The storage in a file, which is created if it does not exist.
 ///
 /// # Errors
 /// The file cannot be opened.
@@ -199,10 +199,10 @@ pub fn open(path: &Path, sync: bool) -> Result<Storage, redb::Error> {
 }
 
 /// Makes a database file with `make` if there is none: under another name first, so that a daemon
-/// that dies meanwhile leaves no half of one.
+/// that dies meanwhile leaves no half of a file.
 ///
 /// # Errors
-/// As `make` and the system say.
+/// The errors of `make` and of the system.
 pub fn make<T, E: From<redb::Error>>(
     path: &Path,
     make: impl FnOnce(Storage) -> Result<T, E>,
@@ -288,8 +288,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is read from a storage that holds back is what it would have, it has nothing
-        /// of it before the release, and all of it after.
+        /// A read from a storage that holds changes back sees the changes. The file has none of
+        /// them before the release, and all of them after it.
         #[test]
         fn what_is_held_back_can_be_read_and_is_not_there(
             before in prop::collection::vec(1u8.., 0..24),

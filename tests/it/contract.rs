@@ -1,9 +1,10 @@
-//! Goal: the CNI contract holds between the real plugin and the real daemon: in what order calls
-//! may come, what a lost caller leaves, and what each version of the specification is answered.
+//! Goal: the CNI contract holds between the real plugin and the real daemon: for calls in any
+//! order, for callers that vanish, and for each version of the specification.
 //!
-//! Method: the plugin's program is run as a runtime runs it, and stopped where runtimes stop it:
-//! before it was told what to do, while it waits, and before its answer is read. What is compared
-//! with host-local itself is in `host_local`; what real runtimes do is in `runtimes`.
+//! Method: the plugin's program is run as a runtime runs it, and killed at the points where
+//! runtimes kill it: before it has read its configuration, while it waits, and before its answer is
+//! read. The comparison with host-local is in `host_local`, the tests with real runtimes are in
+//! `runtimes`.
 
 mod order;
 mod shapes;
@@ -39,7 +40,7 @@ fn spawn(daemon: &Daemon, call: &Call) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("cannot run the plugin: {error}"))
 }
 
-/// Gives a plugin process its configuration, whole.
+/// Gives a plugin process its whole configuration.
 fn tell(daemon: &Daemon, plugin: &mut Child, call: &Call) {
     let mut config = call.config.clone();
     daemon.adopt(&mut config);

@@ -1,4 +1,4 @@
-//! `leasehold demo`: right when all is right, and not when anything is wrong.
+//! `leasehold demo`: it succeeds when everything is right, and fails when anything is wrong.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -29,7 +29,7 @@ impl Demo {
         let mut command = Command::new(&self.program);
         command.arg("demo").args(args).env("TMPDIR", self.temporary.path());
         command.env_remove("CARGO").env_remove("CARGO_MANIFEST_DIR");
-        // It must not matter how the shell is set up.
+        // The settings of the shell must not matter.
         command.env("LEASEHOLD_STATE_DIR", "/nonexistent").env("LEASEHOLD_SOCKET", "/nonexistent");
         command
     }
@@ -38,7 +38,7 @@ impl Demo {
         self.command(args).output().expect("the demo runs")
     }
 
-    /// Runs it for its report, which must have this exit code.
+    /// Runs the demo, which must end with this exit code, and returns its report.
     fn report(&self, containers: &str, code: i32) -> Value {
         let output = self.run(&["--once", "--containers", containers, "-o", "json"]);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output));
@@ -58,7 +58,7 @@ struct Beside {
 
 impl Beside {
     fn new() -> Self {
-        // In the target directory, so that a link will do where a copy would be 160 MB.
+        // In the target directory, so that a link is enough and no copy of 160 MB is needed.
         let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let beside = Self { dir };
         let program = beside.leasehold();
@@ -68,7 +68,7 @@ impl Beside {
         beside
     }
 
-    /// `script`: what a shell makes of one call; `$REAL` is the real plugin.
+    /// `script` is the shell script for one call; `$REAL` is the real plugin.
     fn with_plugin(script: &str) -> Self {
         let beside = Self::new();
         write_script(&beside.dir.path().join("my-ipam"), script);
@@ -135,7 +135,7 @@ fn a_person_sees_every_call_and_its_answer() {
         "CNI_COMMAND=ADD CNI_CONTAINERID=example CNI_IFNAME=dummy0",
         "\"address\": \"203.0.113.2/24\"",
         "\"address\": \"2001:db8:1::2/64\"",
-        "CHECK came with cniVersion 0.4.0",
+        "CHECK exists since cniVersion 0.4.0",
         "DUPLICATES",
         "everything was right",
     ] {
@@ -192,7 +192,7 @@ fn a_plugin_that_fails_is_noticed() {
 
 #[test]
 fn an_address_given_out_twice_is_noticed() {
-    // Right about everything but the churn, where it hands one address to everybody.
+    // Right about everything but the churn, where it hands the same address to all containers.
     let beside = Beside::with_plugin(
         r#"case "$CNI_COMMAND $CNI_CONTAINERID" in
         "ADD batch-"*)
@@ -252,14 +252,14 @@ fn without_a_plugin_it_says_how_to_build_it() {
     demo.assert_nothing_left();
 }
 
-/// What cargo leaves behind when it runs a program, with a cargo and a compiler that are scripts.
+/// The files that cargo leaves when it runs a program, with scripts as cargo and compiler.
 struct RunByCargo {
     beside: Beside,
     demo: Demo,
 }
 
 impl RunByCargo {
-    /// `musl`: whether the compiler can build for musl.
+    /// `musl` is true if the compiler can build for musl.
     fn new(musl: bool) -> Self {
         let beside = Beside::new();
         let dir = beside.dir.path();
@@ -275,7 +275,7 @@ impl RunByCargo {
         Self { beside, demo }
     }
 
-    /// Where cargo builds for one target, or for none that is named.
+    /// The directory where cargo builds for a target, or without a named target.
     fn place(&self, target: Option<&str>) -> PathBuf {
         self.beside.dir.path().join("target").join(target.unwrap_or_default()).join("debug")
     }
@@ -288,7 +288,7 @@ impl RunByCargo {
         command.output().expect("it runs")
     }
 
-    /// The plugin is built with these arguments, into this place, and run.
+    /// Checks that the plugin is built with these arguments, into this place, and run.
     fn builds(&self, arguments: &str, place: &Path) {
         let place = place.display();
         let output =

@@ -1,9 +1,9 @@
-//! Goal: the plugin's program, for whichever target it is built, does to the last byte what the
-//! library says (`my_ipam::run`, which has tests of its own): nothing is lost or added between that
-//! and the process's own environment, streams, signals and allocator.
+//! Goal: the plugin's program, built for any target, behaves to the last byte like the library
+//! (`my_ipam::run`, which has tests of its own): nothing is lost or added between the library and
+//! the process's own environment, streams, signals and allocator.
 //!
-//! Each case runs every build, and the library in this process, with the same surroundings and the
-//! same fake daemon, and compares all that can be seen.
+//! Each case runs every build, and the library in this process, with the same environment and the
+//! same fake daemon, and compares everything that can be seen from outside.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::common::builds;
 
-/// Between two pieces of an answer, and between two looks.
+/// The time between two pieces of an answer, and between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
 const CONFIG: &str = "{\n  \"cniVersion\": \"1.1.0\",\n  \"name\": \"n\"\n}";
@@ -39,19 +39,19 @@ const USUAL: [(&str, &str); 5] = [
     ("CNI_PATH", "/opt/cni/bin"),
 ];
 
-/// One run's surroundings.
+/// The environment of one run.
 #[derive(Clone, Debug)]
 struct Case {
-    /// Beside those that are usual, or in their place.
+    /// Variables beside the usual ones, or in their place.
     variables: Vec<(&'static str, &'static [u8])>,
     config: String,
-    /// The answer, in pieces; none: nobody listens.
+    /// The answer, in pieces; without any, no daemon listens.
     answer: Vec<Vec<u8>>,
-    /// Nobody reads standard output.
+    /// True if no process reads standard output.
     unread: bool,
 }
 
-/// What can be seen of a run.
+/// Everything of a run that can be seen from outside.
 #[derive(PartialEq, Eq, Debug)]
 struct Seen {
     end: End,
@@ -59,7 +59,7 @@ struct Seen {
     notes: Vec<String>,
 }
 
-/// How a run ended, and what it wrote.
+/// The end of a run, and its output.
 #[derive(PartialEq, Eq, Debug)]
 struct End {
     status: Option<i32>,
@@ -94,7 +94,7 @@ impl Case {
         usual.chain(socket).chain(own).collect()
     }
 
-    /// Runs the plugin, however that is done, in a directory of its own with its fake daemon.
+    /// Runs the plugin by `plugin`, in a directory of its own with its fake daemon.
     fn run(&self, plugin: &dyn Fn(&Self, &Path) -> End) -> Seen {
         let home = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         let listens = !self.answer.is_empty();
@@ -131,7 +131,7 @@ impl Case {
             drop(child.stdout.take());
         }
         let mut stdin = child.stdin.take().expect("a pipe");
-        // A plugin that is content with its variables does not read.
+        // A plugin to which its variables are enough does not read.
         let _ = stdin.write_all(self.config_in(home).as_bytes());
         drop(stdin);
         let Output { status, stdout, stderr } = child.wait_with_output().expect("an end");
@@ -154,7 +154,7 @@ impl Case {
         End { status: Some(status.into()), stdout: text(&stdout), stderr: text(&stderr) }
     }
 
-    /// Answers until the plugin has ended; gives what it sent.
+    /// Answers until the plugin has ended. Returns the requests of the plugin.
     fn serve(&self, listener: Option<UnixListener>, ended: &AtomicBool) -> Vec<String> {
         let mut requests = vec![];
         let Some(listener) = listener else { return requests };
@@ -166,7 +166,7 @@ impl Case {
             };
             requests.push(request(&stream));
             for piece in &self.answer {
-                // The plugin hangs up when it has seen enough.
+                // The plugin closes the connection when it has read enough.
                 let _ = stream.write_all(piece);
                 thread::sleep(PAUSE);
             }
@@ -175,12 +175,12 @@ impl Case {
     }
 }
 
-/// Standard output that nobody reads, as the library sees it.
+/// Standard output without a reader, as the library sees it.
 struct Unread;
 
 impl io::Write for Unread {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        // As the system words it.
+        // In the system's words.
         Err(rustix::io::Errno::PIPE.into())
     }
 
@@ -210,7 +210,7 @@ fn request(mut stream: &UnixStream) -> String {
     }
 }
 
-/// A text without what differs from run to run: the directory, and when the process started.
+/// A text without the parts that differ from run to run: the directory, and the start time.
 fn masked(text: &str, home: &Path) -> String {
     let text = text.replace(&*home.to_string_lossy(), "HOME");
     match text.split_once("\"startedAt\":") {
@@ -270,7 +270,7 @@ fn every_kind_of_configuration() {
         usual(r#"{"a":"\u0041"}"#),
         usual("{\"a\":\"\u{e4}\"}"),
         usual(&format!("{{\"a\":{}}}", "[".repeat(40))),
-        // Around what is read at once: an end must be found there, too.
+        // Around the size of one read: an end must be found there, too.
         usual(&long(2_000)),
         usual(&long(2_048 - 27)),
         usual(&long(2_049 - 27)),

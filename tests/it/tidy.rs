@@ -1,5 +1,5 @@
-//! Goal: what this repository has decided about its own source stays so: pure parts are pure,
-//! dependencies point one way, numbers and clocks are where they belong, files stay readable.
+//! Goal: the decisions of this repository about its own source hold: pure parts are pure,
+//! dependencies point one way, numbers and clocks are in their places, files stay readable.
 //!
 //! Method: the tree is read as text, with comments and strings told apart from code. Each rule is
 //! a function from files to complaints; next to its test over the tree, a planted violation shows
@@ -20,7 +20,7 @@ fn assert_none(rule: &str, complaints: &[String]) {
     assert!(complaints.is_empty(), "{rule}: {count} complaints\n{}", complaints.join("\n"));
 }
 
-/// What a rule says about one made-up file, which must be just one complaint about this line.
+/// Runs a rule on one made-up file. It must give exactly one complaint, about this line.
 fn assert_caught(
     rule: impl Fn(&[File]) -> Vec<String>,
     path: &str,

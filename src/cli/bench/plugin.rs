@@ -1,4 +1,4 @@
-//! Mode `plugin`: what a container runtime waits for, from exec to exit.
+//! Mode `plugin`: the time that a container runtime waits, from exec to exit.
 
 use std::env;
 use std::fmt::Write as _;
@@ -20,23 +20,23 @@ use crate::cli::child::plugin::Found;
 
 const MODE: &str = "plugin";
 
-/// Where Debian puts the plugins of its package.
+/// The directory of the plugins in Debian's package.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// The plugin itself, when it asks nobody (VERSION), and when it asks the echo.
+/// The plugin itself when it asks no daemon (VERSION), and when it asks the echo.
 const EXEC_ALONE: &str = "exec alone";
 const ECHO: &str = "echo";
 
 /// Callers at once, after the cases with one.
 const CALLERS: [u32; 2] = [8, 32];
 
-/// Turns of each contender in a round at least.
+/// The fewest turns of each contender in a round.
 const TURNS_MIN: u64 = 2;
 
 /// Turns before the first round.
 const TURNS_WARM: u32 = 2;
 
-/// Calls that come and go in a contender's way, one caller.
+/// A contender with one caller, and its series of ADDs and DELs.
 struct Contender {
     name: &'static str,
     program: Program,
@@ -52,7 +52,7 @@ struct Round {
     turns: u64,
 }
 
-/// How many steps the bar has.
+/// The number of steps of the progress bar.
 pub(super) fn steps(plan: &Plan) -> u64 {
     let cases = plan.taken.len() + CALLERS.len();
     u64::from(plan.rounds) * cases as u64
@@ -111,7 +111,7 @@ fn find_host_local() -> Option<PathBuf> {
     places.into_iter().map(|dir| dir.join("host-local")).find(|path| path.is_file())
 }
 
-/// host-local with so many addresses taken, as it keeps them itself: a file each.
+/// host-local with a number of addresses taken, as it keeps them itself: a file each.
 fn theirs(path: &Path, dir: &Path, taken: u32) -> anyhow::Result<Program> {
     let data = dir.join("host-local");
     let store = data.join("bench");
@@ -132,7 +132,7 @@ fn theirs(path: &Path, dir: &Path, taken: u32) -> anyhow::Result<Program> {
     Ok(Program { path, socket: "".into(), config, instead: None, gives_addresses: true })
 }
 
-/// Has so many addresses taken on a daemon.
+/// Takes a number of addresses on a daemon.
 fn fill(socket: &Path, taken: u32) -> anyhow::Result<()> {
     let config = config("bench", WIDE, "my-ipam");
     block_on(async {
@@ -143,7 +143,7 @@ fn fill(socket: &Path, taken: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ADD and DEL in turn, contender by contender.
+/// Measures ADD and DEL in turn, contender by contender.
 fn one_caller(
     bench: &mut Bench<'_>,
     taken: u32,
@@ -194,7 +194,7 @@ fn one_caller(
     Ok(())
 }
 
-/// A container that comes and goes.
+/// Runs ADD and DEL of one container.
 fn turn(program: &Program, container: &str, round: Option<&mut Round>) -> anyhow::Result<()> {
     let (add, del) = (program.run("ADD", container)?, program.run("DEL", container)?);
     if let Some(round) = round {
@@ -235,7 +235,7 @@ fn compare(bench: &mut Bench<'_>, taken: u32, contenders: &[Contender]) {
     }
 }
 
-/// As many calls as so many callers get done.
+/// Measures the calls that a number of callers get done.
 fn many_callers(
     bench: &mut Bench<'_>,
     callers: u32,

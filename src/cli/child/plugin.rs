@@ -1,4 +1,4 @@
-//! The plugin's program: built, or found, and what it is.
+//! Finds the plugin's program, or builds it, and describes it.
 
 mod elf;
 
@@ -16,10 +16,10 @@ use super::interrupt::Interrupt;
 /// The plugin's package and its file's name.
 const PLUGIN: &str = "my-ipam";
 
-/// How often a program that runs is looked at.
+/// The time between two looks at a running program.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long a plugin may take to say its version.
+/// The time within which a plugin must print its version.
 const VERSION_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The plugin that a command runs.
@@ -30,8 +30,8 @@ pub(in crate::cli) struct Found {
     pub(in crate::cli) about: String,
 }
 
-/// The plugin, built first if this program was run by cargo: for musl if cargo's compiler can, else
-/// for the target of this program.
+/// Finds the plugin. Builds it first if cargo runs this program: for musl if cargo's compiler can,
+/// else for the target of this program.
 ///
 /// # Errors
 /// It cannot be built, or is not there.
@@ -59,25 +59,25 @@ pub(in crate::cli) fn find(interrupt: &Interrupt) -> anyhow::Result<Found> {
     Ok(Found { program, about })
 }
 
-/// What a plugin says of itself, and what its file says.
+/// The description of a plugin: its own version text, and the kind of its file.
 fn about(program: &Path, interrupt: &Interrupt) -> anyhow::Result<String> {
     let failed = || format!("cannot run {}", program.display());
     let mut command = Command::new(program);
     command.arg("--version").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
     let child = command.stdout(Stdio::piped()).spawn().with_context(failed)?;
-    // A line is far less than a pipe holds, so nobody has to read meanwhile.
+    // A line is far less than a pipe holds, so it can be read after the end.
     let (mut child, _) = end_of(child, Some(VERSION_WAIT_MAX), interrupt).with_context(failed)?;
     let said = child.stdout.take().map(std::io::read_to_string).transpose().unwrap_or_default();
     let said = said.unwrap_or_default();
     let version = match said.strip_suffix('\n') {
         Some(line) if line.starts_with(PLUGIN) && !line.contains('\n') => line,
-        _ => return Ok(format!("{} (it does not say what it is)", program.display())),
+        _ => return Ok(format!("{} (it does not print its version)", program.display())),
     };
     let linked = elf::linked(program).with_context(failed)?;
     Ok(format!("{version}, {linked}"))
 }
 
-/// Waits for the end of a child, which is killed if it lasts too long or nobody wants it any more.
+/// Waits for the end of a child. Kills it if it lasts too long, or after an interrupt.
 fn end_of(
     mut child: Child,
     wait: Option<Duration>,
@@ -94,12 +94,12 @@ fn end_of(
             let _ = child.kill();
             let _ = child.wait();
             interrupt.check()?;
-            anyhow::bail!("no end within {wait:?}");
+            anyhow::bail!("it did not end within {wait:?}");
         }
     }
 }
 
-/// Where cargo put this program: `TARGET_DIR/[TRIPLE/]PROFILE`.
+/// The place where cargo put this program: `TARGET_DIR/[TRIPLE/]PROFILE`.
 #[derive(PartialEq, Eq, Debug)]
 struct Place {
     target_dir: PathBuf,
@@ -110,7 +110,7 @@ struct Place {
 }
 
 impl Place {
-    /// `None`: the program does not lie where cargo puts programs.
+    /// Returns `None` if the program is not where cargo puts programs.
     fn of(this: &Path) -> Option<Self> {
         let place = this.parent()?;
         let tagged: Vec<&Path> = place.ancestors().skip(1).take(2).filter(is_cargos).collect();
@@ -123,7 +123,7 @@ impl Place {
         })
     }
 
-    /// The triple of the same machine with musl; `None`: there is none.
+    /// The triple of the same machine with musl, or `None` if there is none.
     fn musl(&self) -> Option<OsString> {
         let triple = match &self.triple {
             Some(triple) => triple.to_str()?.replace("-gnu", "-musl"),
@@ -132,14 +132,14 @@ impl Place {
         triple.contains("-musl").then(|| triple.into())
     }
 
-    /// Where the plugin lies if it was built for that target.
+    /// The path of the plugin if it was built for that target.
     fn program(&self, triple: Option<&OsStr>) -> PathBuf {
         let mut path = self.target_dir.clone();
         path.extend(triple);
         path.join(&self.profile).join(PLUGIN)
     }
 
-    /// Builds the plugin with the profile of this program; gives its path.
+    /// Builds the plugin with the profile of this program. Returns its path.
     fn build(
         &self,
         cargo: &OsStr,
@@ -165,7 +165,7 @@ impl Place {
     }
 }
 
-/// Whether cargo's compiler can build programs for a target.
+/// True if cargo's compiler can build programs for a target.
 fn is_installed(cargo: &OsStr, triple: &OsStr) -> bool {
     let beside = Path::new(cargo).with_file_name("rustc");
     let rustc = if beside.is_file() { beside } else { "rustc".into() };
@@ -178,7 +178,7 @@ fn is_installed(cargo: &OsStr, triple: &OsStr) -> bool {
     })
 }
 
-/// Whether cargo marked a directory as one of its own for artifacts.
+/// True if cargo marked a directory as one of its own for artifacts.
 fn is_cargos(dir: &&Path) -> bool {
     fs::read_to_string(dir.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.contains("cargo"))
 }

@@ -1,5 +1,5 @@
-//! A socket behind which nobody answers: an ADD says "try again later", a DEL succeeds and leaves
-//! a note, and who may not connect is told so.
+//! A socket on which no daemon answers: an ADD says "try again later", a DEL succeeds and leaves a
+//! note, and a user without permission to connect gets an error that says so.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::{Held, config, refusal};
 use crate::common::{Call, Outcome, feed, my_ipam, run};
 
-/// The user that has no rights: nobody.
+/// The user without any rights: `nobody`.
 const NOBODY: u32 = 65534;
 
 /// Runs the plugin against any path of a socket.
@@ -37,7 +37,7 @@ fn notes(socket: &Path) -> Vec<Value> {
     entries.map(|entry| json(text(entry.expect("an entry")))).collect()
 }
 
-/// Nobody answers there: each command says so in its way.
+/// Checks that each command reports, in its own way, that no daemon answers there.
 fn nobody_answers(socket: &Path) {
     let place = socket.display().to_string();
     for command in ["ADD", "CHECK", "GC"] {
@@ -127,7 +127,7 @@ fn who_may_not_connect_is_told_and_nothing_is_left_behind() {
     for command in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
         denied(command);
     }
-    // Not only the directory keeps others out, the socket itself does too.
+    // The socket itself keeps others out, not only its directory.
     let run = held.daemon.socket();
     let run = run.parent().expect("a directory");
     fs::set_permissions(run, mode(0o755)).expect("an open directory");

@@ -1,5 +1,5 @@
-//! The plugin's program. It belongs to another package than these tests, so cargo does not build
-//! it for them: it is built here, once per run, for every target for which it can be.
+//! The plugin's program. It belongs to another package than these tests, so cargo does not build it
+//! for them. This module builds it, once per run, for every installed target.
 
 use std::env;
 use std::ffi::OsString;
@@ -45,7 +45,7 @@ fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Whether the compiler can build programs for a target.
+/// True if the compiler can build programs for a target.
 fn is_installed(target: &str) -> bool {
     let beside = Path::new(&cargo()).with_file_name("rustc");
     let rustc = if beside.is_file() { beside } else { "rustc".into() };

@@ -1,4 +1,4 @@
-//! What it costs: the plugin's file, and the memory of a daemon with huge ranges.
+//! Sizes: the plugin's file, and the memory of a daemon with huge ranges.
 
 use std::fs;
 
@@ -7,13 +7,13 @@ use crate::common::{Daemon, LEASEHOLD, Options, builds};
 
 /// ADDs on each network.
 const ADDS: usize = 1000;
-/// What a huge range may cost more than a small one, in KiB: nothing but noise.
+/// The most memory that a huge range may cost above a small one, in KiB: only noise.
 const DIFFERENCE_KIB_MAX: u64 = 4 << 10;
 /// The type of a file that can be loaded to any address.
 const ET_DYN: [u8; 2] = [3, 0];
 /// The type of the program header that names a dynamic linker.
 const PT_INTERP: u32 = 3;
-/// The type of the program headers of what is loaded into memory.
+/// The type of the program headers of the parts that are loaded into memory.
 const PT_LOAD: u32 = 1;
 
 /// A program header of a 64-bit ELF file: its type, and the piece of the file that it is about.
@@ -36,7 +36,7 @@ fn has_linker(elf: &[u8]) -> bool {
     segments(elf).iter().any(|(kind, _)| *kind == PT_INTERP)
 }
 
-/// Whether a word is in what a program loads; notes for debuggers are not.
+/// True if a word is in what a program loads; notes for debuggers are not.
 fn loads(elf: &[u8], word: &str) -> bool {
     segments(elf)
         .iter()
@@ -44,7 +44,7 @@ fn loads(elf: &[u8], word: &str) -> bool {
         .any(|(_, bytes)| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
 }
 
-/// Whether a program can be loaded at any address.
+/// True if a program can be loaded at any address.
 fn is_movable(elf: &[u8]) -> bool {
     elf[16..18] == ET_DYN
 }

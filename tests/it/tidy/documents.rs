@@ -7,7 +7,7 @@ use super::source::File;
 
 /// The document with the table of rules, and the heading above the table.
 const TABLE: (&str, &str) = ("ARCHITECTURE.md", "## Rules");
-/// The document with a section for each rule, and how the headings of these begin.
+/// The document with a section for each rule, and the start of the sections' headings.
 const SECTIONS: (&str, &str) = ("docs/protocol.md", "### ");
 /// The file with the switches that break rules, and the line with which their list begins.
 const SWITCHES: (&str, &str) = ("src/core/mutant.rs", "pub enum Mutant {");
@@ -47,7 +47,7 @@ fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Rules that are cited in the source, and where. A citation may go on in the next line of a
+/// The rules that a file cites, each with its place. A citation may go on in the next line of a
 /// comment.
 fn citations(file: &File) -> Vec<(usize, u32)> {
     let words = file.text.lines().zip(1_usize..).flat_map(|(text, line)| {

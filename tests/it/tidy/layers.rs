@@ -1,4 +1,4 @@
-//! Who may use whom, and what the core may use at all.
+//! The allowed dependencies between parts, and the packages that the core may use.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ const PURE_NET: [&str; 6] =
     ["IpAddr", "Ipv4Addr", "Ipv6Addr", "AddrParseError", "Ipv6MulticastScope", "self"];
 /// The parts of `std::time` that are mere values.
 const PURE_TIME: [&str; 1] = ["Duration"];
-/// What else has no place in a pure function: tasks, output, and maps in an order of their own.
+/// Other words that do not belong in a pure function: tasks, output, and maps in random order.
 const IMPURE_WORDS: [&str; 13] = [
     "async ",
     "async{",
@@ -33,8 +33,8 @@ const IMPURE_WORDS: [&str; 13] = [
     "HashSet::with_capacity",
 ];
 
-/// Which part may use which others. A part is a folder or a file right below `src`, and one of them
-/// is the plugin's package; `my_ipam::note` stands for that alone.
+/// The other parts that each part may use. A part is a folder or a file right below `src`, and one
+/// of them is the plugin's package; `my_ipam::note` is only that module of it.
 const MAY_USE: [(&str, &[&str]); 17] = [
     ("bin", &["cli", "limits"]),
     ("cli", &["daemon", "my_ipam::client", "config", "api", "core", "clock", "limits"]),
@@ -69,7 +69,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("main", &[]),
 ];
 
-/// The source of the plugin's package, and how a path into it begins.
+/// The source folder of the plugin's package.
 const PLUGIN_FOLDER: &str = "src/my-ipam/src/";
 const OF_PLUGIN: &str = "my_ipam::";
 
@@ -101,7 +101,7 @@ pub(super) fn core_is_pure(files: &[File]) -> Vec<String> {
     complaints
 }
 
-/// Whether a word is in the code, not as the end of a longer one; a method, not as the start of
+/// True if a word is in the code, not as the end of a longer one; a method, not as the start of
 /// one either.
 fn at_word_start(code: &str, word: &str) -> bool {
     let of_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
@@ -203,7 +203,7 @@ fn used(file: &File) -> Vec<Used> {
         .collect()
 }
 
-/// What stands behind each `use`, up to and with the semicolon.
+/// The text after each `use`, up to and including the semicolon.
 fn use_statements(code: &str) -> Vec<(usize, String)> {
     let starts = code.match_indices("use ").filter(|&(at, _)| {
         let before = code[..at].trim_end_matches(' ');

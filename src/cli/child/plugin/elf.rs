@@ -1,10 +1,10 @@
-//! How a program is linked, as its file says (ELF, 64 bits, little-endian).
+//! Reads from a program's file how the program is linked (ELF, 64 bits, little-endian).
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// What is read of a file, in bytes: its header and its program headers are at the beginning.
+/// The bytes of a file that are read: its header and its program headers are at the beginning.
 const BYTES_MAX: u64 = 4096;
 
 /// `e_type` of a program that can be loaded anywhere.
@@ -12,14 +12,14 @@ const ET_DYN: usize = 3;
 /// `p_type` of the program header that names a dynamic linker.
 const PT_INTERP: usize = 3;
 
-/// "static-PIE", "static" or "dynamic"; or what else the file is.
+/// "static-PIE", "static", "dynamic", or a description of any other file.
 ///
 /// # Errors
 /// It cannot be read.
 pub(super) fn linked(program: &Path) -> io::Result<&'static str> {
     let mut bytes = Vec::new();
     File::open(program)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(kind(&bytes).unwrap_or("no program for 64 bits"))
+    Ok(kind(&bytes).unwrap_or("not a 64-bit program"))
 }
 
 fn kind(file: &[u8]) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! The machine against a plain model of host-local's walk with a cooldown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -9,8 +9,10 @@ use super::*;
 use crate::core::address::{Cidr, number};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Found, Leased, Question, without};
-use crate::core::range::{Range, RangeSpec};
+use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::stage::Stage;
+use crate::core::value::BlockStatus;
+use crate::limits;
 
 fn range(subnet: &str, start: u8, end: u8, sandbox: &[u8]) -> Range {
     let subnet: ipnet::IpNet = subnet.parse().unwrap();
@@ -391,7 +393,7 @@ fn what_is_being_given_stays_out_of_the_journal() {
     let mut set = RangeSet::new(Family::V4, 2, settings(0));
     let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
-    let block = set.block(held).unwrap().cidr();
+    let block = set.inventory.block(held).unwrap().cidr();
     let give = Cidr::containing(block.end(), 0);
     set.asked(
         now,

@@ -141,13 +141,13 @@ impl Case {
     /// Runs the library.
     fn of_library(&self, home: &Path) -> End {
         let environment = self.environment(home);
-        let (mut stdout, mut stderr) = (vec![], vec![]);
+        let (mut stdout, mut stderr, mut unread) = (vec![], vec![], Unread);
         let status = my_ipam::run(&mut Surroundings {
             started_at_ns: Some(1),
             argument: None,
             environment: &|name| environment.get(name).cloned(),
             stdin: &mut self.config_in(home).as_bytes(),
-            stdout: if self.unread { &mut Unread } else { &mut stdout },
+            stdout: if self.unread { &mut unread } else { &mut stdout },
             stderr: &mut stderr,
             answer_wait: ANSWER_WAIT_MAX,
         });

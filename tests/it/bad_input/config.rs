@@ -1,6 +1,5 @@
 //! What is wrong with a call or its configuration, through the plugin.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};

@@ -11,12 +11,11 @@ use super::{
     Operation, Outcome, SetId, Waiting, Work,
 };
 use crate::core::Millis;
-use crate::core::address::{Family, number};
+use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
 use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::BlockSizeError;
-use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError};
 use crate::limits;

@@ -256,6 +256,7 @@ impl RangeSet {
     /// them; else as much as was in use at once since the last look. One always stays, but on a
     /// node that is drained.
     fn reclaim_idle(&mut self) {
+        // Before the node has joined, nothing of the journal is sure (rule 25).
         if !self.cluster.may_give_back() || self.demand.is_giving_back() {
             return;
         }

@@ -104,6 +104,16 @@ impl Demand {
 }
 
 impl RangeSet {
+    /// A claim was carried out, so the store had no block there: a spare of which a late message
+    /// told has gone with its lease.
+    fn remove_dead_spares(&mut self, cidr: Cidr) {
+        let there = self.inventory.blocks_in(cidr.start, cidr.end());
+        let spares = there.filter(|block| block.state == BlockState::Spare);
+        for spare in spares.map(Block::cidr).collect::<Vec<_>>() {
+            self.remove(spare);
+        }
+    }
+
     /// Why nothing can be leased now, if so.
     pub(super) fn unable(&self, now: Millis) -> Option<Arc<str>> {
         let paused = self.demand.paused.as_ref().filter(|(until, _)| now < *until);
@@ -212,6 +222,7 @@ impl RangeSet {
                     }
                 }
                 for (cidr, status) in claim {
+                    self.remove_dead_spares(cidr);
                     let spare = status == BlockStatus::Spare;
                     self.insert(cidr, if spare { BlockState::Spare } else { BlockState::Active });
                 }

@@ -92,8 +92,8 @@ impl Leaseholder {
     }
 
     /// The findings of an earlier joining are made again, if they still hold: its orders would be
-    /// refused, and blocks of this node's be taken for lost. The blocks that it was about to say are this
-    /// node's are known as such.
+    /// refused, and blocks of this node's be taken for lost. The blocks that it was about to say
+    /// are this node's are known as such.
     fn forget_earlier_findings(&mut self) {
         for (id, order) in std::mem::take(&mut self.queue) {
             match order {

@@ -14,7 +14,8 @@ pub struct RemoveNodeCommand {
     /// Remove it although it has a session, or is the local one.
     pub force: bool,
     /// For how many seconds nobody gets its blocks; unless given,
-    /// [`QUARANTINE`](crate::limits::QUARANTINE). If it is given, quarantines of an earlier removal that would last longer end with this one.
+    /// [`QUARANTINE`](crate::limits::QUARANTINE). If it is given, quarantines of an earlier removal
+    /// that would last longer end with this one.
     pub quarantine_s: Option<u64>,
     /// Find out what would be done, and change nothing.
     pub dry_run: bool,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Cidr, number};
+use crate::core::ids::LeaseId;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Found, Leased, Question, without};
 use crate::core::range::{Range, RangeSpec, Ranges};
@@ -402,7 +403,7 @@ fn what_is_being_given_stays_out_of_the_journal() {
             key: "requests/net/here/there.1".to_owned(),
             revision: 1,
             from: "there".into(),
-            lease: 1,
+            lease: LeaseId::new(1).unwrap(),
             pool: PoolFamily { network: "net".into(), family: Family::V4 },
             wanted: vec![(give.start, give.start)],
             even_cooling: false,

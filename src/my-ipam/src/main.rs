@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use dlmalloc::GlobalDlmalloc;
 
-/// All that a run needs lies side by side in one mapping. musl's own allocator makes one for every
-/// size, which is half of the page faults of a run, and a fifth of its time.
+/// All that a run allocates lies side by side in one mapping. musl's own allocator makes a mapping
+/// for every size, and page faults are most of what a run costs.
 #[global_allocator]
 static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 

@@ -65,6 +65,8 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a daemon in a new directory and waits until it is ready.
     pub(crate) fn start(options: &Options) -> Self {
+        // Now, so that nothing waits for cargo later, in the middle of what it is about.
+        builds();
         let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         let mut daemon = Self { dir, options: options.clone(), child: None };
         daemon.launch();

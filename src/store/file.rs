@@ -133,7 +133,10 @@ impl Inner {
         let read = read.and_then(|len| {
             let there = place(0, len);
             out[there.end..].fill(0);
-            self.on.read(offset, &mut out[there])
+            match there.is_empty() {
+                true => Ok(()), // all of it lies past the end of the storage, where no read may start
+                false => self.on.read(offset, &mut out[there]),
+            }
         });
         for change in changes {
             match change {

@@ -103,6 +103,7 @@ fn state_of_format_0() -> JournalState {
     state.lost = [block(Family::V4, "10.0.2.0", 3)].into();
     state.chain = 6;
     state.intent = 7;
+    state.confirmed = true; // as a daemon of that version would have taken it
     state
 }
 

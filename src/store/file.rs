@@ -134,7 +134,7 @@ impl Inner {
             let there = place(0, len);
             out[there.end..].fill(0);
             match there.is_empty() {
-                true => Ok(()), // all of it lies past the end of the storage, where no read may start
+                true => Ok(()), // nothing of it is in the storage
                 false => self.on.read(offset, &mut out[there]),
             }
         });

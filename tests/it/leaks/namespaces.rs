@@ -105,7 +105,7 @@ fn what_has_changed_since_the_report_is_skipped() {
     assert!(said.contains("left: ") && said.contains("node node-9 holds it"), "{said}");
     for (args, stdin, word) in [
         (&["gc", "--report", "-"][..], "{}", "is not a report of `leasehold check -o json`"),
-        (&["gc", "--report", "-"], "\u{0}", "standard input is not what"),
+        (&["gc", "--report", "-"], "\u{0}", "the report on standard input is not"),
         (&["gc", "--report", "/nonexistent/report"], "", "cannot be read"),
         (&["check", "--socket", "/nonexistent/socket"], "", "leasehold serve"),
     ] {

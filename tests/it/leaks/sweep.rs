@@ -65,8 +65,8 @@ fn without_a_sweep_nothing_is_released() {
 fn a_sweep_is_configured_within_limits() {
     for (args, word) in [
         (&["--sweep-grace", "2s"][..], "sweepGrace needs sweep"),
-        (&["--sweep", "10ms"], "at least 1s is needed"),
-        (&["--sweep", "1s", "--sweep-grace", "2days"], "at most 1day is allowed"),
+        (&["--sweep", "10ms"], "it must be at least 1s"),
+        (&["--sweep", "1s", "--sweep-grace", "2days"], "it must be at most 1day"),
     ] {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut daemon = Daemon::prepare(&Options { args, ..Options::default() });

@@ -97,6 +97,7 @@ fn found(report: &Value, what: &str) -> f64 {
 #[test]
 fn mode_plugin_runs_everybody_in_turn() {
     require_plugins(&["host-local"]);
+    let plugin = my_ipam();
     let report = Bench::new().report("plugin");
     assert_eq!(contenders(&report), ["echo", "exec alone", "host-local", "leasehold"]);
     for what in [
@@ -108,7 +109,7 @@ fn mode_plugin_runs_everybody_in_turn() {
     ] {
         assert!(found(&report, what) > 0.0, "{what}");
     }
-    let size = fs::metadata(my_ipam()).expect("the plugin").len() as f64 / f64::from(1 << 20);
+    let size = fs::metadata(plugin).expect("the plugin").len() as f64 / f64::from(1 << 20);
     assert!((found(&report, "size of the plugin") - size).abs() < 1e-9);
 }
 

@@ -119,11 +119,11 @@ fn the_numbers_add_up() {
 
 #[test]
 fn a_person_sees_every_call_and_its_answer() {
+    let target = &builds()[0].target;
     let demo = Demo::new(Path::new(LEASEHOLD));
     let output = demo.run(&["--once", "--containers", "20", "--callers", "2"]);
     let shown = text(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
-    let target = &builds()[0].target;
     let plugin = format!("plugin: my-ipam {}, {target}, static-PIE\n", env!("CARGO_PKG_VERSION"));
     for expected in [
         &plugin,

@@ -177,9 +177,11 @@ fn is_installed(cargo: &OsStr, triple: &OsStr) -> bool {
     })
 }
 
-/// True if cargo marked a directory as one of its own for artifacts.
+/// True if cargo uses a directory for artifacts. It tags only those that it made itself, but writes
+/// what it knows of the compiler into every target directory.
 fn is_cargos(dir: &&Path) -> bool {
-    fs::read_to_string(dir.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.contains("cargo"))
+    let tag = fs::read_to_string(dir.join("CACHEDIR.TAG"));
+    tag.is_ok_and(|tag| tag.contains("cargo")) || dir.join(".rustc_info.json").is_file()
 }
 
 #[cfg(test)]
@@ -202,6 +204,12 @@ mod tests {
         let musl = plain.musl().unwrap().into_string().unwrap();
         assert_eq!(musl, format!("{}-unknown-linux-musl", env::consts::ARCH));
         assert_eq!(plain.program(Some(OsStr::new("t"))), target.join("t/debug/my-ipam"));
+
+        // A target directory that was there before cargo has no tag.
+        fs::remove_file(target.join("CACHEDIR.TAG")).unwrap();
+        assert_eq!(of("target/debug"), None);
+        fs::write(target.join(".rustc_info.json"), "{}").unwrap();
+        assert_eq!(of("target/debug"), Some(plain));
 
         let with_triple = of("target/x86_64-unknown-linux-gnu/release").unwrap();
         fs::write(target.join("x86_64-unknown-linux-gnu/CACHEDIR.TAG"), tag).unwrap();

@@ -7,7 +7,7 @@
 
 mod brief;
 mod calls;
-mod etcd;
+pub(crate) mod etcd;
 mod faults;
 mod look;
 mod node;

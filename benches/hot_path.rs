@@ -1,4 +1,4 @@
-//! Micro-benchmarks of what an ADD passes through: `cargo bench`. The stages of a whole one are in
+//! Micro-benchmarks of the stages of an ADD: `cargo bench`. The times of a whole ADD are in
 //! `ARCHITECTURE.md`, "Speed".
 
 #![allow(
@@ -17,7 +17,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use leasehold::cni::parse;
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::{Holding, Scope};
-use leasehold::core::coordinator::JournalEntry;
+use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 use leasehold::journal::{Journal, Options};
@@ -25,7 +25,7 @@ use leasehold::journal::{Journal, Options};
 /// Blocks of 64 addresses of 10.0.0.0/16: all of it is in hand.
 const BLOCKS: u128 = 1024;
 
-/// How long addresses cool, in milliseconds.
+/// The cooldown of addresses, in milliseconds.
 const COOLDOWN: u64 = 1000;
 
 fn allowed() -> Arc<Ranges> {
@@ -40,7 +40,7 @@ fn allowed() -> Arc<Ranges> {
     Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap())
 }
 
-/// One address comes and goes, with as many taken.
+/// Assigns and releases one address, with as many taken.
 fn core(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("assign and release");
     for taken in [0u128, 10_000, 60_000] {
@@ -89,8 +89,8 @@ fn parsing(criterion: &mut Criterion) {
     });
 }
 
-/// One commit for so many ADDs, with as many holdings in the journal; then their DELs, which are
-/// not timed.
+/// One commit for a number of ADDs, with as many holdings in the journal; then their DELs, which
+/// are not timed.
 fn journal(criterion: &mut Criterion) {
     for held in [0, 60_000] {
         journal_with(criterion, held);

@@ -1,4 +1,4 @@
-//! The only place that asks the system for the time.
+//! Reads the system's clocks; no other module does.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,25 +6,25 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::Millis;
 
-/// Now, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`).
+/// The present time, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`).
 pub fn boot_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let (secs, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
     secs.unwrap_or_default() * 1_000_000_000 + nanos.unwrap_or_default()
 }
 
-/// Now, in milliseconds on the boot clock.
+/// The present time, in milliseconds on the boot clock.
 pub fn boot_ms() -> Millis {
     boot_ns() / 1_000_000
 }
 
-/// Now, in milliseconds since 1970. For people; nothing is decided by it.
+/// The present time, in milliseconds since 1970. It is for people only; no decision depends on it.
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds since 1970 as RFC 3339, in UTC.
+/// Formats milliseconds since 1970 as RFC 3339, in UTC.
 pub fn rfc3339(unix_ms: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }

@@ -1,5 +1,5 @@
-//! The daemon's configuration: flags win over `LEASEHOLD_*`, these over the TOML file, that over
-//! the defaults.
+//! The daemon's configuration: flags win over `LEASEHOLD_*` variables, variables over the TOML
+//! file, the file over the defaults.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 pub use self::etcd::EtcdArgs;
-use crate::client::SOCKET_DEFAULT;
 use crate::limits;
 use crate::store::etcd::Options;
+use my_ipam::client::SOCKET_DEFAULT;
 
 mod etcd;
 
@@ -25,7 +25,7 @@ pub struct ServeArgs {
     /// Name of this node; unique in the cluster [default: the host name]
     #[arg(long, value_name = "NAME", env = "LEASEHOLD_NODE")]
     pub node: Option<String>,
-    /// Where the journal and the embedded store are kept [default: /var/lib/leasehold]
+    /// Directory of the journal and of the embedded store [default: /var/lib/leasehold]
     #[arg(long, value_name = "DIR", env = "LEASEHOLD_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
     /// Unix socket for the plugin and for admin commands [default: /run/leasehold/leasehold.sock]
@@ -34,41 +34,42 @@ pub struct ServeArgs {
     /// TCP address for metrics and other reads [default: 127.0.0.1:9750]
     #[arg(long, value_name = "ADDR:PORT", env = "LEASEHOLD_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// How long a released address is not handed out again, such as 30s or 5m; 0s: not at all
-    /// [default: 30s]
+    /// Time for which a released address is not handed out again, such as 30s or 5m; 0s turns this
+    /// off [default: 30s]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_COOLDOWN", value_parser = cooldown)]
     pub cooldown: Option<Duration>,
     /// Make each answer survive the death of the machine, not only of the daemon [default: false]
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_FSYNC", num_args = 0..=1,
           default_missing_value = "true")]
     pub fsync: Option<bool>,
-    /// Keep what containers held before a reboot; needs fsync [default: false]
+    /// Keep the addresses that containers held before a reboot; needs fsync [default: false]
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_KEEP_AFTER_REBOOT", num_args = 0..=1,
           default_missing_value = "true")]
     pub keep_after_reboot: Option<bool>,
-    /// Where etcd is and who we are to it
+    /// The options about etcd
     #[command(flatten)]
     pub etcd: EtcdArgs,
-    /// How long this node's unused blocks stay its own without a sign of it [default: 30s]
+    /// Time after which a node that is gone loses its unused blocks: the TTL of its etcd lease
+    /// [default: 30s]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_LEASE_TTL", value_parser = lease_ttl)]
     pub lease_ttl: Option<Duration>,
-    /// Addresses to keep free for when etcd cannot be reached [default: 32]
+    /// Addresses to keep free for times when etcd cannot be reached [default: 32]
     #[arg(long, value_name = "NUMBER", env = "LEASEHOLD_WARM_ADDRESSES",
           value_parser = clap::value_parser!(u32).range(..=i64::from(limits::WARM_ADDRESSES_MAX)))]
     pub warm_addresses: Option<u32>,
-    /// Where an ADD must be written before it is answered; etcd costs a round trip [default:
+    /// Place where an ADD is written before it is answered; etcd costs a round trip [default:
     /// journal]
     #[arg(long, value_name = "WHERE", env = "LEASEHOLD_COMMIT")]
     pub commit: Option<Commit>,
-    /// Stop handing out after so long without etcd [default: never]
+    /// Stop handing out addresses after this time without etcd [default: never]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_OFFLINE_LIMIT",
           value_parser = offline_limit)]
     pub offline_limit: Option<Duration>,
-    /// How often to release what containers hold whose network namespace is gone, such as 30s
-    /// [default: never]
+    /// Interval at which to release addresses of containers whose network namespace is gone, such
+    /// as 30s [default: never]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP", value_parser = sweep)]
     pub sweep: Option<Duration>,
-    /// For how long it must have been gone; needs sweep [default: 1m]
+    /// Time for which the namespace must have been gone; needs sweep [default: 1m]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP_GRACE", value_parser = sweep)]
     pub sweep_grace: Option<Duration>,
     /// File that names the current boot
@@ -79,27 +80,28 @@ pub struct ServeArgs {
     pub machine_id_file: Option<PathBuf>,
 }
 
-/// Where an ADD is written before it is answered.
+/// The place where an ADD is written before it is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum Commit {
-    /// In this node's journal; its record in etcd follows.
+    /// This node's journal; the record in etcd follows
     #[default]
     Journal,
-    /// In etcd too.
+    /// The journal and etcd
     Etcd,
 }
 
-/// When what containers hold whose network namespace is gone is released.
+/// The times of the sweep, which releases the addresses of containers whose network namespace is
+/// gone.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
-    /// How often their namespaces are looked for.
+    /// The time between two sweeps.
     pub every: Duration,
-    /// For how long one must have been gone.
+    /// The time for which a namespace must have been gone.
     pub grace: Duration,
 }
 
-/// The file's form of the same.
+/// The same options in the form of the file.
 #[derive(Deserialize, Default, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -122,7 +124,7 @@ struct File {
     machine_id_file: Option<PathBuf>,
 }
 
-/// What the daemon runs with.
+/// The settings with which the daemon runs.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node's name.
@@ -135,21 +137,21 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The cooldown of released addresses.
     pub cooldown: Duration,
-    /// Whether commits of the journal are synced.
+    /// True if commits of the journal are synced.
     pub fsync: bool,
-    /// Whether holdings outlive a reboot.
+    /// True if holdings outlive a reboot.
     pub keep_after_reboot: bool,
-    /// How to reach etcd; without it, the embedded store.
+    /// The connection to etcd; `None` means the embedded store.
     pub etcd: Option<Options>,
     /// The life of the node's etcd lease without a sign of the node; whole seconds.
     pub lease_ttl: Duration,
-    /// How many addresses are kept free in active blocks.
+    /// The number of addresses that are kept free in active blocks.
     pub warm_addresses: u32,
-    /// Where an ADD is written before it is answered.
+    /// The place where an ADD is written before it is answered.
     pub commit: Commit,
-    /// After how long without etcd nothing is handed out any more.
+    /// The time without etcd after which the node stops handing out addresses.
     pub offline_limit: Option<Duration>,
-    /// How it releases what containers hold whose network namespace is gone, if at all.
+    /// The sweep for containers whose network namespace is gone, if it is on.
     pub sweep: Option<Sweep>,
     /// The id of this boot.
     pub boot_id: String,
@@ -157,15 +159,15 @@ pub struct Config {
     pub machine_id: String,
 }
 
-/// A time that people write, within limits.
+/// Parses a time as people write it, within limits.
 fn between(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     let show = humantime::format_duration;
     if duration < min {
-        return Err(format!("at least {} is needed", show(min)));
+        return Err(format!("it must be at least {}", show(min)));
     }
     if duration > max {
-        return Err(format!("at most {} is allowed", show(max)));
+        return Err(format!("it must be at most {}", show(max)));
     }
     Ok(duration)
 }
@@ -177,7 +179,7 @@ fn cooldown(text: &str) -> Result<Duration, String> {
 fn lease_ttl(text: &str) -> Result<Duration, String> {
     let ttl = between(text, limits::LEASE_TTL_MIN, limits::LEASE_TTL_MAX)?;
     // etcd counts in seconds.
-    if ttl.subsec_nanos() == 0 { Ok(ttl) } else { Err("whole seconds are needed".to_owned()) }
+    if ttl.subsec_nanos() == 0 { Ok(ttl) } else { Err("it must be in whole seconds".to_owned()) }
 }
 
 fn offline_limit(text: &str) -> Result<Duration, String> {
@@ -188,7 +190,7 @@ fn sweep(text: &str) -> Result<Duration, String> {
     between(text, limits::SWEEP_MIN, limits::SWEEP_MAX)
 }
 
-/// A time from the file.
+/// Parses a time from the file.
 fn parse(
     field: &str,
     text: Option<&str>,
@@ -198,7 +200,7 @@ fn parse(
 }
 
 impl File {
-    /// The same as arguments.
+    /// The options of the file as arguments.
     fn args(self) -> Result<ServeArgs, String> {
         if let Some(number) = self.warm_addresses.filter(|&n| n > limits::WARM_ADDRESSES_MAX) {
             let max = limits::WARM_ADDRESSES_MAX;
@@ -227,10 +229,10 @@ impl File {
 }
 
 impl Config {
-    /// Puts flags, environment, file and defaults together.
+    /// Merges flags, environment, file and defaults.
     ///
     /// # Errors
-    /// Which option of which source is wrong, and what it may be.
+    /// An option is wrong; the error names its source and the allowed values.
     pub fn new(args: ServeArgs) -> anyhow::Result<Self> {
         let file = match &args.config {
             Some(path) => read(path)?,
@@ -244,15 +246,15 @@ impl Config {
         let boot_id_file = (args.boot_id_file.or(file.boot_id_file))
             .unwrap_or_else(|| "/proc/sys/kernel/random/boot_id".into());
         let boot_id = std::fs::read_to_string(&boot_id_file)
-            .with_context(|| format!("boot id in {}", boot_id_file.display()))?;
-        // A machine without an id is taken for no other one.
+            .with_context(|| format!("cannot read the boot id from {}", boot_id_file.display()))?;
+        // A machine without an id is never mistaken for another one.
         let machine_id_file = (args.machine_id_file.or(file.machine_id_file))
             .unwrap_or_else(|| "/etc/machine-id".into());
         let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
         let (every, grace) = (args.sweep.or(file.sweep), args.sweep_grace.or(file.sweep_grace));
         anyhow::ensure!(
             every.is_some() || grace.is_none(),
-            "sweepGrace needs sweep: say how often (--sweep), or leave sweepGrace out"
+            "sweepGrace needs sweep: give an interval (--sweep), or leave sweepGrace out"
         );
         let grace = grace.unwrap_or(limits::SWEEP_GRACE);
         let config = Self {
@@ -279,11 +281,11 @@ impl Config {
         );
         anyhow::ensure!(
             config.etcd.is_some() || config.commit == Commit::Journal,
-            "commit = etcd needs etcd: say where it is (--etcd), or leave commit out"
+            "commit = etcd needs etcd: give its URLs (--etcd), or leave commit out"
         );
         anyhow::ensure!(
             config.etcd.is_some() || config.offline_limit.is_none(),
-            "offlineLimit needs etcd: say where it is (--etcd), or leave offlineLimit out"
+            "offlineLimit needs etcd: give its URLs (--etcd), or leave offlineLimit out"
         );
         Ok(config)
     }
@@ -301,7 +303,8 @@ fn check_node(name: &str) -> anyhow::Result<()> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     anyhow::ensure!(
         !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX && name.chars().all(good),
-        "node name {name:?}: use letters, digits, '.', '-' and '_', at most {} of them (--node)",
+        "invalid node name {name:?}: use letters, digits, '.', '-' and '_', at most {} of them \
+         (--node)",
         limits::NAME_BYTES_MAX
     );
     Ok(())

@@ -8,18 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::actors::cluster::Cluster;
-use crate::actors::coordinator::{CoordinatorActor, Drain};
-use crate::actors::index::Index;
-use crate::actors::journal::JournalActor;
-use crate::actors::leaseholder::{Describe, LeaseholderActor, PlaceAside, Standing};
-use crate::actors::range_set::Others;
+use crate::actors::{self, Running};
 use crate::api::check::{Checks, sweep};
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
@@ -28,28 +22,21 @@ use crate::api::socket::Socket;
 use crate::api::{self, About, AppState, Phase, notes};
 use crate::config::{self, Commit, Config};
 use crate::core::Millis;
-use crate::core::address::Cidr;
-use crate::core::coordinator::{self, Coordinator, JournalEntry, Rebuilt, SetRecord};
-use crate::core::keys::{NETWORKS, PoolFamily};
-use crate::core::leaseholder::{Leaseholder, NodeIdentity, Order};
-use crate::core::range_set::{RangeSet, Settings};
+use crate::core::keys::NETWORKS;
+use crate::core::leaseholder::NodeIdentity;
+use crate::core::node::{BootOptions, Booted, Figures, boot};
+use crate::core::range_set::Settings;
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{Etcd, Probe, Server};
 use crate::{clock, limits, metrics};
 
-/// Everything that is known before the first actor starts.
+/// A node whose actors have not been started.
 pub struct BootState {
     journal: Journal,
-    coordinator: Coordinator,
-    sets: Vec<(SetRecord, RangeSet)>,
-    settings: Settings,
+    booted: Booted,
     store: Arc<dyn ClusterStore>,
-    leaseholder: Leaseholder,
-    /// Blocks in no range set, which go back.
-    stray: Vec<(PoolFamily, Cidr)>,
-    cluster: Cluster,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -63,7 +50,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = metrics::install().context("metrics")?;
     let room = Room::make();
     let socket = Socket::bind(&config.socket)?;
-    let notes_dir = crate::plugin::note::directory(&config.socket);
+    let notes_dir = my_ipam::note::directory(&config.socket);
     notes::make_directory(&notes_dir)
         .with_context(|| format!("directory {}", notes_dir.display()))?;
     let tcp = server::bind_tcp(config.listen)?;
@@ -93,7 +80,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!("stopping: finishing what runs");
     let _ = phase.send(Phase::Stopping);
     let stop = async {
-        let _ = node.coordinator.send(Drain).await;
+        node.machines.shutdown().await;
         on_socket.stop().await;
         on_tcp.stop().await;
     };
@@ -194,26 +181,18 @@ pub fn restore(
     store: Arc<dyn ClusterStore>,
     alone_since: u64,
 ) -> anyhow::Result<BootState> {
-    let state = opened.state;
-    let unconfirmed = (opened.new_boot && !state.blocks.is_empty()).then(|| {
-        "this is another boot, and the cluster's store has not confirmed yet which blocks are \
-         this node's"
-            .into()
-    });
-    let unix_offset = clock::unix_ms().saturating_sub(clock::boot_ms());
-    let (blocks, lost) = (state.blocks.iter().cloned(), state.lost.iter().cloned());
-    let chain = (state.chain, state.intent);
-    let leaseholder = Leaseholder::new(me(config), chain, blocks, lost, unix_offset);
-    let settings = settings(config);
-    let coordinator = Coordinator::new(settings, config.commit == Commit::Etcd, alone_since);
-    let Rebuilt { coordinator, sets, stray } = coordinator::restore(coordinator, state)?;
-    let no_block = |(pool, run): &(PoolFamily, Cidr)| JournalEntry::NoBlock(pool.clone(), *run);
-    let records: Vec<JournalEntry> = stray.iter().map(no_block).collect();
-    if !records.is_empty() {
-        journal.commit(&records).map_err(|cause| anyhow::anyhow!("journal: {cause}"))?;
+    let options = BootOptions {
+        identity: identity(config),
+        settings: settings(config),
+        await_records: config.commit == Commit::Etcd,
+        alone_since_ns: alone_since,
+        unix_offset: clock::unix_ms().saturating_sub(clock::boot_ms()),
+    };
+    let booted = boot(opened.state, options)?;
+    if !booted.entries.is_empty() {
+        journal.commit(&booted.entries).map_err(|cause| anyhow::anyhow!("journal: {cause}"))?;
     }
-    let cluster = Cluster::new(unconfirmed, config.etcd.is_some());
-    Ok(BootState { journal, coordinator, sets, settings, store, leaseholder, stray, cluster })
+    Ok(BootState { journal, booted, store })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -226,7 +205,7 @@ fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
     config.sweep.map(|config::Sweep { every, grace }| sweep::Sweep { every, grace })
 }
 
-fn me(config: &Config) -> NodeIdentity {
+fn identity(config: &Config) -> NodeIdentity {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     NodeIdentity {
         node: config.node.as_str().into(),
@@ -268,38 +247,15 @@ pub fn start(
     metrics: PrometheusHandle,
     phase: watch::Receiver<Phase>,
 ) -> std::io::Result<AppState> {
-    let BootState { journal, coordinator, sets, settings, store, leaseholder, stray, cluster } =
-        restored;
-    let index = Arc::new(Index::new(coordinator.held().clone()));
-    // Each of these talks to the others.
-    let (for_coordinator, for_leaseholder) = (Context::new(), Context::new());
-    let journal = JournalActor::new(journal, config.fsync, for_coordinator.address())?;
-    let journal: Addr<JournalActor> = journal.start();
-    let others = Others {
-        coordinator: for_coordinator.address(),
-        journal,
-        leaseholder: for_leaseholder.address(),
-    };
-    let (says, standing) = watch::channel(Standing::default());
-    let node: Arc<str> = config.node.as_str().into();
-    let (to_coordinator, to_leaseholder) = (others.coordinator.clone(), others.leaseholder.clone());
+    let BootState { journal, booted, store } = restored;
     let networks = Arc::new(NetworkCache::open(config.state_dir.join("networks.json")));
     actix_rt::spawn(networks.clone().follow(store.watch(NETWORKS.to_owned())));
-    let leaseholder = LeaseholderActor::new(leaseholder, node, store.clone(), to_coordinator, says);
-    let coordinator =
-        CoordinatorActor::new(coordinator, settings, sets, cluster, others, index.clone());
-    let coordinator = for_coordinator.run(coordinator);
-    let leaseholder = for_leaseholder.run(leaseholder);
-    for (pool, run) in stray {
-        tracing::info!(network = &*pool.network, block = %run.net(pool.family),
-            "a block in no range set is given back");
-        to_leaseholder.do_send(PlaceAside(Order::GiveBack { pool, cidrs: vec![run] }));
-    }
+    let running = actors::start(booted, journal, config.fsync, store.clone())?;
+    let Running { handle: machines, standing, index } = running;
     let about = Arc::new(about);
     let checks = Checks::default();
     Ok(AppState {
-        coordinator,
-        leaseholder,
+        machines,
         standing,
         store,
         networks,
@@ -342,7 +298,10 @@ async fn until_told_to_stop(node: &AppState, notes_dir: &Path) -> anyhow::Result
             _ = interrupt.recv() => return Ok(()),
             _ = housekeeping.tick() => {
                 node.metrics.run_upkeep();
-                let _ = node.leaseholder.send(Describe).await;
+                if let Some(figures) = node.machines.figures().await {
+                    let Figures { silence, records_waiting, record_lag, .. } = figures;
+                    metrics::dealings(silence, records_waiting, record_lag);
+                }
                 notes::act_on(node, notes_dir).await;
             }
         }

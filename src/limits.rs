@@ -1,14 +1,10 @@
-//! Every limit and every period, by name. Past a limit there is a typed error, never a hang.
+//! Every limit and every period, by name. Beyond a limit there is a typed error, never a hang.
 
 use std::time::Duration;
 
-/// Largest request body on the socket, in bytes. A configuration is about 1 KiB, a CNI GC of a
-/// full node (250 pods) about 30 KiB, an array of 64 calls about 64 KiB.
-pub const BODY_BYTES_MAX: usize = 4 << 20;
-
-/// Largest standard input that the plugin reads, in bytes: what the daemon would take, less room
-/// for the envelope.
-pub const STDIN_BYTES_MAX: usize = BODY_BYTES_MAX - (1 << 20);
+pub use my_ipam::limits::{
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, NOTES_MAX,
+};
 
 /// Calls in one array.
 pub const CALLS_PER_ARRAY_MAX: usize = 1024;
@@ -32,19 +28,19 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// Largest `resolv.conf`, in bytes.
 pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
 
-/// How long the plugin waits for the daemon's answer to one call. Longer than any wait inside the
-/// daemon, shorter than the minute that runtimes give to a DEL.
-pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
-
 /// ADDs that wait for a block, per range set.
 pub const ASSIGNS_WAITING_MAX: usize = 10_000;
 
-/// How long an ADD waits for a block, in milliseconds: far longer than a transaction takes, far
-/// shorter than what runtimes wait for a plugin.
+/// With `offlineLimit`: the smallest extension of the permission to hand out that is sent to the
+/// range sets, in milliseconds. So not every answer of the store becomes a message.
+pub const GOOD_UNTIL_STEP_MS: u64 = 1_000;
+
+/// The longest time that an ADD waits for a block, in milliseconds: far longer than a transaction
+/// takes, far shorter than runtimes wait for a plugin.
 pub const ASSIGN_WAIT_MS_MAX: u64 = 10_000;
 
-/// How long no block is claimed after the store failed, in milliseconds. ADDs that need one fail
-/// meanwhile at once, with the cause.
+/// The time for which no block is claimed after the store failed, in milliseconds. Meanwhile, ADDs
+/// that need a block fail at once, with the cause.
 pub const CLAIM_PAUSE_MS: u64 = 1_000;
 
 /// Two claims closer together than this, in milliseconds, are a burst: the next one is twice as
@@ -55,20 +51,9 @@ pub const BURST_MS: u64 = 1_000;
 /// block at most, and etcd takes 128 operations in one.
 pub const BLOCKS_PER_CLAIM_MAX: usize = 40;
 
-/// How often idle blocks are looked for, in milliseconds. A block goes back when it was free and
-/// untouched for a whole period.
+/// The time between two searches for idle blocks, in milliseconds. A block goes back when it was
+/// free and untouched for a whole period.
 pub const RECLAIM_IDLE_MS: u64 = 30_000;
-
-/// Largest answer that the plugin and the commands read from the daemon, in bytes, head included.
-/// A listing of 60,000 allocations at 200 bytes each is 12 MB.
-pub const ANSWER_BYTES_MAX: usize = 16 << 20;
-
-/// Largest head (status line and headers) of an answer, in bytes. The daemon's is about 100.
-pub const ANSWER_HEAD_BYTES_MAX: usize = 16 << 10;
-
-/// Notes (DELs that no daemon took) that may wait in one directory. A node churning 20 containers
-/// a second fills it in about an hour without its daemon; a note is about 2 KiB.
-pub const NOTES_MAX: usize = 65_536;
 
 /// Range sets of a node: each is an actor with figures of its own. A node has a few.
 pub const RANGE_SETS_MAX: usize = 4_096;
@@ -79,15 +64,15 @@ pub const CALLS_PER_ATTACHMENT_MAX: usize = 32;
 /// Calls of one network that wait while its range sets are merged.
 pub const CALLS_AT_GATE_MAX: usize = 10_000;
 
-/// How long a DEL is remembered against ADDs that started before it, in nanoseconds on the boot
-/// clock. A plugin process waits for its answer far shorter than this.
+/// The time for which a DEL is remembered against ADDs that started before it, in nanoseconds on
+/// the boot clock. A plugin process waits far shorter than this for its answer.
 pub const CALL_AGE_NS_MAX: u64 = 120_000_000_000;
 
 /// DELs that are remembered. Beyond it the oldest one is forgotten, and every ADD that started
 /// before it is refused.
 pub const ENDED_MAX: usize = 100_000;
 
-/// Calls that are under way on a node. Beyond it a call fails at once with "try again later".
+/// Calls in progress on a node. Beyond it a call fails at once with "try again later".
 pub const CALLS_IN_FLIGHT_MAX: usize = 10_000;
 
 /// Messages in an actor's mailbox: more than the calls in flight can cause (one to assign, one to
@@ -109,20 +94,21 @@ pub const COOLDOWN_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Rows in one answer of a list.
 pub const ROWS_PER_PAGE_MAX: usize = 20_000;
 
-/// How long `/healthz` waits for the coordinator.
+/// The longest time that `/healthz` waits for the coordinator.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a record of the journal that nobody waits for may wait for another commit.
-pub const APPEND_WAIT_MAX: Duration = Duration::from_secs(1);
+/// The longest time that journal entries for which no call waits may wait for the next commit, in
+/// milliseconds.
+pub const APPEND_WAIT_MS_MAX: u64 = 1_000;
 
-/// How long a starting daemon waits for the cluster's store before it serves from what its journal
-/// holds.
+/// The time that a starting daemon waits for the cluster's store before it serves from its journal.
 pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How long a stopping daemon takes to write its records and to end its lease.
-pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(4);
+/// The longest time that a stopping daemon takes to write its records and to end its lease, in
+/// milliseconds.
+pub const LEAVE_WAIT_MS_MAX: u64 = 4_000;
 
-/// A record that has waited longer than this, in milliseconds, is told of in the status.
+/// The record lag beyond which the status shows the waiting records, in milliseconds.
 pub const RECORD_LAG_MS_SHOWN: u64 = 5_000;
 
 /// Open connections on the socket; more wait in its backlog.
@@ -135,55 +121,55 @@ pub const TCP_CONNECTIONS_MAX: usize = 1_000;
 /// client has read it.
 pub const LISTS_UNDER_WAY_MAX: usize = 16;
 
-/// How long a request for a long answer waits for the end of others.
+/// The longest time that a request for a long answer waits for others to end.
 pub const LIST_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// How much of a long answer is handed on at once, in bytes.
+/// The size of the pieces in which a long answer is handed on, in bytes.
 pub const LIST_PIECE_BYTES: usize = 64 << 10;
 
 /// Open files that the daemon keeps for others than clients: journal, etcd, logs, notes.
 pub const FILES_KEPT: usize = 512;
 
-/// Connections for which there is always room, however few files the system gives.
+/// Connections for which there is always room, even if the system gives few open files.
 pub const CONNECTIONS_MIN: usize = 64;
 
 /// With room for fewer clients of the socket than this, the daemon warns.
 pub const CONNECTIONS_FEW: usize = 1_024;
 
-/// Threads for work that waits (files, the embedded store's disk), per listener.
+/// Threads for blocking work (files, the embedded store's disk), per listener.
 pub const BLOCKING_THREADS_MAX: usize = 8;
 
-/// How long a client may take to send the head of a request, and then its body.
+/// The longest time for a client to send the head of a request, and then again for its body.
 pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How long a client may take to close its end of a connection that the daemon has closed.
+/// The longest time for a client to close its end of a connection that the daemon has closed.
 pub const DISCONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long no client is accepted after one could not be, such as for want of a file.
+/// The pause after a client could not be accepted, such as for lack of a file descriptor.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the daemon takes to stop. Less than the 30 seconds after which it would be killed.
+/// The longest time that the daemon takes to stop. It would be killed after 30 seconds.
 pub const SHUTDOWN_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How often histograms are folded and late notes are looked for.
+/// The time between two rounds of housekeeping: folding histograms, and looking for late notes.
 pub const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
 /// Longest path of a network namespace that is kept, in bytes; runtimes use about 60. A longer one
 /// is never looked for.
 pub const NETNS_BYTES_MAX: usize = 255;
 
-/// How often a daemon looks whether the network namespaces of its attachments are there, unless
-/// it sweeps.
+/// The time between two looks at the network namespaces of a daemon's attachments, unless it
+/// sweeps.
 pub const NAMESPACES_LOOK: Duration = Duration::from_secs(60);
 
 /// The shortest interval of a sweep, and the shortest grace time.
 pub const SWEEP_MIN: Duration = Duration::from_secs(1);
 
-/// The longest of both.
+/// The longest interval of a sweep, and the longest grace time.
 pub const SWEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// For how long a network namespace must have been gone before a sweep releases its addresses. A
-/// runtime that ends a container may take its namespace away a moment before its DEL.
+/// The default time for which a network namespace must have been gone before a sweep releases its
+/// addresses. A runtime that ends a container may delete its namespace a moment before its DEL.
 pub const SWEEP_GRACE: Duration = Duration::from_secs(60);
 
 /// Attachments that one pass of a sweep releases.
@@ -192,37 +178,38 @@ pub const SWEPT_PER_PASS_MAX: usize = 1_000;
 /// Entries of a directory that are looked at to see whether network namespaces can be seen there.
 pub const NAMESPACE_SIGNS_MAX: usize = 1_000;
 
-/// Findings that one report lists; how many more there are is said.
+/// Findings that one report lists; it counts those beyond.
 pub const FINDINGS_MAX: usize = 2_000;
 
 /// Blocks or addresses that one finding names.
 pub const NAMED_PER_FINDING_MAX: usize = 20;
 
-/// Findings in one request to release them: fits the body that is taken.
+/// Findings in one request to release them, so that the request fits the largest body.
 pub const FINDINGS_PER_REQUEST_MAX: usize = 250;
 
 /// Records of attachments with several addresses that a check compares with each other.
 pub const RECORDS_COMPARED_MAX: usize = 1_000_000;
 
-/// How long a check waits before it looks at the cluster's store again, at least.
+/// The shortest time that a check waits before it reads the cluster's store again.
 pub const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a check waits for records that lag.
+/// The longest time that a check waits for records that lag.
 pub const CHECK_SETTLE_MAX: Duration = Duration::from_secs(6);
 
-/// How long a check may take. It reads everything in the cluster's store, twice if need be.
+/// The longest time of a check. It reads everything in the cluster's store, twice if necessary.
 pub const CHECK_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How often a starting daemon tries to become its node's newest.
+/// The number of times that a starting daemon tries to become its node's newest.
 pub const REGISTER_TRIES_MAX: usize = 10;
 
-/// How long an idle connection stays open.
+/// The time that an idle connection stays open.
 pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(75);
 
-/// Scopes that are kept once for all holdings, before those in which nothing is held are dropped.
+/// Shared scopes that are kept before those without a holding are dropped.
 pub const SCOPES_SHARED_MAX: usize = 10_000;
 
-/// How often records are written, in milliseconds, while more wait than one transaction takes.
+/// The time between two writes of records, in milliseconds, while more wait than one transaction
+/// takes.
 pub const RECORDS_BUSY_PERIOD_MS: u64 = 50;
 
 /// Operations in one transaction: what etcd takes by default.
@@ -237,98 +224,101 @@ pub const KEYS_PER_READ_MAX: usize = 2_000;
 /// Keys that are looked at from a refused claim on.
 pub const KEYS_PER_LOOK: usize = 400;
 
-/// How long to wait before the store is asked again after it failed, in milliseconds; doubled with
-/// each try, up to 32 times.
+/// The wait before the store is asked again after it failed, in milliseconds. It doubles with each
+/// try, up to 32 times this value.
 pub const STORE_RETRY_MS: u64 = 100;
 
-/// How long to wait before a name that somebody else has is tried again, in milliseconds.
+/// The wait before a node name that another daemon has is tried again, in milliseconds.
 pub const NAME_TAKEN_RETRY_MS: u64 = 2_000;
 
-/// How long a node that is asked for an address may take, in milliseconds.
+/// The longest time for another node to answer a request for an address, in milliseconds.
 pub const ASK_WAIT_MS: u64 = 1_500;
 
 /// Nodes that are asked at once, as a binary logarithm: each round asks twice as many as the one
 /// before, up to this.
 pub const ASKED_AT_ONCE_LOG2_MAX: usize = 6;
 
-/// How often one search for an address reads who holds what: again after all owners were asked,
-/// for as long as blocks change hands meanwhile.
+/// The number of times that one search for an address reads the owners of blocks: it reads them
+/// again after it has asked all owners, for as long as blocks change hands meanwhile.
 pub const FIND_READS_MAX: u32 = 20;
 
 /// Runs of addresses in one message: as many as the lists of stages can cut one configuration's
 /// ranges into.
 pub const RUNS_PER_MESSAGE_MAX: usize = LISTED_MAX + 2 * RANGES_MAX;
 
-/// Questions of other nodes that wait in one range set for blocks on their way.
+/// Requests of other nodes that wait in one range set for blocks that are being leased or
+/// transferred.
 pub const QUESTIONS_WAITING_MAX: usize = 1_000;
 
-/// How often a network's key is read again when others change it at the same time.
+/// The number of times that a network's key is read again when others change it at the same time.
 pub const FIX_TRIES_MAX: u32 = 20;
 
-/// How often blocks are claimed again that the store gave to others, in milliseconds.
+/// The time between two attempts to reclaim blocks that the store gave to others, in milliseconds.
 pub const RECLAIM_MS: u64 = 10_000;
 
-/// For how long no new block is claimed at least after the store went back in time, in
-/// milliseconds: so long have nodes to say what they hold of which the store knows nothing.
+/// The shortest time for which no new block is claimed after the store went back in time, in
+/// milliseconds. In this time the nodes report the blocks that the store does not know.
 pub const RESTORE_SETTLE_MS: u64 = 60_000;
 
-/// How often a node writes its key at least, in milliseconds: a backup of the store is older.
+/// The longest time between two writes of a node's key, in milliseconds: a backup of the store is
+/// older.
 pub const TOUCH_MS: u64 = 60_000;
 
-/// How long after a search that found nothing the next one for the same begins, in milliseconds.
+/// The wait after a search without a result before the next search for the same, in milliseconds.
 pub const NOBODY_MS: u64 = 200;
 
 /// Nodes of a cluster.
 pub const NODES_MAX: usize = 100_000;
 
-/// How often records are written, in milliseconds, when nobody waits for them.
+/// The time between two writes of records, in milliseconds, when no call waits for them.
 pub const RECORDS_PERIOD_MS: u64 = 1_000;
 
-/// Different wishes (ranges, stage, address) of ADDs that wait, looked through for one like the
-/// next: beyond it, one may be tried in vain.
+/// Waiting ADDs with which the next one is compared, to find one that wants the same (ranges,
+/// stage, address). Beyond it, an ADD may be tried in vain.
 pub const KINDS_WAITING_MAX: usize = 64;
 
-/// What no node had, remembered for a moment.
+/// Requests that no node could fulfil, remembered for a moment.
 pub const WANTS_REFUSED_MAX: usize = 64;
 
-/// How often a node that is drained looks for blocks to give back, in milliseconds.
+/// The time between two searches for blocks to give back on a drained node, in milliseconds.
 pub const DRAIN_RECLAIM_IDLE_MS: u64 = 1_000;
 
 /// Endpoints of etcd in one configuration. A cluster has three or five members.
 pub const ETCD_ENDPOINTS_MAX: usize = 16;
 
-/// How long one endpoint of etcd may take to accept a connection, and again for the TLS handshake.
+/// The longest time for one endpoint of etcd to accept a connection, and again for the TLS
+/// handshake.
 pub const ETCD_CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long one endpoint of etcd may take to answer a request, unless configured otherwise. A
-/// healthy cluster answers in milliseconds, one that elects a leader in one or two seconds.
+/// The default of the longest time for one endpoint of etcd to answer a request. A healthy cluster
+/// answers in milliseconds, one that elects a leader in one or two seconds.
 pub const ETCD_ANSWER_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// The shortest wait for an answer of etcd that can be configured: a disk that is busy, or a member
-/// far away, takes some of it.
+/// The shortest wait for an answer of etcd that can be configured: a busy disk, or a member far
+/// away, takes some of it.
 pub const ETCD_ANSWER_WAIT_SHORTEST: Duration = Duration::from_millis(100);
 
 /// The longest wait for an answer of etcd that can be configured.
 pub const ETCD_ANSWER_WAIT_LONGEST: Duration = Duration::from_secs(60);
 
-/// How long a connection on which something is awaited may be silent before it is asked for a sign
-/// of life. etcd ends connections that ask more often than every five seconds.
+/// The silence on a connection with an open request after which a ping is sent. etcd ends
+/// connections that ping more often than every five seconds.
 pub const ETCD_PING: Duration = Duration::from_secs(7);
 
-/// How long that sign may take before the connection is given up.
+/// The longest time for the answer to a ping before the connection is given up.
 pub const ETCD_PING_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Largest answer of etcd, in bytes: 100,000 allocations at about 600 bytes each.
 pub const ETCD_ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Reports of one watch that wait for their reader. Beyond it the watch waits (etcd) or lists anew
+/// Reports of one watch that wait for their reader. Beyond it the watch waits (etcd) or lists again
 /// (embedded store).
 pub const WATCH_REPORTS_MAX: usize = 1_024;
 
-/// The shortest wait before a watch that broke is made anew; it doubles with each failure.
+/// The shortest wait before a broken watch is made again; it doubles with each failure.
 pub const WATCH_PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// The longest wait before a watch that broke is made anew.
+/// The longest wait before a broken watch is made again.
 pub const WATCH_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The default life of a node's etcd lease without a sign of the node.
@@ -338,44 +328,45 @@ pub const LEASE_TTL: Duration = Duration::from_secs(30);
 /// node must have the time for several keep-alives.
 pub const LEASE_TTL_MIN: Duration = Duration::from_secs(5);
 
-/// The longest life of a node's etcd lease: for so long a dead node's spare blocks are lost.
+/// The longest life of a node's etcd lease: the spare blocks of a dead node are lost for this time.
 pub const LEASE_TTL_MAX: Duration = Duration::from_secs(3600);
 
-/// How many addresses a node keeps free in its active blocks by default.
+/// The number of addresses that a node keeps free in its active blocks by default.
 pub const WARM_ADDRESSES: u32 = 32;
 
-/// How many it may be told to keep free.
+/// The largest number that it can be configured to keep free.
 pub const WARM_ADDRESSES_MAX: u32 = 1 << 20;
 
-/// The shortest time without etcd after which a node can be told to stop handing out: it must not
-/// stop because of an election of etcd's leader.
+/// The shortest `offlineLimit`: a node must not stop handing out because of an election of etcd's
+/// leader.
 pub const OFFLINE_LIMIT_MIN: Duration = Duration::from_secs(10);
 
-/// The longest.
+/// The longest `offlineLimit`.
 pub const OFFLINE_LIMIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// For how long nobody gets the blocks of a node that was removed, unless an operator says
-/// otherwise.
+/// The default time for which no node gets the blocks of a removed node.
 pub const QUARANTINE: Duration = Duration::from_secs(300);
 
-/// For how long it is remembered what a node was that an operator made the cluster forget.
+/// The time for which the cluster still remembers the state of a node that an operator made it
+/// forget.
 pub const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// The shortest quarantine: a node that lives notices within a third of its lease's life that it
-/// was removed, and must have the time to take its blocks back.
+/// The shortest quarantine: a live node notices within a third of its lease's TTL that it was
+/// removed, and must have the time to take its blocks back.
 pub const QUARANTINE_MIN: Duration = Duration::from_secs(60);
 
-/// The longest.
+/// The longest quarantine.
 pub const QUARANTINE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Blocks or records of a removed node in one transaction; the node's own keys are in it too.
 pub const REMOVED_PER_TXN_MAX: usize = 120;
 
-/// How often an operator's change is tried again when others change the same at the same time.
+/// The number of times that an operator's change is tried again when others change the same key at
+/// the same time.
 pub const CHANGE_TRIES_MAX: u32 = 20;
 
 /// Largest centrally kept `ipam` object, in bytes: etcd takes requests of 1.5 MiB.
 pub const IPAM_BYTES_MAX: usize = 1 << 20;
 
-/// How long a change of a central configuration waits until this node has seen it itself.
+/// The longest time that a change of a central configuration waits until this node has seen it.
 pub const SEEN_WAIT_MAX: Duration = Duration::from_secs(2);

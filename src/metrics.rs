@@ -1,5 +1,5 @@
-//! Every metric, by name. Nothing else registers one, and none carries an address, a container or
-//! a pod in a label.
+//! Every metric, by name. No other module registers one, and no label has an address, a container
+//! or a pod.
 
 use std::time::Duration;
 
@@ -63,10 +63,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_counter!(NOTES, "DELs that a plugin left as a note, by result");
     metrics::describe_gauge!(
         NAMESPACES,
-        "Attachments by what became of their network namespace: there, gone, doubtful"
+        "Attachments by the state of their network namespace: there, gone, doubtful"
     );
-    metrics::describe_gauge!(FINDINGS, "What the last check found, by kind");
-    metrics::describe_counter!(SWEPT, "Attachments without their namespace that a sweep met");
+    metrics::describe_gauge!(FINDINGS, "Findings of the last check, by kind");
+    metrics::describe_counter!(SWEPT, "Attachments that a sweep handled, by result");
     metrics::describe_gauge!(BUILD, "1, with the version as label");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     overlaps(0);
@@ -88,10 +88,11 @@ fn describe_blocks() {
     metrics::describe_counter!(GIVEN, "Blocks, or parts of one, given to other nodes");
     metrics::describe_counter!(
         FINDS,
-        "Searches for an address in no block of this node by result: gap, given, nobody, failed"
+        "Searches for an address outside of this node's blocks by result: \
+         gap, given, nobody, failed"
     );
     metrics::describe_gauge!(SESSION_UP, "1 while this node is a member of the cluster");
-    metrics::describe_gauge!(EPOCH, "How often a daemon of this node has joined the cluster");
+    metrics::describe_gauge!(EPOCH, "Times that a daemon of this node has joined the cluster");
     metrics::describe_gauge!(
         STORE_SILENCE,
         Unit::Seconds,
@@ -99,14 +100,18 @@ fn describe_blocks() {
     );
     metrics::describe_gauge!(
         LOST_BLOCKS,
-        "Blocks that the cluster's store does not have as this node's any more"
+        "Blocks that this node held and that the cluster's store gives to others"
     );
-    metrics::describe_counter!(WENT_BACK, "How often the cluster's store went back in time");
+    metrics::describe_counter!(WENT_BACK, "Times that the cluster's store went back in time");
     metrics::describe_gauge!(RECORDS_WAITING, "Records of allocations not in the store yet");
-    metrics::describe_gauge!(RECORD_LAG, Unit::Seconds, "Age of the oldest of them");
+    metrics::describe_gauge!(
+        RECORD_LAG,
+        Unit::Seconds,
+        "Age of the oldest record that is not in the store yet"
+    );
 }
 
-/// Counts a CNI call: its verb, `ok` or the name of its error code, and how long it took.
+/// Counts a CNI call: its verb, `ok` or the name of its error code, and the time that it took.
 pub fn request(verb: &'static str, result: &'static str, took: Duration) {
     metrics::counter!(REQUESTS, "verb" => verb, "result" => result).increment(1);
     metrics::histogram!(REQUEST_SECONDS, "verb" => verb).record(took);
@@ -124,7 +129,7 @@ pub fn note(result: &'static str) {
     metrics::counter!(NOTES, "result" => result).increment(1);
 }
 
-/// How many attachments have a network namespace that is there, gone, or maybe gone.
+/// Shows the numbers of attachments whose network namespace is there, gone, or maybe gone.
 #[allow(clippy::cast_precision_loss)]
 pub fn namespaces(there: usize, gone: usize, doubtful: usize) {
     for (state, count) in [("there", there), ("gone", gone), ("doubtful", doubtful)] {
@@ -132,7 +137,7 @@ pub fn namespaces(there: usize, gone: usize, doubtful: usize) {
     }
 }
 
-/// How many findings of each kind the last check had.
+/// Shows the number of findings of each kind in the last check.
 #[allow(clippy::cast_precision_loss)]
 pub fn findings<const N: usize>(kinds: [(&'static str, usize); N]) {
     for (kind, count) in kinds {
@@ -140,12 +145,12 @@ pub fn findings<const N: usize>(kinds: [(&'static str, usize); N]) {
     }
 }
 
-/// Counts what a sweep did: `released`, `skipped` or `failed`.
+/// Counts an attachment that a sweep handled: `released`, `skipped` or `failed`.
 pub fn swept(result: &'static str) {
     metrics::counter!(SWEPT, "result" => result).increment(1);
 }
 
-/// How many pairs of networks overlap.
+/// Shows the number of pairs of networks that overlap.
 pub fn overlaps(pairs: usize) {
     #[allow(clippy::cast_precision_loss)]
     metrics::gauge!(OVERLAPS).set(pairs as f64);
@@ -223,20 +228,26 @@ impl RangeSet {
         self.given_back.increment(blocks as u64);
     }
 
-    /// Counts what was given to another node.
+    /// Counts a block, or a part of one, that was given to another node.
     pub fn given(&self) {
         self.given.increment(1);
     }
 }
 
-/// Handles of the node's dealings with the cluster's store.
+/// Shows the time since the store's last answer and the age of the oldest waiting record, both in
+/// milliseconds, and the number of records that wait.
+#[allow(clippy::cast_precision_loss)]
+pub fn dealings(silence: Millis, waiting: usize, lag: Millis) {
+    metrics::gauge!(STORE_SILENCE).set(silence as f64 / 1000.0);
+    metrics::gauge!(RECORDS_WAITING).set(waiting as f64);
+    metrics::gauge!(RECORD_LAG).set(lag as f64 / 1000.0);
+}
+
+/// Handles of the node's state in the cluster.
 pub struct Leaseholder {
     session_up: Gauge,
     epoch: Gauge,
     lost: Gauge,
-    silence: Gauge,
-    records_waiting: Gauge,
-    record_lag: Gauge,
     went_back: Counter,
 }
 
@@ -248,29 +259,17 @@ impl Leaseholder {
             session_up: metrics::gauge!(SESSION_UP),
             epoch: metrics::gauge!(EPOCH),
             lost: metrics::gauge!(LOST_BLOCKS),
-            silence: metrics::gauge!(STORE_SILENCE),
-            records_waiting: metrics::gauge!(RECORDS_WAITING),
-            record_lag: metrics::gauge!(RECORD_LAG),
             went_back: metrics::counter!(WENT_BACK),
         }
     }
 
-    /// Shows how this node stands: whether it is a member with a lease, its epoch, and how many
-    /// blocks it lost.
+    /// Shows if this node is a member with a lease, its epoch, and the number of blocks that it
+    /// lost.
     #[allow(clippy::cast_precision_loss)]
     pub fn show(&self, up: bool, epoch: u64, lost: usize) {
         self.session_up.set(f64::from(u8::from(up)));
         self.epoch.set(epoch as f64);
         self.lost.set(lost as f64);
-    }
-
-    /// Shows for how long the store has been silent and the oldest record has waited, both in
-    /// milliseconds, and how many records wait.
-    #[allow(clippy::cast_precision_loss)]
-    pub fn describe(&self, silence: Millis, waiting: usize, lag: Millis) {
-        self.silence.set(silence as f64 / 1000.0);
-        self.records_waiting.set(waiting as f64);
-        self.record_lag.set(lag as f64 / 1000.0);
     }
 
     /// Counts that the store went back in time.

@@ -50,8 +50,8 @@ static ALLOCATOR: Counting = Counting;
 const BLOCKS: u128 = 1024;
 /// Pairs of calls, before and while it counts: more than once around the range.
 const PAIRS: u32 = 200_000;
-/// Pieces of memory for so many pairs when blocks fill up and open again all the time: the ordered
-/// index of those with free addresses is a tree, whose nodes come and go.
+/// Pieces of memory for this number of pairs when blocks fill up and open again all the time: the
+/// ordered index of blocks with free addresses is a tree, whose nodes come and go.
 const WANDERING_MAX: u64 = 200;
 
 struct Used {
@@ -63,8 +63,8 @@ struct Used {
 }
 
 impl Used {
-    /// A set of which `keep` addresses are assigned at once, and cool for as many milliseconds; one
-    /// passes with every pair of calls.
+    /// A set of which `keep` addresses are assigned at once. Addresses cool for as many
+    /// milliseconds; each pair of calls takes one.
     fn new(keep: usize) -> Self {
         let spec = RangeSpec {
             subnet: "10.0.0.0/16".parse().unwrap(),
@@ -94,7 +94,7 @@ impl Used {
             let oldest = self.living.pop_front().unwrap();
             self.set.release(self.now, oldest);
         }
-        assert!(self.set.poll_effect().is_none(), "a warm set asks for nothing");
+        assert!(self.set.poll_effect().is_none(), "a warm set must not ask for blocks");
     }
 }
 
@@ -115,7 +115,7 @@ fn a_warm_allocator_takes_nothing_from_the_heap() {
     let many = taken(500);
     println!("{many} pieces of memory for {PAIRS} pairs of calls while blocks fill and open");
     assert!(many <= WANDERING_MAX, "{many} pieces of memory for {PAIRS} pairs of calls");
-    // The count can be other than zero.
+    // The counter works: it can differ from zero.
     let before = TAKEN.load(Ordering::Relaxed);
     drop(std::hint::black_box(vec![0_u8; 100]));
     assert_eq!(TAKEN.load(Ordering::Relaxed) - before, 1);

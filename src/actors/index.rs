@@ -1,32 +1,47 @@
-//! What readers may know without disturbing the actors: CHECK, the admin API and the pages look
-//! here.
+//! The holdings as readers see them: CHECK, the admin API and the pages look here, and disturb no
+//! actor.
+//!
+//! The coordinator's outputs feed it, before the caller is answered.
 
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, RwLock};
 
-use crate::core::attachment::{AttachmentId, Holding};
-use crate::core::coordinator::Held;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
-/// The read index.
+use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::by_attachment::{ByAttachment, Key};
+
+/// The table grows by a part at a time, so that no ADD waits for all of it to be moved.
+const PARTS: usize = 8;
+
+/// The read index. No guard outlives a method, so readers and the writer never wait for each
+/// other's work.
 #[derive(Debug)]
 pub struct Index {
-    held: Arc<Held>,
+    held: Held,
     broken: RwLock<Option<Arc<str>>>,
 }
 
+type Held = DashMap<ByAttachment, (), BuildHasherDefault<DefaultHasher>>;
+
 impl Index {
-    /// Shows what a coordinator holds.
-    pub fn new(held: Arc<Held>) -> Self {
-        Self { held, broken: RwLock::default() }
+    /// Shows these holdings.
+    pub fn new(holdings: impl IntoIterator<Item = Arc<Holding>>) -> Self {
+        let held = Held::with_hasher_and_shard_amount(BuildHasherDefault::default(), PARTS);
+        let index = Self { held, broken: RwLock::default() };
+        holdings.into_iter().for_each(|holding| index.insert(holding));
+        index
     }
 
-    /// What an attachment holds.
+    /// The holding of an attachment.
     pub fn find(&self, id: &AttachmentId) -> Option<Arc<Holding>> {
-        self.held.find(id)
+        self.held.get(id as &dyn Key).map(|found| found.key().0.clone())
     }
 
-    /// Everything that is held, in no order.
+    /// All holdings, in no order.
     pub fn all(&self) -> Vec<Arc<Holding>> {
-        self.held.all()
+        self.held.iter().map(|held| held.key().0.clone()).collect()
     }
 
     /// How many attachments hold something.
@@ -42,6 +57,19 @@ impl Index {
     /// Why ADD is refused on this node, if it is.
     pub fn broken(&self) -> Option<Arc<str>> {
         self.broken.read().ok()?.clone()
+    }
+
+    /// Adds a holding, in the place of an older one of its attachment.
+    pub(super) fn insert(&self, holding: Arc<Holding>) {
+        // `insert` would keep the holding that a repeated ADD renews.
+        match self.held.entry(ByAttachment(holding)) {
+            Entry::Occupied(entry) => drop(entry.replace_entry(())),
+            Entry::Vacant(entry) => drop(entry.insert(())),
+        }
+    }
+
+    pub(super) fn remove(&self, holding: &Arc<Holding>) {
+        self.held.remove(&ByAttachment(holding.clone()));
     }
 
     pub(super) fn break_down(&self, cause: &Arc<str>) {

@@ -1,176 +1,145 @@
-//! The journal writer: one commit answers everybody who waited for it.
+//! The journal writer: the disk behind the queue of the journal.
 
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::coordinator::{Committed, CoordinatorActor};
-use crate::core::coordinator::JournalEntry;
+use super::host::{Deliver, Outlet};
+use crate::clock::boot_ms;
+use crate::core::node::{Commit, Group, JournalQueue};
 use crate::journal::Journal;
 use crate::{limits, metrics};
 
-/// What is answered when nothing can be written any more.
-const CLOSED: &str = "the journal is closed: the daemon stops";
-
-/// Makes records durable, in the order of the messages.
-#[derive(Message)]
-#[rtype(result = "Result<(), Arc<str>>")]
-pub struct Commit(pub Vec<JournalEntry>);
-
-/// The same for an operation of the coordinator, which hears of it with [`Committed`]. A future for
-/// each of these would cost an ADD more than its commit.
+/// Write the next group.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct CommitOperation(pub u64, pub Vec<JournalEntry>);
+struct Write;
 
-/// Makes records durable that nobody waits for: in order with all others, together with the next
-/// [`Commit`] or after [`limits::APPEND_WAIT_MAX`].
+/// The end of a group that was written on the journal's own thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Append(pub Vec<JournalEntry>);
+struct Written(Result<(), Arc<str>>);
 
-/// Closes the journal's file. Whatever comes after it fails.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Close;
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Flush;
-
-struct Waiter {
-    records: Vec<JournalEntry>,
-    who: Who,
-}
-
-/// Who waits for a commit.
-enum Who {
-    Nobody,
-    Sender(oneshot::Sender<Result<(), Arc<str>>>),
-    Operation(u64),
-}
-
-/// Whom commits are reported to, and counted for.
-#[derive(Clone)]
-struct Reports {
-    coordinator: Addr<CoordinatorActor>,
-    metrics: metrics::Journal,
-}
-
-/// Where commits are made.
+/// The place where commits are made.
 enum Writer {
     /// On this thread: a commit without fsync is 30 microseconds of work in the page cache, less
-    /// than waking another thread up would cost.
+    /// than it costs to wake another thread.
     Here(Box<Journal>),
     /// On a thread of its own, because a commit with fsync waits for the disk.
-    Beside(mpsc::UnboundedSender<Waiter>, JoinHandle<()>),
+    Beside(mpsc::UnboundedSender<Group>, JoinHandle<()>),
     Closed,
 }
 
 /// The actor.
 pub struct JournalActor {
+    queue: JournalQueue,
     writer: Writer,
-    waiting: Vec<Waiter>,
-    /// Records that nobody waits for, which come before whatever is committed next.
-    appended: Vec<JournalEntry>,
-    reports: Reports,
+    outlet: Rc<dyn Outlet>,
+    /// A [`Write`] is on its way.
+    called: bool,
+    timer: bool,
+    metrics: metrics::Journal,
 }
 
 impl JournalActor {
-    /// Takes the journal over.
+    /// Takes the journal over. `own`: the address of this actor.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn new(
+    pub(super) fn new(
         journal: Journal,
         fsync: bool,
-        coordinator: Addr<CoordinatorActor>,
-    ) -> std::io::Result<Self> {
-        let reports = Reports { coordinator, metrics: metrics::Journal::new() };
+        outlet: Rc<dyn Outlet>,
+        own: Addr<Self>,
+    ) -> io::Result<Self> {
+        let metrics = metrics::Journal::new();
         let writer = if fsync {
-            // Bounded by the calls in flight: each has at most one commit.
-            let (sender, receiver) = mpsc::unbounded_channel();
-            let reports = reports.clone();
+            // One group at a time is in it.
+            let (sender, groups) = mpsc::unbounded_channel();
             let thread = std::thread::Builder::new().name("journal".to_owned());
-            Writer::Beside(sender, thread.spawn(move || run(journal, receiver, &reports))?)
+            let metrics = metrics.clone();
+            Writer::Beside(sender, thread.spawn(move || run(journal, groups, &metrics, &own))?)
         } else {
             Writer::Here(Box::new(journal))
         };
-        Ok(Self { writer, waiting: Vec::new(), appended: Vec::new(), reports })
+        let queue = JournalQueue::default();
+        Ok(Self { queue, writer, outlet, called: false, timer: false, metrics })
     }
 
-    /// Writes records after whatever was appended before them.
-    fn write(&mut self, mut waiter: Waiter, ctx: &mut Context<Self>) {
-        if !self.appended.is_empty() {
-            waiter.records.splice(..0, std::mem::take(&mut self.appended));
+    /// Has the next group written when everything that has come in by now is in the queue.
+    fn call(&mut self, ctx: &mut Context<Self>) {
+        if !self.called && self.queue.is_urgent() {
+            self.called = true;
+            // All that came in on any connection is read before a task that yields goes on, and
+            // `Write` comes after what that puts into the mailbox: that is the group.
+            let yielded = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(yielded.map(|(), _, ctx| ctx.notify(Write)));
         }
-        match &self.writer {
-            Writer::Here(_) => {
-                // Whatever has come in on any connection by now is read before a task that yields
-                // goes on, and `Flush` comes after what that puts into the mailbox: the group.
-                if self.waiting.is_empty() {
-                    let yielded = tokio::task::yield_now().into_actor(self);
-                    ctx.spawn(yielded.map(|(), _, ctx| ctx.notify(Flush)));
+        if let (false, Some(due)) = (self.timer, self.queue.poll_timeout()) {
+            self.timer = true;
+            let wait = due.saturating_sub(boot_ms()).max(limits::TIMER_MS_MIN);
+            ctx.run_later(Duration::from_millis(wait), |actor, ctx| {
+                actor.timer = false;
+                actor.write(ctx);
+            });
+        }
+    }
+
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        while let Some(group) = self.queue.next_group(limits::COMMITS_PER_GROUP_MAX) {
+            match &mut self.writer {
+                Writer::Here(journal) => {
+                    let result = commit(journal, &group, &self.metrics);
+                    self.written(result);
                 }
-                self.waiting.push(waiter);
+                // It is gone only after a panic, which ends the process.
+                Writer::Beside(groups, _) => drop(groups.send(group)),
+                Writer::Closed => self.written(Err("the journal is closed".into())),
             }
-            Writer::Beside(sender, _) => {
-                if let Err(mpsc::error::SendError(waiter)) = sender.send(waiter) {
-                    self.refuse(waiter);
-                }
-            }
-            Writer::Closed => self.refuse(waiter),
         }
+        self.call(ctx);
     }
 
-    fn refuse(&self, waiter: Waiter) {
-        self.reports.tell(std::iter::once(waiter), &Err(CLOSED.into()));
-    }
-
-    /// Writes what was appended, if nothing that was committed since has taken it along.
-    fn write_appended(&mut self, ctx: &mut Context<Self>) {
-        if !self.appended.is_empty() {
-            self.write(Waiter { records: Vec::new(), who: Who::Nobody }, ctx);
+    fn written(&mut self, result: Result<(), Arc<str>>) {
+        let messages = self.queue.ended(result);
+        if self.queue.is_closed()
+            && let Writer::Beside(groups, thread) =
+                std::mem::replace(&mut self.writer, Writer::Closed)
+        {
+            drop(groups);
+            // The thread ends with the last group. It logged a panic of its own already.
+            let _ = thread.join();
         }
+        self.outlet.deliver(messages);
     }
 }
 
-/// Commits everything that has come in, again and again.
-fn run(mut journal: Journal, mut from: mpsc::UnboundedReceiver<Waiter>, to: &Reports) {
-    let mut waiting = Vec::new();
-    while from.blocking_recv_many(&mut waiting, limits::COMMITS_PER_GROUP_MAX) > 0 {
-        commit(&mut journal, &mut waiting, to);
+/// Commits group after group.
+fn run(
+    mut journal: Journal,
+    mut groups: mpsc::UnboundedReceiver<Group>,
+    metrics: &metrics::Journal,
+    to: &Addr<JournalActor>,
+) {
+    while let Some(group) = groups.blocking_recv() {
+        to.do_send(Written(commit(&mut journal, &group, metrics)));
     }
 }
 
-fn commit(journal: &mut Journal, waiting: &mut Vec<Waiter>, reports: &Reports) {
+fn commit(
+    journal: &mut Journal,
+    group: &Group,
+    metrics: &metrics::Journal,
+) -> Result<(), Arc<str>> {
     let began = Instant::now();
-    let records = waiting.iter().flat_map(|waiter| &waiter.records);
-    let count = records.clone().count();
-    let result = journal.commit(records);
-    reports.metrics.commit(count, began.elapsed(), result.is_err());
-    reports.tell(waiting.drain(..), &result);
-}
-
-impl Reports {
-    /// Tells whoever waits for records what came of them.
-    fn tell(&self, waiting: impl Iterator<Item = Waiter>, result: &Result<(), Arc<str>>) {
-        let mut operations = Vec::new();
-        for waiter in waiting {
-            match waiter.who {
-                Who::Nobody => {}
-                // A caller that is gone needs no answer.
-                Who::Sender(sender) => drop(sender.send(result.clone())),
-                Who::Operation(operation) => operations.push(operation),
-            }
-        }
-        if !operations.is_empty() {
-            self.coordinator.do_send(Committed(operations, result.clone()));
-        }
-    }
+    let result = journal.commit(&group.entries);
+    metrics.commit(group.entries.len(), began.elapsed(), result.is_err());
+    result
 }
 
 impl Actor for JournalActor {
@@ -181,61 +150,30 @@ impl Actor for JournalActor {
     }
 }
 
-impl Handler<Commit> for JournalActor {
-    type Result = ResponseFuture<Result<(), Arc<str>>>;
+impl Handler<Deliver<Commit>> for JournalActor {
+    type Result = ();
 
-    fn handle(&mut self, message: Commit, ctx: &mut Self::Context) -> Self::Result {
-        let (sender, answer) = oneshot::channel();
-        self.write(Waiter { records: message.0, who: Who::Sender(sender) }, ctx);
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(CLOSED.into())) })
+    fn handle(&mut self, Deliver(commit): Deliver<Commit>, ctx: &mut Self::Context) {
+        let messages = self.queue.push(boot_ms(), commit);
+        self.outlet.deliver(messages);
+        self.call(ctx);
     }
 }
 
-impl Handler<CommitOperation> for JournalActor {
+impl Handler<Write> for JournalActor {
     type Result = ();
 
-    fn handle(&mut self, message: CommitOperation, ctx: &mut Self::Context) {
-        let CommitOperation(operation, records) = message;
-        self.write(Waiter { records, who: Who::Operation(operation) }, ctx);
+    fn handle(&mut self, _: Write, ctx: &mut Self::Context) {
+        self.called = false;
+        self.write(ctx);
     }
 }
 
-impl Handler<Append> for JournalActor {
+impl Handler<Written> for JournalActor {
     type Result = ();
 
-    fn handle(&mut self, Append(records): Append, ctx: &mut Self::Context) {
-        if self.appended.is_empty() {
-            ctx.run_later(limits::APPEND_WAIT_MAX, Self::write_appended);
-        }
-        self.appended.extend(records);
-    }
-}
-
-impl Handler<Flush> for JournalActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
-        if let Writer::Here(journal) = &mut self.writer {
-            commit(journal, &mut self.waiting, &self.reports);
-        }
-    }
-}
-
-impl Handler<Close> for JournalActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
-        self.write_appended(ctx);
-        match std::mem::replace(&mut self.writer, Writer::Closed) {
-            Writer::Here(mut journal) => {
-                commit(&mut journal, &mut self.waiting, &self.reports);
-            }
-            Writer::Beside(sender, thread) => {
-                drop(sender);
-                // The thread ends with the last commit. It logged a panic of its own already.
-                let _ = thread.join();
-            }
-            Writer::Closed => {}
-        }
+    fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
+        self.written(result);
+        self.write(ctx);
     }
 }

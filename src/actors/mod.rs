@@ -1,25 +1,79 @@
-//! The actors: each turns a message into an input of its core machine and carries out the effects.
+//! The actors: each is the mailbox and the timer of one machine of the node ([`crate::core::node`]).
 //!
-//! | actor | owns | thread | sends to |
-//! | --- | --- | --- | --- |
-//! | [`coordinator::CoordinatorActor`] | `core::Coordinator` | socket | all others |
-//! | [`range_set::RangeSetActor`], one per range set | `core::RangeSet` | socket | all others |
-//! | [`leaseholder::LeaseholderActor`] | `core::Leaseholder` | socket | coordinator, the store |
-//! | [`journal::JournalActor`] | the journal, or its thread with `fsync` | socket | nobody |
+//! | actor | machine | thread |
+//! | --- | --- | --- |
+//! | [`Host`]`<CoordinatorMachine>` | every call of the node | socket |
+//! | [`Host`]`<RangeSetMachine>`, one for each range set | addresses and blocks | socket |
+//! | [`Host`]`<LeaseholderMachine>` | the node in the cluster | socket |
+//! | [`JournalActor`] | the queue of the journal | socket; with `fsync`, the disk's part on its own |
 //!
-//! All of them run on the thread that serves the socket: a message to another thread that sleeps
-//! costs 60 microseconds, one on the same thread less than one. What waits for a disk or a network
-//! runs elsewhere. The first three never wait for each other's answers: what one machine emits is
-//! sent on in that order, and what comes of it is a message of its own. What the leaseholder says
-//! to range sets goes through the coordinator, which knows which one it is for. How much is in
-//! flight is bounded at the door ([`limits::CALLS_IN_FLIGHT_MAX`]), not by mailboxes: mailboxes
-//! here are made larger than everything that can be in flight.
+//! An actor decides nothing: it hands messages to its machine and the machine's outputs to
+//! [`Wires`], in order. All of them run on the thread that serves the socket: a message to another
+//! thread that sleeps costs 60 microseconds, one on the same thread less than one. Work that waits
+//! for a disk or a network runs elsewhere, and its result is a message. No actor waits for another
+//! one's answer. The coordinator bounds the calls in flight ([`limits::CALLS_IN_FLIGHT_MAX`]), and
+//! so all that can be in a mailbox.
 //!
 //! [`limits::CALLS_IN_FLIGHT_MAX`]: crate::limits::CALLS_IN_FLIGHT_MAX
 
-pub mod cluster;
-pub mod coordinator;
-pub mod index;
-pub mod journal;
-pub mod leaseholder;
-pub mod range_set;
+mod handle;
+mod host;
+mod index;
+mod journal;
+mod report;
+mod wires;
+
+use std::io;
+use std::sync::Arc;
+
+use actix::{AsyncContext as _, Context};
+use tokio::sync::watch;
+
+use crate::core::node::{Booted, CoordinatorMachine, LeaseholderMachine, Standing};
+use crate::journal::Journal;
+use crate::metrics;
+use crate::store::ClusterStore;
+
+pub use handle::{BlockFigures, Blocks, Description, NodeHandle};
+pub use host::Host;
+pub use index::Index;
+pub use journal::JournalActor;
+pub use wires::Wires;
+
+/// A node whose actors run.
+pub struct Running {
+    /// To call and to ask it.
+    pub handle: NodeHandle,
+    /// How it stands in the cluster.
+    pub standing: watch::Receiver<Standing>,
+    /// The holdings, for readers.
+    pub index: Arc<Index>,
+}
+
+/// Starts the actors of a node on the current thread. `fsync`: commits wait for the disk, so they
+/// are made on a thread of their own.
+///
+/// # Errors
+/// The journal's thread cannot be started.
+pub fn start(
+    booted: Booted,
+    journal: Journal,
+    fsync: bool,
+    store: Arc<dyn ClusterStore>,
+) -> io::Result<Running> {
+    let Booted { coordinator, leaseholder, .. } = booted;
+    let index = Arc::new(Index::new(coordinator.held().all().cloned()));
+    // Each of these knows the others.
+    let for_coordinator = Context::<Host<CoordinatorMachine>>::new();
+    let for_leaseholder = Context::<Host<LeaseholderMachine>>::new();
+    let for_journal = Context::<JournalActor>::new();
+    let handle = NodeHandle::new(for_coordinator.address(), for_leaseholder.address());
+    let wires = Wires::new(handle.clone(), for_journal.address(), store, index.clone());
+    let journal = JournalActor::new(journal, fsync, wires.clone(), for_journal.address())?;
+    for_journal.run(journal);
+    let (sender, standing) = watch::channel(Standing::default());
+    let shown = (sender, metrics::Leaseholder::new());
+    for_coordinator.run(Host::new(coordinator, wires.clone(), ()));
+    for_leaseholder.run(Host::new(leaseholder, wires, shown));
+    Ok(Running { handle, standing, index })
+}

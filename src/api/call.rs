@@ -9,7 +9,6 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 
 use super::{AppState, Phase};
-use crate::actors::coordinator::{self, CanServe};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
 use crate::cni::resolv::{self, Dns};
@@ -148,9 +147,9 @@ fn check(node: &AppState, network: &Arc<str>, check: request::Check) -> Result<S
 }
 
 fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
-    let answer = node.coordinator.send(CanServe { pool, sets });
+    let machines = node.machines.clone();
     Box::pin(async move {
-        let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
+        let answer = machines.can_serve(pool, sets).await;
         answer.map(|()| String::new()).map_err(|cause| Error::new(Code::NotAvailable, cause))
     })
 }
@@ -161,7 +160,7 @@ pub(super) async fn execute(node: &AppState, call: Call) -> impl Future<Output =
     // daemon is gone, and so is the coordinator.
     let mut phase = node.phase.clone();
     let _ = phase.wait_for(|phase| *phase != Phase::Starting).await;
-    coordinator::execute(&node.coordinator, call)
+    node.machines.execute(call)
 }
 
 /// DEL and GC print nothing.
@@ -203,7 +202,7 @@ pub(super) fn explain(error: CallError) -> Error {
         CallError::BlockSize { .. } => {
             (Code::Config, "leave blockSize out, or make it the same on every node")
         }
-        CallError::Store(_) | CallError::NotRecorded(_) => {
+        CallError::Store(_) | CallError::NotRecorded(_) | CallError::RenewalNotRecorded(_) => {
             (Code::TryAgain, "see whether etcd can be reached: leasehold status")
         }
         CallError::TooManySets => (

@@ -17,15 +17,13 @@ pub mod socket;
 
 use std::sync::Arc;
 
-use actix::Addr;
 use actix_web::HttpResponse;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::actors::coordinator::CoordinatorActor;
-use crate::actors::index::Index;
-use crate::actors::leaseholder::{LeaseholderActor, Standing};
+use crate::actors::{Index, NodeHandle};
+use crate::core::node::Standing;
 use crate::store::ClusterStore;
 
 use self::check::Checks;
@@ -35,10 +33,8 @@ use self::network_cache::NetworkCache;
 /// What handlers need of the running node.
 #[derive(Clone)]
 pub struct AppState {
-    /// The coordinator.
-    pub coordinator: Addr<CoordinatorActor>,
-    /// The leaseholder.
-    pub leaseholder: Addr<LeaseholderActor>,
+    /// The machines of the node.
+    pub machines: NodeHandle,
     /// How this node stands in the cluster.
     pub standing: watch::Receiver<Standing>,
     /// The cluster's store, for what operators ask and change.

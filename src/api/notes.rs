@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 
 use super::AppState;
-use crate::actors::coordinator::execute;
 use crate::cni::error::{Code, Error};
 use crate::cni::parse::parse;
 use crate::cni::request::Body;
@@ -101,7 +100,7 @@ async fn act(node: &AppState, body: &[u8]) -> Result<(), Error> {
     let at = if at > clock::boot_ns() { 0 } else { at };
     let selector =
         if request.undo { HoldingSelector::MadeBy(at) } else { HoldingSelector::StartedBy(at) };
-    match execute(&node.coordinator, Call::Del(Del { id, selector })).await {
+    match node.machines.execute(Call::Del(Del { id, selector })).await {
         Outcome::Failed(error) => Err(super::call::explain(error)),
         _ => Ok(()),
     }

@@ -9,11 +9,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{About, AppState, Phase, check, lists, networks, nodes, refuse};
-use crate::actors::coordinator::{DescribeAll, ListAllBlocks, Overlaps};
-use crate::actors::leaseholder::{Describe, Figures};
-use crate::actors::range_set::{BlockFigures, Blocks, Description};
+use crate::actors::{BlockFigures, Blocks, Description};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
+use crate::core::node::Figures;
 use crate::limits;
 
 /// One allocation: one address of one attachment.
@@ -197,8 +196,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
 }
 
 async fn metrics(node: web::Data<AppState>) -> HttpResponse {
-    // Brings the gauges up to date; whether it does must not keep anybody from the others.
-    let _ = tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.leaseholder.send(Describe)).await;
+    // A leaseholder that does not answer must not keep anybody from the other figures.
+    let figures = tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.machines.figures());
+    if let Ok(Some(figures)) = figures.await {
+        crate::metrics::dealings(figures.silence, figures.records_waiting, figures.record_lag);
+    }
     node.metrics.run_upkeep();
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
@@ -207,9 +209,8 @@ async fn metrics(node: web::Data<AppState>) -> HttpResponse {
 
 /// The daemon lives: its coordinator answers.
 async fn healthz(node: web::Data<AppState>) -> HttpResponse {
-    let asked = node.coordinator.send(Overlaps);
-    match tokio::time::timeout(limits::HEALTH_WAIT_MAX, asked).await {
-        Ok(Ok(_)) => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
+    match tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.machines.overlaps()).await {
+        Ok(Some(_)) => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
         _ => refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer"),
     }
 }
@@ -243,11 +244,11 @@ fn state(node: &AppState) -> (&'static str, Option<String>) {
 }
 
 async fn status(node: web::Data<AppState>) -> HttpResponse {
-    let (sets, overlaps) = (node.coordinator.send(DescribeAll), node.coordinator.send(Overlaps));
-    let figures = node.leaseholder.send(Describe);
-    let (Ok(sets), Ok(overlaps), Ok(figures)) = (sets.await, overlaps.await, figures.await) else {
+    let (overlaps, figures) = (node.machines.overlaps().await, node.machines.figures().await);
+    let (Some(overlaps), Some(figures)) = (overlaps, figures) else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
     };
+    let sets = node.machines.describe_sets().await;
     let (state, cause) = state(&node);
     let epoch = node.standing.borrow().epoch;
     HttpResponse::Ok().json(Status {
@@ -310,9 +311,7 @@ async fn blocks(node: web::Data<AppState>, filter: web::Query<BlockFilter>) -> H
         Ok(permit) => permit,
         Err(refusal) => return refusal,
     };
-    let Ok(sets) = node.coordinator.send(ListAllBlocks).await else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
-    };
+    let sets = node.machines.blocks().await;
     let mut rows: Vec<(&Blocks, IpNet, &BlockFigures)> = sets
         .iter()
         .flat_map(|set| {

@@ -1,4 +1,4 @@
-//! What the admin commands share: the way to the daemon, and the two forms of output.
+//! Code that the admin commands share: requests to the daemon, and the two forms of output.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::ApiError;
-use crate::client::{self, ClientError, SOCKET_DEFAULT};
+use my_ipam::client::{self, ClientError, SOCKET_DEFAULT};
 
-/// How long a command waits for one answer. The largest listing takes a tenth of a second.
+/// The longest time that a command waits for one answer. The largest listing takes a tenth of a
+/// second.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// How much of an answer that was not understood is shown, in characters.
+/// The most characters that are shown of an answer that was not understood.
 const EXCERPT_CHARS_MAX: usize = 120;
 
 /// The options of every admin command.
@@ -49,12 +50,12 @@ pub(super) enum Form {
 /// Reads a resource of the daemon. The path is percent-encoded already.
 ///
 /// # Errors
-/// One sentence: what could not be asked, why, and what to do.
+/// One sentence that names the request, the cause of the failure, and the remedy.
 pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
     ask(socket, "GET", path, &[])
 }
 
-/// Reads a resource that the daemon may work on for so long.
+/// Reads a resource on which the daemon may work for as long as `wait`.
 ///
 /// # Errors
 /// As for [`get`].
@@ -78,7 +79,7 @@ pub(super) fn post<T: DeserializeOwned>(
     ask(socket, "POST", path, &serde_json::to_vec(body)?)
 }
 
-/// Sends a document to the daemon, to be kept there.
+/// Sends a document for the daemon to keep.
 ///
 /// # Errors
 /// As for [`get`].
@@ -98,27 +99,29 @@ pub(super) fn delete<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::
     ask(socket, "DELETE", path, &[])
 }
 
-/// The daemon understood, and its answer is no.
+/// The daemon understood the request and refused it.
 #[derive(Debug, thiserror::Error)]
 #[error("the daemon refused (status {status}): {error}")]
 pub(super) struct Refused {
     /// The HTTP status.
     pub(super) status: u16,
-    /// Its sentence.
+    /// The daemon's explanation, one sentence.
     pub(super) error: String,
 }
 
 impl Refused {
-    /// Whether the question was good: there is no such thing, or as things stand it must not be.
+    /// True if the request was well formed: the thing does not exist, or its present state forbids
+    /// the change.
     fn is_news(&self) -> bool {
         matches!(self.status, 404 | 409)
     }
 }
 
-/// Tells bad news apart from what could not be asked: the daemon's sentence is the answer then.
+/// Separates a negative answer from a failed request: a negative answer becomes `Ok(Err(_))`, with
+/// the daemon's sentence.
 ///
 /// # Errors
-/// Whatever else went wrong.
+/// The request failed for any other reason.
 pub(super) fn news<T>(result: anyhow::Result<T>) -> anyhow::Result<Result<T, String>> {
     result.map(Ok).or_else(|error| match error.downcast::<Refused>() {
         Ok(refused) if refused.is_news() => Ok(Err(refused.error)),
@@ -127,7 +130,7 @@ pub(super) fn news<T>(result: anyhow::Result<T>) -> anyhow::Result<Result<T, Str
     })
 }
 
-/// Prints bad news in the form that was asked for.
+/// Prints a negative answer in the form that was asked for.
 ///
 /// # Errors
 /// It cannot be printed.
@@ -170,7 +173,9 @@ fn ask_within<T: DeserializeOwned>(
     }
     serde_json::from_slice(&response.body).with_context(|| {
         let answer = excerpt(&response.body);
-        format!("{method} {path}: this is not the answer of a daemon of this version: {answer}")
+        format!(
+            "{method} {path}: cannot decode the answer; is the daemon of this version? {answer}"
+        )
     })
 }
 
@@ -189,8 +194,8 @@ fn unanswered(socket: &Path, error: &ClientError) -> anyhow::Error {
             "the daemon on {socket} does not answer ({error}): see its log, and try again"
         ),
         ClientError::Malformed(_) => anyhow::anyhow!(
-            "what serves {socket} is not a leasehold daemon ({error}): name the daemon's socket \
-             with --socket or LEASEHOLD_SOCKET"
+            "the server on {socket} is not a leasehold daemon ({error}): name the socket of the \
+             daemon with --socket or LEASEHOLD_SOCKET"
         ),
     }
 }
@@ -231,7 +236,7 @@ pub(super) fn encoded(text: &str) -> String {
     out
 }
 
-/// Prints text to stdout. That nobody reads it any more (`| head`) is not an error.
+/// Prints text to stdout. A reader that stopped reading (`| head`) is not an error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -247,7 +252,7 @@ pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
-/// A table without lines, as people know it from other tools of this kind.
+/// A table without lines, as other tools of this kind print it.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -261,7 +266,8 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     text
 }
 
-/// What came from outside (a pod's name is any text) as a terminal may show it.
+/// Text from outside (a pod's name is any text), with control characters escaped, so that a
+/// terminal may show it.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! `leasehold allocations`: who holds what on this node.
+//! `leasehold allocations`: the addresses that containers of this node hold.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
 /// too but of any text (six bytes for an escaped one), the rest 400.
 const ROW_BYTES_MAX: usize = 4608;
 
-/// Rows that are asked for at once: an answer is never longer than the client takes.
+/// The number of rows in one request, so small that the client accepts every answer.
 pub(super) const ROWS_PER_PAGE: usize = {
     let fitting = (ANSWER_BYTES_MAX - ANSWER_HEAD_BYTES_MAX) / ROW_BYTES_MAX;
     if fitting < ROWS_PER_PAGE_MAX { fitting } else { ROWS_PER_PAGE_MAX }
 };
 
-/// How much of a container id the table shows, in characters, as other tools do.
+/// The number of characters of a container id that the table shows, as in other tools.
 const CONTAINER_CHARS: usize = 12;
 
 /// The options of `leasehold allocations`.
@@ -30,14 +30,14 @@ pub(super) struct AllocationsArgs {
     /// Only this network, by the `name` in its configuration [default: all]
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Only addresses out of the pool of this network, whose central configuration others may
-    /// use too [default: all]
+    /// Only addresses out of the pool of this network; networks that use its central
+    /// configuration share its pool [default: all]
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
     /// Only this address, IPv4 or IPv6, without a prefix length [default: all]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
-    /// Only this container, by its whole id [default: all]
+    /// Only this container, by its full id [default: all]
     #[arg(long, value_name = "ID")]
     container: Option<String>,
     #[command(flatten)]
@@ -47,16 +47,16 @@ pub(super) struct AllocationsArgs {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "The table shortens container ids to {CONTAINER_CHARS} characters; JSON, an array of\n\
-         what GET /v1/allocations answers, has all of them. Beyond {ROWS_PER_PAGE} allocations\n\
-         the list is read in pieces, and what changes meanwhile may be missing.\n\n\
+        "The table shortens container ids to {CONTAINER_CHARS} characters. JSON is an array of\n\
+         the rows of GET /v1/allocations, with full ids. Beyond {ROWS_PER_PAGE} allocations the\n\
+         list is read in pieces, and an allocation that changes meanwhile may be missing.\n\n\
          Examples:\n  leasehold allocations --network my-net\n  \
          leasehold allocations --address 10.10.1.22 -o json\n\n{}",
         super::EXIT_CODES
     )
 }
 
-/// Lists what matches. An empty list is an answer too.
+/// Lists the allocations that match. An empty list is a success too.
 pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
     let filter = Filter {
         network: args.network.clone(),
@@ -96,10 +96,10 @@ fn key(row: &AllocationRow) -> String {
     format!("{},{}", row.pool, row.address)
 }
 
-/// All rows, page by page: `key` says what a page is asked for after, `page` reads one.
+/// All rows, page by page: `page` reads the rows after a key, and `key` gives the key of a row.
 ///
 /// # Errors
-/// A page cannot be read, or comes again and again.
+/// A page cannot be read, or the daemon sends the same page again.
 pub(super) fn list_by<T>(
     limit: usize,
     key: impl Fn(&T) -> String,
@@ -119,7 +119,7 @@ pub(super) fn list_by<T>(
     }
 }
 
-/// The rows for people. The pool is shown if it is anywhere another one than the network's own.
+/// The rows for people. The pools are shown if any row's pool is not its network's own.
 pub(super) fn table(rows: &[AllocationRow]) -> String {
     let pools = rows.iter().any(|row| row.pool != row.network);
     let mut header = vec!["NETWORK"];

@@ -1,4 +1,4 @@
-//! `leasehold blocks`: which blocks of addresses this node holds.
+//! `leasehold blocks`: the blocks of addresses that this node holds.
 
 use std::process::ExitCode;
 
@@ -21,15 +21,15 @@ pub(super) struct BlocksArgs {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "Addresses are handed out of active blocks. A spare is leased ahead of need, a draining\n\
-         block is on its way back, and a lost one is somebody else's by the cluster's store. JSON\n\
-         is an array of what GET /v1/blocks answers.\n\n\
+        "The node hands addresses out of its active blocks. A spare block is leased ahead of\n\
+         need, a draining one is being given back, and a lost one belongs to another node\n\
+         according to the cluster's store. JSON is an array of the rows of GET /v1/blocks.\n\n\
          Examples:\n  leasehold blocks\n  leasehold blocks --network my-net -o json\n\n{}",
         super::EXIT_CODES
     )
 }
 
-/// Lists what matches. An empty list is an answer too.
+/// Lists the blocks that match. An empty list is a success too.
 pub(super) fn run(args: &BlocksArgs) -> anyhow::Result<ExitCode> {
     let key = |row: &BlockRow| format!("{},{}", row.network, row.prefix);
     let rows: Vec<BlockRow> = list_by(ROWS_PER_PAGE, key, |after, limit| {

@@ -1,4 +1,4 @@
-//! `leasehold check`: what leaked, as far as this node can see it.
+//! `leasehold check`: the leaks that this node can see.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,17 +23,17 @@ pub(super) fn examples() -> String {
     format!(
         "Looks for containers of this node whose network namespace is gone; for records in the\n\
          cluster's store without an allocation, and allocations without a record; for blocks of\n\
-         nodes that have no session; and for addresses and blocks that two hold. What the store\n\
-         says is looked at twice, so that a record that is a moment late is no finding. JSON is\n\
-         what GET /v1/check answers, and what `leasehold gc --report` takes.\n\n\
-         Only the node itself can see the namespaces of its containers: run it on every node.\n\n\
+         nodes that have no session; and for addresses and blocks with two holders. It reads the\n\
+         store twice, so that a record that is a moment late is not a finding. JSON is the\n\
+         answer of GET /v1/check, and the input of `leasehold gc --report`.\n\n\
+         A node can see the namespaces of its own containers only: run a check on every node.\n\n\
          Examples:\n  leasehold check\n  leasehold check -o json > report.json\n\n{}\n\
-         Here 1 means: something was found, or something could not be looked at.",
+         Here 1 means: something was found, or something could not be checked.",
         super::EXIT_CODES
     )
 }
 
-/// Checks; good if everything was looked at and nothing found.
+/// Runs a check. It succeeds if everything could be checked and nothing was found.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let report = now(&args.admin.socket)?;
     match args.admin.output.form {
@@ -43,10 +43,10 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(super::verdict(report.clean))
 }
 
-/// What the daemon finds now.
+/// The daemon's findings at this moment.
 ///
 /// # Errors
-/// It cannot be asked.
+/// The daemon cannot be asked.
 pub(super) fn now(socket: &Path) -> anyhow::Result<Report> {
     admin::get_within(socket, "/v1/check", limits::CHECK_WAIT_MAX)
 }
@@ -69,16 +69,20 @@ fn show(report: &Report) -> String {
     let found = report.findings.len() + report.left_off;
     let _ = match found {
         0 if report.clean => writeln!(text, "nothing found: {seen}"),
-        0 => writeln!(text, "nothing found as far as could be looked: {seen}"),
+        0 => writeln!(text, "nothing found, but not everything could be checked: {seen}"),
         found => writeln!(text, "{found} found: {seen}"),
     };
     if report.left_off > 0 {
-        let _ = writeln!(text, "{} more are not listed: release these first", report.left_off);
+        let _ = writeln!(
+            text,
+            "{} more are not listed: release the listed ones first",
+            report.left_off
+        );
     }
     text
 }
 
-/// What a finding is about, in one line.
+/// The subject of a finding, in one line.
 pub(super) fn line(found: &Finding) -> String {
     let mut text = found.kind.as_str().to_owned();
     let mut part = |name: &str, value: &str| {
@@ -136,7 +140,7 @@ mod tests {
         );
         let unsure = show(&report(false, &json!([]), &["records: why\u{1b}"]));
         assert!(unsure.starts_with("not checked: records: why\\u{1b}\n"), "{unsure}");
-        assert!(unsure.contains("as far as could be looked"), "{unsure}");
+        assert!(unsure.contains("but not everything could be checked"), "{unsure}");
         let dead = json!([{
             "kind": "blocksOfDeadNode", "node": "b", "network": "pods", "pool": "pods",
             "addresses": ["10.0.0.0/26"], "count": 22, "containerId": null, "ifname": null,

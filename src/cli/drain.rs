@@ -13,7 +13,7 @@ use super::admin::{self, AdminArgs, Form, printable};
 use crate::api::nodes::{Drain, Drained, NodeRow};
 use crate::api::read::Status;
 
-/// How often the blocks of a node that is drained are counted.
+/// The time between two counts of the blocks of a node that is being drained.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The options of `leasehold node drain`.
@@ -35,13 +35,13 @@ pub(super) struct LocalArgs {
 
 #[derive(Args, Debug)]
 struct HowArgs {
-    /// Let it serve again
+    /// Let the node serve again
     #[arg(long)]
     undo: bool,
-    /// Wait until it holds no blocks any more
+    /// Wait until the node holds no blocks
     #[arg(long, conflicts_with = "undo")]
     wait: bool,
-    /// For how long to wait, such as 90s
+    /// The longest time to wait, such as 90s
     #[arg(long, value_name = "TIME", default_value = "5m", requires = "wait",
           value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -49,22 +49,22 @@ struct HowArgs {
     admin: AdminArgs,
 }
 
-/// What came of it.
+/// The result of the command.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     #[serde(flatten)]
     drained: Drained,
-    /// Blocks that it held in the end; nobody waited: null.
+    /// Blocks that the node held at the end; null without a wait.
     blocks_left: Option<u64>,
 }
 
-const ABOUT: &str = "A node that is drained refuses ADD with \"try again\" and gives blocks back \
-    as soon as no\naddress in them is held or cools; DEL and CHECK work on. It notices within a \
-    third of its\nlease's life (10 s by default). Its containers are not ended: as long as they \
-    hold addresses,\nit holds those blocks.";
+const ABOUT: &str = "A drained node refuses ADD with \"try again\" and gives each block back as \
+    soon as no address\nin it is held or cooling; DEL and CHECK keep working. The node notices \
+    within a third of its\nlease's TTL (10 s by default). Its containers go on running, and it \
+    keeps the blocks in which\nthey hold addresses.";
 
-const NEWS: &str = "Here 1 means: there is no such node, or it still held blocks in the end.";
+const NEWS: &str = "Here 1 means: there is no such node, or it still held blocks at the end.";
 
 /// The end of the help of `leasehold node drain`.
 pub(super) fn examples() -> String {
@@ -84,7 +84,7 @@ pub(super) fn local_examples() -> String {
     )
 }
 
-/// Drains a node, or not any more.
+/// Drains a node, or undoes that.
 pub(super) fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
     drain(&args.node, &args.how)
 }
@@ -115,8 +115,8 @@ fn drain(node: &str, how: &HowArgs) -> anyhow::Result<ExitCode> {
     Ok(super::verdict(blocks_left.unwrap_or(0) == 0))
 }
 
-/// Waits until the node holds no blocks, but not longer than `timeout`, and not for a node that
-/// does not live; how many it holds then.
+/// Waits until the node holds no blocks, but no longer than `timeout`, and not for a node that is
+/// not running. Returns the number of blocks that it then holds.
 fn wait(socket: &Path, node: &str, timeout: Duration) -> anyhow::Result<u64> {
     let deadline = Instant::now() + timeout;
     let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")?;
@@ -140,16 +140,16 @@ fn show(report: &Report) -> String {
     let Drained { node, draining, changed, live } = &report.drained;
     let node = printable(node);
     let mut text = match (draining, changed) {
-        (true, true) => format!("node {node} is to be drained"),
+        (true, true) => format!("node {node} will be drained"),
         (true, false) => format!("node {node} is being drained already"),
-        (false, true) => format!("node {node} serves again as soon as it notices"),
+        (false, true) => format!("node {node} will serve again as soon as it notices"),
         (false, false) => format!("node {node} was not being drained"),
     };
     match report.blocks_left {
-        Some(0) => text.push_str(": it holds no blocks any more"),
+        Some(0) => text.push_str(": it holds no blocks"),
         Some(left) => {
             let holds = format!(
-                ": it still holds {left} blocks, whose addresses its containers hold or held a \
+                ": it still holds {left} blocks, with addresses that containers hold or held a \
                  moment ago"
             );
             text.push_str(&holds);
@@ -157,7 +157,7 @@ fn show(report: &Report) -> String {
         None => {}
     }
     if !live && *draining {
-        text.push_str("; it does not live, and gives nothing back until it does");
+        text.push_str("; it is not running, and gives nothing back until it runs again");
     }
     text.push('\n');
     text
@@ -173,9 +173,9 @@ mod tests {
             let drained = Drained { node: "n".to_owned(), draining: true, changed, live };
             show(&Report { drained, blocks_left })
         };
-        assert_eq!(text(true, true, None), "node n is to be drained\n");
-        assert!(text(true, true, Some(0)).ends_with("drained: it holds no blocks any more\n"));
+        assert_eq!(text(true, true, None), "node n will be drained\n");
+        assert!(text(true, true, Some(0)).ends_with("drained: it holds no blocks\n"));
         assert!(text(true, true, Some(3)).contains("still holds 3 blocks"));
-        assert!(text(false, false, None).contains("already; it does not live"));
+        assert!(text(false, false, None).contains("already; it is not running"));
     }
 }

@@ -1,4 +1,4 @@
-//! `leasehold gc`: releases what a check found.
+//! `leasehold gc`: releases the leaks that a check found.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,13 +19,13 @@ use crate::limits;
 /// The options of `leasehold gc`.
 #[derive(Args, Debug)]
 pub(super) struct GcArgs {
-    /// What `leasehold check -o json` printed; `-` for standard input [default: check now]
+    /// Report that `leasehold check -o json` printed; `-` for standard input [default: check now]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Also release what is not certain: make sure that these containers are gone
+    /// Also release uncertain findings; first make sure that these containers are gone
     #[arg(long)]
     force: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -36,17 +36,17 @@ pub(super) struct GcArgs {
 pub(super) fn examples() -> String {
     format!(
         "Releases the addresses of containers whose network namespace is gone, deletes records\n\
-         of nothing, and has missing records written again. Everything is looked at once more:\n\
-         a container that was added again, or whose namespace is there, is skipped; sequence\n\
-         numbers and revisions tell. What another node holds is released by that node only.\n\n\
+         without an allocation, and has missing records written again. The daemon checks each\n\
+         finding once more, by sequence number or revision: a container that was added again,\n\
+         or whose namespace is there, is skipped. A node releases only addresses of its own.\n\n\
          Examples:\n  leasehold gc --dry-run\n  \
          leasehold check -o json | leasehold gc --report -\n\n{}\n\
-         Here 1 means: something of the report is left.",
+         Here 1 means: some finding of the report is left.",
         super::EXIT_CODES
     )
 }
 
-/// What became of one finding.
+/// The outcome of one finding.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -55,7 +55,7 @@ struct Row {
     finding: Finding,
 }
 
-/// Releases; good if nothing of the report is left.
+/// Releases the leaks. It succeeds if no finding of the report is left.
 pub(super) fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
     let socket = &args.admin.socket;
     let report = match &args.report {
@@ -69,7 +69,7 @@ pub(super) fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
         let collected: Vec<Collected> = admin::post(socket, "/v1/gc", &collect)?;
         anyhow::ensure!(
             collected.len() == collect.findings.len(),
-            "the daemon did not answer for each finding: see its log"
+            "the daemon did not answer for every finding: see its log"
         );
         let row = |(collected, finding)| Row { collected, finding };
         rows.extend(collected.into_iter().zip(collect.findings).map(row));
@@ -95,7 +95,7 @@ fn read(path: &Path) -> anyhow::Result<Report> {
         false => format!("report {}", path.display()),
     };
     let mut text = String::new();
-    // Nothing longer comes from a daemon.
+    // A daemon's report is never longer.
     let max = limits::ANSWER_BYTES_MAX as u64 * 2;
     let read = match stdin {
         true => io::stdin().lock().take(max).read_to_string(&mut text),
@@ -103,7 +103,7 @@ fn read(path: &Path) -> anyhow::Result<Report> {
     };
     read.with_context(|| format!("{} cannot be read", named()))?;
     serde_json::from_str(&text).with_context(|| {
-        format!("{} is not what `leasehold check -o json` of this version prints", named())
+        format!("{} is not a report of `leasehold check -o json` of this version", named())
     })
 }
 

@@ -21,9 +21,9 @@ use clap::{Parser, Subcommand};
 
 use crate::config::ServeArgs;
 
-/// What every command's exit status means.
-const EXIT_CODES: &str = "Exit status: 0 good, 1 the answer is bad news, 2 wrong usage or nothing \
-                          could be asked.";
+/// The meaning of the exit status, the same for every command.
+const EXIT_CODES: &str = "Exit status: 0 success, 1 the answer is negative or reports a problem, \
+                          2 wrong usage or no answer.";
 
 /// IP addresses for the containers of a whole cluster
 ///
@@ -42,46 +42,46 @@ enum Command {
     /// Run the daemon of this node
     #[command(after_help = serve::EXAMPLES)]
     Serve(Box<ServeArgs>),
-    /// Show who the daemon is, whether it serves, and how full each network is
+    /// Show the daemon's identity, whether it serves, and how full each network is
     #[command(after_help = status::examples())]
     Status(status::StatusArgs),
-    /// List which container of this node holds which address
+    /// List the addresses that the containers of this node hold
     #[command(after_help = allocations::examples())]
     Allocations(allocations::AllocationsArgs),
     /// List the blocks of addresses that this node holds
     #[command(after_help = blocks::examples())]
     Blocks(blocks::BlocksArgs),
-    /// Take a container's addresses back when its runtime never will
+    /// Release the addresses of a container when its runtime never will
     #[command(after_help = release::examples())]
     Release(release::ReleaseArgs),
-    /// Look for leaks: containers that are gone, records of nothing, dead nodes, duplicates
+    /// Look for leaks: containers that are gone, stale records, dead nodes, duplicates
     #[command(after_help = check::examples())]
     Check(check::CheckArgs),
-    /// Release what a check found
+    /// Release the leaks that a check found
     #[command(after_help = gc::examples())]
     Gc(gc::GcArgs),
-    /// List the nodes of the cluster, or take one out of it
+    /// List the nodes of the cluster, drain one, or remove one
     #[command(subcommand, after_help = node::examples())]
     Node(node::NodeCommand),
-    /// Have this node give its blocks back: refuse ADD until that is undone
+    /// Drain this node: it refuses ADD and gives its blocks back, until --undo
     #[command(after_help = drain::local_examples())]
     Drain(drain::LocalArgs),
-    /// Keep configurations of networks in the cluster's store, for all nodes
+    /// Manage network configurations that the cluster's store keeps for all nodes
     #[command(subcommand, after_help = network::examples())]
     Network(network::NetworkCommand),
-    /// See it work: a daemon of its own, real plugin calls, and a checked churn of containers
+    /// See Leasehold work: its own daemon, real plugin calls, and a checked churn of containers
     #[command(after_help = demo::examples())]
     Demo(demo::DemoArgs),
-    /// Measure the speed of this machine as a node, and of a cluster on it
+    /// Measure the speed of a node, and of a cluster, on this machine
     #[command(after_help = bench::examples())]
     Bench(bench::BenchArgs),
-    /// What `bench` compares the API with
+    /// Serve the echo that `bench` compares the API with
     #[command(hide = true)]
     BenchEcho(bench::EchoArgs),
 }
 
-/// Runs the command line; the exit code is 0 for good, 1 when the answer is bad news, 2 for wrong
-/// usage or when nothing could be asked.
+/// Runs the command line. The exit code is 0 for success, 1 if the answer is negative or reports a
+/// problem, and 2 for wrong usage or if there is no answer.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {

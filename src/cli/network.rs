@@ -1,4 +1,4 @@
-//! `leasehold network`: configurations of networks that are kept in the cluster's store.
+//! `leasehold network`: network configurations that the cluster's store keeps.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use super::admin::{self, AdminArgs, Form, Refused, printable};
 use crate::api::networks::{Change, Changed, NetworkRow};
 use crate::limits;
 
-/// How often the editor opens again because somebody else changed the network meanwhile.
+/// The most times that the editor opens when others keep changing the network meanwhile.
 const EDITS_MAX: u32 = 5;
 
 /// The commands about networks.
@@ -26,13 +26,13 @@ pub(super) enum NetworkCommand {
     /// Show the ipam object of a network
     #[command(after_help = get_examples())]
     Get(NameArgs),
-    /// Keep an ipam object for a network, in place of the one that is there
+    /// Store the ipam object of a network, in place of the present one
     #[command(after_help = put_examples())]
     Put(PutArgs),
     /// Change the ipam object of a network in your editor
     #[command(after_help = edit_examples())]
     Edit(NameArgs),
-    /// Do not keep an ipam object for a network any more
+    /// Delete the ipam object of a network
     #[command(after_help = delete_examples())]
     Delete(NameArgs),
 }
@@ -75,18 +75,19 @@ fn help(about: &str, examples: &[&str]) -> String {
 /// The end of the help of `leasehold network`.
 pub(super) fn examples() -> String {
     help(
-        "A node's CNI file whose ipam has no ranges gets the ipam object kept here: that of\n\
-         ipam.network; or, with \"networkFrom\": \"service\", that of the pod's service; or else\n\
-         that of the network's name. What the CNI file says besides wins. Changes are in use on\n\
-         every node at once; what containers hold outside of shrunk ranges stays until its DEL.",
+        "A CNI file whose ipam has no ranges uses the ipam object kept here: the one that\n\
+         ipam.network names; or, with \"networkFrom\": \"service\", the one of the pod's service;\n\
+         or else the one of the network's name. Other fields of the CNI file win over fields kept\n\
+         here. Every node uses a change at once. A container keeps an address outside of shrunk\n\
+         ranges until its DEL.",
         &["put pods ipam.json", "edit pods", "list"],
     )
 }
 
 fn list_examples() -> String {
     help(
-        "A network without ranges here is configured in CNI files; the store knows on which\n\
-         block size its nodes agreed. JSON is what GET /v1/networks answers.",
+        "A network that is shown without ranges is configured in CNI files; the store has only\n\
+         the block size on which its nodes agreed. JSON is the answer of GET /v1/networks.",
         &["list", "list -o json"],
     )
 }
@@ -94,15 +95,15 @@ fn list_examples() -> String {
 fn get_examples() -> String {
     help(
         "Prints the object as `leasehold network put` takes it; JSON has the network's revision\n\
-         and block sizes too. Exit status 1: there is none.",
+         and block sizes too. Exit status 1: the network has no object.",
         &["get pods > ipam.json", "get pods -o json"],
     )
 }
 
 fn put_examples() -> String {
     help(
-        "The file has what stands in \"ipam\" of a network configuration, and is checked like\n\
-         it: {\"ranges\": [[{\"subnet\": \"10.10.0.0/16\"}]]}. A bad one is refused, by its field.",
+        "The file has the value of \"ipam\" in a network configuration, and is checked like it:\n\
+         {\"ranges\": [[{\"subnet\": \"10.10.0.0/16\"}]]}. Errors name the field at fault.",
         &["put pods ipam.json", "get pods | sed s/10.10/10.20/ | leasehold network put pods -"],
     )
 }
@@ -110,17 +111,17 @@ fn put_examples() -> String {
 fn edit_examples() -> String {
     help(
         "Opens $VISUAL, else $EDITOR, else vi. If somebody else changes the network meanwhile,\n\
-         nothing of theirs is lost: theirs is put beside yours, and the editor opens again. To\n\
-         give up, leave an empty text, or let the editor fail (:cq in vi).",
+         their object is put in a file beside yours, and the editor opens again. To give up,\n\
+         leave an empty text, or let the editor fail (:cq in vi).",
         &["edit pods", "edit pods -o json"],
     )
 }
 
 fn delete_examples() -> String {
     help(
-        "CNI files that rely on it are refused with code 7 from then on. What containers hold\n\
-         stays, and so does the block size on which the nodes agreed. Exit status 1: there is\n\
-         none.",
+        "CNI files that rely on the object are refused with code 7 from then on. Containers keep\n\
+         their addresses, and the block size on which the nodes agreed stays. Exit status 1: the\n\
+         network has no object.",
         &["delete pods", "delete pods -o json"],
     )
 }
@@ -224,7 +225,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(object)
 }
 
-/// Prints what was done.
+/// Prints the change that was made.
 fn end(form: Form, changed: anyhow::Result<Changed>) -> anyhow::Result<ExitCode> {
     match (admin::news(changed)?, form) {
         (Err(error), form) => return admin::bad_news(form, error),
@@ -251,7 +252,7 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
     for round in 0..EDITS_MAX {
         open_editor(file.path())?;
         let edited = fs::read(file.path())?;
-        anyhow::ensure!(!edited.trim_ascii().is_empty(), "an empty text: nothing was changed");
+        anyhow::ensure!(!edited.trim_ascii().is_empty(), "the text is empty: nothing was changed");
         if round == 0 && edited == text.as_bytes() {
             let network = args.network.clone();
             return end(form, Ok(Changed { network, outcome: Change::Unchanged, revision }));
@@ -266,8 +267,8 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
                 let beside = file.path().with_extension("theirs.json");
                 fs::write(&beside, serde_json::to_string_pretty(&theirs)?)?;
                 eprintln!(
-                    "leasehold: somebody else changed network {} meanwhile: their object is in {}, \
-                     the editor has yours again; what you leave there replaces theirs",
+                    "leasehold: somebody else changed network {} meanwhile: their object is in {}; \
+                     the editor opens yours again, and your text then replaces theirs",
                     args.network,
                     beside.display()
                 );
@@ -278,14 +279,14 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
     Err(keep(file, anyhow::anyhow!("network {} keeps changing", args.network)))
 }
 
-/// The revision and the object of a network, or what to begin with.
+/// The revision and the object of a network, or an object to begin with.
 fn look(socket: &Path, network: &str) -> anyhow::Result<(u64, Value)> {
     let row = admin::news(admin::get::<NetworkRow>(socket, &path(network)))?;
     let (revision, ipam) = row.map_or((0, None), |row| (row.revision, row.ipam));
     Ok((revision, ipam.unwrap_or_else(|| json!({ "type": "my-ipam", "ranges": [] }))))
 }
 
-/// Says where the text is that could not be taken.
+/// Keeps the text that was refused, and adds its path to the error.
 fn keep(file: tempfile::NamedTempFile, error: anyhow::Error) -> anyhow::Error {
     match file.into_temp_path().keep() {
         Ok(path) => anyhow::anyhow!("{error:#}; your text is in {}", path.display()),

@@ -1,4 +1,4 @@
-//! `leasehold node`: the nodes of the cluster, and taking one out of it.
+//! `leasehold node`: lists, drains and removes nodes of the cluster.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
@@ -17,13 +17,13 @@ use crate::limits;
 /// The commands about nodes.
 #[derive(Subcommand, Debug)]
 pub(super) enum NodeCommand {
-    /// List every node that the cluster knows, whether it lives, and its blocks by state
+    /// List every node that the cluster knows, whether it is live, and its blocks by state
     #[command(after_help = list_examples())]
     List(ListArgs),
-    /// Take a node that is gone out of the cluster: its blocks become free after a quarantine
+    /// Remove a node that is gone for good: its blocks become free after a quarantine
     #[command(after_help = remove_examples())]
     Remove(RemoveArgs),
-    /// Have a node give its blocks back: it refuses ADD until that is undone
+    /// Drain a node: it refuses ADD and gives its blocks back, until --undo
     #[command(after_help = drain::examples())]
     Drain(DrainArgs),
 }
@@ -41,16 +41,16 @@ pub(super) struct RemoveArgs {
     /// The node, by its name in `leasehold node list`
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node: String,
-    /// For how long nobody gets its blocks, such as 10m; 5m unless given, and at least 1m
+    /// Time for which no node gets its blocks, such as 10m; at least 1m [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = quarantine)]
     quarantine: Option<Duration>,
-    /// Remove it although it is running, or is the node that is asked
+    /// Remove it even if it is running, or is the node that carries out this command
     #[arg(long)]
     force: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Do it without further questions; needed on a terminal
+    /// Confirm the removal; required on a terminal
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ fn quarantine(text: &str) -> Result<Duration, String> {
         return Ok(time);
     }
     let show = humantime::format_duration;
-    Err(format!("from {} to {} are allowed", show(min), show(max)))
+    Err(format!("it must be from {} to {}", show(min), show(max)))
 }
 
 /// The end of the help of `leasehold node`.
@@ -79,8 +79,8 @@ pub(super) fn examples() -> String {
 fn list_examples() -> String {
     format!(
         "A node is live while its daemon keeps its session in the store. SPARE, ACTIVE and\n\
-         QUARANTINED count its blocks: spare ones go with its session, active ones stay its own\n\
-         until it gives them back or is removed. JSON is what GET /v1/nodes answers.\n\n\
+         QUARANTINED count its blocks: spare blocks end with its session, active blocks stay its\n\
+         own until it gives them back or is removed. JSON is the answer of GET /v1/nodes.\n\n\
          Examples:\n  leasehold node list\n  leasehold node list -o json\n\n{}",
         super::EXIT_CODES
     )
@@ -88,17 +88,18 @@ fn list_examples() -> String {
 
 fn remove_examples() -> String {
     format!(
-        "For a node that will not come back. Its active blocks are free for other nodes after\n\
-         the quarantine, its spare ones at once, and the records of its allocations are deleted.\n\
-         Whether containers on that machine still run and use its addresses cannot be known\n\
-         here: make sure that they do not. A node that is running is refused: drain it instead.\n\
-         Of a node that was removed before, --quarantine shortens the quarantine, and never\n\
-         prolongs it.\n\n\
-         If it comes back it joins again, and takes what is still in quarantine back. If it\n\
-         stays away, remove it once more when its blocks are gone, and it is forgotten.\n\n\
+        "For a node that will not come back. Its active blocks become free for other nodes after\n\
+         the quarantine, its spare blocks at once, and the records of its allocations are\n\
+         deleted. The cluster cannot know whether containers on that machine still run and use\n\
+         its addresses: first make sure that they do not. A node that is running is refused:\n\
+         drain it instead. If the node was removed before, --quarantine can shorten the\n\
+         quarantine, but never prolong it.\n\n\
+         If the node comes back, it joins again and takes back the blocks that are still in\n\
+         quarantine. If it stays away, remove it once more when its blocks are gone: the cluster\n\
+         then forgets it.\n\n\
          Examples:\n  leasehold node remove node-7 --dry-run\n  \
          leasehold node remove node-7 --quarantine 10m --yes\n\n{}\n\
-         Here 1 means: there is no such node, or it must not be removed as things stand.",
+         Here 1 means: there is no such node, or it must not be removed in its present state.",
         super::EXIT_CODES
     )
 }
@@ -136,7 +137,7 @@ fn table(rows: &[NodeRow]) -> String {
     admin::table(&header, rows.iter().map(row).collect())
 }
 
-/// What a node is, without blanks: a column of a table.
+/// The state of a node without blanks, for a column of a table.
 fn state(row: &NodeRow) -> String {
     let mut state = match (row.live, row.removed_unix_ms) {
         (true, _) => "live",
@@ -173,7 +174,7 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
         Form::Json => admin::print_json(&removed)?,
         Form::Table => admin::print(&show(&removed, clock::unix_ms()))?,
     }
-    anyhow::ensure!(!unasked, "nothing was done: say --yes to remove node {}", args.node);
+    anyhow::ensure!(!unasked, "nothing was done: pass --yes to remove node {}", args.node);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -191,7 +192,7 @@ fn show(removed: &Removed, now_unix_ms: u64) -> String {
             removed.freed,
         ),
         Fate::AlreadyRemoved => format!(
-            "node {node} was removed before: {} blocks are in quarantine still, {records} records \
+            "node {node} was removed before: {} blocks are still in quarantine, {records} records \
              {}deleted\n",
             removed.quarantined,
             if would { "would be " } else { "" },
@@ -207,7 +208,7 @@ fn show(removed: &Removed, now_unix_ms: u64) -> String {
     text
 }
 
-/// What an operator must know, and nobody can tell them.
+/// The facts that only the operator can find out.
 fn unknowns(removed: &Removed, now_unix_ms: u64) -> String {
     let mut text = String::new();
     let last = removed.last_write_unix_ms;
@@ -215,19 +216,18 @@ fn unknowns(removed: &Removed, now_unix_ms: u64) -> String {
     let ago = humantime::format_duration(ago);
     let session = match removed.was_live {
         true => "It had a session: its daemon ran a moment ago.",
-        false => "It had no session: its daemon is down, or does not reach the store.",
+        false => {
+            "It had no session: its daemon is down or cannot reach the store; since when is not \
+             known."
+        }
     };
-    let _ = writeln!(
-        text,
-        "{session} Since when is not known; the newest that the store has of it is from {} ({ago} \
-         ago).",
-        rfc3339(last)
-    );
+    let _ = writeln!(text, "{session} Its last known write is from {} ({ago} ago).", rfc3339(last));
     text.push_str(
-        "Not known either: whether containers on that machine still use these addresses. If its \
-         daemon runs with an offlineLimit, it hands out nothing any more once it has not reached \
-         the store for that long; without one, it hands out what it has.\n\
-         If it comes back, it joins again and takes back what is still in quarantine.\n",
+        "Only you can find out whether containers on that machine still use these addresses. A \
+         daemon with an offlineLimit stops handing out addresses once it has not reached the \
+         store for that long; a daemon without one goes on handing out those that it has.\n\
+         If the node comes back, it joins again and takes back the blocks that are still in \
+         quarantine.\n",
     );
     text
 }
@@ -267,7 +267,7 @@ mod tests {
         let dry = show(&removed(Fate::Removed, true), 1_000_000);
         assert!(dry.starts_with("would be removed (dry run): node n7"), "{dry}");
         let again = show(&removed(Fate::AlreadyRemoved, false), 1_000_000);
-        assert!(again.contains("3 blocks are in quarantine still, 12 records deleted"), "{again}");
+        assert!(again.contains("3 blocks are still in quarantine, 12 records deleted"), "{again}");
         assert!(show(&removed(Fate::Forgotten, false), 0).starts_with("forgotten: node n7"));
     }
 

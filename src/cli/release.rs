@@ -1,4 +1,4 @@
-//! `leasehold release`: an operator takes back what a container holds, by sequence number.
+//! `leasehold release`: an operator releases a container's addresses, by sequence number.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ pub(super) struct ReleaseArgs {
     /// Release the attachment that holds this address, IPv4 or IPv6, without a prefix length
     #[arg(long, value_name = "IP", required_unless_present = "container")]
     address: Option<IpAddr>,
-    /// Release what this container holds, by its whole id
+    /// Release the addresses of this container, by its full id
     #[arg(long, value_name = "ID", conflicts_with = "address")]
     container: Option<String>,
     /// Only this interface of the container, such as eth0 [default: all]
@@ -28,14 +28,14 @@ pub(super) struct ReleaseArgs {
     /// Only on this network, by the `name` in its configuration [default: all]
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Only if the sequence number still is this one, as `leasehold allocations` showed it
-    /// [default: whatever it is now]
+    /// Only if the sequence number is still this one, as `leasehold allocations` showed it
+    /// [default: the present one]
     #[arg(long, value_name = "NUMBER")]
     sequence: Option<u64>,
     /// Only show what would be released
     #[arg(long)]
     dry_run: bool,
-    /// Release all that match, also when it is more than one attachment
+    /// Release all attachments that match, even if more than one does
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -46,8 +46,8 @@ pub(super) struct ReleaseArgs {
 pub(super) fn examples() -> String {
     format!(
         "A released attachment (one interface of one container on one network) loses all its\n\
-         addresses, of every family. If the container still runs, another one can get them: make\n\
-         sure that it does not. An attachment that changed since it was looked up is skipped.\n\n\
+         addresses, of every family. First make sure that the container does not run: another\n\
+         can get its addresses. An attachment that changed since it was looked up is skipped.\n\n\
          Examples:\n  leasehold release --address 10.10.1.22 --dry-run\n  \
          leasehold release --container 4f2a0c9e17bb --ifname eth0 --sequence 812\n\n{}\n\
          Here 1 means: nothing matched, or something was skipped.",
@@ -55,19 +55,19 @@ pub(super) fn examples() -> String {
     )
 }
 
-/// What became of one attachment.
+/// The outcome for one attachment.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "camelCase")]
 enum Fate {
     /// Its addresses are free again (they cool first).
     Released,
-    /// Its sequence number is another one, or it is gone.
+    /// Its sequence number changed, or it is gone.
     Skipped,
     /// The daemon could not do it.
     Failed,
     /// A dry run.
     WouldRelease,
-    /// More than one matched, and nobody said yes.
+    /// More than one matched, and `--yes` was not given.
     Refused,
 }
 
@@ -81,7 +81,7 @@ struct Match {
     sequence: u64,
     addresses: Vec<String>,
     outcome: Fate,
-    /// Why, unless it was released.
+    /// The reason, unless it was released.
     reason: Option<String>,
 }
 
@@ -91,7 +91,7 @@ impl Match {
     }
 }
 
-/// Releases what matches; good if all of it was released.
+/// Releases the attachments that match. It succeeds if all of them were released.
 pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
     let socket = &args.admin.socket;
     let mut matches = look_up(socket, args)?;
@@ -114,7 +114,7 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         !refuse,
         "{} attachments match and nothing was released: name one (--container, --ifname, \
-         --network), or say --yes to release all of them",
+         --network), or pass --yes to release all of them",
         matches.len()
     );
     let good = |found: &Match| matches!(found.outcome, Fate::Released | Fate::WouldRelease);
@@ -189,7 +189,7 @@ fn release(socket: &Path, found: &mut Match) {
             let why = "it changed since it was looked up: look again with `leasehold allocations`";
             found.end(Fate::Skipped, why.to_owned());
         }
-        // Not an error of the whole command: what became of the others must be told too.
+        // Not an error of the whole command: the outcomes of the others must be shown too.
         Err(error) => found.end(Fate::Failed, format!("{error:#}")),
     }
 }

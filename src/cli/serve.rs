@@ -7,9 +7,9 @@ use crate::config::{Config, ServeArgs};
 
 /// The end of the command's help.
 pub(super) const EXAMPLES: &str = "\
-Flags win over LEASEHOLD_* variables, these over the file, the file over the defaults.
-The log goes to stderr; LEASEHOLD_LOG says how much of it (error, warn, info, debug).
-SIGTERM ends the daemon in order. What containers hold stays theirs, also over kill -9.
+Flags win over LEASEHOLD_* variables, variables over the file, the file over the defaults.
+The log goes to stderr; LEASEHOLD_LOG sets its level (error, warn, info, debug). SIGTERM stops
+the daemon in order. Containers keep their addresses, even if the daemon is killed (kill -9).
 
 Examples:
   leasehold serve

@@ -1,4 +1,4 @@
-//! `leasehold status`: who the daemon is, whether it serves, and how full it is.
+//! `leasehold status`: the daemon's identity, whether it serves, and how full its pools are.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -22,15 +22,16 @@ pub(super) struct StatusArgs {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "The table has one row per range set: blocks in hand, addresses assigned (ALLOCATED),\n\
-         released a moment ago (COOLING), and free in the active blocks (FREE). JSON is what\n\
-         GET /v1/status answers. Exit status 1: the daemon does not serve.\n\n\
+        "The table has one row per range set: its blocks on this node, and the addresses that are\n\
+         assigned (ALLOCATED), that were released a moment ago (COOLING), and that are free in\n\
+         active blocks (FREE). JSON is the answer of GET /v1/status. Exit status 1: the daemon\n\
+         does not serve.\n\n\
          Examples:\n  leasehold status\n  leasehold status -o json --socket /run/lh.sock\n\n{}",
         super::EXIT_CODES
     )
 }
 
-/// Shows the daemon's status; good while it serves.
+/// Shows the daemon's status. It succeeds while the daemon serves.
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let socket = &args.admin.socket;
     let status: Status = admin::get(socket, "/v1/status")?;
@@ -80,14 +81,14 @@ fn show(status: &Status, socket: &str, now_unix_ms: u64) -> String {
     for (one, other) in &status.overlaps {
         let _ = writeln!(
             text,
-            "warning: networks {one} and {other} overlap: each is a pool of its own, so one \
-             address can be given out once in each"
+            "warning: networks {one} and {other} overlap: each has its own pool, so the same \
+             address can be given out in both"
         );
     }
     text
 }
 
-/// How the node stands in the cluster, in one line.
+/// The node's state in the cluster, in one line.
 fn cluster(row: &ClusterRow) -> String {
     let mut line = row.state.clone();
     line.push_str(if row.alone { ", the only node" } else { "" });

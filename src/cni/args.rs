@@ -8,7 +8,7 @@ use crate::limits::NAME_BYTES_MAX;
 use super::error::{Code, Error};
 use super::ip;
 
-/// What one `CNI_ARGS` says. Of keys that come twice the last counts.
+/// The content of one `CNI_ARGS`. If a key comes twice, the last one counts.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Args<'a> {
     /// `IP`: one address, a prefix length is dropped.
@@ -22,11 +22,11 @@ pub(super) struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    /// Parses pairs `key=value`, separated by semicolons. The empty text says nothing.
+    /// Parses pairs `key=value`, separated by semicolons. The empty text has no pairs.
     ///
     /// # Errors
-    /// [`Code::Environment`], worded as host-local words it: a piece that is no pair, a value that
-    /// does not fit its key, or a key that is not known, unless `IgnoreUnknown` allows that.
+    /// [`Code::Environment`], in host-local's words: a piece that is not a pair, a value that does
+    /// not fit its key, or a key that is not known, unless `IgnoreUnknown` allows that.
     pub(super) fn parse(text: &'a str) -> Result<Self, Error> {
         let mut args = Self::default();
         let mut unknown = Vec::new();
@@ -38,7 +38,7 @@ impl<'a> Args<'a> {
             let parts = pair.split_once('=').filter(|(_, value)| !value.contains('='));
             let Some((key, value)) = parts else {
                 return Err(environment(format!("invalid pair {pair:?}"))
-                    .with_details("CNI_ARGS has to read KEY=VALUE;KEY=VALUE"));
+                    .with_details("CNI_ARGS must read KEY=VALUE;KEY=VALUE"));
             };
             match key {
                 "IgnoreUnknown" => ignore_unknown = boolean(pair, value)?,
@@ -54,7 +54,7 @@ impl<'a> Args<'a> {
         }
         let quoted: Vec<_> = unknown.iter().map(|pair| format!("{pair:?}")).collect();
         Err(environment(format!("unknown args [{}]", quoted.join(" "))).with_details(
-            "the keys of CNI_ARGS that count are IP, STAGE, K8S_POD_NAME and K8S_POD_NAMESPACE; \
+            "the known keys of CNI_ARGS are IP, STAGE, K8S_POD_NAME and K8S_POD_NAMESPACE; \
              IgnoreUnknown=1 allows others",
         ))
     }
@@ -77,7 +77,7 @@ fn boolean(pair: &str, value: &str) -> Result<bool, Error> {
         return Ok(false);
     }
     let why = format!("boolean unmarshal error: invalid input {value}");
-    Err(bad(pair, &why).with_details("IgnoreUnknown in CNI_ARGS is 1, true, 0 or false"))
+    Err(bad(pair, &why).with_details("IgnoreUnknown in CNI_ARGS must be 1, true, 0 or false"))
 }
 
 fn address(pair: &str, value: &str) -> Result<Option<IpAddr>, Error> {
@@ -87,8 +87,8 @@ fn address(pair: &str, value: &str) -> Result<Option<IpAddr>, Error> {
     let address = ip::asked(value);
     address.map(Some).ok_or_else(|| {
         bad(pair, &format!("invalid IP address {value}")).with_details(
-            "IP in CNI_ARGS is one address, with or without a prefix length; for more than one \
-             use args.cni.ips or runtimeConfig.ips",
+            "IP in CNI_ARGS must be one address, with or without a prefix length; for more than \
+             one use args.cni.ips or runtimeConfig.ips",
         )
     })
 }
@@ -100,7 +100,7 @@ fn stage(pair: &str, value: &str) -> Result<Option<Stage>, Error> {
     let stage = Stage::parse(value);
     stage.map(Some).ok_or_else(|| {
         bad(pair, &format!("unknown stage {value}"))
-            .with_details(format!("STAGE in CNI_ARGS is {}", stages()))
+            .with_details(format!("STAGE in CNI_ARGS must be {}", stages()))
     })
 }
 
@@ -183,7 +183,7 @@ mod tests {
             error.msg,
             "ARGS: error parsing value of pair \"STAGE=Sandbox\": unknown stage Sandbox"
         );
-        assert_eq!(error.details, "STAGE in CNI_ARGS is sandbox or smallflow");
+        assert_eq!(error.details, "STAGE in CNI_ARGS must be sandbox or smallflow");
         let long = format!("K8S_POD_NAME={}", "x".repeat(256));
         assert!(msg(&long).ends_with("longer than 255 bytes"));
     }

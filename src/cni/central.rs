@@ -1,5 +1,5 @@
-//! Configurations that are kept centrally: which one a call gets, how it goes together with the
-//! call's own, and what one may say.
+//! Configurations that are kept centrally: the choice of one for a call, its merge with the call's
+//! own configuration, and the rules for its content.
 
 use std::sync::Arc;
 
@@ -17,35 +17,35 @@ use crate::limits::NAME_BYTES_MAX;
 /// The name of a centrally kept object in messages about its syntax.
 const OBJECT: &str = "ipam object";
 
-/// Keys of `ipam` that lead to a central object, and so have no place in one.
+/// Keys of `ipam` that refer to a central object, and so must not be in one.
 const REFERENCES: [&str; 2] = ["network", "networkFrom"];
 
-/// Where centrally kept `ipam` objects are found.
+/// The source of centrally kept `ipam` objects.
 pub trait Central {
-    /// That of a network.
+    /// Looks up the object of a network.
     fn find(&self, network: &str) -> Found;
 }
 
-/// What there is for a network.
+/// The result of looking up a network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Found {
     /// Its `ipam` object, as JSON text.
     Object(Arc<str>),
     /// No object.
     Nothing,
-    /// It is not known yet whether there is one: the cluster's store has not answered.
+    /// Not known yet: the cluster's store has not answered.
     Unknown,
 }
 
 /// A central object that a call uses.
 pub(super) struct Kept {
-    /// Whose it is: its pool is the one that all who use the object share.
+    /// The network of the object: all calls that use the object share this network's pool.
     pub(super) network: Arc<str>,
     /// The `ipam` object, as JSON text.
     pub(super) object: Arc<str>,
 }
 
-/// No object for any network.
+/// A source that has no object for any network.
 pub(super) struct Nowhere;
 
 impl Central for Nowhere {
@@ -54,13 +54,13 @@ impl Central for Nowhere {
     }
 }
 
-/// The central object for a call, if its own configuration has no ranges: of the network that
+/// The central object for a call, if its own configuration has no ranges: that of the network that
 /// `ipam.network` names, or that has the name of the pod's service (`ipam.networkFrom`), or else
-/// of the CNI network `name`.
+/// that of the CNI network `name`.
 ///
 /// # Errors
-/// [`Code::Config`] when the configuration leads to no object, [`Code::TryAgain`] when it is not
-/// known yet where it leads to.
+/// [`Code::Config`] when the configuration refers to an object that does not exist,
+/// [`Code::TryAgain`] when that is not known yet.
 pub(super) fn find(
     root: &JsonCursor<'_>,
     name: &str,
@@ -79,25 +79,25 @@ pub(super) fn find(
             check_name(network).map_err(|rule| refuse(&ipam, "network", &rule))?;
             network
         }
-        // The ranges come with each pod, and a STATUS is about none.
+        // The ranges depend on the pod, and a STATUS is about no pod.
         (None, Some("service")) if verb == Verb::Status => return Ok(None),
         (None, Some("service")) => service(cni_args)?,
         (None, Some(_)) => return Err(refuse(&ipam, "networkFrom", "must be \"service\"")),
         (None, None) => name,
     };
     let own = named.is_none() && from.is_none();
-    // Ranges of the runtime will do, and a STATUS needs none at all.
+    // Ranges from the runtime are enough, and a STATUS needs no ranges.
     let runtime = root.get("runtimeConfig");
     let optional = verb == Verb::Status || runtime.is_some_and(|r| r.get("ipRanges").is_some());
     match central.find(network) {
         Found::Object(object) => Ok(Some(Kept { network: network.into(), object })),
         Found::Nothing | Found::Unknown if own && optional => Ok(None),
-        Found::Nothing if own => Ok(None), // no ranges at all: said where ranges are read
+        Found::Nothing if own => Ok(None), // no ranges at all: the reader of ranges reports it
         Found::Nothing => {
             let msg = format!("network {network} has no central configuration");
             let way = if named.is_some() { "ipam.network" } else { "ipam.networkFrom: service" };
             Err(Error::new(Code::Config, msg).with_details(format!(
-                "{way} leads there: give it one with `leasehold network put {network} FILE`"
+                "{way} refers to it: create it with `leasehold network put {network} FILE`"
             )))
         }
         Found::Unknown => {
@@ -105,7 +105,7 @@ pub(super) fn find(
                 "the central configuration of network {network} is not known yet: the cluster's \
                  store has not answered since the daemon started"
             );
-            let details = "see whether etcd can be reached: leasehold status";
+            let details = "check with `leasehold status` whether etcd can be reached";
             Err(Error::new(Code::TryAgain, msg).with_details(details))
         }
     }
@@ -121,25 +121,26 @@ fn refuse(ipam: &JsonCursor<'_>, key: &'static str, what: &str) -> Error {
 fn service(cni_args: &str) -> Result<&str, Error> {
     let refuse = |msg: String| {
         Err(Error::new(Code::Config, msg).with_details(
-            "ipam.networkFrom: service takes the network from the pod's name, which has to read \
-             <service>-<number>-<stage>-...; or name the network: ipam.network",
+            "ipam.networkFrom \"service\" needs a pod name of the form \
+             <service>-<number>-<stage>-...; or name the network in ipam.network",
         ))
     };
     let Some(pod) = Args::parse(cni_args)?.pod_name else {
-        return refuse("no pod name to take the network from (K8S_POD_NAME)".to_owned());
+        let msg = "cannot derive the network: CNI_ARGS has no pod name (K8S_POD_NAME)";
+        return refuse(msg.to_owned());
     };
     match service_of_pod(pod) {
         Some(service) if check_name(service).is_ok() => Ok(service),
-        _ => refuse(format!("pod {pod} is of no service")),
+        _ => refuse(format!("cannot derive a service from pod name {pod}")),
     }
 }
 
-/// The service in a pod name of the form `<service>-<number>-<stage>-...`: what stands before the
-/// number that a known stage follows, or else before the first number that something else than a
-/// number follows.
+/// The service in a pod name of the form `<service>-<number>-<stage>-...`: the part before the
+/// number that a known stage follows, or else before the first number that is followed by anything
+/// but a number.
 fn service_of_pod(name: &str) -> Option<&str> {
     let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    // Each way to write the name as <before>-<number>-<next>...
+    // Every way to read the name as <before>-<number>-<next>...
     let ways = name.match_indices('-').filter_map(|(at, _)| {
         let mut parts = name[at + 1..].split('-');
         let (part, next) = (parts.next()?, parts.next()?);
@@ -150,15 +151,15 @@ fn service_of_pod(name: &str) -> Option<&str> {
     staged.or_else(other).map(|(before, _)| before)
 }
 
-/// The configuration with the central object's fields, where it has none of its own.
+/// The configuration with the central object's fields added where it has none of its own.
 ///
 /// # Errors
-/// [`Code::Config`] when the object is none.
+/// [`Code::Config`] when the central text is not a JSON object.
 pub(super) fn merge<'a>(config: &Json<'a>, object: &'a str) -> Result<Json<'a>, Error> {
     let stored = Json::parse(object.as_bytes(), OBJECT);
     let (Json::Object(own), Ok(Json::Object(mut fields))) = (config, stored) else {
         let msg = "the central configuration of the network cannot be read";
-        let details = "write it anew: leasehold network put NAME FILE";
+        let details = "replace it with `leasehold network put NAME FILE`";
         return Err(Error::new(Code::Config, msg).with_details(details));
     };
     // Of two equal keys the last one counts.
@@ -170,25 +171,27 @@ pub(super) fn merge<'a>(config: &Json<'a>, object: &'a str) -> Result<Json<'a>, 
     Ok(Json::Object(merged))
 }
 
-/// Whether a network may have that name.
+/// Checks that a network may have this name.
 ///
 /// # Errors
-/// What names look like.
+/// The rule that the name breaks, as the end of a sentence that begins with the name.
 pub fn check_name(name: &str) -> Result<(), String> {
     match name {
-        name if !is_identifier(name) => Err(format!("is no network's name: {IDENTIFIER_RULE}")),
+        name if !is_identifier(name) => {
+            Err(format!("is not a valid network name: {IDENTIFIER_RULE}"))
+        }
         name if name.len() > NAME_BYTES_MAX => {
-            Err(format!("is too long for a name: {NAME_BYTES_MAX} bytes are allowed"))
+            Err(format!("is too long for a network name, which has at most {NAME_BYTES_MAX} bytes"))
         }
         _ => Ok(()),
     }
 }
 
-/// Checks an `ipam` object that is to be kept centrally by all rules for network configurations;
-/// gives its range sets.
+/// Checks an `ipam` object before it is kept centrally, by all rules for network configurations.
+/// Returns its range sets.
 ///
 /// # Errors
-/// [`Code::Decode`] or [`Code::Config`]: what is wrong, and in which field.
+/// [`Code::Decode`] or [`Code::Config`], with the fault and its field.
 pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
     let ipam = Json::parse(object, OBJECT)?;
     if !matches!(ipam, Json::Object(_)) {
@@ -197,14 +200,14 @@ pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
     }
     if ipam.member("ipam").is_some() {
         return Err(Error::new(Code::Config, "this is a whole network configuration")
-            .with_details("give only what stands in its ipam"));
+            .with_details("give only the value of its \"ipam\""));
     }
     let config = Json::Object(vec![("ipam".into(), ipam)]);
     let root = netconf::root(&config)?;
     if let Some(ipam) = root.object("ipam")? {
         for key in REFERENCES {
             if let Some(reference) = ipam.get(key) {
-                return Err(reference.refuse("leads to a central object, and this is one"));
+                return Err(reference.refuse("refers to a central object, and must not be in one"));
             }
         }
     }
@@ -218,7 +221,7 @@ mod tests {
     use crate::cni::request::{Add, Body, Calls};
     use crate::cni::vectors::{Call, with_ipam};
 
-    /// One object, of network `corp`, `net` or `pay`; or nothing is known.
+    /// One object, of network `corp`, `net` or `pay`; or a store that has not answered.
     struct Fake(&'static str, Option<&'static str>);
 
     impl Central for Fake {
@@ -300,10 +303,10 @@ mod tests {
                 "network pay has no central configuration",
                 "leasehold network put pay FILE",
             ),
-            (from, pod("mysql-0"), "pod mysql-0 is of no service", "ipam.network"),
-            (from, String::new(), "no pod name to take", "<service>-<number>-<stage>-..."),
+            (from, pod("mysql-0"), "cannot derive a service from pod name mysql-0", "ipam.network"),
+            (from, String::new(), "cannot derive the network", "<service>-<number>-<stage>-..."),
             (r#"{"networkFrom":"x"}"#, String::new(), "ipam.networkFrom must be \"service\"", ""),
-            (r#"{"network":"a/b"}"#, String::new(), "ipam.network is no network's name", ""),
+            (r#"{"network":"a/b"}"#, String::new(), "ipam.network is not a valid network name", ""),
         ] {
             let error = add(ipam, &args, &Fake("net-of-others", Some(OBJECT))).unwrap_err();
             assert_eq!(error.code, Code::Config, "{error:?}");
@@ -323,7 +326,7 @@ mod tests {
         let runtime = r#","runtimeConfig":{"ipRanges":[[{"subnet":"10.7.0.0/24"}]]}"#;
         let call = Call { more: runtime.into(), ..with_ipam("{}") };
         assert_eq!(add_with(&call, &unknown).unwrap().sets.len(), 1);
-        // What the runtime gives and what is kept centrally add up.
+        // The ranges of the runtime and the central ranges add up.
         assert_eq!(add_with(&call, &Fake("net", Some(OBJECT))).unwrap().sets.len(), 2);
         let status = |ipam: &str| {
             let call = Call { command: "STATUS", version: "1.1.0", ..with_ipam(ipam) };
@@ -371,7 +374,7 @@ mod tests {
             (r#"{"ranges":[[{"subnet":5}]]}"#, "ipam.ranges[0][0].subnet must be a string, not"),
             (r#"{"subnet":"10.0.0.0/24","routes":[{}]}"#, "ipam.routes[0] has no dst"),
             (r#"{"subnet":"10.0.0.0/24","resolvConf":7}"#, "ipam.resolvConf must be a string"),
-            (r#"{"subnet":"10.0.0.0/24","network":"x"}"#, "ipam.network leads to a central"),
+            (r#"{"subnet":"10.0.0.0/24","network":"x"}"#, "ipam.network refers to a central"),
             (r#"{"subnet":"10.0.0.0/24","blockSize":99}"#, "ipam.blockSize"),
         ] {
             let error = check(object.as_bytes()).unwrap_err();

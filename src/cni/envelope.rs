@@ -1,5 +1,5 @@
-//! The outside of a request: the plugin's environment beside the configuration, all of it still
-//! text. `DESIGN.md`, section 7, has the keys.
+//! The envelope of a request: the plugin's environment beside the configuration, all of it still
+//! text. `README.md`, "Look after it", shows one.
 
 use crate::limits::NAME_BYTES_MAX;
 
@@ -23,11 +23,11 @@ const IFNAME_BYTES_MAX: usize = 15;
 
 /// Parses a body.
 ///
-/// The plugin does not parse what it reads from standard input: it writes everything else on one
-/// line that ends with `"config":`, then its input as it came, then `}` on a line of its own. So
-/// the input could close the object early and add keys of its own to the call. It cannot here: in
-/// that form nothing may follow the configuration, and no key may come twice. And a slip in the
-/// input is reported by its place in the input, which is what the user wrote.
+/// The plugin does not parse its standard input: it writes everything else on one line that ends
+/// with `"config":`, then its input as it came, then `}` on a line of its own. So the input could
+/// close the object early and add keys of its own to the call. This function prevents that: in
+/// that form nothing may follow the configuration, and no key may come twice. And it reports a
+/// mistake in the input by its place in the input, which is the text that the user wrote.
 ///
 /// # Errors
 /// [`Code::Decode`].
@@ -49,7 +49,7 @@ pub(super) fn read(body: &[u8]) -> Result<Json<'_>, Error> {
     json
 }
 
-/// What stands between a first line that ends with `"config":` and the last bracket.
+/// The text between a first line that ends with `"config":` and the last bracket.
 fn plugin_input(body: &[u8]) -> Option<&[u8]> {
     let newline = body.iter().position(|&byte| byte == b'\n')?;
     let (head, rest) = body.split_at(newline);
@@ -76,8 +76,8 @@ impl<'a> Envelope<'a> {
     /// Takes a call apart.
     ///
     /// # Errors
-    /// [`Code::Decode`] when it is no object, a key is unknown or comes twice, or a value has the
-    /// wrong type.
+    /// [`Code::Decode`] when the call is not an object, a key is unknown or comes twice, or a value
+    /// has the wrong type.
     pub(super) fn new(json: &'a Json<'a>) -> Result<Self, Error> {
         let Json::Object(pairs) = json else {
             return Err(decode(format!("a call must be an object, not {}", json.kind())));
@@ -115,12 +115,12 @@ impl<'a> Envelope<'a> {
         // The plugin checks CNI_PATH, for which the daemon has no use.
         text("path", path)?;
         if this.undo && (this.command != Verb::Del.as_str() || this.started_at.is_none()) {
-            return Err(decode("undo goes with the command DEL and with startedAt only"));
+            return Err(decode("undo is allowed only with the command DEL and with startedAt"));
         }
         Ok(this)
     }
 
-    /// The attachment that the call is about; empty for commands that are about none.
+    /// The attachment that the call is about; empty for commands without an attachment.
     ///
     /// # Errors
     /// [`Code::Environment`], by the rules and in the words of the CNI library's dispatcher
@@ -152,7 +152,7 @@ impl<'a> Envelope<'a> {
 }
 
 fn check_variable(variable: &str, value: &str) -> Result<(), Error> {
-    let long = format!("{NAME_BYTES_MAX} bytes are allowed");
+    let long = format!("at most {NAME_BYTES_MAX} bytes are allowed");
     let (msg, rule) = match variable {
         "CNI_CONTAINERID" if !is_identifier(value) => {
             ("invalid characters in containerID", IDENTIFIER_RULE)
@@ -218,7 +218,7 @@ mod tests {
         ] {
             assert_eq!(refused(&spliced(input)).msg, trailing, "{input}");
         }
-        // A key that comes twice closes the one way that is left.
+        // The refusal of repeated keys closes the one way that is left.
         let error = refused(&spliced(r#"{},"config":{}"#));
         assert_eq!(error.msg, "request body has the key \"config\" twice");
         assert!(read(spliced(" {} \n").as_bytes()).is_ok());
@@ -259,11 +259,11 @@ mod tests {
             (r#"{"startedAt":1.5}"#, "startedAt must be a number of nanoseconds"),
             (
                 r#"{"command":"ADD","startedAt":1,"undo":true}"#,
-                "undo goes with the command DEL and with startedAt only",
+                "undo is allowed only with the command DEL and with startedAt",
             ),
             (
                 r#"{"command":"DEL","undo":true}"#,
-                "undo goes with the command DEL and with startedAt only",
+                "undo is allowed only with the command DEL and with startedAt",
             ),
         ] {
             assert_eq!(refused(body).msg, msg);

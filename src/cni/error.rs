@@ -13,23 +13,23 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// Longest `cniVersion` that is echoed, in bytes.
 const VERSION_BYTES_MAX: usize = 64;
 
-/// What kind of failure an error object reports: below 100 as in the CNI specification 1.1,
-/// section "Error", from 100 up Leasehold's own.
+/// The kind of failure that an error object reports. Codes below 100 are those of the CNI
+/// specification 1.1, section "Error"; codes from 100 up are Leasehold's own.
 ///
-/// Only codes that something answers with are here. Code 3 ("container unknown") never will be: to
-/// a runtime it means that no DEL is needed, which Leasehold never claims.
+/// Only codes that some answer uses are here. Code 3 ("container unknown") never will be: to a
+/// runtime it means that no DEL is needed, which Leasehold never claims.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u16)]
 pub enum Code {
-    /// The configuration's `cniVersion` does not go with the command or with Leasehold.
+    /// The configuration's `cniVersion` is not supported, or does not allow the command.
     IncompatibleVersion = 1,
     /// A `CNI_*` variable is missing or bad.
     Environment = 4,
     /// Reading or writing failed.
     Io = 5,
-    /// The request or the configuration is not what JSON, or its outline, has to be.
+    /// The request or the configuration is not JSON, or not of the expected structure.
     Decode = 6,
-    /// The configuration says something that cannot be meant.
+    /// The configuration is wrong.
     Config = 7,
     /// The same call may succeed later.
     TryAgain = 11,
@@ -39,11 +39,11 @@ pub enum Code {
     Exhausted = 100,
     /// The attachment already holds other addresses than it asks for.
     AlreadyHeld = 101,
-    /// An address that was asked for is not to be had.
+    /// A requested address is not available.
     Taken = 102,
-    /// CHECK: the attachment does not hold what it should.
+    /// CHECK: the attachment does not hold the addresses that it should.
     CheckFailed = 103,
-    /// An ADD whose DEL came first.
+    /// The container's DEL came before its ADD.
     Overtaken = 104,
     /// A fault in Leasehold.
     Internal = 199,
@@ -54,14 +54,14 @@ const TABLE: [(Code, &str, &str); 13] = [
     (
         Code::IncompatibleVersion,
         "incompatible_version",
-        "the configuration's cniVersion does not go with the command or with Leasehold",
+        "the configuration's cniVersion is not supported, or does not allow the command",
     ),
     (Code::Environment, "environment", "a CNI_* variable is missing or bad"),
     (Code::Io, "io", "reading or writing failed"),
     (
         Code::Decode,
         "decode",
-        "the request or the configuration is not JSON of the expected outline",
+        "the request or the configuration is not JSON, or not of the expected structure",
     ),
     (Code::Config, "config", "the configuration is wrong"),
     (Code::TryAgain, "try_again", "the same call may succeed later"),
@@ -72,9 +72,13 @@ const TABLE: [(Code, &str, &str); 13] = [
         "already_held",
         "the attachment already holds other addresses than it asks for",
     ),
-    (Code::Taken, "taken", "an address that was asked for is not to be had"),
-    (Code::CheckFailed, "check_failed", "CHECK: the attachment does not hold what it should"),
-    (Code::Overtaken, "overtaken", "an ADD whose DEL came first"),
+    (Code::Taken, "taken", "a requested address is not available"),
+    (
+        Code::CheckFailed,
+        "check_failed",
+        "CHECK: the attachment does not hold the addresses that it should",
+    ),
+    (Code::Overtaken, "overtaken", "the container's DEL came before its ADD"),
     (Code::Internal, "internal", "a fault in Leasehold"),
 ];
 
@@ -101,7 +105,7 @@ impl Code {
 
     fn row(self) -> &'static (Self, &'static str, &'static str) {
         let row = TABLE.iter().find(|&&(code, ..)| code == self);
-        // A test holds the table complete; the last row, "internal", is never wrong.
+        // A test keeps the table complete; the last row, "internal", is never wrong.
         row.unwrap_or(&TABLE[TABLE.len() - 1])
     }
 }
@@ -118,13 +122,13 @@ impl fmt::Display for Code {
 pub struct Error {
     /// The configuration's `cniVersion`; empty when it is not known.
     pub cni_version: String,
-    /// What kind of failure.
+    /// The kind of failure.
     pub code: Code,
-    /// What was wrong: host-local's words where it has some.
+    /// The fault, in host-local's words if host-local reports the same fault.
     pub msg: String,
-    /// Where it was wrong and what to do about it; may be empty.
+    /// The place of the fault, and its remedy; may be empty.
     pub details: String,
-    /// The command of the call that failed, when it is known; for figures, not printed.
+    /// The command of the call that failed, if it is known; for metrics, not printed.
     pub verb: Option<&'static str>,
 }
 
@@ -147,9 +151,9 @@ impl Error {
         Self { cni_version: cni_version.to_owned(), ..self }
     }
 
-    /// What the plugin prints: JSON indented by four spaces, no trailing newline. `cniVersion` is
-    /// the newest that is supported when the configuration's is not known; `details` is left out
-    /// when empty (CNI specification 1.1, section "Error").
+    /// The text that the plugin prints: JSON indented by four spaces, without a trailing newline.
+    /// `cniVersion` is the newest supported one if the configuration's is not known; empty
+    /// `details` are left out (CNI specification 1.1, section "Error").
     pub fn render(&self) -> String {
         let echo = self.cni_version.as_str();
         let known = !echo.is_empty() && echo.len() <= VERSION_BYTES_MAX;
@@ -165,7 +169,7 @@ impl Error {
     }
 }
 
-/// The text, or its start when it is too long to be printed.
+/// The text, or its start if it is too long to print.
 fn clip(text: &str) -> String {
     if text.len() <= TEXT_BYTES_MAX {
         return text.to_owned();

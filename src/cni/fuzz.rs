@@ -1,4 +1,4 @@
-//! Random input: whatever comes in, the answer is a request or an error object.
+//! Random input: every input gives a request or an error object.
 
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ proptest! {
     ) {
         let mut body = body.into_bytes();
         for (at, how, byte) in slips {
-            // Slips before this one may have emptied the body.
+            // Mutations before this one may have emptied the body.
             let at = at.index(body.len().max(1));
             let token: &[u8] = match byte % 8 {
                 0 => b"null",

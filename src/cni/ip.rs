@@ -1,6 +1,6 @@
 //! Addresses and networks as Go's `net` package reads them, which is what host-local does: dotted
-//! quads without leading zeros, IPv6 in any case and compression, no zone, and an IPv4 address in
-//! IPv6 clothes (`::ffff:10.0.0.1`) is an IPv4 address.
+//! quads without leading zeros, IPv6 in any case and compression, no zone, and an IPv4 address
+//! that is written as IPv6 (`::ffff:10.0.0.1`) is an IPv4 address.
 
 use std::net::IpAddr;
 
@@ -12,10 +12,11 @@ pub(super) fn address(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// An address with its prefix length, which is that of the family as written: not yet made IPv4.
+/// An address with its prefix length, in the family in which it was written: IPv4 written as IPv6
+/// stays IPv6.
 pub(super) fn cidr(text: &str) -> Option<(IpAddr, u8)> {
     let (address, len) = text.split_once('/')?;
-    // Go takes leading zeros here, but neither sign nor more than the family has bits.
+    // Go accepts leading zeros here, but no sign, and no more bits than the family has.
     if len.is_empty() || !len.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -34,7 +35,7 @@ pub(super) fn net(text: &str) -> Option<IpNet> {
     IpNet::new(address, len).ok()
 }
 
-/// An address that somebody asks for: with or without a prefix length, which is dropped.
+/// A requested address, with or without a prefix length, which is dropped.
 pub(super) fn asked(text: &str) -> Option<IpAddr> {
     if text.contains('/') {
         return cidr(text).map(|(address, _)| address.to_canonical());

@@ -1,5 +1,5 @@
 //! JSON as it was written: every key of an object, in order, twice if it is there twice. Texts are
-//! borrowed from the body. Reading keys as Go does (see `node.rs`) needs just that.
+//! borrowed from the body. Reading keys as Go does (see `json_cursor.rs`) needs that.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::error::{Code, Error};
 
-/// How much of a line is quoted on either side of a syntax error, in bytes.
+/// The bytes of a line that are quoted on either side of a syntax error.
 const QUOTE_BYTES: usize = 60;
 
 /// One JSON value.
@@ -33,8 +33,8 @@ impl<'a> Json<'a> {
         serde_json::from_slice(text).map_err(|error| syntax(text, what, &error))
     }
 
-    /// The member of an object with that key in any case, the last if there are several; none in
-    /// anything else.
+    /// The member of an object with that key in any case, the last if there are several. A value
+    /// that is not an object has no members.
     pub(super) fn member(&self, key: &str) -> Option<&Self> {
         let Self::Object(pairs) = self else {
             return None;
@@ -43,7 +43,7 @@ impl<'a> Json<'a> {
         last.map(|(_, value)| value)
     }
 
-    /// What the value is, for messages: `a string`, `an object`, ...
+    /// The kind of the value, for messages: `a string`, `an object`, ...
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -56,7 +56,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Says where a text stops being JSON, and what to do about it.
+/// The error for a text that is not JSON, with the place and the remedy.
 fn syntax(text: &[u8], what: &str, error: &serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
     let full = error.to_string();
@@ -72,7 +72,7 @@ fn syntax(text: &[u8], what: &str, error: &serde_json::Error) -> Error {
     Error::new(Code::Decode, msg).with_details(details.unwrap_or_default())
 }
 
-/// Where the comma is that has nothing after it: before the bracket where the parser noticed.
+/// The remedy for a trailing comma, which is before the bracket where the parser noticed it.
 fn comma(text: &[u8], bracket: usize) -> Option<String> {
     let at = text.get(..bracket)?.iter().rposition(|&byte| byte == b',')?;
     let line = 1 + text[..at].iter().filter(|&&byte| byte == b'\n').count();
@@ -91,12 +91,12 @@ fn offset(text: &[u8], line: usize, column: usize) -> usize {
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// Where the line of an offset starts.
+/// The offset at which the line of another offset starts.
 fn line_start(text: &[u8], at: usize) -> usize {
     text[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
-/// The line around an offset, shortened; none if it is blank.
+/// The line around an offset, shortened; `None` if it is blank.
 fn quote(text: &[u8], at: usize) -> Option<String> {
     let at = at.min(text.len());
     let first = line_start(text, at).max(at.saturating_sub(QUOTE_BYTES));

@@ -1,6 +1,6 @@
-//! Walking a configuration as Go's `encoding/json` decodes it into host-local's types: keys count
-//! in any case, the last of two equal keys wins, keys that nobody asks for are ignored, `null` is
-//! as good as absent. Other than there, an error says where in the configuration it is.
+//! Walks a configuration as Go's `encoding/json` decodes it into host-local's types: keys match in
+//! any case, the last of two equal keys wins, unknown keys are ignored, and `null` means absent.
+//! Unlike there, an error names its place in the configuration.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,8 +11,8 @@ use super::error::{Code, Error};
 use super::ip;
 use super::json::Json;
 
-/// A value of a configuration and the way to it. The way is built on the stack and costs nothing
-/// until somebody prints it.
+/// A value of a configuration and the path to it. The path is built on the stack and costs nothing
+/// until it is printed.
 #[derive(Clone, Copy)]
 pub(super) struct JsonCursor<'a> {
     json: &'a Json<'a>,
@@ -43,49 +43,50 @@ impl<'a> JsonCursor<'a> {
         Self { json, path: Path::Root }
     }
 
-    /// The member of an object, `null` included; none in anything else.
+    /// The member of an object, `null` included. A value that is not an object has no members.
     pub(super) fn raw(&self, key: &'static str) -> Option<JsonCursor<'_>> {
         let path = Path::Key(&self.path, key);
         self.json.member(key).map(|json| JsonCursor { json, path })
     }
 
-    /// The member of an object unless it is absent or `null`; none in anything else.
+    /// The member of an object, unless it is absent or `null`. A value that is not an object has no
+    /// members.
     pub(super) fn get(&self, key: &'static str) -> Option<JsonCursor<'_>> {
         self.raw(key).filter(|node| !node.is_null())
     }
 
-    /// The member of that key, which has to be an object.
+    /// The member of that key, which must be an object.
     pub(super) fn object(&self, key: &'static str) -> Result<Option<JsonCursor<'_>>, Error> {
         self.get(key).map(JsonCursor::an_object).transpose()
     }
 
-    /// The member of that key, which has to be a string.
+    /// The member of that key, which must be a string.
     pub(super) fn string(&self, key: &'static str) -> Result<Option<&str>, Error> {
         self.get(key).map(|node| node.text()).transpose()
     }
 
-    /// The member of that key, which has to be a whole number.
+    /// The member of that key, which must be a whole number.
     pub(super) fn integer(&self, key: &'static str) -> Result<Option<i64>, Error> {
         self.get(key).map(|node| node.whole()).transpose()
     }
 
-    /// The member of that key, which has to be an address; the empty text is none.
+    /// The member of that key, which must be an address; the empty text means no address.
     pub(super) fn address(&self, key: &'static str) -> Result<Option<IpAddr>, Error> {
         let node = self.get(key);
         node.map_or(Ok(None), |node| node.an_address())
     }
 
-    /// The items of the member of that key, which has to be an array of at most `max`.
+    /// The items of the member of that key, which must be an array of at most `max`.
     pub(super) fn items(&self, key: &'static str, max: usize) -> Result<Option<Items<'_>>, Error> {
         self.get(key).map(|node| node.an_array(max)).transpose()
     }
 
-    /// Whether the value is `null`.
+    /// True if the value is `null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(self.json, Json::Null)
     }
 
-    /// Whether both values are the same.
+    /// True if both values are the same.
     pub(super) fn same(&self, other: &JsonCursor<'_>) -> bool {
         self.json == other.json
     }
@@ -115,7 +116,7 @@ impl<'a> JsonCursor<'a> {
         }
     }
 
-    /// The address that a string is; none if it is empty.
+    /// The string as an address; `None` if it is empty.
     pub(super) fn an_address(&self) -> Result<Option<IpAddr>, Error> {
         let text = self.text()?;
         if text.is_empty() {
@@ -124,7 +125,7 @@ impl<'a> JsonCursor<'a> {
         let address = ip::address(text);
         address.map(Some).ok_or_else(|| {
             let msg = format!("invalid IP address: {text}");
-            self.blame(msg, "has to be an address without a prefix length, such as 10.1.2.3")
+            self.blame(msg, "must be an address without a prefix length, such as 10.1.2.3")
         })
     }
 
@@ -135,15 +136,15 @@ impl<'a> JsonCursor<'a> {
             Json::Float(_) => None,
             _ => return Err(self.not("a whole number")),
         }
-        .ok_or_else(|| self.refuse("must be a whole number that fits 64 bits"))
+        .ok_or_else(|| self.refuse("must be a whole number that fits in 64 bits"))
     }
 
-    /// An error whose message is where the value is and what is wrong with it.
+    /// An error whose message names the value's place and its fault.
     pub(super) fn refuse(&self, what: impl fmt::Display) -> Error {
         Error::new(Code::Config, format!("{} {what}", self.path))
     }
 
-    /// An error with host-local's message; the details say where the value is and what to do.
+    /// An error with host-local's message. The details name the value's place and the remedy.
     pub(super) fn blame(&self, msg: impl Into<String>, what: impl fmt::Display) -> Error {
         Error::new(Code::Config, msg).with_details(format!("{} {what}", self.path))
     }
@@ -162,7 +163,7 @@ impl<'a> JsonCursor<'a> {
         let text = self.text()?;
         ip::net(text).ok_or_else(|| {
             let msg = format!("invalid CIDR address: {text}");
-            self.blame(msg, "has to be an address with a prefix length, such as 10.1.2.0/24")
+            self.blame(msg, "must be an address with a prefix length, such as 10.1.2.0/24")
         })
     }
 }
@@ -176,12 +177,12 @@ pub(super) struct Items<'a> {
 }
 
 impl Items<'_> {
-    /// How many there are.
+    /// The number of items.
     pub(super) fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// One after the other, `null` included.
+    /// The items in order, `null` included.
     pub(super) fn iter(&self) -> impl Iterator<Item = JsonCursor<'_>> {
         let path = &self.array.path;
         let items = self.items.iter().enumerate();
@@ -231,7 +232,7 @@ mod tests {
                 let error = ipam.integer(key).unwrap_err();
                 assert_eq!(
                     error.msg,
-                    format!("ipam.{key} must be a whole number that fits 64 bits")
+                    format!("ipam.{key} must be a whole number that fits in 64 bits")
                 );
             }
             let error = ipam.integer("ranges").unwrap_err();
@@ -250,7 +251,7 @@ mod tests {
             assert_eq!(error.msg, "invalid IP address: 10.0.0.01");
             assert_eq!(
                 error.details,
-                "c has to be an address without a prefix length, such as 10.1.2.3"
+                "c must be an address without a prefix length, such as 10.1.2.3"
             );
         });
     }

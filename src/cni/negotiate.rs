@@ -1,4 +1,4 @@
-//! Which version of the specification goes with which command.
+//! The version of the specification for a command.
 
 use super::error::{Code, Error};
 use super::request::Verb;
@@ -15,7 +15,7 @@ pub(super) fn negotiate(verb: Verb, text: &str) -> Result<Version, Error> {
         let refuse = |who| {
             let msg = format!("{who} version does not allow {}", verb.as_str());
             Err(Error::new(Code::IncompatibleVersion, msg).with_details(format!(
-                "cniVersion is {text:?}: {} is there from {} to {}",
+                "cniVersion is {text:?}: {} exists from {} to {}",
                 verb.as_str(),
                 oldest.as_str(),
                 Version::NEWEST.as_str()
@@ -35,8 +35,8 @@ pub(super) fn negotiate(verb: Verb, text: &str) -> Result<Version, Error> {
     })
 }
 
-/// Major, minor and micro version, to compare versions that are not supported as well. Parts that
-/// are missing are zero, as in the CNI library.
+/// Major, minor and micro version, to compare also versions that are not supported. Missing parts
+/// are zero, as in the CNI library.
 fn triple(text: &str) -> Option<[u32; 3]> {
     if text.is_empty() {
         return Some([0, 1, 0]);

@@ -1,6 +1,6 @@
-//! What a network configuration says, for each command: its name, the addresses that are asked
-//! for, routes and the stage. Range sets are in `pool.rs`, what CHECK and GC compare with in
-//! `upkeep.rs`.
+//! The content of a network configuration, for each command: its name, the requested addresses,
+//! routes and the stage. `range_set_parser.rs` reads the range sets, `prev_result.rs` the result
+//! that a CHECK compares with, and `gc.rs` the list that a GC compares with.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,18 +16,18 @@ use super::error::{Code, Error};
 use super::ip;
 use super::json::Json;
 use super::json_cursor::JsonCursor;
+use super::prev_result::prev_ips;
 use super::range_set_parser::RangeSetParser;
 use super::request::{Add, Check, Id, Pod};
 use super::result::Route;
-use super::upkeep::prev_ips;
 use super::version::Version;
 
-/// Keys of `ipam` that are strings. Only `resolvConf` means anything to the daemon: the plugin
-/// reads `socket`, imports read `dataDir`, and the rest says who we are.
+/// Keys of `ipam` that must be strings if they are there. The daemon uses `network`, `networkFrom`
+/// and `resolvConf`. The plugin reads `socket`, imports read `dataDir`, the runtime reads `type`.
 const IPAM_STRINGS: [&str; 7] =
     ["type", "name", "dataDir", "socket", "network", "networkFrom", "resolvConf"];
 
-/// A network configuration, which has to be an object.
+/// A network configuration, which must be an object.
 ///
 /// # Errors
 /// [`Code::Decode`].
@@ -49,7 +49,7 @@ pub(super) fn name<'a>(root: &'a JsonCursor<'_>) -> Result<&'a str, Error> {
     let name = root.string("name")?.unwrap_or_default();
     if name.is_empty() {
         return Err(Error::new(Code::Config, "missing network name")
-            .with_details("the configuration has to have a \"name\""));
+            .with_details("the configuration must have a \"name\""));
     }
     let refuse = |msg: &str, rule: &str| {
         let details = format!("name is {name:?}: {rule}");
@@ -59,17 +59,17 @@ pub(super) fn name<'a>(root: &'a JsonCursor<'_>) -> Result<&'a str, Error> {
         return refuse("invalid characters found in network name", IDENTIFIER_RULE);
     }
     if name.len() > NAME_BYTES_MAX {
-        let rule = format!("{NAME_BYTES_MAX} bytes are allowed");
+        let rule = format!("at most {NAME_BYTES_MAX} bytes are allowed");
         return refuse("network name is too long", &rule);
     }
     Ok(name)
 }
 
-/// What [`is_identifier`] allows, for messages.
+/// The rule of [`is_identifier`], for messages.
 pub(super) const IDENTIFIER_RULE: &str =
     "a letter or digit, then letters, digits, '_', '.' and '-' are allowed";
 
-/// Whether a text may be a container id or a network name (CNI specification 1.1, section 2:
+/// True if a text may be a container id or a network name (CNI specification 1.1, section 2:
 /// `[a-zA-Z0-9][a-zA-Z0-9_.\-]*`).
 pub(super) fn is_identifier(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
@@ -77,7 +77,7 @@ pub(super) fn is_identifier(text: &str) -> bool {
         && text.bytes().all(inner)
 }
 
-/// What an ADD wants. `raw_version` is `cniVersion` as written, `cni_args` is `CNI_ARGS`.
+/// Reads the request of an ADD. `raw_version` is `cniVersion` as written, `cni_args` is `CNI_ARGS`.
 ///
 /// # Errors
 /// [`Code::Config`], and [`Code::Environment`] for `CNI_ARGS`.
@@ -111,7 +111,7 @@ pub(super) fn add(
     let resolv_conf = ipam.string("resolvConf")?;
     let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
     let sets = some(RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
-    // A pod's name says a stage only where there are stages: elsewhere any name is just a name.
+    // A pod's name gives a stage only if some range lists a stage: elsewhere it is just a name.
     let mut ranges = sets.iter().flat_map(|set| set.iter());
     let staged = ranges.any(|range| Stage::ALL.iter().any(|&of| !range.listed(of).is_empty()));
     let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);
@@ -119,7 +119,7 @@ pub(super) fn add(
     Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf })
 }
 
-/// What a CHECK compares.
+/// Reads the request of a CHECK.
 ///
 /// # Errors
 /// [`Code::Config`].
@@ -135,8 +135,8 @@ pub(super) fn check(
     Ok(Check { id, sets, prev_ips })
 }
 
-/// The range sets that a STATUS is about; may be none, as the ranges of `runtimeConfig` come with
-/// attachments only and their absence must not make a node look broken.
+/// The range sets that a STATUS is about. There may be none: the ranges of `runtimeConfig` come
+/// with attachments only, and their absence must not make a node look broken.
 ///
 /// # Errors
 /// [`Code::Config`].
@@ -162,7 +162,7 @@ pub(super) fn ranges_and_routes(root: &JsonCursor<'_>) -> Result<Vec<Ranges>, Er
 fn ipam<'a>(root: &'a JsonCursor<'_>) -> Result<JsonCursor<'a>, Error> {
     let Some(ipam) = root.object("ipam")? else {
         return Err(Error::new(Code::Config, "IPAM config missing 'ipam' key")
-            .with_details("ipam has to be an object with the ranges to allocate from"));
+            .with_details("ipam must be an object with the ranges to allocate from"));
     };
     for key in IPAM_STRINGS {
         ipam.string(key)?;
@@ -173,21 +173,21 @@ fn ipam<'a>(root: &'a JsonCursor<'_>) -> Result<JsonCursor<'a>, Error> {
 fn some(sets: Vec<Ranges>) -> Result<Vec<Ranges>, Error> {
     if sets.is_empty() {
         return Err(Error::new(Code::Config, "no IP ranges specified").with_details(
-            "ipam.ranges has to have a range set, such as [[{\"subnet\": \"10.1.2.0/24\"}]]; or \
-             keep the network's ipam object centrally: leasehold network put NAME FILE",
+            "ipam.ranges must have a range set, such as [[{\"subnet\": \"10.1.2.0/24\"}]]; or keep \
+             the network's ipam object centrally: leasehold network put NAME FILE",
         ));
     }
     Ok(sets)
 }
 
-/// Adds the addresses in `ips` of `args.cni` or `runtimeConfig` to those that are asked for.
+/// Adds the addresses in `ips` of `args.cni` or `runtimeConfig` to the requested addresses.
 fn add_asked(asked: &mut Vec<IpAddr>, source: &JsonCursor<'_>) -> Result<(), Error> {
     let Some(ips) = source.items("ips", ASKED_MAX)? else {
         return Ok(());
     };
     for item in ips.iter() {
         let text = item.text()?;
-        let advice = "has to be an address, with or without a prefix length";
+        let advice = "must be an address, with or without a prefix length";
         if text.is_empty() {
             return Err(item.blame("cannot understand ip: IP <nil> not v4 nor v6", advice));
         }
@@ -198,7 +198,7 @@ fn add_asked(asked: &mut Vec<IpAddr>, source: &JsonCursor<'_>) -> Result<(), Err
             continue;
         }
         if asked.len() == ASKED_MAX {
-            let what = "brings the addresses that are asked for to more than the";
+            let what = "brings the number of requested addresses to more than the";
             let array = &ips.array;
             return Err(array.refuse(format_args!("{what} {ASKED_MAX} that are allowed")));
         }
@@ -239,7 +239,7 @@ fn routes(ipam: &JsonCursor<'_>) -> Result<Vec<Route>, Error> {
 }
 
 /// `dst` of a route. host-local takes a route without one and prints `<nil>`, which no plugin that
-/// called it can read: that is an error here.
+/// calls it can read. Here the lack of a `dst` is an error.
 fn destination(route: &JsonCursor<'_>) -> Result<IpNet, Error> {
     let Some(dst) = route.get("dst") else {
         return Err(route.refuse("has no dst"));
@@ -310,7 +310,7 @@ mod tests {
         let bad = Call { args: "STAGE=online".into(), ..with(none) };
         assert_eq!(
             code_of(&bad, Code::Environment).details,
-            "STAGE in CNI_ARGS is sandbox or smallflow"
+            "STAGE in CNI_ARGS must be sandbox or smallflow"
         );
     }
 

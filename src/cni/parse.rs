@@ -1,4 +1,4 @@
-//! From the body of a request to typed calls.
+//! Parses the body of a request into typed calls.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use crate::limits::CALLS_PER_ARRAY_MAX;
 use super::central::{self, Central, Nowhere};
 use super::envelope::{self, Envelope};
 use super::error::{Code, Error};
+use super::gc;
 use super::json::Json;
 use super::negotiate::negotiate;
 use super::netconf;
 use super::request::{Body, Calls, Del, Request, Status, Verb};
-use super::upkeep;
 use super::version::Version;
 
 /// Parses a body that holds one call, without any central configuration.
@@ -23,11 +23,11 @@ pub fn parse(body: &[u8]) -> Result<Request, Error> {
     call(&envelope::read(body)?, &Nowhere)
 }
 
-/// Parses a body that holds one call, or an array of up to [`CALLS_PER_ARRAY_MAX`] calls. Those
-/// without ranges of their own get what `central` has for them.
+/// Parses a body that holds one call, or an array of up to [`CALLS_PER_ARRAY_MAX`] calls. Calls
+/// without ranges of their own get the object that `central` has for them.
 ///
 /// # Errors
-/// As [`parse`] for one call; for an array only when it is no JSON or has too many calls.
+/// As [`parse`] for one call; for an array only when it is not JSON or has too many calls.
 pub fn split(body: &[u8], central: &dyn Central) -> Result<Calls, Error> {
     match envelope::read(body)? {
         Json::Array(calls) if calls.len() > CALLS_PER_ARRAY_MAX => {
@@ -40,7 +40,7 @@ pub fn split(body: &[u8], central: &dyn Central) -> Result<Calls, Error> {
     }
 }
 
-/// One call, in the order of checks of the CNI library's dispatcher (`pkg/skel`).
+/// Parses one call. The checks have the order of the CNI library's dispatcher (`pkg/skel`).
 fn call(json: &Json<'_>, central: &dyn Central) -> Result<Request, Error> {
     let envelope = Envelope::new(json)?;
     request(&envelope, central).map_err(|error| {
@@ -62,7 +62,7 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
         None if verb == Some(Verb::Version) => &Json::Object(Vec::new()),
         None => {
             return Err(Error::new(Code::Decode, "request body has no network configuration")
-                .with_details("its key is config"));
+                .with_details("its key is \"config\""));
         }
     };
     let root = netconf::root(config)?;
@@ -70,10 +70,10 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
     let verb = verb.ok_or_else(|| {
         let known = Verb::ALL.map(Verb::as_str).join(", ");
         Error::new(Code::Environment, format!("unknown CNI_COMMAND: {}", envelope.command))
-            .with_details(format!("commands are {known}"))
+            .with_details(format!("the commands are {known}"))
     })?;
-    // Nothing but the name and the id matters to a DEL. Whatever else is wrong was wrong at the
-    // ADD, or changed since, and an error would only strand the addresses.
+    // A DEL needs only the name and the id. Any other fault was there at the ADD, or is newer than
+    // the ADD, and an error would only strand the addresses.
     let raw = match (verb, root.string("cniVersion")) {
         (Verb::Del, raw) => raw.ok().flatten(),
         (_, raw) => raw?,
@@ -98,7 +98,7 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
         Verb::Add => Body::Add(Box::new(netconf::add(&root, id, (version, raw), envelope.args)?)),
         Verb::Del => Body::Del(Del { id }),
         Verb::Check => Body::Check(netconf::check(&root, id, (version, raw))?),
-        Verb::Gc => Body::Gc(upkeep::gc(&root)?),
+        Verb::Gc => Body::Gc(gc::gc(&root)?),
         Verb::Status => Body::Status(Status { sets: netconf::status(&root, (version, raw))? }),
         Verb::Version => Body::Version { echo: raw.into() },
     };
@@ -115,8 +115,8 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
     })
 }
 
-/// `cniVersion` as written, empty when it is not there; none when the configuration is no object
-/// or the version no text.
+/// `cniVersion` as written, empty if it is absent; `None` if the configuration is not an object or
+/// the version is not a text.
 fn raw_version<'a>(config: Option<&'a Json<'a>>) -> Option<&'a str> {
     match config? {
         Json::Object(_) => {}

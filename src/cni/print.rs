@@ -1,9 +1,9 @@
-//! How CNI plugins print JSON.
+//! JSON in the form in which CNI plugins print it.
 
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
-/// JSON indented by four spaces, no trailing newline: how CNI plugins print.
+/// JSON indented by four spaces, without a trailing newline, as CNI plugins print it.
 pub(super) fn pretty(value: &impl Serialize) -> String {
     let mut out = Vec::with_capacity(512);
     let mut to = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));

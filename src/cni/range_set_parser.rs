@@ -14,7 +14,7 @@ use super::ip;
 use super::json_cursor::JsonCursor;
 use super::version::Version;
 
-/// Largest block that `blockSize` may ask for, as the binary logarithm of its addresses.
+/// The largest block that `blockSize` may ask for, as the binary logarithm of its addresses.
 const BLOCK_LOG2_MAX: u8 = 12;
 
 /// Collects range sets in the order that messages and results number them by:
@@ -27,8 +27,8 @@ pub(super) struct RangeSetParser {
 }
 
 impl RangeSetParser {
-    /// All range sets of a configuration, checked one by one and against each other; none is not
-    /// an error here. `raw_version` is `cniVersion` as written.
+    /// All range sets of a configuration, checked one by one and against each other. No range set
+    /// at all is not an error here. `raw_version` is `cniVersion` as written.
     pub(super) fn read(
         ipam: &JsonCursor<'_>,
         runtime: Option<&JsonCursor<'_>>,
@@ -70,7 +70,7 @@ impl RangeSetParser {
         Ok(())
     }
 
-    /// Bounds the ranges of all sets together.
+    /// Limits the number of ranges of all sets together.
     fn count(&mut self, set: &JsonCursor<'_>, ranges: usize) -> Result<(), Error> {
         self.ranges += ranges;
         if self.ranges > RANGES_MAX {
@@ -85,10 +85,10 @@ impl RangeSetParser {
         let block_log2 = self.block_log2[family as usize];
         let ranges = Ranges::new(ranges, block_log2).map_err(|error| {
             let advice = match error {
-                RangeError::Empty => "has to have a range",
+                RangeError::Empty => "must have a range",
                 RangeError::Mixed => {
-                    "has to be of one family: give IPv4 and IPv6 a set each, and an ADD returns \
-                     an address of both"
+                    "must be of one family: give IPv4 and IPv6 a set each, and an ADD returns an \
+                     address of both"
                 }
                 _ => "has an address twice: make its ranges disjoint",
             };
@@ -107,7 +107,7 @@ impl RangeSetParser {
         let text = subnet.text()?;
         let Some((address, len)) = ip::cidr(text) else {
             let msg = format!("invalid CIDR address: {text}");
-            let advice = "has to be an address with a prefix length, such as 10.1.2.0/24";
+            let advice = "must be an address with a prefix length, such as 10.1.2.0/24";
             return Err(subnet.blame(msg, advice));
         };
         if address != address.to_canonical() {
@@ -130,39 +130,39 @@ impl RangeSetParser {
         Range::new(RangeSpec { smallflow, ..spec }).map_err(|error| self.unfit(node, net, &error))
     }
 
-    /// The error for a range that breaks a rule of its own, with the field and the way out.
+    /// The error for a range that breaks a rule of its own, with the field and the remedy.
     fn unfit(&self, node: &JsonCursor<'_>, net: IpNet, error: &RangeError) -> Error {
         let (first, last) = (net.network(), net.broadcast());
         let (key, advice) = match error {
             RangeError::TooSmall(_) => {
                 let min = net.max_prefix_len() - 2;
-                ("subnet", format!("has to be a /{min} or larger"))
+                ("subnet", format!("must be a /{min} or larger"))
             }
-            RangeError::HostBits { len, net } => ("subnet", format!("has to be {net}/{len}")),
+            RangeError::HostBits { len, net } => ("subnet", format!("must be {net}/{len}")),
             RangeError::Start(..) => {
-                ("rangeStart", format!("has to be from {first} to {last}, and not after rangeEnd"))
+                ("rangeStart", format!("must be from {first} to {last}, and not after rangeEnd"))
             }
             RangeError::StartAtBroadcast(start, _) => {
-                ("rangeStart", format!("has to be lower, or rangeEnd has to be {start} too"))
+                ("rangeStart", format!("must be lower, or rangeEnd must be {start} too"))
             }
             RangeError::End(..) => {
-                ("rangeEnd", format!("has to be from {first} to {last}, and not before rangeStart"))
+                ("rangeEnd", format!("must be from {first} to {last}, and not before rangeStart"))
             }
             RangeError::Listed { stage, .. } => (
                 stage.as_str(),
-                "may name addresses from rangeStart to rangeEnd, each in one list once, and not \
+                "may list addresses from rangeStart to rangeEnd, each in one list once, but not \
                  the gateway"
                     .to_owned(),
             ),
             RangeError::Empty | RangeError::Mixed | RangeError::Overlap(..) => {
-                ("subnet", "does not go with the others".to_owned())
+                ("subnet", "does not fit the other fields".to_owned())
             }
         };
         let field = node.get(key);
         self.invalid(field.as_ref().unwrap_or(node), &error.to_string(), &advice)
     }
 
-    /// host-local's frame around an error in the set that comes next.
+    /// An error in the set that comes next, in host-local's words.
     fn invalid(&self, at: &JsonCursor<'_>, what: &str, advice: &str) -> Error {
         let msg = format!("invalid range set {}: {what}", self.sets.len());
         at.blame(msg, advice)
@@ -197,7 +197,7 @@ impl RangeSetParser {
     }
 }
 
-/// The list of a stage in a range object.
+/// The addresses that a range object lists for a stage.
 fn listed(node: &JsonCursor<'_>, stage: Stage, max: usize) -> Result<Vec<IpAddr>, Error> {
     let Some(items) = node.items(stage.as_str(), LISTED_MAX)? else {
         return Ok(Vec::new());
@@ -257,12 +257,12 @@ mod tests {
             (
                 r#"{"subnet":"10.0.0.1/31"}"#,
                 "Network 10.0.0.1/31 too small to allocate from",
-                ".subnet has to be a /30 or larger",
+                ".subnet must be a /30 or larger",
             ),
             (
                 r#"{"subnet":"2001:db8::/127"}"#,
                 "Network 2001:db8::/127 too small to allocate from",
-                ".subnet has to be a /126 or larger",
+                ".subnet must be a /126 or larger",
             ),
             (
                 r#"{"subnet":"::ffff:10.0.0.0/120"}"#,
@@ -273,12 +273,12 @@ mod tests {
                 r#"{"subnet":"192.0.2.12/24"}"#,
                 "Network has host bits set. For a subnet mask of length 24 the network address \
                  is 192.0.2.0",
-                ".subnet has to be 192.0.2.0/24",
+                ".subnet must be 192.0.2.0/24",
             ),
             (
                 r#"{"subnet":"10.0.0.0/24","rangeStart":"10.0.1.1"}"#,
                 "RangeStart 10.0.1.1 not in network 10.0.0.0/24",
-                ".rangeStart has to be from 10.0.0.0 to 10.0.0.255, and not after rangeEnd",
+                ".rangeStart must be from 10.0.0.0 to 10.0.0.255, and not after rangeEnd",
             ),
             (
                 r#"{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.9","rangeEnd":"10.0.0.8"}"#,
@@ -289,22 +289,22 @@ mod tests {
                 r#"{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.255"}"#,
                 "RangeStart 10.0.0.255 is the broadcast address of 10.0.0.0/24: no address is \
                  left after it",
-                ".rangeStart has to be lower, or rangeEnd has to be 10.0.0.255 too",
+                ".rangeStart must be lower, or rangeEnd must be 10.0.0.255 too",
             ),
             (
                 r#"{"subnet":"10.0.0.0/24","rangeEnd":"10.0.0.0"}"#,
                 "RangeEnd 10.0.0.0 not in network 10.0.0.0/24",
-                ".rangeEnd has to be from 10.0.0.0",
+                ".rangeEnd must be from 10.0.0.0",
             ),
             (
                 r#"{"subnet":"10.0.0.0/24","sandbox":["10.0.0.1"]}"#,
                 "sandbox lists 10.0.0.1, which is the range's gateway",
-                ".sandbox may name addresses",
+                ".sandbox may list addresses",
             ),
             (
                 r#"{"subnet":"10.0.0.0/24","sandbox":["10.0.0.5"],"smallflow":["10.0.0.5"]}"#,
                 "smallflow lists 10.0.0.5, which is listed twice",
-                ".smallflow may name",
+                ".smallflow may list",
             ),
         ] {
             let (got, details) = refused(&format!("[{range}]"));
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(refused("[]").0, "invalid range set 1: empty range set");
         let mixed = refused(r#"[{"subnet":"10.0.0.0/24"},{"subnet":"2001:db8::/64"}]"#);
         assert_eq!(mixed.0, "invalid range set 1: mixed address families");
-        assert!(mixed.1.starts_with("ipam.ranges[1] has to be of one family"));
+        assert!(mixed.1.starts_with("ipam.ranges[1] must be of one family"));
         let overlap = refused(r#"[{"subnet":"10.0.0.0/24"},{"subnet":"10.0.0.0/25"}]"#);
         assert_eq!(
             overlap.0,
@@ -332,13 +332,13 @@ mod tests {
     #[test]
     fn texts_and_types_are_checked_with_their_place() {
         for (set, msg, details) in [
-            (r#"[{"subnet":""}]"#, "invalid CIDR address: ", "ipam.ranges[1][0].subnet has to"),
+            (r#"[{"subnet":""}]"#, "invalid CIDR address: ", "ipam.ranges[1][0].subnet must"),
             (r#"[{"subnet":"10.0.0.0"}]"#, "invalid CIDR address: 10.0.0.0", ""),
             (r#"[{"subnet":"010.0.0.0/24"}]"#, "invalid CIDR address: 010.0.0.0/24", ""),
             (
                 r#"[{"subnet":"10.0.0.0/24","gateway":"10.0.0.1/24"}]"#,
                 "invalid IP address: 10.0.0.1/24",
-                "ipam.ranges[1][0].gateway has to be an address",
+                "ipam.ranges[1][0].gateway must be an address",
             ),
             ("5", "ipam.ranges[1] must be an array, not a number", ""),
             ("null", "ipam.ranges[1] must be an array, not null", ""),

@@ -17,17 +17,17 @@ use super::version::Version;
 /// A CNI command.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Verb {
-    /// Give the attachment its addresses.
+    /// Gives the attachment its addresses.
     Add,
-    /// Take them back.
+    /// Releases the addresses of the attachment.
     Del,
-    /// Is all as the ADD left it?
+    /// Checks that the attachment still holds the addresses of its ADD.
     Check,
-    /// Release what is not in the list of attachments that are still there.
+    /// Releases the attachments that are not in the list of valid ones.
     Gc,
-    /// Could an ADD be served now?
+    /// Tells whether the node can serve an ADD now.
     Status,
-    /// Which versions are there?
+    /// Lists the supported versions.
     Version,
 }
 
@@ -53,7 +53,7 @@ impl Verb {
         Self::ALL.into_iter().find(|verb| verb.as_str() == text)
     }
 
-    /// The version that brought the command, if it came later than the others.
+    /// The version that introduced the command, if it is newer than the other commands.
     pub fn since(self) -> Option<Version> {
         match self {
             Self::Check => Some(Version::V0_4_0),
@@ -68,25 +68,26 @@ impl Verb {
 pub struct Request {
     /// The command.
     pub verb: Verb,
-    /// The configuration's version; for a DEL and a VERSION of one that is not supported, the
-    /// newest.
+    /// The configuration's version; the newest one for a DEL or a VERSION with an unsupported
+    /// version.
     pub version: Version,
     /// The network's name; empty for VERSION.
     pub network: Arc<str>,
     /// The network out of whose pool an ADD gets its addresses: the one whose central
     /// configuration it uses, or else `network`.
     pub pool: Arc<str>,
-    /// When the plugin's process started, in nanoseconds on the boot clock; only the plugin says.
+    /// The start time of the plugin's process, in nanoseconds on the boot clock; only the plugin
+    /// sends it.
     pub started_at: Option<u64>,
     /// DEL: release only what the ADD with the same `started_at` made.
     pub undo: bool,
     /// The container's network namespace, as the runtime gave it; may be empty.
     pub netns: Box<str>,
-    /// What the command needs to know.
+    /// The part that depends on the command.
     pub body: Body,
 }
 
-/// What a command needs to know.
+/// The part of a call that depends on the command.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Body {
     /// ADD.
@@ -106,7 +107,7 @@ pub enum Body {
     },
 }
 
-/// Which interface of which container: an attachment within its network.
+/// An interface of a container: an attachment within its network.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Id {
     /// The container id.
@@ -115,23 +116,23 @@ pub struct Id {
     pub ifname: Box<str>,
 }
 
-/// The pod that a container belongs to, if the runtime says.
+/// The pod of a container, if the runtime names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Pod {
-    /// The namespace; empty when the runtime (podman, say) has none.
+    /// The namespace; empty if the runtime has none, such as podman.
     pub namespace: Box<str>,
     /// The name.
     pub name: Box<str>,
 }
 
-/// What an ADD wants.
+/// The request of an ADD.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Add {
-    /// For whom.
+    /// The attachment that gets the addresses.
     pub id: Id,
     /// The range sets, at least one; an ADD gives one address of each.
     pub sets: Vec<Ranges>,
-    /// Addresses that are asked for, each once.
+    /// The requested addresses, each once.
     pub asked: Vec<IpAddr>,
     /// The pod's stage.
     pub stage: Option<Stage>,
@@ -143,40 +144,40 @@ pub struct Add {
     pub resolv_conf: Option<PathBuf>,
 }
 
-/// What a DEL wants.
+/// The request of a DEL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Del {
-    /// Whose addresses.
+    /// The attachment whose addresses are released.
     pub id: Id,
 }
 
-/// What a CHECK compares.
+/// The request of a CHECK.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Check {
-    /// Whose addresses.
+    /// The attachment whose addresses are checked.
     pub id: Id,
     /// The range sets, at least one.
     pub sets: Vec<Ranges>,
-    /// The addresses in `prevResult`, in its order; none without a `prevResult`.
+    /// The addresses in `prevResult`, in its order; `None` without a `prevResult`.
     pub prev_ips: Option<Vec<IpNet>>,
 }
 
-/// What a GC may release.
+/// The request of a GC.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gc {
-    /// The attachments that stay; one may be there twice. None: the caller does not say, and
+    /// The attachments that stay; one may be there twice. With `None` the caller sent no list, and
     /// nothing is released.
     pub valid: Option<Vec<Id>>,
 }
 
-/// What a STATUS asks about.
+/// The request of a STATUS.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status {
     /// The range sets; none when the ranges come with each attachment (`runtimeConfig.ipRanges`).
     pub sets: Vec<Ranges>,
 }
 
-/// What a body holds.
+/// The calls in a body.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Calls {
     /// One call.

@@ -14,14 +14,14 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Whether it says nothing.
+    /// True if it has no entry.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Parses the text of a `resolv.conf`. Lines that mean nothing are skipped, values are taken as
-/// they are, and a `#` later in a line starts no comment: as in host-local.
+/// Parses the text of a `resolv.conf` as host-local does: unknown lines are skipped, values are
+/// taken as they are, and a `#` later in a line does not start a comment.
 pub fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines() {

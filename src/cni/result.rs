@@ -1,5 +1,5 @@
-//! What a successful call prints, in the shape of the configuration's version: host-local's at
-//! its plugins release 1.9 (CNI library 1.3).
+//! The output of a successful call, in the form of the configuration's version: that of
+//! host-local in release 1.9 of the plugins (CNI library 1.3).
 
 use std::net::IpAddr;
 
@@ -46,7 +46,7 @@ pub struct Route {
     pub scope: Option<i64>,
 }
 
-/// The result of an ADD: JSON indented by four spaces, no trailing newline.
+/// The result of an ADD: JSON indented by four spaces, without a trailing newline.
 pub fn render_add(version: Version, ips: &[Assigned], routes: &[Route], dns: &Dns) -> String {
     let mut result = Map::new();
     result.insert("cniVersion".into(), version.as_str().into());
@@ -80,8 +80,8 @@ pub fn render_add(version: Version, ips: &[Assigned], routes: &[Route], dns: &Dn
     pretty(&result)
 }
 
-/// The answer to VERSION, on one line without a newline. `echo` is the caller's `cniVersion`; when
-/// it is empty, the newest that is supported is said (CNI specification 1.1, section "VERSION").
+/// The answer to VERSION, on one line without a newline. `echo` is the caller's `cniVersion`; if it
+/// is empty, the answer has the newest supported one (CNI specification 1.1, section "VERSION").
 pub fn render_version(echo: &str) -> String {
     let echo = if echo.is_empty() { Version::NEWEST.as_str() } else { echo };
     json!({
@@ -91,8 +91,8 @@ pub fn render_version(echo: &str) -> String {
     .to_string()
 }
 
-/// `ip4` and `ip6` of versions before 0.3.0, which know one address per family; the
-/// configuration was checked for that. A route goes with its family, or nowhere.
+/// Adds `ip4` and `ip6` of versions before 0.3.0, which have one address per family; the
+/// configuration was checked for that. A route goes to its family's part, or is left out.
 fn add_by_family(result: &mut Map<String, Value>, ips: &[Assigned], routes: &[Route]) {
     for (key, v4) in [("ip4", true), ("ip6", false)] {
         let Some(ip) = ips.iter().find(|ip| ip.address.is_ipv4() == v4) else {

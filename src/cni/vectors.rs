@@ -1,5 +1,5 @@
-//! Configurations with what host-local makes of them: its own tests (`config_test.go`,
-//! `range_test.go`, `range_set_test.go`), in the numbering of our notes on it.
+//! Configurations with the results of host-local: its own tests (`config_test.go`, `range_test.go`,
+//! `range_set_test.go`).
 
 use std::net::IpAddr;
 
@@ -52,7 +52,7 @@ pub(super) fn add(call: &Call) -> Result<Add, Error> {
     }
 }
 
-/// The error of a call, which has to have that code.
+/// The error of a call, which must have that code.
 pub(super) fn code_of(call: &Call, code: Code) -> Error {
     let error = parse(call.body().as_bytes()).unwrap_err();
     assert_eq!(error.code, code, "{error:?}");

@@ -3,7 +3,7 @@
 /// A version of the CNI specification that Leasehold speaks, oldest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Version {
-    /// 0.1.0, also when the configuration names none.
+    /// 0.1.0, also if the configuration names no version.
     V0_1_0,
     /// 0.2.0.
     V0_2_0,
@@ -31,10 +31,10 @@ impl Version {
         Self::V1_1_0,
     ];
 
-    /// The version that is said when the caller's is not known.
+    /// The version of an answer when the caller's version is not known.
     pub const NEWEST: Self = Self::V1_1_0;
 
-    /// As in `cniVersion`.
+    /// The text of `cniVersion`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V0_1_0 => "0.1.0",
@@ -47,7 +47,7 @@ impl Version {
         }
     }
 
-    /// The version with exactly this text (`1.0` is none); the empty text is 0.1.0.
+    /// The version with exactly this text (`1.0` is not a version); the empty text is 0.1.0.
     pub fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
             return Some(Self::V0_1_0);

@@ -1,4 +1,4 @@
-//! The part of the configuration that says where etcd is.
+//! The part of the configuration about etcd.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::store::etcd::Options;
 /// The options of `leasehold serve` about etcd.
 #[derive(Args, Clone, Default, Debug)]
 pub struct EtcdArgs {
-    /// URLs of etcd's members, separated by commas; without it, the node is alone and keeps its
+    /// URLs of etcd's members, separated by commas; without them the node is alone and keeps its
     /// own store
     #[arg(
         long = "etcd",
@@ -22,34 +22,36 @@ pub struct EtcdArgs {
         value_delimiter = ','
     )]
     pub endpoints: Vec<String>,
-    /// What every key in etcd begins with [default: /leasehold/v1]
+    /// Prefix of every key in etcd [default: /leasehold/v1]
     #[arg(long = "etcd-prefix", value_name = "PREFIX", env = "LEASEHOLD_ETCD_PREFIX")]
     pub prefix: Option<String>,
-    /// User of etcd; needs its password
+    /// User of etcd; needs a password file
     #[arg(long = "etcd-user", value_name = "NAME", env = "LEASEHOLD_ETCD_USER")]
     pub user: Option<String>,
     /// File with that user's password
     #[arg(long = "etcd-password-file", value_name = "FILE", env = "LEASEHOLD_ETCD_PASSWORD_FILE")]
     pub password_file: Option<PathBuf>,
-    /// File with certificates of the authorities that signed etcd's (PEM); needed for https
+    /// File with certificates of the authorities that signed etcd's certificates (PEM); needed for
+    /// https
     #[arg(long = "etcd-ca", value_name = "FILE", env = "LEASEHOLD_ETCD_CA")]
     pub ca_file: Option<PathBuf>,
-    /// File with our certificate (PEM), if etcd wants one
+    /// File with the daemon's certificate (PEM), if etcd asks for one
     #[arg(long = "etcd-cert", value_name = "FILE", env = "LEASEHOLD_ETCD_CERT")]
     pub cert_file: Option<PathBuf>,
-    /// File with the key of our certificate (PEM)
+    /// File with the key of the daemon's certificate (PEM)
     #[arg(long = "etcd-key", value_name = "FILE", env = "LEASEHOLD_ETCD_KEY")]
     pub key_file: Option<PathBuf>,
-    /// Name in etcd's certificates, if it is not that in the URLs
+    /// Name in etcd's certificates, if it is not the name in the URLs
     #[arg(long = "etcd-server-name", value_name = "NAME", env = "LEASEHOLD_ETCD_SERVER_NAME")]
     pub server_name: Option<String>,
-    /// How long one member may take to answer before another one is asked [default: 3s]
+    /// Time after which a member that does not answer is given up and another one is asked
+    /// [default: 3s]
     #[arg(long = "etcd-request-deadline", value_name = "TIME",
           env = "LEASEHOLD_ETCD_REQUEST_DEADLINE", value_parser = deadline)]
     pub request_deadline: Option<Duration>,
 }
 
-/// The file's form of the same: the table `[etcd]`.
+/// The same options in the form of the file: the table `[etcd]`.
 #[derive(Deserialize, Default, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct File {
@@ -70,7 +72,7 @@ fn deadline(text: &str) -> Result<Duration, String> {
 }
 
 impl File {
-    /// The same as arguments.
+    /// The options of the file as arguments.
     pub(super) fn args(self) -> Result<EtcdArgs, String> {
         let request_deadline = self.request_deadline.as_deref().map(deadline).transpose();
         Ok(EtcdArgs {
@@ -89,7 +91,7 @@ impl File {
 }
 
 impl EtcdArgs {
-    /// What is said here, and from `file` what is not.
+    /// These options, with those of `file` where they are missing.
     pub(super) fn or(self, file: Self) -> Self {
         let given = |endpoints: Vec<String>| -> Vec<String> {
             endpoints.into_iter().filter(|endpoint| !endpoint.is_empty()).collect()
@@ -111,7 +113,7 @@ impl EtcdArgs {
         }
     }
 
-    /// How to reach etcd, or nothing if there is none.
+    /// The options of the connection to etcd, or `None` without etcd.
     pub(super) fn options(self) -> anyhow::Result<Option<Options>> {
         if self.endpoints.is_empty() {
             let said = [
@@ -125,7 +127,7 @@ impl EtcdArgs {
                 ("requestDeadline", self.request_deadline.is_some()),
             ];
             if let Some((field, _)) = said.iter().find(|(_, said)| *said) {
-                anyhow::bail!("etcd.{field} is given, but not where etcd is: give --etcd too");
+                anyhow::bail!("etcd.{field} is given, but no URL of etcd: give --etcd too");
             }
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The keys of the cluster's store (DESIGN section 4).
+//! The keys of the cluster's store.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -3,18 +3,22 @@
 //! Everything here is pure: no IO, no clock, no randomness, no async, no logging, no serde. Inputs
 //! carry the time (`now`, [`Millis`] on the boot clock) and the machines answer with effects that
 //! somebody else carries out. So the same code runs under actors and under a simulator, and a test
-//! (`tests/tidy.rs`) keeps it so.
+//! (`tests/it/tidy`) keeps it so.
 
 pub mod address;
 pub mod attachment;
 pub mod block;
+pub mod by_attachment;
 pub mod container_id;
 pub mod cooling;
 pub mod coordinator;
+pub mod ids;
 pub mod interval;
+pub mod journal;
 pub mod keys;
 pub mod leaseholder;
 pub mod mutant;
+pub mod node;
 pub mod operator;
 pub mod range;
 pub mod range_set;

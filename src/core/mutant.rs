@@ -24,14 +24,34 @@ pub enum Mutant {
     DelBeforeDurable,
     /// A release does not look at the sequence number (rule 8).
     SequenceIgnored,
-    /// Blocks go back before the journal has it (rule 9).
+    /// Blocks go back before the journal has forgotten them (rule 9).
     GiveBackBeforeJournal,
+    /// A part of a block goes to another node before the journal has forgotten it (rule 9).
+    TransferBeforeJournal,
+    /// A transaction is sent before the journal knows of it (rule 13).
+    IntentBeforeDurable,
+    /// A failed commit counts as a good one (rule 14).
+    FailedCommitIsGood,
+    /// Addresses are handed out of a block that is not in the journal (rule 15).
+    BlockNotJournalled,
+    /// What is said of blocks of range sets that become one is not held back (rule 16).
+    MergeNotHeldBack,
+    /// A journal of an earlier boot is trusted before the store has confirmed it (rule 17).
+    UnconfirmedTrusted,
+    /// A range set keeps spares of a lease that is gone (rule 18).
+    LostLeaseSparesKept,
+    /// A node goes on handing out when it has not reached the store for `offlineLimit` (rule 19).
+    OfflineLimitIgnored,
+    /// The records of addresses that leave a node stay behind, or are written after that (rule 20).
+    RecordsLeftBehind,
+    /// A failed renewal of a holding ends the holding (rule 21).
+    UndoEndsMore,
     /// A node whose journal is older than itself does not notice: what it does not know of its own
-    /// it gives back.
+    /// it gives back (rule 23).
     ForgetsUnnoticed,
-    /// A node that forgot does not read from the records what is held.
+    /// A node that forgot does not read from the records what is held (rule 23).
     RecordsUnread,
-    /// What is noted of an address is recorded whoever owns its block.
+    /// A record is written by a node that does not own its block (rule 22).
     RecordsOfOthers,
     /// A block is given to whoever asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
@@ -40,6 +60,37 @@ pub enum Mutant {
     RemovalKeepsEpoch,
     /// The active blocks of a removed node are free at once (rule 3).
     RemovalFreesBlocks,
+}
+
+impl Mutant {
+    /// All of them but [`Mutant::SequenceIgnored`], which the coordinator's tests notice.
+    #[cfg(test)]
+    pub const ALL: &[Self] = &[
+        Self::OverlapNotCompared,
+        Self::RevisionNotCompared,
+        Self::EpochNotCompared,
+        Self::SpareIsActive,
+        Self::ActiveOnLease,
+        Self::UnknownMeansFailed,
+        Self::WatchDecides,
+        Self::TrustMemory,
+        Self::DelBeforeDurable,
+        Self::GiveBackBeforeJournal,
+        Self::TransferBeforeJournal,
+        Self::IntentBeforeDurable,
+        Self::FailedCommitIsGood,
+        Self::BlockNotJournalled,
+        Self::MergeNotHeldBack,
+        Self::UnconfirmedTrusted,
+        Self::LostLeaseSparesKept,
+        Self::OfflineLimitIgnored,
+        Self::RecordsLeftBehind,
+        Self::UndoEndsMore,
+        Self::ForgetsUnnoticed,
+        Self::RecordsUnread,
+        Self::RecordsOfOthers,
+        Self::GiveWhatIsHeld,
+    ];
 }
 
 #[cfg(test)]

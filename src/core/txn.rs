@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
+use super::ids::LeaseId;
 use super::value::Value;
-
-/// An etcd lease. Never 0.
-pub type LeaseId = i64;
 
 /// A condition on the store. A transaction is carried out only if all of its conditions hold.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::address::{Cidr, Family};
 use super::container_id::ContainerId;
-use super::txn::LeaseId;
+use super::ids::LeaseId;
 
 /// A value.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,7 +9,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub(super) struct CommitCounter {
     file: File,
-    /// The number; 0: none yet.
+    /// The number, which is also how many there were.
     pub(super) last: u64,
 }
 

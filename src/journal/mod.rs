@@ -12,7 +12,6 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,13 +20,10 @@ use std::sync::Arc;
 use redb::Database;
 
 use crate::core::Millis;
-use crate::core::coordinator::{JournalEntry, JournalState};
+use crate::core::journal::{self, JournalEntry, JournalState, NewBoot, Rows as _};
 use crate::store::file::{self, Storage};
 use counter::CommitCounter;
 use tables::Tables;
-
-/// Sequence numbers are reserved in steps, so that not every ADD writes the counter.
-const SEQUENCE_STEP: u64 = 4096;
 
 /// Memory for redb's pages, in bytes. The journal is written, hardly ever read.
 const CACHE_BYTES: usize = 1 << 18;
@@ -53,6 +49,18 @@ pub enum JournalError {
         path: PathBuf,
         /// What is wrong with it.
         cause: String,
+    },
+    /// The file was written by a newer version, whose rows mean other things.
+    #[error(
+        "journal {path} has format {format}, and this daemon reads up to {}: start the newer \
+         version of leasehold again, or move the file away once no container runs on this node",
+        tables::FORMAT
+    )]
+    Newer {
+        /// The file, which is as it was.
+        path: PathBuf,
+        /// Its format.
+        format: u128,
     },
     /// A file beside the journal.
     #[error("{path}: {source}")]
@@ -107,8 +115,8 @@ pub struct Opened {
 pub struct Journal {
     db: Database,
     cooldown: Millis,
-    sequences_below: u64,
-    /// Commits of records so far, this one's number included in each.
+    next_sequence: u64,
+    /// Commits of entries so far, this one's number included in each.
     commits: u64,
     counter: Option<CommitCounter>,
     broken: Option<Arc<str>>,
@@ -118,7 +126,8 @@ impl Journal {
     /// Opens the journal of a state directory, or makes it.
     ///
     /// # Errors
-    /// The file cannot be opened; or it is damaged, although it is of this boot or was to be kept.
+    /// The file cannot be opened; or it is damaged, although it is of this boot or was to be kept;
+    /// or a newer version wrote it, and then nothing is changed.
     pub fn open(options: &Options) -> Result<(Self, Opened), JournalError> {
         let path = options.dir.join("journal.redb");
         let boot_path = options.dir.join("boot-id");
@@ -129,7 +138,7 @@ impl Journal {
         };
         let same_boot = boot.as_deref() == Some(options.boot_id.as_str());
         let needed = same_boot || options.keep_after_reboot;
-        let (mut journal, mut opened) = match Self::open_file(&path, options) {
+        let (journal, mut opened) = match Self::open_file(&path, options) {
             Err(JournalError::Damaged { .. }) if !needed => {
                 let aside = path.with_extension("redb.broken");
                 fs::rename(&path, &aside)
@@ -142,7 +151,11 @@ impl Journal {
         };
         opened.new_boot = !same_boot;
         if !same_boot {
-            journal.begin_boot(options, &mut opened)?;
+            let keep_holdings = options.keep_after_reboot;
+            let boot = NewBoot { keep_holdings, cooldown: options.cooldown, now: options.now };
+            let ended = opened.state.begin_boot(boot);
+            opened.ended_by_reboot = (ended > 0).then_some(ended);
+            tables::begin_boot(&journal.db, &opened.state)?;
             write_durably(&boot_path, options.boot_id.as_bytes())
                 .map_err(|source| JournalError::File { path: boot_path, source })?;
         }
@@ -184,7 +197,7 @@ impl Journal {
     /// Opens a journal of this boot on any storage. `path` is for messages.
     ///
     /// # Errors
-    /// The storage cannot be opened or its content is damaged.
+    /// The storage cannot be opened, or its content is damaged or of a newer version.
     pub fn open_on(
         storage: Storage,
         path: &Path,
@@ -193,62 +206,44 @@ impl Journal {
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let failed = |error| damaged_or_unusable(path, error);
+        // Opening mends what a kill left, and a newer version's file must stay as it is.
+        let held_back = storage.hold_back();
         let db = builder.create_with_backend(storage).map_err(|e| failed(boxed(e)))?;
-        let mut journal = Self {
+        let format = tables::format(&db).map_err(failed)?;
+        if format > u128::from(tables::FORMAT) {
+            return Err(JournalError::Newer { path: path.to_owned(), format });
+        }
+        held_back.release().map_err(|error| failed(boxed(redb::Error::Io(error))))?;
+        if format < u128::from(tables::FORMAT) {
+            tables::make(&db).map_err(failed)?;
+        }
+        let (state, commits) = tables::read(&db).map_err(|cause| JournalError::Damaged {
+            path: path.to_owned(),
+            cause: cause.to_string(),
+        })?;
+        let journal = Self {
             db,
             cooldown: options.cooldown,
-            sequences_below: 0,
-            commits: 0,
+            next_sequence: state.next_sequence,
+            commits,
             counter: None,
             broken: None,
         };
-        tables::make(&journal.db).map_err(failed)?;
-        let (state, commits) = tables::read(&journal.db).map_err(|cause| {
-            JournalError::Damaged { path: path.to_owned(), cause: cause.to_string() }
-        })?;
-        journal.sequences_below = state.next_sequence;
-        journal.commits = commits;
         Ok((journal, Opened { state, ..Opened::default() }))
     }
 
-    /// The first start after a reboot: no container of the earlier boot exists any more, and times
-    /// on its clock mean nothing. What was held or cooling cools anew; what is kept forgets when
-    /// its plugin process started, so that every DEL of this boot counts as later.
-    fn begin_boot(&mut self, options: &Options, opened: &mut Opened) -> Result<(), JournalError> {
-        let state = &mut opened.state;
-        let mut cooling: BTreeSet<(u32, u128)> =
-            state.cooling.iter().map(|&(set, number, _)| (set, number)).collect();
-        if options.keep_after_reboot {
-            for holding in &mut state.holdings {
-                Arc::make_mut(holding).started_at = None;
-            }
-        } else {
-            let ended = std::mem::take(&mut state.holdings);
-            opened.ended_by_reboot = (!ended.is_empty()).then_some(ended.len());
-            for holding in ended {
-                cooling.extend(rows::numbers(&holding, &state.sets));
-            }
-        }
-        if options.cooldown == 0 {
-            cooling.clear();
-        }
-        state.cooling = cooling.iter().map(|&(set, number)| (set, number, options.now)).collect();
-        let kept = options.keep_after_reboot;
-        Ok(tables::begin_boot(&self.db, kept, options.now, &cooling)?)
-    }
-
-    /// Makes records durable, all or none. After the first failure every call fails.
+    /// Makes entries durable, all or none. After the first failure every call fails.
     ///
     /// # Errors
     /// Why nothing is durable any more.
     pub fn commit<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a JournalEntry>,
+        entries: impl IntoIterator<Item = &'a JournalEntry>,
     ) -> Result<(), Arc<str>> {
         if let Some(cause) = &self.broken {
             return Err(cause.clone());
         }
-        let done = self.write(records).and_then(|()| match &mut self.counter {
+        let done = self.write(entries).and_then(|()| match &mut self.counter {
             Some(counter) => {
                 counter.set(self.commits).map_err(|error| boxed(redb::Error::Io(error)))
             }
@@ -263,33 +258,16 @@ impl Journal {
 
     fn write<'a>(
         &mut self,
-        records: impl IntoIterator<Item = &'a JournalEntry>,
+        entries: impl IntoIterator<Item = &'a JournalEntry>,
     ) -> Result<(), Box<redb::Error>> {
         let txn = self.db.begin_write().map_err(boxed)?;
-        let mut tables = Tables::of(&txn, self.cooldown);
+        let mut tables = Tables::of(&txn, self.next_sequence);
         tables.set(tables::COMMITS, u128::from(self.commits + 1))?;
-        let mut cursors: Vec<&JournalEntry> = Vec::new();
-        for record in records {
-            if let JournalEntry::Cursor(set, slot, _) = record {
-                // Of the places of one cursor in a commit only the last will ever be read.
-                cursors.retain(
-                    |of| !matches!(of, JournalEntry::Cursor(s, t, _) if (s, t) == (set, slot)),
-                );
-                cursors.push(record);
-                continue;
-            }
-            tables.write(record)?;
-            if let JournalEntry::Hold(holding) = record
-                && holding.sequence >= self.sequences_below
-            {
-                self.sequences_below = holding.sequence + SEQUENCE_STEP;
-                tables.set(tables::NEXT_SEQUENCE, u128::from(self.sequences_below))?;
-            }
+        for entry in entries {
+            journal::apply(&mut tables, self.cooldown, entry)?;
         }
-        for cursor in cursors {
-            tables.write(cursor)?;
-        }
-        drop(tables);
+        self.next_sequence = tables.next_sequence();
+        tables.finish()?;
         txn.commit().map_err(boxed)?;
         self.commits += 1;
         Ok(())

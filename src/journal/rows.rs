@@ -14,6 +14,9 @@ use crate::core::keys::PoolFamily;
 use crate::core::stage::Stage;
 use crate::limits;
 
+/// Network, family and first address.
+pub(super) type BlockKey<'a> = (&'a str, &'a str, u128);
+
 #[derive(Serialize, Deserialize)]
 struct HoldingRow<'a> {
     /// Absent: the attachment's own network.
@@ -108,34 +111,31 @@ pub(super) fn read_holding(
     })
 }
 
-/// The row of a holding, without the start time of its plugin process. A row that cannot be read
-/// stays as it is.
-pub(super) fn without_start(value: &[u8]) -> Vec<u8> {
-    match serde_json::from_slice::<HoldingRow<'_>>(value) {
-        Ok(row) => encode(&HoldingRow { started_at: None, ..row }),
-        Err(_) => value.to_vec(),
-    }
-}
-
-/// The key of a block.
-pub(super) fn block_key(pool: &PoolFamily, cidr: Cidr) -> (&str, &'static str, u128) {
-    (&pool.network, pool.family.as_str(), cidr.start)
-}
-
 /// In the value of a block: the store gave it to others.
-pub(super) const LOST: u8 = 0x80;
+const LOST: u8 = 0x80;
 
-/// A block from its row.
+/// The key and the value of a block.
+pub(super) fn block(pool: &PoolFamily, cidr: Cidr, lost: bool) -> (BlockKey<'_>, u8) {
+    let key = (&*pool.network, pool.family.as_str(), cidr.start);
+    (key, if lost { cidr.size_log2 | LOST } else { cidr.size_log2 })
+}
+
+/// The block with this first address and value, and whether it is lost.
+pub(super) fn block_of(start: u128, value: u8) -> (Cidr, bool) {
+    (Cidr { start, size_log2: value & !LOST }, value & LOST != 0)
+}
+
+/// A block from its row, and whether it is lost.
 pub(super) fn read_block(
-    (network, family, start): (&str, &str, u128),
+    (network, family, start): BlockKey<'_>,
     value: u8,
-) -> anyhow::Result<(PoolFamily, Cidr)> {
-    let size_log2 = value & !LOST;
+) -> anyhow::Result<(PoolFamily, Cidr, bool)> {
     let family = Family::parse(family).ok_or(anyhow::anyhow!("unknown family"))?;
-    let cidr = Cidr { start, size_log2 };
-    let sound = size_log2 <= limits::BLOCK_LOG2_MAX && Cidr::containing(start, size_log2) == cidr;
+    let (cidr, lost) = block_of(start, value);
+    let sound =
+        cidr.size_log2 <= limits::BLOCK_LOG2_MAX && Cidr::containing(start, cidr.size_log2) == cidr;
     anyhow::ensure!(sound, "impossible block");
-    Ok((PoolFamily { network: network.into(), family }, cidr))
+    Ok((PoolFamily { network: network.into(), family }, cidr, lost))
 }
 
 /// The row of a range set.
@@ -153,29 +153,13 @@ pub(super) fn set(set: &SetRecord) -> Vec<u8> {
 pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetRecord> {
     let row: SetRow<'_> = serde_json::from_slice(value)?;
     let family = Family::parse(&row.family).ok_or(anyhow::anyhow!("unknown family"))?;
-    anyhow::ensure!(row.block_log2 <= 12, "impossible block size");
+    anyhow::ensure!(row.block_log2 <= limits::BLOCK_LOG2_MAX, "impossible block size");
     Ok(SetRecord {
         id,
         network: (&*row.network).into(),
         family,
         block_log2: row.block_log2,
         ranges: row.ranges.into_iter().map(|(s, e)| (number(s), number(e))).collect(),
-    })
-}
-
-/// Which address of which range set a holding has.
-pub(super) fn numbers<'a>(
-    holding: &'a Holding,
-    sets: &'a [SetRecord],
-) -> impl Iterator<Item = (SetId, u128)> + 'a {
-    holding.addresses.iter().filter_map(move |&address| {
-        let number = number(address);
-        let owns = |set: &&SetRecord| {
-            set.network == holding.scope.pool
-                && set.family == Family::of(address)
-                && set.ranges.iter().any(|&(start, end)| start <= number && number <= end)
-        };
-        sets.iter().find(owns).map(|set| (set.id, number))
     })
 }
 

@@ -1,30 +1,38 @@
-//! The tables of the journal: what is read at the start, what each record changes.
+//! The tables of the journal: the rows that entries change, and what is read at the start.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+};
 
 use super::{boxed, rows};
-use crate::core::Millis;
 use crate::core::address::Cidr;
-use crate::core::coordinator::{JournalEntry, JournalState};
+use crate::core::attachment::Holding;
+use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::journal::{Cooling, JournalState, Rows};
 use crate::core::keys::PoolFamily;
-use crate::core::leaseholder::without;
 use crate::limits;
+
+/// The format of the rows that this daemon writes. It reads this one and all before.
+///
+/// - 0: no format is written down; otherwise as 1.
+/// - 1: the first one that is written down.
+pub(super) const FORMAT: u64 = 1;
 
 type Failed = Box<redb::Error>;
 type HoldingKey = (u64, &'static str, &'static str, &'static str);
-type BlockKey = (&'static str, &'static str, u128);
+type BlockKey = rows::BlockKey<'static>;
 
 /// Sequence number, network, container and interface, to the rest of a holding. What is new is
 /// side by side, and so is most of what ends soon: however many are held, a commit changes few
 /// pages.
 const HOLDINGS: TableDefinition<'_, HoldingKey, &[u8]> = TableDefinition::new("holdings");
 /// Time of release, range set and address: oldest first.
-const COOLING: TableDefinition<'_, (u64, u32, u128), ()> = TableDefinition::new("cooling");
+const COOLING: TableDefinition<'_, Cooling, ()> = TableDefinition::new("cooling");
 /// Blocks by network, family and first address: the binary logarithms of their sizes, and
-/// [`rows::LOST`].
+/// whether they are lost.
 const BLOCKS: TableDefinition<'_, BlockKey, u8> = TableDefinition::new("blocks");
 /// Range sets by name.
 const SETS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("range_sets");
@@ -35,7 +43,7 @@ const NUMBERS: TableDefinition<'_, NumberKey, u128> = TableDefinition::new("numb
 /// What a number is, of which range set and slot.
 pub(super) type NumberKey = (u8, u32, u16);
 
-/// How many commits of records there were.
+/// How many commits of entries there were.
 pub(super) const COMMITS: NumberKey = (0, 0, 0);
 /// Higher than every sequence number ever given.
 pub(super) const NEXT_SEQUENCE: NumberKey = (1, 0, 0);
@@ -45,94 +53,11 @@ const CURSOR: u8 = 2;
 const CHAIN: NumberKey = (3, 0, 0);
 /// How far it may have come.
 const INTENT: NumberKey = (4, 0, 0);
-
-/// Makes the tables that are not there.
-pub(super) fn make(db: &Database) -> Result<(), Failed> {
-    let txn = db.begin_write().map_err(boxed)?;
-    txn.open_table(HOLDINGS).map_err(boxed)?;
-    txn.open_table(COOLING).map_err(boxed)?;
-    txn.open_table(BLOCKS).map_err(boxed)?;
-    txn.open_table(SETS).map_err(boxed)?;
-    txn.open_table(NUMBERS).map_err(boxed)?;
-    txn.commit().map_err(boxed)
-}
-
-/// Everything in the tables, and the number of commits.
-pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
-    let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
-    let mut commits = 0;
-    let txn = db.begin_read()?;
-    for row in txn.open_table(HOLDINGS)?.iter()? {
-        let (key, value) = row?;
-        state.holdings.push(Arc::new(rows::read_holding(key.value(), value.value())?));
-    }
-    for row in txn.open_table(SETS)?.iter()? {
-        let (key, value) = row?;
-        state.sets.push(rows::read_set(key.value(), value.value())?);
-    }
-    for row in txn.open_table(BLOCKS)?.iter()? {
-        let (key, value) = row?;
-        let block = rows::read_block(key.value(), value.value())?;
-        let lost = value.value() & rows::LOST != 0;
-        if lost { &mut state.lost } else { &mut state.blocks }.push(block);
-    }
-    for row in txn.open_table(COOLING)?.iter()? {
-        let (released, set, number) = row?.0.value();
-        state.cooling.push((set, number, released));
-    }
-    for row in txn.open_table(NUMBERS)?.iter()? {
-        let (key, value) = row?;
-        match key.value() {
-            COMMITS => commits = u64::try_from(value.value())?,
-            NEXT_SEQUENCE => state.next_sequence = u64::try_from(value.value())?,
-            CHAIN => state.chain = u64::try_from(value.value())?,
-            INTENT => state.intent = u64::try_from(value.value())?,
-            (CURSOR, set, slot) => state.cursors.push((set, slot, value.value())),
-            key => anyhow::bail!("unknown number {key:?}"),
-        }
-    }
-    Ok((state, commits))
-}
-
-/// Rewrites what does not outlive a boot, in one commit: `cooling` cools from `now` on, and
-/// nothing else; holdings end, or forget when their plugin process started.
-pub(super) fn begin_boot(
-    db: &Database,
-    keep: bool,
-    now: Millis,
-    cooling: &BTreeSet<(u32, u128)>,
-) -> Result<(), Failed> {
-    let txn = db.begin_write().map_err(boxed)?;
-    txn.delete_table(COOLING).map_err(boxed)?;
-    let mut table = txn.open_table(COOLING).map_err(boxed)?;
-    for &(set, number) in cooling {
-        table.insert((now, set, number), ()).map_err(boxed)?;
-    }
-    let mut holdings = txn.open_table(HOLDINGS).map_err(boxed)?;
-    let mut kept = Vec::new();
-    for row in holdings.iter().map_err(boxed)? {
-        let (key, value) = row.map_err(boxed)?;
-        let (sequence, network, container, ifname) = key.value();
-        let key = [network, container, ifname].map(str::to_owned);
-        kept.push((sequence, key, rows::without_start(value.value())));
-    }
-    holdings.retain(|_, _| keep).map_err(boxed)?;
-    for (sequence, [network, container, ifname], value) in kept.iter().filter(|_| keep) {
-        let key = (*sequence, network.as_str(), container.as_str(), ifname.as_str());
-        holdings.insert(key, value.as_slice()).map_err(boxed)?;
-    }
-    drop((table, holdings));
-    txn.commit().map_err(boxed)
-}
-
-/// The tables of one commit, each opened when it is first needed.
-pub(super) struct Tables<'t> {
-    txn: &'t WriteTransaction,
-    cooldown: Millis,
-    holdings: Option<Table<'t, HoldingKey, &'static [u8]>>,
-    cooling: Option<Table<'t, (u64, u32, u128), ()>>,
-    numbers: Option<Table<'t, NumberKey, u128>>,
-}
+/// The [`FORMAT`] of all rows but this one: no later format may give this row, or the table it is
+/// in, another name or other types.
+const WRITTEN_FORMAT: NumberKey = (5, 0, 0);
+/// 1: the store has confirmed in this boot which blocks are this node's.
+const CONFIRMED: NumberKey = (6, 0, 0);
 
 /// The table in a slot, opened if need be.
 macro_rules! table {
@@ -144,10 +69,118 @@ macro_rules! table {
     }};
 }
 
+/// The format of a journal's rows; 0 also for a new journal, which has none.
+pub(super) fn format(db: &Database) -> Result<u128, Failed> {
+    let txn = db.begin_read().map_err(boxed)?;
+    let numbers = match txn.open_table(NUMBERS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        numbers => numbers.map_err(boxed)?,
+    };
+    let format = numbers.get(WRITTEN_FORMAT).map_err(boxed)?;
+    Ok(format.map_or(0, |format| format.value()))
+}
+
+/// Makes the tables that are not there, and writes the format down.
+pub(super) fn make(db: &Database) -> Result<(), Failed> {
+    let txn = db.begin_write().map_err(boxed)?;
+    txn.open_table(HOLDINGS).map_err(boxed)?;
+    txn.open_table(COOLING).map_err(boxed)?;
+    txn.open_table(BLOCKS).map_err(boxed)?;
+    txn.open_table(SETS).map_err(boxed)?;
+    let mut numbers = txn.open_table(NUMBERS).map_err(boxed)?;
+    // A daemon that wrote format 0 trusted its blocks at every start but the first of a boot.
+    if numbers.get(COMMITS).map_err(boxed)?.is_some() {
+        numbers.insert(CONFIRMED, 1).map_err(boxed)?;
+    }
+    numbers.insert(WRITTEN_FORMAT, u128::from(FORMAT)).map_err(boxed)?;
+    drop(numbers);
+    txn.commit().map_err(boxed)
+}
+
+/// Everything in the tables, and the number of commits.
+pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
+    let mut state = JournalState::default();
+    let mut commits = 0;
+    let txn = db.begin_read()?;
+    for row in txn.open_table(HOLDINGS)?.iter()? {
+        let (key, value) = row?;
+        state.holdings.put(Arc::new(rows::read_holding(key.value(), value.value())?));
+    }
+    for row in txn.open_table(SETS)?.iter()? {
+        let (key, value) = row?;
+        state.sets.insert(key.value(), rows::read_set(key.value(), value.value())?);
+    }
+    for row in txn.open_table(BLOCKS)?.iter()? {
+        let (key, value) = row?;
+        let (pool, cidr, lost) = rows::read_block(key.value(), value.value())?;
+        if lost { &mut state.lost } else { &mut state.blocks }.insert((pool, cidr));
+    }
+    for row in txn.open_table(COOLING)?.iter()? {
+        state.cooling.insert(row?.0.value());
+    }
+    for row in txn.open_table(NUMBERS)?.iter()? {
+        let (key, value) = row?;
+        match key.value() {
+            COMMITS => commits = u64::try_from(value.value())?,
+            NEXT_SEQUENCE => state.next_sequence = u64::try_from(value.value())?,
+            CHAIN => state.chain = u64::try_from(value.value())?,
+            INTENT => state.intent = u64::try_from(value.value())?,
+            (CURSOR, set, slot) => drop(state.cursors.insert((set, slot), value.value())),
+            CONFIRMED => state.confirmed = value.value() != 0,
+            WRITTEN_FORMAT => {}
+            key => anyhow::bail!("unknown number {key:?}"),
+        }
+    }
+    Ok((state, commits))
+}
+
+/// Writes, in one commit, what [`JournalState::begin_boot`] changed: holdings, what cools, and that
+/// the blocks are not confirmed.
+pub(super) fn begin_boot(db: &Database, state: &JournalState) -> Result<(), Failed> {
+    let txn = db.begin_write().map_err(boxed)?;
+    txn.delete_table(HOLDINGS).map_err(boxed)?;
+    txn.delete_table(COOLING).map_err(boxed)?;
+    let mut tables = Tables::of(&txn, state.next_sequence);
+    table!(tables, holdings, HOLDINGS);
+    table!(tables, cooling, COOLING);
+    for holding in &state.holdings {
+        tables.put_holding(holding)?;
+    }
+    for &row in &state.cooling {
+        tables.put_cooling(row)?;
+    }
+    tables.set(CONFIRMED, u128::from(state.confirmed))?;
+    drop(tables);
+    txn.commit().map_err(boxed)
+}
+
+/// The tables of one commit, each opened when it is first needed.
+pub(super) struct Tables<'t> {
+    txn: &'t WriteTransaction,
+    holdings: Option<Table<'t, HoldingKey, &'static [u8]>>,
+    cooling: Option<Table<'t, Cooling, ()>>,
+    blocks: Option<Table<'t, BlockKey, u8>>,
+    sets: Option<Table<'t, SetId, &'static [u8]>>,
+    numbers: Option<Table<'t, NumberKey, u128>>,
+    next_sequence: u64,
+    /// Cursors that are not in their table yet: of the places of one cursor in a commit only the
+    /// last will ever be read.
+    cursors: BTreeMap<(SetId, u16), u128>,
+}
+
 impl<'t> Tables<'t> {
-    /// No table is open yet. `cooldown` in milliseconds.
-    pub(super) fn of(txn: &'t WriteTransaction, cooldown: Millis) -> Self {
-        Self { txn, cooldown, holdings: None, cooling: None, numbers: None }
+    /// No table is open yet.
+    pub(super) fn of(txn: &'t WriteTransaction, next_sequence: u64) -> Self {
+        Self {
+            txn,
+            holdings: None,
+            cooling: None,
+            blocks: None,
+            sets: None,
+            numbers: None,
+            next_sequence,
+            cursors: BTreeMap::new(),
+        }
     }
 
     /// Sets a number.
@@ -156,89 +189,138 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Makes the change of a record.
-    pub(super) fn write(&mut self, record: &JournalEntry) -> Result<(), Failed> {
-        match record {
-            JournalEntry::Hold(holding) => {
-                let (container, value) = (holding.container_id.to_text(), rows::holding(holding));
-                let key = rows::key(holding, &container);
-                table!(self, holdings, HOLDINGS).insert(key, &*value).map_err(boxed)?;
-            }
-            JournalEntry::End(holding) => {
-                let container = holding.container_id.to_text();
-                let key = rows::key(holding, &container);
-                table!(self, holdings, HOLDINGS).remove(key).map_err(boxed)?;
-            }
-            JournalEntry::Cool(set, number, released) => {
-                let cooling = table!(self, cooling, COOLING);
-                cooling.insert((*released, *set, *number), ()).map_err(boxed)?;
-                forget_oldest(cooling, released.saturating_sub(self.cooldown))?;
-            }
-            JournalEntry::Cursor(set, slot, number) => self.set((CURSOR, *set, *slot), *number)?,
-            JournalEntry::Set(set) => {
-                let mut sets = self.txn.open_table(SETS).map_err(boxed)?;
-                sets.insert(set.id, &*rows::set(set)).map_err(boxed)?;
-            }
-            JournalEntry::ForgetSet(id) => {
-                self.txn.open_table(SETS).map_err(boxed)?.remove(id).map_err(boxed)?;
-            }
-            JournalEntry::Block(pool, cidr) => {
-                let mut blocks = self.txn.open_table(BLOCKS).map_err(boxed)?;
-                cut(&mut blocks, pool, *cidr)?;
-                blocks.insert(rows::block_key(pool, *cidr), cidr.size_log2).map_err(boxed)?;
-            }
-            JournalEntry::LostBlock(pool, cidr) => {
-                let mut blocks = self.txn.open_table(BLOCKS).map_err(boxed)?;
-                cut(&mut blocks, pool, *cidr)?;
-                let value = cidr.size_log2 | rows::LOST;
-                blocks.insert(rows::block_key(pool, *cidr), value).map_err(boxed)?;
-            }
-            JournalEntry::NoBlock(pool, cidr) => {
-                cut(&mut self.txn.open_table(BLOCKS).map_err(boxed)?, pool, *cidr)?;
-            }
-            JournalEntry::Chain(sequence) => self.set(CHAIN, u128::from(*sequence))?,
-            JournalEntry::Intent(sequence) => self.set(INTENT, u128::from(*sequence))?,
+    /// Writes what was left for the end of the commit, and closes the tables.
+    pub(super) fn finish(mut self) -> Result<(), Failed> {
+        for ((set, slot), number) in std::mem::take(&mut self.cursors) {
+            self.set((CURSOR, set, slot), number)?;
         }
         Ok(())
     }
 }
 
-/// Leaves nothing of a run in the table: blocks in it go, of one around it the rest stays.
-fn cut(blocks: &mut Table<'_, BlockKey, u8>, pool: &PoolFamily, cidr: Cidr) -> Result<(), Failed> {
-    let from = Cidr::containing(cidr.start, limits::BLOCK_LOG2_MAX).start;
-    let range = |number| (&*pool.network, pool.family.as_str(), number);
-    let mut met = Vec::new();
-    for row in blocks.range(range(from)..=range(cidr.end())).map_err(boxed)? {
-        let (key, value) = row.map_err(boxed)?;
-        let (size_log2, lost) = (value.value() & !rows::LOST, value.value() & rows::LOST);
-        let block = Cidr { start: key.value().2, size_log2 };
-        if block.end() >= cidr.start {
-            met.push((block, lost));
-        }
-    }
-    for (block, lost) in met {
-        blocks.remove(rows::block_key(pool, block)).map_err(boxed)?;
-        let around = block.size_log2 > cidr.size_log2;
-        for part in around.then(|| without(block, cidr)).into_iter().flatten() {
-            let value = part.size_log2 | lost;
-            blocks.insert(rows::block_key(pool, part), value).map_err(boxed)?;
-        }
-    }
-    Ok(())
-}
+impl Rows for Tables<'_> {
+    type Error = Failed;
 
-/// Every row that is added takes away up to two that have had their time: so the table stays as
-/// small as what is cooling.
-fn forget_oldest(
-    cooling: &mut Table<'_, (u64, u32, u128), ()>,
-    until: Millis,
-) -> Result<(), Failed> {
-    for _ in 0..2 {
-        let oldest = cooling.first().map_err(boxed)?.map(|(key, _)| key.value().0);
-        if oldest.is_none_or(|released| released >= until) {
-            break;
-        }
-        cooling.pop_first().map_err(boxed)?;
+    fn put_holding(&mut self, holding: &Arc<Holding>) -> Result<(), Failed> {
+        let (container, value) = (holding.container_id.to_text(), rows::holding(holding));
+        let key = rows::key(holding, &container);
+        table!(self, holdings, HOLDINGS).insert(key, &*value).map_err(boxed)?;
+        Ok(())
     }
-    Ok(())
+
+    fn remove_holding(&mut self, holding: &Holding) -> Result<(), Failed> {
+        let container = holding.container_id.to_text();
+        let key = rows::key(holding, &container);
+        table!(self, holdings, HOLDINGS).remove(key).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    fn set_next_sequence(&mut self, next: u64) -> Result<(), Failed> {
+        self.next_sequence = next;
+        self.set(NEXT_SEQUENCE, u128::from(next))
+    }
+
+    fn put_cooling(&mut self, row: Cooling) -> Result<(), Failed> {
+        table!(self, cooling, COOLING).insert(row, ()).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn remove_cooling(&mut self, row: Cooling) -> Result<(), Failed> {
+        table!(self, cooling, COOLING).remove(row).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn oldest_cooling(&mut self) -> Result<Option<Cooling>, Failed> {
+        let oldest = table!(self, cooling, COOLING).first().map_err(boxed)?;
+        Ok(oldest.map(|(row, _)| row.value()))
+    }
+
+    fn cooling_of(&mut self, set: SetId) -> Result<Vec<Cooling>, Failed> {
+        let mut cooling = Vec::new();
+        for row in table!(self, cooling, COOLING).iter().map_err(boxed)? {
+            let row = row.map_err(boxed)?.0.value();
+            cooling.extend((row.1 == set).then_some(row));
+        }
+        Ok(cooling)
+    }
+
+    fn put_cursor(&mut self, set: SetId, slot: u16, number: u128) -> Result<(), Failed> {
+        self.cursors.insert((set, slot), number);
+        Ok(())
+    }
+
+    fn remove_cursor(&mut self, set: SetId, slot: u16) -> Result<(), Failed> {
+        self.cursors.remove(&(set, slot));
+        table!(self, numbers, NUMBERS).remove((CURSOR, set, slot)).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Failed> {
+        let mut cursors = BTreeMap::new();
+        let of_set = (CURSOR, set, 0)..=(CURSOR, set, u16::MAX);
+        for row in table!(self, numbers, NUMBERS).range(of_set).map_err(boxed)? {
+            let (key, number) = row.map_err(boxed)?;
+            cursors.insert(key.value().2, number.value());
+        }
+        let newer = self.cursors.range((set, 0)..=(set, u16::MAX));
+        cursors.extend(newer.map(|(&(_, slot), &number)| (slot, number)));
+        Ok(cursors.into_iter().collect())
+    }
+
+    fn put_set(&mut self, set: &SetRecord) -> Result<(), Failed> {
+        table!(self, sets, SETS).insert(set.id, &*rows::set(set)).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn remove_set(&mut self, set: SetId) -> Result<(), Failed> {
+        table!(self, sets, SETS).remove(set).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn put_block(&mut self, pool: &PoolFamily, cidr: Cidr, lost: bool) -> Result<(), Failed> {
+        let (key, value) = rows::block(pool, cidr, lost);
+        table!(self, blocks, BLOCKS).insert(key, value).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn remove_block(&mut self, pool: &PoolFamily, cidr: Cidr) -> Result<(), Failed> {
+        let (key, _) = rows::block(pool, cidr, false);
+        table!(self, blocks, BLOCKS).remove(key).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn blocks_meeting(
+        &mut self,
+        pool: &PoolFamily,
+        cidr: Cidr,
+    ) -> Result<Vec<(Cidr, bool)>, Failed> {
+        let first = Cidr::containing(cidr.start, limits::BLOCK_LOG2_MAX).start;
+        let key = |number| (&*pool.network, pool.family.as_str(), number);
+        let near = key(first)..=key(cidr.end());
+        let mut met = Vec::new();
+        for row in table!(self, blocks, BLOCKS).range(near).map_err(boxed)? {
+            let (key, value) = row.map_err(boxed)?;
+            let (block, lost) = rows::block_of(key.value().2, value.value());
+            if block.end() >= cidr.start {
+                met.push((block, lost));
+            }
+        }
+        Ok(met)
+    }
+
+    fn set_chain(&mut self, sequence: u64) -> Result<(), Failed> {
+        self.set(CHAIN, u128::from(sequence))
+    }
+
+    fn set_intent(&mut self, sequence: u64) -> Result<(), Failed> {
+        self.set(INTENT, u128::from(sequence))
+    }
+
+    fn set_confirmed(&mut self) -> Result<(), Failed> {
+        self.set(CONFIRMED, 1)
+    }
 }

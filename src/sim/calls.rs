@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use super::node::Daemon;
 use super::world::{Container, Event, State, World};
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
+use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
+use crate::core::node::RangeSetMachine;
 
 impl World {
     pub(super) fn some_calls(&mut self) {
@@ -15,7 +16,7 @@ impl World {
         let of = &self.nodes[node];
         // A daemon serves when it has joined, if the store can be reached: so one that forgot has
         // remembered. Without the store nobody can know that it forgot.
-        let serves = |daemon: &Daemon| daemon.joined || !of.disk.forgot;
+        let serves = |daemon: &Daemon| daemon.is_member() || !of.disk.forgot;
         if !of.daemon.as_ref().is_some_and(serves) || of.paused_until > self.now {
             return;
         }
@@ -28,20 +29,30 @@ impl World {
         if self.quiet {
             return;
         }
-        let wants_more = of.len() < self.plan.containers;
+        let ebb = self.plan.tides && (self.now / 45_000 + node as u64).is_multiple_of(2);
+        let wanted = if ebb { 1 } else { self.plan.containers };
+        let wants_more = of.len() < wanted;
         if wants_more && (of.is_empty() || self.rng.u32(0..3) > 0) {
             let requested = (self.rng.u32(0..8) == 0).then(|| self.any_address());
             self.add(node, requested);
         } else if !of.is_empty() {
             let id = of[self.rng.usize(0..of.len())];
             if matches!(self.containers[&id].state, State::Running(_)) {
-                self.delete(id);
+                if self.plan.repeats && self.rng.u32(0..4) == 0 {
+                    self.repeat(id);
+                } else {
+                    self.delete(id);
+                }
             }
         }
     }
 
+    /// An address of some range set of the configuration of now.
     pub(super) fn any_address(&mut self) -> IpAddr {
-        let range = self.plan.allowed.iter().next().unwrap();
+        let sets = &self.configuration;
+        let set = &sets[self.rng.usize(0..sets.len())];
+        let ranges: Vec<_> = set.iter().collect();
+        let range = ranges[self.rng.usize(0..ranges.len())];
         let size = range.end - range.start + 1;
         range.family().address(range.start + u128::from(self.rng.u64(0..size as u64)))
     }
@@ -49,13 +60,36 @@ impl World {
     /// A container on that node wants an address; returns its name.
     pub(super) fn add(&mut self, node: usize, requested: Option<IpAddr>) -> u64 {
         let id = self.next_call;
+        let container = Container { node, state: State::Adding, requested, overdue: false };
+        self.containers.insert(id, container);
+        self.say(|| format!("n{node} ADD c{id} {requested:?}"));
+        self.call_add(id);
+        id
+    }
+
+    /// The runtime repeats the ADD of a container that runs.
+    fn repeat(&mut self, id: u64) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let State::Running(addresses) = &container.state else { return };
+        container.state = State::Renewing(addresses.clone());
+        let node = container.node;
+        self.say(|| format!("n{node} ADD c{id} again"));
+        self.call_add(id);
+    }
+
+    fn call_add(&mut self, id: u64) {
+        let Some(container) = self.containers.get_mut(&id) else { return };
+        let (node, requested) = (container.node, container.requested);
+        let silence = self.nodes[node].daemon.as_ref().map(|of| of.leaseholder().silence(self.now));
+        let limit = self.plan.offline_limit;
+        container.overdue = limit.is_some_and(|limit| silence.is_some_and(|of| of > limit));
+        let call = self.next_call;
         self.next_call += 1;
-        self.calls.insert(id, id);
-        self.containers.insert(id, Container { node, state: State::Adding, requested });
-        let call = Call::Add(Box::new(Add {
+        self.calls.insert(call, id);
+        let add = Call::Add(Box::new(Add {
             id: attachment(id),
             pool: "net".into(),
-            sets: vec![self.narrow.as_ref().unwrap_or(&self.plan.allowed).clone()],
+            sets: self.configuration.clone(),
             requested: requested.into_iter().collect(),
             stage: None,
             pod: None,
@@ -63,9 +97,7 @@ impl World {
             started_at: Some(self.now * 1_000_000),
             at_unix_ms: 0,
         }));
-        self.say(|| format!("n{node} ADD c{id} {requested:?}"));
-        self.with(node, |daemon, now| daemon.call(now, id, call));
-        id
+        self.with(node, |daemon, _| daemon.call(call, add));
     }
 
     /// The container is gone; returns the name of the call.
@@ -83,7 +115,7 @@ impl World {
             selector: HoldingSelector::StartedBy(started),
         });
         self.say(|| format!("n{node} DEL c{container}"));
-        self.with(node, |daemon, now| daemon.call(now, id, call));
+        self.with(node, |daemon, _| daemon.call(id, call));
     }
 
     pub(super) fn replied(&mut self, call: u64, outcome: Outcome) {
@@ -93,27 +125,41 @@ impl World {
             Outcome::Ended(_) => format!("c{id} ended"),
             Outcome::Failed(error) => format!("c{id} failed: {error}"),
         });
+        let limit = self.plan.offline_limit;
         let Some(container) = self.containers.get_mut(&id) else { return };
         match outcome {
             Outcome::Added(holding) => {
-                self.tally.added += 1;
+                self.counters.added += 1;
+                let of = self.nodes[container.node].daemon.as_ref();
+                let silence = of.map_or(0, |of| of.leaseholder().silence(self.now));
+                let overdue = container.overdue && limit.is_some_and(|limit| silence > limit);
                 let requested = container.requested;
-                container.state = State::Running(holding.addresses.to_vec());
+                let before = std::mem::replace(
+                    &mut container.state,
+                    State::Running(holding.addresses.to_vec()),
+                );
+                if let State::Renewing(before) = before {
+                    assert_eq!(before, *holding.addresses, "a repeated ADD changes nothing");
+                    return;
+                }
+                assert!(!overdue, "c{id} has an address beyond offlineLimit");
+                assert!(requested.is_none_or(|requested| holding.addresses.contains(&requested)));
                 for &address in holding.addresses.iter() {
-                    assert!(requested.is_none_or(|requested| requested == address));
                     if let Some(other) = self.held.insert(address, id) {
                         panic!("{address} is held by c{other} and by c{id}");
                     }
                 }
             }
             Outcome::Ended(_) => {
-                self.tally.ended += 1;
+                self.counters.ended += 1;
                 self.containers.remove(&id);
             }
             Outcome::Failed(error) => {
-                self.tally.failed += 1;
+                self.counters.failed += 1;
+                // What the journal did not confirm may be in it all the same.
+                let unsure = matches!(error, CallError::Journal(_));
                 self.last_error = error.to_string();
-                if container.state == State::Adding {
+                if container.state == State::Adding && !unsure {
                     self.containers.remove(&id);
                 } else {
                     container.state = State::Orphan;
@@ -130,13 +176,13 @@ impl World {
     /// What is held can be had by nobody else, and everything else can be had by anybody: fills
     /// the pool to the last address.
     pub(super) fn fill(&mut self) {
-        let allowed = self.plan.allowed.clone();
-        let offered = allowed.iter().flat_map(|range| {
+        let whole = self.plan.whole.clone();
+        let offered = whole.iter().flat_map(|range| {
             (range.start..=range.end).filter(|number| range.offers(*number, None))
         });
         let total = offered.count();
         let mut failures = 0;
-        while self.held.len() < total {
+        while self.held_in_pool() < total {
             let node = self.rng.usize(0..self.nodes.len());
             let id = self.add(node, None);
             self.answer_of(id);
@@ -145,7 +191,7 @@ impl World {
                 assert!(
                     failures < 60,
                     "{} of {total} addresses held; n{node} cannot have more: {}; {}",
-                    self.held.len(),
+                    self.held_in_pool(),
                     self.last_error,
                     self.missing()
                 );
@@ -157,11 +203,17 @@ impl World {
         assert!(!self.containers.contains_key(&id), "more addresses than there are");
     }
 
+    /// How many addresses of the whole pool are held.
+    fn held_in_pool(&self) -> usize {
+        let whole = &self.plan.whole;
+        self.held.keys().filter(|address| whole.find_address(**address).is_some()).count()
+    }
+
     /// Where the addresses are that nobody has.
     pub(super) fn missing(&self) -> String {
-        let allowed = self.plan.allowed.clone();
+        let whole = self.plan.whole.clone();
         let mut text = String::new();
-        for range in allowed.iter() {
+        for range in whole.iter() {
             for number in range.start..=range.end {
                 let address = range.family().address(number);
                 if self.held.contains_key(&address) || !range.offers(number, None) {
@@ -170,7 +222,7 @@ impl World {
                 text.push_str(&format!("{address} is nobody's;"));
                 for node in &self.nodes {
                     let sets = node.daemon.iter().flat_map(|daemon| daemon.sets.values());
-                    for block in sets.flat_map(|(_, set)| set.blocks()) {
+                    for block in sets.flat_map(RangeSetMachine::blocks) {
                         if block.cidr().contains(number) {
                             text.push_str(&format!(" {} has {block:?}", node.disk.name));
                         }

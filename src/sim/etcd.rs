@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::core::Millis;
+use crate::core::ids::LeaseId;
 use crate::core::keys::BLOCKS;
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-    Watched, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
 use crate::core::value::Value;
 
@@ -90,9 +90,14 @@ impl Etcd {
 
     fn txn(&mut self, txn: Txn) -> Result<TxnOutcome, StoreError> {
         assert!(txn.when.len() <= 128 && txn.then.len() <= 128, "too many operations");
-        let mut written: Vec<&String> = txn.then.iter().map(Write::key).collect();
-        written.sort_unstable();
-        assert!(written.windows(2).all(|pair| pair[0] != pair[1]), "a key is written twice");
+        // As etcd has it: a key is put once, and not also deleted; to delete it twice is no error.
+        let (puts, deletes): (Vec<&Write>, Vec<&Write>) =
+            txn.then.iter().partition(|write| matches!(write, Write::Put(..)));
+        let mut put: Vec<&String> = puts.into_iter().map(Write::key).collect();
+        put.sort_unstable();
+        assert!(put.windows(2).all(|pair| pair[0] != pair[1]), "a key is put twice");
+        let deleted = |key: &&String| deletes.iter().any(|delete| delete.key() == *key);
+        assert!(!put.iter().any(deleted), "a key is put and deleted");
         let deleted = |key: &String| {
             txn.then.iter().any(
                 |write| matches!(write, Write::DeleteIn(first, past) if first <= key && key < past),

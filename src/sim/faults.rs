@@ -4,33 +4,21 @@ use std::net::IpAddr;
 
 use super::calls::attachment;
 use super::etcd::Etcd;
-use super::world::{Event, Fault, State, World};
+use super::node::Daemon;
+use super::plan::Fault;
+use super::world::{Event, SimNode, State, World};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
-use crate::core::coordinator::{Call, JournalEntry};
-use crate::core::keys::{BLOCKS, allocation_key, node_key, session_key};
-use crate::core::operator::txns as removal;
-use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
-use crate::core::value::{BlockStatus, Value};
+use crate::core::coordinator::Call;
+use crate::core::keys::{allocation_key, node_key};
+use crate::core::txn::{Span, StoreError};
+use crate::core::value::Value;
 use crate::limits;
 
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) {
-        let every = match fault {
-            Fault::Crash => self.plan.crashes,
-            Fault::Pause => self.plan.pauses,
-            Fault::Cut => self.plan.cuts,
-            Fault::Outage => self.plan.outages,
-            Fault::Reboot => self.plan.reboots,
-            Fault::Remove => self.plan.removals,
-            Fault::Restore => self.plan.restores,
-            Fault::Drain => self.plan.drains,
-            Fault::Forget => self.plan.forgets,
-            Fault::Configure => self.plan.configures,
-        };
-        if every == 0 {
-            return;
-        }
+        let every = self.plan.faults.iter().find(|(of, _)| *of == fault);
+        let Some(&(_, every)) = every else { return };
         let wait = self.rng.u64(1..every * 2);
         self.after(wait, Event::Fault(fault));
         if self.quiet || self.now < self.calm_until {
@@ -40,9 +28,16 @@ impl World {
         self.say(|| format!("{fault:?} n{node}"));
         match fault {
             Fault::Crash => {
+                let node = self.victim(node);
                 self.crash(node);
                 let wait = self.rng.u64(10..40_000);
                 self.after(wait, Event::Start(node));
+            }
+            Fault::Stop => self.stop(node),
+            Fault::Disk => {
+                self.nodes[node].disk.fails = true;
+                let (wait, life) = (self.rng.u64(100..30_000), self.nodes[node].life);
+                self.after(wait, Event::Repair { node, life });
             }
             Fault::Pause => {
                 self.nodes[node].paused_until = self.now + self.rng.u64(100..90_000);
@@ -60,10 +55,11 @@ impl World {
             Fault::Reboot => {
                 self.crash(node);
                 self.end_containers(node);
-                self.nodes[node].disk.reboot(self.now);
-                if self.plan.new_disks && self.rng.u32(0..3) == 0 {
-                    self.nodes[node].disk.journal.clear();
-                }
+                let all = self.nodes[node].disk.journal.len();
+                let bad = self.plan.bad_disks && self.rng.bool();
+                let groups = if bad { self.rng.usize(0..=all) } else { all };
+                let groups = (!bad || self.rng.bool()).then_some(groups);
+                self.nodes[node].disk.reboot(groups);
                 let wait = self.rng.u64(10..60_000);
                 self.after(wait, Event::Start(node));
             }
@@ -71,11 +67,11 @@ impl World {
             Fault::Restore => self.restore(),
             Fault::Drain => self.drain(node),
             Fault::Configure => {
-                self.narrow = match self.narrow {
-                    None => Some(self.plan.narrow.clone()),
-                    Some(_) => None,
-                };
+                let all = &self.plan.configurations;
+                self.configuration = all[self.rng.usize(0..all.len())].clone();
             }
+            // A removal has deleted its records, and nobody can know what it held.
+            Fault::Forget if self.is_removed(node) => {}
             Fault::Forget => {
                 self.crash(node);
                 self.forget(node);
@@ -85,16 +81,24 @@ impl World {
         }
     }
 
+    /// Whether an operator has removed the node, and it has not joined since.
+    fn is_removed(&self, node: usize) -> bool {
+        let key = self.etcd.read(&Span::key(&node_key(&self.nodes[node].disk.name))).pop();
+        key.is_some_and(|key| match key.value {
+            Value::Node(value) => value.removed_unix_ms.is_some(),
+            _ => false,
+        })
+    }
+
     /// The state directory of a node is lost, or goes back to what it was at some time.
     fn forget(&mut self, node: usize) {
-        let journal = &mut self.nodes[node].disk.journal;
-        let chain = |(at, record): (usize, &JournalEntry)| match record {
-            JournalEntry::Chain(_) => Some(at + 1),
-            _ => None,
-        };
-        let ends: Vec<usize> = journal.iter().enumerate().filter_map(chain).chain([0]).collect();
-        let end = ends[self.rng.usize(0..ends.len())];
-        journal.truncate(if self.rng.bool() { 0 } else { end });
+        let disk = &mut self.nodes[node].disk;
+        if self.rng.bool() {
+            disk.lose();
+        } else {
+            let kept = self.rng.usize(0..=disk.journal.len());
+            disk.journal.truncate(kept);
+        }
         self.nodes[node].disk.forgot = true;
         let known = self.nodes[node].disk.held();
         let recorded = |id: u64, address: IpAddr| {
@@ -136,7 +140,7 @@ impl World {
             let call = Call::Gc { network, valid, started_at };
             let id = self.next_call;
             self.next_call += 1;
-            self.with(node, |daemon, now| daemon.call(now, id, call));
+            self.with(node, |daemon, _| daemon.call(id, call));
         }
     }
 
@@ -156,17 +160,20 @@ impl World {
     /// The process dies: of what was not durable, some may be.
     pub(super) fn crash(&mut self, node: usize) {
         let Some(daemon) = self.nodes[node].daemon.take() else { return };
-        let unsynced: Vec<_> = daemon.unsynced().cloned().collect();
+        let unsynced: Vec<_> = daemon.unwritten().cloned().collect();
         let torn = self.rng.usize(0..=unsynced.len());
         let of = &mut self.nodes[node];
-        of.disk.journal.extend(unsynced.into_iter().take(torn).flatten());
+        of.disk.journal.extend(unsynced.into_iter().take(torn));
+        of.stopping = false;
         of.watches.clear();
         of.paused_until = 0;
         of.timer_at = Millis::MAX;
         for container in self.containers.values_mut().filter(|c| c.node == node) {
             // Whoever called knows nothing, and will delete.
             match container.state {
-                State::Adding | State::Deleting => container.state = State::Orphan,
+                State::Adding | State::Deleting | State::Renewing(_) => {
+                    container.state = State::Orphan;
+                }
                 State::Running(_) | State::Orphan => {}
             }
         }
@@ -174,12 +181,59 @@ impl World {
         self.calls.retain(|_, container| containers.get(container).is_some_and(|c| c.node != node));
     }
 
+    /// The node that dies: rather one whose journal is behind, and half of the time one that cannot
+    /// reach the store when it comes back.
+    fn victim(&mut self, node: usize) -> usize {
+        let behind = |of: &SimNode| of.daemon.as_ref().is_some_and(|of| of.unwritten().count() > 0);
+        let victim = match self.nodes.iter().position(behind) {
+            Some(behind) if self.rng.bool() => behind,
+            _ => node,
+        };
+        if self.rng.bool() && self.plan.faults.iter().any(|(fault, _)| *fault == Fault::Cut) {
+            self.nodes[victim].cut = true;
+            let wait = self.rng.u64(100..90_000);
+            self.after(wait, Event::Heal(victim));
+        }
+        victim
+    }
+
+    /// SIGTERM: the daemon ends in order, if it can in time.
+    fn stop(&mut self, node: usize) {
+        if self.nodes[node].stopping || self.nodes[node].daemon.is_none() {
+            return;
+        }
+        self.nodes[node].stopping = true;
+        let life = self.nodes[node].life;
+        self.after(10_000, Event::Kill { node, life });
+        self.with(node, |daemon, _| daemon.stop());
+    }
+
+    /// A daemon has stopped in order.
+    pub(super) fn stopped(&mut self, node: usize) {
+        self.say(|| format!("n{node} has stopped"));
+        self.crash(node);
+        let wait = self.rng.u64(10..40_000);
+        self.after(wait, Event::Start(node));
+    }
+
+    /// Somebody makes room on a disk and starts the daemon anew.
+    pub(super) fn repair(&mut self, node: usize) {
+        self.nodes[node].disk.fails = false;
+        self.crash(node);
+        self.start(node);
+    }
+
+    /// Whether the store is going to be restored.
+    pub(super) fn restores(&self) -> bool {
+        self.plan.faults.iter().any(|(fault, _)| *fault == Fault::Restore)
+    }
+
     pub(super) fn start(&mut self, node: usize) {
         if self.nodes[node].daemon.is_some() {
             return;
         }
         self.say(|| format!("n{node} starts"));
-        let daemon = self.nodes[node].disk.start(self.now);
+        let daemon = Daemon::start(&mut self.nodes[node].disk, self.now);
         // What was answered is there (promise 2).
         let forgot = self.nodes[node].disk.forgot;
         for (id, container) in &self.containers {
@@ -219,66 +273,21 @@ impl World {
         self.calls.retain(|_, id| containers.contains_key(id));
     }
 
-    /// An operator removes a node: its epoch rises and its blocks are quarantined, for as long as
-    /// a node that does live after all needs to object.
-    pub(super) fn remove(&mut self, node: usize) {
-        if self.etcd_down {
-            return;
-        }
-        let key = node_key(&format!("n{node}"));
-        let found = self.etcd.read(&Span::key(&key)).pop();
-        let Some(Value::Node(mut value)) = found.as_ref().map(|found| found.value.clone()) else {
-            return;
-        };
-        let name = self.nodes[node].disk.name.clone();
-        let lease = match self.etcd.ask(self.now, Request::Grant(300)) {
-            Ok(Answer::Granted(lease, _)) => lease,
-            other => panic!("{other:?}"),
-        };
-        let blocks = self.etcd.read(&Span::prefix(BLOCKS, usize::MAX));
-        let holds = blocks.iter().any(|key| removal::is_of(&name, key));
-        let lives = !self.etcd.read(&Span::key(&session_key(&name))).is_empty();
-        if value.removed_unix_ms.is_some() && !holds && !lives {
-            let revision = found.map_or(0, |found| found.mod_revision);
-            let txn = removal::forget(&name, &value, revision, lease);
-            let done = self.etcd.ask(self.now, Request::Txn(txn));
-            assert!(matches!(done, Ok(Answer::Txn(TxnOutcome::Done(_)))));
-            return;
-        }
-        value.epoch += 1;
-        value.removed_unix_ms = Some(self.now);
-        let revision = found.map_or(0, |found| found.mod_revision);
-        let mut txn = Txn {
-            when: vec![Compare::ModRevision(key.clone(), revision)],
-            then: vec![Write::Put(key, Value::Node(value), None)],
-        };
-        for key in self.etcd.read(&Span::prefix(BLOCKS, usize::MAX)) {
-            let Value::Block(mut block) = key.value else { continue };
-            if block.owner == name && txn.then.len() < 120 {
-                block.status = BlockStatus::Quarantined;
-                txn.when.push(Compare::ModRevision(key.key.clone(), key.mod_revision));
-                txn.then.push(Write::Put(key.key, Value::Block(block), Some(lease)));
-            }
-        }
-        let done = self.etcd.ask(self.now, Request::Txn(txn));
-        assert!(matches!(done, Ok(Answer::Txn(TxnOutcome::Done(_)))));
-        self.tell_watchers();
-        // What is removed while it lives gets a chance to say so: nothing keeps it for longer.
-        self.nodes[node].paused_until = self.nodes[node].paused_until.min(self.now + 60_000);
-    }
-
     /// The store is lost and comes back from a backup. All nodes see it go.
     pub(super) fn restore(&mut self) {
         let old = |(at, _): &(Millis, Etcd)| at + limits::TOUCH_MS + 40_000 < self.now;
         let Some(at) = self.backups.iter().rposition(old) else { return };
         let Some((_, backup)) = self.backups.drain(..=at).next_back() else { return };
         self.backups.clear();
-        self.plan.restores = 0; // once is enough
+        self.plan.faults.retain(|(fault, _)| *fault != Fault::Restore); // once is enough
         self.etcd.restore(self.now, &backup);
         self.tell_watchers();
         for node in 0..self.nodes.len() {
-            // Who was away since before the backup cannot notice, and must not come first
-            // (ARCHITECTURE.md says so).
+            // A node that was away since before the backup cannot notice, and one that could may be
+            // down: these must not come first, and those must come at all (ARCHITECTURE.md says so).
+            if self.nodes[node].daemon.is_none() {
+                self.start(node);
+            }
             let of = &self.nodes[node];
             let key = node_key(&of.disk.name);
             let stored = self.etcd.read(&Span::key(&key)).pop().map(|key| key.value);
@@ -286,16 +295,22 @@ impl World {
                 Some(Value::Node(value)) => value.sequence,
                 _ => 0,
             };
-            let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder.sequence());
+            let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder().sequence());
             let was_away = known.is_none_or(|known| known <= stored);
             let wait = if was_away { self.now + 15_000 } else { 0 };
             self.nodes[node].paused_until = wait;
             self.heal(node);
         }
-        self.calm_until = self.now + 15_000; // whoever is ahead of the backup notices
-        // Whoever slept is awake, and gets what came meanwhile.
+        self.calm_until = self.now + 15_000; // the nodes that are ahead of the backup notice
+        // Nodes that slept are awake, and get what came meanwhile.
         let slept = |_: &_, event: &mut Event| {
-            matches!(event, Event::Answer { .. } | Event::Timer { .. } | Event::Sync { .. })
+            matches!(
+                event,
+                Event::Answer { .. }
+                    | Event::Timer { .. }
+                    | Event::Sync { .. }
+                    | Event::Serve { .. }
+            )
         };
         for (_, event) in self.events.extract_if(.., slept).collect::<Vec<_>>() {
             self.after(1, event);
@@ -310,17 +325,5 @@ impl World {
         }
         self.etcd_down = true;
         self.after(500, Event::EtcdUp);
-    }
-
-    pub(super) fn drain(&mut self, node: usize) {
-        let key = crate::core::keys::drain_key(&self.nodes[node].disk.name);
-        self.nodes[node].draining ^= true;
-        let then = vec![if self.nodes[node].draining {
-            Write::Put(key, Value::Flag(self.now), None)
-        } else {
-            Write::Delete(key)
-        }];
-        let _ = self.etcd.ask(self.now, Request::Txn(Txn { when: vec![], then }));
-        self.tell_watchers();
     }
 }

@@ -5,12 +5,15 @@
 //! end: every call has an answer and every address can be had. A seed decides everything, so one
 //! that fails fails again: `LEASEHOLD_SEED=17 cargo test sim` runs it alone and prints its trace.
 
-mod brief;
 mod calls;
+mod disk;
 pub(crate) mod etcd;
 mod faults;
-mod look;
+mod inspect;
+mod network;
 mod node;
+mod operators;
+mod plan;
 mod tests;
-mod told;
+mod trace_fmt;
 mod world;

@@ -1,478 +1,353 @@
-//! A node: the real machines, and what actors do around them (`src/actors`), without actors.
+//! A running daemon: the machines of a node behind mailboxes that are served in any order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::core::Millis;
-use crate::core::address::Cidr;
-use crate::core::attachment::{AttachmentId, Holding};
-use crate::core::coordinator::{
-    self, Call, Coordinator, JournalEntry, JournalState, Outcome, SetId, SetRecord, restore,
-};
-use crate::core::keys::PoolFamily;
-use crate::core::leaseholder::{
-    Leaseholder, NodeIdentity, Order, OrderId, Question, RecordChange, without,
-};
-use crate::core::mutant::{Mutant, broken};
-use crate::core::range::Ranges;
-use crate::core::range_set::{self, RangeSet, Settings};
-use crate::core::txn::{Answer, Request, StoreError, Watched};
-use crate::core::value::{AllocationValue, BlockStatus};
+use fastrand::Rng;
 
-/// What a node wants of the world.
+use super::disk::Disk;
+use crate::core::Millis;
+use crate::core::address::number;
+use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::block::{Block, BlockState};
+use crate::core::coordinator::{Call, Outcome, SetId};
+use crate::core::journal::JournalEntry;
+use crate::core::leaseholder::Leaseholder;
+use crate::core::node::{
+    Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,
+    Output, RangeSetMachine, ToCoordinator, ToLeaseholder, ToRangeSet,
+};
+use crate::core::txn::{Answer, Request, StoreError, Watched};
+
+/// Something that a daemon wants of the world.
 #[derive(Debug)]
-pub(super) enum Out {
+pub(super) enum Wish {
     Store(u64, Request),
     Watch(String),
     Reply(u64, Outcome),
-    /// A commit was asked for.
-    Commit,
-}
-
-/// Who waits for a commit.
-#[derive(Debug)]
-pub(super) enum After {
-    Nothing,
-    Operation(u64),
-    Intended(u64),
-    Order(SetId, Waiting, Box<Order>),
-}
-
-/// What a range set waits for.
-#[derive(Clone, Debug)]
-pub(super) enum Waiting {
-    Lease(Vec<Cidr>),
-    GiveBack,
-    Transfer(Question),
-    Find,
-}
-
-#[derive(Debug)]
-pub(super) enum Who {
-    Set(SetId, Waiting),
-    AgreeBlockSize(Arc<str>, Arc<Ranges>),
+    /// Write the next group of the journal.
+    Write,
+    /// It has stopped in order.
+    Stopped,
 }
 
 /// A daemon that runs.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    pub(super) coordinator: Coordinator,
-    pub(super) sets: BTreeMap<SetId, (SetRecord, RangeSet)>,
-    pub(super) leaseholder: Leaseholder,
-    pub(super) commits: VecDeque<(Vec<JournalEntry>, After)>,
-    pub(super) orders: BTreeMap<OrderId, Who>,
-    next_order: OrderId,
-    pub(super) joined: bool,
-    pub(super) alone: bool,
-    pub(super) stalled: Option<Arc<str>>,
-    pub(super) halted: Option<Arc<str>>,
-    pub(super) draining: bool,
-    pub(super) awaiting: BTreeMap<u64, (usize, Millis)>,
-    pub(super) out: Vec<Out>,
+    pub(super) coordinator: CoordinatorMachine,
+    leaseholder: LeaseholderMachine,
+    pub(super) sets: BTreeMap<SetId, RangeSetMachine>,
+    journal: JournalQueue,
+    mail: Mail,
+    /// The holdings as readers see them.
+    shown: BTreeMap<AttachmentId, Arc<Holding>>,
+    pub(super) wishes: Vec<Wish>,
     pub(super) went_back: bool,
     pub(super) lost: usize,
+    /// A write is on its way.
+    write_called: bool,
 }
 
-/// What of a node outlives its daemon.
-#[derive(Clone, Debug)]
-pub(super) struct Disk {
-    pub(super) name: Arc<str>,
-    pub(super) boot: u64,
-    pub(super) journal: Vec<JournalEntry>,
-    pub(super) settings: Settings,
-    pub(super) await_records: bool,
-    /// It lost its journal, or some of it, while its containers ran.
-    pub(super) forgot: bool,
+/// The mailboxes.
+#[derive(Default, Debug)]
+struct Mail {
+    coordinator: VecDeque<ToCoordinator>,
+    leaseholder: VecDeque<ToLeaseholder>,
+    journal: VecDeque<Commit>,
+    sets: BTreeMap<SetId, VecDeque<ToRangeSet>>,
 }
 
-/// Takes a run out of the blocks of a journal; what is left of a larger one stays.
-fn cut(blocks: &mut Vec<(PoolFamily, Cidr)>, pool: &PoolFamily, cidr: Cidr) {
-    let overlaps = |at: &Cidr| at.start <= cidr.end() && cidr.start <= at.end();
-    let hit = blocks.extract_if(.., |(of, at)| of == pool && overlaps(at));
-    let hit: Vec<(PoolFamily, Cidr)> = hit.collect();
-    for (pool, at) in hit.into_iter().filter(|(_, at)| at.size_log2 > cidr.size_log2) {
-        blocks.extend(without(at, cidr).into_iter().map(|part| (pool.clone(), part)));
-    }
+/// A mailbox that is not empty.
+#[derive(Clone, Copy)]
+enum Mailbox {
+    Coordinator,
+    Leaseholder,
+    Journal,
+    Set(SetId),
 }
 
-impl Disk {
-    fn state(&self) -> JournalState {
-        let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
-        for record in &self.journal {
-            match record.clone() {
-                JournalEntry::Hold(holding) => {
-                    state.next_sequence = state.next_sequence.max(holding.sequence + 1);
-                    state.holdings.push(holding);
-                }
-                JournalEntry::End(ended) => state.holdings.retain(|held| *held != ended),
-                JournalEntry::Cool(set, number, at) => state.cooling.push((set, number, at)),
-                JournalEntry::Cursor(set, set_index, number) => {
-                    state.cursors.retain(|(of, at, _)| (*of, *at) != (set, set_index));
-                    state.cursors.push((set, set_index, number));
-                }
-                JournalEntry::Set(set) => {
-                    state.sets.retain(|known| known.id != set.id);
-                    state.sets.push(set);
-                }
-                JournalEntry::ForgetSet(id) => state.sets.retain(|known| known.id != id),
-                JournalEntry::Block(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                    state.blocks.push((pool, cidr));
-                }
-                JournalEntry::LostBlock(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                    state.lost.push((pool, cidr));
-                }
-                JournalEntry::NoBlock(pool, cidr) => {
-                    cut(&mut state.blocks, &pool, cidr);
-                    cut(&mut state.lost, &pool, cidr);
-                }
-                JournalEntry::Chain(sequence) => state.chain = sequence,
-                JournalEntry::Intent(sequence) => state.intent = sequence,
-            }
+impl Mail {
+    /// A mailbox that is not empty, any of them.
+    fn any(&self, rng: &mut Rng) -> Option<Mailbox> {
+        let fixed = [
+            (!self.coordinator.is_empty()).then_some(Mailbox::Coordinator),
+            (!self.leaseholder.is_empty()).then_some(Mailbox::Leaseholder),
+            (!self.journal.is_empty()).then_some(Mailbox::Journal),
+        ];
+        let sets = self.sets.iter().filter(|(_, mail)| !mail.is_empty());
+        let full =
+            || fixed.iter().copied().flatten().chain(sets.clone().map(|(id, _)| Mailbox::Set(*id)));
+        match full().count() {
+            0 => None,
+            1 => full().next(),
+            count => full().nth(rng.usize(0..count)),
         }
-        // An address cools from its last release, unless it is held again.
-        let mut last: BTreeMap<(SetId, u128), Millis> = BTreeMap::new();
-        for &(set, number, at) in &state.cooling {
-            last.insert((set, number), at);
-        }
-        state.cooling = last.into_iter().map(|((set, number), at)| (set, number, at)).collect();
-        state
-    }
-
-    /// What the journal says is held.
-    pub(super) fn held(&self) -> BTreeSet<(AttachmentId, IpAddr)> {
-        let holdings = self.state().holdings.into_iter();
-        let each = |holding: Arc<Holding>| {
-            let addresses = holding.addresses.to_vec();
-            addresses.into_iter().map(move |address| (holding.id(), address))
-        };
-        holdings.flat_map(each).collect()
-    }
-
-    /// The machine starts anew: containers of the earlier boot are gone.
-    pub(super) fn reboot(&mut self, now: Millis) {
-        self.boot += 1;
-        let state = self.state();
-        for holding in &state.holdings {
-            self.journal.push(JournalEntry::End(holding.clone()));
-            for &address in holding.addresses.iter() {
-                let number = crate::core::address::number(address);
-                let owns = |set: &&SetRecord| {
-                    set.ranges.iter().any(|&(first, last)| first <= number && number <= last)
-                };
-                if let Some(set) = state.sets.iter().find(owns) {
-                    self.journal.push(JournalEntry::Cool(set.id, number, now));
-                }
-            }
-        }
-    }
-
-    /// Starts the daemon.
-    pub(super) fn start(&self, now: Millis) -> Daemon {
-        let state = self.state();
-        let chain = (state.chain, state.intent);
-        let (mut blocks, mut lost) = (state.blocks.clone(), state.lost.clone());
-        let coordinator = Coordinator::new(self.settings, self.await_records, 0);
-        let rebuilt = restore(coordinator, state).unwrap();
-        blocks.retain(|block| !rebuilt.stray.contains(block));
-        lost.retain(|block| !rebuilt.stray.contains(block));
-        let me = NodeIdentity {
-            node: self.name.clone(),
-            machine_id: self.name.clone(),
-            boot_id: format!("{}", self.boot).into(),
-            version: "sim".into(),
-            since_unix_ms: now,
-            ttl_s: 30,
-            offline_limit: None,
-            keeps_after_reboot: false,
-            records: true,
-        };
-        let mut daemon = Daemon {
-            coordinator: rebuilt.coordinator,
-            sets: rebuilt
-                .sets
-                .into_iter()
-                .map(|(record, set)| (record.id, (record, set)))
-                .collect(),
-            leaseholder: Leaseholder::new(me, chain, blocks, lost, 0),
-            commits: VecDeque::new(),
-            orders: BTreeMap::new(),
-            next_order: 1,
-            joined: false,
-            alone: true,
-            stalled: None,
-            halted: None,
-            draining: false,
-            awaiting: BTreeMap::new(),
-            out: Vec::new(),
-            went_back: false,
-            lost: 0,
-        };
-        daemon.leaseholder.start(now);
-        daemon.drive(now);
-        daemon
     }
 }
 
 impl Daemon {
-    pub(super) fn call(&mut self, now: Millis, id: u64, call: Call) {
-        self.coordinator.call(now, id, call);
-        self.drive(now);
+    /// Starts on a disk.
+    pub(super) fn start(disk: &mut Disk, now: Millis) -> Self {
+        let Booted { coordinator, leaseholder, .. } = disk.boot(now);
+        let shown = coordinator.held().all().map(|held| (held.id(), held.clone())).collect();
+        let mut daemon = Self {
+            coordinator,
+            leaseholder,
+            sets: BTreeMap::new(),
+            journal: JournalQueue::default(),
+            mail: Mail::default(),
+            shown,
+            wishes: Vec::new(),
+            went_back: false,
+            lost: 0,
+            write_called: false,
+        };
+        daemon.coordinator.start(now);
+        daemon.drain_coordinator(now);
+        daemon.leaseholder.start(now);
+        daemon.drain_leaseholder(now);
+        daemon
     }
 
-    pub(super) fn answered(&mut self, now: Millis, id: u64, answer: Result<Answer, StoreError>) {
-        self.leaseholder.answered(now, id, answer);
-        self.drive(now);
+    pub(super) fn leaseholder(&self) -> &Leaseholder {
+        self.leaseholder.core()
     }
 
-    pub(super) fn observed(&mut self, now: Millis, watched: Watched) {
-        self.leaseholder.observed(now, watched);
-        self.drive(now);
+    pub(super) fn is_member(&self) -> bool {
+        self.leaseholder.standing().epoch > 0
     }
 
-    /// The commits that are not durable yet.
-    pub(super) fn unsynced(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
-        self.commits.iter().map(|(records, _)| records)
+    pub(super) fn call(&mut self, id: u64, call: Call) {
+        self.mail.coordinator.push_back(ToCoordinator::Call(id, call));
     }
 
-    /// Makes the first commits durable, as one group.
-    pub(super) fn commit(&mut self, now: Millis, count: usize, journal: &mut Vec<JournalEntry>) {
-        for _ in 0..count {
-            let Some((records, after)) = self.commits.pop_front() else { break };
-            journal.extend(records);
-            match after {
-                After::Nothing => {}
-                After::Intended(sequence) => self.leaseholder.intended(now, sequence),
-                After::Operation(operation) => self.coordinator.committed(now, operation, Ok(())),
-                After::Order(set, waiting, order) => self.place(now, set, waiting, *order),
-            }
+    pub(super) fn stop(&mut self) {
+        self.mail.coordinator.push_back(ToCoordinator::Shutdown);
+    }
+
+    pub(super) fn answered(&mut self, id: u64, answer: Result<Answer, StoreError>) {
+        self.mail.leaseholder.push_back(ToLeaseholder::Answered(id, answer));
+    }
+
+    pub(super) fn observed(&mut self, watched: Watched) {
+        self.mail.leaseholder.push_back(ToLeaseholder::Observed(watched));
+    }
+
+    /// The commits that are not durable yet, in order.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
+        self.journal.unwritten().chain(self.mail.journal.iter().map(|commit| &commit.entries))
+    }
+
+    /// Writes the next group of so many commits at most. `failure`: why that fails, if it does, and
+    /// whether the group is on the disk nevertheless.
+    pub(super) fn write(&mut self, count: usize, disk: &mut Disk, failure: Option<(&str, bool)>) {
+        self.write_called = false;
+        let Some(group) = self.journal.next_group(count) else { return };
+        let (result, durable) = match failure {
+            None => (Ok(()), true),
+            Some((cause, durable)) => (Err(cause.into()), durable),
+        };
+        if durable {
+            disk.journal.push(group.entries);
         }
-        self.drive(now);
+        let messages = self.journal.ended(result);
+        messages.into_iter().for_each(|message| self.deliver(message));
+        self.call_write();
+    }
+
+    fn call_write(&mut self) {
+        if !self.write_called && self.journal.is_urgent() {
+            self.write_called = true;
+            self.wishes.push(Wish::Write);
+        }
     }
 
     pub(super) fn timeout(&mut self, now: Millis) {
-        self.leaseholder.handle_timeout(now);
-        for (_, set) in self.sets.values_mut() {
-            if set.poll_timeout().is_some_and(|due| due <= now) {
+        let is_due = |due: Option<Millis>| due.is_some_and(|due| due <= now);
+        if is_due(self.leaseholder.poll_timeout()) {
+            self.leaseholder.handle_timeout(now);
+            self.drain_leaseholder(now);
+        }
+        for id in self.sets.keys().copied().collect::<Vec<_>>() {
+            let Some(set) = self.sets.get_mut(&id) else { continue };
+            if is_due(set.poll_timeout()) {
                 set.handle_timeout(now);
+                self.drain_set(now, id);
             }
         }
-        let late: Vec<u64> =
-            self.awaiting.iter().filter(|(_, at)| at.1 <= now).map(|(id, _)| *id).collect();
-        for operation in late {
-            self.awaiting.remove(&operation);
-            self.coordinator.recorded(now, operation, Err("too late".into()));
+        if is_due(self.coordinator.poll_timeout()) {
+            self.coordinator.handle_timeout(now);
+            self.drain_coordinator(now);
         }
-        self.drive(now);
+        if is_due(self.journal.poll_timeout()) && !self.write_called {
+            self.write_called = true;
+            self.wishes.push(Wish::Write);
+        }
     }
 
     pub(super) fn due(&self) -> Option<Millis> {
-        let sets = self.sets.values().filter_map(|(_, set)| set.poll_timeout());
-        let awaiting = self.awaiting.values().map(|(_, until)| *until);
-        sets.chain(self.leaseholder.poll_timeout()).chain(awaiting).min()
+        let sets = self.sets.values().filter_map(Machine::poll_timeout);
+        let journal = self.journal.poll_timeout().filter(|_| !self.write_called);
+        sets.chain(self.leaseholder.poll_timeout())
+            .chain(self.coordinator.poll_timeout())
+            .chain(journal)
+            .min()
     }
 
-    pub(super) fn keep(&mut self, records: Vec<JournalEntry>, after: After) {
-        self.commits.push_back((records, after));
-        self.out.push(Out::Commit);
+    pub(super) fn has_mail(&self) -> bool {
+        let Mail { coordinator, leaseholder, journal, sets } = &self.mail;
+        !coordinator.is_empty()
+            || !leaseholder.is_empty()
+            || !journal.is_empty()
+            || sets.values().any(|mail| !mail.is_empty())
     }
 
-    fn place(&mut self, now: Millis, set: SetId, waiting: Waiting, order: Order) {
-        let id = self.next_order;
-        self.next_order += 1;
-        self.orders.insert(id, Who::Set(set, waiting));
-        self.leaseholder.order(now, id, order);
-    }
-
-    /// Carries out what the machines ask for, until they ask for nothing more.
-    fn drive(&mut self, now: Millis) {
+    /// Serves mailboxes in any order, until all are empty; or, one time in `pause` messages, stops
+    /// in between (0: never).
+    pub(super) fn serve(&mut self, now: Millis, rng: &mut Rng, pause: u32) {
         for turn in 0.. {
-            assert!(turn < 100_000, "the machines are busy for ever");
-            if let Some(effect) = self.coordinator.poll_effect() {
-                self.of_coordinator(now, effect);
-            } else if let Some(effect) = self.leaseholder.poll_effect() {
-                self.of_leaseholder(now, effect);
-            } else {
-                let mut next = self.sets.iter_mut();
-                let next = next.find_map(|(id, (_, set))| Some((*id, set.poll_effect()?)));
-                let Some((id, effect)) = next else {
-                    if turn > 0 {
-                        self.check();
-                    }
-                    return;
-                };
-                self.of_set(now, id, effect);
+            assert!(turn < 200_000, "the machines are busy for ever");
+            if pause > 0 && rng.u32(0..pause) == 0 {
+                return;
+            }
+            match self.mail.any(rng) {
+                None => return self.check(),
+                Some(mailbox) => self.serve_one(now, mailbox),
             }
         }
     }
 
-    /// What is held is taken in a block in hand.
+    fn serve_one(&mut self, now: Millis, mailbox: Mailbox) {
+        match mailbox {
+            Mailbox::Coordinator => {
+                if let Some(input) = self.mail.coordinator.pop_front() {
+                    self.coordinator.handle(now, input);
+                    self.drain_coordinator(now);
+                }
+            }
+            Mailbox::Leaseholder => {
+                if let Some(input) = self.mail.leaseholder.pop_front() {
+                    self.leaseholder.handle(now, input);
+                    self.drain_leaseholder(now);
+                }
+            }
+            Mailbox::Journal => {
+                if let Some(commit) = self.mail.journal.pop_front() {
+                    let messages = self.journal.push(now, commit);
+                    messages.into_iter().for_each(|message| self.deliver(message));
+                    self.call_write();
+                }
+            }
+            Mailbox::Set(id) => {
+                let input = self.mail.sets.get_mut(&id).and_then(VecDeque::pop_front);
+                if let (Some(input), Some(set)) = (input, self.sets.get_mut(&id)) {
+                    set.handle(now, input);
+                    self.drain_set(now, id);
+                }
+            }
+        }
+    }
+
+    fn drain_coordinator(&mut self, now: Millis) {
+        while let Some(output) = self.coordinator.poll_output() {
+            self.carry_out(now, output);
+        }
+    }
+
+    fn drain_leaseholder(&mut self, now: Millis) {
+        while let Some(output) = self.leaseholder.poll_output() {
+            self.carry_out(now, output);
+        }
+    }
+
+    fn drain_set(&mut self, now: Millis, id: SetId) {
+        while let Some(output) = self.sets.get_mut(&id).and_then(Machine::poll_output) {
+            self.carry_out(now, output);
+        }
+    }
+
+    fn deliver(&mut self, message: Message) {
+        match message {
+            Message::Coordinator(input) => self.mail.coordinator.push_back(input),
+            Message::Leaseholder(input) => self.mail.leaseholder.push_back(input),
+            Message::RangeSet(id, input) => {
+                if let Some(mail) = self.mail.sets.get_mut(&id) {
+                    mail.push_back(input);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Millis, output: Output) {
+        match output {
+            Output::Send(message) => self.deliver(message),
+            Output::Commit(commit) => self.mail.journal.push_back(commit),
+            Output::Store(id, request) => self.wishes.push(Wish::Store(id, request)),
+            Output::Watch(prefix) => self.wishes.push(Wish::Watch(prefix)),
+            Output::Reply(call, outcome) => self.wishes.push(Wish::Reply(call, outcome)),
+            Output::Held(holding) => drop(self.shown.insert(holding.id(), holding)),
+            Output::Ended(holding) => drop(self.shown.remove(&holding.id())),
+            Output::Open { record, set, lease_number } => {
+                let id = record.id;
+                let mut machine = RangeSetMachine::new(record, *set, lease_number);
+                machine.start(now);
+                self.sets.insert(id, machine);
+                self.mail.sets.insert(id, VecDeque::new());
+                self.drain_set(now, id);
+            }
+            Output::Close(id) => {
+                self.sets.remove(&id);
+                self.mail.sets.remove(&id);
+            }
+            Output::Report(event) => match *event {
+                Event::WentBack => self.went_back = true,
+                Event::Lost(_, cidrs) => self.lost += cidrs.len(),
+                _ => {}
+            },
+            Output::Stopped => self.wishes.push(Wish::Stopped),
+        }
+    }
+
+    /// Now that every mailbox is empty: what is held is taken in a block in hand, and readers see
+    /// it.
     fn check(&self) {
-        for (_, set) in self.sets.values() {
+        for set in self.sets.values() {
             set.check_invariants();
         }
-        if self.coordinator.held().len() > 500 {
+        self.check_spares();
+        let held = self.coordinator.held();
+        assert_eq!(held.len(), self.shown.len(), "readers see what is held");
+        if held.len() > 500 {
             return; // a burst: it would take longer than the burst
         }
-        for holding in self.coordinator.held().all() {
+        for holding in held.all() {
+            let shown = self.shown.get(&holding.id());
+            assert_eq!(shown.map(|shown| shown.sequence), Some(holding.sequence));
             for &address in holding.addresses.iter() {
-                let number = crate::core::address::number(address);
-                let mut blocks = self.sets.values().flat_map(|(_, set)| set.blocks());
+                let number = number(address);
+                let mut blocks = self.sets.values().flat_map(RangeSetMachine::blocks);
                 let block = blocks.find(|block| block.cidr().contains(number));
                 let taken = block.is_some_and(|b| b.is_taken(number) && !b.is_cooling(number));
-                assert!(taken, "{address} is held in {block:?}");
+                assert!(taken, "{address} is held by {} in {block:?}", holding.container_id);
             }
         }
     }
 
-    fn of_coordinator(&mut self, now: Millis, effect: coordinator::Effect) {
-        use coordinator::Effect as E;
-        let set = |sets: &mut BTreeMap<SetId, (SetRecord, RangeSet)>,
-                   id,
-                   f: &mut dyn FnMut(&mut RangeSet)| {
-            if let Some((_, set)) = sets.get_mut(&id) {
-                f(set);
-            }
-        };
-        match effect {
-            E::Open(record) => {
-                let settings = self.coordinator.settings();
-                let mut set = RangeSet::new(record.family, record.block_log2, settings);
-                if self.joined {
-                    set.joined();
-                }
-                set.alone(self.alone);
-                set.stalled(now, self.stalled.clone());
-                set.halted(now, self.halted.clone());
-                set.draining(now, self.draining);
-                self.sets.insert(record.id, (record, set));
-            }
-            E::Assign(id, request) => {
-                let operation = request.id;
-                let mut answer = None;
-                set(&mut self.sets, id, &mut |set| answer = set.assign(now, request.clone()));
-                if let Some(result) = answer {
-                    self.coordinator.assigned(now, operation, result);
-                }
-            }
-            E::Undo(id, number) => set(&mut self.sets, id, &mut |set| set.undo(now, number)),
-            E::Release(id, number) => set(&mut self.sets, id, &mut |set| set.release(now, number)),
-            E::Recover(id, cidrs, held) => set(&mut self.sets, id, &mut |set| {
-                set.recover(now, &cidrs, &held);
-            }),
-            E::Forget(network, address) => {
-                let change = RecordChange { network, address, value: None };
-                self.leaseholder.record(now, change, None);
-            }
-            E::Merge(..) => unreachable!("the workload has no configuration that merges"),
-            E::Commit(operation, records) => self.keep(records, After::Operation(operation)),
-            E::Held(holding) => self.record(now, &holding, true, None),
-            E::Ended(holding) => self.record(now, &holding, false, None),
-            E::AwaitRecord(operation, holding) => {
-                self.awaiting.insert(operation, (holding.addresses.len(), now + 10_000));
-                self.record(now, &holding, true, Some(operation));
-            }
-            E::Reply(call, outcome) => self.out.push(Out::Reply(call, outcome)),
-            E::Overlap(..) => {}
-            E::AgreeBlockSize(network, allowed) => {
-                let id = self.next_order;
-                self.next_order += 1;
-                let pool = PoolFamily { network: network.clone(), family: allowed.family() };
-                let order = Order::AgreeBlockSize {
-                    pool,
-                    ranges: allowed.iter().map(|range| (range.start, range.end)).collect(),
-                    block_log2: allowed.usual_block_log2(),
-                    explicit: allowed.block_log2.is_some(),
-                };
-                self.orders.insert(id, Who::AgreeBlockSize(network, allowed));
-                self.leaseholder.order(now, id, order);
-            }
+    /// A node that waits for nothing takes no block for a spare that it does not have.
+    fn check_spares(&self) {
+        let asking = self.sets.values().any(RangeSetMachine::is_asking);
+        if !self.leaseholder().is_idle() || asking || self.coordinator.is_merging() {
+            return;
         }
-    }
-
-    fn record(&mut self, now: Millis, holding: &Holding, there: bool, waiting: Option<u64>) {
-        for &address in holding.addresses.iter() {
-            let value = there.then(|| Box::new(allocation(holding)));
-            let network = holding.scope.pool.clone();
-            self.leaseholder.record(now, RecordChange { network, address, value }, waiting);
-        }
-    }
-
-    fn of_set(&mut self, now: Millis, id: SetId, effect: range_set::Effect) {
-        use range_set::Effect as E;
-        let record = &self.sets[&id].0;
-        let pool = PoolFamily { network: record.network.clone(), family: record.family };
-        match effect {
-            E::Assigned(operation, result) => self.coordinator.assigned(now, operation, result),
-            E::Lease { activate, claim } => {
-                let active = |(cidr, status): &(Cidr, BlockStatus)| {
-                    (*status == BlockStatus::Active).then_some(*cidr)
-                };
-                let cidrs = activate.iter().copied().chain(claim.iter().filter_map(active));
-                let waiting = Waiting::Lease(cidrs.collect());
-                self.place(now, id, waiting, Order::Lease { pool, activate, claim });
-            }
-            E::GiveBack(cidrs) => {
-                let durable = cidrs.iter().filter(|(_, spare)| !spare);
-                let gone = |(cidr, _): &(Cidr, bool)| JournalEntry::NoBlock(pool.clone(), *cidr);
-                let records: Vec<JournalEntry> = durable.map(gone).collect();
-                let waiting = Waiting::GiveBack;
-                let cidrs = cidrs.into_iter().map(|(cidr, _)| cidr).collect();
-                let order = Order::GiveBack { pool, cidrs };
-                if broken(Mutant::GiveBackBeforeJournal) {
-                    self.place(now, id, waiting, order);
-                } else {
-                    self.keep(records, After::Order(id, waiting, Box::new(order)));
-                }
-            }
-            E::Transfer { question, block, give, spare } => {
-                let mut records = Vec::new();
-                if !spare {
-                    let part = |cidr| JournalEntry::Block(pool.clone(), cidr);
-                    records.push(JournalEntry::NoBlock(pool.clone(), block));
-                    records.extend(without(block, give).into_iter().map(part));
-                }
-                let waiting = Waiting::Transfer(question.clone());
-                self.keep(
-                    records,
-                    After::Order(id, waiting, Box::new(Order::Transfer { question, block, give })),
-                );
-            }
-            E::JournalLost(cidr) => {
-                self.keep(vec![JournalEntry::LostBlock(pool, cidr)], After::Nothing);
-            }
-            E::JournalBlock(cidr) => {
-                self.keep(vec![JournalEntry::Block(pool, cidr)], After::Nothing);
-            }
-            E::ReleaseUnknown(cidrs) => {
-                self.leaseholder.order(now, 0, Order::GiveBack { pool, cidrs });
-            }
-            E::Refuse(question) => self.leaseholder.order(now, 0, Order::Refuse(question)),
-            E::Find { wanted, even_cooling } => {
-                let order = Order::Find { pool, wanted, even_cooling };
-                self.place(now, id, Waiting::Find, order);
-            }
-        }
-    }
-}
-
-fn allocation(holding: &Holding) -> AllocationValue {
-    AllocationValue {
-        node: "".into(),
-        network: None,
-        container_id: holding.container_id.clone(),
-        ifname: holding.scope.ifname.clone(),
-        addresses: holding.addresses.to_vec(),
-        namespace: "".into(),
-        pod: "".into(),
-        stage: "".into(),
-        netns: "".into(),
-        since_unix_ms: 0,
-        started_at: None,
-        sequence: holding.sequence,
+        let spare = |block: &&Block| block.state == BlockState::Spare;
+        let known = self.sets.values().flat_map(|set| {
+            let family = set.record().family;
+            set.blocks().filter(spare).map(move |block| (family, block.cidr()))
+        });
+        let known: BTreeSet<_> = known.collect();
+        let stored: BTreeSet<_> =
+            self.leaseholder().blocks().map(|(pool, cidr, _)| (pool.family, cidr)).collect();
+        let gone: Vec<_> = known.difference(&stored).collect();
+        assert!(gone.is_empty(), "spares of a lease that is gone: {gone:?}");
     }
 }

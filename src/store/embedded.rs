@@ -1,7 +1,7 @@
 //! The store of a single node: a database on its own disk, in place of etcd.
 //!
 //! Every commit is synced: changes of ownership are rare (one for many addresses, ahead of
-//! demand), and what is configured centrally must outlive the machine.
+//! demand), and central configuration must survive the death of the machine.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -20,9 +20,9 @@ use super::value::{decode, encode};
 use super::{ClusterStore, Pending};
 use crate::clock;
 use crate::core::Millis;
+use crate::core::ids::LeaseId;
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-    Watched, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
 use crate::core::value::Value;
 use crate::limits;
@@ -31,19 +31,27 @@ const KEYS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("keys
 /// The keys that hang on a lease, with that lease.
 const LEASED: TableDefinition<'_, &str, LeaseId> = TableDefinition::new("leased");
 const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
+/// The format of all other tables: no later format may give this one another name or other types.
+const WRITTEN_FORMAT: TableDefinition<'_, (), u64> = TableDefinition::new("format");
+
+/// The format that this daemon writes. The daemon reads this format and all earlier ones.
+///
+/// - 0: like 1, but the file has no format number.
+/// - 1: the first format with a number.
+const FORMAT: u64 = 1;
 
 /// Memory for redb's pages, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
 
 /// The embedded store.
 ///
-/// A lease ends when its time is over and it was not kept alive, a moment later at most. No lease
-/// outlives the process that was granted it: opening the store ends those of an earlier process.
+/// A lease that is not kept alive ends when its time is over, or a moment later. No lease outlives
+/// the process that was granted it: opening the store ends the leases of an earlier process.
 #[derive(Clone, Debug)]
 pub struct Embedded {
     db: Arc<Database>,
-    /// This process's leases. Locked for the whole of every change, so that
-    /// changes are announced in the order in which they are carried out.
+    /// This process's leases. The lock is held for the whole of every change, so that changes are
+    /// announced in the order in which they are carried out.
     leases: Arc<Mutex<Leases>>,
     changes: broadcast::Sender<Arc<Change>>,
 }
@@ -52,9 +60,9 @@ type Leases = BTreeMap<LeaseId, Lease>;
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
-    /// Its life when it is not kept alive.
+    /// The life of the lease when it is not kept alive.
     seconds: u64,
-    /// When it ends, on the boot clock.
+    /// The end of the lease, on the boot clock.
     until: Millis,
 }
 
@@ -63,13 +71,13 @@ impl Lease {
         Self { seconds, until: clock::boot_ms().saturating_add(seconds.saturating_mul(1000)) }
     }
 
-    /// How much of its life is left.
+    /// The rest of its life.
     fn left(self) -> Duration {
         Duration::from_millis(self.until.saturating_sub(clock::boot_ms()))
     }
 }
 
-/// What one transaction changed.
+/// The changes of one transaction.
 #[derive(Debug)]
 struct Change {
     revision: u64,
@@ -80,7 +88,7 @@ fn failed(error: impl Display) -> StoreError {
     StoreError::Failed(format!("embedded store: {error}").into())
 }
 
-/// For a commit that failed: the disk may have it or not.
+/// The error for a commit that failed: the disk may have it or not.
 fn unknown(error: impl Display) -> StoreError {
     StoreError::Unknown(format!("embedded store: {error}").into())
 }
@@ -91,14 +99,31 @@ impl From<redb::Error> for StoreError {
     }
 }
 
+/// The format of a store; 0 also for a new store, which has no number yet.
+fn format(db: &Database) -> Result<u64, StoreError> {
+    let txn = db.begin_read().map_err(failed)?;
+    let table = match txn.open_table(WRITTEN_FORMAT) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        table => table.map_err(failed)?,
+    };
+    let format = table.get(()).map_err(failed)?;
+    Ok(format.map_or(0, |format| format.value()))
+}
+
+fn write_format(db: &Database) -> Result<(), StoreError> {
+    let txn = db.begin_write().map_err(failed)?;
+    txn.open_table(WRITTEN_FORMAT).map_err(failed)?.insert((), FORMAT).map_err(failed)?;
+    txn.commit().map_err(failed)
+}
+
 /// The tables while a transaction writes.
 struct Tables<'a> {
     keys: Table<'a, &'static str, (u64, &'static [u8])>,
     leased: Table<'a, &'static str, LeaseId>,
     revisions: Table<'a, (), u64>,
-    /// Of the last transaction.
+    /// The revision of the last transaction.
     last: u64,
-    /// Whether this transaction has a revision of its own: it changes something.
+    /// True if this transaction changes something, and so has a revision of its own.
     raised: bool,
     reports: Vec<Watched>,
 }
@@ -124,7 +149,7 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// The revision of whatever this transaction writes.
+    /// The revision of this transaction's writes.
     fn raise(&mut self) -> Result<u64, StoreError> {
         self.raised = true;
         self.revisions.insert((), self.last + 1).map_err(failed)?;
@@ -187,11 +212,25 @@ impl Embedded {
     /// Opens the store on any storage.
     ///
     /// # Errors
-    /// The storage cannot be opened, or is damaged.
+    /// The storage cannot be opened, or is damaged, or a newer version wrote it; then nothing is
+    /// changed.
     pub fn open_on(storage: Storage) -> Result<Self, StoreError> {
         let mut builder = Database::builder();
         let builder = builder.set_cache_size(CACHE_BYTES);
+        // Opening repairs a file after a kill, but the file of a newer version must stay as it is.
+        let held_back = storage.hold_back();
         let db = builder.create_with_backend(storage).map_err(failed)?;
+        let format = format(&db)?;
+        if format > FORMAT {
+            return Err(failed(format_args!(
+                "it has format {format}, and this daemon reads up to {FORMAT}: start the newer \
+                 version of leasehold again"
+            )));
+        }
+        held_back.release().map_err(failed)?;
+        if format < FORMAT {
+            write_format(&db)?;
+        }
         let (changes, _) = broadcast::channel(limits::WATCH_REPORTS_MAX);
         let store = Self { db: Arc::new(db), leases: Arc::default(), changes };
         store.write(|tables, _| {
@@ -216,7 +255,7 @@ impl Embedded {
         };
         if let Some(change) = change {
             write.commit().map_err(unknown)?;
-            // That nobody watches is no error.
+            // An error means that nobody watches, which is fine.
             let _ = self.changes.send(Arc::new(change));
         }
         Ok(result)
@@ -269,7 +308,7 @@ impl Embedded {
         match request {
             Request::Txn(txn) => self.carry_out(&txn).map(Answer::Txn),
             Request::Read(spans) => self.read(&spans).map(Answer::Read),
-            // Revisions never come again, so they name leases.
+            // A revision never comes twice, so it can name a lease.
             Request::Grant(seconds) => self.write(|tables, leases| {
                 let lease = LeaseId::try_from(tables.raise()?).map_err(failed)?;
                 leases.insert(lease, Lease::new(seconds));
@@ -294,7 +333,7 @@ impl Embedded {
         }
     }
 
-    /// Ends a lease if its time is over. Otherwise gives how long it still lives; nothing if it is
+    /// Ends a lease if its time is over. Otherwise returns the rest of its life, or `None` if it is
     /// gone.
     fn end_in_time(&self, lease: LeaseId) -> Result<Option<Duration>, StoreError> {
         self.write(|tables, leases| {
@@ -308,7 +347,7 @@ impl Embedded {
         })
     }
 
-    /// Waits for the end of a lease. Does not keep the store open for that long.
+    /// Waits for the end of a lease, without keeping the store open for that long.
     async fn await_end(
         db: Weak<Database>,
         leases: Arc<Mutex<Leases>>,
@@ -324,15 +363,15 @@ impl Embedded {
                 Ok(Some(left)) => wait = left,
                 Ok(None) => return,
                 Err(error) => {
-                    // The database takes no more writes: the lease ends with the process.
-                    tracing::error!("the end of a lease: {error}");
+                    // The database takes no further writes: the lease ends with the process.
+                    tracing::error!("cannot end a lease whose time is over: {error}");
                     return;
                 }
             }
         }
     }
 
-    /// Runs blocking work beside the arbiters: a commit waits for the disk.
+    /// Runs blocking work outside of the arbiters' threads: a commit waits for the disk.
     async fn beside<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
@@ -358,7 +397,7 @@ impl Embedded {
             if to.send(Watched::Listed(keys)).await.is_err() {
                 return;
             }
-            // Until so many changes were missed that the channel dropped some.
+            // The loop ends when the reader is so late that the channel dropped changes.
             while let Some(change) = tokio::select! {
                 change = changes.recv() => match change {
                     Ok(change) => Some(change),

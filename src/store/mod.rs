@@ -1,4 +1,4 @@
-//! The cluster's store: where it is written which node holds which block.
+//! The cluster's store, which records the blocks that each node holds.
 
 pub mod embedded;
 pub mod etcd;
@@ -17,18 +17,18 @@ pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Sen
 
 /// A strictly serialisable key-value store with transactions, leases and watches, in etcd's terms.
 ///
-/// What implementers promise: a transaction is carried out as a whole, in one order with all
-/// others; the revision rises with every one that writes; once answered
-/// [`TxnOutcome::Done`](crate::core::txn::TxnOutcome::Done), it is durable beyond the death of this
-/// machine or of a minority of the store's; a read sees everything that was answered before it
-/// began; every request is answered within a deadline, with
-/// [`StoreError::Unknown`] whenever it may have been carried out or may be yet.
+/// Implementers make these promises. A transaction is carried out as a whole, in one order with all
+/// others. The revision rises with every transaction that writes. A transaction that was answered
+/// with [`TxnOutcome::Done`](crate::core::txn::TxnOutcome::Done) survives the death of this
+/// machine, or of a minority of the store's. A read sees everything that was answered before it
+/// began. Every request is answered within a deadline; the answer is [`StoreError::Unknown`] if the
+/// request may have been carried out, or may still be.
 pub trait ClusterStore: Send + Sync {
     /// Answers a request.
     fn ask(&self, request: Request) -> Pending;
 
-    /// Reports what is under a prefix that ends in '/' and every change of it, until the receiver
-    /// is dropped. After a broken connection or a compaction it lists anew, by itself. Reports of
-    /// one key come in order; some in between may be missing.
+    /// Reports the keys under a prefix that ends in '/' and every change of them, until the
+    /// receiver is dropped. After a broken connection or a compaction it lists the keys again, by
+    /// itself. Reports of one key come in order; some in between may be missing.
     fn watch(&self, prefix: String) -> mpsc::Receiver<Watched>;
 }

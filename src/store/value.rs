@@ -1,6 +1,6 @@
-//! How the store's values are written: JSON that a person can read with `etcdctl get`.
+//! The written form of the store's values: JSON that a person can read with `etcdctl get`.
 //!
-//! Fields that this version does not know are skipped, so that a newer one may add some.
+//! Fields that this version does not know are skipped, so that a newer version may add some.
 
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::rfc3339;
 use crate::core::address::{Cidr, Family, number};
-use crate::core::txn::LeaseId;
+use crate::core::ids::LeaseId;
 use crate::core::value::{
     AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
     NodeValue, SessionValue, Value,
@@ -123,8 +123,8 @@ struct Allocation {
     sequence: u64,
 }
 
-/// A value as JSON. One that was unreadable is written as a string, which no value is: so it is
-/// unreadable again.
+/// A value as JSON. An unreadable value is written as a string; no readable value is a string, so
+/// it stays unreadable.
 pub fn encode(value: &Value) -> Vec<u8> {
     match value {
         Value::Node(node) => json(&Node::from(node)),
@@ -144,7 +144,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|_| unreachable!("a value is plain data"))
 }
 
-/// The value of a key. [`Value::Unreadable`] says what is wrong with it and where.
+/// The value of a key. [`Value::Unreadable`] has the fault and its place.
 pub fn decode(key: &str, bytes: &[u8]) -> Value {
     let read = match key.split_once('/').map_or(key, |(kind, _)| kind) {
         "nodes" | "forgotten" => parse::<Node>(bytes).and_then(|node| node.value()),
@@ -154,7 +154,7 @@ pub fn decode(key: &str, bytes: &[u8]) -> Value {
         "requests" => parse::<Letter>(bytes).and_then(|letter| letter.value()),
         "allocations" => parse::<Allocation>(bytes).and_then(|allocation| allocation.value()),
         "drains" | "restored" => parse::<Flag>(bytes).and_then(|flag| flag.value()),
-        _ => Err("this version knows no such key".to_owned()),
+        _ => Err("this version does not know such a key".to_owned()),
     };
     read.unwrap_or_else(|why| Value::Unreadable(format!("{key}: {why}").into()))
 }
@@ -222,8 +222,8 @@ impl From<&NetworkValue> for Network {
     }
 }
 
-/// The text as it is. One that is no JSON is written as a string, which is unreadable: better than
-/// to lose it.
+/// The text as it is. A text that is not JSON is written as a string, which is unreadable; that is
+/// better than losing it.
 fn raw(text: &str) -> Box<RawValue> {
     let string = || serde_json::value::to_raw_value(text);
     RawValue::from_string(text.to_owned())
@@ -248,7 +248,7 @@ impl RangeSet {
         let family = family(&self.family)?;
         let block_log2 = family.bits().checked_sub(self.block_size);
         let block_log2 = block_log2.ok_or_else(|| {
-            format!("blockSize: {} is no prefix length of {family}", self.block_size)
+            format!("blockSize: {} is not a prefix length of {family}", self.block_size)
         })?;
         Ok(Geometry { family, block_log2, ranges: numbers("ranges", family, &self.ranges)? })
     }
@@ -376,7 +376,7 @@ fn hex(lease: LeaseId) -> String {
 fn lease(text: &str) -> Result<LeaseId, String> {
     match LeaseId::from_str_radix(text, 16) {
         Ok(lease) if lease > 0 => Ok(lease),
-        _ => Err(format!("lease: {text:?} is no lease in hexadecimal")),
+        _ => Err(format!("lease: {text:?} is not a lease in hexadecimal")),
     }
 }
 
@@ -390,14 +390,13 @@ fn unix_ms(field: &str, text: &str) -> Result<u64, String> {
     u64::try_from(since.as_millis()).map_err(|error| format!("{field}: {error}"))
 }
 
-/// A run of a family. Host bits mean that somebody wrote the value by hand, and not what they
-/// think.
+/// A prefix of a family. Host bits mean that somebody wrote the value by hand and made a mistake.
 fn run(field: &str, family: Family, net: IpNet) -> Result<Cidr, String> {
     if Family::of(net.addr()) != family {
-        return Err(format!("{field}: {net} is no {family}"));
+        return Err(format!("{field}: {net} is not {family}"));
     }
     if net.addr() != net.network() {
-        return Err(format!("{field}: {net} has host bits, {} has none", net.trunc()));
+        return Err(format!("{field}: {net} has host bits; the prefix is {}", net.trunc()));
     }
     Ok(Cidr::of(net))
 }
@@ -414,7 +413,8 @@ fn numbers(
 ) -> Result<Vec<(u128, u128)>, String> {
     let numbers = |&(first, last): &(IpAddr, IpAddr)| {
         let right = Family::of(first) == family && Family::of(last) == family && first <= last;
-        let wrong = || format!("{field}: {first} to {last} are no addresses of {family} in order");
+        let wrong =
+            || format!("{field}: {first} to {last} is not a range of {family} addresses in order");
         right.then(|| (number(first), number(last))).ok_or_else(wrong)
     };
     ranges.iter().map(numbers).collect()

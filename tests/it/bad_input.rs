@@ -1,8 +1,8 @@
-//! Goal: whatever is wrong - a configuration, a call, a client, a disk, a second daemon - ends in
-//! one clear error with the right code, exit status 1, nothing allocated and nothing lost.
+//! Goal: every fault - of a configuration, a call, a client, a disk, a second daemon - ends in one
+//! clear error with the right code, exit status 1, nothing allocated and nothing lost.
 //!
-//! Method: a daemon with one allocation in it is given what is bad, through the plugin's binary or
-//! as bytes on its socket. After each piece the list of allocations must be what it was.
+//! Method: a daemon with one allocation in it gets bad input, through the plugin's binary or as
+//! bytes on its socket. After each piece the list of allocations must be the same as before.
 
 mod absent;
 mod config;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Call, Client, Daemon, Options, Outcome};
 
-/// A configuration that is right, of one range set.
+/// A valid configuration with one range set.
 fn config(name: &str, subnet: &str) -> Value {
     json!({
         "cniVersion": "1.1.0",
@@ -27,7 +27,7 @@ fn config(name: &str, subnet: &str) -> Value {
     })
 }
 
-/// A daemon that holds one allocation, and must go on holding just that.
+/// A daemon that holds one allocation, and must go on holding that one only.
 struct Held {
     daemon: Daemon,
     client: Client,
@@ -45,12 +45,12 @@ impl Held {
         Self { daemon, client, before }
     }
 
-    /// Nothing came and nothing went.
+    /// Checks that no allocation came and none went.
     fn assert_unchanged(&self, after: &str) {
         assert_eq!(self.daemon.allocations(), self.before, "after {after}");
     }
 
-    /// The daemon still serves: an ADD and its DEL.
+    /// Checks that the daemon still serves an ADD and its DEL.
     fn assert_serves(&mut self, after: &str) {
         let config = config("still", "10.98.0.0/24");
         let added = self.client.call(&Call::new("ADD", "still", &config));

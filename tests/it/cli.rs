@@ -72,7 +72,7 @@ fn leasehold(socket: &Path, args: &[&str]) -> Output {
     command.args(args).env("LEASEHOLD_SOCKET", socket).output().expect("leasehold runs")
 }
 
-/// Runs a command that must end with a code; gives its standard output.
+/// Runs a command that must end with a code. Returns its standard output.
 fn ends(socket: &Path, args: &[&str], code: i32) -> String {
     let output = leasehold(socket, args);
     let (stdout, stderr) = texts(&output);
@@ -89,7 +89,7 @@ fn ends_json(socket: &Path, args: &[&str], code: i32) -> Value {
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }
 
-/// Runs a command that cannot do its work; gives its one line on standard error.
+/// Runs a command that cannot do its work. Returns its one line on standard error.
 fn fails(socket: &Path, args: &[&str]) -> String {
     let output = leasehold(socket, args);
     let (stdout, stderr) = texts(&output);
@@ -132,7 +132,7 @@ fn every_help_names_every_option_and_an_example() {
     }
 }
 
-/// The unit file is not run here; what it says on the command line must at least be understood.
+/// The unit file is not run here, but its command line must at least be understood.
 #[test]
 fn the_service_unit_starts_a_command_that_exists() {
     let unit = include_str!("../../deploy/leasehold.service");
@@ -239,7 +239,7 @@ fn an_answer_that_is_no_answer_is_told_in_one_line() {
     let other = Fake::serve(|_, _| (200, json!({ "hello": "I am\nanother service" })));
     for command in ["status", "allocations"] {
         let error = fails(other.socket(), &[command]);
-        assert!(error.contains("not the answer of a daemon"), "{error}");
+        assert!(error.contains("cannot decode the answer"), "{error}");
     }
 }
 
@@ -328,7 +328,7 @@ fn a_release_takes_all_addresses_of_an_attachment() {
     let left: Vec<_> = rows.as_array().expect("rows").iter().map(|row| &row["address"]).collect();
     assert_eq!(left, ["10.77.0.3", "fd77::3"]);
 
-    // Nothing is left to release, and that is bad news.
+    // Nothing is left to release: the command ends with 1.
     let nothing = ends(&socket, &args, 1);
     assert!(nothing.contains("nothing was released"), "{nothing}");
     assert_eq!(ends_json(&socket, &args, 1), json!([]));

@@ -1,9 +1,9 @@
-//! Goal: what the design promises of a cluster holds with real daemons on a real etcd: every
-//! address once, everywhere; a warm ADD without etcd; nothing stranded; and all of it through
-//! outages, crashes, restored backups and elections.
+//! Goal: the promises for a cluster hold with real daemons on a real etcd. No address is held twice
+//! anywhere, a warm ADD needs no etcd, and no address is stranded, all through outages, crashes,
+//! restored backups and elections.
 //!
 //! Method: several daemons on one machine, one etcd (or three members), and calls on their
-//! sockets, mostly as arrays. A book of all answers says at once when an address is given twice.
+//! sockets, mostly as arrays. A book of all answers reports at once if an address is given twice.
 //!
 //! All of it needs Debian's packages etcd-server and etcd-client.
 
@@ -29,9 +29,9 @@ use serde_json::{Value, json};
 use crate::common::etcd::Cluster;
 use crate::common::{Call, Client, Daemon, Options, Outcome, poll};
 
-/// How long a cluster may take to find together, or to catch up after trouble.
+/// The time within which a cluster must form, or catch up after trouble.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long records may lag behind what is held.
+/// The longest time that records may lag behind the allocations.
 const RECORDS_MAX: Duration = Duration::from_secs(5);
 /// No address is free.
 const EXHAUSTED: u64 = 100;
@@ -42,7 +42,7 @@ const NOT_AVAILABLE: u64 = 50;
 /// Calls in one array.
 const ARRAY: usize = 125;
 
-/// How the daemon of a node is started. Leases are short, so that nodes see each other soon.
+/// The options of a node's daemon. Leases are short, so that nodes notice each other's end soon.
 fn options(etcd: &Cluster, node: &str, more: &[&str]) -> Options {
     let endpoints = etcd.options("").endpoints.join(",");
     let usual = ["--node", node, "--etcd", &endpoints, "--lease-ttl", "5s"];
@@ -50,7 +50,7 @@ fn options(etcd: &Cluster, node: &str, more: &[&str]) -> Options {
     Options { args, ..Options::default() }
 }
 
-/// Daemons of that many nodes, each a member that knows of the others.
+/// Starts the daemons of several nodes, each a member that knows of the others.
 fn nodes(etcd: &Cluster, count: usize, more: &[&str]) -> Vec<Daemon> {
     let start = |at| Daemon::start(&options(etcd, &format!("node-{at}"), more));
     let daemons: Vec<Daemon> = (0..count).map(start).collect();
@@ -63,7 +63,7 @@ fn nodes(etcd: &Cluster, count: usize, more: &[&str]) -> Vec<Daemon> {
     daemons
 }
 
-/// Waits until the status of a daemon is as wanted.
+/// Waits until the status of a daemon is the wanted one.
 fn await_status(daemon: &Daemon, wanted: &str, holds: impl Fn(&Value) -> bool) {
     let mut client = daemon.client();
     let mut status = Value::Null;
@@ -82,7 +82,7 @@ fn network(name: &str, range: &Value) -> Value {
     })
 }
 
-/// A network with room for everybody: 10.0.0.0/16.
+/// A network with enough addresses for all tests: 10.0.0.0/16.
 fn wide() -> Value {
     network("wide", &json!({ "subnet": "10.0.0.0/16" }))
 }
@@ -98,7 +98,7 @@ fn add(daemon: &Daemon, container: &str, config: &Value) -> Outcome {
     daemon.client().call(&Call::new("ADD", container, config))
 }
 
-/// ADDs in one array after the other, on a connection of their own.
+/// Makes ADDs in one array after the other.
 fn add_all(client: &mut Client, containers: &[String], config: &Value) -> Vec<Outcome> {
     let arrays = containers.chunks(ARRAY).flat_map(|containers| {
         let calls: Vec<Call> = containers.iter().map(|c| Call::new("ADD", c, config)).collect();
@@ -144,7 +144,7 @@ fn address(number: u32) -> String {
     std::net::Ipv4Addr::from(number).to_string()
 }
 
-/// What is under a prefix of etcd.
+/// The keys under a prefix of etcd.
 struct Keys {
     /// The revision of etcd when it was read.
     revision: u64,
@@ -172,7 +172,7 @@ fn values(etcd: &Cluster, below: &str) -> Vec<Value> {
     lines.map(|line| serde_json::from_str(line).expect("JSON in etcd")).collect()
 }
 
-/// Who holds what, by the records in etcd.
+/// The holder of each address, by the records in etcd.
 fn records(etcd: &Cluster) -> BTreeMap<String, String> {
     let of = |record: &Value| {
         let text = |value: &Value| value.as_str().expect("a text in a record").to_owned();
@@ -183,14 +183,14 @@ fn records(etcd: &Cluster) -> BTreeMap<String, String> {
     values(etcd, "allocations/").iter().map(of).collect()
 }
 
-/// Who holds what, by the answers of all daemons together.
+/// The holder of each address, by the answers of all daemons together.
 #[derive(Default)]
 struct Book {
     holders: Mutex<BTreeMap<String, String>>,
 }
 
 impl Book {
-    /// An ADD was answered.
+    /// Notes that an ADD was answered.
     fn added(&self, container: &str, address: &str) {
         let before =
             self.holders.lock().expect("the book").insert(address.into(), container.into());
@@ -199,24 +199,24 @@ impl Book {
         }
     }
 
-    /// A DEL is about to be sent: from now on the address may be another's.
+    /// Notes that a DEL is about to be sent: from now on another container may get the address.
     fn ending(&self, address: &str) {
         self.holders.lock().expect("the book").remove(address);
     }
 
-    /// How many addresses are held.
+    /// The number of addresses that are held.
     fn len(&self) -> usize {
         self.holders.lock().expect("the book").len()
     }
 
-    /// Every answer must be a success with an address that nobody holds.
+    /// Notes answers, each of which must be a success with an address that no container holds.
     fn add_all(&self, containers: &[String], outcomes: &[Outcome]) {
         for (container, outcome) in containers.iter().zip(outcomes) {
             self.added(container, &address_of(outcome));
         }
     }
 
-    /// Waits until the records in etcd are exactly what is held; tells how long it took.
+    /// Waits until the records in etcd are exactly the allocations. Returns the time that it took.
     fn await_records(&self, etcd: &Cluster, limit: Duration) -> Duration {
         let (began, mut found) = (Instant::now(), BTreeMap::new());
         let same = poll(limit, || {
@@ -233,7 +233,7 @@ impl Book {
         began.elapsed()
     }
 
-    /// What the daemons list must be what the book says, nothing more and nothing less.
+    /// Checks that the daemons list exactly the allocations of the book.
     fn compare(&self, daemons: &[&Daemon]) {
         let mut listed = BTreeMap::new();
         for row in daemons.iter().flat_map(|daemon| daemon.allocations()) {

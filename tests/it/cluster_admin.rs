@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use super::common::etcd::Cluster;
 use super::common::{Call, Daemon, LEASEHOLD, Options, Outcome};
 
-/// How long anything may take that another process has to notice.
+/// The time within which another process must notice a change.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A daemon of that name on an etcd cluster, not started yet. Leases are short, so that it soon
-/// notices what was done to it.
+/// A daemon of that name on an etcd cluster, not started yet. Leases are short, so that it notices
+/// commands about its node soon.
 fn prepare(etcd: &Cluster, node: &str) -> Daemon {
     let args = ["--etcd", &etcd.endpoint(0), "--node", node, "--lease-ttl", "5s"];
     Daemon::prepare(&Options { args: args.map(str::to_owned).to_vec(), ..Options::default() })
@@ -46,7 +46,7 @@ fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Runs a command that must answer with that exit status; gives what it printed.
+/// Runs a command that must end with that exit status. Returns its output.
 fn ends(daemon: &Daemon, args: &[&str], code: i32) -> String {
     let output = leasehold(daemon, args);
     let (stdout, stderr) = texts(&output);
@@ -60,7 +60,7 @@ fn ends_json(daemon: &Daemon, args: &[&str], code: i32) -> Value {
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }
 
-/// Runs a command that cannot do its work; gives its one line on standard error.
+/// Runs a command that cannot do its work. Returns its one line on standard error.
 fn fails(daemon: &Daemon, args: &[&str]) -> String {
     let output = leasehold(daemon, args);
     let (stdout, stderr) = texts(&output);
@@ -104,7 +104,7 @@ fn every_help_has_an_example_and_the_exit_status() {
         let help = leasehold_with(Path::new("/nonexistent"), &[command, &["--help"]].concat(), &[]);
         let (help, _) = texts(&help);
         let example = format!("\n  leasehold {}", command.join(" "));
-        for part in [&*example, "Exit status: 0 good"] {
+        for part in [&*example, "Exit status: 0 success"] {
             assert!(help.contains(part), "{part:?} in the help of {command:?}: {help}");
         }
         let wide = help.lines().find(|line| line.chars().count() > 100);

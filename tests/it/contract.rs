@@ -1,9 +1,10 @@
-//! Goal: the CNI contract holds between the real plugin and the real daemon: in what order calls
-//! may come, what a lost caller leaves, and what each version of the specification is answered.
+//! Goal: the CNI contract holds between the real plugin and the real daemon: for calls in any
+//! order, for callers that vanish, and for each version of the specification.
 //!
-//! Method: the plugin's program is run as a runtime runs it, and stopped where runtimes stop it:
-//! before it was told what to do, while it waits, and before its answer is read. What is compared
-//! with host-local itself is in `host_local`; what real runtimes do is in `runtimes`.
+//! Method: the plugin's program is run as a runtime runs it, and killed at the points where
+//! runtimes kill it: before it has read its configuration, while it waits, and before its answer is
+//! read. The comparison with host-local is in `host_local`, the tests with real runtimes are in
+//! `runtimes`.
 
 mod order;
 mod shapes;
@@ -14,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::common::{Call, Daemon, MY_IPAM};
+use crate::common::{Call, Daemon, my_ipam};
 
 /// A configuration of the newest version, with one range set.
 fn config(name: &str, subnet: &str) -> Value {
@@ -33,13 +34,13 @@ fn held(daemon: &Daemon, container: &str) -> Vec<String> {
 
 /// Starts a plugin process, which waits for its configuration.
 fn spawn(daemon: &Daemon, call: &Call) -> Child {
-    let mut command = Command::new(MY_IPAM);
+    let mut command = Command::new(my_ipam());
     command.env_clear().envs(call.environment()).env("LEASEHOLD_SOCKET", daemon.socket());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap_or_else(|error| panic!("cannot run {MY_IPAM}: {error}"))
+    command.spawn().unwrap_or_else(|error| panic!("cannot run the plugin: {error}"))
 }
 
-/// Gives a plugin process its configuration, whole.
+/// Gives a plugin process its whole configuration.
 fn tell(daemon: &Daemon, plugin: &mut Child, call: &Call) {
     let mut config = call.config.clone();
     daemon.adopt(&mut config);

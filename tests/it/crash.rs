@@ -1,11 +1,11 @@
 //! `kill -9` at every write.
 //!
-//! Goal: whatever moment the daemon dies at, after the restart every answered ADD is there, every
-//! answered DEL is gone, nothing is held twice, and what was in flight is wholly there or wholly
-//! not. Method: the real actors, journal and embedded store run on storage that records every
-//! write, in one list with the calls and answers. A process that is killed leaves exactly what it
-//! has written (the page cache survives), so the list is cut after each entry, the files are made
-//! as they would be, and the node is restored from them and used.
+//! Goal: the daemon may die at any moment. After the restart every answered ADD is there, every
+//! answered DEL has ended its allocation, no address is held twice, and each call in flight took
+//! effect wholly or not at all. Method: the real actors, journal and embedded store run on storage
+//! that records every write, in one list with the calls and answers. A killed process leaves
+//! exactly its writes (the page cache survives). So the list is cut after each entry, the files are
+//! made from it, and the node is restored from them and used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold::actors::coordinator::{Drain, ListAllBlocks, execute};
 use leasehold::api::{About, AppState, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
@@ -36,7 +35,7 @@ use redb::StorageBackend;
 const JOURNAL: usize = 0;
 const STORE: usize = 1;
 
-/// How often, and how far apart, it is looked whether node and store agree.
+/// The number of checks whether node and store agree, and the time between them.
 const SETTLE_TRIES: usize = 1_000;
 const SETTLE_PAUSE: Duration = Duration::from_millis(2);
 
@@ -53,7 +52,7 @@ enum Entry {
         file: usize,
         len: usize,
     },
-    /// The files are made; before that, a new file has another name and is not looked at.
+    /// The files are made; before that, a new file has another name and is ignored.
     Made,
     Called(usize),
     Answered(usize, Answer),
@@ -79,7 +78,7 @@ enum Answer {
 
 type Log = Arc<Mutex<Vec<Entry>>>;
 
-/// A file in memory that writes down what happens to it.
+/// A file in memory that records its writes.
 #[derive(Debug)]
 struct Recorder {
     file: usize,
@@ -195,9 +194,9 @@ async fn blocks_in_store(store: &Embedded) -> BTreeSet<String> {
     ours.collect()
 }
 
-/// The blocks that the node has in hand, likewise.
+/// The blocks that the node has by itself, as text.
 async fn blocks_in_hand(node: &AppState) -> BTreeSet<String> {
-    let sets = node.coordinator.send(ListAllBlocks).await.unwrap();
+    let sets = node.machines.blocks().await;
     let blocks = sets.iter().flat_map(|set| {
         set.blocks.iter().map(|block| {
             let state = match block.state.as_str() {
@@ -211,7 +210,7 @@ async fn blocks_in_hand(node: &AppState) -> BTreeSet<String> {
     blocks.collect()
 }
 
-/// Waits until the node and the store say the same about its blocks; or what each says.
+/// Waits until the node and the store have the same blocks. The error shows both lists.
 async fn agree(node: &AppState, store: &Embedded) -> Result<(), String> {
     let mut tries = 0;
     loop {
@@ -272,7 +271,7 @@ fn workload() -> Vec<Vec<Call>> {
     vec![
         (0..8).map(|c| add("dual", c, DUAL, "")).collect(),
         vec![del("dual", 1), del("dual", 3), add("dual", 9, DUAL, ""), add("two", 0, TWO, "")],
-        // One asks for an address in no range: its other address must be undone.
+        // One asks for an address outside of all ranges: its other address must be undone.
         vec![
             add("dual", 10, DUAL, "IP=192.0.2.1"),
             add("dual", 3, DUAL, ""),
@@ -303,7 +302,7 @@ async fn run_and_record(log: &Log, cooldown: Duration) -> Vec<Call> {
             let index = calls.len();
             calls.push(call.clone());
             log.lock().unwrap().push(Entry::Called(index));
-            let (answer, log) = (execute(&node.coordinator, call), log.clone());
+            let (answer, log) = (node.machines.execute(call), log.clone());
             answers.push(actix_rt::spawn(async move {
                 let answer = match answer.await {
                     Outcome::Added(holding) => Answer::Added(holding.addresses.to_vec()),
@@ -321,15 +320,15 @@ async fn run_and_record(log: &Log, cooldown: Duration) -> Vec<Call> {
     calls
 }
 
-/// What may be found of an attachment after a crash: each a set of addresses, empty for nothing;
-/// or, for an ADD in flight, any addresses of the right number.
+/// The states of an attachment that are allowed after a crash: each a set of addresses, empty for
+/// none; or, for an ADD in flight, any addresses in the right number.
 #[derive(Clone, Default, Debug)]
 struct Allowed {
     exactly: BTreeSet<Vec<IpAddr>>,
     any_of_length: Option<usize>,
 }
 
-/// What was promised up to a cut, by attachment.
+/// The states that are allowed after a cut, by attachment.
 fn promised(calls: &[Call], log: &[Entry]) -> BTreeMap<AttachmentId, Allowed> {
     let mut open: BTreeMap<AttachmentId, Vec<usize>> = BTreeMap::new();
     let mut allowed: BTreeMap<AttachmentId, Allowed> = BTreeMap::new();
@@ -361,7 +360,7 @@ fn promised(calls: &[Call], log: &[Entry]) -> BTreeMap<AttachmentId, Allowed> {
             Answer::Failed => continue,
         };
         // Calls of one attachment are carried out one after the other: with none in flight, the
-        // last answer is what holds.
+        // last answer counts.
         known.exactly = BTreeSet::from([now]);
         let adding = pending.iter().find_map(|&index| match &calls[index] {
             Call::Add(add) => Some(add.sets.len()),
@@ -392,8 +391,8 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
     let context = || format!("cut {cut}, after {}", last.join(", "));
     let node = start(images, &Log::default(), cooldown).await;
     let (node, store) = node.unwrap_or_else(|error| panic!("{error:#}: {}", context()));
-    // Every block that the store says is ours is in hand, and no other one: what was leased for
-    // nobody any more is given back, and what the store had lost is claimed anew.
+    // The node has exactly the blocks that the store records for it: blocks leased for requests
+    // that died are given back, and blocks that the store lost are claimed again.
     let agreed = agree(&node, &store).await;
     agreed.unwrap_or_else(|error| panic!("blocks stranded, or not ours: {error}: {}", context()));
     let mut held: BTreeMap<AttachmentId, Vec<IpAddr>> = BTreeMap::new();
@@ -415,17 +414,17 @@ async fn check_cut(cut: usize, calls: &[Call], log: &[Entry], images: Images, co
         );
     }
     assert!(held.is_empty(), "{held:?} hold something without an ADD: {}", context());
-    // And the node works: a new container gets addresses that nobody holds.
+    // And the node works: a new container gets addresses that no other container holds.
     if store_lost {
         everybody_has_said_what_he_holds(&store).await;
     }
-    let answer = execute(&node.coordinator, add("dual", 99, DUAL, "")).await;
+    let answer = node.machines.execute(add("dual", 99, DUAL, "")).await;
     let Outcome::Added(holding) = answer else { panic!("{answer:?}: {}", context()) };
     for address in holding.addresses.iter() {
         let fresh = taken.insert((holding.scope.network.clone(), *address));
         assert!(fresh, "{address} is handed out twice: {}", context());
     }
-    node.coordinator.send(Drain).await.unwrap();
+    node.machines.shutdown().await;
 }
 
 fn apply(entry: &Entry, images: &mut Images) {
@@ -469,8 +468,8 @@ fn killed_at_any_write_the_node_keeps_its_promises_with_a_cooldown() {
     die_everywhere(Duration::from_secs(30));
 }
 
-/// A daemon may die between a claim and the journal's note of its range set: nothing was handed
-/// out of that block, and nobody would ever ask for it again.
+/// A daemon may die between a claim and the journal entry of its range set. No address of that
+/// block was handed out, and no request would ever ask for it again.
 #[test]
 fn a_block_that_was_claimed_for_nobody_is_given_back() {
     actix_rt::System::new().block_on(async {

@@ -1,4 +1,4 @@
-//! Goal: whoever is slow, silent or too many costs a bounded share, and everybody else is served.
+//! Goal: slow, silent or too many clients cost a bounded share, and all other clients are served.
 //!
 //! Method: thousands of real connections to the socket and over TCP that say nothing, say it
 //! slowly, or do not read; and ordinary calls beside them.
@@ -18,23 +18,23 @@ use crate::common::{Call, Client, Daemon, LEASEHOLD, Options, poll, post, reply_
 
 /// Open connections that say nothing.
 const CROWD: usize = 10_000;
-/// As many files as a daemon has at least.
+/// The smallest number of open files with which a daemon runs.
 const FEW_FILES: usize = 700;
-/// What one of them may cost the daemon, in KiB.
+/// The most memory that one of them may cost the daemon, in KiB.
 const CONNECTION_KIB_MAX: u64 = 40;
-/// How long a call may take beside them.
+/// The longest time for a call beside them.
 const SERVED_WITHIN: Duration = Duration::from_secs(2);
-/// How long somebody may have to wait for the end of others who say nothing: the daemon gives each
-/// 5 s, and a crowd has several turns.
+/// The longest time that a client waits for silent clients to be ended: the daemon gives each 5 s,
+/// and a crowd takes several turns.
 const TURN_MAX: Duration = Duration::from_secs(40);
 /// Clients that send a byte now and then.
 const DRIPPING: usize = 200;
-/// What the daemon gives a client for head and body together, and some more.
+/// The time that the daemon gives a client for head and body together, and some more.
 const DRIP_MAX: Duration = Duration::from_secs(20);
 /// Clients that ask for a list and do not read it, and the addresses in that list.
 const DEAF: usize = 120;
 const LISTED: usize = 16_000;
-/// What the daemon's memory may grow by meanwhile, in KiB: a few lists, not one for each client.
+/// The growth of the daemon's memory that is allowed, in KiB: a few lists, not one per client.
 const DEAF_KIB_MAX: u64 = 320 << 10;
 
 /// Lets this process have as many files as the system gives it.
@@ -53,7 +53,7 @@ fn config() -> Value {
     })
 }
 
-/// An ADD and a DEL on a new connection; how long they took.
+/// Makes an ADD and a DEL on a new connection. Returns the time that they took.
 fn serves(daemon: &Daemon, container: &str) -> Duration {
     let began = Instant::now();
     let mut client: Client = daemon.client();
@@ -69,7 +69,7 @@ fn open_files(daemon: &Daemon) -> usize {
     fs::read_dir(path).expect("the daemon's files").count()
 }
 
-/// Whether the daemon has ended a connection.
+/// True if the daemon has ended a connection.
 fn is_ended(stream: &mut UnixStream) -> bool {
     stream.set_nonblocking(true).expect("a connection");
     let mut rest = [0; 512];
@@ -96,14 +96,14 @@ fn ten_thousand_silent_connections_on_the_socket_keep_nobody_out() {
     let each = daemon.memory_kib("VmHWM").saturating_sub(memory) / CROWD as u64;
     println!("an ADD and a DEL took {took:?}; {each} KiB for each connection");
     assert!(each < CONNECTION_KIB_MAX, "{each} KiB for each connection");
-    // Who says nothing is let go.
+    // Silent connections are ended.
     let alone = poll(TURN_MAX, || open_files(&daemon) <= files + 10);
     assert!(alone, "{} open files\n{}", open_files(&daemon), daemon.log_tail());
     assert!(crowd.iter_mut().all(is_ended), "the daemon has ended all of them");
     serves(&daemon, "after");
 }
 
-/// A daemon that may have few files open.
+/// A daemon with a low limit of open files.
 struct Poor {
     dir: TempDir,
     child: Child,
@@ -147,7 +147,7 @@ fn clients_never_take_the_files_that_the_daemon_needs() {
     let poor = Poor::start();
     assert!(poor.log().contains("few clients are served at once"), "{}", poor.log());
     let socket = poor.dir.path().join("socket");
-    // Blocks while neither the daemon nor the queue before it has room: until others are let go.
+    // Blocks while neither the daemon nor the queue before it has room, until others are ended.
     let crowd: Vec<UnixStream> = (0..FEW_FILES)
         .map(|_| {
             assert!(poor.files() < FEW_FILES - 100, "{} files are open", poor.files());
@@ -233,7 +233,7 @@ fn clients_that_do_not_read_share_a_bounded_memory() {
     let daemon = Daemon::start(&Options::default());
     let mut client = daemon.client();
     for first in (0..LISTED).step_by(500) {
-        // So long that no socket's buffer takes the list whole.
+        // So long that no socket's buffer takes the whole list.
         let add = |number| Call::new("ADD", &format!("listed-{number:0>240}"), &config());
         let calls: Vec<Call> = (first..first + 500).map(add).collect();
         let outcomes = client.try_calls(&calls).expect("answers");
@@ -248,7 +248,7 @@ fn clients_that_do_not_read_share_a_bounded_memory() {
         stream
     };
     let deaf: Vec<TcpStream> = (0..DEAF).map(ask).collect();
-    // Whoever comes after them is told; everything else is served, also the list on the socket.
+    // Later clients get an error; all other requests are served, also the list on the socket.
     let reply = daemon.over_tcp("GET", "/v1/allocations", "");
     assert_eq!(reply.status, 503, "{} bytes", reply.body.len());
     assert!(reply.body.contains("clients read lists already"), "{}", reply.body);

@@ -1,4 +1,4 @@
-//! `leasehold demo`: right when all is right, and not when anything is wrong.
+//! `leasehold demo`: it succeeds when everything is right, and fails when anything is wrong.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::common::{LEASEHOLD, MY_IPAM};
+use super::common::{LEASEHOLD, builds, my_ipam};
 
 /// A demo with a directory for temporary files of its own.
 struct Demo {
@@ -29,7 +29,7 @@ impl Demo {
         let mut command = Command::new(&self.program);
         command.arg("demo").args(args).env("TMPDIR", self.temporary.path());
         command.env_remove("CARGO").env_remove("CARGO_MANIFEST_DIR");
-        // It must not matter how the shell is set up.
+        // The settings of the shell must not matter.
         command.env("LEASEHOLD_STATE_DIR", "/nonexistent").env("LEASEHOLD_SOCKET", "/nonexistent");
         command
     }
@@ -38,7 +38,7 @@ impl Demo {
         self.command(args).output().expect("the demo runs")
     }
 
-    /// Runs it for its report, which must have this exit code.
+    /// Runs the demo, which must end with this exit code, and returns its report.
     fn report(&self, containers: &str, code: i32) -> Value {
         let output = self.run(&["--once", "--containers", containers, "-o", "json"]);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output));
@@ -58,7 +58,7 @@ struct Beside {
 
 impl Beside {
     fn new() -> Self {
-        // In the target directory, so that a link will do where a copy would be 160 MB.
+        // In the target directory, so that a link is enough and no copy of 160 MB is needed.
         let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let beside = Self { dir };
         let program = beside.leasehold();
@@ -68,7 +68,7 @@ impl Beside {
         beside
     }
 
-    /// `script`: what a shell makes of one call; `$REAL` is the real plugin.
+    /// `script` is the shell script for one call; `$REAL` is the real plugin.
     fn with_plugin(script: &str) -> Self {
         let beside = Self::new();
         write_script(&beside.dir.path().join("my-ipam"), script);
@@ -81,7 +81,8 @@ impl Beside {
 }
 
 fn write_script(path: &Path, script: &str) {
-    fs::write(path, format!("#!/bin/sh\nREAL={MY_IPAM}\n{script}\n")).expect("a script");
+    fs::write(path, format!("#!/bin/sh\nREAL={}\n{script}\n", my_ipam().display()))
+        .expect("a script");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable script");
 }
 
@@ -122,7 +123,10 @@ fn a_person_sees_every_call_and_its_answer() {
     let output = demo.run(&["--once", "--containers", "20", "--callers", "2"]);
     let shown = text(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
+    let target = &builds()[0].target;
+    let plugin = format!("plugin: my-ipam {}, {target}, static-PIE\n", env!("CARGO_PKG_VERSION"));
     for expected in [
+        &plugin,
         "my-ipam < deploy/examples/my-ipam.as-printed.json",
         "line 21 column 3: trailing comma",
         "\"address\": \"10.10.1.22/16\"",
@@ -131,7 +135,7 @@ fn a_person_sees_every_call_and_its_answer() {
         "CNI_COMMAND=ADD CNI_CONTAINERID=example CNI_IFNAME=dummy0",
         "\"address\": \"203.0.113.2/24\"",
         "\"address\": \"2001:db8:1::2/64\"",
-        "CHECK came with cniVersion 0.4.0",
+        "CHECK exists since cniVersion 0.4.0",
         "DUPLICATES",
         "everything was right",
     ] {
@@ -188,7 +192,7 @@ fn a_plugin_that_fails_is_noticed() {
 
 #[test]
 fn an_address_given_out_twice_is_noticed() {
-    // Right about everything but the churn, where it hands one address to everybody.
+    // Right about everything but the churn, where it hands the same address to all containers.
     let beside = Beside::with_plugin(
         r#"case "$CNI_COMMAND $CNI_CONTAINERID" in
         "ADD batch-"*)
@@ -243,46 +247,77 @@ fn without_a_plugin_it_says_how_to_build_it() {
     let output = demo.run(&["--once"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(error.contains("cargo build --release --bin my-ipam"), "{error}");
+    assert!(error.contains("cargo build --release -p my-ipam"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     demo.assert_nothing_left();
 }
 
+/// The files that cargo leaves when it runs a program, with scripts as cargo and compiler.
+struct RunByCargo {
+    beside: Beside,
+    demo: Demo,
+}
+
+impl RunByCargo {
+    /// `musl` is true if the compiler can build for musl.
+    fn new(musl: bool) -> Self {
+        let beside = Beside::new();
+        let dir = beside.dir.path();
+        // As cargo lays it out: TARGET_DIR/PROFILE/leasehold.
+        let place = dir.join("target").join("debug");
+        fs::create_dir_all(&place).expect("a directory");
+        fs::rename(beside.leasehold(), place.join("leasehold")).expect("leasehold in its place");
+        let tag = "# This file is a cache directory tag created by cargo.";
+        fs::write(dir.join("target").join("CACHEDIR.TAG"), tag).expect("a tag");
+        let libraries = if musl { dir.join("target") } else { dir.join("nowhere") };
+        write_script(&dir.join("rustc"), &format!("echo {}", libraries.display()));
+        let demo = Demo::new(&place.join("leasehold"));
+        Self { beside, demo }
+    }
+
+    /// The directory where cargo builds for a target, or without a named target.
+    fn place(&self, target: Option<&str>) -> PathBuf {
+        self.beside.dir.path().join("target").join(target.unwrap_or_default()).join("debug")
+    }
+
+    fn run(&self, cargo: &str) -> Output {
+        let dir = self.beside.dir.path();
+        write_script(&dir.join("cargo"), cargo);
+        let mut command = self.demo.command(&["--once", "--containers", "2"]);
+        command.env("CARGO", dir.join("cargo")).env("CARGO_MANIFEST_DIR", dir);
+        command.output().expect("it runs")
+    }
+
+    /// Checks that the plugin is built with these arguments, into this place, and run.
+    fn builds(&self, arguments: &str, place: &Path) {
+        let place = place.display();
+        let output =
+            self.run(&format!(r#"echo "$@" in "$PWD" >&2; mkdir -p {place}; cp "$REAL" {place}"#));
+        let shown = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        let (dir, target) = (self.beside.dir.path().display(), self.place(None));
+        let target = target.parent().expect("a directory").display();
+        let built =
+            format!("build -p my-ipam --profile dev --target-dir {target}{arguments} in {dir}\n");
+        assert!(shown.contains(&built), "{built} in {shown}");
+        self.demo.assert_nothing_left();
+    }
+}
+
 #[test]
 fn run_by_cargo_it_builds_the_plugin_first() {
-    let beside = Beside::new();
-    let dir = beside.dir.path();
-    // As cargo lays it out: TARGET_DIR/PROFILE/leasehold.
-    let place = dir.join("target").join("debug");
-    fs::create_dir_all(&place).expect("a directory");
-    fs::rename(beside.leasehold(), place.join("leasehold")).expect("leasehold in its place");
-    let tag = "# This file is a cache directory tag created by cargo.";
-    fs::write(dir.join("target").join("CACHEDIR.TAG"), tag).expect("a tag");
-    let cargo = dir.join("cargo");
-    // What cargo told this program of its package would have dependencies built anew.
-    let own = "env | grep -E '^(CARGO_(PKG|MANIFEST)_|OUT_DIR=)' >&2 && exit 1";
-    write_script(&cargo, &format!(r#"{own}; echo "$@" in "$PWD" >&2; cp "$REAL" target/debug/"#));
+    let cargo = RunByCargo::new(false);
+    cargo.builds("", &cargo.place(None));
 
-    let demo = Demo::new(&place.join("leasehold"));
-    let run = || {
-        let mut command = demo.command(&["--once", "--containers", "2"]);
-        command.env("CARGO", &cargo).env("CARGO_MANIFEST_DIR", dir);
-        command.env("CARGO_PKG_NAME", "leasehold").env("OUT_DIR", dir).output().expect("it runs")
-    };
-    let output = run();
-    let shown = text(&output);
-    assert_eq!(output.status.code(), Some(0), "{shown}");
-    let target = dir.join("target");
-    let built = format!(
-        "build --bin my-ipam --profile dev --target-dir {} in {}",
-        target.display(),
-        dir.display()
-    );
-    assert!(shown.contains(&built), "{built} in {shown}");
-
-    write_script(&cargo, "exit 101");
-    let output = run();
+    let output = cargo.run("exit 101");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("cannot build the plugin"), "{}", text(&output));
-    demo.assert_nothing_left();
+    cargo.demo.assert_nothing_left();
+}
+
+#[test]
+fn where_cargo_can_build_for_musl_it_does() {
+    let cargo = RunByCargo::new(true);
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    cargo.builds(&format!(" --target {target}"), &cargo.place(Some(&target)));
 }

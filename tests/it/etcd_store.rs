@@ -1,8 +1,8 @@
-//! The store's contract, and what becomes of requests when etcd is in trouble.
+//! The store's contract, and the outcome of requests when etcd is in trouble.
 //!
-//! Goal: whatever happens to etcd, an answer says what is so: what was carried out, what was not
-//! and never will be, and what nobody knows. Method: the same checks on the embedded store, on
-//! one real etcd and on three; then members that are killed, stopped, restored and forbidden.
+//! Goal: in every trouble of etcd, an answer is true: the request was carried out, it was not and
+//! never will be, or its outcome is unknown. Method: the same checks on the embedded store, on one
+//! real etcd and on three; then members that are killed, suspended, restored and forbidden.
 //!
 //! All of it needs Debian's packages etcd-server and etcd-client.
 
@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-/// How long a report or a recovery may take.
+/// The longest time for a report or a recovery.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store under test, and a thread to wait for its answers.
@@ -119,7 +119,7 @@ impl Subject {
     }
 }
 
-/// A value that is told apart by a number.
+/// A value that a number makes different from others.
 pub(crate) fn value(number: u64) -> Value {
     Value::Session(SessionValue { epoch: number, lease: 1 })
 }

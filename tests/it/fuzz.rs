@@ -1,5 +1,5 @@
-//! Goal: whatever bytes reach the socket, the TCP listener, or the plugin, nothing panics, hangs,
-//! grows or leaks an address.
+//! Goal: no bytes on the socket, on the TCP listener, or to the plugin cause a panic, a hang,
+//! growth or a leaked address.
 //!
 //! Method: a seed makes a batch of inputs: bytes and mutations of the calls and requests in
 //! `tests/corpus`. After each batch everything that is held is ended by honest DELs, and nothing
@@ -28,10 +28,10 @@ use serde_json::{Value, json};
 
 use crate::common::{Call, Client, Daemon, Options};
 
-/// How long the end of everything that is held may take after a batch: a call may be under way
-/// still whose connection has ended.
+/// The time within which all allocations must end after a batch: the call of a connection that has
+/// ended may still be in progress.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
-/// How much of an input a failure shows, in characters.
+/// The most characters of an input that a failure shows.
 const SHOWN_CHARACTERS_MAX: usize = 3_000;
 
 /// The files of a directory of the corpus, by name.
@@ -50,7 +50,7 @@ fn corpus(directory: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Tries seeds; one that fails is named.
+/// Tries seeds, and names a seed that fails.
 fn seeds(always: u64, mut trial: impl FnMut(&mut Rng)) {
     let variable = |name| {
         let value = env::var(name).ok()?;
@@ -77,13 +77,13 @@ fn seeds(always: u64, mut trial: impl FnMut(&mut Rng)) {
     }
 }
 
-/// An input as a failure shows it.
+/// An input in the form in which a failure shows it.
 fn shown(input: &[u8]) -> String {
     let text: String = input.escape_ascii().map(char::from).take(SHOWN_CHARACTERS_MAX).collect();
     format!("{} bytes: {text}", input.len())
 }
 
-/// A daemon that is given what is bad, and must go on.
+/// A daemon that gets bad input, and must go on.
 struct World {
     daemon: Daemon,
     client: Client,
@@ -96,8 +96,8 @@ impl World {
         Self { daemon, client }
     }
 
-    /// Ends everything that is held, as its runtime would; nothing must be left, and the daemon
-    /// must be well.
+    /// Ends all allocations, as their runtimes would. Nothing must be left, and the daemon must be
+    /// healthy.
     fn settle(&mut self) {
         let began = Instant::now();
         loop {
@@ -125,7 +125,7 @@ impl World {
     }
 }
 
-/// A call of the plugin that is in order.
+/// A valid call of the plugin.
 fn honest(command: &str) -> Value {
     json!({
         "command": command, "containerId": "honest", "netns": "/run/netns/honest",
@@ -137,7 +137,7 @@ fn honest(command: &str) -> Value {
     })
 }
 
-/// What is wrong with an error object of CNI, if anything is.
+/// The fault of a CNI error object, if it has one.
 fn no_error_object(text: &str) -> Option<String> {
     let object: Value = match serde_json::from_str(text) {
         Ok(object) => object,
@@ -148,7 +148,7 @@ fn no_error_object(text: &str) -> Option<String> {
     (!whole).then(|| format!("no error object of CNI: {object}"))
 }
 
-/// What is wrong with the answer to a command that succeeded, if anything is.
+/// The fault of the answer to a command that succeeded, if it has one.
 fn no_result(command: &str, text: &str) -> Option<String> {
     let object: Value = match command {
         "ADD" | "VERSION" => match serde_json::from_str(text) {

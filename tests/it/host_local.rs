@@ -2,8 +2,9 @@
 //! same addresses in the same order, the same results and the same refusals.
 //!
 //! Method: Debian's host-local is the oracle. Every step goes to both sides, each with a state of
-//! its own, and the outcomes are compared. The oracle runs now, so no expectation is only a memory
-//! of what it did once. What may differ has a name in [`differences`], and a test that shows it.
+//! its own, and the outcomes are compared. The oracle runs during the test, so the expectations are
+//! never out of date. Every allowed difference has a name in [`differences`], and a test that shows
+//! it.
 //!
 //! - [`vectors`], [`grammar`]: host-local's own test vectors, and the corners of its grammar.
 //! - [`differences`]: the permitted differences, each shown on both sides.
@@ -25,13 +26,13 @@ use tempfile::TempDir;
 
 use crate::common::{CNI_PLUGINS, Call, Client, Daemon, Options, Outcome, require_plugins, run};
 
-/// The code with which host-local answers whatever its own part of the work refuses.
+/// The code of every refusal by host-local's own code.
 const UNCLASSIFIED: u64 = 999;
 
 /// host-local's words when asked-for addresses are left over. It lists them in no fixed order.
 const LEFTOVERS: &str = "failed to allocate all requested IPs:";
 
-/// How our side is asked: through the plugin's process, or on the daemon's socket.
+/// The way to ask our side: through the plugin's process, or on the daemon's socket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     Plugin,
@@ -80,7 +81,7 @@ impl Sides {
         (self.theirs(call), self.ours(call, way))
     }
 
-    /// What the oracle holds for a network: one line for each address.
+    /// The oracle's allocations on a network: one line for each address.
     fn held_by_theirs(&self, network: &str) -> BTreeSet<String> {
         let Ok(entries) = fs::read_dir(self.data.path().join(network)) else {
             return BTreeSet::new();
@@ -98,7 +99,7 @@ impl Sides {
         held
     }
 
-    /// What our daemon holds for a network, in the same form.
+    /// Our daemon's allocations on a network, in the same form.
     fn held_by_ours(&mut self, network: &str) -> BTreeSet<String> {
         let list = self.client.get("/v1/allocations");
         let list = list.as_array().expect("an array of allocations");
@@ -141,7 +142,7 @@ fn agree(theirs: &Outcome, ours: &Outcome) -> Result<(), String> {
     }
 }
 
-/// Whether our message keeps the words of theirs; it may say more.
+/// True if our message keeps the words of theirs; it may say more.
 fn says_what(theirs: &str, ours: &str) -> bool {
     match (theirs.strip_prefix(LEFTOVERS), ours.split_once(LEFTOVERS)) {
         (Some(theirs), Some((_, ours))) => {
@@ -172,7 +173,7 @@ fn addresses(result: &Value) -> Vec<String> {
     }
 }
 
-/// The addresses that an ADD asks for, by where the asking stands.
+/// The addresses that an ADD asks for, by the place of the request.
 #[derive(Clone, Debug, Default)]
 struct Asks {
     /// In `CNI_ARGS`, as `IP=`.
@@ -188,7 +189,7 @@ impl Asks {
         self.environment.is_none() && self.args.is_empty() && self.capability.is_empty()
     }
 
-    /// Writes the asking into a call.
+    /// Writes the requests into a call.
     fn apply(&self, call: &mut Call) {
         if let Some(address) = &self.environment {
             call.args = format!("IP={address}");
@@ -231,7 +232,7 @@ fn hold_on_both_sides(title: &str, text: &str) {
     assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The vectors of host-local's own tests give on both sides what those tests expect.
+/// The vectors of host-local's own tests give the expected results on both sides.
 #[test]
 fn the_vectors_of_host_local_hold_on_both_sides() {
     hold_on_both_sides("allocator", vectors::ALLOCATOR);
@@ -286,7 +287,7 @@ fn resolv_conf_is_read_alike() {
     assert_eq!(sides.held_by_ours("dns-missing"), BTreeSet::new());
 }
 
-/// Keys match whatever their case, and the last of two equal keys counts, as in Go's decoder.
+/// Keys match in any case, and the last of two equal keys counts, as in Go's decoder.
 #[test]
 fn keys_are_read_as_go_reads_them() {
     let sides = Sides::start();
@@ -306,7 +307,7 @@ fn keys_are_read_as_go_reads_them() {
     assert_eq!(addresses(ours.expect_result()), ["10.8.0.9/24 via 10.8.0.77"]);
 }
 
-/// What the dispatch layer refuses, it refuses with the same code and the same words.
+/// The dispatch layer refuses the same calls, with the same code and the same words.
 #[test]
 fn calls_that_never_reach_ipam_are_refused_alike() {
     let sides = Sides::start();

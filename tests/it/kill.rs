@@ -1,9 +1,9 @@
-//! Goal: a daemon that is killed at any moment loses nothing that it answered, gives nothing
-//! twice, and leaves nothing half done; and what a restart keeps, a reboot releases.
+//! Goal: a daemon that is killed at any moment loses no call that it answered, gives no address
+//! twice, and leaves no call half done. A restart keeps the allocations, a reboot releases them.
 //!
 //! Method: the real daemon is killed with SIGKILL under load, started again on the same state, and
-//! compared with what its clients were told. Reboots are made with a file of the test's own in
-//! place of the kernel's boot id.
+//! compared with the answers that its clients got. Reboots are made with a file of the test's own
+//! in place of the kernel's boot id.
 
 mod cooling;
 mod damage;
@@ -39,7 +39,7 @@ fn addresses_of(outcome: &Outcome) -> Vec<String> {
 /// A network and a container.
 type Holder = (String, String);
 
-/// What the daemon lists, by holder. Nothing may be held twice on one network.
+/// The daemon's list, by holder. No address may be held twice on one network.
 fn listed(daemon: &Daemon) -> BTreeMap<Holder, Vec<String>> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let mut held: BTreeMap<Holder, Vec<String>> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Goal: nothing leaks for ever, and nothing that is in use is taken for a leak: `leasehold check`
-//! finds what is left behind, `leasehold gc` and the sweep release it, and only it.
+//! Goal: no address leaks for ever, and no address in use is taken for a leak. `leasehold check`
+//! finds the leaks, and `leasehold gc` and the sweep release them and nothing else.
 //!
 //! Method: real daemons, real network namespaces (`ip netns`, processes, bind mounts), a real
 //! etcd, in which keys are changed by hand.
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::common::{Call, Daemon, LEASEHOLD, Outcome, feed};
 
-/// How long anything may take that another process has to notice.
+/// The time within which another process must notice a change.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Names of namespaces are the machine's; tests run in parallel.
@@ -43,10 +43,10 @@ impl Namespace {
         Path::new("/run/netns").join(&self.name)
     }
 
-    /// Takes it away, and makes another one of its name.
+    /// Deletes the namespace, and makes another one of the same name.
     fn replace(&self) {
         ip(&["netns", "del", &self.name]);
-        // Numbers of namespaces are given anew at once: this one takes the old one's.
+        // The kernel reuses the numbers of namespaces at once: this one takes the old one's.
         let _other = Self::new();
         ip(&["netns", "add", &self.name]);
     }
@@ -63,7 +63,7 @@ fn ip(args: &[&str]) {
     assert!(status.success(), "ip {args:?}: {status}");
 }
 
-/// A directory of its own for namespaces, as a runtime has one.
+/// A directory for namespaces, such as a runtime has.
 struct Place {
     dir: TempDir,
     mounted: Vec<PathBuf>,
@@ -84,13 +84,13 @@ impl Place {
         path
     }
 
-    /// Takes a mount away; the file stays.
+    /// Removes a mount; the file stays.
     fn unmount(&mut self, path: &Path) {
         unmount(path, UnmountFlags::DETACH).expect("the end of a bind mount");
         self.mounted.retain(|mounted| mounted != path);
     }
 
-    /// Takes a namespace away.
+    /// Removes a namespace.
     fn remove(&mut self, path: &Path) {
         self.unmount(path);
         fs::remove_file(path).expect("the end of a namespace's file");
@@ -105,7 +105,8 @@ impl Drop for Place {
     }
 }
 
-/// A process in a network namespace of its own, as a container of Docker's. It ends with this.
+/// A process in a network namespace of its own, like a container of Docker's. It ends with this
+/// value.
 struct Process(Child);
 
 impl Process {
@@ -121,7 +122,7 @@ impl Process {
         PathBuf::from(format!("/proc/{}/ns/net", self.0.id()))
     }
 
-    /// Waits until its namespace is another one than this one.
+    /// Waits until its namespace is not `than`.
     fn await_other(&self, than: &Path) -> PathBuf {
         let there = |path: &Path| fs::read_link(path).expect("a namespace");
         let before = there(than);
@@ -151,7 +152,7 @@ fn add_in(daemon: &Daemon, container: &str, netns: &Path, config: &Value) -> Out
     daemon.client().call(&call)
 }
 
-/// The same through the plugin, whose process says when it started: a repeated ADD counts as new.
+/// The same through the plugin, whose process sends its start time: a repeated ADD counts as new.
 fn add_again(daemon: &Daemon, container: &str, netns: &Path, config: &Value) -> Outcome {
     let mut call = Call::new("ADD", container, config);
     call.netns = netns.to_str().expect("a path in UTF-8").to_owned();
@@ -164,7 +165,7 @@ fn added(outcome: &Outcome) -> String {
     net.split('/').next().expect("an address").to_owned()
 }
 
-/// Runs a command with this standard input: its exit status, and what it printed.
+/// Runs a command with this standard input. Returns its exit status and its output.
 fn leasehold(daemon: &Daemon, args: &[&str], stdin: &str) -> (i32, String, String) {
     let mut command = Command::new(LEASEHOLD);
     command.args(args).env("LEASEHOLD_SOCKET", daemon.socket());
@@ -185,7 +186,7 @@ fn ends_json(daemon: &Daemon, args: &[&str], code: i32) -> Value {
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }
 
-/// What a check finds: exit status 1 and the findings, or 0 and none.
+/// The findings of a check; the exit status must be 1 with findings, and 0 without.
 fn findings(daemon: &Daemon) -> Vec<Value> {
     let (code, stdout, stderr) = leasehold(daemon, &["check", "-o", "json"], "");
     let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
@@ -194,16 +195,16 @@ fn findings(daemon: &Daemon) -> Vec<Value> {
     report["findings"].as_array().expect("findings").clone()
 }
 
-/// The kinds of what is found, and the first address of each.
+/// The kinds of findings, and the first address of each.
 fn kinds(findings: &[Value]) -> Vec<(&str, &str)> {
     let text = |value: &'_ Value| -> &'static str {
-        // Tests are short: what they compare may stay.
+        // Tests are short, so the text may stay in memory.
         Box::leak(value.as_str().unwrap_or_default().to_owned().into_boxed_str())
     };
     findings.iter().map(|found| (text(&found["kind"]), text(&found["addresses"][0]))).collect()
 }
 
-/// Containers that hold something.
+/// The containers that hold an address.
 fn holders(daemon: &Daemon) -> Vec<String> {
     let container = |row: &Value| row["containerId"].as_str().expect("a container").to_owned();
     let mut holders: Vec<String> = daemon.allocations().iter().map(container).collect();

@@ -1,11 +1,11 @@
-//! Goal: the main plugins that everybody runs work with `my-ipam` as they do with host-local, alone
-//! and with other plugins after them.
+//! Goal: the usual main plugins work with `my-ipam` as they do with host-local, alone and with
+//! other plugins after them.
 //!
 //! Method: Debian's own `bridge`, `macvlan`, `ipvlan` and `ptp` find `my-ipam` through `CNI_PATH`
 //! and run it, in a network namespace that stands for a host, for namespaces that stand for
-//! containers. Then the kernel is asked what became of it: addresses, routes, and whether packets
-//! pass. All traffic and all interfaces stay inside of the namespaces, which go away with the test,
-//! also when it fails.
+//! containers. Then the test asks the kernel for addresses and routes, and sends packets. All
+//! traffic and all interfaces stay inside of the namespaces, which go away with the test, also when
+//! it fails.
 
 mod chained;
 
@@ -18,13 +18,13 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use crate::common::{
-    CNI_PLUGINS, Call, Client, Daemon, MY_IPAM, Options, Outcome, feed, poll, require_plugins,
+    CNI_PLUGINS, Call, Client, Daemon, Options, Outcome, feed, my_ipam, poll, require_plugins,
 };
 
-/// How long the kernel may take until packets pass (IPv6 looks for duplicates first).
+/// The time within which packets must pass (IPv6 looks for duplicates first).
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A network namespace, there as long as this value.
+/// A network namespace that exists as long as this value.
 struct Namespace {
     name: String,
 }
@@ -68,14 +68,14 @@ impl Namespace {
             .collect()
     }
 
-    /// Whether the namespace has an interface of this name.
+    /// True if the namespace has an interface of this name.
     fn has(&self, interface: &str) -> bool {
         let links = self.ip(&["-j", "link", "show"]);
         let links: Value = serde_json::from_str(&links).expect("JSON of ip");
         links.as_array().expect("an array").iter().any(|link| link["ifname"] == interface)
     }
 
-    /// Whether an address answers from here, in the end.
+    /// True if an address answers from here, in the end.
     fn reaches(&self, address: &str) -> bool {
         poll(PATIENCE, || {
             self.command("ping")
@@ -98,7 +98,7 @@ impl Namespace {
         }
     }
 
-    /// A program that is to run inside of the namespace.
+    /// A command that runs a program inside of the namespace.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
@@ -153,7 +153,7 @@ impl Host {
     fn call(&self, command: &'static str, container: &Namespace, config: &Value) -> Call {
         let mut call = Call::new(command, &container.name, config);
         call.netns = container.path().to_string_lossy().into_owned();
-        let ours = Path::new(MY_IPAM).parent().expect("a directory").display();
+        let ours = my_ipam().parent().expect("a directory").display();
         call.path = format!("{ours}:{CNI_PLUGINS}");
         self.daemon.adopt(&mut call.config);
         call
@@ -204,7 +204,7 @@ impl Host {
     }
 }
 
-/// Whether this kernel knows ipvlan, which not every kernel does (macvlan and bridge it must know).
+/// True if this kernel knows ipvlan, which not every kernel does (macvlan and bridge it must know).
 fn kernel_has_ipvlan() -> bool {
     let namespace = Namespace::new();
     namespace.ip(&["link", "add", "wire0", "type", "veth", "peer", "name", "wire1"]);
@@ -260,7 +260,7 @@ fn bridge_gives_a_container_both_families_and_takes_them_back() {
     assert_eq!(host.held("on-bridge", &second), [""; 0]);
 }
 
-/// When `bridge` fails after it was given addresses, it gives them back, and so does the runtime.
+/// When `bridge` fails after it got addresses, it gives them back, and so does the runtime.
 #[test]
 fn bridge_that_fails_after_its_addresses_leaves_none_behind() {
     let mut host = Host::start("bridge");
@@ -328,7 +328,7 @@ fn macvlan_connects_two_containers() {
 }
 
 /// Two containers on one ipvlan parent reach each other. On a kernel without ipvlan the plugin
-/// fails, and what can be seen is that it leaves nothing behind.
+/// fails, and must leave nothing behind.
 #[test]
 fn ipvlan_connects_two_containers() {
     for mode in ["l2", "l3"] {
@@ -362,7 +362,7 @@ fn ipvlan_connects_two_containers() {
     }
 }
 
-/// A container at the end of its own pair of interfaces reaches its gateway, which is the host.
+/// A container with its own pair of interfaces reaches its gateway, which is the host.
 #[test]
 fn ptp_gives_each_container_a_way_to_the_host() {
     let mut host = Host::start("ptp");

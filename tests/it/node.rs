@@ -1,7 +1,7 @@
-//! Goal: what an operator relies on holds: who may talk to the node, how it stops, what it says of
-//! itself, what it costs, and that the plugin is one small static file.
+//! Goal: an operator can rely on the node: its access rights, its shutdown, its metrics and status,
+//! its cost, and a plugin that is one small static file.
 //!
-//! Method: the real daemon, its files, its figures and its process are looked at from outside.
+//! Method: the tests look at the real daemon from outside: at its files, figures and process.
 
 mod arrays;
 mod figures;

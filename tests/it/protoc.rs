@@ -1,5 +1,5 @@
-//! The protobuf compiler of the build: `.cargo/protoc`, which a build must be able to rely on
-//! whatever is installed.
+//! The protobuf compiler of the build: `.cargo/protoc`, which must work with any installed
+//! `protoc`.
 //!
 //! Method: the wrapper compiles a file that needs one of Google's own, with different programs
 //! named `protoc` before all others in PATH.
@@ -19,8 +19,8 @@ struct World {
 }
 
 impl World {
-    /// A folder with a file to compile, and another one that is PATH, with every program of the
-    /// real one but protoc.
+    /// Makes a folder with a file to compile, and another one as PATH, with every program of the
+    /// real PATH but protoc.
     fn new() -> Self {
         let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         let world = Self { dir };
@@ -88,7 +88,7 @@ fn a_machine_without_protoc_builds() {
 #[test]
 fn a_protoc_without_googles_files_is_passed_over() {
     let world = World::new();
-    // As Debian's protobuf-compiler does without libprotobuf-dev.
+    // Like Debian's protobuf-compiler without libprotobuf-dev.
     world.install("echo 'google/protobuf/descriptor.proto: File not found.' >&2; exit 1");
     world.compiles_with_googles_files();
 }

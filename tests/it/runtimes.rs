@@ -1,5 +1,5 @@
-//! Goal: real container runtimes run containers on networks of ours as on host-local's, and what
-//! they do to their networks leaves nothing behind.
+//! Goal: real container runtimes run containers on networks of ours as on host-local's, and nothing
+//! is left behind after they end their networks.
 //!
 //! Method: Debian's podman (on CNI, with runc) and containerd (`ctr`, and its CRI service, called
 //! as kubelet calls it) run containers of one busybox, on a machine of the test's own: namespaces
@@ -38,7 +38,7 @@ fn on_a_bridge(daemon: &Daemon, name: &str, subnet: &str) -> Value {
     })
 }
 
-/// The addresses that the daemon says are held, in order.
+/// The addresses that are held according to the daemon, in order.
 fn held(host: &Host) -> Vec<String> {
     let mut held: Vec<String> = host.daemon.allocations().iter().map(address_of).collect();
     held.sort();
@@ -55,7 +55,7 @@ fn assert_unique(addresses: &[String]) {
     assert_eq!(different.len(), addresses.len(), "an address twice: {addresses:?}");
 }
 
-/// How many calls of each verb the daemon had, how they ended, and DELs that it did not get.
+/// The number of calls that the daemon had, by verb and result, and the DELs that it did not get.
 fn calls(host: &Host) -> String {
     let metrics = host.daemon.client().request("GET", "/metrics", "").body;
     let names = ["leasehold_requests_total", "leasehold_del_notes_total"];

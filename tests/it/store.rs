@@ -1,8 +1,8 @@
-//! The store's contract, and that every change of who holds a block rests on what it compares.
+//! The store's contract, and the conditions of every change of a block's owner.
 //!
-//! Goal: a transaction that rests on something that is no longer so changes nothing. Method: the
-//! machines of two nodes (or of two daemons of one) on one embedded store, carried out one after
-//! the other, and the keys read back.
+//! Goal: a transaction whose condition does not hold changes nothing. Method: the machines of two
+//! nodes (or of two daemons of one) on one embedded store, carried out one after the other, and the
+//! keys read back.
 
 use leasehold::core::address::{Cidr, Family, number};
 use leasehold::core::keys::{BLOCKS, PoolFamily};
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// A daemon of a node starts with what its journal holds, and joins.
+    /// Starts a daemon of a node with the content of its journal, which joins.
     fn start(&self, node: &str, chain: u64, blocks: &[Cidr]) -> Daemon<'_> {
         let me = NodeIdentity {
             node: node.into(),
@@ -93,12 +93,12 @@ struct Daemon<'a> {
     world: &'a World,
     core: Leaseholder,
     now: u64,
-    /// What its journal knows of its chain.
+    /// The sequence of the chain in its journal.
     chain: u64,
 }
 
 impl Daemon<'_> {
-    /// Asks the store until there is nothing to ask; what else the machine said.
+    /// Asks the store until there are no requests left. Returns the other effects of the machine.
     fn settle(&mut self) -> Vec<Effect> {
         let mut said = Vec::new();
         while let Some(effect) = self.core.poll_effect() {
@@ -156,10 +156,10 @@ fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
         vec![taken],
         vec![run("10.0.0.64", 5)],
         vec![run("10.0.0.0", 7)],
-        // A part of it, wherever in it.
+        // A part of it, at any place in it.
         vec![run("10.0.0.64", 2)],
         vec![run("10.0.0.76", 2)],
-        // One of several is enough, wherever it stands.
+        // One of several is enough, at any place.
         vec![run("10.0.1.0", 4), run("10.0.0.64", 4)],
     ] {
         let said = two.claim(pool(), &overlapping);
@@ -207,7 +207,7 @@ fn a_block_that_changed_hands_is_not_given_back() {
     let before = world.keys(BLOCKS);
     one.give_back(block);
     assert_eq!(world.keys(BLOCKS), before);
-    // Also not by a daemon whose journal says that the block is its own: it learns that it is not.
+    // Not even by a daemon whose journal has the block as its own: it learns that it is not.
     let mut again = world.start("one", one.chain, &[block]);
     assert_eq!(again.core.lost(), 1);
     again.give_back(block);

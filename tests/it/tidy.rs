@@ -1,13 +1,16 @@
-//! Goal: what this repository has decided about its own source stays so: pure parts are pure,
-//! dependencies point one way, numbers and clocks are where they belong, files stay readable.
+//! Goal: the decisions of this repository about its own source hold: pure parts are pure,
+//! dependencies point one way, numbers and clocks are in their places, files stay readable.
 //!
 //! Method: the tree is read as text, with comments and strings told apart from code. Each rule is
 //! a function from files to complaints; next to its test over the tree, a planted violation shows
 //! that it can fail.
 
+mod documents;
 mod layers;
 mod rules;
 mod source;
+
+use std::collections::BTreeMap;
 
 use source::{File, tree};
 
@@ -17,7 +20,7 @@ fn assert_none(rule: &str, complaints: &[String]) {
     assert!(complaints.is_empty(), "{rule}: {count} complaints\n{}", complaints.join("\n"));
 }
 
-/// What a rule says about one made-up file, which must be just one complaint about this line.
+/// Runs a rule on one made-up file. It must give exactly one complaint, about this line.
 fn assert_caught(
     rule: impl Fn(&[File]) -> Vec<String>,
     path: &str,
@@ -75,10 +78,10 @@ fn dependencies_point_one_way() {
         ("src/store/x.rs", "use crate::actors::journal;", "store may not use actors"),
         ("src/actors/x.rs", "fn f() { crate::api::x(); }", "actors may not use api"),
         ("src/api/x.rs", "use crate::{core, journal::Journal};", "api may not use journal"),
-        ("src/plugin/x.rs", "use crate::cni::error::Code;", "plugin may not use cni"),
-        ("src/client.rs", "use crate::core::Millis;", "client may not use core"),
+        ("src/my-ipam/src/x.rs", "use leasehold::cni::error::Code;", "my_ipam may not use cni"),
+        ("src/core/x.rs", "use my_ipam::limits;", "core may not use my_ipam"),
         ("src/limits.rs", "use super::clock;", "limits may not use clock"),
-        ("src/daemon.rs", "use crate::plugin::main;", "daemon may not use plugin::main"),
+        ("src/daemon.rs", "use my_ipam::run;", "daemon may not use my_ipam::run"),
         ("src/cni/x/y.rs", "use super::super::super::api;", "cni may not use api"),
         ("src/bin/x.rs", "use leasehold::core::Map;", "bin may not use core"),
         ("src/novelty.rs", "use crate::core::Map;", "novelty"),
@@ -87,7 +90,8 @@ fn dependencies_point_one_way() {
     }
     for (path, text) in [
         ("src/actors/x.rs", "use crate::core::{Map, range::Ranges};\nuse crate::{limits, clock};"),
-        ("src/daemon.rs", "fn f() { crate::plugin::note::directory(x); }"),
+        ("src/daemon.rs", "fn f() { my_ipam::note::directory(x); }"),
+        ("src/my-ipam/src/x.rs", "use crate::limits::NOTES_MAX;\nuse super::client;"),
         ("src/core/range_set/x.rs", "use super::super::address::Run;\nuse super::Stats;"),
         ("src/core/x.rs", "#[cfg(test)]\nmod tests {\n    use crate::journal::Journal;\n}"),
     ] {
@@ -124,7 +128,7 @@ fn one_word_has_one_meaning() {
         "let affinity = 1;",
         "/// After the cool-down.",
     ] {
-        assert_caught(rules::words, "src/x.rs", text, 1, "section 1");
+        assert_caught(rules::words, "src/x.rs", text, 1, "Vocabulary");
     }
     for text in ["let etcd_lease = lease;", "/// A node leases blocks.", "// a released address"] {
         assert_fine(rules::words, "src/x.rs", text);
@@ -157,6 +161,14 @@ fn every_period_has_a_name_in_limits() {
     assert_caught(rules::periods, "src/x.rs", "\nf(Duration::from_millis( 50));", 2, "limits");
     assert_fine(rules::periods, "src/x.rs", "f(Duration::from_millis(wait));");
     assert_fine(rules::periods, "src/limits.rs", "f(Duration::from_secs(5));");
+    assert_fine(rules::periods, "src/my-ipam/src/limits.rs", "f(Duration::from_secs(5));");
+    assert_caught(
+        rules::periods,
+        "src/my-ipam/src/x.rs",
+        "f(Duration::from_secs(5));",
+        1,
+        "limits",
+    );
 }
 
 #[test]
@@ -177,6 +189,77 @@ fn no_file_names_the_machine_it_was_written_on() {
     }
     for text in ["https://x.org/home/", "/var/lib/leasehold", "src/root/x", "worked/work/x"] {
         assert_fine(rules::machines, "README.md", text);
+    }
+}
+
+/// A small repository with a rule that is kept, cited and described.
+fn one_rule(changes: &[(&str, &str)]) -> Vec<File> {
+    let table = "## Rules\n\n| rule | kept in | |\n| 7 | One place | `core::x` | `Broken` |\n";
+    let switches = "pub enum Mutant {\n    /// So (rule 7).\n    Broken,\n}\n";
+    let mut texts = BTreeMap::from([
+        ("ARCHITECTURE.md", table),
+        ("docs/protocol.md", "### 7. One place\n"),
+        ("src/core/mutant.rs", switches),
+        ("src/core/x.rs", ""),
+    ]);
+    texts.extend(changes.iter().copied());
+    texts.into_iter().map(|(path, text)| File::new(path, text)).collect()
+}
+
+#[test]
+fn rules_that_are_cited_are_written_down() {
+    assert_none("rules are cited", &documents::rules_are_cited(&tree()));
+    assert_none("rules are whole", &documents::rules_are_whole(&tree()));
+    let both = |files: &[File]| {
+        let mut complaints = documents::rules_are_cited(files);
+        complaints.extend(documents::rules_are_whole(files));
+        complaints
+    };
+    assert_none("one rule", &both(&one_rule(&[])));
+    let table = "## Rules\n| 7 | One place | `core::y` | `Other` |\n";
+    for (path, text, expected) in [
+        ("src/core/x.rs", "/// See rule 8.", &["x.rs:1: ARCHITECTURE.md has no rule 8"][..]),
+        ("src/core/mutant.rs", "", &["no file cites rule 7", "no switch Broken"]),
+        ("docs/protocol.md", "", &["no section for rule 7"]),
+        ("docs/protocol.md", "### 7. A\n### 9. B", &["protocol.md:2: ARCHITECTURE.md has no rule"]),
+        ("ARCHITECTURE.md", table, &["no module core::y", "no switch Other", "not name Broken"]),
+    ] {
+        let complaints = both(&one_rule(&[(path, text)]));
+        assert_eq!(complaints.len(), expected.len(), "{path}: {complaints:?}");
+        for (complaint, expected) in complaints.iter().zip(expected) {
+            assert!(complaint.contains(expected), "no {expected:?} in {complaint:?}");
+        }
+    }
+}
+
+#[test]
+fn documents_that_are_cited_are_there() {
+    assert_none("documents", &documents::documents_are_there(&tree()));
+    assert_none("documents", &documents::no_design_is_cited(&tree()));
+    let design = concat!("DES", "IGN");
+    assert_caught(
+        documents::no_design_is_cited,
+        "src/x.rs",
+        &format!("\n// {design} 4"),
+        2,
+        "rule",
+    );
+    assert_fine(documents::no_design_is_cited, "src/x.rs", "// by design; DESIGNS");
+    for (path, text) in [
+        ("src/x.rs", "// see NOWHERE.md"),
+        ("docs/x.md", "see [there](../y/NOWHERE.md#part)"),
+        ("README.md", "see [there](docs/)"),
+        ("README.md", "in `src/nowhere.rs`"),
+    ] {
+        let found = documents::documents_are_there(&[File::new(path, text)]);
+        assert!(!found.is_empty() && found[0].contains("there"), "{text}: {found:?}");
+    }
+    for (path, text) in [
+        ("README.md", "see README.md and [it](README.md#part)"),
+        ("docs/x.md", "[this](x.md), [all](../docs), a file *.md, [far](https://x.org/y)"),
+        ("src/x.rs", "// `src/nowhere.rs` is made by the test"),
+    ] {
+        assert_fine(documents::documents_are_there, path, text);
     }
 }
 

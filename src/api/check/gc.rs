@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::compare::Record;
 use super::finding::{Finding, Kind};
 use super::namespaces::{self, View};
-use crate::actors::leaseholder::Note;
 use crate::api::cluster::Store;
 use crate::api::{AppState, call, refuse};
 use crate::core::attachment::AttachmentId;
@@ -262,6 +261,6 @@ fn record(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
         return Collected::of(Fate::Would);
     }
     // On the thread of the actors: nothing ends it between the look and the note.
-    node.leaseholder.do_send(Note { holding, held: true, waiting: None });
+    node.machines.publish(holding);
     Collected::of(Fate::Recorded)
 }

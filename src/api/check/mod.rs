@@ -21,7 +21,6 @@ pub use self::finding::{Finding, Kind, LookedAt, Report};
 use self::namespaces::Lacking;
 use super::cluster::Store;
 use super::{AppState, EMBEDDED, lists, refuse};
-use crate::actors::leaseholder::Describe;
 use crate::core::Millis;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
 use crate::core::txn::StoreError;
@@ -129,7 +128,7 @@ async fn compare_twice(node: &AppState, report: &mut Report) -> Result<(), Strin
 async fn settle(node: &AppState, began: Millis) -> Option<String> {
     loop {
         tokio::time::sleep(limits::CHECK_PAUSE).await;
-        let Ok(figures) = node.leaseholder.send(Describe).await else {
+        let Some(figures) = node.machines.figures().await else {
             return Some("records: the daemon does not answer itself: see its log".to_owned());
         };
         let member = node.standing.borrow().member;

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::{Value, json};
 
-/// The ranges that everybody hands out of, as far as not said otherwise.
+/// The subnet that the contenders hand out of, unless a case has its own.
 pub(super) const WIDE: &str = "10.0.0.0/8";
 
 /// A network namespace, named as containerd names them.
@@ -18,8 +18,8 @@ pub(super) fn config(network: &str, subnet: &str, plugin: &str) -> Value {
     })
 }
 
-/// A container's id: 64 digits in no order, as a runtime's are (what is kept in the order of ids
-/// would be flattered by others). Each maker and number has its own.
+/// A container's id: 64 digits in no order, like a runtime's ids. Ids in order would flatter a
+/// program that keeps its data sorted by id. Each pair of maker and number has its own id.
 pub(super) fn container(maker: u32, number: u64) -> String {
     let digits = |part: u64| {
         let mut hasher = DefaultHasher::new();

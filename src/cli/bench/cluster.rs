@@ -20,7 +20,7 @@ const MODE: &str = "cluster";
 const BURST: u64 = 10_000;
 const BURST_CONNECTIONS: u64 = 50;
 
-/// Containers that come each second in the churn, in all; and connections to each daemon.
+/// Containers that come each second of the churn, on all nodes; and connections to each daemon.
 const CHURN_PER_SECOND: u32 = 1200;
 const CHURN_PER_SECOND_QUICK: u32 = 200;
 const CHURN_CONNECTIONS: u64 = 4;
@@ -28,14 +28,15 @@ const CHURN_CONNECTIONS: u64 = 4;
 /// Containers that live on each connection of the churn.
 const CHURN_KEEP: usize = 5;
 
-/// How long a released address cools here: after so long, churn needs no more new addresses.
+/// The cooldown of the daemons: after this time the churn needs no further addresses.
 const COOLDOWN: &str = "1s";
 
-/// The churn counts once nothing was leased in so many rounds, or after so many.
+/// The measured rounds begin after `WARM` rounds in a row that leased nothing, or after
+/// `WARM_MAX` rounds.
 const WARM: u32 = 3;
 const WARM_MAX: u32 = 20;
 
-/// How long a round of the churn takes at least.
+/// The shortest round of the churn.
 const CHURN_MIN: Duration = Duration::from_millis(800);
 
 /// Addresses of 10.9.0.0/24 that containers can have: all but those of the subnet, of the gateway
@@ -43,13 +44,13 @@ const CHURN_MIN: Duration = Duration::from_millis(800);
 const LAST_SUBNET: &str = "10.9.0.0/24";
 const LAST_ADDRESSES: u64 = 253;
 
-/// How long the nodes may take to know of each other.
+/// The time within which the nodes must know of each other.
 const MEMBERS_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The error code of an ADD for which nothing is free.
+/// The error code of an ADD for which no address is free.
 const EXHAUSTED: u64 = 100;
 
-/// How many steps the bar has.
+/// The number of steps of the progress bar.
 pub(super) fn steps(plan: &Plan) -> u64 {
     u64::from(plan.rounds) + 4
 }
@@ -64,7 +65,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
                 (Some(etcd), url)
             }
             Err(error) if is_missing(&error) => {
-                bench.report.skip(format!("mode cluster: {error:#} (--etcd-bin)"));
+                bench.report.skip(format!("mode cluster: {error:#}; --etcd-bin names the program"));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -83,7 +84,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
 
 fn start(bench: &Bench<'_>, url: &str) -> anyhow::Result<Vec<Daemon>> {
     let mut daemons = Vec::new();
-    // A prefix of its own: a run leaves its keys in an etcd that is not its own.
+    // Each run has its own prefix, because it leaves its keys in an etcd that it did not start.
     let prefix = format!("/leasehold-bench/{}", std::process::id());
     for number in 0..bench.plan.nodes {
         let name = format!("node-{number}");
@@ -102,7 +103,7 @@ fn start(bench: &Bench<'_>, url: &str) -> anyhow::Result<Vec<Daemon>> {
     Ok(daemons)
 }
 
-/// Transactions of blocks of a network so far: those that lease, and blocks that went back.
+/// The block transactions of a network so far: those that lease, and the blocks given back.
 fn of_blocks(daemons: &[Daemon], network: &str) -> anyhow::Result<f64> {
     let network = format!("network=\"{network}\"");
     let names = ["leasehold_block_leases_total", "leasehold_blocks_given_back_total"];
@@ -115,7 +116,7 @@ fn of_blocks(daemons: &[Daemon], network: &str) -> anyhow::Result<f64> {
     Ok(sum)
 }
 
-/// All transactions so far.
+/// All etcd transactions so far.
 fn of_all(daemons: &[Daemon]) -> anyhow::Result<f64> {
     let txns = |daemon: &Daemon| {
         node::metric(daemon.socket(), "leasehold_etcd_requests_total", &["operation=\"txn\""])
@@ -123,7 +124,7 @@ fn of_all(daemons: &[Daemon]) -> anyhow::Result<f64> {
     daemons.iter().map(txns).sum()
 }
 
-/// Many containers at once on one node of a cluster that has done nothing yet.
+/// Starts many containers at once on one node of a cluster that has done nothing yet.
 #[allow(clippy::cast_precision_loss)]
 fn burst(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     bench.step("cluster, burst")?;
@@ -145,7 +146,7 @@ fn burst(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     let blocks = (of_blocks(daemons, "burst")? - before.0) / BURST as f64;
     let what = "transactions of blocks per allocation, burst";
     bench.report.find(MODE, what, blocks, "", Target::AtMost(0.002));
-    // What is recorded for people and other nodes comes later; it belongs to the burst.
+    // The records for people and other nodes are written later; they belong to the burst.
     let deadline = Instant::now() + MEMBERS_WAIT_MAX;
     while node::metric(daemons[0].socket(), "leasehold_records_waiting", &[])? > 0.0 {
         anyhow::ensure!(Instant::now() < deadline, "the records are not written");
@@ -157,7 +158,7 @@ fn burst(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Containers that come and go on all nodes.
+/// Lets containers come and go on all nodes.
 #[allow(clippy::cast_precision_loss)]
 fn churn(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     let config = config("churn", "10.0.0.0/8", "my-ipam");
@@ -176,7 +177,7 @@ fn churn(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
         run_all(&loads.collect::<Vec<_>>())
     };
     bench.step("cluster, churn")?;
-    // Rounds like those that count: the end of each, when all is given back, is a load of its own.
+    // Like the measured rounds: the end of each, when all is given back, is a load of its own.
     let time = (bench.plan.slice * 4).max(CHURN_MIN);
     let (mut leased, mut quiet) = (0.0, 0);
     for _ in 0..WARM_MAX {
@@ -222,7 +223,7 @@ fn churn(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ADDs that daemons answered within a millisecond, and all.
+/// The ADDs that daemons answered within a millisecond, and all ADDs.
 fn within(daemons: &[Daemon]) -> anyhow::Result<[f64; 2]> {
     let name = "leasehold_request_duration_seconds_bucket";
     let mut sum = [0.0; 2];
@@ -234,7 +235,7 @@ fn within(daemons: &[Daemon]) -> anyhow::Result<[f64; 2]> {
     Ok(sum)
 }
 
-/// All nodes fill one small pool, to its last address.
+/// Has all nodes fill one small pool, to its last address.
 #[allow(clippy::cast_precision_loss)]
 fn last_address(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     bench.step("cluster, last address")?;
@@ -262,7 +263,8 @@ fn last_address(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// ADDs on one node until nothing is free anywhere; how long those took that gave an address.
+/// Makes ADDs on one node until no address is free anywhere. Returns the times of those that gave
+/// an address.
 async fn fill(socket: impl AsRef<Path>, config: Value) -> anyhow::Result<Times> {
     let mut connection = Connection::open(socket.as_ref()).await?;
     let (maker, mut adds) = (maker(), times()?);
@@ -278,7 +280,7 @@ async fn fill(socket: impl AsRef<Path>, config: Value) -> anyhow::Result<Times> 
         if error["code"] == EXHAUSTED {
             break;
         }
-        // Somebody else was faster: a runtime asks again.
+        // Another node was faster: a runtime asks again.
         anyhow::ensure!(error["code"] == 11, "an ADD was refused: {error}");
     }
     Ok(adds)

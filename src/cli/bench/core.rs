@@ -21,13 +21,13 @@ const FREE_LOG2: u32 = 15;
 /// The size of a block, as a logarithm.
 const BLOCK_LOG2: u8 = 6;
 
-/// Pairs of calls that are timed together: one takes no longer than asking for the time.
+/// Pairs of calls that are timed together: one alone takes no longer than reading the clock.
 const BATCH: u64 = 64;
 
 /// Addresses that are assigned at once, besides those that are taken beforehand.
 const LIVING: usize = 1000;
 
-/// How long a released address cools, in milliseconds; one passes with every pair of calls.
+/// The cooldown of a released address, in milliseconds; each pair of calls takes one.
 const COOLDOWN: Millis = 1000;
 
 /// 11.0.0.0: a range of /8 has room for every number of addresses.
@@ -41,7 +41,7 @@ struct Used {
     now: Millis,
 }
 
-/// How many steps the bar has.
+/// The number of steps of the progress bar.
 pub(super) fn steps(plan: &Plan) -> u64 {
     u64::from(plan.rounds)
 }
@@ -52,7 +52,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         let name = format!("allocator, {taken} taken");
         let series = Series::new(MODE, format!("assign and release, mean of {BATCH}"), name)?;
         let mut used = Used::new(taken)?;
-        // Once around, so that everything has the size that it keeps.
+        // Twice around, so that every structure has reached its final size.
         for _ in 0..(1 << FREE_LOG2) * 2 {
             used.assign_and_release()?;
         }
@@ -88,7 +88,7 @@ impl Used {
         let cidr = |block| Cidr { start: FIRST + (block << BLOCK_LOG2), size_log2: BLOCK_LOG2 };
         let restored = RecoveredSet {
             blocks: (0..blocks).map(cidr).collect(),
-            // All over the blocks.
+            // Spread over all blocks.
             allocated: (0..u128::from(taken))
                 .map(|n| FIRST + 2 + n * (blocks << BLOCK_LOG2) / (u128::from(taken) + 2))
                 .collect(),
@@ -96,9 +96,9 @@ impl Used {
         };
         let settings = Settings { cooldown: COOLDOWN, min_free: 0, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BLOCK_LOG2, settings);
-        let foreign = |number| anyhow::anyhow!("{number} is in no block");
+        let foreign = |number| anyhow::anyhow!("address {number} is not in a block");
         set.restore(restored).map_err(foreign)?;
-        // What is not in a block must not be leased: the walk turns back at the last block.
+        // The set must not ask for further blocks: the walk turns back at the last one.
         let last = FIRST + (blocks << BLOCK_LOG2) - 1;
         let end = Some(Family::V4.address(last));
         let spec = RangeSpec {
@@ -113,7 +113,7 @@ impl Used {
         Ok(Self { set, allowed, living: VecDeque::with_capacity(LIVING + 1), now: COOLDOWN })
     }
 
-    /// One address comes, and the one that lived longest goes.
+    /// Assigns an address, and releases the oldest one.
     fn assign_and_release(&mut self) -> anyhow::Result<()> {
         self.now += 1;
         let allowed = self.allowed.clone();
@@ -125,7 +125,7 @@ impl Used {
         {
             self.set.release(self.now, oldest);
         }
-        anyhow::ensure!(self.set.poll_effect().is_none(), "a warm set asks for nothing");
+        anyhow::ensure!(self.set.poll_effect().is_none(), "a warm set must not ask for blocks");
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The floor of the API: the same HTTP server on the same kind of socket, which sends back what
-//! it got.
+//! The floor of the API: the same HTTP server on the same kind of socket, which sends every body
+//! back.
 
 use std::path::PathBuf;
 use std::process::{Child, ExitCode};
@@ -13,7 +13,7 @@ use crate::cli::child;
 use crate::cli::child::interrupt::Interrupt;
 use crate::limits;
 
-/// How long it may take to serve.
+/// The time within which it must serve.
 const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The options of `leasehold bench-echo`.
@@ -32,7 +32,7 @@ pub(in crate::cli) fn serve(args: &EchoArgs) -> anyhow::Result<ExitCode> {
         App::new().default_service(web::to(echo))
     };
     let server = HttpServer::new(echo).workers(1).keep_alive(limits::IDLE_CONNECTION_MAX);
-    let server = server.bind_uds(&args.socket).context("the echo's socket")?;
+    let server = server.bind_uds(&args.socket).context("cannot bind the echo's socket")?;
     actix_web::rt::System::new().block_on(server.run())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -62,7 +62,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        // It holds nothing that an orderly end would save.
+        // It has nothing that an orderly end would save.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -9,30 +9,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// A plugin, with whom it asks and what it is configured with.
+/// A plugin, the daemon that it asks, and its configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
     pub(super) path: PathBuf,
-    /// The daemon's socket, for the plugin that has one.
+    /// The daemon's socket, for a plugin that asks one.
     pub(super) socket: OsString,
     pub(super) config: String,
-    /// What it is told to do instead of what is asked for.
+    /// The command that it gets instead of the one that is asked for.
     pub(super) instead: Option<&'static str>,
-    /// Its command line argument.
-    pub(super) argument: Option<&'static str>,
-    /// Whether an ADD must print addresses.
+    /// True if an ADD must print addresses.
     pub(super) gives_addresses: bool,
 }
 
 impl Program {
-    /// Runs it to its end and says how long that took.
+    /// Runs the plugin to its end and returns the time that it took.
     ///
     /// # Errors
     /// It cannot be run, or did not succeed.
     pub(super) fn run(&self, command: &'static str, container: &str) -> anyhow::Result<Duration> {
         let mut process = Command::new(&self.path);
         process
-            .args(self.argument)
             .env_clear()
             .env("CNI_COMMAND", self.instead.unwrap_or(command))
             .env("CNI_CONTAINERID", container)

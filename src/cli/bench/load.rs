@@ -1,4 +1,4 @@
-//! Callers on a daemon's socket: connections that are kept open, each with one call under way, all
+//! Callers on a daemon's socket: connections that are kept open, each with one call at a time, all
 //! on one thread of this process.
 
 use std::collections::VecDeque;
@@ -15,26 +15,26 @@ use tokio::task::LocalSet;
 use super::calls;
 use super::report::{Times, note, times};
 
-/// How long one answer may take.
+/// The longest time that one answer may take.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Calls in one array when many are to be made.
+/// Calls in one array when many have to be made.
 pub(super) const ARRAY_MAX: u64 = 1000;
 
-/// Nobody makes containers of the same name twice.
+/// The number of the next maker: no two makers make containers of the same name.
 static MAKERS: AtomicU32 = AtomicU32::new(1);
 
-/// A name for somebody who makes containers.
+/// A number for a new maker of containers.
 pub(super) fn maker() -> u32 {
     MAKERS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// How much a load is.
+/// The size of a load.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
-    /// For so long; what is held then is given back.
+    /// The load lasts this long; the addresses that are held at the end are released.
     Time(Duration),
-    /// So many ADDs on each connection; what is held then stays held.
+    /// Each connection makes this number of ADDs; their addresses stay held.
     Adds(u64),
 }
 
@@ -44,14 +44,14 @@ pub(super) struct Load<'a> {
     pub(super) socket: &'a Path,
     pub(super) connections: u64,
     pub(super) until: Until,
-    /// How many containers live on each connection at once.
+    /// The number of containers that live on each connection at once.
     pub(super) keep: usize,
-    /// How long from one ADD to the next on a connection; none: as fast as it is answered.
+    /// The time from one ADD to the next on a connection; zero: as fast as ADDs are answered.
     pub(super) period: Duration,
     pub(super) config: &'a Value,
 }
 
-/// What the callers of a load met with.
+/// The answers that the callers of a load got.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) adds: Times,
@@ -67,7 +67,7 @@ impl Loaded {
         Ok(both)
     }
 
-    /// Puts another part of the same round to this one.
+    /// Adds another part of the same round to this one.
     pub(super) fn add(&mut self, more: &Self) -> anyhow::Result<()> {
         self.adds.add(&more.adds)?;
         self.dels.add(&more.dels)?;
@@ -76,24 +76,24 @@ impl Loaded {
     }
 }
 
-/// Runs something on this thread until it is done.
+/// Runs a future on this thread to its end.
 pub(super) fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, what)
 }
 
 impl Load<'_> {
-    /// Carries the load out.
+    /// Makes the calls of the load.
     ///
     /// # Errors
     /// A connection broke, or a call was refused.
     pub(super) fn run(self) -> anyhow::Result<Loaded> {
         let mut all = run_all(&[self])?;
-        all.pop().context("a load has an end")
+        all.pop().context("the load has no result")
     }
 }
 
-/// Carries several loads out at the same time.
+/// Makes the calls of several loads at the same time.
 pub(super) fn run_all(loads: &[Load<'_>]) -> anyhow::Result<Vec<Loaded>> {
     block_on(async {
         let mut callers = Vec::new();
@@ -125,10 +125,10 @@ pub(super) fn run_all(loads: &[Load<'_>]) -> anyhow::Result<Vec<Loaded>> {
     })
 }
 
-/// One connection and what it is to do.
+/// One connection and its task.
 struct Caller {
     connection: Connection,
-    /// What stands before and after the container's id in the body of an ADD, and of a DEL.
+    /// The text before and after the container's id in the body of an ADD, and of a DEL.
     bodies: [(String, String); 2],
     until: Until,
     keep: usize,
@@ -148,7 +148,7 @@ impl Caller {
         Ok(Self { connection, bodies, until, keep, period, maker: maker() })
     }
 
-    /// To the end; the times of ADDs and DELs, and when the last of them was answered.
+    /// Runs to the end. Returns the times of ADDs and DELs, and the time of the last answer.
     async fn run(mut self) -> anyhow::Result<(Times, Times, Instant)> {
         let (mut adds, mut dels) = (times()?, times()?);
         let (began, mut living) = (Instant::now(), VecDeque::new());
@@ -256,8 +256,8 @@ fn head(got: &[u8]) -> anyhow::Result<Option<(u16, usize, usize)>> {
     Ok(Some((status, from, from + length.context("no content-length")??)))
 }
 
-/// Makes ADDs (or whatever else) for containers of one maker, in arrays of a given size; the times
-/// of the arrays, and of all together.
+/// Makes ADDs, or calls of another command, for containers of one maker, in arrays of a given size.
+/// Returns the times of the arrays, and the time of all together.
 pub(super) async fn in_arrays(
     connection: &mut Connection,
     command: &str,

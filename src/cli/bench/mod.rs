@@ -1,7 +1,7 @@
-//! `leasehold bench`: how fast a node and a cluster are, next to `host-local` and to floors that
-//! nothing can go below.
+//! `leasehold bench`: the speed of a node and of a cluster, next to `host-local` and to floors that
+//! no program can go below.
 //!
-//! Contenders take turns within a round, so that whatever else the machine does hits all of them.
+//! Contenders take turns within a round, so that other work of the machine slows all of them.
 //! Figures of one run are compared with each other and with nothing else.
 
 mod calls;
@@ -32,7 +32,7 @@ use super::child::interrupt::Interrupt;
 pub(super) use echo::{EchoArgs, serve as serve_echo};
 use report::Report;
 
-/// Most rounds, nodes, and addresses taken beforehand.
+/// The most rounds, nodes, and addresses taken beforehand.
 const ROUNDS_MAX: i64 = 1000;
 const NODES_MAX: u64 = 64;
 const TAKEN_MAX: i64 = 4_000_000;
@@ -40,14 +40,15 @@ const TAKEN_MAX: i64 = 4_000_000;
 /// The options of `leasehold bench`.
 #[derive(Args, Debug)]
 pub(super) struct BenchArgs {
-    /// What to measure; may be given several times [default: everything]
+    /// Mode to measure; may be given several times [default: all modes]
     #[arg(long, value_name = "MODE")]
     mode: Vec<Mode>,
-    /// How often every contender has its turn [default: 5; with --quick 2]
+    /// Number of rounds, in each of which every contender has its turn [default: 5; with
+    /// --quick 2]
     #[arg(long, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX))]
     rounds: Option<u32>,
-    /// Only see whether it works: a few seconds, and figures that mean nothing
+    /// Only check that the benchmark works: a few seconds, and figures that mean nothing
     #[arg(long)]
     quick: bool,
     /// Addresses that are taken beforehand, in modes plugin, socket and core
@@ -59,11 +60,11 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "NUMBER",
           value_parser = clap::value_parser!(u64).range(2..=NODES_MAX))]
     nodes: Option<u64>,
-    /// An etcd to use in mode cluster, instead of one of its own; keys below /leasehold-bench are
-    /// left there
+    /// Use this etcd in mode cluster instead of starting one; keys below /leasehold-bench are left
+    /// there
     #[arg(long, value_name = "URL")]
     etcd: Option<String>,
-    /// The etcd to start in mode cluster
+    /// The etcd program to start in mode cluster
     #[arg(long, value_name = "PROGRAM", default_value = "etcd")]
     etcd_bin: OsString,
     /// Draw the times of calls into this file
@@ -73,12 +74,12 @@ pub(super) struct BenchArgs {
     output: OutputArgs,
 }
 
-/// What is measured.
+/// A part of the benchmark.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Mode {
     /// The plugin, from exec to exit
     Plugin,
-    /// The API on the daemon's socket, and what the daemon needs
+    /// The API on the daemon's socket, and the daemon's memory and wake-ups
     Socket,
     /// The allocator alone
     Core,
@@ -89,22 +90,22 @@ enum Mode {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "It keeps everything in a temporary directory and ends all that it starts. host-local is\n\
-         measured when it is in $CNI_PATH or /usr/lib/cni, mode cluster needs the program etcd.\n\
-         Figures of one run are compared with each other only.\n\n\
+        "The benchmark keeps everything in a temporary directory and ends every program that it\n\
+         starts. It measures host-local if that is in $CNI_PATH or /usr/lib/cni. Mode cluster\n\
+         needs the program etcd. Compare figures of one run with each other only.\n\n\
          Examples:\n  leasehold bench\n  leasehold bench --mode plugin --plot plugin.svg\n  \
          leasehold bench --mode socket --taken 0,1000000\n  leasehold bench --quick -o json\n\n{}",
         super::EXIT_CODES
     )
 }
 
-/// How much to measure.
+/// The size of the benchmark.
 #[derive(Debug)]
 struct Plan {
     quick: bool,
     rounds: u32,
-    /// How long a contender's turns in one case of a round take together, unless one call takes
-    /// longer.
+    /// The time that a contender's turns in one case of a round take together, unless one call
+    /// takes longer.
     slice: Duration,
     taken: Vec<u32>,
     nodes: u64,
@@ -112,7 +113,7 @@ struct Plan {
     etcd_bin: OsString,
 }
 
-/// What every mode works with.
+/// The state that every mode works with.
 struct Bench<'a> {
     plan: &'a Plan,
     interrupt: &'a Interrupt,
@@ -123,7 +124,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// One more step of those that the mode said it has.
+    /// Advances the progress bar by one of the mode's steps.
     ///
     /// # Errors
     /// The benchmark was interrupted.
@@ -133,7 +134,7 @@ impl Bench<'_> {
         self.interrupt.check()
     }
 
-    /// A directory of its own for a program.
+    /// Makes a directory for one program.
     fn subdir(&self, name: &str) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).context("cannot make a directory")?;
@@ -141,7 +142,7 @@ impl Bench<'_> {
     }
 }
 
-/// Runs the benchmark. The answer is good if it could be measured, whatever came out.
+/// Runs the benchmark. It succeeds if it could measure, even if a target was missed.
 pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::watch().context("cannot watch for signals")?;
     let dir = TempDir::with_prefix("leasehold-bench-").context("cannot make a directory")?;

@@ -1,4 +1,4 @@
-//! What a daemon says about itself, and what the kernel says about it.
+//! Figures of a daemon: its own metrics, and the kernel's figures of its process.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::client;
+use my_ipam::client;
 
-/// How long the daemon may take to show its metrics.
+/// The longest time that the daemon may take to show its metrics.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// The sum of a metric's series that have all of these labels; 0 if there is none.
@@ -31,16 +31,16 @@ pub(super) fn metric(socket: &Path, name: &str, labels: &[&str]) -> anyhow::Resu
 /// The resident memory of a process, in bytes.
 ///
 /// # Errors
-/// It is gone.
+/// The process is gone.
 pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(number_of(&status, "VmRSS:").context("no VmRSS")? * 1024)
 }
 
-/// How often the threads of a process have been woken up so far.
+/// The number of times that the threads of a process have been woken up so far.
 ///
 /// # Errors
-/// It is gone.
+/// The process is gone.
 pub(super) fn wakeups(pid: u32) -> anyhow::Result<u64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::report::Measurement;
 
-/// Sizes in pixels: a row, the names, the scale, and what is around.
+/// Sizes in pixels: a row, the names, the scale, and the margin around them.
 const ROW: f64 = 18.0;
 const NAMES: f64 = 420.0;
 const SCALE: f64 = 560.0;

@@ -1,4 +1,4 @@
-//! Mode `plugin`: what a container runtime waits for, from exec to exit.
+//! Mode `plugin`: the time that a container runtime waits, from exec to exit.
 
 use std::env;
 use std::fmt::Write as _;
@@ -16,29 +16,27 @@ use super::report::{Series, Spread, Target, Times, note, times};
 use super::{Bench, Plan};
 use crate::cli::child;
 use crate::cli::child::daemon::Daemon;
+use crate::cli::child::plugin::Found;
 
 const MODE: &str = "plugin";
 
-/// Where Debian puts the plugins of its package.
+/// The directory of the plugins in Debian's package.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// An ordinary static program that asks nobody, and one that asks the echo: the plugin with
-/// VERSION, and with an argument, both of which it leaves to its part that has the C library.
+/// The plugin itself when it asks no daemon (VERSION), and when it asks the echo.
 const EXEC_ALONE: &str = "exec alone";
 const ECHO: &str = "echo";
-/// The same echo, asked as a daemon is.
-const ECHO_EARLY: &str = "echo, early";
 
 /// Callers at once, after the cases with one.
 const CALLERS: [u32; 2] = [8, 32];
 
-/// Turns of each contender in a round at least.
+/// The fewest turns of each contender in a round.
 const TURNS_MIN: u64 = 2;
 
 /// Turns before the first round.
 const TURNS_WARM: u32 = 2;
 
-/// Calls that come and go in a contender's way, one caller.
+/// A contender with one caller, and its series of ADDs and DELs.
 struct Contender {
     name: &'static str,
     program: Program,
@@ -54,14 +52,15 @@ struct Round {
     turns: u64,
 }
 
-/// How many steps the bar has.
+/// The number of steps of the progress bar.
 pub(super) fn steps(plan: &Plan) -> u64 {
     let cases = plan.taken.len() + CALLERS.len();
     u64::from(plan.rounds) * cases as u64
 }
 
 pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let plugin = child::plugin::find(bench.interrupt)?;
+    let Found { program: plugin, about } = child::plugin::find(bench.interrupt)?;
+    bench.report.plugin = Some(about);
     let size = fs::metadata(&plugin)?.len();
     #[allow(clippy::cast_precision_loss)]
     let mebibytes = size as f64 / f64::from(1 << 20);
@@ -82,8 +81,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         if taken == bench.plan.taken[0] {
             let floor = Program { gives_addresses: false, ..ours(&plugin, &echo.socket) };
             let alone = Program { instead: Some("VERSION"), ..floor.clone() };
-            let ordinary = Program { argument: Some("ordinary"), ..floor.clone() };
-            programs.extend([(ECHO, ordinary), (ECHO_EARLY, floor), (EXEC_ALONE, alone)]);
+            programs.extend([(ECHO, floor), (EXEC_ALONE, alone)]);
         }
         one_caller(bench, taken, &programs)?;
         if taken == bench.plan.taken[0] {
@@ -102,7 +100,6 @@ fn ours(plugin: &Path, socket: &Path) -> Program {
         socket: socket.into(),
         config: config("bench", WIDE, "my-ipam").to_string(),
         instead: None,
-        argument: None,
         gives_addresses: true,
     }
 }
@@ -114,7 +111,7 @@ fn find_host_local() -> Option<PathBuf> {
     places.into_iter().map(|dir| dir.join("host-local")).find(|path| path.is_file())
 }
 
-/// host-local with so many addresses taken, as it keeps them itself: a file each.
+/// host-local with a number of addresses taken, as it keeps them itself: a file each.
 fn theirs(path: &Path, dir: &Path, taken: u32) -> anyhow::Result<Program> {
     let data = dir.join("host-local");
     let store = data.join("bench");
@@ -132,12 +129,10 @@ fn theirs(path: &Path, dir: &Path, taken: u32) -> anyhow::Result<Program> {
     config["ipam"]["dataDir"] = data.to_string_lossy().into();
     let config = config.to_string();
     let path = path.to_owned();
-    let (instead, argument) = (None, None);
-    let socket = "".into();
-    Ok(Program { path, socket, config, instead, argument, gives_addresses: true })
+    Ok(Program { path, socket: "".into(), config, instead: None, gives_addresses: true })
 }
 
-/// Has so many addresses taken on a daemon.
+/// Takes a number of addresses on a daemon.
 fn fill(socket: &Path, taken: u32) -> anyhow::Result<()> {
     let config = config("bench", WIDE, "my-ipam");
     block_on(async {
@@ -148,7 +143,7 @@ fn fill(socket: &Path, taken: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ADD and DEL in turn, contender by contender.
+/// Measures ADD and DEL in turn, contender by contender.
 fn one_caller(
     bench: &mut Bench<'_>,
     taken: u32,
@@ -199,7 +194,7 @@ fn one_caller(
     Ok(())
 }
 
-/// A container that comes and goes.
+/// Runs ADD and DEL of one container.
 fn turn(program: &Program, container: &str, round: Option<&mut Round>) -> anyhow::Result<()> {
     let (add, del) = (program.run("ADD", container)?, program.run("DEL", container)?);
     if let Some(round) = round {
@@ -218,14 +213,9 @@ fn compare(bench: &mut Bench<'_>, taken: u32, contenders: &[Contender]) {
     let mut find = |what: String, value: Spread, target| {
         bench.report.find(MODE, what, value, "times", target);
     };
-    for (floor, what, target) in [
-        (ECHO, "an echo", Target::AtMost(1.25)),
-        (ECHO_EARLY, "an echo that is asked early", Target::None),
-    ] {
-        if let Some(echo) = of(floor) {
-            let slower = ours.adds.slower_than(&echo.adds);
-            find(format!("ADD takes longer than {what}"), slower, target);
-        }
+    if let Some(echo) = of(ECHO) {
+        let slower = ours.adds.slower_than(&echo.adds);
+        find("ADD takes longer than an echo".into(), slower, Target::AtMost(1.25));
     }
     if let Some(alone) = of(EXEC_ALONE) {
         let slower = ours.adds.slower_than(&alone.adds);
@@ -245,7 +235,7 @@ fn compare(bench: &mut Bench<'_>, taken: u32, contenders: &[Contender]) {
     }
 }
 
-/// As many calls as so many callers get done.
+/// Measures the calls that a number of callers get done.
 fn many_callers(
     bench: &mut Bench<'_>,
     callers: u32,

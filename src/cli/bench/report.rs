@@ -1,4 +1,4 @@
-//! What was measured, and what it means: series of calls, ratios of them, counts.
+//! The measurements and their meaning: series of calls, ratios of them, counts.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-/// The longest time of one call that is told apart from longer ones, in nanoseconds: a minute.
+/// The longest time of one call that is distinguished from longer ones, in nanoseconds: a minute.
 const TOOK_NS_MAX: u64 = 60_000_000_000;
 
 /// Times of calls, in nanoseconds.
@@ -20,7 +20,7 @@ pub(super) fn times() -> anyhow::Result<Times> {
     Ok(Histogram::new_with_bounds(1, TOOK_NS_MAX, 3)?)
 }
 
-/// Notes how long one call took.
+/// Notes the time of one call.
 pub(super) fn note(times: &mut Times, took: Duration) {
     times.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
 }
@@ -46,7 +46,7 @@ impl Series {
         Ok(Self { mode, case, contender, rounds: Vec::new(), all: times()? })
     }
 
-    /// Adds a round: its calls, and how long all of them took together.
+    /// Adds a round: its calls, and the time that all of them took together.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn round(&mut self, calls: &Times, took: Duration) -> anyhow::Result<()> {
         let rate = calls.len() as f64 / took.as_secs_f64();
@@ -64,12 +64,12 @@ impl Series {
         self.rounds.iter().map(|&(took, _)| took / 1000.0).collect()
     }
 
-    /// How much longer a call takes here than there, by the medians of each round.
+    /// The time of a call here divided by that of `other`, by the medians of each round.
     pub(super) fn slower_than(&self, other: &Self) -> Spread {
         self.compare(other, |(took, _)| took)
     }
 
-    /// How many more calls per second there are here than there, in each round.
+    /// The calls per second here divided by those of `other`, in each round.
     pub(super) fn more_than(&self, other: &Self) -> Spread {
         self.compare(other, |(_, rate)| rate)
     }
@@ -107,7 +107,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// So many times as much.
+    /// The figure multiplied by a factor.
     pub(super) fn scaled(self, by: f64) -> Self {
         Self { median: self.median * by, low: self.low * by, high: self.high * by }
     }
@@ -130,12 +130,12 @@ impl From<f64> for Spread {
     }
 }
 
-/// What a finding should be.
+/// The value that a finding should have.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
     AtMost(f64),
     AtLeast(f64),
-    /// It is told for what it is.
+    /// The finding has no target.
     None,
 }
 
@@ -185,7 +185,7 @@ pub(super) struct Measurement {
     max_us: f64,
 }
 
-/// A ratio or a count, and whether it is what it should be.
+/// A ratio or a count, and whether it meets its target.
 #[derive(Serialize, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Finding {
@@ -200,7 +200,7 @@ struct Finding {
     met: Option<bool>,
 }
 
-/// Everything that a run found.
+/// All results of a run.
 #[derive(Serialize, Default, Debug)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
@@ -208,9 +208,11 @@ pub(super) struct Report {
     /// Processors that this program may use.
     cores: usize,
     pub(super) quick: bool,
+    /// The plugin that was run, if one was.
+    pub(super) plugin: Option<String>,
     pub(super) measurements: Vec<Measurement>,
     findings: Vec<Finding>,
-    /// What was not measured, and why.
+    /// The parts that were not measured, each with the cause.
     skipped: Vec<String>,
 }
 
@@ -258,6 +260,9 @@ impl Report {
             ["MODE", "CASE", "CONTENDER", "CALLS", "PER S", "P50 US", "P99", "P99.9", "MAX"];
         let mut text = crate::cli::admin::table(&header, rows);
         text.push('\n');
+        if let Some(plugin) = &self.plugin {
+            text.push_str(&format!("plugin: {plugin}\n\n"));
+        }
         let rows = self.findings.iter().map(Finding::row).collect();
         let header = ["MODE", "FINDING", "VALUE", "ROUNDS", "TARGET", "MET"];
         text.push_str(&crate::cli::admin::table(&header, rows));
@@ -296,7 +301,7 @@ impl Finding {
     }
 }
 
-/// A figure with three digits that count.
+/// A figure with three significant digits.
 fn short(figure: f64) -> String {
     match figure.abs() {
         0.0 => "0".to_owned(),

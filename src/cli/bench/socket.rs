@@ -1,4 +1,4 @@
-//! Mode `socket`: the API without the plugin, and what the daemon needs.
+//! Mode `socket`: the API without the plugin, and the daemon's memory and wake-ups.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,21 +23,21 @@ const CONNECTIONS_COMPARED: u64 = 16;
 /// Calls in one array.
 const ARRAY: u64 = 64;
 
-/// How often contenders change within a round.
+/// The number of turns of each contender within a round.
 const TURNS: u32 = 4;
 
-/// How long a daemon at rest is watched.
+/// The time that a daemon at rest is watched.
 const REST: Duration = Duration::from_secs(10);
 const REST_QUICK: Duration = Duration::from_secs(1);
 
-/// A daemon with so many addresses taken.
+/// A daemon with a number of addresses taken.
 struct Level {
     taken: u32,
     dir: PathBuf,
     daemon: Daemon,
 }
 
-/// How many steps the bar has.
+/// The number of steps of the progress bar.
 pub(super) fn steps(plan: &Plan) -> u64 {
     let rounds = CONNECTIONS.len() + 1;
     u64::from(plan.rounds) * rounds as u64 + 2 * plan.taken.len() as u64 + 1
@@ -72,7 +72,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a daemon needs that nobody asks anything.
+/// Measures a daemon that gets no calls.
 fn rest(bench: &mut Bench<'_>, daemon: &Daemon) -> anyhow::Result<()> {
     bench.step("socket, at rest")?;
     let time = if bench.plan.quick { REST_QUICK } else { REST };
@@ -89,10 +89,10 @@ fn rest(bench: &mut Bench<'_>, daemon: &Daemon) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has the addresses of a level taken, and finds what one of them costs.
+/// Takes the addresses of a level, and measures the memory that one of them needs.
 fn fill(bench: &mut Bench<'_>, level: &Level, config: &Value) -> anyhow::Result<()> {
     let (socket, taken) = (level.daemon.socket(), u64::from(level.taken));
-    // What the first calls need is there for good, and is not the cost of an allocation.
+    // The memory that the first calls need stays, and is not the cost of an allocation.
     let warm = Until::Time(bench.plan.slice);
     load(socket, 16, warm, config).run()?;
     let before = node::resident(level.daemon.pid())?;
@@ -119,7 +119,7 @@ fn load<'a>(
     Load { socket, connections, until, keep: 0, period: Duration::ZERO, config }
 }
 
-/// ADD and DEL in turn on so many connections: daemons, and the echo.
+/// Measures ADD and DEL in turn on a number of connections: daemons, and the echo.
 fn calls(
     bench: &mut Bench<'_>,
     connections: u64,
@@ -201,7 +201,7 @@ fn findings(
     }
 }
 
-/// Many calls in one, against one after the other.
+/// Measures arrays of calls against calls one by one.
 fn arrays(bench: &mut Bench<'_>, level: &Level, config: &Value) -> anyhow::Result<()> {
     let socket = level.daemon.socket();
     let slice = bench.plan.slice / TURNS;
@@ -238,7 +238,7 @@ fn arrays(bench: &mut Bench<'_>, level: &Level, config: &Value) -> anyhow::Resul
     Ok(())
 }
 
-/// How long nobody is answered when a daemon is killed and started again.
+/// Measures the time without answers when a daemon is killed and started again.
 fn restart(bench: &mut Bench<'_>, level: &mut Level, config: &Value) -> anyhow::Result<()> {
     let taken = level.taken;
     bench.step(&format!("socket, restart with {taken} taken"))?;

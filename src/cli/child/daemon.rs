@@ -1,4 +1,5 @@
-//! A daemon of a command's own: a child process with everything in a directory of the command's.
+//! A daemon that a command starts for itself: a child process that keeps everything in the
+//! command's directory.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,16 +11,16 @@ use crate::api::read::Status;
 use crate::cli::admin;
 use crate::limits;
 
-/// Where a daemon serves readers if it can: the default of `leasehold serve`.
+/// The address where a daemon serves readers if it can: the default of `leasehold serve`.
 const LISTEN_USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9750);
 
-/// How long the daemon may take to serve.
+/// The time within which the daemon must serve.
 const START_WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// How long the daemon may take to end: as long as it gives itself, and a little.
+/// The time within which the daemon must end: the time that it gives itself, and a little.
 const STOP_WAIT_MAX: Duration = limits::SHUTDOWN_WAIT_MAX.saturating_add(Duration::from_secs(2));
 
-/// How often a daemon that stays up is looked at.
+/// The time between two looks at a daemon that stays up.
 pub(in crate::cli) const WATCH: Duration = Duration::from_millis(500);
 
 /// A running daemon; it ends with this value.
@@ -36,7 +37,7 @@ impl Daemon {
     pub(in crate::cli) fn start(dir: &Path, interrupt: &Interrupt) -> anyhow::Result<Self> {
         if is_free(LISTEN_USUAL) {
             match Self::start_on(LISTEN_USUAL, dir, &[], interrupt) {
-                // Somebody else was faster.
+                // Another process took the address first.
                 Err(_) if !interrupt.told() && !is_free(LISTEN_USUAL) => {}
                 ended => return ended,
             }
@@ -101,7 +102,7 @@ impl Daemon {
         &self.listen
     }
 
-    /// Fails, with the end of its log, if it has ended.
+    /// Fails with the end of the daemon's log if the daemon has ended.
     pub(in crate::cli) fn must_run(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -109,7 +110,7 @@ impl Daemon {
         }
     }
 
-    /// Ends it in order; says what was wrong with its end.
+    /// Stops the daemon in order. Returns a sentence if its end was not a good one.
     pub(in crate::cli) fn stop(&mut self) -> anyhow::Result<Option<String>> {
         let Some(status) = super::end(&mut self.child, STOP_WAIT_MAX)? else {
             return Ok(Some(format!("the daemon did not stop within {STOP_WAIT_MAX:?}")));
@@ -136,7 +137,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Nobody is left to be told; after an orderly stop there is nothing to do.
+        // There is no caller to return an error to; after an orderly stop there is nothing to do.
         let _ = super::end(&mut self.child, STOP_WAIT_MAX);
     }
 }

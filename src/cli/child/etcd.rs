@@ -1,4 +1,4 @@
-//! An etcd of a command's own: one member on the loopback interface.
+//! An etcd that a command starts for itself: one member on the loopback interface.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use anyhow::Context as _;
 
 use super::interrupt::Interrupt;
 
-/// How long it may take to serve.
+/// The time within which it must serve.
 const START_WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// How long it may take to end.
+/// The time within which it must end.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A running etcd; it ends with this value.
@@ -28,7 +28,7 @@ impl Etcd {
     /// Starts `program` with its data below `dir` and waits until it takes connections.
     ///
     /// # Errors
-    /// It cannot be run, or does not serve in time; with the end of its log.
+    /// It cannot be run, or does not serve in time. The error has the end of its log.
     pub(in crate::cli) fn start(
         program: &OsStr,
         dir: &Path,
@@ -61,7 +61,7 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// Where clients reach it.
+    /// The URL for clients.
     pub(in crate::cli) fn url(&self) -> String {
         format!("http://{}", self.client)
     }
@@ -69,12 +69,12 @@ impl Etcd {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        // Nobody is left to be told, and its data goes with its directory.
+        // There is no caller to return an error to, and its data goes with its directory.
         let _ = super::end(&mut self.child, STOP_WAIT_MAX);
     }
 }
 
-/// An address that nobody listens on now.
+/// An address on which nothing listens now.
 fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
     Ok(listener.local_addr()?)

@@ -1,4 +1,4 @@
-//! Ctrl-C, and the other signals that ask a program to end: noticed, so that it ends in order.
+//! Notices Ctrl-C and the other signals that ask a program to end, so that it can end in order.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Whether this command was told to end. Clones share the answer.
+/// Knows if this command was told to end. Clones share the answer.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Interrupt(Arc<(Mutex<bool>, Condvar)>);
 
 impl Interrupt {
-    /// Takes the signals over; from now on they end nothing by themselves.
+    /// Takes over the signals; from now on they do not end the process by themselves.
     pub(in crate::cli) fn watch() -> io::Result<Self> {
         let told = Self(Arc::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -35,19 +35,19 @@ impl Interrupt {
         Ok(told)
     }
 
-    /// Whether one came.
+    /// True if a signal came.
     pub(in crate::cli) fn told(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for one, but not longer than `limit`; says whether one came.
+    /// Waits for a signal, but no longer than `limit`. True if one came.
     pub(in crate::cli) fn wait(&self, limit: Duration) -> bool {
         let told = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.1.wait_timeout_while(told, limit, |told| !*told);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Fails once one came.
+    /// Fails once a signal came.
     pub(in crate::cli) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.told(), "interrupted");
         Ok(())

@@ -15,29 +15,29 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal};
 
-/// How often a program that starts or stops is looked at.
+/// The time between two looks at a program that starts or stops.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How much of its log is shown when it fails.
+/// The number of lines of its log that are shown when a program fails.
 const TAIL_LINES: usize = 12;
-/// How much of the log's end is read for that, in bytes.
+/// The bytes at the end of the log that are read for that.
 const TAIL_BYTES: u64 = 16 << 10;
 
 /// This program, to be run again.
 ///
 /// # Errors
-/// Nobody knows where it is.
+/// The system does not know where this program is.
 pub(in crate::cli) fn this_program() -> anyhow::Result<Command> {
     Ok(Command::new(std::env::current_exe().context("cannot find out where this program is")?))
 }
 
-/// Starts a program whose standard error is a log, and which dies with this process. From the
-/// main thread only: the kernel takes the end of the thread that asks for the parent's.
+/// Starts a program whose standard error is a log, and which dies with this process. Only the
+/// main thread may call this: the kernel takes the end of the calling thread for the parent's end.
 ///
 /// # Errors
 /// It cannot be run, or its log cannot be made.
 pub(in crate::cli) fn spawn(mut command: Command, log: &Path) -> anyhow::Result<Child> {
-    // What is run shows the defaults, whatever this shell is set up for.
+    // The program runs with the defaults, not with the settings of this shell.
     let ours = std::env::vars_os().map(|(name, _)| name);
     let of_a_service = [b"LEASEHOLD_".as_slice(), b"ETCD_"];
     for name in ours {
@@ -60,7 +60,7 @@ pub(in crate::cli) fn spawn(mut command: Command, log: &Path) -> anyhow::Result<
     command.spawn().with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// SIGTERM, and SIGKILL after the wait; `None`: it took the latter.
+/// Sends SIGTERM, and SIGKILL after the wait. Returns `None` if SIGKILL was needed.
 ///
 /// # Errors
 /// The system refuses.

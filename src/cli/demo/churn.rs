@@ -1,5 +1,5 @@
-//! Many containers that come and go: every call is a plugin process, and who holds what is kept
-//! here, from what the plugins print, not from what the daemon says.
+//! Many containers that come and go. Every call is a plugin process. The demo itself notes which
+//! container holds which address: it believes the output of the plugins, not the daemon.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,7 +14,7 @@ use super::steps::{self, Config, MENDED, TWO_FAMILIES};
 pub(super) use super::tally::Churn;
 use super::tally::{Book, Tally};
 
-/// Most callers.
+/// The largest number of callers.
 pub(super) const CALLERS_MAX: u64 = 128;
 
 /// Containers that live at the same time, at most: half of what the smaller of the two examples'
@@ -24,21 +24,21 @@ const ALIVE_MAX: u64 = 128;
 /// The longest life of a container after its ADD.
 const LIFE_MS_MAX: u64 = 100;
 
-/// After so many failed calls the churn gives up: more of them would tell nothing new.
+/// The number of failed calls after which the churn gives up: more would show nothing new.
 const FAILURES_MAX: u64 = 100;
 
-/// How much to churn.
+/// The size of a churn.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// How many containers.
+    /// The number of containers.
     pub(super) containers: u64,
-    /// How many callers at once.
+    /// The number of callers at once.
     pub(super) callers: u64,
-    /// How long at most.
+    /// The longest time, if it is limited.
     pub(super) time: Option<Duration>,
 }
 
-/// What the callers share.
+/// The state that the callers share.
 struct Shared<'a> {
     plan: &'a Plan,
     plugin: &'a Plugin,
@@ -49,7 +49,7 @@ struct Shared<'a> {
     began: Instant,
 }
 
-/// Runs the churn and shows what came of it.
+/// Runs the churn and shows its result.
 ///
 /// # Errors
 /// A plugin could not be run at all, or the demo was interrupted.
@@ -103,7 +103,7 @@ fn progress_bar(plan: &Plan) -> ProgressBar {
     bar
 }
 
-/// A container that lives, and until when. The earliest end comes first.
+/// The containers that live, each with the time of its end. The earliest end comes first.
 type Living = BinaryHeap<Reverse<(Instant, u64)>>;
 
 impl Shared<'_> {
@@ -129,7 +129,7 @@ impl Shared<'_> {
         }
     }
 
-    /// The next container, if there is to be another one.
+    /// The number of the next container, or `None` at the end.
     fn take(&self) -> Option<u64> {
         if self.plan.time.is_some_and(|time| self.began.elapsed() >= time)
             || self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
@@ -162,7 +162,7 @@ impl Shared<'_> {
                 tally.adds.failed(format!("ADD of {container}: {why}"));
             }
         }
-        // Of a failed ADD too: whatever was printed, somebody was told that it is his.
+        // After a failed ADD too: a printed address counts as given.
         for twice in self.book.hold(number, addresses) {
             tally.duplicate(twice);
         }
@@ -171,7 +171,7 @@ impl Shared<'_> {
 
     fn end(&self, number: u64, tally: &mut Tally) -> anyhow::Result<()> {
         let container = container(number);
-        // Before the call: from somewhere inside it the address may rightly be another one's.
+        // Before the call: during it, the address may rightly go to another container.
         self.book.let_go(number);
         let run = self.plugin.run(&call("DEL", &container, config_of(number)))?;
         tally.dels.note(run.took);
@@ -197,7 +197,7 @@ fn call<'a>(command: &'static str, container: &'a str, config: &Config) -> Call<
     Call { command, container, ifname: "eth0", args: "", config: config.text }
 }
 
-/// How long a container lives: anything from nothing to [`LIFE_MS_MAX`], the same in every run.
+/// The life of a container: from 0 to [`LIFE_MS_MAX`], the same in every run.
 fn life(number: u64) -> Duration {
     // The finaliser of splitmix64: neighbours get numbers that look unrelated.
     let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

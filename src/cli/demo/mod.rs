@@ -1,7 +1,7 @@
 //! `leasehold demo`: the main job on real input, with nothing installed.
 //!
 //! It plays the container runtime: it starts a daemon in a directory of its own, runs the real
-//! plugin as a process for each call, and believes only what that prints.
+//! plugin as a process for each call, and believes only the plugin's output.
 
 mod churn;
 mod plugin;
@@ -27,16 +27,16 @@ use plugin::Plugin;
 use screen::Screen;
 use steps::Step;
 
-/// Most containers of one churn.
+/// The most containers of one churn.
 const CONTAINERS_MAX: u64 = 10_000_000;
 
-/// Longest churn, in seconds.
+/// The longest churn, in seconds.
 const SECONDS_MAX: u64 = 24 * 3600;
 
 /// The options of `leasehold demo`.
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
-    /// End after the churn; without it the daemon stays up to be looked at until Ctrl-C
+    /// End after the churn; otherwise the daemon stays up until Ctrl-C, so that you can try it
     #[arg(long)]
     once: bool,
     /// Number of containers that come and go in the churn
@@ -58,21 +58,23 @@ pub(super) struct DemoArgs {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "It needs no privileges, touches no network interface and leaves nothing behind: the\n\
-         daemon keeps everything in a temporary directory. With -o json only\n\
-         a report is printed, after the churn.\n\n\
+        "The demo needs no privileges, touches no network interface and leaves nothing behind:\n\
+         its daemon keeps everything in a temporary directory. With -o json it prints only a\n\
+         report, after the churn.\n\n\
          Examples:\n  leasehold demo\n  leasehold demo --once --containers 20000 --callers 16\n  \
          leasehold demo --once --seconds 30 -o json\n\n{}",
         super::EXIT_CODES
     )
 }
 
-/// What the demo found.
+/// The findings of the demo.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Report {
-    /// Whether everything was right.
+    /// True if everything was right.
     ok: bool,
+    /// The plugin that was run.
+    plugin: String,
     /// The calls that were shown.
     steps: Vec<Step>,
     /// The churn, if it ran.
@@ -81,7 +83,7 @@ struct Report {
     wrong: Vec<String>,
 }
 
-/// Runs the demo; good if everything was right.
+/// Runs the demo. It succeeds if everything was right.
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::watch().context("cannot watch for signals")?;
     let screen = Screen::new(args.output.form == Form::Json);
@@ -100,16 +102,17 @@ fn play(
     screen: &Screen,
     dir: &Path,
 ) -> anyhow::Result<bool> {
-    let plugin = program::find(interrupt)?;
+    let found = program::find(interrupt)?;
     let mut daemon = Daemon::start(dir, interrupt)?;
-    screen.title(&format!("leasehold {}: a daemon of its own", env!("CARGO_PKG_VERSION")))?;
+    screen.title(&format!("leasehold {}: the demo's own daemon", env!("CARGO_PKG_VERSION")))?;
+    screen.text(&format!("  plugin: {}\n", found.about))?;
     let shared = plugin::SHARED.map(|(name, value)| format!("{name}={value}")).join(" ");
     screen.text(&format!("  listening on http://{} and on this socket:\n", daemon.listen()))?;
     let socket = daemon.socket().display();
     screen.command(&format!("export LEASEHOLD_SOCKET={socket} {shared}"))?;
-    let plugin = Plugin::new(plugin, daemon.socket().to_owned(), interrupt.clone());
-    let played = rounds(args, &plugin, screen);
-    // A daemon that died explains whatever else went wrong.
+    let plugin = Plugin::new(found.program, daemon.socket().to_owned(), interrupt.clone());
+    let played = rounds(args, &plugin, found.about, screen);
+    // If the daemon died, that explains every other fault.
     daemon.must_run()?;
     let report = played?;
     report_end(&report, screen)?;
@@ -133,7 +136,12 @@ fn play(
 }
 
 /// The shown calls, then the churn.
-fn rounds(args: &DemoArgs, plugin: &Plugin, screen: &Screen) -> anyhow::Result<Report> {
+fn rounds(
+    args: &DemoArgs,
+    plugin: &Plugin,
+    about: String,
+    screen: &Screen,
+) -> anyhow::Result<Report> {
     let steps = steps::show(plugin, screen)?;
     let containers = if args.seconds.is_some() { CONTAINERS_MAX } else { args.containers };
     let plan =
@@ -144,11 +152,11 @@ fn rounds(args: &DemoArgs, plugin: &Plugin, screen: &Screen) -> anyhow::Result<R
         wrong.extend(step.wrong.iter().map(|why| format!("{}: {why}", step.title)));
     }
     wrong.extend(churn.wrong());
-    Ok(Report { ok: wrong.is_empty(), steps, churn, wrong })
+    Ok(Report { ok: wrong.is_empty(), plugin: about, steps, churn, wrong })
 }
 
 fn report_end(report: &Report, screen: &Screen) -> anyhow::Result<()> {
-    // What was wrong with a shown call stands below it.
+    // The faults of a shown call were printed below it.
     for wrong in report.churn.wrong() {
         screen.wrong(&wrong)?;
     }

@@ -15,24 +15,24 @@ use serde_json::Value;
 use crate::cli::child::interrupt::Interrupt;
 use crate::limits::ANSWER_WAIT_MAX;
 
-/// How long the plugin may run: as long as it waits for the daemon, and a little.
+/// The longest time that the plugin may run: its wait for the daemon, and a little.
 const RUN_WAIT_MAX: Duration = ANSWER_WAIT_MAX.saturating_add(Duration::from_secs(5));
 
-/// How long the demo waits for output before it looks whether it was interrupted.
+/// The time that the demo waits for output before it checks for an interrupt.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long a process that closed its output is polled before the poll becomes a slow one: the
-/// kernel needs microseconds from there to the exit.
+/// The time that a process that closed its output is polled before the poll becomes a slow one:
+/// the kernel needs microseconds from there to the exit.
 const EXIT_SPIN: Duration = Duration::from_millis(2);
 
-/// Most output that is taken, in bytes; a result has about 300.
+/// The most output that is read, in bytes; a result has about 300.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
 /// The variables that are the same in every call: those of the usual example. An IPAM plugin
 /// touches neither the network namespace nor the other plugins.
 pub(super) const SHARED: [(&str, &str); 2] = [("CNI_NETNS", "/dev/null"), ("CNI_PATH", ".")];
 
-/// What a call says.
+/// The content of a call.
 #[derive(Clone, Debug)]
 pub(super) struct Call<'a> {
     pub(super) command: &'static str,
@@ -57,7 +57,7 @@ impl Call<'_> {
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) stdout: String,
@@ -67,12 +67,12 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// What was printed, as JSON; null if it is none.
+    /// The output as JSON; null if it is not JSON.
     pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_default()
     }
 
-    /// `Ok`: exit 0. Otherwise what the plugin complained of.
+    /// `Ok` for exit status 0, otherwise the plugin's complaint.
     pub(super) fn succeeded(&self) -> Result<(), String> {
         if self.status.success() {
             return Ok(());
@@ -81,7 +81,9 @@ impl Run {
         let (code, msg) = (json["code"].as_u64(), json["msg"].as_str());
         Err(match (code, msg) {
             (Some(code), Some(msg)) => format!("{}, code {code}: {msg}", self.status),
-            _ => format!("{}, and no error object but {:?}", self.status, self.stdout),
+            _ => {
+                format!("{}, and its output is not an error object: {:?}", self.status, self.stdout)
+            }
         })
     }
 
@@ -93,7 +95,7 @@ impl Run {
     }
 }
 
-/// The plugin's program, and the daemon that it is to ask.
+/// The plugin's program, and the daemon that it asks.
 #[derive(Debug)]
 pub(super) struct Plugin {
     program: PathBuf,
@@ -111,7 +113,7 @@ impl Plugin {
         &self.socket
     }
 
-    /// Whoever may want the demo to end.
+    /// The signals that may end the demo.
     pub(super) fn interrupt(&self) -> &Interrupt {
         &self.interrupt
     }
@@ -124,7 +126,7 @@ impl Plugin {
         let name = || format!("{} {}", self.program.display(), call.command);
         let began = Instant::now();
         // A socket instead of a pipe: its reads can be given a limit.
-        let (ours, theirs) = UnixStream::pair().context("no pipe to the plugin")?;
+        let (ours, theirs) = UnixStream::pair().context("cannot make a pipe to the plugin")?;
         let mut child = self.spawn(call, theirs.into()).with_context(name)?;
         if let Some(mut stdin) = child.stdin.take() {
             // A plugin that ends without reading says more by its end than this error would.
@@ -187,7 +189,7 @@ impl Plugin {
 
     fn go_on_until(&self, deadline: Instant) -> anyhow::Result<()> {
         self.interrupt.check()?;
-        anyhow::ensure!(Instant::now() < deadline, "no end within {RUN_WAIT_MAX:?}");
+        anyhow::ensure!(Instant::now() < deadline, "it did not end within {RUN_WAIT_MAX:?}");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a person reads, top to bottom.
+//! The demo's output for people, from top to bottom.
 
 use std::io::{self, IsTerminal as _};
 
@@ -18,7 +18,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// A silent one shows nothing: its place is taken by a report.
+    /// A silent screen shows nothing: a report takes its place.
     pub(super) fn new(silent: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { silent, colours: wanted && io::stdout().is_terminal() }
@@ -28,37 +28,37 @@ impl Screen {
         if self.colours { format!("{style}{text}{PLAIN}") } else { text.to_owned() }
     }
 
-    /// Text as it is.
+    /// Prints text as it is.
     pub(super) fn text(&self, text: &str) -> anyhow::Result<()> {
         if self.silent { Ok(()) } else { admin::print(text) }
     }
 
-    /// The line above a part.
+    /// Prints the title of a part.
     pub(super) fn title(&self, text: &str) -> anyhow::Result<()> {
         self.text(&format!("{}\n", self.paint(BOLD, text)))
     }
 
-    /// What a person would type.
+    /// Prints a command as a person would type it.
     pub(super) fn command(&self, text: &str) -> anyhow::Result<()> {
         self.text(&format!("  $ {text}\n"))
     }
 
-    /// What a program printed, byte for byte but for the indent.
+    /// Prints the output of a program, byte for byte but for the indent.
     pub(super) fn printed(&self, text: &str) -> anyhow::Result<()> {
         let lines = text.lines().map(|line| format!("    {}\n", admin::printable(line)));
         self.text(&self.paint(DIM, &lines.collect::<String>()))
     }
 
-    /// How it went: the last word of the line.
+    /// Prints a result; the last word of the line is the verdict.
     pub(super) fn verdict(&self, ok: bool, text: &str) -> anyhow::Result<()> {
         let word = if ok { self.paint(GREEN, "ok") } else { self.paint(RED, "FAILED") };
         self.text(&format!("  {text}: {word}\n"))
     }
 
-    /// Something that was wrong.
+    /// Prints a fault.
     pub(super) fn wrong(&self, text: &str) -> anyhow::Result<()> {
         if self.silent {
-            // The report has it too, but what goes wrong after the report is told nowhere else.
+            // The report has it too, but a fault after the report is shown nowhere else.
             eprintln!("leasehold: {}", admin::printable(text));
             return Ok(());
         }

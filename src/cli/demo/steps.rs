@@ -1,4 +1,4 @@
-//! The calls that are shown one by one, each with what it must answer.
+//! The calls that are shown one by one, each with its expected answer.
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -9,13 +9,13 @@ use super::screen::Screen;
 use crate::api::read::{AllocationRow, Filter};
 use crate::cli::allocations;
 
-/// The example of a configuration as it is printed where it comes from: it is no JSON.
+/// The example configuration exactly as its source prints it: it is not JSON.
 const AS_PRINTED: Config = Config {
     path: "deploy/examples/my-ipam.as-printed.json",
     text: include_str!("../../../deploy/examples/my-ipam.as-printed.json"),
 };
 
-/// The same without its fault, and with the two keys that every configuration needs.
+/// The same example without its fault, and with the two keys that every configuration needs.
 pub(super) const MENDED: Config = Config {
     path: "deploy/examples/my-net.json",
     text: include_str!("../../../deploy/examples/my-net.json"),
@@ -42,11 +42,11 @@ pub(super) struct Config {
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Step {
-    /// Which call it was.
+    /// The call in words.
     pub(super) title: String,
-    /// Whether it answered as it must.
+    /// True if the answer was the expected one.
     pub(super) ok: bool,
-    /// What was wrong.
+    /// The faults of the answer.
     pub(super) wrong: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ struct Show<'a> {
     steps: Vec<Step>,
 }
 
-/// What a call must do.
+/// The expected result of a call.
 enum Expect<'a> {
     /// Exit 0 and print a result with these addresses.
     Addresses(&'a [&'a str]),
@@ -69,7 +69,7 @@ enum Expect<'a> {
     Error(u64, &'a [&'a str]),
 }
 
-/// Shows all of them.
+/// Makes and shows all calls.
 ///
 /// # Errors
 /// A call could not be made at all, or the demo was interrupted.
@@ -96,7 +96,7 @@ impl Show<'_> {
         let path = MENDED.path;
         let add = call("ADD", "web-1", &MENDED);
         let first = Expect::Addresses(&["10.10.1.22/16"]);
-        let added = self.step(&add, path, &first, "the first address that no stage has")?;
+        let added = self.step(&add, path, &first, "the first address outside of all stages")?;
         self.follow_up(&call("CHECK", "web-1", &MENDED), path, "1.1.0", &added)?;
         let so = "the same answer again, no second address";
         self.step(&add, path, &Expect::Same(&added.stdout), so)?;
@@ -115,7 +115,7 @@ impl Show<'_> {
         let add = Call { ifname: "dummy0", ..call("ADD", "example", &TWO_FAMILIES) };
         let both = Expect::Addresses(&["203.0.113.2/24", "2001:db8:1::2/64"]);
         let added = self.step(&add, path, &both, "one address of each family")?;
-        self.screen.text("  CHECK came with cniVersion 0.4.0, so it is called with that one.\n")?;
+        self.screen.text("  CHECK exists since cniVersion 0.4.0, so this call has that one.\n")?;
         let check = Call { command: "CHECK", ..add.clone() };
         self.follow_up(&check, path, "0.4.0", &added)?;
         self.follow_up(&Call { command: "DEL", ..add }, path, "0.3.1", &added)?;
@@ -139,14 +139,14 @@ impl Show<'_> {
         let call = Call { config: &config, ..call.clone() };
         let path = format!("{path} + prevResult");
         let so = match call.command {
-            "CHECK" => "it still holds what the ADD gave it",
-            _ => "what it held is free again",
+            "CHECK" => "it still holds the addresses of its ADD",
+            _ => "its addresses are free again",
         };
         self.step(&call, &path, &Expect::Silence, so)?;
         Ok(())
     }
 
-    /// Makes one call, shows it, and notes whether it did what it must.
+    /// Makes one call, shows it, and notes whether its result was the expected one.
     fn step(
         &mut self,
         call: &Call<'_>,
@@ -174,7 +174,7 @@ impl Show<'_> {
         Ok(run)
     }
 
-    /// Asks the daemon itself what is held.
+    /// Asks the daemon itself for addresses that are still held.
     fn nothing_left(&mut self) -> anyhow::Result<()> {
         let left = left(self.plugin)?;
         let wrong: Vec<String> = left.iter().map(describe).collect();
@@ -190,7 +190,7 @@ impl Show<'_> {
 }
 
 impl Expect<'_> {
-    /// What of it did not come true.
+    /// The parts of the expectation that a run did not meet.
     fn wrong(&self, run: &Run) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut unless = |right: bool, why: String| {
@@ -233,7 +233,7 @@ fn call<'a>(command: &'static str, container: &'a str, config: &Config) -> Call<
     Call { command, container, ifname: "eth0", args: "", config: config.text }
 }
 
-/// What a person would type for a call, after [`super::plugin::SHARED`] has been exported.
+/// The command that a person types for a call, after [`super::plugin::SHARED`] has been exported.
 fn typed(call: &Call<'_>, path: &str) -> String {
     let mut text = String::new();
     for (name, value) in call.environment() {
@@ -247,8 +247,8 @@ fn typed(call: &Call<'_>, path: &str) -> String {
 }
 
 fn with_prev_result(config: &str, version: &str, mut result: Value) -> anyhow::Result<String> {
-    let mut config: Value = serde_json::from_str(config).context("an example is no JSON")?;
-    // 0.3.1 and 0.4.0 have one form of result, so the version is all that is to be changed.
+    let mut config: Value = serde_json::from_str(config).context("an example is not JSON")?;
+    // 0.3.1 and 0.4.0 have the same form of result, so only the version has to change.
     for value in [&mut config, &mut result] {
         if let Some(object) = value.as_object_mut() {
             object.insert("cniVersion".to_owned(), version.into());
@@ -258,7 +258,7 @@ fn with_prev_result(config: &str, version: &str, mut result: Value) -> anyhow::R
     Ok(config.to_string())
 }
 
-/// What the daemon says is held.
+/// The addresses that are held, according to the daemon.
 pub(super) fn left(plugin: &Plugin) -> anyhow::Result<Vec<AllocationRow>> {
     allocations::list(plugin.socket(), &Filter::default())
 }
@@ -268,7 +268,7 @@ pub(super) fn describe(row: &AllocationRow) -> String {
     format!("{} is still held by container {}", row.address, row.container_id)
 }
 
-/// Three containers for a reader to look at.
+/// Adds three containers that stay, for the reader to look at.
 pub(super) fn leave_some(plugin: &Plugin) -> anyhow::Result<()> {
     for (container, args, config) in
         [("demo-1", "", &MENDED), ("demo-2", SANDBOX_POD, &MENDED), ("demo-3", "", &TWO_FAMILIES)]

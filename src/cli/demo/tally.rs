@@ -1,4 +1,4 @@
-//! What is counted during the churn, and the report of it.
+//! The counts of the churn, and their report.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use crate::cli::admin;
 
-/// How many failures are told in full; the others are counted.
+/// The number of failures that are reported in full; the others are counted.
 const TOLD_MAX: usize = 5;
 
-/// Which container holds which address, as far as an onlooker can know: from the exit of its ADD
-/// to the start of its DEL.
+/// The addresses that containers hold, as far as an onlooker can know: from the exit of an ADD to
+/// the start of the DEL.
 #[derive(Default, Debug)]
 pub(super) struct Book(Mutex<Pages>);
 
@@ -25,7 +25,7 @@ struct Pages {
 }
 
 impl Book {
-    /// Notes what a container was given; says what of it another one holds.
+    /// Notes the addresses of a container. Returns a sentence for each that another one holds.
     pub(super) fn hold(&self, container: u64, addresses: Vec<String>) -> Vec<String> {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut twice = Vec::new();
@@ -47,7 +47,7 @@ impl Book {
         twice
     }
 
-    /// Forgets what a container held.
+    /// Forgets the addresses of a container.
     pub(super) fn let_go(&self, container: u64) {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for address in pages.held.remove(&container).unwrap_or_default() {
@@ -74,7 +74,7 @@ impl Calls {
         Ok(Self { times, failures: 0, told: Vec::new() })
     }
 
-    /// Notes how long a call took.
+    /// Notes the time of a call.
     pub(super) fn note(&mut self, took: Duration) {
         self.times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
@@ -106,7 +106,7 @@ impl Calls {
     }
 }
 
-/// What one caller counted, or all of them.
+/// The counts of one caller, or of all callers.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) adds: Calls,
@@ -131,7 +131,7 @@ impl Tally {
         }
     }
 
-    /// Adds what another caller counted.
+    /// Adds the counts of another caller.
     pub(super) fn add(&mut self, other: &Self) {
         self.adds.add(&other.adds);
         self.dels.add(&other.dels);
@@ -146,7 +146,7 @@ impl Tally {
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 struct CallsReport {
-    /// All of them, failed ones too.
+    /// All calls, failed ones too.
     calls: u64,
     failures: u64,
     /// From exec to exit.
@@ -154,7 +154,7 @@ struct CallsReport {
     p99_ms: f64,
 }
 
-/// What came of a churn.
+/// The result of a churn.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Churn {
@@ -205,7 +205,7 @@ impl Churn {
         counts.into_iter().flatten().chain(self.told.iter().cloned()).collect()
     }
 
-    /// The same for people.
+    /// The result as tables for people.
     pub(super) fn table(&self) -> String {
         let row = |name: &str, calls: &CallsReport| {
             vec![

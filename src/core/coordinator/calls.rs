@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::routing::Route;
 use super::{
-    Add, Asker, Call, CallError, Coordinator, Del, Effect, HoldingSelector, JournalEntry, Network,
+    Add, Asker, Call, CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector, Network,
     Operation, Outcome, SetId, Waiting, Work,
 };
 use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
+use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
@@ -43,11 +44,11 @@ impl Coordinator {
     ) {
         let valid: std::collections::BTreeSet<(&ContainerId, &str)> =
             valid.iter().map(|(id, ifname)| (id, &**ifname)).collect();
-        let stale = self.held.all_where(|holding| {
+        let stale = self.held.all().filter(|holding| {
             let scope = &holding.scope;
             scope.network == *network && !valid.contains(&(&holding.container_id, &*scope.ifname))
         });
-        let mut stale: Vec<AttachmentId> = stale.iter().map(|holding| holding.id()).collect();
+        let mut stale: Vec<AttachmentId> = stale.map(|holding| holding.id()).collect();
         stale.sort_unstable();
         let operation = self.next_operation();
         let (left, ended, failed) = (stale.len() + 1, 0, None);
@@ -143,7 +144,8 @@ impl Coordinator {
         self.next_sequence += 1;
         let operation = self.next_operation();
         let records = vec![JournalEntry::End(before), JournalEntry::Hold(holding.clone())];
-        self.operations.insert(operation, Operation::Holding { asker, holding });
+        let origin = HoldingOrigin::Renewed;
+        self.operations.insert(operation, Operation::Holding { asker, holding, origin });
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
@@ -322,13 +324,18 @@ impl Coordinator {
         });
         self.next_sequence += 1;
         records.push(JournalEntry::Hold(holding.clone()));
-        self.operations.insert(operation, Operation::Holding { asker, holding });
+        let origin = HoldingOrigin::New;
+        self.operations.insert(operation, Operation::Holding { asker, holding, origin });
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
     fn start_del(&mut self, now: Millis, asker: Asker, pool: &Arc<str>, del: &Del) {
         if let HoldingSelector::StartedBy(started_at) = del.selector {
             self.tombstones.insert(&del.id, started_at);
+        }
+        if let Some(cause) = self.broken.clone().filter(|_| self.unsure.contains(&del.id)) {
+            let outcome = Outcome::Failed(CallError::Journal(cause));
+            return self.finish(now, asker, (pool, &del.id), outcome);
         }
         let holding = self.held.find(&del.id);
         let Some(holding) = holding.filter(|holding| del.selector.matches(holding)) else {
@@ -378,17 +385,19 @@ impl Coordinator {
         let operation = self.operations.remove(&operation);
         let failed = result.err().map(|cause| Outcome::Failed(CallError::Journal(cause)));
         match operation {
-            Some(Operation::Holding { asker, holding }) => {
+            Some(Operation::Holding { asker, holding, origin }) => {
                 let (pool, id) = (holding.scope.pool.clone(), holding.id());
                 // What the journal did not confirm stays assigned in memory: after a restart the
                 // journal says whether it was.
-                if failed.is_none() {
+                if failed.is_some() {
+                    self.unsure.insert(id.clone());
+                } else {
                     self.held.insert(holding.clone());
                     self.effects.push_back(Effect::Held(holding.clone()));
                     if self.await_records {
                         let operation = self.next_operation();
                         self.effects.push_back(Effect::AwaitRecord(operation, holding.clone()));
-                        let waiting = Operation::Recording { asker, holding };
+                        let waiting = Operation::Recording { asker, holding, origin };
                         self.operations.insert(operation, waiting);
                         return;
                     }
@@ -418,14 +427,17 @@ impl Coordinator {
 
     /// The end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is not known.
     pub fn recorded(&mut self, now: Millis, operation: u64, result: Result<(), Arc<str>>) {
-        let Some(Operation::Recording { asker, holding }) = self.operations.remove(&operation)
+        let Some(Operation::Recording { asker, holding, origin }) =
+            self.operations.remove(&operation)
         else {
             return;
         };
+        let (pool, id) = (holding.scope.pool.clone(), holding.id());
         match result {
-            Ok(()) => {
-                let (pool, id) = (holding.scope.pool.clone(), holding.id());
-                self.finish(now, asker, (&pool, &id), Outcome::Added(holding));
+            Ok(()) => self.finish(now, asker, (&pool, &id), Outcome::Added(holding)),
+            Err(cause) if origin == HoldingOrigin::Renewed && !broken(Mutant::UndoEndsMore) => {
+                let outcome = Outcome::Failed(CallError::RenewalNotRecorded(cause));
+                self.finish(now, asker, (&pool, &id), outcome);
             }
             Err(cause) => {
                 self.end_holding(now, asker, holding, Some(CallError::NotRecorded(cause)));

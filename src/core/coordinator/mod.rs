@@ -3,7 +3,7 @@
 //!
 //! [`Coordinator`] is a machine like `RangeSet`: the inputs are [`Coordinator::call`],
 //! [`Coordinator::assigned`], [`Coordinator::committed`], [`Coordinator::recorded`],
-//! [`Coordinator::agreed`] and [`Coordinator::merged`]; after each one,
+//! [`Coordinator::block_size_agreed`] and [`Coordinator::merged`]; after each one,
 //! [`Coordinator::poll_effect`] is drained, in order.
 //!
 //! **Write-ahead rule.** An ADD is answered after its records are durable; a DEL is answered, and
@@ -27,7 +27,7 @@ use super::address::{Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::container_id::ContainerId;
 use super::interval::Intervals;
-use super::keys::PoolFamily;
+use super::journal::JournalEntry;
 use super::leaseholder::BlockSizeError;
 use super::mutant::{Mutant, broken};
 use super::range::Ranges;
@@ -38,7 +38,7 @@ use crate::limits;
 
 pub use held::Held;
 pub use recover::Recovered;
-pub use restore::{JournalState, Rebuilt, RestoreError, restore};
+pub use restore::{Rebuilt, RestoreError, restore};
 pub use routing::SetRecord;
 use tombstones::Tombstones;
 
@@ -175,6 +175,11 @@ pub enum CallError {
     /// The allocation did not reach the cluster's store in time; it was undone.
     #[error("the allocation was not recorded in the cluster's store, and was undone: {0}")]
     NotRecorded(Arc<str>),
+    /// The renewal by a repeated ADD did not reach the cluster's store in time.
+    #[error(
+        "the allocation is held as before, but its renewal was not recorded in the cluster's store: {0}"
+    )]
+    RenewalNotRecorded(Arc<str>),
     /// The configuration needs one range set more than [`limits::RANGE_SETS_MAX`].
     #[error("this node has {} range sets, and takes no more", limits::RANGE_SETS_MAX)]
     TooManySets,
@@ -194,40 +199,13 @@ fn join(addresses: &[IpAddr]) -> String {
     texts.join(" ")
 }
 
-/// A change to the journal.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum JournalEntry {
-    /// An attachment holds these addresses.
-    Hold(Arc<Holding>),
-    /// It does no more: this holding has ended, and none that came after it.
-    End(Arc<Holding>),
-    /// An address began to cool then.
-    Cool(SetId, u128, Millis),
-    /// The last address handed out for a slot of a range set.
-    Cursor(SetId, u16, u128),
-    /// A range set is there, or has grown.
-    Set(SetRecord),
-    /// A range set has become part of another one.
-    ForgetSet(SetId),
-    /// Addresses of this run may be handed out: it is one block, and its parts are none any more.
-    Block(PoolFamily, Cidr),
-    /// The store gave this block to others; what is held of it stays held until its DEL.
-    LostBlock(PoolFamily, Cidr),
-    /// No address of this run may be handed out any more, whatever blocks it was.
-    NoBlock(PoolFamily, Cidr),
-    /// The node's chain in the cluster's store has come so far.
-    Chain(u64),
-    /// It may have come so far.
-    Intent(u64),
-}
-
 /// What somebody must do for the machine, in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Start an empty range set.
     Open(SetRecord),
     /// Agree with the cluster on the block size for these ranges, and call
-    /// [`Coordinator::agreed`].
+    /// [`Coordinator::block_size_agreed`].
     AgreeBlockSize(Arc<str>, Arc<Ranges>),
     /// Wait until the record of the holding is in the cluster's store, and call
     /// [`Coordinator::recorded`] with this id.
@@ -263,7 +241,7 @@ pub struct Coordinator {
     settings: Settings,
     /// An ADD is answered when its record is in the cluster's store.
     await_records: bool,
-    held: Arc<Held>,
+    held: Held,
     /// Calls that wait for the one that is under way, by attachment; present while one is.
     queues: Map<AttachmentId, VecDeque<Waiting>>,
     operations: Map<u64, Operation>,
@@ -276,6 +254,9 @@ pub struct Coordinator {
     next_sequence: u64,
     next_set: SetId,
     broken: Option<Arc<str>>,
+    /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
+    /// held after a restart, so no DEL of them is answered before that.
+    unsure: BTreeSet<AttachmentId>,
     effects: VecDeque<Effect>,
 }
 
@@ -307,16 +288,25 @@ struct Waiting {
     work: Work,
 }
 
+/// Where a holding comes from: an undo ends only what its own ADD made (rule 21).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HoldingOrigin {
+    /// This ADD made it.
+    New,
+    /// An ADD before it made it, and this one renews it.
+    Renewed,
+}
+
 #[derive(Debug)]
 enum Operation {
     /// Collecting one address per range set.
     Adding { asker: Asker, add: Box<Add>, sets: Vec<SetId>, got: Vec<u128>, unmet: Vec<IpAddr> },
     /// Waiting for the journal.
-    Holding { asker: Asker, holding: Arc<Holding> },
+    Holding { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal to know how far the cursors came.
     Failing { asker: Asker, add: Box<Add>, error: CallError },
     /// Waiting for the record.
-    Recording { asker: Asker, holding: Arc<Holding> },
+    Recording { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal.
     Ending {
         asker: Asker,
@@ -362,7 +352,7 @@ impl Coordinator {
         Self {
             settings,
             await_records,
-            held: Arc::new(Held::new()),
+            held: Held::new(),
             queues: Map::default(),
             operations: Map::default(),
             networks: BTreeMap::new(),
@@ -372,6 +362,7 @@ impl Coordinator {
             next_sequence: 1,
             next_set: 1,
             broken: None,
+            unsure: BTreeSet::new(),
             effects: VecDeque::new(),
         }
     }
@@ -401,12 +392,12 @@ impl Coordinator {
         self.settings
     }
 
-    /// What is held, for readers on any thread.
-    pub fn held(&self) -> &Arc<Held> {
+    /// What is held.
+    pub fn held(&self) -> &Held {
         &self.held
     }
 
-    /// How many operations are under way.
+    /// How many operations are open.
     pub fn under_way(&self) -> usize {
         self.operations.len()
     }

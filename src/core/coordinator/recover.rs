@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::{Coordinator, Effect, JournalEntry, OpenSet, SetId};
+use super::{Coordinator, Effect, OpenSet, SetId};
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Recorded, StoredState};
 use crate::core::mutant::{Mutant, broken};
@@ -112,7 +113,7 @@ impl Coordinator {
                 }
             }
         }
-        remembered
+        keep_newest(remembered)
     }
 
     /// The range set for a block that the store has; opened if need be.
@@ -190,10 +191,11 @@ impl Coordinator {
     ) -> usize {
         let newest: BTreeSet<IpAddr> =
             remembered.values().flat_map(|holding| holding.addresses.iter().copied()).collect();
-        let older = self.held.all_where(|holding| {
+        let older = self.held.all().filter(|holding| {
             let gone = |at: &IpAddr| newest.contains(at) || !in_blocks(&holding.scope.pool, *at);
             remembered.contains_key(&holding.id()) || holding.addresses.iter().any(gone)
         });
+        let older: Vec<Arc<Holding>> = older.cloned().collect();
         for holding in &older {
             self.held.remove(&holding.id());
             changes.push(JournalEntry::End(holding.clone()));
@@ -242,7 +244,7 @@ impl Coordinator {
             };
             let same: Vec<bool> = holding.addresses.iter().map(same).collect();
             if same.contains(&false) {
-                wrong.push(holding);
+                wrong.push(holding.clone());
             }
         }
         // A record of what nobody holds any more.
@@ -251,4 +253,21 @@ impl Coordinator {
         }
         self.effects.extend(wrong.into_iter().map(Effect::Held));
     }
+}
+
+/// Of holdings that share an address only the newest is still held: what an attachment holds lives
+/// and ends together, so an older record of another address of it is late.
+fn keep_newest(mut holdings: BTreeMap<AttachmentId, Holding>) -> BTreeMap<AttachmentId, Holding> {
+    let mut newest: BTreeMap<(Arc<str>, IpAddr), u64> = BTreeMap::new();
+    for holding in holdings.values() {
+        for &address in holding.addresses.iter() {
+            let at = newest.entry((holding.scope.pool.clone(), address)).or_default();
+            *at = (*at).max(holding.sequence);
+        }
+    }
+    holdings.retain(|_, holding| {
+        let at = |address: &IpAddr| newest.get(&(holding.scope.pool.clone(), *address));
+        holding.addresses.iter().all(|address| at(address) == Some(&holding.sequence))
+    });
+    holdings
 }

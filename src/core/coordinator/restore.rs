@@ -6,35 +6,11 @@ use std::sync::Arc;
 
 use super::routing::SetRecord;
 use super::{Coordinator, Network, OpenSet, SetId};
-use crate::core::Millis;
 use crate::core::address::{Cidr, Family, number};
-use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
+use crate::core::journal::JournalState;
 use crate::core::keys::PoolFamily;
 use crate::core::range_set::{RangeSet, RecoveredSet, Settings};
-
-/// Everything that the journal holds.
-#[derive(Clone, Default, Debug)]
-pub struct JournalState {
-    /// What attachments hold.
-    pub holdings: Vec<Arc<Holding>>,
-    /// The range sets.
-    pub sets: Vec<SetRecord>,
-    /// Cooling addresses with their time of release, in any order.
-    pub cooling: Vec<(SetId, u128, Millis)>,
-    /// The last address handed out for each slot of each range set.
-    pub cursors: Vec<(SetId, u16, u128)>,
-    /// Higher than every sequence number ever given.
-    pub next_sequence: u64,
-    /// The blocks of which addresses may be handed out.
-    pub blocks: Vec<(PoolFamily, Cidr)>,
-    /// The blocks that the store gave to others while addresses of them were held here.
-    pub lost: Vec<(PoolFamily, Cidr)>,
-    /// How far the node's chain in the cluster's store has come; 0: it never joined.
-    pub chain: u64,
-    /// How far it may have come.
-    pub intent: u64,
-}
 
 /// Why the journal does not make one state.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -64,7 +40,7 @@ pub struct Rebuilt {
 /// The journal contradicts itself.
 pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebuilt, RestoreError> {
     let mut parts: BTreeMap<SetId, RecoveredSet> = BTreeMap::new();
-    for record in &state.sets {
+    for record in state.sets.values() {
         coordinator.reopen(record);
         parts.insert(record.id, RecoveredSet::default());
     }
@@ -97,12 +73,12 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
             part.allocated.push(number);
         }
     }
-    for &(id, number, released) in &state.cooling {
+    for &(released, id, number) in &state.cooling {
         if let Some(part) = parts.get_mut(&id) {
             part.cooling.push((released, number));
         }
     }
-    for &(id, set_index, cursor) in &state.cursors {
+    for (&(id, set_index), &cursor) in &state.cursors {
         if let Some(part) = parts.get_mut(&id) {
             part.cursors.insert(set_index, cursor);
         }
@@ -117,7 +93,7 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
         coordinator.held.insert(holding);
     }
     let mut sets = Vec::with_capacity(state.sets.len());
-    for record in state.sets {
+    for record in state.sets.into_values() {
         let part = parts.remove(&record.id).unwrap_or_default();
         let set = rebuild(&record, part, coordinator.settings)?;
         sets.push((record, set));

@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use super::{CallError, Coordinator, Effect, JournalEntry, Network, OpenSet, SetId};
+use super::{CallError, Coordinator, Effect, Network, OpenSet, SetId};
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family};
 use crate::core::interval::Intervals;
+use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
@@ -177,6 +178,17 @@ impl Coordinator {
         self.networks.get(&pool.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
+    /// The range sets that have addresses of these runs, each once, in the order in which they were
+    /// opened.
+    pub fn owners_in(&self, pool: &PoolFamily, runs: &[(u128, u128)]) -> Vec<SetId> {
+        let meets = |set: &&OpenSet| {
+            set.family == pool.family
+                && runs.iter().any(|&(first, last)| set.territory.overlaps(first, last))
+        };
+        let sets = self.networks.get(&pool.network).map_or(&[][..], |network| &network.sets);
+        sets.iter().filter(meets).map(|set| set.id).collect()
+    }
+
     /// A range set that has addresses of these ranges.
     pub fn owner_of(&self, network: &str, allowed: &Ranges) -> Option<SetId> {
         let entry = self.networks.get(network)?;
@@ -227,7 +239,7 @@ impl Coordinator {
             for (start, end) in set.territory.iter() {
                 into.territory.insert(start, end);
             }
-            records.push(JournalEntry::ForgetSet(set.id));
+            records.push(JournalEntry::MergeSets { into: into.id, from: set.id });
             self.effects.push_back(Effect::Merge(into.id, set.id, network.clone()));
         }
         records.push(JournalEntry::Set(into.record(network)));

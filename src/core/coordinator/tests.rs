@@ -1,6 +1,7 @@
 //! The coordinator with real range sets, every message delivered in an order that the test draws.
 
 mod failing;
+mod merging;
 mod pools;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,6 +12,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Cidr, number};
+use crate::core::journal::JournalState;
+use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::Leased;
 use crate::core::mutant::{Mutant, breaks};
 use crate::core::range::{Range, RangeSpec};
@@ -250,7 +253,7 @@ impl World {
         let held: usize = self.shown.values().map(|holding| holding.addresses.len()).sum();
         assert_eq!(assigned, held as u64, "nothing leaks");
         let (after, sets) = self.restart();
-        let found: BTreeMap<_, _> = after.held().all().into_iter().map(|h| (h.id(), h)).collect();
+        let found: BTreeMap<_, _> = after.held().all().map(|h| (h.id(), h.clone())).collect();
         assert_eq!(found, self.shown);
         let restored: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
         assert_eq!(restored, assigned);
@@ -265,28 +268,9 @@ impl World {
     }
 
     fn restart(&self) -> (Coordinator, Vec<(SetRecord, RangeSet)>) {
-        let mut state = JournalState { next_sequence: 1, ..JournalState::default() };
-        for record in &self.durable {
-            match record.clone() {
-                JournalEntry::Hold(holding) => state.holdings.push(holding),
-                JournalEntry::End(ended) => state.holdings.retain(|held| *held != ended),
-                JournalEntry::Cool(set, number, at) => state.cooling.push((set, number, at)),
-                JournalEntry::Cursor(set, set_index, number) => {
-                    state.cursors.push((set, set_index, number));
-                }
-                JournalEntry::Set(set) => {
-                    state.sets.retain(|known| known.id != set.id);
-                    state.sets.push(set);
-                }
-                JournalEntry::ForgetSet(id) => state.sets.retain(|known| known.id != id),
-                JournalEntry::Block(pool, cidr) => state.blocks.push((pool, cidr)),
-                JournalEntry::NoBlock(pool, cidr) => {
-                    state.blocks.retain(|known| *known != (pool.clone(), cidr));
-                }
-                JournalEntry::LostBlock(..) => unreachable!("this store loses nothing"),
-                JournalEntry::Chain(sequence) => state.chain = sequence,
-                JournalEntry::Intent(sequence) => state.intent = sequence,
-            }
+        let mut state = JournalState::default();
+        for entry in &self.durable {
+            state.apply(self.coordinator.settings.cooldown, entry);
         }
         let coordinator = Coordinator::new(self.coordinator.settings, false, 0);
         let rebuilt = restore(coordinator, state).unwrap();

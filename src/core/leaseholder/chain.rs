@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::records::Stretch;
-use super::txns::leaving;
+use super::records::{Stretch, claimed, leaving};
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
 use crate::core::Millis;
 use crate::core::keys::{PoolFamily, node_key};
@@ -111,7 +110,8 @@ impl Leaseholder {
                 break;
             }
         }
-        let leaving: Vec<Stretch> = orders.iter().flat_map(|(_, order)| leaving(order)).collect();
+        let without = |order| leaving(order).into_iter().chain(claimed(order));
+        let leaving: Vec<Stretch> = orders.iter().flat_map(|(_, order)| without(order)).collect();
         if self.take_records(now, room, &leaving) {
             orders.push((0, Order::Records));
         }

@@ -1,5 +1,5 @@
 //! The way to an address that is in no block of this node: what is in no block at all, and else
-//! the nodes that hold it (DESIGN, promise 3 and rule 10).
+//! the nodes that hold it (rule 10).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -18,6 +18,15 @@ impl Leaseholder {
         }
     }
 
+    /// Watches for messages about every network of which this node has blocks, or had some.
+    pub(super) fn watch_inboxes(&mut self) {
+        let lost = self.lost.iter().map(|(pool, _)| pool.network.clone());
+        let networks = self.owned.keys().map(|pool| pool.network.clone());
+        for network in networks.chain(lost).collect::<BTreeSet<_>>() {
+            self.watch_inbox(&network);
+        }
+    }
+
     /// What a watch reports. Hints only (rule 5): whatever is decided on them is decided by a
     /// transaction that compares.
     pub fn observed(&mut self, now: Millis, watched: Watched) {

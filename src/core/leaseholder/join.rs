@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::record_scan::{RecordScan, StoredState};
-use super::{Chain, Effect, Leaseholder, Order, Pending, restore_barrier};
+use super::record_scan::RecordScan;
+use super::{Chain, Effect, Leaseholder, Order, Pending, StoredState, restore_barrier};
 use crate::core::Millis;
+use crate::core::ids::LeaseId;
 use crate::core::keys::{
     BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
 };
 use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
+    Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
 use crate::core::value::{BlockValue, NodeValue, SessionValue, Value};
 use crate::limits;
@@ -288,11 +289,13 @@ impl Leaseholder {
 
     fn register(&mut self, now: Millis, value: NodeValue, revision: u64) {
         let (node, session) = (node_key(&self.identity.node), session_key(&self.identity.node));
-        let (epoch, lease) = (value.epoch, self.lease.unwrap_or_default());
+        // Without a lease the session would stay for ever.
+        let Some(lease) = self.lease else { return self.join(now) };
+        let epoch = value.epoch;
         let when = vec![Compare::ModRevision(node.clone(), revision)];
         let then = vec![
             Write::Put(node, Value::Node(value), None),
-            Write::Put(session, Value::Session(SessionValue { epoch, lease }), self.lease),
+            Write::Put(session, Value::Session(SessionValue { epoch, lease }), Some(lease)),
             Write::Delete(forgotten_key(&self.identity.node)),
         ];
         self.request(now, Pending::Join, Request::Txn(Txn { when, then }));
@@ -369,6 +372,8 @@ impl Leaseholder {
         let phase = std::mem::replace(&mut self.phase, Phase::Member);
         let Phase::Joining(joining) = phase else { return };
         self.reconcile(now, *joining);
+        // A node that had lost its state directory learns only here of which networks it has blocks.
+        self.watch_inboxes();
         // Not before: a daemon that dies while it remembers must remember again.
         self.effects.push_back(Effect::Reached(self.chain.sequence));
         self.heartbeat_at = now + self.ttl / 3;

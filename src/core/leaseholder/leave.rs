@@ -17,6 +17,7 @@ impl Leaseholder {
     pub fn leave(&mut self, now: Millis) {
         self.heartbeat_at = Millis::MAX;
         self.reclaim_at = Millis::MAX;
+        self.left = true;
         if let Some(lease) = self.lease.take() {
             self.request(now, Pending::Aside, Request::Revoke(lease));
         }

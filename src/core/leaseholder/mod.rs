@@ -10,7 +10,7 @@
 //! key and writes that key anew, with the next sequence number. One is under way at a time, with
 //! everything that waits in it. So the node's key says which transaction was carried out last; a
 //! late one is refused; a daemon that was displaced can change nothing any more; and a store that
-//! went back in time shows (DESIGN section 4, rules 1, 2, 4, 6 and 11).
+//! went back in time shows (rules 1, 2, 4, 6 and 11).
 
 mod block_size;
 mod chain;
@@ -20,6 +20,7 @@ mod join;
 mod leave;
 mod outcomes;
 mod parts;
+mod rebuild;
 mod reconcile;
 mod record_scan;
 mod records;
@@ -31,19 +32,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::address::Cidr;
+use super::ids::LeaseId;
 use super::keys::PoolFamily;
-use super::txn::{Answer, LeaseId, Request, StoreError};
+use super::txn::{Answer, Request, StoreError};
 use super::value::{BlockStatus, NetworkValue};
 use super::{Map, Millis};
 use crate::limits;
 
 pub use types::{
     BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, OrderId, Question, RecordChange,
+    Recorded, StoredState,
 };
 
 pub use block_size::block_sizes_fit;
 pub use parts::without;
-pub use record_scan::{Recorded, StoredState};
 
 use block_size::AgreeBlockSize;
 use chain::Batch;
@@ -134,8 +136,12 @@ pub struct Leaseholder {
     halted: Option<Arc<str>>,
     alone: Option<bool>,
     draining: bool,
+    /// The daemon ends: nothing is done but that its leases are ended.
+    left: bool,
     /// When the request was sent whose answer was the last good one.
     contact: Millis,
+    /// With `offline_limit`: until when range sets were told that they may hand out (rule 19).
+    good_until: Millis,
     heartbeat_at: Millis,
     reclaim_at: Millis,
     effects: VecDeque<Effect>,
@@ -191,7 +197,9 @@ impl Leaseholder {
             halted: None,
             alone: None,
             draining: false,
+            left: false,
             contact: 0,
+            good_until: 0,
             heartbeat_at: Millis::MAX,
             reclaim_at: Millis::MAX,
             effects: VecDeque::new(),
@@ -201,11 +209,7 @@ impl Leaseholder {
     /// Begins to join the cluster.
     pub fn start(&mut self, now: Millis) {
         self.contact = now;
-        let lost = self.lost.iter().map(|(pool, _)| pool.network.clone());
-        let networks = self.owned.keys().map(|pool| pool.network.clone());
-        for network in networks.chain(lost).collect::<BTreeSet<_>>() {
-            self.watch_inbox(&network);
-        }
+        self.watch_inboxes();
         self.join(now);
     }
 
@@ -366,12 +370,20 @@ impl Leaseholder {
         self.lost.len()
     }
 
+    /// For how long the store has not answered, in milliseconds.
+    pub fn silence(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.contact)
+    }
+
     /// How many orders wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
     }
 
     fn request(&mut self, now: Millis, pending: Pending, request: Request) {
+        if self.left && !matches!(request, Request::Revoke(_)) {
+            return; // a session that is written now would outlive the daemon
+        }
         let id = self.next_request;
         self.next_request += 1;
         if pending == Pending::Join {
@@ -383,6 +395,12 @@ impl Leaseholder {
 
     fn reached(&mut self, sent: Millis) {
         self.contact = self.contact.max(sent);
+        if let Some(limit) = self.identity.offline_limit
+            && self.contact + limit >= self.good_until + limits::GOOD_UNTIL_STEP_MS
+        {
+            self.good_until = self.contact + limit;
+            self.effects.push_back(Effect::GoodUntil(self.good_until));
+        }
         self.stall(None);
         let fenced = matches!(self.phase, Phase::Fenced(_));
         if self.halted.is_some() && !fenced {

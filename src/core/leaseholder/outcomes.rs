@@ -1,6 +1,7 @@
 //! What the end of a transaction means for each order in it.
 
-use super::txns::{behind, stretches};
+use super::records::stretches;
+use super::txns::behind;
 use super::{Effect, Leased, Leaseholder, Order, OrderId, parts};
 use crate::core::Millis;
 use crate::core::address::Cidr;

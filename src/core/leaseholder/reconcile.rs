@@ -25,6 +25,7 @@ impl Leaseholder {
     /// what the store has and the node does not know is given back, since nothing was handed out
     /// of it (rules 9 and 11).
     pub(super) fn reconcile(&mut self, now: Millis, joining: Joining) {
+        self.forget_earlier_findings();
         let mut stored: BTreeMap<PoolFamily, Vec<Stored>> = BTreeMap::new();
         for (key, block) in &joining.blocks {
             let Some((network, family, _)) = crate::core::keys::parse_block_key(&key.key) else {
@@ -87,6 +88,23 @@ impl Leaseholder {
         if joining.marked || joining.went_back {
             // So that the node's key says, in the end, that this is done.
             self.queue.push_back((0, Order::Session));
+        }
+    }
+
+    /// What an earlier joining found is found again, if it is still so: its orders would be refused,
+    /// and blocks of this node's be taken for lost. The blocks that it was about to say are this
+    /// node's are known as such.
+    fn forget_earlier_findings(&mut self) {
+        for (id, order) in std::mem::take(&mut self.queue) {
+            match order {
+                Order::Trim { pool, keep, .. } => {
+                    for cidr in keep {
+                        self.keep_owned(&pool, cidr, 0, BlockStatus::Active);
+                    }
+                }
+                Order::Drop(..) | Order::Reclaim(..) => {}
+                order => self.queue.push_back((id, order)),
+            }
         }
     }
 

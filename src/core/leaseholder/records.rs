@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Effect, Leaseholder, OwnedBlock, RecordChange};
+use super::{Effect, Leaseholder, Order, OwnedBlock, RecordChange, parts};
 use crate::core::Millis;
-use crate::core::address::{Family, number};
+use crate::core::address::{Cidr, Family, number};
 use crate::core::keys::{PoolFamily, allocation_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Txn, Write};
@@ -116,6 +116,44 @@ impl Stretch {
         let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));
         Write::DeleteIn(key(self.first), format!("{}\0", key(self.last)))
     }
+}
+
+/// Neighbouring runs as one: first and last address of each stretch.
+pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> {
+    let mut cidrs: Vec<Cidr> = cidrs.collect();
+    cidrs.sort_unstable();
+    let mut stretches: Vec<(u128, u128)> = Vec::new();
+    for cidr in cidrs {
+        match stretches.last_mut() {
+            Some((_, end)) if end.checked_add(1) == Some(cidr.start) => *end = cidr.end(),
+            _ => stretches.push((cidr.start, cidr.end())),
+        }
+    }
+    stretches
+}
+
+/// The addresses that are not this node's any more when the order is carried out. Nothing of them
+/// is held.
+pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
+    let (pool, stretches) = match order {
+        Order::GiveBack { pool, cidrs } => (pool, stretches(cidrs.iter().copied())),
+        Order::Transfer { question, give, .. } => (&question.pool, vec![(give.start, give.end())]),
+        Order::Drop(pool, cidr, _) => (pool, vec![(cidr.start, cidr.end())]),
+        Order::Trim { pool, block, keep, .. } => {
+            (pool, parts::uncovered(block.start, block.end(), keep))
+        }
+        _ => return vec![],
+    };
+    let of = |(first, last)| Stretch { pool: pool.clone(), first, last };
+    stretches.into_iter().map(of).collect()
+}
+
+/// The addresses that an order claims. A block is claimed without records: a store that was restored
+/// from a backup may have old ones in it, which would pass for held if this node lost its state.
+pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
+    let Order::Lease { pool, claim, .. } = order else { return vec![] };
+    let of = |(first, last)| Stretch { pool: pool.clone(), first, last };
+    stretches(claim.iter().map(|(cidr, _)| *cidr)).into_iter().map(of).collect()
 }
 
 impl Leaseholder {

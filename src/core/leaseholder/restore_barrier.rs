@@ -1,5 +1,5 @@
 //! After the store went back in time (it was restored from a backup): whoever notices marks it, and
-//! nobody claims new blocks until every node has said what it holds.
+//! nobody claims new blocks until every node has said what it holds (rule 24).
 //!
 //! What a node did after the backup was made is gone from the store, but not from the node. So a
 //! block that looks free may be in use. The mark goes when the key of every node is newer than it:

@@ -1,7 +1,7 @@
 //! What each order compares and writes, and what its end means.
 
 use super::chain::Batch;
-use super::records::Stretch;
+use super::records::{claimed, leaving, stretches};
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Question, parts};
 use crate::core::Millis;
 use crate::core::address::Cidr;
@@ -12,36 +12,6 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Compare, KeyValue, Span, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, SessionValue, Value};
 use crate::limits;
-
-/// Neighbouring runs as one: first and last address of each stretch.
-pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> {
-    let mut cidrs: Vec<Cidr> = cidrs.collect();
-    cidrs.sort_unstable();
-    let mut stretches: Vec<(u128, u128)> = Vec::new();
-    for cidr in cidrs {
-        match stretches.last_mut() {
-            Some((_, end)) if end.checked_add(1) == Some(cidr.start) => *end = cidr.end(),
-            _ => stretches.push((cidr.start, cidr.end())),
-        }
-    }
-    stretches
-}
-
-/// The addresses that are not this node's any more when the order is carried out. Nothing of them
-/// is held.
-pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
-    let (pool, stretches) = match order {
-        Order::GiveBack { pool, cidrs } => (pool, stretches(cidrs.iter().copied())),
-        Order::Transfer { question, give, .. } => (&question.pool, vec![(give.start, give.end())]),
-        Order::Drop(pool, cidr, _) => (pool, vec![(cidr.start, cidr.end())]),
-        Order::Trim { pool, block, keep, .. } => {
-            (pool, parts::uncovered(block.start, block.end(), keep))
-        }
-        _ => return vec![],
-    };
-    let of = |(first, last)| Stretch { pool: pool.clone(), first, last };
-    stretches.into_iter().map(of).collect()
-}
 
 /// Behind every block that begins at or before an address: '~' sorts after every digit.
 pub(super) fn behind(pool: &PoolFamily, last: u128) -> String {
@@ -56,7 +26,7 @@ impl Leaseholder {
     /// How many operations of a transaction an order takes.
     pub(super) fn weigh(order: &Order) -> usize {
         match order {
-            Order::Lease { activate, claim, .. } => activate.len() + claim.len() + 1,
+            Order::Lease { activate, claim, .. } => activate.len() + claim.len() * 2 + 1,
             Order::GiveBack { cidrs, .. } => cidrs.len() * 2,
             Order::Transfer { block, give, .. } => {
                 usize::from(block.size_log2 - give.size_log2) + 4
@@ -263,8 +233,9 @@ impl Leaseholder {
     }
 
     fn add(&self, txn: &mut Txn, now: Millis, batch: &Batch, order: &Order) {
-        if self.identity.records {
-            txn.then.extend(leaving(order).iter().map(Stretch::delete_records));
+        if self.identity.records && !broken(Mutant::RecordsLeftBehind) {
+            let without = leaving(order).into_iter().chain(claimed(order));
+            txn.then.extend(without.map(|stretch| stretch.delete_records()));
         }
         match order {
             Order::Lease { pool, activate, claim } => {
@@ -320,10 +291,12 @@ impl Leaseholder {
                 txn.then.push(Write::Delete(key));
             }
             Order::Session => {
-                let lease = self.lease.unwrap_or_default();
-                let session = SessionValue { epoch: batch.value.epoch, lease };
-                let key = session_key(&self.identity.node);
-                txn.then.push(Write::Put(key, Value::Session(session), self.lease));
+                // Without a lease no transaction is sent.
+                if let Some(lease) = self.lease {
+                    let session = SessionValue { epoch: batch.value.epoch, lease };
+                    let key = session_key(&self.identity.node);
+                    txn.then.push(Write::Put(key, Value::Session(session), Some(lease)));
+                }
             }
             Order::Records => self.records.write(txn),
             Order::Find { .. } | Order::AgreeBlockSize { .. } => {}

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::record_scan::{Recorded, StoredState};
 use crate::core::Millis;
 use crate::core::address::Cidr;
+use crate::core::ids::LeaseId;
 use crate::core::keys::PoolFamily;
-use crate::core::txn::{LeaseId, Request};
-use crate::core::value::{AllocationValue, BlockStatus};
+use crate::core::txn::Request;
+use crate::core::value::{AllocationValue, BlockStatus, NetworkValue};
 
 /// Names an order in the effect that answers it.
 pub type OrderId = u64;
@@ -35,6 +35,20 @@ pub struct NodeIdentity {
     /// Allocations are recorded in the store, for other nodes and for people. In a store that only
     /// this node sees they would be written twice.
     pub records: bool,
+}
+
+/// A record, with its address; nothing when it cannot be read.
+pub type Recorded = (IpAddr, Option<Box<AllocationValue>>);
+
+/// What a node has in the store, and does not know or not for certain.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct StoredState {
+    /// All its blocks.
+    pub blocks: Vec<(PoolFamily, Cidr)>,
+    /// The networks of these blocks.
+    pub networks: Vec<(Arc<str>, NetworkValue)>,
+    /// Its records in these blocks, with their networks.
+    pub records: Vec<(Arc<str>, Recorded)>,
 }
 
 /// A question of another node.
@@ -78,7 +92,7 @@ pub enum Order {
         cidrs: Vec<Cidr>,
     },
     /// Answer a question with a part of a block (or all of it); it is durable that nothing is
-    /// handed out of that part any more. Answered by [`Effect::Given`].
+    /// handed out of that part any more. Answered by [`Effect::Transferred`].
     Transfer {
         /// The question.
         question: Question,
@@ -217,6 +231,8 @@ pub enum Effect {
     Stalled(Option<Arc<str>>),
     /// Nothing may be handed out at all, because of this; or it may again.
     Halted(Option<Arc<str>>),
+    /// With `offline_limit`: until when addresses may be handed out, on the boot clock.
+    GoodUntil(Millis),
     /// Whether this is the only node that the cluster knows.
     Alone(bool),
     /// An operator wants this node to give its blocks back, or not any more.

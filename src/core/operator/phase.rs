@@ -1,7 +1,8 @@
 //! How far a removal has come.
 
 use super::types::End;
-use crate::core::txn::{KeyValue, LeaseId, Span};
+use crate::core::ids::LeaseId;
+use crate::core::txn::{KeyValue, Span};
 
 /// A lease that was granted for the quarantine.
 #[derive(Clone, Copy, Debug)]

@@ -11,11 +11,10 @@ use super::seen::Seen;
 use super::txns::{Removal, delete_records, forget, is_quarantined, is_spare};
 use super::types::{End, Fate, RemoveError, RemoveNodeCommand, Removed};
 use super::{Command, Step, other_kind};
+use crate::core::ids::LeaseId;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
-use crate::core::txn::{
-    Answer, KeyValue, LeaseId, Request, Snapshot, Span, StoreError, Txn, TxnOutcome,
-};
+use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome};
 use crate::core::value::Value;
 use crate::limits;
 

@@ -1,7 +1,8 @@
 //! What the store says of a node that is to be removed.
 
 use super::txns::{is_of, is_quarantined, is_spare};
-use crate::core::txn::{KeyValue, LeaseId};
+use crate::core::ids::LeaseId;
+use crate::core::txn::KeyValue;
 use crate::core::value::{NodeValue, Value};
 
 /// The keys of one node.

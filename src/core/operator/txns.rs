@@ -3,14 +3,15 @@
 //! A node that was removed may live after all, cut off from the store and still handing addresses
 //! out. So its blocks do not become free at once: they are quarantined, on a lease that nobody
 //! keeps alive. The same transaction raises the node's epoch, so that every transaction that the
-//! node had under way is refused from then on (DESIGN section 4, rule 3). A node that comes back
+//! node had under way is refused from then on (rule 3). A node that comes back
 //! joins anew and takes its quarantined blocks back.
 
 use std::sync::Arc;
 
+use crate::core::ids::LeaseId;
 use crate::core::keys::{drain_key, forgotten_key, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
-use crate::core::txn::{Compare, KeyValue, LeaseId, Txn, Write};
+use crate::core::txn::{Compare, KeyValue, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, NodeValue, Value};
 
 /// One removal.

@@ -7,6 +7,7 @@ use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 use crate::core::leaseholder::Leased;
+use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::AssignError;
 use crate::core::value::BlockStatus;
 use crate::limits;
@@ -81,8 +82,12 @@ impl RangeSet {
         self.answer_questions(now);
     }
 
-    /// All spares are gone.
+    /// All spares are gone, also those that are being given back.
     pub fn spares_gone(&mut self, now: Millis) {
+        let returning = self.giving_back.iter().filter(|(_, before)| *before == BlockState::Spare);
+        for cidr in returning.map(|(cidr, _)| *cidr).collect::<Vec<_>>() {
+            self.drop_spare(now, cidr);
+        }
         for start in self.spares.clone() {
             if let Some(cidr) = self.held.get(&start).map(Block::cidr) {
                 self.drop_spare(now, cidr);
@@ -178,6 +183,18 @@ impl RangeSet {
     pub fn halted(&mut self, now: Millis, cause: Option<Arc<str>>) {
         self.halted = cause;
         self.serve(now);
+    }
+
+    /// Addresses may be handed out until then, and not later (rule 19). The leaseholder's timer
+    /// halts range sets as well, but after a pause of the process a call may come before it.
+    pub fn good_until(&mut self, now: Millis, until: Millis) {
+        self.good_until = Some(until);
+        self.serve(now);
+    }
+
+    /// Whether the node has not reached the store for too long to hand out anything.
+    pub(super) fn is_overdue(&self, now: Millis) -> bool {
+        self.good_until.is_some_and(|until| until < now) && !broken(Mutant::OfflineLimitIgnored)
     }
 
     /// The node has joined: blocks may be given back from now on.

@@ -56,7 +56,7 @@ pub struct RangeSet {
     leasing: Option<Leasing>,
     /// What is being given back, and what it was before.
     giving_back: Vec<(Cidr, BlockState)>,
-    /// The node has joined: what the journal says of blocks is known to be so.
+    /// The node has joined: what the journal says of blocks is known to be so (rule 25).
     joined: bool,
     /// No other node is in the cluster.
     alone: bool,
@@ -64,6 +64,8 @@ pub struct RangeSet {
     stalled: Option<Arc<str>>,
     /// Why nothing may be handed out.
     halted: Option<Arc<str>>,
+    /// Until when anything may be handed out; no limit, if there is none.
+    good_until: Option<Millis>,
     /// An operator wants the blocks back.
     draining: bool,
     next_reclaim: Millis,
@@ -103,6 +105,7 @@ impl RangeSet {
             alone: true,
             stalled: None,
             halted: None,
+            good_until: None,
             draining: false,
             next_reclaim: 0,
             low_free: 0,
@@ -273,7 +276,7 @@ impl RangeSet {
     /// Whether an address of these ranges could be assigned now, or a block leased for one.
     pub fn could_assign(&mut self, now: Millis, allowed: &Ranges) -> bool {
         self.expire_cooldowns(now);
-        if self.halted.is_some() || self.draining {
+        if self.halted.is_some() || self.draining || self.is_overdue(now) {
             return false;
         }
         let offered = |number| allowed.find(number).is_some_and(|range| range.offers(number, None));
@@ -306,6 +309,10 @@ impl RangeSet {
     fn attempt(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
         if let Some(cause) = &self.halted {
             return Attempt::Done(Err(AssignError::Halted(cause.clone())));
+        }
+        if self.is_overdue(now) {
+            let cause = "the cluster's store was not reached for longer than offlineLimit".into();
+            return Attempt::Done(Err(AssignError::Halted(cause)));
         }
         if self.draining {
             let cause = "an operator drains it (leasehold node drain)".into();

@@ -121,7 +121,7 @@ pub enum Effect {
     /// Write to the journal that the store gave this block to others.
     JournalLost(Cidr),
     /// The same for a part of a block, which answers a question; then
-    /// [`RangeSet::given`](super::RangeSet::given).
+    /// [`RangeSet::transferred`](super::RangeSet::transferred).
     Transfer {
         /// The question.
         question: Question,

@@ -8,7 +8,7 @@ use etcd_client::{
 use crate::core::txn::{Compare, KeyValue, Snapshot, Span, Txn, TxnOutcome, Write};
 use crate::store::value::{decode, encode};
 
-/// What every key in etcd begins with; ends in '/'.
+/// The prefix of every key in etcd; it ends in '/'.
 pub(super) struct Prefix(String);
 
 impl Prefix {
@@ -21,7 +21,7 @@ impl Prefix {
         format!("{}{key}", self.0)
     }
 
-    /// Behind the last of our keys in etcd.
+    /// The end of our keys in etcd: the first key after all of them.
     pub(super) fn past(&self) -> String {
         // '0' comes right after '/'.
         format!("{}0", self.0.strip_suffix('/').unwrap_or(&self.0))
@@ -47,8 +47,8 @@ impl Prefix {
         let when: Vec<_> = txn.when.iter().map(|compare| self.compare(compare)).collect();
         let then: Vec<_> = txn.then.iter().map(|write| self.write(write)).collect();
         if then.is_empty() {
-            // Without any operation a member answers from what it knows, which may be old; with a
-            // read it waits until it knows everything answered before.
+            // A member answers a transaction without operations from its own state, which may be
+            // old. With a read it first waits for everything that was answered before.
             let wait = [TxnOp::get(self.whole(""), Some(GetOptions::new().with_count_only()))];
             return EtcdTxn::new().when(when).and_then(wait.clone()).or_else(wait);
         }
@@ -61,7 +61,7 @@ impl Prefix {
                 let revision = etcd_revision(*revision);
                 EtcdCompare::mod_revision(self.whole(key), CompareOp::Equal, revision)
             }
-            // Every key in the range must have been made at revision 0: there is no such key.
+            // No key was ever made at revision 0, so this holds only if the range has no keys.
             Compare::NoneIn(first, past) => {
                 EtcdCompare::create_revision(self.whole(first), CompareOp::Equal, 0)
                     .with_range(self.whole(past))
@@ -83,10 +83,11 @@ impl Prefix {
         }
     }
 
-    /// Reads spans, all as they were at one revision.
+    /// Reads spans, all of them at one revision.
     ///
-    /// Not as one transaction: etcd refuses every transaction, reads too, once its disk quota is
-    /// used up (seen with 3.5.1), which is when one must know what was carried out.
+    /// This is not one transaction: etcd refuses every transaction, even of reads, once its disk
+    /// quota is used up (seen with 3.5.1), and just then the caller must learn what was carried
+    /// out.
     pub(super) async fn read(&self, mut kv: KvClient, spans: &[Span]) -> Result<Snapshot, Error> {
         let mut snapshot = Snapshot::default();
         for span in spans {
@@ -95,7 +96,7 @@ impl Prefix {
             let options = GetOptions::new().with_range(self.whole(&span.past)).with_limit(limit);
             let options = match snapshot.revision {
                 0 => options,
-                // This member knows that revision: the first span is of it.
+                // This member knows that revision: it answered the first span.
                 revision => options.with_revision(etcd_revision(revision)).with_serializable(),
             };
             let got = kv.get(self.whole(&span.first), Some(options)).await?;

@@ -1,4 +1,4 @@
-//! One member of etcd: a connection, made when it is needed and given up when it fails.
+//! One member of etcd: a connection that is made when it is needed and dropped when it fails.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(super) struct Endpoint {
     pub(super) url: String,
     options: ConnectOptions,
     user: User,
-    /// How long it may take to connect and to authenticate.
+    /// The longest time to connect.
     connect_deadline: Duration,
     request_deadline: Duration,
     client: Mutex<Option<Client>>,
@@ -52,7 +52,7 @@ impl Endpoint {
             None => connect(options).await?,
             Some((user, password)) => {
                 match connect(options.clone().with_user(user, password)).await {
-                    // etcd's own client takes that for agreement, too.
+                    // etcd's own client, too, goes on without authentication then.
                     Err(error) if chain(&error).contains("authentication is not enabled") => {
                         connect(options).await?
                     }
@@ -63,12 +63,12 @@ impl Endpoint {
         Ok(self.slot().insert(connected).clone())
     }
 
-    /// Gives the connection up; the next request makes a new one.
+    /// Drops the connection; the next request makes a new one.
     pub(super) fn forget(&self) {
         self.slot().take();
     }
 
-    /// Makes a request, and once again with a new token if etcd does not know the old one.
+    /// Makes a request, and repeats it once with a new token if etcd does not know the old one.
     pub(super) async fn call<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Error>>,

@@ -1,38 +1,39 @@
-//! What an error says about the request: that it was not carried out and never will be, or nothing.
+//! Decides from an error whether a request was certainly not carried out and never will be.
 //!
-//! The uniqueness of addresses rests on this. A request that is taken for dead and is carried out
-//! after all can give one block to two nodes; one that is taken for doubtful costs a read. So
-//! whatever is not proved here is [`Failure::Lost`].
+//! The uniqueness of addresses rests on this. If a request counts as dead but is carried out after
+//! all, it can give one block to two nodes; a request that counts as doubtful only costs a read. So
+//! every error that does not prove the request dead is [`Failure::Lost`].
 
 use std::error::Error as _;
 
 use etcd_client::Error;
 use tonic::{Code, ConnectError, Status};
 
-/// What became of a request that was not answered.
+/// The state of a request that was not answered.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// It did not leave this process.
     NotSent(String),
     /// etcd says that it did not carry it out, for a reason that another try does not change.
     Refused(String),
-    /// etcd says that it did not carry it out, since it does not know who asks (any more).
+    /// etcd says that it did not carry it out, because it does not know the caller, or its token
+    /// is too old.
     Stranger(String),
-    /// etcd says that it did not carry it out, since a lease that it names is gone.
+    /// etcd says that it did not carry it out, because a lease that it names is gone.
     LeaseGone,
-    /// It may have been carried out, or may be yet.
+    /// It may have been carried out, or may still be.
     Lost(String),
 }
 
-/// etcd itself begins its errors so; what a proxy or the transport says does not count.
+/// The begin of etcd's own errors; the errors of a proxy or of the transport do not count.
 const OF_ETCD: &str = "etcdserver: ";
 
 impl Failure {
-    /// What an error of a request means.
+    /// The meaning of a request's error.
     pub(super) fn of(error: &Error) -> Self {
         match error {
             Error::GRpcStatus(status) => Self::of_status(status),
-            // The rest comes from a stream that was open already.
+            // All other errors come from a stream that was open already.
             _ => Self::Lost(chain(error)),
         }
     }
@@ -46,8 +47,8 @@ impl Failure {
     }
 
     fn of_status(status: &Status) -> Self {
-        // tonic hands a request over to a connection only once that is made (with TLS: after its
-        // handshake); this error takes the place of the connection. Nothing below tries again.
+        // tonic hands a request to a connection only after it is made (with TLS: after the
+        // handshake). This error comes instead of the connection, and no layer below tries again.
         if connect_error(status) {
             return Self::NotSent(chain(status));
         }
@@ -60,19 +61,19 @@ impl Failure {
                 Code::InvalidArgument,
                 Some(said @ ("user name is empty" | "revision of auth store is old")),
             ) => Self::Stranger(said.to_owned()),
-            // What is malformed or too large is refused before it is proposed; what the user may
-            // not do, too, or else when it is applied, on every member alike, before anything is
-            // changed.
+            // A malformed or too large request is refused before it is proposed. A request that the
+            // user may not make is refused then too, or else when it is applied, on every member
+            // alike, before anything is changed.
             (Code::InvalidArgument | Code::PermissionDenied, Some(said)) => {
                 Self::Refused(said.to_owned())
             }
-            // Looked up when the transaction is applied, on every member alike, for all writes
-            // before the first one.
+            // The leases of all writes are looked up when the transaction is applied, on every
+            // member alike, before the first write.
             (Code::NotFound, Some("requested lease not found")) => Self::LeaseGone,
-            // Among them: Unavailable (no leader, leader changed, timeouts, a connection that
-            // broke) comes after a proposal that may still be applied. ResourceExhausted: when
-            // etcd's disk quota is reached, the transaction that reaches it is carried out and
-            // answered "database space exceeded". OutOfRange: an answer that is too large for us.
+            // Some of these codes look safe and are not. Unavailable (no leader, leader changed,
+            // timeouts, a broken connection) comes after a proposal that may still be applied.
+            // ResourceExhausted: the transaction that reaches etcd's disk quota is carried out
+            // and answered "database space exceeded". OutOfRange: the answer was too large.
             _ => Self::Lost(chain(status)),
         }
     }
@@ -89,7 +90,7 @@ fn connect_error(status: &Status) -> bool {
     false
 }
 
-/// An error with its causes, each said once.
+/// An error with its causes, each written once.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     // The client's error does not name its causes.
     match error.downcast_ref::<Error>() {

@@ -1,7 +1,7 @@
 //! The store of a cluster: etcd.
 //!
-//! Connections and their work live on a thread of their own: the threads that answer containers
-//! never decode a listing or wait for a handshake, and deadlines hold while they are busy.
+//! Connections have a thread of their own. So the threads that answer containers never decode a
+//! listing or wait for a handshake, and deadlines hold while those threads are busy.
 
 mod convert;
 mod endpoint;
@@ -29,7 +29,8 @@ use self::endpoint::Endpoint;
 use self::failure::{Failure, chain};
 use self::plain::plain;
 use super::{ClusterStore, Pending};
-use crate::core::txn::{Answer, LeaseId, Request, StoreError, TxnOutcome, Watched};
+use crate::core::ids::LeaseId;
+use crate::core::txn::{Answer, Request, StoreError, TxnOutcome, Watched};
 use crate::{limits, metrics};
 
 /// etcd. Its thread, connections and watches end with the last clone.
@@ -37,35 +38,35 @@ use crate::{limits, metrics};
 pub struct Etcd {
     cluster: Arc<Cluster>,
     runtime: Handle,
-    /// Nothing is ever sent: the thread ends when all of these are gone.
+    /// No message is ever sent: the thread ends when all of these senders are gone.
     _alive: mpsc::Sender<Infallible>,
 }
 
-/// The members of etcd, and which of them is asked.
+/// The members of etcd, and the choice of the one to ask.
 struct Cluster {
     options: Options,
     prefix: Prefix,
     endpoints: Vec<Arc<Endpoint>>,
-    /// The one that answered last, or the one after the one that did not.
+    /// The member that answered last, or the one after a member that did not answer.
     preferred: AtomicUsize,
 }
 
-/// What may be done again when the answer to a request was lost.
+/// The repetition that is allowed when the answer to a request was lost.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Again {
-    /// Nothing: it might be carried out twice, or after it was given up.
+    /// None: the request might be carried out twice, or after it was given up.
     Never,
-    /// The same on another member: it changes nothing.
+    /// The same request to another member, because it changes nothing.
     Harmless,
-    /// The same on another member, but it may have been carried out.
+    /// The same request to another member, although it may have been carried out already.
     Repeatable,
 }
 
 impl Etcd {
-    /// Prepares connections, and makes none: it does not matter here whether etcd can be reached.
+    /// Prepares connections, but does not make them: etcd need not be reachable yet.
     ///
     /// # Errors
-    /// Which option is wrong, or which file cannot be read, and what to do about it.
+    /// An option is wrong, or a file cannot be read; the error names it and the remedy.
     pub fn connect(options: Options) -> Result<Self, OptionsError> {
         let (connect, user) = options.prepare()?;
         let deadlines = (options.connect_deadline, options.request_deadline);
@@ -90,7 +91,7 @@ impl Etcd {
     }
 }
 
-/// The body of the thread: a runtime, until nobody needs it.
+/// The body of the thread: a runtime that ends with the last clone.
 fn run(
     endpoints: &[String],
     connect: etcd_client::ConnectOptions,
@@ -102,13 +103,13 @@ fn run(
     let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            // Whoever waits is there until it was told.
+            // The receiver waits for this message, so it is there.
             let _ = to.send(Err(OptionsError(format!("cannot start its runtime: {error}"))));
             return;
         }
     };
     runtime.block_on(async {
-        // Without a user, this connects to nothing: it reads the certificates.
+        // Without a user, this makes no connection: it only reads the certificates.
         let checked = Client::connect(endpoints, Some(connect)).await.map(drop);
         let checked = checked.map_err(|error| {
             OptionsError(format!("caFile, certFile, keyFile or serverName: {}", chain(&error)))
@@ -131,7 +132,7 @@ impl Cluster {
         self.preferred.store((at + 1) % self.endpoints.len(), Ordering::Relaxed);
     }
 
-    /// Makes a request to one member after the other, each once, as long as that is safe.
+    /// Makes a request to one member after the other, once to each, as long as that is safe.
     async fn ask<T, F>(&self, again: Again, request: impl Fn(Client) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, Error>>,
@@ -204,7 +205,7 @@ impl Cluster {
                     client.lease_time_to_live(lease, None).await
                 });
                 match left.await {
-                    // etcd says -1 of a lease that it does not know.
+                    // etcd answers -1 for a lease that it does not know.
                     Ok(left) => Ok(Answer::Left(u64::try_from(left.ttl()).ok())),
                     Err(StoreError::LeaseGone) => Ok(Answer::Left(None)),
                     Err(error) => Err(error),
@@ -229,8 +230,8 @@ fn kv(client: &Client) -> etcd_client::KvClient {
     client.kv_client().max_decoding_message_size(limits::ETCD_ANSWER_BYTES_MAX)
 }
 
-/// One keep-alive over a stream of its own. The client hides the answer to the first message, so
-/// a second one asks for how long the lease lives.
+/// Sends one keep-alive over a stream of its own. The client hides the answer to the first message,
+/// so a second message asks for the lease's remaining life.
 async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, Error> {
     let (mut keeper, mut stream) = match client.lease_keep_alive(lease).await {
         Err(Error::LeaseKeepAliveError(why)) if why == "lease not found" => return Ok(None),
@@ -242,7 +243,7 @@ async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, E
     Ok(u64::try_from(kept.ttl()).ok().filter(|&seconds| seconds > 0))
 }
 
-/// The operation and its result, for the count of requests.
+/// Counts a request by its operation and result.
 fn count(operation: &'static str, answer: &Result<Answer, StoreError>) {
     let result = match answer {
         Ok(Answer::Txn(TxnOutcome::Refused(_)) | Answer::Kept(None) | Answer::Left(None))
@@ -255,7 +256,7 @@ fn count(operation: &'static str, answer: &Result<Answer, StoreError>) {
 }
 
 impl ClusterStore for Etcd {
-    /// Begins at once, whether the answer is awaited or not.
+    /// The request begins at once, even if the answer is not awaited.
     fn ask(&self, request: Request) -> Pending {
         let cluster = self.cluster.clone();
         let operation = match request {

@@ -1,4 +1,4 @@
-//! How to reach etcd, and what is wrong with what was said about it.
+//! The options of the connection to etcd, and the errors in them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 
 use crate::limits;
 
-/// How to reach etcd.
+/// The options of the connection to etcd.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     /// The members' client URLs, such as `https://10.0.0.1:2379`.
     pub endpoints: Vec<String>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: String,
     /// The user, if etcd authenticates by password.
     pub user: Option<String>,
-    /// The file with its password; a line end behind it does not count.
+    /// The file with its password; a line end after the password does not count.
     pub password_file: Option<PathBuf>,
     /// Certificates of the authorities that sign the servers', as PEM. Needed for `https`.
     pub ca_file: Option<PathBuf>,
@@ -25,11 +25,11 @@ pub struct Options {
     pub cert_file: Option<PathBuf>,
     /// Its key, as PEM.
     pub key_file: Option<PathBuf>,
-    /// The name in the servers' certificates, if it is not that in the URLs.
+    /// The name in the servers' certificates, if it is not the one in the URLs.
     pub server_name: Option<String>,
-    /// How long one endpoint may take to accept a connection.
+    /// The longest time for one endpoint to accept a connection.
     pub connect_deadline: Duration,
-    /// How long one endpoint may take to answer a request.
+    /// The longest time for one endpoint to answer a request.
     pub request_deadline: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Default for Options {
     }
 }
 
-/// Which option is wrong, and what to do about it.
+/// A wrong option, with the remedy.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("etcd: {0}")]
 pub struct OptionsError(pub(super) String);
@@ -85,9 +85,10 @@ impl Options {
         let options = ConnectOptions::new()
             .with_connect_timeout(self.connect_deadline)
             .with_keep_alive(limits::ETCD_PING, limits::ETCD_PING_WAIT_MAX)
-            // etcd ends connections that ask for a sign of life with nothing under way.
+            // etcd ends connections that send pings without an open request.
             .with_keep_alive_while_idle(false)
-            // A member that is cut off from the others says so, instead of serving old watches.
+            // A member that is cut off from the others reports that, instead of serving old
+            // watches.
             .with_require_leader(true);
         let options = match self.tls()? {
             Some(tls) => options.with_tls(tls),
@@ -108,8 +109,8 @@ impl Options {
         });
         if place.is_none() {
             return wrong(format!(
-                "endpoints: {endpoint:?} is none: give http://HOST:PORT or https://HOST:PORT, \
-                 where the port is etcd's client port, 2379 as a rule (--etcd)"
+                "endpoints: {endpoint:?} is not a URL of etcd: give http://HOST:PORT or \
+                 https://HOST:PORT with etcd's client port, usually 2379 (--etcd)"
             ));
         }
         let files = [&self.ca_file, &self.cert_file, &self.key_file];
@@ -156,7 +157,7 @@ impl Options {
         match (&self.user, &self.password_file) {
             (None, None) => Ok(None),
             (None, Some(_)) => {
-                wrong("user: passwordFile is given, but not whose it is (--etcd-user)".to_owned())
+                wrong("user: passwordFile is given, but no user (--etcd-user)".to_owned())
             }
             (Some(user), None) => wrong(format!(
                 "passwordFile: give the file with the password of {user} (--etcd-password-file)"
@@ -183,7 +184,7 @@ fn read(field: &str, flag: &str, file: &Path) -> Result<String, OptionsError> {
     })
 }
 
-/// A PEM file in which there is at least the mark of what it must have.
+/// Reads a PEM file, and checks that it has at least the mark of its expected content.
 fn pem(field: &str, flag: &str, file: &Path, mark: &str) -> Result<String, OptionsError> {
     let text = read(field, flag, file)?;
     if text.contains(mark) {

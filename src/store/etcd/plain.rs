@@ -1,10 +1,10 @@
-//! Errors of etcd and of connections to it in words that say what to do.
+//! Explains errors of etcd, and of connections to it, with a remedy.
 
 use super::failure::Failure;
 use super::options::Options;
 
-/// What a failure means to whoever runs the daemon, with the error itself in brackets; the error
-/// alone where nothing better is known.
+/// The meaning of a failure for the operator, with the error itself in brackets; the error alone if
+/// no explanation is known.
 pub(super) fn plain(options: &Options, failure: &Failure) -> String {
     let why = failure.why();
     match advice(options, why) {
@@ -20,7 +20,7 @@ fn advice(options: &Options, why: &str) -> Option<String> {
     let advice = if says(&["Connection refused"]) {
         "nothing listens there: is etcd running, and is this its client port?"
     } else if says(&["failed to lookup address"]) {
-        "its name is not known here: give another name or an address (--etcd)"
+        "its name cannot be resolved here: give another name or an address (--etcd)"
     } else if says(&["UnknownIssuer", "BadSignature"]) {
         "its certificate is not trusted: caFile must have the certificate of the authority that \
          signed it (--etcd-ca)"
@@ -36,7 +36,7 @@ fn advice(options: &Options, why: &str) -> Option<String> {
     } else if says(&["InvalidContentType", "handshake eof"]) {
         "it does not speak TLS: is its URL http://? (--etcd)"
     } else if says(&["grpc-status header missing"]) {
-        "something else than etcd answers: is this its client port?"
+        "the server there is not etcd: is this etcd's client port?"
     } else if says(&["invalid user ID or password"]) {
         "wrong user or password: check user and passwordFile (--etcd-user, --etcd-password-file)"
     } else if says(&["user name is empty"]) {
@@ -51,7 +51,7 @@ fn advice(options: &Options, why: &str) -> Option<String> {
     } else if says(&["database space exceeded"]) {
         "its disk quota is used up: compact and defragment it, then disarm the alarm"
     } else if says(&["no answer within"]) {
-        "it is stopped, overloaded or cut off"
+        "it is stopped, overloaded or cut off from the network"
     } else {
         return None;
     };

@@ -1,4 +1,4 @@
-//! What a person must know about each member before anything rests on it.
+//! Checks each member at start, so that an operator learns of a problem before it hurts.
 
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 
@@ -7,12 +7,12 @@ use super::options::Options;
 use super::plain::plain;
 use super::{Cluster, Etcd};
 
-/// What one endpoint said.
+/// The answer of one endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Probe {
     /// Its URL.
     pub endpoint: String,
-    /// What it is, or what is wrong and what to do about it.
+    /// The server there, or the problem and its remedy.
     pub outcome: Result<Server, String>,
 }
 
@@ -21,16 +21,16 @@ pub struct Probe {
 pub struct Server {
     /// Its version, such as `3.5.23`.
     pub version: String,
-    /// What is wrong with this version.
+    /// The defect of this version, if it has one.
     pub warning: Option<String>,
 }
 
-/// The first versions of each line whose leases do what they promise.
+/// The first version of each line whose leases keep their promises.
 const SOUND: [(u64, u64, u64); 3] = [(3, 4, 38), (3, 5, 23), (3, 6, 5)];
 
 impl Etcd {
-    /// Asks every endpoint what it is, and whether this user may do what it must be able to do.
-    /// Changes nothing.
+    /// Asks every endpoint for its version, and checks that this user has the necessary
+    /// permissions. Changes nothing.
     pub async fn probe(&self) -> Vec<Probe> {
         let probe = |at: usize| {
             let cluster = self.cluster.clone();
@@ -55,8 +55,8 @@ impl Cluster {
         };
         let status = endpoint.call(|mut client| async move { client.status().await });
         let version = status.await.map_err(plain)?.version().to_owned();
-        // Compares all our keys with what none can be, and would write: so etcd checks that this
-        // user may read and write under the prefix, that it has a leader, and changes nothing.
+        // The condition on all our keys can never hold, so the write never happens. But etcd checks
+        // that this user may read and write under the prefix, and that there is a leader.
         let (first, past) = (self.prefix.whole(""), self.prefix.past());
         let never = Compare::create_revision(first, CompareOp::Equal, i64::MAX).with_range(past);
         let write = TxnOp::put(self.prefix.whole("probe"), "", None);
@@ -71,7 +71,7 @@ impl Cluster {
     }
 }
 
-/// What it means that a member ends the very first connection.
+/// The explanation when a member ends the very first connection.
 fn closed(options: &Options, failure: &Failure) -> Option<&'static str> {
     let words = ["broken pipe", "connection closed", "reset by peer", "connection error"];
     let ended = words.iter().any(|words| failure.why().contains(words));
@@ -96,20 +96,20 @@ fn closed(options: &Options, failure: &Failure) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a version of etcd, if anything.
+/// The defect of a version of etcd, if it has one.
 fn defect(version: &str) -> Option<String> {
     let mut numbers = version.split(['.', '-', '+']).map(|number| number.parse().ok());
     let mut next = || numbers.next().flatten();
     let (Some(major), Some(minor), Some(patch)) = (next(), next(), next()) else {
-        return Some(format!("etcd {version}: a version that is none cannot be judged"));
+        return Some(format!("etcd {version}: not a version number, so its defects are unknown"));
     };
     let found = (major, minor, patch);
     let sound = SOUND.iter().find(|&&(of, line, _)| (of, line) == (major, minor));
     let sound = sound.map_or(found >= SOUND[2], |&sound| found >= sound);
     (!sound).then(|| {
         format!(
-            "etcd {version} can take a live node's lease away, and keep one alive that is gone: \
-             no address is given twice, but spare blocks may be lost for a while. Use 3.4.38, \
+            "etcd {version} can end the lease of a live node, and keep the lease of a dead one: no \
+             address is given out twice, but spare blocks may be lost for a while. Use 3.4.38, \
              3.5.23, 3.6.5 or later"
         )
     })

@@ -1,4 +1,5 @@
-//! Watches: listed and followed, and listed anew after whatever may have been missed.
+//! Watches: each lists the keys, follows their changes, and lists again after it may have missed
+//! some.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::plain::plain;
 use crate::core::txn::{Answer, Request, Span, Watched};
 use crate::{limits, metrics};
 
-/// Reports what is under a prefix until the listener is gone.
+/// Reports the keys under a prefix until the listener is gone.
 pub(super) async fn report(cluster: Arc<Cluster>, prefix: String, to: mpsc::Sender<Watched>) {
     let mut pause = limits::WATCH_PAUSE_MIN;
     loop {
@@ -26,7 +27,7 @@ pub(super) async fn report(cluster: Arc<Cluster>, prefix: String, to: mpsc::Send
             return;
         }
         metrics::etcd_request("watch", "failed");
-        tracing::warn!("watching {prefix}: {broken}; listing anew in {pause:?} or less");
+        tracing::warn!("watching {prefix}: {broken}; listing again in {pause:?} or less");
         tokio::select! {
             () = sleep(jitter(pause)) => {}
             () = to.closed() => return,
@@ -35,13 +36,14 @@ pub(super) async fn report(cluster: Arc<Cluster>, prefix: String, to: mpsc::Send
     }
 }
 
-/// Between half of a time and all of it: nodes that lost one member do not come back as one.
+/// A time between half of `time` and all of it, so that nodes that lost the same member do not all
+/// come back at once.
 fn jitter(time: Duration) -> Duration {
     let dice = u32::try_from(RandomState::new().hash_one(()) % 1024).unwrap_or_default();
     time / 2 + time / 2 * dice / 1024
 }
 
-/// Lists once, reports changes, and returns why that came to an end.
+/// Lists once, reports changes, and returns the reason for the end.
 async fn follow(
     cluster: &Cluster,
     prefix: &str,
@@ -55,7 +57,7 @@ async fn follow(
         Ok(_) => return "no answer to a read".to_owned(),
         Err(error) => return error.to_string(),
     };
-    // The member that answered the listing; a change between the two is in the stream.
+    // Usually the member that answered the listing; the stream has every change since.
     let (at, endpoint) = cluster.preferred();
     let next = i64::try_from(listed.revision + 1).unwrap_or(i64::MAX);
     let options = WatchOptions::new().with_range(past).with_start_revision(next);
@@ -81,7 +83,7 @@ async fn follow(
     format!("{}: {broken}", endpoint.url)
 }
 
-/// Passes changes on, and returns why that came to an end.
+/// Passes changes on, and returns the reason for the end.
 async fn pass_on(
     cluster: &Cluster,
     mut stream: WatchStream,

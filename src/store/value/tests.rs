@@ -5,8 +5,7 @@ fn v4(text: &str) -> u128 {
     number(text.parse().unwrap())
 }
 
-/// A value with its key and the very text it is written as: what an operator sees, and what other
-/// versions read.
+/// A value with its key and its exact text, which operators see and other versions read.
 type Pinned = (&'static str, Value, &'static str);
 
 fn pinned_nodes() -> Vec<Pinned> {
@@ -224,7 +223,7 @@ fn what_cannot_be_read_says_why() {
         ("networks/n", r#"{"ipam":"text"}"#.to_owned(), &["ipam", "object"]),
         ("networks/n", geometry(33), &["blockSize", "33"]),
         ("sessions/s", r#"{"epoch":-1,"lease":"1"}"#.to_owned(), &["-1"]),
-        ("other/o", "{}".to_owned(), &["no such key"]),
+        ("other/o", "{}".to_owned(), &["does not know such a key"]),
     ] {
         let Value::Unreadable(why) = decode(key, text.as_bytes()) else { panic!("{text} is read") };
         for word in [key].iter().chain(words) {

@@ -1,5 +1,5 @@
-//! A socket behind which nobody answers: an ADD says "try again later", a DEL succeeds and leaves
-//! a note, and who may not connect is told so.
+//! A socket on which no daemon answers: an ADD says "try again later", a DEL succeeds and leaves a
+//! note, and a user without permission to connect gets an error that says so.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,16 +13,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Held, config, refusal};
-use crate::common::{Call, MY_IPAM, Outcome, feed, run};
+use crate::common::{Call, Outcome, feed, my_ipam, run};
 
-/// The user that has no rights: nobody.
+/// The user without any rights: `nobody`.
 const NOBODY: u32 = 65534;
 
 /// Runs the plugin against any path of a socket.
 fn plugin(socket: &Path, call: &Call) -> Output {
     let mut environment = call.environment().to_vec();
     environment.push(("LEASEHOLD_SOCKET", socket.to_str().expect("a path in UTF-8")));
-    run(Path::new(MY_IPAM), &environment, &call.config.to_string())
+    run(my_ipam(), &environment, &call.config.to_string())
 }
 
 fn call(command: &'static str) -> Call {
@@ -37,7 +37,7 @@ fn notes(socket: &Path) -> Vec<Value> {
     entries.map(|entry| json(text(entry.expect("an entry")))).collect()
 }
 
-/// Nobody answers there: each command says so in its way.
+/// Checks that each command reports, in its own way, that no daemon answers there.
 fn nobody_answers(socket: &Path) {
     let place = socket.display().to_string();
     for command in ["ADD", "CHECK", "GC"] {
@@ -114,7 +114,7 @@ fn who_may_not_connect_is_told_and_nothing_is_left_behind() {
     let mode = |mode| fs::Permissions::from_mode(mode);
     fs::set_permissions(dir.path(), mode(0o755)).expect("a directory for everybody");
     let plugin = dir.path().join("my-ipam");
-    fs::copy(MY_IPAM, &plugin).expect("a copy of the plugin");
+    fs::copy(my_ipam(), &plugin).expect("a copy of the plugin");
     fs::set_permissions(&plugin, mode(0o755)).expect("a plugin for everybody");
     let denied = |command| {
         let call = Call::new(command, "held", &config("held", "10.99.0.0/24"));
@@ -127,7 +127,7 @@ fn who_may_not_connect_is_told_and_nothing_is_left_behind() {
     for command in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
         denied(command);
     }
-    // Not only the directory keeps others out, the socket itself does too.
+    // The socket itself keeps others out, not only its directory.
     let run = held.daemon.socket();
     let run = run.parent().expect("a directory");
     fs::set_permissions(run, mode(0o755)).expect("an open directory");

@@ -1,15 +1,14 @@
-//! What is wrong with a call or its configuration, through the plugin.
+//! Faults of a call or its configuration, through the plugin.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::{Held, config};
-use crate::common::{Call, MY_IPAM, feed_bytes, run};
+use crate::common::{Call, feed_bytes, my_ipam, run};
 
-/// The example of the page that asked for this plugin, as it stands there: with a trailing comma
-/// after the only route.
+/// The example configuration of the plugin's predecessor, unchanged: with a trailing comma after
+/// the only route.
 const EXAMPLE: &str = include_str!("../../../deploy/examples/my-ipam.as-printed.json");
 
 /// A change of the configuration: a pointer into it, and the value to put there or to take away.
@@ -31,20 +30,20 @@ fn changed((pointer, value): &Change<'_>) -> Value {
 }
 
 impl Held {
-    /// The plugin is given these bytes for an ADD.
+    /// Gives the plugin these bytes for an ADD, which it must refuse.
     fn refuses_bytes(&self, stdin: &[u8], code: u64, words: &[&str]) {
         let call = Call::new("ADD", "bad", &Value::Null);
-        let mut command = Command::new(MY_IPAM);
+        let mut command = Command::new(my_ipam());
         command.env_clear().envs(call.environment()).env("LEASEHOLD_SOCKET", self.daemon.socket());
         self.refused(&feed_bytes(command, stdin), code, words);
     }
 
-    /// The plugin makes this call.
+    /// Makes this call through the plugin, which must refuse it.
     fn refuses(&self, call: &Call, code: u64, words: &[&str]) {
         let socket = self.daemon.socket();
         let mut environment = call.environment().to_vec();
         environment.push(("LEASEHOLD_SOCKET", socket.to_str().expect("a path in UTF-8")));
-        self.refused(&run(Path::new(MY_IPAM), &environment, &call.config.to_string()), code, words);
+        self.refused(&run(my_ipam(), &environment, &call.config.to_string()), code, words);
     }
 
     fn refuses_change(&self, change: Change<'_>, code: u64, words: &[&str]) {
@@ -248,7 +247,7 @@ fn an_address_that_cannot_be_had_is_not_replaced_by_another() {
         call.args = format!("IP={ip}");
         held.refuses(&call, code, words);
     }
-    // The holder itself cannot become another one by a second ADD.
+    // The holder itself cannot get another address by a second ADD.
     let mut call = Call::new("ADD", "held", &config("held", "10.99.0.0/24"));
     call.args = "IP=10.99.0.77".to_owned();
     held.refuses(&call, 101, &["10.99.0.2", "held"]);

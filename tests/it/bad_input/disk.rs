@@ -1,5 +1,6 @@
-//! A full disk: ADDs fail with code 5 and the cause, the node says that it is not ready, and what
-//! was answered before is there after the disk has room again and the daemon was restarted.
+//! A full disk: ADDs fail with code 5 and the cause, the node says that it is not ready, and the
+//! calls that were answered before still count after the disk has room again and the daemon was
+//! restarted.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -36,7 +37,7 @@ impl SmallDisk {
         Self { dir }
     }
 
-    /// Takes all room but a little.
+    /// Takes up all space but a little.
     fn fill(&self, keep: u64) -> PathBuf {
         let path = self.dir.path().join("ballast");
         let mut file = File::create(&path).expect("a file");
@@ -84,7 +85,7 @@ fn call(command: &'static str, container: &str) -> Call {
     Call::new(command, container, &config("full", "10.5.0.0/16"))
 }
 
-/// What the daemon lists, by container.
+/// The daemon's list of allocations, by container.
 fn listed(daemon: &Daemon) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let rows = daemon.allocations();
@@ -96,7 +97,7 @@ fn address(outcome: &Outcome) -> String {
     address.split('/').next().expect("an address").to_owned()
 }
 
-/// ADDs, with now and then a DEL, until one fails; gives what was answered and the failure.
+/// Makes ADDs, with now and then a DEL, until one fails. Returns the answers and the failure.
 fn fill_up(client: &mut Client) -> (BTreeMap<String, String>, Outcome) {
     let mut held = BTreeMap::new();
     for number in 0..ADDS_MAX {
@@ -132,7 +133,7 @@ fn full_disk(arguments: &[&str]) {
     }
     assert_refused(&failure, 5, &["journal", "No space left on device", "state directory"]);
     assert_eq!(listed(&world.daemon), held, "what was refused is not listed");
-    // From now on it says so wherever it is asked.
+    // From now on every answer says so.
     let again = client.call(&call("ADD", "again"));
     assert_refused(&again, 5, &["No space left on device", "restart"]);
     let status = client.call(&call("STATUS", "any"));
@@ -143,8 +144,8 @@ fn full_disk(arguments: &[&str]) {
     assert_eq!(client.get("/v1/status")["state"], json!("broken"));
     let metrics = client.request("GET", "/metrics", "").body;
     assert!(metrics.contains("\nleasehold_journal_broken 1\n"), "{metrics}");
-    // What needs no journal is still done: CHECK, a DEL of nothing, and "the same answer again"
-    // must not be promised.
+    // CHECK and a DEL of nothing need no journal and still work. "The same answer again" must not
+    // be promised.
     let check = client.call(&call("CHECK", "early-0"));
     assert!(check.succeeded(), "{check:?}");
     let nothing = client.call(&call("DEL", "nobody"));

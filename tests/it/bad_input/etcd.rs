@@ -1,4 +1,4 @@
-//! Options about etcd: where they come from, which one wins, and what is wrong with them.
+//! Options about etcd: their sources, their order of precedence, and the errors in them.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is wrong with a client of the socket: too much, too little, too slow, not HTTP at all.
+//! Bad clients of the socket: they send too much, too little, too slowly, or not HTTP at all.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -12,9 +12,9 @@ use crate::common::{Call, Outcome, Reply, post, reply_of};
 
 /// The size of a body that is far too large, in bytes.
 const HUGE_BYTES: usize = 100 << 20;
-/// What the daemon's memory may grow by while it refuses such a body, in KiB.
+/// The growth of the daemon's memory that is allowed while it refuses such a body, in KiB.
 const GROWTH_KIB_MAX: u64 = 24 << 10;
-/// What the daemon gives a client for head and body together, and some more.
+/// The time that the daemon gives a client for head and body together, and some more.
 const SLOW_CLIENT_LIMIT: Duration = Duration::from_secs(15);
 
 /// The CNI error of a reply that is not a success.
@@ -23,12 +23,12 @@ fn error_of(reply: &Reply) -> Outcome {
     Outcome::refusal(&reply.body, &format!("HTTP status {}", reply.status))
 }
 
-/// A head that announces a body of so many bytes.
+/// A head that announces a body of this length, in bytes.
 fn head(length: usize) -> String {
     format!("POST /v1/cni HTTP/1.1\r\nHost: leasehold\r\nContent-Length: {length}\r\n\r\n")
 }
 
-/// Sends pieces until the daemon will have no more; tells how many bytes it took.
+/// Sends pieces until the daemon stops reading. Returns the number of bytes that it took.
 fn pour(stream: &mut UnixStream, piece: &[u8], limit: usize, mut beside: impl FnMut()) -> usize {
     let mut sent = 0;
     while sent < limit {

@@ -1,5 +1,5 @@
-//! DELs that no daemon took: the next daemon acts on them before it answers anything, on nothing
-//! newer than they are, and puts aside what it cannot read.
+//! DELs that no daemon took: the next daemon carries them out before it answers any call, does not
+//! release anything newer than them, and puts aside the notes that it cannot read.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::config;
 use crate::common::{Call, Daemon, Options, Outcome, poll};
 
-/// How long the daemon may take to find a note that was left while it runs: a few of its rounds.
+/// The time within which the daemon must find a note that was left while it runs: a few of its
+/// rounds.
 const ROUND_LIMIT: Duration = Duration::from_secs(20);
 
 /// A call on a pool of two addresses, .2 and .3: when both are held, an ADD fails.
@@ -57,7 +58,7 @@ fn del_note(container: &str, started_at: u64) -> Value {
     })
 }
 
-/// Who holds something, in order.
+/// The containers that hold an address, in order.
 fn holders(daemon: &Daemon) -> Vec<String> {
     let mut holders: Vec<String> =
         addresses(daemon).into_iter().map(|(holder, _)| holder).collect();
@@ -76,7 +77,7 @@ fn a_del_while_the_daemon_is_down_is_done_before_anything_is_answered() {
     daemon.kill9();
     assert_eq!(daemon.plugin(&tight("DEL", "one")), Outcome::Done(None));
     assert_eq!(note_files(&daemon).len(), 1);
-    // This ADD comes as early as can be: it can only be answered with what the note frees.
+    // This ADD comes as early as possible: only the address that the note frees can answer it.
     let mut client = daemon.client();
     let early = std::thread::scope(|scope| {
         let early = scope.spawn(move || {
@@ -93,7 +94,7 @@ fn a_del_while_the_daemon_is_down_is_done_before_anything_is_answered() {
     assert_eq!(early.expect_result()["ips"][0]["address"], "10.3.0.2/29");
     assert_eq!(holders(&daemon), ["three", "two"]);
     assert_eq!(note_files(&daemon), [""; 0], "an obeyed note is taken away");
-    // The DEL was answered, so it may come again and changes nothing.
+    // The DEL was answered, so a repetition changes nothing.
     assert_eq!(daemon.plugin(&tight("DEL", "one")), Outcome::Done(None));
     assert_eq!(holders(&daemon), ["three", "two"]);
 }
@@ -182,7 +183,7 @@ fn notes_that_name_no_attachment_are_put_aside() {
     }
     fs::write(daemon.notes_dir().join("100-1.json"), b"{\"command\":\"DEL").expect("a note");
     fs::write(daemon.notes_dir().join("101-1.json"), b"").expect("a note");
-    // What is no note is left alone.
+    // A file that is not a note is left alone.
     fs::write(daemon.notes_dir().join(".102-1.json"), b"{}").expect("a hidden file");
     fs::write(daemon.notes_dir().join("README"), b"hello").expect("a file");
     daemon.restart();

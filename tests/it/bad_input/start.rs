@@ -1,5 +1,5 @@
-//! A daemon that must not start: it says why in one line, ends with status 2, and whoever runs
-//! already is not disturbed.
+//! A daemon that must not start: it prints the cause in one line, ends with status 2, and does not
+//! disturb a daemon that runs already.
 
 use std::fs;
 use std::net::TcpListener;
@@ -38,7 +38,7 @@ fn refuses_arguments(arguments: &[&str], words: &[&str]) {
     assert!(output.stdout.is_empty(), "nothing on standard output");
 }
 
-/// A daemon that would start in a directory of its own, with these more arguments.
+/// A daemon that would start in a directory of its own, with these additional arguments.
 fn other(arguments: &[&str]) -> Daemon {
     let args = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     Daemon::prepare(&Options { args, ..Options::default() })
@@ -55,7 +55,7 @@ fn a_second_daemon_on_the_same_state_directory() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(!second.socket().exists(), "a daemon that did not start leaves no socket");
     held.assert_serves("a second daemon on its directory");
-    // The lock is the kernel's: it goes with the first daemon, however that ends.
+    // The lock is the kernel's: it ends with the first daemon, even if that one is killed.
     held.daemon.kill9();
     second.restart();
     assert_eq!(second.allocations(), held.before);
@@ -113,7 +113,7 @@ fn a_configuration_file_that_is_wrong() {
     let file = dir.path().join("leasehold.toml");
     let path = file.to_str().expect("a path in UTF-8");
     refuses_arguments(&["--config", path], &["configuration file", path]);
-    // What the file itself cannot say is told with its name.
+    // An error that the file's parser cannot place is reported with the file's name.
     for (text, words) in [
         ("colour = \"red\"\n", ["colour", "stateDir", "line 1"].as_slice()),
         ("cooldown = \"30s\"\nstate-dir = \"/x\"\n", &["state-dir", "stateDir", "line 2"]),
@@ -126,7 +126,7 @@ fn a_configuration_file_that_is_wrong() {
         fs::write(&file, text).expect("a configuration file");
         refuses_arguments(&["--config", path], &[words, &[path]].concat());
     }
-    // These may come from flags too.
+    // Flags can cause these errors too.
     for (text, words) in [
         ("node = \"a/b\"\n", ["node name", "a/b", "--node"]),
         ("keepAfterReboot = true\n", ["keepAfterReboot", "fsync", "power cut"]),

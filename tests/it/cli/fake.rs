@@ -1,4 +1,4 @@
-//! A daemon that answers what a test wants it to.
+//! A daemon that gives the answers that a test wants.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,14 +14,14 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    /// Serves what `answer` makes of a request's method and path: a status and a body.
+    /// Serves the result of `answer` for a request's method and path: a status and a body.
     pub(super) fn serve(answer: impl Fn(&str, &str) -> (u16, Value) + Send + 'static) -> Self {
         let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         let socket = dir.path().join("fake.sock");
         let listener = UnixListener::bind(&socket).expect("a socket");
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that goes away in the middle is its own test's concern.
+                // A client that goes away in the middle is a matter of its own test.
                 let _ = stream.and_then(|stream| one(stream, &answer));
             }
         });

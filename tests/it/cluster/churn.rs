@@ -13,19 +13,19 @@ use crate::common::{Call, Client, Daemon, Outcome};
 
 /// Calls in one array.
 const STEP: usize = 8;
-/// How long a daemon that does not answer is left alone.
+/// The pause after a daemon did not answer.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Churn that runs.
+/// A churn that runs.
 pub(super) struct Churn {
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Worker>>,
 }
 
-/// What came of it.
+/// The result of a churn.
 #[derive(Default)]
 pub(super) struct Report {
-    /// ADDs that were answered with an address, and when the last was.
+    /// The number of ADDs that were answered with an address.
     pub(super) added: usize,
     /// The longest time in which a worker got no answer to its ADDs.
     pub(super) longest: Duration,
@@ -33,7 +33,7 @@ pub(super) struct Report {
     pub(super) refused: Vec<String>,
     /// DELs and CHECKs that were answered with an error.
     pub(super) failed: Vec<String>,
-    /// How often a daemon did not answer at all.
+    /// The number of times that a daemon did not answer at all.
     pub(super) silent: usize,
 }
 
@@ -51,8 +51,8 @@ struct Worker {
 }
 
 impl Churn {
-    /// One worker for each daemon, each of which holds up to so many addresses at once. On a book
-    /// of its own or one that is shared with others.
+    /// Starts one worker for each daemon, each of which holds up to a number of addresses at once.
+    /// The book is its own, or shared with others.
     pub(super) fn start(
         book: &Arc<Book>,
         daemons: &[Daemon],
@@ -86,7 +86,8 @@ impl Churn {
         Self { stop, workers }
     }
 
-    /// Ends it; what is held stays held, and what is owed is paid. The daemons must run.
+    /// Ends the churn. Addresses that are held stay held, and owed DELs are sent. The daemons must
+    /// run.
     pub(super) fn stop(self) -> (Report, Vec<Held>) {
         self.stop.store(true, Ordering::Relaxed);
         let mut report = Report::default();
@@ -106,7 +107,7 @@ impl Churn {
     }
 }
 
-/// What a worker still holds when the churn is over.
+/// The containers that a worker still holds when the churn is over.
 pub(super) struct Held(Worker);
 
 impl Held {
@@ -169,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// CHECKs with what the ADD said.
+    /// Makes CHECKs with the result of the ADD.
     fn check_some(&mut self) {
         let check = |(container, address): &(String, String)| {
             let mut config = self.config.clone();

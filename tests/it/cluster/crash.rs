@@ -9,8 +9,8 @@ use super::{Book, await_status, keys, nodes, wide};
 use crate::common::etcd::Cluster;
 use crate::common::poll;
 
-/// What was answered is still held, nothing is held twice anywhere, and after the DELs nothing is
-/// left, neither on the nodes nor in etcd's records.
+/// Addresses of answered ADDs are still held, no address is held twice anywhere, and after the DELs
+/// nothing is left, neither on the nodes nor in etcd's records.
 #[test]
 fn a_node_that_is_killed_under_churn_loses_nothing_and_leaks_nothing() {
     let etcd = Cluster::start(1);
@@ -22,7 +22,7 @@ fn a_node_that_is_killed_under_churn_loses_nothing_and_leaks_nothing() {
         let churn = Churn::start(&book, &daemons, &config, 60, &format!("round-{round}"));
         thread::sleep(Duration::from_millis(700));
         daemons[round % 2].kill9();
-        // The other one goes on while this one is away.
+        // The other node goes on while this one is away.
         thread::sleep(Duration::from_millis(200));
         daemons[round % 2].restart();
         thread::sleep(Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! What a warm ADD costs etcd: next to nothing.
+//! The cost of a warm ADD in etcd: next to nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use super::{Book, add, add_all, containers, keys, metric, nodes, wide};
 use crate::common::etcd::Cluster;
 use crate::common::{Daemon, poll};
 
-/// Transactions of blocks that a burst of 10,000 may cost.
+/// The most block transactions that a burst of 10,000 may cost.
 const BURST_TXNS_MAX: usize = 20;
 const BURST: usize = 10_000;
 const CONNECTIONS: usize = 16;
 
-/// Transactions that a daemon had carried out.
+/// The transactions of all daemons, by their own counts.
 fn txns(daemons: &[Daemon]) -> f64 {
     let done = ["operation=\"txn\"", "result=\"ok\""];
     daemons.iter().map(|daemon| metric(daemon, "leasehold_etcd_requests_total", &done)).sum()
@@ -26,7 +26,7 @@ fn await_records(daemons: &[Daemon]) {
     assert!(poll(super::PATIENCE, || !daemons.iter().any(waiting)), "records do not end");
 }
 
-/// Two counts of the same, which cannot be read at one moment, come to agree.
+/// Waits until two counts of the same thing agree. They cannot be read at the same moment.
 fn assert_agree(what: &str, counts: impl Fn() -> [f64; 2]) {
     let mut last = [0.0; 2];
     let agree = poll(super::PATIENCE, || {
@@ -42,7 +42,7 @@ fn assert_agree(what: &str, counts: impl Fn() -> [f64; 2]) {
 #[test]
 fn a_burst_of_ten_thousand_containers_costs_a_handful_of_transactions() {
     let etcd = Cluster::start(1);
-    // The count of all transactions starts where the daemons' does: before the first one.
+    // The count of all transactions starts where the daemons' count does: before the first one.
     let revision = keys(&etcd, "").revision;
     let daemons = nodes(&etcd, 2, &[]);
     let (config, book) = (wide(), Book::default());
@@ -74,13 +74,13 @@ fn a_burst_of_ten_thousand_containers_costs_a_handful_of_transactions() {
     await_records(&daemons);
     book.compare(&[&daemons[0]]);
     assert_eq!(keys(&etcd, "allocations/").keys.len(), BURST);
-    // Nothing writes to etcd past the daemons' own count.
+    // The daemons' own count includes every write to etcd.
     assert_agree("all transactions, the daemons' count and etcd's revisions", || {
         [txns(&daemons), (keys(&etcd, "").revision - revision) as f64]
     });
 }
 
-/// Containers that come and go in the blocks in hand cost no transaction of blocks at all.
+/// Containers that come and go within a node's blocks cost no block transaction at all.
 #[test]
 fn steady_churn_touches_no_block() {
     let etcd = Cluster::start(1);
@@ -88,7 +88,7 @@ fn steady_churn_touches_no_block() {
     let (config, book) = (wide(), Arc::new(Book::default()));
     let churn = Churn::start(&book, &daemons, &config, 200, "steady");
     let settled = |daemon| metric(daemon, "leasehold_block_leases_total", &[]);
-    // Warm: the number of addresses in use has been reached, and no lease was made for a second.
+    // Warm: the number of addresses in use is reached, and no block was leased for a second.
     let mut last = (0.0, Instant::now());
     let warm = poll(super::PATIENCE, || {
         thread::sleep(Duration::from_millis(100));

@@ -11,7 +11,7 @@ use super::{Book, PATIENCE, add, add_all, containers, network, nodes, wide};
 use crate::common::etcd::Cluster;
 use crate::common::poll;
 
-/// No ADD in the blocks in hand notices, and blocks are leased again after the election.
+/// No ADD within a node's blocks is affected, and blocks are leased again after the election.
 #[test]
 fn an_election_is_not_noticed_in_the_blocks_in_hand() {
     let mut etcd = Cluster::start(3);

@@ -17,9 +17,9 @@ use crate::common::{Daemon, poll};
 
 /// Addresses of the pool.
 const ADDRESSES: usize = 1_024;
-/// How long an ADD may take to be refused.
+/// The time within which an ADD must be refused.
 const REFUSAL_MAX: Duration = Duration::from_secs(12);
-/// How often an ADD is tried: a search can miss what changes hands meanwhile.
+/// The number of tries of an ADD: a search can miss an address that changes hands meanwhile.
 const TRIES: usize = 20;
 
 fn pool() -> Value {
@@ -33,7 +33,7 @@ fn spares(daemon: &Daemon) -> f64 {
     metric(daemon, "leasehold_blocks", &["state=\"spare\""])
 }
 
-/// What is in hand goes out, and the ADD after that names the cause.
+/// Hands out all addresses that the node has. The error of the ADD after that must name the cause.
 fn use_up(daemon: &Daemon, book: &Book, prefix: &str) -> usize {
     for (had, container) in containers(prefix, ADDRESSES).iter().enumerate() {
         let began = Instant::now();
@@ -50,7 +50,7 @@ fn use_up(daemon: &Daemon, book: &Book, prefix: &str) -> usize {
     panic!("the whole pool without etcd");
 }
 
-/// ADDs on one node after the other until none has an address any more.
+/// Makes ADDs on one node after the other until no node has an address left.
 fn fill(daemons: &[Daemon], book: &Book) {
     for number in 0..ADDRESSES {
         let container = format!("fill-{number}");
@@ -77,8 +77,8 @@ fn lease(daemon: &Daemon) -> Option<String> {
     daemon.client().get("/v1/status")["cluster"]["lease"].as_str().map(str::to_owned)
 }
 
-/// An outage of that length at least; `ends`: the nodes' leases run out in it. (An etcd that
-/// starts gives all leases their whole time again.)
+/// Makes an outage of at least this length. With `ends`, the nodes' leases run out in it. (When
+/// etcd starts, it gives all leases their whole time again.)
 fn outage(
     length: Duration,
     ends: bool,
@@ -126,7 +126,7 @@ fn outage(
         });
     }
     for (daemon, old) in daemons.iter().zip(&leases).filter(|_| ends) {
-        // What hung on it is gone: the spares.
+        // The keys on it are gone: the spares.
         let gone = poll(PATIENCE, || {
             lease(daemon).is_some_and(|new| new != *old)
                 && etcd.ctl(&["lease", "timetolive", old]).contains("already expired")

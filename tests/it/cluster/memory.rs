@@ -1,5 +1,5 @@
-//! A daemon that forgot: its state directory is gone, or is a copy from earlier, or it died before
-//! its records were written.
+//! A daemon that lost state: its state directory is gone, or is an older copy, or the daemon died
+//! before its records were written.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::common::{Call, Client, Daemon, LEASEHOLD, Options, Outcome, poll};
 /// Long enough for the assertions that must be made before it ends.
 const COOLDOWN: &str = "15s";
 const COOLDOWN_S: u64 = 15;
-/// What the log says of a daemon that forgot.
+/// The log line of a daemon that lost state.
 const FORGOT: &str = "the state directory is older than this node, or new";
 
 /// Two daemons whose released addresses cool for a while.
@@ -39,7 +39,7 @@ fn await_member(daemon: &Daemon) {
     await_status(daemon, "a member", |status| status["cluster"]["state"] == "member");
 }
 
-/// It is said by another actor than the one that is a member by then.
+/// Waits for the log line: another actor writes it than the one that reports the membership.
 fn await_forgot(daemon: &Daemon) {
     let said = poll(Duration::from_secs(5), || daemon.log().contains(FORGOT));
     assert!(said, "{}", daemon.log_tail());
@@ -62,7 +62,7 @@ fn ask(daemon: &Daemon, container: &str, address: &str) -> Outcome {
     daemon.client().call(&call)
 }
 
-/// `leasehold check` finds nothing but that these containers have no network namespaces.
+/// Checks that `leasehold check` finds only that these containers have no network namespaces.
 fn check(daemon: &Daemon) {
     let mut command = Command::new(LEASEHOLD);
     command.args(["check", "-o", "json"]).env("LEASEHOLD_SOCKET", daemon.socket());
@@ -81,7 +81,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success(), "cp -a {from:?} {to:?}: {status}");
 }
 
-/// A daemon of two ends as `end` says, after which its state directory is lost. With etcd away
+/// Ends one of two daemons with `end`, after which its state directory is lost. If etcd is away
 /// meanwhile, the last ADDs are not recorded.
 fn lost(end: impl Fn(&mut Daemon), recorded_all: bool) {
     let etcd = Cluster::start(1);
@@ -96,7 +96,7 @@ fn lost(end: impl Fn(&mut Daemon), recorded_all: bool) {
     let mut unrecorded = Vec::new();
     if !recorded_all {
         etcd.pause(0);
-        // One transaction is under way at a time: the second array is in none.
+        // Only one transaction runs at a time: the second array is in none.
         add_all(&mut daemons[0].client(), &containers("on-its-way", 5), &config);
         let late = containers("late", 20);
         unrecorded = addresses(&add_all(&mut daemons[0].client(), &late, &config));
@@ -110,7 +110,7 @@ fn lost(end: impl Fn(&mut Daemon), recorded_all: bool) {
     daemons[0].try_start().expect("a daemon that waits for its node's old lease");
     let meanwhile = containers("meanwhile", 500);
     book.add_all(&meanwhile, &add_all(&mut daemons[1].client(), &meanwhile, &config));
-    // A DEL may come before the daemon remembers what it ends: it counts.
+    // A DEL counts even if it comes before the daemon has rebuilt the allocation that it ends.
     let ended = Call::new("DEL", &recorded[0], &config);
     book.ending(&before[0]);
     assert!(daemons[0].plugin(&ended).succeeded());
@@ -120,7 +120,7 @@ fn lost(end: impl Fn(&mut Daemon), recorded_all: bool) {
 
     let again = addresses(&add_all(&mut daemons[0].client(), &recorded[1..], &config));
     assert_eq!(again, before[1..], "an ADD of what was recorded gives the same again");
-    // What reached etcd although its daemon was dying is held; the rest is not.
+    // An allocation that reached etcd although its daemon was dying is held; the rest is not.
     adopt(&daemons[0], &book, "on-its-way");
     book.compare(&daemons.iter().collect::<Vec<_>>());
     nobody_gets(&unrecorded, &daemons, &book, began);
@@ -131,7 +131,8 @@ fn lost(end: impl Fn(&mut Daemon), recorded_all: bool) {
     daemons.iter().for_each(check);
 }
 
-/// Whoever asks gets nothing that an unrecorded container may still use, before it has cooled.
+/// Checks that no ADD gets an address that an unrecorded container may still use, before the
+/// address has cooled.
 fn nobody_gets(unrecorded: &[String], daemons: &[Daemon], book: &Book, began: Instant) {
     let unsure: BTreeSet<&String> = unrecorded.iter().collect();
     for (daemon, name) in daemons.iter().zip(["after-0", "after-1"]) {
@@ -154,7 +155,8 @@ fn nobody_gets(unrecorded: &[String], daemons: &[Daemon], book: &Book, began: In
     }
 }
 
-/// Takes over what a daemon lists of containers whose calls may not have been carried out.
+/// Notes the addresses that a daemon lists for containers whose calls may not have been carried
+/// out.
 fn adopt(daemon: &Daemon, book: &Book, prefix: &str) {
     for row in daemon.allocations() {
         let text = |name: &str| row[name].as_str().expect(name).to_owned();
@@ -164,7 +166,7 @@ fn adopt(daemon: &Daemon, book: &Book, prefix: &str) {
     }
 }
 
-/// Whether any daemon lists the address.
+/// True if any daemon lists the address.
 fn is_held(daemons: &[Daemon], address: &str) -> bool {
     daemons.iter().flat_map(Daemon::allocations).any(|row| row["address"] == address)
 }
@@ -179,7 +181,7 @@ fn a_state_directory_that_is_lost_with_the_daemon_comes_back_but_for_the_lag() {
     lost(Daemon::kill9, false);
 }
 
-/// What was given and ended since the copy was made, on this node and on another one.
+/// After the copy was made, addresses were given and released, on this node and on another one.
 #[test]
 fn an_old_copy_of_the_state_directory_gives_no_address_twice() {
     let etcd = Cluster::start(1);
@@ -194,8 +196,8 @@ fn an_old_copy_of_the_state_directory_gives_no_address_twice() {
     copy(&daemons[0].state_dir(), &kept);
     daemons[0].restart();
 
-    // Since: some end, and one of their addresses is another node's; there are new ones, of a
-    // network too that the copy does not know.
+    // After the copy: some containers end, and another node gets one of their addresses; there are
+    // new containers, also on a network that the copy does not know.
     before[..40].iter().for_each(|at| book.ending(at));
     end_all(&mut daemons[0].client(), &old[..40], &config);
     let since = containers("since", 300);
@@ -219,13 +221,13 @@ fn an_old_copy_of_the_state_directory_gives_no_address_twice() {
     let again = addresses(&add_all(&mut daemons[0].client(), &since, &config));
     assert_eq!(again, news, "an ADD of what was given since gives the same again");
     assert_eq!(address_of(&add(&daemons[0], "first", &other)), first);
-    // The container whose address is another node's is a new one to whoever asks.
+    // The container whose address another node has counts as a new one.
     book.added(&old[5], &address_of(&add(&daemons[0], &old[5], &config)));
     for (daemon, name) in daemons.iter().zip(["after-0", "after-1"]) {
         let after = containers(name, 300);
         book.add_all(&after, &add_all(&mut daemon.client(), &after, &config));
     }
-    // What ended since the copy may be held again, until a runtime that knows better says so.
+    // Containers that ended after the copy may hold again, until their DELs come again.
     let ends: Vec<String> = old[..40].to_vec();
     let fifth = daemons[0].allocations();
     let fifth = fifth.iter().find(|row| row["containerId"] == old[5].as_str()).expect("old-5");
@@ -248,7 +250,7 @@ fn records_that_a_killed_daemon_had_not_written_are_caught_up() {
     book.await_records(&etcd, RECORDS_MAX);
 
     etcd.pause(0);
-    // One transaction is under way at a time, and stays unanswered: what follows is in none.
+    // Only one transaction runs at a time, and it stays unanswered: later changes are in none.
     add(&daemons[0], "on-its-way", &config);
     end_all(&mut daemons[0].client(), &held[..40], &config);
     before[..40].iter().for_each(|at| book.ending(at));

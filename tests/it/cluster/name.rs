@@ -6,11 +6,11 @@ use super::{add, address_of, await_status, containers, options, wide};
 use crate::common::etcd::Cluster;
 use crate::common::{Daemon, go_on, poll, stop};
 
-/// Longer than the life of a node's lease, and etcd's looking after it.
+/// Longer than the TTL of a node's lease and etcd's delay in ending it.
 const LEASE_GONE_MAX: Duration = Duration::from_secs(20);
 
-/// While the first one lives, the second one waits and says for what. When the first one has
-/// been away for too long, the second one takes over, and the first one is done for good.
+/// While the first daemon lives, the second one waits and says for what. When the first one has
+/// been away for too long, the second one takes over, and the first one never serves again.
 #[test]
 fn of_two_daemons_of_one_name_the_newer_serves_once_the_older_seems_dead() {
     let etcd = Cluster::start(1);
@@ -48,7 +48,7 @@ fn of_two_daemons_of_one_name_the_newer_serves_once_the_older_seems_dead() {
     assert!(!outcome.succeeded(), "a fenced daemon hands out: {outcome:?}");
     assert!(outcome.message().contains("another daemon took over node twin"), "{outcome:?}");
 
-    // What the older one handed out is not handed out again.
+    // Addresses that the older one handed out are not handed out again.
     let more = containers("newer", 1_000);
     for outcome in super::add_all(&mut newer.client(), &more, &config) {
         assert_ne!(address_of(&outcome), held);

@@ -1,4 +1,4 @@
-//! With etcd gone, a node lives on what it has in hand, and says why it cannot have more.
+//! With etcd gone, a node serves from its own blocks, and names the cause when they are used up.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,13 +13,13 @@ use crate::common::etcd::Cluster;
 use crate::common::{Call, Daemon, Outcome, poll};
 use serde_json::json;
 
-/// How long an ADD may take to be refused.
+/// The time within which an ADD must be refused.
 const REFUSAL_MAX: Duration = Duration::from_secs(12);
-/// How long until blocks can be leased again.
+/// The time within which blocks can be leased again.
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
 
-/// What is free in hand goes out; the first ADD after that is refused, in time, with a cause that
-/// names the store.
+/// Hands out all free addresses of the node's blocks. The first ADD after that must be refused, in
+/// time, with a cause that names the store.
 fn use_up(daemon: &Daemon, book: &Book, prefix: &str) -> Vec<String> {
     let mut got = Vec::new();
     let mut client = daemon.client();
@@ -43,7 +43,7 @@ fn status_of(daemon: &Daemon) -> Outcome {
     daemon.client().call(&Call::new("STATUS", "", &wide()))
 }
 
-/// Churn through an outage that `stop` begins and `start` ends.
+/// Runs a churn through an outage that `stop` begins and `start` ends.
 fn outage(more: &[&str], stop: impl Fn(&mut Cluster), start: impl Fn(&mut Cluster)) {
     let mut etcd = Cluster::start(1);
     let daemons = nodes(&etcd, 2, more);
@@ -69,7 +69,7 @@ fn outage(more: &[&str], stop: impl Fn(&mut Cluster), start: impl Fn(&mut Cluste
     let status = status_of(&daemons[0]);
     assert_eq!(status.code(), Some(NOT_AVAILABLE), "{status:?}");
     assert!(status.message().contains("etcd"), "{status:?}");
-    // A released address is in hand again.
+    // A released address can be handed out again.
     held.into_iter().for_each(Held::end);
     assert!(status_of(&daemons[0]).succeeded(), "STATUS after DELs");
     let outcome = add(&daemons[0], "between", &config);
@@ -80,7 +80,7 @@ fn outage(more: &[&str], stop: impl Fn(&mut Cluster), start: impl Fn(&mut Cluste
     let began = Instant::now();
     let other = network("other", &json!({ "subnet": "10.9.0.0/16" }));
     for daemon in &daemons {
-        // A network of which this node has nothing yet needs a block.
+        // A network without a block on this node needs one.
         let back = poll(RECOVERY_MAX, || add(daemon, "first", &other).succeeded());
         assert!(back, "no block within {RECOVERY_MAX:?}\n{}", daemon.log_tail());
     }

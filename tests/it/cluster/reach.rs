@@ -1,4 +1,4 @@
-//! Nothing is stranded: whatever is free can be had by any node.
+//! No address is stranded: every node can get every free address.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,12 +16,12 @@ const ADDRESSES: usize = 1_000;
 const CALLERS: usize = 20;
 /// CNI's code for "try again later".
 const TRY_AGAIN: u64 = 11;
-/// How often a container tries.
+/// The number of tries of a container.
 const TRIES: usize = 20;
-/// How long it may take until each container has its address.
+/// The time within which each container must have its address.
 const ARRIVAL_MAX: Duration = Duration::from_secs(60);
 
-/// A pool of exactly 1,000 addresses, in no usual blocks at either end.
+/// A pool of exactly 1,000 addresses, with odd blocks at either end.
 fn exact(name: &str, block_size: Option<u8>) -> Value {
     let range = json!({
         "subnet": "10.1.0.0/20", "rangeStart": "10.1.1.5", "rangeEnd": "10.1.4.236",
@@ -39,7 +39,8 @@ fn shuffled(mut all: Vec<String>) -> Vec<String> {
     all
 }
 
-/// As many containers as addresses arrive at random nodes: each gets one, and the next one none.
+/// Lets as many containers as there are addresses arrive at random nodes: each gets one, and the
+/// next one gets none.
 fn fill(config: &Value) {
     let etcd = Cluster::start(1);
     let daemons = nodes(&etcd, NODES, &[]);
@@ -54,8 +55,9 @@ fn fill(config: &Value) {
                 let mut clients: Vec<_> = daemons.iter().map(|daemon| daemon.client()).collect();
                 while let Some(container) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let node = random.usize(..NODES);
-                    // A node that is busy may not answer in time: that is said, and tried again.
-                    // Nobody is told that there are no addresses.
+                    // A busy node may not answer in time: the ADD names that cause, and is tried
+                    // again.
+                    // No ADD may fail with "no addresses".
                     let mut tries = (0..TRIES)
                         .map(|_| clients[node].call(&Call::new("ADD", container, config)));
                     let outcome = tries.find(|outcome| outcome.code() != Some(TRY_AGAIN));
@@ -87,7 +89,7 @@ fn a_pool_of_few_large_blocks_fills_to_the_last_address() {
     fill(&exact("large", Some(26)));
 }
 
-/// An address that another node holds free is had by name; one that a container holds is not.
+/// An ADD can get a free address of another node by name, but not one that a container holds.
 #[test]
 fn an_address_that_another_node_holds_free_is_had_by_name() {
     let etcd = Cluster::start(1);
@@ -106,13 +108,13 @@ fn an_address_that_another_node_holds_free_is_had_by_name() {
     call.args = format!("IP={first}");
     let outcome = daemons[1].client().call(&call);
     assert_eq!(outcome.code(), Some(102), "held by a container there: {outcome:?}");
-    // And back again, from the node that has it now.
+    // Then back again, from the node that has it now.
     let del = daemons[1].client().call(&Call::new("DEL", "here", &config));
     assert!(del.succeeded(), "{del:?}");
     let mut call = Call::new("ADD", "there-again", &config);
     call.args = format!("IP={wanted}");
     assert_eq!(address_of(&daemons[0].client().call(&call)), wanted);
-    // The rest of the block goes on.
+    // The rest of the block stays in use.
     let outcomes = super::add_all(&mut daemons[0].client(), &containers("rest", 100), &config);
     let book = Book::default();
     book.added("there", &first);
@@ -121,7 +123,7 @@ fn an_address_that_another_node_holds_free_is_had_by_name() {
     book.compare(&[&daemons[0], &daemons[1]]);
 }
 
-/// The addresses listed for a stage are had by whichever node has a pod of that stage.
+/// Every node with a pod of a stage can get the addresses listed for that stage.
 #[test]
 fn the_addresses_of_a_stage_are_had_on_every_node() {
     let etcd = Cluster::start(1);
@@ -144,7 +146,7 @@ fn the_addresses_of_a_stage_are_had_on_every_node() {
         let outcome = daemon.client().call(&staged("s-more"));
         assert_eq!(outcome.code(), Some(EXHAUSTED), "{outcome:?}");
         assert!(outcome.message().contains("sandbox"), "{outcome:?}");
-        // A pod of no stage goes on.
+        // A pod of no stage still gets an address.
         let plain = address_of(&add(daemon, "plain", &config));
         assert!(!listed.contains(&plain.as_str()), "{plain} is kept for sandbox");
     }
@@ -154,7 +156,7 @@ fn the_addresses_of_a_stage_are_had_on_every_node() {
     assert!(listed.contains(&again.as_str()), "{again}");
 }
 
-/// What is free in the last of very many blocks of a node is had as well.
+/// A free address in the last of very many blocks of a node can be had too.
 #[test]
 fn the_last_free_address_of_a_node_with_many_blocks_is_had() {
     let etcd = Cluster::start(1);

@@ -6,10 +6,10 @@ use super::{TRY_AGAIN, add, add_all, address_of, await_status, containers, keys,
 use crate::common::etcd::Cluster;
 use crate::common::{Call, Daemon};
 
-/// How long an ADD may wait for its record before it fails.
+/// The longest time that an ADD waits for its record before it fails.
 const REFUSAL_MAX: Duration = Duration::from_secs(5);
 
-/// An ADD that fails soon, and names etcd.
+/// Makes an ADD that must fail soon, with an error that names etcd.
 fn refused(daemon: &Daemon, container: &str) {
     let began = Instant::now();
     let outcome = add(daemon, container, &wide());

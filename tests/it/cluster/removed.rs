@@ -14,7 +14,7 @@ use crate::common::{Daemon, LEASEHOLD, poll};
 
 /// The shortest quarantine.
 const QUARANTINE: Duration = Duration::from_secs(60);
-/// How long etcd may take to end a lease whose time is over.
+/// The longest time that etcd takes to end a lease whose time is over.
 const LATE_MAX: Duration = Duration::from_secs(15);
 /// Containers of the dead node: three of them fill a block.
 const HELD: usize = 600;
@@ -29,13 +29,13 @@ fn remove(daemon: &Daemon) -> Value {
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
-/// How many blocks of the dead node there are in that state.
+/// The number of blocks of the dead node in a state.
 fn blocks(etcd: &Cluster, state: &str) -> usize {
     let of = |block: &&Value| block["owner"] == "node-0" && block["state"] == state;
     values(etcd, "blocks/").iter().filter(of).count()
 }
 
-/// All its blocks are in quarantine at once, nobody gets one before it ends, and everybody after.
+/// All its blocks are in quarantine at once. No node gets one before it ends, and all can after it.
 #[test]
 fn a_dead_node_with_hundreds_of_blocks_is_removed_and_its_blocks_come_free() {
     let etcd = Cluster::start(1);
@@ -62,7 +62,7 @@ fn a_dead_node_with_hundreds_of_blocks_is_removed_and_its_blocks_come_free() {
     let again = remove(&daemons[1]);
     assert_eq!(again["outcome"], "alreadyRemoved", "{again}");
 
-    // What is free goes on; nothing of the dead node's does while containers may use it.
+    // Free addresses still go out, but none of the dead node's while containers may use them.
     let mut left = mine.iter();
     let last = left.find(|container| {
         let outcome = add(&daemons[1], container, &config);
@@ -70,7 +70,7 @@ fn a_dead_node_with_hundreds_of_blocks_is_removed_and_its_blocks_come_free() {
             assert_eq!(outcome.code(), Some(EXHAUSTED), "{outcome:?}");
             return true;
         }
-        // Before the end, nobody has what the dead node gave out.
+        // Before the end, no node hands out an address of the dead node.
         held.added(container, &address_of(&outcome));
         false
     });

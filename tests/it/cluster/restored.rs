@@ -1,4 +1,4 @@
-//! etcd set back to a backup: what happened since is known to the nodes only.
+//! etcd set back to a backup: only the nodes know the changes since then.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,16 +12,17 @@ use super::{
 use crate::common::etcd::Cluster;
 use crate::common::{Call, Daemon, poll};
 
-/// How long until a node has noticed.
+/// The time within which a node must notice.
 const NOTICE_MAX: Duration = Duration::from_secs(10);
 
-/// For how long nobody claims a block at least.
+/// The shortest time for which no node claims a block.
 const SETTLING: Duration = Duration::from_secs(60);
-/// How long after that nodes may take to notice that it is over.
+/// The time after that within which nodes must notice that it is over.
 const SETTLED_MAX: Duration = Duration::from_secs(15);
 
-/// Blocks in hand go on and nobody gets an address twice; that the store went back is said; no
-/// block is claimed before every node had the time to say what it holds; and then all go on.
+/// Nodes go on with their own blocks, and no address is given twice. The nodes report that the
+/// store went back. No block is claimed before every node had the time to report its blocks. Then
+/// all go on.
 #[test]
 fn a_restored_backup_gives_no_address_twice() {
     let mut etcd = Cluster::start(1);
@@ -53,7 +54,7 @@ fn a_restored_backup_gives_no_address_twice() {
         let whole = || metric(daemon, "leasehold_lost_blocks", &[]) == 0.0;
         assert!(poll(NOTICE_MAX, whole), "blocks stay lost\n{}", daemon.log_tail());
     }
-    // The last blocks have something free: the blocks in hand go on.
+    // The last blocks have free addresses, which still go out.
     grow("in-hand", 20);
     let other = network("other", &json!({ "subnet": "10.9.0.0/16" }));
     for daemon in &daemons {
@@ -82,7 +83,7 @@ fn a_restored_backup_gives_no_address_twice() {
     }
     book.compare(&daemons.iter().collect::<Vec<_>>());
     book.await_records(&etcd, RECORDS_MAX);
-    // What is in use was claimed again, by its node.
+    // Blocks in use were claimed again, by their node.
     let stored = values(&etcd, "blocks/");
     for (daemon, at) in daemons.iter().zip(0..) {
         let prefixes = daemon.client().get("/v1/blocks");

@@ -1,4 +1,4 @@
-//! Changes of a centrally kept object are in use on every node as soon as it hears of them.
+//! Every node uses a change of a centrally kept object as soon as it hears of it.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn edit(daemon: &Daemon, sed: &str) {
     assert!(stdout.starts_with("changed"), "{sed}: {stdout}{stderr}");
 }
 
-/// Whether a node has taken in an object, by the routes that an attachment gets: each object of
+/// True if a node has taken in an object, by the routes that an attachment gets: each object of
 /// these tests has another metric.
 fn follows(daemon: &Daemon, container: &str, priority: u64) {
     let shown = || {
@@ -58,7 +58,7 @@ fn ranges_grow_shrink_and_move_under_running_containers() {
     let grown = address(&a, "a3", &pods());
     assert!(!held.iter().any(|(_, address)| *address == grown), "{grown}: {held:?}");
     held.push(("a3", grown));
-    // It shrinks to one address that is held; what is outside stays, and can be checked.
+    // It shrinks to one address that is held. Addresses outside stay held, and pass a CHECK.
     let one = json!({ "subnet": "10.44.0.0/28", "rangeStart": held[0].1, "rangeEnd": held[0].1 });
     put(&a, &files, "pods", &object(&one, 3));
     follows(&b, "b1", 3);
@@ -71,7 +71,7 @@ fn ranges_grow_shrink_and_move_under_running_containers() {
         assert!(checked.succeeded(), "{container}: {checked:?}");
     }
     assert_eq!(a.allocations().len() + b.allocations().len(), held.len());
-    // After its DEL an address outside goes to nobody; the one inside does.
+    // After their DELs, the address outside is not given out again, but the one inside is.
     for (container, _) in &held[1..] {
         assert!(call(on(container), "DEL", container, &pods()).succeeded());
     }
@@ -101,7 +101,7 @@ fn ranges_grow_shrink_and_move_under_running_containers() {
         (0..12).map(|n| address([&a, &b][n % 2], &format!("m{n}"), &pods())).collect();
     assert!(others.contains(&"10.47.0.14".to_owned()), "{others:?}");
     assert!(!others.contains(&"10.47.0.13".to_owned()), "{others:?}");
-    // What the first object gave is held still.
+    // Addresses that the first object gave are still held.
     assert!(a.allocations().iter().any(|row| row["address"] == held[0].1.as_str()));
 }
 
@@ -118,17 +118,17 @@ fn a_mistake_changes_nothing_and_is_one_line_that_names_the_field() {
     let before = ends_json(&daemon, &["network", "get", "pods"], 0);
     for (object, words) in [
         (json!({ "subnet": "10.48.0.0/33" }), &["ipam.subnet", "10.1.2.0/24"][..]),
-        (json!({ "subnet": "10.48.0.1/24" }), &["ipam.subnet has to be 10.48.0.0/24"]),
+        (json!({ "subnet": "10.48.0.1/24" }), &["ipam.subnet must be 10.48.0.0/24"]),
         (
             json!({ "ranges": [[{ "subnet": "10.48.0.0/24", "rangeStart": "10.49.0.1" }]] }),
-            &["ipam.ranges[0][0].rangeStart has to be from 10.48.0.0 to 10.48.0.255"],
+            &["ipam.ranges[0][0].rangeStart must be from 10.48.0.0 to 10.48.0.255"],
         ),
         (
             json!({ "ranges": [[{ "subnet": "10.48.0.0/24" }], [{ "subnet": "10.48.0.0/25" }]] }),
             &["range set 0 overlaps with 1", "set 0 is 10.48.0.1-10.48.0.254"],
         ),
         (json!({ "subnet": "10.48.0.0/24", "blockSize": 8 }), &["ipam.blockSize", "/20"]),
-        // What every node would have to refuse later is refused now.
+        // An object that every node would have to refuse later is refused now.
         (
             json!({ "subnet": "10.48.0.0/24", "blockSize": 29 }),
             &["ipam.blockSize is /29", "have agreed on blocks of /28", "leave blockSize out"],
@@ -147,7 +147,7 @@ fn a_mistake_changes_nothing_and_is_one_line_that_names_the_field() {
     }
     assert_eq!(ends_json(&daemon, &["network", "get", "pods"], 0), before);
     assert_eq!(address(&daemon, "c3", &pods()), "10.49.0.3");
-    // Without a block size of its own it follows what was agreed on.
+    // Without a block size of its own it uses the size that was agreed on.
     put(&daemon, &files, "pods", &json!({ "subnet": "10.48.0.0/24" }));
     assert_eq!(address(&daemon, "c4", &pods()), "10.48.0.3");
     let sizes = ends(&daemon, &["network", "list"], 0);
@@ -174,7 +174,7 @@ fn a_node_that_is_cut_off_or_down_catches_up() {
     etcd.pause(alone);
     put(&a, &files, "pods", &object(&range("10.51.0.0/24"), 2));
     follows_new(&a, "10.51.0.");
-    // Cut off, b goes on with what it knows.
+    // Cut off, b goes on with the object that it knows.
     let offline = call(&b, "ADD", "b2", &pods());
     assert!(first(&offline).starts_with("10.50.0."), "{offline:?}");
     etcd.resume(alone);
@@ -186,7 +186,7 @@ fn a_node_that_is_cut_off_or_down_catches_up() {
     assert_eq!(old.count(), 2, "what b gave meanwhile stays: {held:?}");
 }
 
-/// Waits until new containers of a node get addresses that begin so.
+/// Waits until new containers of a node get addresses that begin with `prefix`.
 fn follows_new(daemon: &Daemon, prefix: &str) {
     let mut count = 0;
     let new = || {

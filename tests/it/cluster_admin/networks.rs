@@ -11,7 +11,7 @@ use super::{
     PATIENCE, address, call, config, ends, ends_json, fails, first, leasehold_with, start, texts,
 };
 
-/// What a node's CNI file says.
+/// The content of a node's CNI file.
 pub(super) fn bare() -> Value {
     json!({ "type": "my-ipam", "socket": "/of/no/importance" })
 }
@@ -64,7 +64,7 @@ fn an_object_is_put_got_listed_and_deleted() {
         let status = daemon.over_tcp(method, "/v1/networks/pods", "{}").status;
         assert!([404, 405].contains(&status), "writes are local: {method} {status}");
     }
-    // In use at once, and the block sizes stay when the object changes or goes.
+    // It is in use at once, and the block sizes stay when the object changes or is deleted.
     let pods = config("pods", &bare());
     let added = call(&daemon, "ADD", "c1", &pods);
     assert_eq!(first(&added), "10.40.0.2");
@@ -76,7 +76,7 @@ fn an_object_is_put_got_listed_and_deleted() {
         row["geometry"].as_array().map(Vec::len)
     };
     assert_eq!(geometry(&daemon), Some(2));
-    // Outside of the ranges of now, c1 keeps what it holds until its DEL.
+    // Outside of the present ranges, c1 keeps its address until its DEL.
     let held: Vec<Value> =
         daemon.allocations().into_iter().map(|row| row["address"].clone()).collect();
     assert_eq!(held, ["10.40.0.2", "10.41.0.2"]);
@@ -110,7 +110,7 @@ fn what_is_wrong_is_refused_with_its_field() {
     for (args, word) in [
         (&["network", "put", "pods", "/nonexistent"][..], "/nonexistent"),
         (&["network", "put", "pods"], "FILE"),
-        (&["network", "get", "a/b"], "no network's name"),
+        (&["network", "get", "a/b"], "not a valid network name"),
         (&["network", "get", ""], "NAME"),
     ] {
         let said = fails(&daemon, args);
@@ -124,7 +124,7 @@ fn what_is_wrong_is_refused_with_its_field() {
     let reply = client.request("PUT", "/v1/networks/pods?revision=7", &good);
     assert_eq!(reply.status, 409, "{}", reply.body);
     assert_eq!(ends_json(&daemon, &["network", "list"], 0), json!([]));
-    // A reference that leads nowhere, and a pod without a service.
+    // A reference to an object that does not exist, and a pod without a service.
     let refer = |reference: Value| call(&daemon, "ADD", "c", &config("pods", &reference));
     for (reference, word) in [
         (json!({ "network": "corp" }), "network corp has no central configuration"),
@@ -158,7 +158,7 @@ fn an_editor_changes_an_object_and_loses_nothing_of_others() {
     let kept = bad.trim().rsplit(' ').next().expect("a path");
     assert!(fs::read_to_string(kept).expect("the kept text").contains("nosub"));
     fs::remove_file(kept).expect("the kept text");
-    // Somebody else is faster: theirs is shown, and yours is asked for again.
+    // Somebody else is faster: their object is shown, and the editor opens again.
     let theirs = files.write("theirs.json", &object("10.50.0.0/24").to_string());
     let seen = files.write("seen", "");
     let script = files.write(
@@ -189,7 +189,7 @@ fn every_node_follows_and_a_service_has_its_own() {
     assert!(address(&b, "c1", &pods).starts_with("10.40.0."));
     put(&b, &files, "pods", &object("10.41.0.0/24"));
     assert!(address(&b, "c2", &pods).starts_with("10.41.0."));
-    // By the pod's service, and by reference; what the CNI file says besides wins.
+    // By the pod's service, and by reference; other fields of the CNI file win.
     put(&a, &files, "pay", &object("10.42.0.0/24"));
     let by_service = config("pods", &json!({ "networkFrom": "service", "routes": [] }));
     let mut add = Call::new("ADD", "c3", &by_service);
@@ -199,7 +199,7 @@ fn every_node_follows_and_a_service_has_its_own() {
     assert!(added.expect_result().get("routes").is_none(), "{added:?}");
     let by_name = config("pods", &json!({ "network": "pay" }));
     assert!(address(&a, "c4", &by_name).starts_with("10.42.0."));
-    // Without etcd, a node that starts knows what it knew; the address is the one of c4.
+    // Without etcd, a node that starts uses the object that it knew; the address is c4's.
     assert!(call(&a, "DEL", "c4", &by_name).succeeded());
     etcd.kill(0);
     a.kill9();

@@ -26,7 +26,7 @@ fn await_row(daemon: &Daemon, node: &str, what: &str, good: impl Fn(&Value) -> b
     assert!(became, "node {node} is not {what}: {last}");
 }
 
-/// What is under a prefix in etcd, as the values' texts.
+/// The values under a prefix in etcd.
 fn stored(etcd: &Cluster, prefix: &str) -> Vec<Value> {
     let key = format!("/leasehold/v1/{prefix}");
     let text = etcd.ctl(&["get", "--prefix", "--print-value-only", &key]);
@@ -53,7 +53,7 @@ fn a_node_is_removed_comes_back_and_is_forgotten() {
     assert!(table.contains("live,local") && table.contains("QUARANTINED"), "{table}");
     assert_eq!(a.over_tcp("GET", "/v1/nodes", "").status, 200);
     assert_eq!(a.over_tcp("POST", "/v1/nodes/b/remove", "{}").status, 404, "writes are local");
-    // What must not be removed is not, and the way out is said.
+    // A node that must not be removed is not, and the error names the way out.
     for (args, word) in [
         (&["node", "remove", "b"][..], "leasehold node drain b"),
         (&["node", "remove", "a"], "leasehold drain"),
@@ -95,7 +95,7 @@ fn a_node_is_removed_comes_back_and_is_forgotten() {
     let again = ends_json(&a, &["node", "remove", "b"], 0);
     assert_eq!((&again["outcome"], &again["epoch"]), (&json!("alreadyRemoved"), &json!(epoch + 2)));
 
-    // It lives after all: what it held is its own again.
+    // It is alive after all, and gets its blocks back.
     b.restart();
     await_row(&a, "b", "back", |row| row["live"] == true && row["quarantined"] == 0);
     let back = row(&a, "b");
@@ -113,7 +113,7 @@ fn a_node_is_removed_comes_back_and_is_forgotten() {
     assert_eq!(stored(&etcd, "nodes/").len(), 1);
 }
 
-/// Ends the leases on which quarantined blocks hang, as if their time were over.
+/// Ends the leases of quarantined blocks, as if their time were over.
 fn end_quarantine(etcd: &Cluster) {
     let leases = etcd.ctl(&["lease", "list"]);
     for lease in leases.lines().filter(|line| !line.contains(' ')) {
@@ -145,7 +145,7 @@ fn a_drained_node_refuses_add_and_gives_its_blocks_back() {
     let (a, b) = (start(&etcd, "a"), start(&etcd, "b"));
     address(&b, "c1", &pods());
     let said = ends(&a, &["node", "drain", "b"], 0);
-    assert_eq!(said, "node b is to be drained\n");
+    assert_eq!(said, "node b will be drained\n");
     assert!(ends(&a, &["node", "drain", "b"], 0).contains("already"));
     await_row(&a, "b", "draining", |row| row["drainingSinceUnixMs"].is_u64());
     let mut client = b.client();
@@ -158,7 +158,7 @@ fn a_drained_node_refuses_add_and_gives_its_blocks_back() {
     assert_ne!(waited["blocksLeft"], 0, "{waited}");
     assert!(call(&b, "DEL", "c1", &pods()).succeeded());
     let waited = ends(&a, &["node", "drain", "b", "--wait", "--timeout", "20s"], 0);
-    assert!(waited.contains("holds no blocks any more"), "{waited}");
+    assert!(waited.contains("holds no blocks"), "{waited}");
     assert_eq!(ends(&a, &["node", "drain", "b", "--undo"], 0).lines().count(), 1);
     let serves = poll(PATIENCE, || call(&b, "ADD", "c2", &pods()).succeeded());
     assert!(serves, "a node that is not drained any more serves again");

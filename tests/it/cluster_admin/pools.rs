@@ -1,5 +1,5 @@
-//! CNI networks that lead to one central object share its pool: on several nodes, through
-//! restarts, and with a configuration that leads elsewhere by the time of the DEL.
+//! CNI networks that use the same central object share its pool: on several nodes, through
+//! restarts, and if the configuration refers to another object by the time of the DEL.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ fn uses_corp(network: &str) -> Value {
     config(network, &json!({ "type": "my-ipam", "network": "corp" }))
 }
 
-/// What a pod of that name is given.
+/// The address that a pod of that name gets.
 fn add_pod(daemon: &Daemon, container: &str, pod: &str, config: &Value) -> Outcome {
     let mut add = Call::new("ADD", container, config);
     add.args = format!("IgnoreUnknown=1;K8S_POD_NAME={pod}");
@@ -75,7 +75,7 @@ fn networks_of_one_object_have_one_pool_on_all_nodes() {
     assert!(poll(PATIENCE, || records().len() == ROOM), "{:?}", records());
     let of = |network: Value| records().iter().filter(|row| row["network"] == network).count();
     assert_eq!((of(json!("n1")), of(json!("n2")), of(Value::Null)), (5, 4, 4));
-    // Lists say both names where they differ, and can be asked for either.
+    // Lists show both names where they differ, and can be filtered by either.
     let table = ends(&b, &["allocations"], 0);
     assert!(table.starts_with("NETWORK  POOL  ADDRESS"), "{table}");
     let rows = ends_json(&a, &["allocations", "--pool", "corp", "--network", "n1"], 0);
@@ -88,7 +88,7 @@ fn networks_of_one_object_have_one_pool_on_all_nodes() {
     b.restart();
     let (turn, was) = &held[1];
     assert_eq!(&address(&b, &format!("c{}", turn / 3), &configs[1]), was);
-    // A DEL gives the address back to the pool, although the configuration leads elsewhere.
+    // A DEL gives the address back to the pool, although the configuration now uses another one.
     let elsewhere = config("n2", &json!({ "type": "my-ipam", "network": "gone" }));
     assert!(call(&b, "DEL", &format!("c{}", turn / 3), &elsewhere).succeeded());
     assert_eq!(&address(&a, "late", &configs[0]), was, "the only free one");
@@ -103,12 +103,12 @@ fn a_gc_is_about_one_cni_network_and_a_moved_configuration_about_none() {
     let (n1, n2) = (uses_corp("n1"), uses_corp("n2"));
     let (on_n1, on_n2) = (address(&daemon, "c1", &n1), address(&daemon, "c1", &n2));
     assert_ne!(on_n1, on_n2, "two attachments of one container");
-    // The same addresses in another pool are others: the answer of n1 is no answer for them.
+    // The same addresses in another pool are other addresses: n1's answer does not count for them.
     let moved = config("n1", &json!({ "type": "my-ipam", "network": "twin" }));
     let refused = call(&daemon, "ADD", "c1", &moved);
     assert_eq!(refused.code(), Some(101), "{refused:?}");
     assert!(refused.message().contains("another network's pool"), "{refused:?}");
-    // CHECK compares with what is held, wherever the configuration leads.
+    // CHECK compares with the held addresses, even if the configuration now uses another pool.
     for config in [&n1, &moved] {
         let mut check = config.clone();
         let ips = json!([{ "address": format!("{on_n1}/28") }]);
@@ -143,11 +143,11 @@ fn each_service_has_a_pool_of_its_own_on_one_cni_network() {
     let pools: Vec<Value> =
         daemon.allocations().into_iter().map(|row| row["pool"].clone()).collect();
     assert_eq!(pools, ["pay", "pay", "shop"]);
-    // Nobody says at the DEL of which service the pod was.
+    // The DEL does not name the pod, and so not its service.
     assert!(call(&daemon, "DEL", "c2", &pods).succeeded());
     assert_eq!(given("c4", "shop-4-online-84f8cc5d4b-abcde"), "10.46.0.3");
     for (pod, word) in [
-        ("mysql-0", "pod mysql-0 is of no service"),
+        ("mysql-0", "cannot derive a service from pod name mysql-0"),
         ("mail-1-online-x", "network mail has no central configuration"),
     ] {
         let refused = add_pod(&daemon, "c5", pod, &pods);

@@ -1,4 +1,4 @@
-//! CNI calls, and what a runtime makes of their answers.
+//! CNI calls, and their outcomes as a runtime sees them.
 
 use std::process::Output;
 
@@ -58,19 +58,19 @@ impl Call {
     }
 }
 
-/// What came of a CNI call.
+/// The outcome of a CNI call.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// Success, with what was printed, if anything was.
+    /// Success, with the output, if there was any.
     Done(Option<Value>),
     /// A CNI error object, with a code and a message.
     Refused(Map<String, Value>),
-    /// Neither of them: a crash, or an answer that no runtime could read.
+    /// Neither of the two: a crash, or an answer that no runtime could read.
     Broken(String),
 }
 
 impl Outcome {
-    /// What a runtime makes of a plugin's end.
+    /// The outcome that a runtime sees in a plugin's end.
     pub(crate) fn of_process(output: &Output) -> Self {
         let stdout = String::from_utf8_lossy(&output.stdout);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -81,7 +81,7 @@ impl Outcome {
         }
     }
 
-    /// What status 0 and this text on standard output are.
+    /// The outcome of status 0 with this text on standard output.
     pub(super) fn success(text: &str) -> Self {
         if text.trim().is_empty() {
             return Self::Done(None);
@@ -92,7 +92,7 @@ impl Outcome {
         }
     }
 
-    /// What a failure and this text on standard output are.
+    /// The outcome of a failure with this text on standard output.
     pub(crate) fn refusal(text: &str, context: &str) -> Self {
         let object = serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
         let code = object.get("code").is_some_and(Value::is_u64);
@@ -104,7 +104,7 @@ impl Outcome {
         }
     }
 
-    /// The error code; a success has none.
+    /// The error code; `None` for a success.
     pub(crate) fn code(&self) -> Option<u64> {
         match self {
             Self::Refused(object) => object["code"].as_u64(),
@@ -120,7 +120,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the call succeeded.
+    /// True if the call succeeded.
     pub(crate) const fn succeeded(&self) -> bool {
         matches!(self, Self::Done(_))
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Call, Outcome};
 
-/// How long one answer on the socket may take.
+/// The longest time for one answer on the socket.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// A connection that was idle for longer is replaced: the server may be about to close it.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ impl Client {
         Ok(reply)
     }
 
-    /// Sends one request that must be answered, whatever the answer.
+    /// Sends one request, which must get an answer of any kind.
     pub(crate) fn request(&mut self, method: &str, path: &str, body: &str) -> Reply {
         self.try_request(method, path, body)
             .unwrap_or_else(|error| panic!("{method} {path} on the socket: {error}"))
@@ -83,7 +83,7 @@ impl Client {
     }
 }
 
-/// Reads one reply; tells also whether the connection can be used again.
+/// Reads one reply. The flag is true if the connection can be used again.
 pub(super) fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
     let status_line = read_line(stream)?;
     let status = status_line.split(' ').nth(1).and_then(|word| word.parse().ok());

@@ -1,5 +1,5 @@
 //! Real etcd for a test: one member or several on the loopback interface, in a temporary
-//! directory, with whatever may happen to them.
+//! directory, and ways to disturb them.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use super::{go_on, stop};
 
-/// How long a cluster may take to have a leader.
+/// The time within which a cluster must have a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How much of a member's log a failed test shows, in lines.
+/// The lines of a member's log that a failed test shows.
 const LOG_TAIL_LINES: usize = 15;
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "a secret";
@@ -52,12 +52,12 @@ pub(crate) struct Cluster {
     tls: bool,
     /// The disk space that etcd allows itself, in bytes; 0: the usual one.
     quota: u32,
-    /// With authentication: the user that `etcdctl` is.
+    /// With authentication: the user of `etcdctl`.
     user: Option<&'static str>,
 }
 
 impl Cluster {
-    /// Starts that many members and waits until they have a leader.
+    /// Starts members and waits until they have a leader.
     pub(crate) fn start(members: usize) -> Self {
         Self::start_with(members, false, 0)
     }
@@ -97,7 +97,7 @@ impl Cluster {
         }
     }
 
-    /// How a client of the cluster is configured; the prefix is the caller's.
+    /// The options of a client of the cluster, with the caller's prefix.
     pub(crate) fn options(&self, prefix: &str) -> Options {
         let mut options = Options {
             endpoints: (0..self.members.len()).map(|at| self.endpoint(at)).collect(),
@@ -198,7 +198,7 @@ impl Cluster {
         text.lines().filter_map(line).sum()
     }
 
-    /// Which member leads.
+    /// The index of the leader.
     pub(crate) fn leader(&self) -> usize {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -224,18 +224,18 @@ impl Cluster {
         self.await_health(at);
     }
 
-    /// The same for several that need each other.
+    /// Restarts several members that need each other.
     pub(crate) fn restart_all(&mut self, members: &[usize]) {
         members.iter().for_each(|&at| self.spawn(at));
         members.iter().for_each(|&at| self.await_health(at));
     }
 
-    /// Stops a member's process where it stands; its connections stay.
+    /// Suspends a member's process; its connections stay.
     pub(crate) fn pause(&self, at: usize) {
         stop(self.pid(at));
     }
 
-    /// Lets a stopped member go on.
+    /// Resumes a suspended member.
     pub(crate) fn resume(&self, at: usize) {
         go_on(self.pid(at));
     }
@@ -282,7 +282,7 @@ impl Cluster {
         path
     }
 
-    /// Saves what the first member holds.
+    /// Saves a backup of the first member's data.
     pub(crate) fn save(&self) -> PathBuf {
         let path = self.path("backup.db");
         let _ = fs::remove_file(&path);
@@ -293,7 +293,7 @@ impl Cluster {
         path
     }
 
-    /// Sets all members back to what was saved.
+    /// Sets all members back to a backup.
     pub(crate) fn restore(&mut self, backup: &Path) {
         let peer = |member: &Member| {
             (member.name.clone(), format!("http://127.0.0.1:{}", member.ports[1]))
@@ -314,8 +314,8 @@ impl Cluster {
         self.start_all();
     }
 
-    /// Makes an authority, a certificate of the servers, one of ours, and another authority that
-    /// has nothing to do with them.
+    /// Makes an authority, a certificate for the servers, one for clients, and an unrelated
+    /// authority.
     fn certify(&self) {
         let write = |name: &str, text: String| fs::write(self.path(name), text).expect(name);
         let authority = |name: &str| {
@@ -363,7 +363,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for member in &mut self.members {
             if let Some(mut child) = member.child.take() {
-                // It may have ended by itself; then there is nothing left to kill.
+                // It may have ended by itself; then there is nothing to kill.
                 let _ = child.kill();
                 let _ = child.wait();
             }

@@ -1,4 +1,4 @@
-//! The daemon as an operator sees it: its process, its files, its log, its refusals to start.
+//! The daemon as an operator sees it: its process, files and log, and its refusals to start.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use super::{Call, Client, Daemon, Options, Outcome, PATIENCE, Reply, poll};
 
 /// Rows in one page of a list; fewer than the daemon would give.
 const PAGE_ROWS: usize = 10_000;
-/// How long one answer to a raw request may take: longer than any limit of the daemon.
+/// The longest time for the answer to a raw request: longer than any limit of the daemon.
 const RAW_ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 impl Daemon {
@@ -35,7 +35,7 @@ impl Daemon {
         self.dir.path().join("state")
     }
 
-    /// Where plugins leave notes.
+    /// The directory where plugins leave notes.
     pub(crate) fn notes_dir(&self) -> PathBuf {
         self.dir.path().join("run").join("notes")
     }
@@ -80,7 +80,7 @@ impl Daemon {
         }
     }
 
-    /// Starts the daemon, which must refuse: gives its exit code and what it wrote.
+    /// Starts the daemon, which must refuse. Returns its exit code and its output.
     pub(crate) fn refusal(&mut self) -> (i32, String) {
         match self.try_start() {
             Ok(()) => panic!("the daemon runs where it should refuse to start"),
@@ -88,13 +88,13 @@ impl Daemon {
         }
     }
 
-    /// Starts the daemon until it is ready; or gives its exit code and what it wrote, if it ends.
+    /// Starts the daemon and waits until it is ready. If it ends, returns its exit code and output.
     pub(crate) fn try_start(&mut self) -> Result<(), (i32, String)> {
         assert!(self.child.is_none(), "a daemon runs here already");
         let before = self.log().len();
         let (mut client, mut status) = (self.client(), None);
         let child = self.child.insert(self.spawn());
-        // Another daemon may answer there, which is not meant.
+        // Another daemon may answer there, which does not count.
         let ready = format!("\"pid\":{},", child.id());
         let settled = poll(PATIENCE, || {
             status = child.try_wait().expect("the state of the daemon");
@@ -109,7 +109,7 @@ impl Daemon {
         Err((code, self.log()[before..].to_owned()))
     }
 
-    /// Starts the daemon and kills it after so long, ready or not.
+    /// Starts the daemon and kills it after a time, ready or not.
     pub(crate) fn start_and_kill(&mut self, after: Duration) {
         assert!(self.child.is_none(), "a daemon runs here already");
         self.child = Some(self.spawn());
@@ -117,7 +117,7 @@ impl Daemon {
         self.kill9();
     }
 
-    /// A new connection to the socket, for bytes that are not as they should be.
+    /// A new connection to the socket, for malformed bytes.
     pub(crate) fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.socket()).expect("a connection to the socket");
         stream.set_read_timeout(Some(RAW_ANSWER_LIMIT)).expect("a time limit");
@@ -166,12 +166,12 @@ pub(crate) fn post(method: &str, path: &str, body: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: leasehold\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
-/// Reads the reply that stands on a connection.
+/// Reads the reply on a connection.
 pub(crate) fn reply_of(stream: impl Read) -> io::Result<Reply> {
     read_reply(&mut BufReader::new(stream)).map(|(reply, _)| reply)
 }
 
-/// Reads one reply of several that stand one after the other.
+/// Reads one reply of several that come one after the other.
 pub(crate) fn next_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
     read_reply(stream).map(|(reply, _)| reply)
 }

@@ -1,13 +1,15 @@
-//! The harness: a daemon of the test's own, a client for its socket, and CNI calls either way.
+//! The harness: a daemon of the test's own, a client for its socket, and CNI calls through the
+//! plugin or the socket.
 //!
-//! Every daemon lives in a temporary directory of its own, so tests run in parallel. Nothing here
-//! sleeps for a guessed time: waiting is polling with a bound, and past it the test fails with the
+//! Every daemon lives in a temporary directory of its own, so tests run in parallel. No function
+//! here sleeps for a guessed time: they poll up to a limit, beyond which the test fails with the
 //! end of the daemon's log.
 
 mod call;
 mod client;
 pub(crate) mod etcd;
 mod inspect;
+mod plugin;
 mod stop;
 
 use std::fs::{self, File, OpenOptions};
@@ -23,21 +25,20 @@ use tempfile::TempDir;
 pub(crate) use call::{Call, Outcome};
 pub(crate) use client::{Client, Reply};
 pub(crate) use inspect::{next_reply, post, reply_of};
+pub(crate) use plugin::{builds, my_ipam};
 pub(crate) use stop::{go_on, stop};
 
 /// The daemon under test.
 pub(crate) const LEASEHOLD: &str = env!("CARGO_BIN_EXE_leasehold");
-/// The plugin under test.
-pub(crate) const MY_IPAM: &str = env!("CARGO_BIN_EXE_my-ipam");
-/// Where Debian's package `containernetworking-plugins` puts host-local and the main plugins.
+/// The directory of host-local and the main plugins in Debian's `containernetworking-plugins`.
 pub(crate) const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// How long a daemon may take to become ready, or to end after SIGTERM.
+/// The time within which a daemon must become ready, or end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How much of the daemon's log a failed test shows, in lines.
+/// The lines of the daemon's log that a failed test shows.
 const LOG_TAIL_LINES: usize = 40;
 
-/// How to start a daemon.
+/// The settings with which a daemon starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// The value of `LEASEHOLD_COOLDOWN`. Zero makes the order of addresses that of host-local.
@@ -132,7 +133,7 @@ impl Daemon {
         let socket = self.socket();
         let mut environment = environment.to_vec();
         environment.push(("LEASEHOLD_SOCKET", socket.to_str().expect("a path in UTF-8")));
-        run(Path::new(MY_IPAM), &environment, stdin)
+        run(my_ipam(), &environment, stdin)
     }
 
     /// The last lines of the daemon's log, for messages.
@@ -191,7 +192,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself; then there is nothing left to kill.
+            // It may have ended by itself; then there is nothing to kill.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -225,7 +226,7 @@ pub(crate) fn feed_bytes(mut command: Command, stdin: &[u8]) -> Output {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let mut pipe = child.stdin.take().expect("a pipe to the program");
-    // A program that ends without reading closes the pipe; its exit tells the rest.
+    // A program that ends without reading closes the pipe; its exit status shows the rest.
     let _ = pipe.write_all(stdin);
     drop(pipe);
     child.wait_with_output().expect("the output of the program")
@@ -243,7 +244,7 @@ pub(crate) fn require_plugins(names: &[&str]) {
     }
 }
 
-/// Asks again and again until the answer is yes or the time is over; tells which.
+/// Asks again and again until the answer is yes or the time is over. True if it was yes.
 pub(crate) fn poll(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::{config, held, spawn, tell};
 use crate::common::{Call, Daemon, Options, Outcome, go_on, poll, stop};
 
-/// How long a process may take to get where it is awaited.
+/// The time within which a process must reach the awaited state.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Rounds of what may go one way or the other.
+/// Rounds of a race that may end either way.
 const ROUNDS: usize = 20;
 
 fn add(container: &str) -> Call {
@@ -26,7 +26,7 @@ fn address(outcome: &Outcome) -> &str {
     outcome.expect_result()["ips"][0]["address"].as_str().expect("an address")
 }
 
-/// Whether a process waits in a call of this name, as the kernel says.
+/// True if a process waits in a call of this name, as the kernel says.
 fn waits_in(pid: u32, call: &str) -> bool {
     let wchan = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     wchan.contains(call)
@@ -44,7 +44,7 @@ fn an_add_whose_del_came_first_is_refused_and_a_later_one_works() {
     assert_eq!(late.code(), Some(104), "{late:?}");
     assert_eq!(held(&daemon, "a"), [""; 0]);
     assert_eq!(address(&daemon.plugin(&add("a"))), "10.70.0.2/24");
-    // The other way round it is an ADD and its DEL.
+    // In the other order they are an ADD and its DEL.
     let mut early = spawn(&daemon, &add("b"));
     tell(&daemon, &mut early, &add("b"));
     assert!(early.wait().expect("the end of the plugin").success());
@@ -53,7 +53,7 @@ fn an_add_whose_del_came_first_is_refused_and_a_later_one_works() {
     assert_eq!(held(&daemon, "a"), ["10.70.0.2"]);
 }
 
-/// A late DEL, of a process that began before the ADD, does not end what the ADD was given.
+/// A late DEL, of a process that began before the ADD, does not release the ADD's address.
 #[test]
 fn a_del_that_comes_late_does_not_end_a_newer_add() {
     let daemon = Daemon::start(&Options::default());
@@ -65,7 +65,7 @@ fn a_del_that_comes_late_does_not_end_a_newer_add() {
     assert_eq!(held(&daemon, "a"), ["10.70.0.2"]);
 }
 
-/// The plugin is killed while the daemon has its ADD in hand: its DEL leaves nothing.
+/// The plugin is killed while the daemon works on its ADD: after its DEL nothing is left.
 #[test]
 fn a_plugin_that_is_killed_in_mid_add_leaves_nothing_after_its_del() {
     let daemon = Daemon::start(&Options::default());
@@ -74,7 +74,7 @@ fn a_plugin_that_is_killed_in_mid_add_leaves_nothing_after_its_del() {
         stop(daemon.pid());
         let mut plugin = spawn(&daemon, &add(&container));
         tell(&daemon, &mut plugin, &add(&container));
-        // It has sent its call when it waits for the answer.
+        // Once it waits for the answer, it has sent its call.
         let sent = poll(PATIENCE, || waits_in(plugin.id(), "unix_stream"));
         plugin.kill().expect("SIGKILL to the plugin");
         plugin.wait().expect("the end of the plugin");
@@ -86,7 +86,7 @@ fn a_plugin_that_is_killed_in_mid_add_leaves_nothing_after_its_del() {
     assert_eq!(daemon.allocations(), [Value::Null; 0]);
 }
 
-/// Nobody reads the answer: the plugin fails, and takes back what it was given.
+/// No process reads the answer: the plugin fails, and releases its addresses.
 #[test]
 fn an_add_whose_answer_nobody_reads_is_undone() {
     let daemon = Daemon::start(&Options::default());
@@ -98,7 +98,7 @@ fn an_add_whose_answer_nobody_reads_is_undone() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("the ADD was undone"), "{stderr}");
     assert_eq!(held(&daemon, "a"), [""; 0]);
-    // One that repeats an ADD which was answered takes nothing from it.
+    // The undo of a repeated ADD does not release the addresses of the first one.
     daemon.plugin(&add("b")).expect_result();
     let before = held(&daemon, "b");
     assert!(daemon.plugin(&add("b")).succeeded());

@@ -1,10 +1,10 @@
-//! What each version of the specification is answered: results, refusals, VERSION, STATUS.
+//! The answers for each version of the specification: results, refusals, VERSION, STATUS.
 
 use serde_json::{Value, json};
 
 use crate::common::{Call, Daemon, Options, Outcome};
 
-/// Every version that is spoken, oldest first.
+/// Every supported version, oldest first.
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// A configuration with addresses of both families, routes and name servers.
@@ -78,7 +78,7 @@ fn every_version_gets_the_result_and_the_refusal_of_its_shape() {
         assert_eq!(error["code"], 7, "{error:?}");
         let keys: Vec<&String> = error.keys().collect();
         assert_eq!(keys, ["cniVersion", "code", "msg", "details"]);
-        // The next one is that of another container, and a DEL prints nothing.
+        // Another container gets the next address, and a DEL prints nothing.
         let mut check = Call { command: "CHECK", ..add.clone() };
         check.config["prevResult"] = expected(version);
         let checked = daemon.plugin(&check);
@@ -110,7 +110,7 @@ fn version_answers_with_the_version_it_was_asked_in() {
     }
 }
 
-/// `args` of a configuration: addresses and a stage; other keys of it are nobody's business.
+/// `args` of a configuration: addresses and a stage. Its other keys are ignored.
 #[test]
 fn what_args_say_is_heeded() {
     let daemon = Daemon::start(&Options::default());
@@ -125,7 +125,7 @@ fn what_args_say_is_heeded() {
     };
     assert_eq!(given("a", json!({"ips": ["10.72.0.9/24"], "labels": []}), ""), "10.72.0.9/24");
     assert_eq!(given("b", json!({"stage": "sandbox"}), ""), "10.72.0.50/24");
-    // What stands in the configuration comes before what stands in the environment.
+    // The configuration comes before the environment.
     let args = "IgnoreUnknown=1;K8S_POD_UID=x;STAGE=smallflow";
     assert_eq!(given("c", json!({"stage": "sandbox"}), args), "10.72.0.51/24");
     let pod = "K8S_POD_NAMESPACE=work;IgnoreUnknown=true;K8S_POD_NAME=web-7;SOMETHING=else";
@@ -135,8 +135,8 @@ fn what_args_say_is_heeded() {
     assert_eq!((&row["namespace"], &row["pod"]), (&json!("work"), &json!("web-7")), "{row}");
 }
 
-/// STATUS is 0 while an ADD can be served, 50 when not. 51 is about packets of containers, which
-/// never pass here.
+/// STATUS is 0 while an ADD can be served, and 50 otherwise. 51 is about the connectivity of
+/// containers, which an IPAM plugin does not provide.
 #[test]
 fn status_says_whether_an_add_can_be_served() {
     let mut daemon = Daemon::start(&Options::default());

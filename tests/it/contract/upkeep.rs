@@ -1,4 +1,4 @@
-//! DEL whatever its configuration says, GC in every spelling, CHECK against what was given.
+//! DEL with any configuration, GC in every spelling, CHECK against the addresses that were given.
 
 use serde_json::{Value, json};
 
@@ -109,7 +109,7 @@ fn a_check_compares_with_the_result_of_the_add() {
     };
     assert_eq!(check("a", &result), Outcome::Done(None));
     assert_eq!(check("a", &Value::Null), Outcome::Done(None));
-    // What other plugins added is theirs.
+    // Addresses of other plugins are ignored.
     let mut more = result.clone();
     more["interfaces"] = json!([{"name": "eth0", "sandbox": "/x"}]);
     let foreign = json!({"address": "192.0.2.7/24", "interface": 0});

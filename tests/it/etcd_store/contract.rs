@@ -1,4 +1,4 @@
-//! What every store promises.
+//! The promises of every store.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ fn revisions_rise_with_what_is_written_and_only_with_that(store: &Subject) {
     assert_eq!(store.key("sessions/a").expect("a key").mod_revision, second);
     let third = store.done(&[], &[delete("sessions/a")]);
     assert!(third > second);
-    // A key that is made anew does not get its old revision back.
+    // A key that is made again does not get its old revision back.
     assert!(store.done(&[at("sessions/a", 0)], &[put("sessions/a", 1)]) > third);
     store.refused(&[at("sessions/a", second)], &[put("sessions/a", 2)]);
 }
@@ -63,7 +63,7 @@ fn none_in_means_from_the_first_key_to_before_the_last(store: &Subject) {
     for inside in ["sessions/b", "sessions/bb", "sessions/c~"] {
         store.done(&[], &[put(inside, 1)]);
         store.refused(&none, &[put("sessions/e", 1)]);
-        // Whatever else is there and holds.
+        // The other conditions hold.
         store.refused(&[at("sessions/e", 0), none[0].clone()], &[put("sessions/e", 1)]);
         store.done(&[], &[delete(inside)]);
     }
@@ -123,7 +123,8 @@ fn a_write_with_a_dead_lease_changes_nothing(store: &Subject) {
         assert_eq!(store.txn(&[at("sessions/a", first)], writes), Err(StoreError::LeaseGone));
     }
     assert_eq!(store.txn(&[], &[put_with("sessions/c", 1, 77)]), Err(StoreError::LeaseGone));
-    // Conditions come first: what does not hold is refused, whatever else is wrong.
+    // Conditions come first: if one does not hold, the transaction is refused, even with a bad
+    // write.
     assert_eq!(store.refused(&[at("sessions/a", first + 1)], &writes[1..]), first);
     let left = store.read(&[Span::prefix("sessions/", 10)]);
     assert_eq!((left.revision, left.spans[0].len()), (first, 1));
@@ -310,7 +311,7 @@ fn spans_are_of_one_revision_while_others_write() {
     thread::scope(|scope| {
         let writing = scope.spawn(|| {
             let mut number = 0;
-            // Bounded, so that whatever goes wrong elsewhere is a failure and no hang.
+            // Bounded, so that a fault elsewhere is a failure and not a hang.
             while !stop.load(Ordering::Relaxed) && number < 20_000 {
                 number += 1;
                 both(number);

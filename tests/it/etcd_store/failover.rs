@@ -1,4 +1,4 @@
-//! Members that die or stand still: what was answered is so, and what can be served is served.
+//! Members that die or stand still: every answer is true, and every request that can be served is.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +62,7 @@ fn a_dead_member_fails_no_request() {
     let old = Subject::etcd(options.clone());
     serve(&old, 10);
     cluster.kill(dead);
-    // The connection's end is noticed by now; what came before that may be unknown.
+    // The connection's end is noticed by now; earlier requests may be unknown.
     assert!(old.key("sessions/a").is_some());
     serve(&old, 200);
     serve(&Subject::etcd(options), 200);
@@ -137,12 +137,12 @@ fn a_read_and_a_keep_alive_go_around_a_stopped_member() {
     cluster.resume(stopped);
 }
 
-/// One writer of one key: what it knows of it, and what may land yet.
+/// One writer of one key, with its knowledge of the key, and the writes that may still land.
 struct Chain<'a> {
     store: &'a Subject,
     revision: u64,
     number: u64,
-    /// What was written, or may have been, since `revision`.
+    /// The writes since `revision` that were carried out, or may have been.
     doubtful: BTreeSet<u64>,
     /// Done, failed, unknown.
     counts: [usize; 3],
@@ -160,7 +160,7 @@ impl Chain<'_> {
                 self.doubtful.clear();
                 self.counts[0] += 1;
             }
-            // Something else was written: that must be something of which nobody knew.
+            // Another value was written: it must be a write whose outcome was unknown.
             Ok(TxnOutcome::Refused(_)) => self.look(true),
             Err(StoreError::Failed(_)) => self.counts[1] += 1,
             Err(StoreError::Unknown(_)) => {
@@ -206,7 +206,7 @@ fn what_failed_was_never_carried_out() {
             let counts = [0; 3];
             let doubtful = BTreeSet::new();
             let mut chain = Chain { store: &store, revision: 0, number: 0, doubtful, counts };
-            // Bounded, so that whatever goes wrong elsewhere is a failure and no hang.
+            // Bounded, so that a fault elsewhere is a failure and not a hang.
             let begun = Instant::now();
             while !stop.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 5 {
                 chain.step();
@@ -261,7 +261,7 @@ fn what_timed_out_inside_etcd_is_unknown() {
         other => panic!("{other:?}"),
     }
     assert!(begun.elapsed() < PATIENCE);
-    // As a rule, it is carried out once the others go on.
+    // Usually it is carried out once the others go on.
     others.iter().for_each(|&at| cluster.resume(at));
     let found = loop {
         match store.ask(Request::Read(vec![Span::key("sessions/a")])) {

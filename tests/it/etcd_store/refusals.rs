@@ -1,4 +1,4 @@
-//! What etcd refuses, and options that cannot work: each says what is wrong and what to do.
+//! Refusals of etcd, and options that cannot work: each error names the fault and the remedy.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn probe(options: &Options) -> Vec<Result<Server, String>> {
     probes.into_iter().map(|probe| probe.outcome).collect()
 }
 
-/// The only endpoint cannot be used, for a reason with these words in it; nor can requests.
+/// Checks that the only endpoint and requests to it fail, for a reason with these words in it.
 fn refused(options: &Options, words: &[&str]) {
     let why = probe(options).remove(0).expect_err("something is wrong");
     for word in words {
@@ -84,7 +84,7 @@ fn what_is_wrong_with_a_user_is_said() {
         ..open.clone()
     };
     serves(&open);
-    // As long as etcd has no users, one that is configured is no error.
+    // As long as etcd has no users, a configured user is not an error.
     serves(&as_user("leasehold", &right));
     let early = Subject::etcd(as_user("leasehold", &right));
     early.done(&[], &[put("sessions/a", 1)]);
@@ -109,7 +109,7 @@ fn an_endpoint_without_etcd_is_said() {
         ..Options::default()
     };
     refused(&options("http://127.0.0.1:1"), &["nothing listens there", "refused"]);
-    refused(&options("http://nowhere.invalid:2379"), &["not known here", "--etcd"]);
+    refused(&options("http://nowhere.invalid:2379"), &["cannot be resolved", "--etcd"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Watches through everything that breaks them.
+//! Watches survive everything that breaks them.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{PATIENCE, Subject, large, put, put_with};
 use crate::common::etcd::Cluster;
 
-/// Reads reports until the prefix holds these keys and no others; how many listings that took.
+/// Reads reports until the prefix has exactly these keys. Returns the number of listings.
 fn until(store: &Subject, watch: &mut Receiver<Watched>, keys: &[&str]) -> usize {
     let mut held = std::collections::BTreeSet::new();
     let mut listings = 0;
@@ -99,7 +99,8 @@ fn a_listener_that_missed_what_was_compacted_gets_a_list() {
     let store = Subject::etcd(cluster.options("/test"));
     let mut watch = store.watch("nodes/");
     until(&store, &mut watch, &[]);
-    // More than all that lies between etcd and a listener who does not read: etcd falls behind.
+    // More than fits in the buffers between etcd and a listener that does not read: the watch falls
+    // behind.
     let mut revision = 0;
     for round in 0..30 {
         let txn = |number| {

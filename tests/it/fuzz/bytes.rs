@@ -111,7 +111,7 @@ fn chunked(rng: &mut Rng, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a connection is sent: one request or several, all wrong in some way, or no requests.
+/// The bytes for a connection: one request or several, all wrong in some way, or no requests.
 pub(super) fn connection(rng: &mut Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     let one = |rng: &mut Rng| {
         let body = body(rng, corpus);
@@ -136,7 +136,7 @@ pub(super) fn connection(rng: &mut Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-/// A body that the other writes take, or nearly so.
+/// A body that the other write requests accept, or almost accept.
 fn odd_release() -> Value {
     json!({
         "network": "fuzz-one", "containerId": "c", "ifname": "eth0", "sequence": 1,
@@ -146,7 +146,7 @@ fn odd_release() -> Value {
     })
 }
 
-/// A call in order.
+/// A well-formed request with a call.
 pub(super) fn in_order(body: &[u8]) -> Vec<u8> {
     request("POST", "/v1/cni", body)
 }

@@ -12,7 +12,7 @@ const BATCHES: u64 = 12;
 /// Largest error object, in bytes.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
-/// Sends a body and judges the answer; tells whether anything in it succeeded.
+/// Sends a body and judges the answer. True if any call in it succeeded.
 pub(super) fn judge(client: &mut Client, body: &str) -> bool {
     let reply = client.request("POST", "/v1/cni", body);
     let sent: Option<Value> = serde_json::from_str(body).ok();
@@ -41,7 +41,7 @@ pub(super) fn judge(client: &mut Client, body: &str) -> bool {
             each.or_else(|| missing.then(|| format!("{} answers", answers.len())))
         }
         (Some(call), status) => wrong(&command(call), status.into(), &reply.body),
-        // No JSON, or none that this parser takes: it cannot be a good call.
+        // Not JSON, or not for this parser: it cannot be a good call.
         (None, status) => wrong("", status.into(), &reply.body),
     };
     if let Some(wrong) = wrong {
@@ -92,7 +92,7 @@ fn far(command: &str, started_at: u64) -> Value {
     call
 }
 
-/// Found by the seeds above: a start that is yet to come outlived every DEL, or every ADD.
+/// The seeds above found this: a start time in the future outlived every DEL, or every ADD.
 #[test]
 fn a_start_that_is_yet_to_come_outlives_no_honest_call() {
     let mut world = World::new();

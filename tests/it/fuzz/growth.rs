@@ -7,11 +7,11 @@ use super::{World, bytes, calls, mutate, socket};
 
 /// Inputs that warm the daemon up; five times as many follow.
 const WARM: usize = 1_500;
-/// Inputs between two looks at whether all is well.
+/// Inputs between two health checks.
 const BATCH: usize = 1_500;
-/// What memory may differ by, in KiB: the allocator's own ups and downs, and what the daemon
-/// remembers of its DELs and of each network that it ever served. At 2 KiB for each of the inputs
-/// that followed, it would be twice this.
+/// The allowed difference of memory, in KiB: the allocator's own ups and downs, and the daemon's
+/// memory of its DELs and of each network that it ever served. A leak of 2 KiB for each of the
+/// inputs that followed would be twice this.
 const SLACK_KIB: u64 = 8 << 10;
 
 fn feed(world: &mut World, rng: &mut Rng, inputs: usize, calls: &[Value], bodies: &[Vec<u8>]) {

@@ -1,4 +1,4 @@
-//! The plugin against something on the socket that is not the daemon, or is out of its mind.
+//! The plugin against a server on the socket that is not the daemon, or misbehaves.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -7,39 +7,39 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use leasehold::plugin::{Surroundings, run};
+use my_ipam::{Surroundings, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{mutate, no_error_object, seeds, shown};
 
-/// How long the plugin waits for an answer here, and what it may take in all: a write of the
-/// answer that ends late, and a slow machine.
+/// The time that the plugin waits for an answer here, and the longest time of a run: a write of
+/// the answer may end late, and the machine may be slow.
 const WAIT: Duration = Duration::from_millis(300);
 const TAKES_MAX: Duration = Duration::from_secs(5);
 /// Answers in one batch, and batches of every run.
 const ANSWERS: usize = 100;
 const BATCHES: u64 = 6;
-/// Between two bytes of a slow answer.
+/// The time between two bytes of a slow answer.
 const DRIP: Duration = Duration::from_millis(20);
 
 const RESULT: &str = r#"{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.3/24"}]}"#;
 const ERROR: &str = r#"{"cniVersion":"1.1.0","code":100,"msg":"no address is free"}"#;
 
-/// What the other end does with a connection.
+/// The behaviour of the other end of a connection.
 #[derive(Debug)]
 enum Deed {
-    /// Says this and closes, without reading.
+    /// Sends these bytes and closes, without reading.
     Say(Vec<u8>),
-    /// The same, once a request has begun to come.
+    /// The same, once a request has begun to arrive.
     Answer(Vec<u8>),
-    /// Says this, byte by byte.
+    /// Sends these bytes one by one.
     Drip(Vec<u8>),
-    /// Says the first, and then the second without end.
+    /// Sends the first bytes, and then the second ones without end.
     Flood(Vec<u8>, Vec<u8>),
-    /// Reads, and says nothing.
+    /// Reads, and sends nothing.
     Listen,
-    /// Neither reads nor says anything.
+    /// Neither reads nor sends anything.
     Ignore,
 }
 
@@ -49,7 +49,7 @@ impl Deed {
         if matches!(self, Self::Answer(_)) {
             let _ = stream.read(&mut page);
         }
-        // The plugin ends when it likes: nothing here need succeed.
+        // The plugin may end at any time, so no step here needs to succeed.
         match self {
             Self::Say(text) | Self::Answer(text) => drop(stream.write_all(text)),
             Self::Drip(text) => {
@@ -69,7 +69,7 @@ impl Deed {
     }
 }
 
-/// Runs the plugin against such an end; its exit status and standard output.
+/// Runs the plugin against such an end. Returns its exit status and standard output.
 fn against(deed: &Deed, command: &str, config: &[u8]) -> (u8, Vec<u8>) {
     let home = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
     let socket = home.path().join("s");
@@ -90,14 +90,13 @@ fn against(deed: &Deed, command: &str, config: &[u8]) -> (u8, Vec<u8>) {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let began = Instant::now();
         let status = run(&mut Surroundings {
-            started_at_ns: 1,
+            started_at_ns: Some(1),
             argument: None,
             environment: &environment,
             stdin: &mut &*config,
             stdout: &mut stdout,
             stderr: &mut stderr,
             answer_wait: WAIT,
-            sent: None,
         });
         let took = began.elapsed();
         assert!(took < TAKES_MAX, "{took:?} with {deed:?}");
@@ -106,7 +105,7 @@ fn against(deed: &Deed, command: &str, config: &[u8]) -> (u8, Vec<u8>) {
     })
 }
 
-/// What is wrong with the plugin's end, if anything is.
+/// The fault of the plugin's end, if it has one.
 fn wrong(command: &str, status: u8, stdout: &[u8]) -> Option<String> {
     let Ok(text) = std::str::from_utf8(stdout) else { return Some("not UTF-8".to_owned()) };
     let is_object = || serde_json::from_str::<Value>(text).is_ok_and(|json| json.is_object());
@@ -117,7 +116,7 @@ fn wrong(command: &str, status: u8, stdout: &[u8]) -> Option<String> {
     }
 }
 
-/// Runs the plugin and fails if it ends wrongly; gives its exit status.
+/// Runs the plugin and fails if it ends wrongly. Returns its exit status.
 fn judge(deed: &Deed, command: &str, config: &[u8]) -> u8 {
     let (status, stdout) = against(deed, command, config);
     if let Some(wrong) = wrong(command, status, &stdout) {
@@ -132,7 +131,7 @@ fn http(status: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Answers that are none.
+/// Answers that are not valid.
 fn garbage() -> Vec<Vec<u8>> {
     let head = |line: &str| format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n{RESULT}").into_bytes();
     let mut answers: Vec<Vec<u8>> = [
@@ -192,7 +191,7 @@ fn garbage_for_an_answer_is_an_error_object() {
             }
         }
     }
-    // And what is right comes through.
+    // A valid answer comes through.
     assert_eq!(judge(&Deed::Answer(http("200 OK", RESULT.as_bytes())), "ADD", b"{}"), 0);
     assert_eq!(judge(&Deed::Answer(http("200 OK", b"")), "CHECK", b"{}"), 0);
     assert_eq!(judge(&Deed::Answer(http("503 x", ERROR.as_bytes())), "ADD", b"{}"), 1);
@@ -214,7 +213,7 @@ fn who_is_slow_or_has_no_end_is_left_in_time() {
             Deed::Flood(body, b" ".repeat(64 << 10)),
         ]
     };
-    // At once, since each takes as long as the plugin waits.
+    // In parallel, because each takes as long as the plugin waits.
     thread::scope(|scope| {
         for command in ["ADD", "STATUS"] {
             for config in [b"{}".as_slice(), &large] {

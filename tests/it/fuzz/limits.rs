@@ -1,5 +1,5 @@
-//! What the README says of limits is what the source says, and what is at a limit is taken and
-//! what is past it refused.
+//! The README and the source have the same limits. Input at a limit is accepted, and input beyond
+//! it is refused.
 
 use leasehold::limits as source;
 use serde_json::{Value, json};
@@ -35,13 +35,13 @@ fn the_readme_has_the_limits_of_the_source() {
     for (what, limit) in [
         ("request body", format!("{} MiB", source::BODY_BYTES_MAX >> 20)),
         ("calls in one array", grouped(source::CALLS_PER_ARRAY_MAX)),
-        ("calls under way on a node", grouped(source::CALLS_IN_FLIGHT_MAX)),
+        ("calls in progress on a node", grouped(source::CALLS_IN_FLIGHT_MAX)),
         ("open connections", places),
         (
             "time for a request's head, and then for its body",
             format!("{} s each", seconds(source::REQUEST_WAIT_MAX)),
         ),
-        ("lists under way on each listener", grouped(source::LISTS_UNDER_WAY_MAX)),
+        ("lists in progress on each listener", grouped(source::LISTS_UNDER_WAY_MAX)),
         ("time that an ADD waits for a block", format!("{waits} s")),
         ("time that the plugin waits for an answer", format!("{answer} s")),
         ("range sets on a node", grouped(source::RANGE_SETS_MAX)),
@@ -67,14 +67,14 @@ fn add(network: &str, ranges: Value) -> Value {
     call
 }
 
-/// So many ranges in one set.
+/// A set of this number of ranges.
 fn ranges(count: usize) -> Value {
     let range =
         |index: usize| json!({ "subnet": format!("10.{}.{}.0/24", index / 200, index % 200) });
     json!([(0..count).map(range).collect::<Vec<_>>()])
 }
 
-/// A range that lists so many addresses.
+/// A range that lists this number of addresses.
 fn listed(count: usize) -> Value {
     let address = |index: usize| format!("10.77.{}.{}", 16 + index / 256, index % 256);
     let addresses: Vec<String> = (0..count).map(address).collect();

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-/// Stands in a value for text that a [`Value`] cannot hold; replaced when the text is made.
+/// Marks in a value for text that a [`Value`] cannot hold; they are replaced in the final text.
 const MARKS: [(&str, &str); 4] = [
     ("\"@1e400@\"", "1e400"),
     ("\"@2^64@\"", "18446744073709551616"),
@@ -12,7 +12,7 @@ const MARKS: [(&str, &str); 4] = [
 ];
 /// The key that becomes another key of its object, once more.
 const TWICE: &str = "@twice@";
-/// Texts that mean something somewhere, in the wrong place or at an edge.
+/// Texts with a meaning in some field, in the wrong place or at an edge.
 const TEXTS: [&str; 44] = [
     "",
     " ",
@@ -96,7 +96,7 @@ fn nested(depth: usize) -> Value {
     })
 }
 
-/// The pointers to everything in a value, itself included.
+/// The pointers to all parts of a value, itself included.
 fn pointers(value: &Value) -> Vec<String> {
     fn walk(value: &Value, at: &str, found: &mut Vec<String>) {
         found.push(at.to_owned());

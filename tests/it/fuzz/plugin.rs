@@ -9,12 +9,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{World, calls, mutate, no_error_object, no_result, seeds, shown};
-use crate::common::{MY_IPAM, feed_bytes};
+use crate::common::{builds, feed_bytes};
 
 /// Runs in one batch, and batches of every run.
 const RUNS: usize = 60;
 const BATCHES: u64 = 6;
-/// How long one run may take, in seconds: far less than its wait for an answer.
+/// The longest time of one run, in seconds: far less than its wait for an answer.
 const RUN_SECONDS_MAX: &str = "20";
 /// The longest value that the kernel lets a variable have, less its name.
 const VALUE_BYTES_MAX: usize = (128 << 10) - 64;
@@ -63,7 +63,8 @@ fn input(rng: &mut Rng, call: &Value) -> Vec<u8> {
     match rng.u8(..12) {
         0 => mutate::noise(rng, 2_000),
         1 => b"[".repeat(rng.usize(1..100_000)),
-        // Not past what the plugin reads: who feeds it here reads its output only after that.
+        // Not more than the plugin reads: the helper reads its output only after it has written
+        // all.
         2 => vec![b' '; rng.usize(1..3 << 20)],
         3 => Vec::new(),
         4 => format!("{{\"cniVersion\":\"{}\"}}", "9".repeat(rng.usize(1..50_000))).into_bytes(),
@@ -79,7 +80,7 @@ fn input(rng: &mut Rng, call: &Value) -> Vec<u8> {
     }
 }
 
-/// What is wrong with the end of a run, if anything is.
+/// The fault of the end of a run, if it has one.
 fn wrong(environment: &Environment, output: &Output) -> Option<String> {
     let command = environment.iter().find(|(name, _)| *name == "CNI_COMMAND");
     let command = command.map_or(OsStr::new(""), |(_, value)| value);
@@ -87,7 +88,7 @@ fn wrong(environment: &Environment, output: &Output) -> Option<String> {
     let Ok(stdout) = std::str::from_utf8(stdout) else {
         return Some("standard output is not UTF-8".to_owned());
     };
-    // Without a command it is a person's run, who is told what this is.
+    // Without a command a person runs it, and it prints a description of itself.
     if stderr.is_empty() == command.is_empty() || stderr.contains("panick") {
         return Some(format!("standard error: {stderr}"));
     }
@@ -109,8 +110,9 @@ fn whatever_the_plugin_is_given_it_ends_with_a_result_or_an_error_object() {
         for _ in 0..RUNS {
             let call = calls[rng.usize(..calls.len())];
             let (environment, stdin) = (environment(rng, call), input(rng, call));
+            let plugin = &builds()[runs % builds().len()].program;
             let mut command = Command::new("timeout");
-            command.args([RUN_SECONDS_MAX, MY_IPAM]).env_clear().current_dir(directory.path());
+            command.arg(RUN_SECONDS_MAX).arg(plugin).env_clear().current_dir(directory.path());
             command.env("LEASEHOLD_SOCKET", world.daemon.socket()).envs(environment.clone());
             let output = feed_bytes(command, &stdin);
             if let Some(wrong) = wrong(&environment, &output) {

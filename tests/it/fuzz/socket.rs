@@ -13,14 +13,14 @@ use serde_json::Value;
 use super::{World, bytes, corpus, seeds, shown};
 use crate::common::next_reply;
 
-/// How long a connection may last whose client has said all it will.
+/// The longest time that a connection may stay open after its client has sent everything.
 const ENDED_WITHIN: Duration = Duration::from_secs(15);
 /// Connections in one batch.
 const CONNECTIONS: usize = 300;
 /// Batches of every run, on the socket and over TCP.
 const BATCHES: u64 = 2;
 const BATCHES_TCP: u64 = 1;
-/// Clients that break off and stay connected.
+/// Clients that stop in the middle and stay connected.
 const SILENT: usize = 100;
 
 /// A connection of either listener.
@@ -52,14 +52,14 @@ macro_rules! stream {
 stream!(UnixStream);
 stream!(TcpStream);
 
-/// The statuses with which a connection is answered before it is closed.
+/// The statuses of the answers on a connection until it is closed.
 fn exchange<S: Stream>(mut stream: S, input: &[u8]) -> Vec<u16> {
     let began = Instant::now();
     stream.wait_at_most(ENDED_WITHIN).expect("a time limit");
     let mut sending = stream.again().expect("another handle");
     let mut answers = Vec::new();
     thread::scope(|scope| {
-        // Beside the reading: a daemon whose answers nobody reads need not read on.
+        // In parallel with the reading: a daemon may stop reading if its answers are not read.
         scope.spawn(move || {
             // The daemon may close before it has read all of it.
             let _ = sending.write_all(input);
@@ -76,8 +76,8 @@ fn exchange<S: Stream>(mut stream: S, input: &[u8]) -> Vec<u16> {
     })
 }
 
-/// The same for many connections at once: one that is owed a part of its body is given up only
-/// after seconds.
+/// The same for many connections at once: the daemon gives up a connection with an incomplete body
+/// only after seconds.
 pub(super) fn exchange_all<S: Stream>(
     connect: impl Fn() -> S + Sync,
     inputs: &[Vec<u8>],
@@ -117,7 +117,7 @@ fn requests() -> Vec<Vec<u8>> {
     corpus("http").into_iter().map(|(_, bytes)| bytes).collect()
 }
 
-/// Bytes for so many connections.
+/// The bytes for a batch of connections.
 fn batch(rng: &mut Rng, bodies: &[Vec<u8>]) -> Vec<Vec<u8>> {
     (0..CONNECTIONS).map(|_| bytes::connection(rng, bodies)).collect()
 }
@@ -171,7 +171,7 @@ fn clients_that_break_off_and_stay_are_let_go() {
         let left = ENDED_WITHIN.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
         stream.wait_at_most(left).expect("a time limit");
         let mut answer = [0; 512];
-        // An answer or an end, it does not matter which.
+        // An answer or a closed connection: both are fine.
         if let Err(error) = stream.read(&mut answer) {
             let ended = error.kind() == io::ErrorKind::ConnectionReset;
             assert!(ended, "{error} after {:?}: {}", began.elapsed(), shown(&bytes));

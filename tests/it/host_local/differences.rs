@@ -1,14 +1,14 @@
-//! Goal: know every point in which `my-ipam` answers otherwise than host-local.
+//! Goal: know every point in which `my-ipam` answers differently from host-local.
 //!
 //! Method: each has a name and a reason here, and a demonstration that runs on both sides. When one
-//! side changes its mind, its demonstration fails, so that the list stays true.
+//! side changes its behaviour, the demonstration fails, so the list stays true.
 
 use serde_json::{Value, json};
 
 use super::{Sides, UNCLASSIFIED, Way, addresses, configuration};
 use crate::common::{Call, Outcome};
 
-/// A point in which we answer otherwise than host-local, on purpose.
+/// A point in which we answer differently from host-local, on purpose.
 #[derive(Clone, Copy, Debug)]
 enum Difference {
     ErrorHasVersion,

@@ -1,6 +1,6 @@
 //! Random configurations, and random calls that fit them.
 //!
-//! Kept out, because the two sides differ there on purpose: a start at the broadcast address, two
+//! Left out, because the two sides differ there on purpose: a start at the broadcast address, two
 //! asked-for addresses in one set (the oracle takes either, by chance), addresses with a leading
 //! zero byte, versions that the oracle does not know.
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::random::Random;
 use super::{Asks, Way};
 
-/// How large a case may become.
+/// The largest size of a case.
 pub(super) struct Shape {
     pub(super) sets: u128,
     pub(super) ranges: u128,
@@ -19,7 +19,7 @@ pub(super) struct Shape {
     pub(super) crashes: bool,
 }
 
-/// A configuration and what is done with it.
+/// A configuration and the steps on it.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) config: Value,
@@ -43,7 +43,7 @@ struct Range {
     length: u8,
     start: u128,
     end: u128,
-    /// Which of the bounds are written down.
+    /// The bounds that the configuration has explicitly.
     written: [bool; 2],
     gateway: Gateway,
 }
@@ -99,7 +99,7 @@ fn ranges(random: &mut Random, shape: &Shape) -> Vec<Vec<Range>> {
     sets
 }
 
-/// Cuts a range in two and gives the second half: two ranges of one subnet.
+/// Cuts a range in two and returns the second half: two ranges of one subnet.
 fn rest_of(random: &mut Random, before: &mut Range) -> Option<Range> {
     let size = before.end - before.start;
     if size < 2 {
@@ -204,7 +204,7 @@ fn text(v6: bool, address: u128) -> String {
     Ipv4Addr::from_bits(u32::try_from(address).expect("an address of IPv4")).to_string()
 }
 
-/// An address of no range.
+/// An address outside of all ranges.
 const fn foreign(v6: bool) -> &'static str {
     if v6 { "2001:db9::7" } else { "203.0.113.7" }
 }
@@ -223,7 +223,7 @@ fn step(random: &mut Random, sets: &[Vec<Range>]) -> Step {
     }
 }
 
-/// Addresses to ask for: at most one of each set, and now and then one of none.
+/// Addresses to ask for: at most one of each set, and now and then one outside of all sets.
 fn asks(random: &mut Random, sets: &[Vec<Range>]) -> Asks {
     let mut asks = Asks::default();
     for set in sets {

@@ -187,7 +187,7 @@ G37 ranges of one subnet in one set are walked one after the other
 /// a good one), and the code that both sides answer.
 pub(super) type Refusal = (&'static [(&'static str, &'static str)], &'static str, u64);
 
-/// What the dispatch layer refuses.
+/// The calls that the dispatch layer refuses.
 pub(super) const DISPATCH: &[Refusal] = &[
     (&[("CNI_CONTAINERID", "")], "", 4),
     (&[("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", ""), ("CNI_PATH", "")], "", 4),

@@ -1,7 +1,7 @@
-//! Goal: no configuration and no order of calls is known in which the two sides part ways.
+//! Goal: no configuration and no order of calls is known in which the two sides differ.
 //!
 //! Method: random configurations and random calls, made from a seed that is printed, go to both
-//! sides, and every outcome is compared; then what both hold, and at last everything is released.
+//! sides, and every outcome is compared, then the allocations; at last everything is released.
 //! A failing case is made smaller by leaving steps out, and shown whole. `TEST_SEED`
 //! sets the seed. A permitted difference is either kept out of the cases or named where it occurs.
 
@@ -18,7 +18,7 @@ use crate::common::{Call, Outcome};
 
 /// The seed where none is given.
 const SEED: u64 = 0x1ea5_e401d;
-/// How often a failing case is run again at most, to make it smaller.
+/// The most times that a failing case is run again to make it smaller.
 const REDUCTION_LIMIT: usize = 300;
 
 /// One range set of one range, of either family, with any bounds and any gateway.
@@ -78,7 +78,7 @@ impl Random {
     }
 }
 
-/// What the calls of a test came to.
+/// The counts of a test's calls.
 #[derive(Debug, Default)]
 struct Tally {
     calls: usize,
@@ -165,7 +165,7 @@ struct Replay<'a> {
     config: Value,
     /// The result that each attachment holds.
     held: BTreeMap<(String, String), Outcome>,
-    /// The result given last, to whomever: what a stale `prevResult` looks like.
+    /// The last result of any attachment, which serves as a stale `prevResult`.
     last: Option<Value>,
     tally: &'a mut Tally,
 }
@@ -213,7 +213,7 @@ impl Replay<'_> {
         call
     }
 
-    /// `Difference::RepeatedAdd`: theirs refuses and changes nothing, ours answers the same again.
+    /// `Difference::RepeatedAdd`: host-local refuses and changes nothing, ours repeats its answer.
     fn repeated_add(
         &mut self,
         (container, ifname): &(String, String),

@@ -33,7 +33,7 @@ enum Step {
 enum Expect {
     /// Success; the addresses begin so (`via …` may be left out).
     Addresses(Vec<String>),
-    /// Success, whatever is printed.
+    /// Success with any output.
     Success,
     /// The same refusal on both sides, with these words in it.
     Refusal(String),
@@ -103,7 +103,8 @@ fn parse_call(command: &'static str, rest: &str) -> Step {
 }
 
 impl Vector {
-    /// Runs the steps on both sides; tells how many calls each side had, or what went wrong.
+    /// Runs the steps on both sides. Returns the number of calls on each side; the error has the
+    /// fault.
     pub(super) fn run(&self, sides: &mut Sides, network: &str) -> Result<usize, String> {
         let mut config = configuration(network, &self.config);
         let mut calls = 0;

@@ -4,7 +4,7 @@
 //! Left out: T54 (the oracle's version counts wrongly in 0.0.0.0/24) and the second half of T18
 //! (a repeated ADD) are in [`super::differences`]; T60 tests a function that no caller reaches.
 
-/// Which addresses come in which order.
+/// Vectors about the order of addresses.
 pub(super) const ALLOCATOR: &str = r#"
 T1 the network, the gateway and the broadcast address are never given
   {"subnet": "192.168.1.0/29"}
@@ -151,7 +151,7 @@ T25 a set whose ranges are given whole ends with a refusal and not with an endle
   add z !! no IP addresses available in range set
 "#;
 
-/// How a configuration is read.
+/// Vectors about the reading of a configuration.
 pub(super) const CONFIG: &str = r#"
 T26 the single range of the old form
   {"cniVersion": "0.3.1", "ipam": {"subnet": "10.1.2.0/24", "rangeStart": "10.1.2.9",
@@ -228,7 +228,7 @@ T38 addresses of runtimeConfig that no range has are listed without prefix
   add a caps 192.168.0.1,192.168.0.5/24,2001:db8::1/64 !! failed to allocate all requested IPs:
 "#;
 
-/// What a range may be.
+/// Vectors about the rules for a range.
 pub(super) const RANGES: &str = r#"
 T39 a /24 ends before its broadcast address
   {"subnet": "192.0.2.0/24"}

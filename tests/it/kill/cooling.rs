@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{addresses_of, config};
 use crate::common::{Call, Client, Daemon, Options, poll};
 
-/// Long enough to be over in no test.
+/// So long that it ends in no test.
 const HOUR: &str = "1h";
 /// Two releases are this far apart, so that the daemon can tell their order.
 const APART: Duration = Duration::from_millis(5);

@@ -1,5 +1,5 @@
-//! A damaged journal: of this boot it is refused, for it would be a guess; of an earlier boot it is
-//! put aside, for nothing in it counts any more.
+//! A damaged journal. One of this boot is refused, because serving without it would be a guess. One
+//! of an earlier boot is put aside, because its allocations ended with that boot.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -38,7 +38,7 @@ impl Machine {
         assert!(answers.iter().all(|answer| answer.succeeded()));
     }
 
-    /// The journal is damaged, and the daemon must say so and not start, again and again.
+    /// Damages the journal. The daemon must say so and not start, again and again.
     fn refuses_damage(&mut self) {
         self.damage();
         let damaged = fs::read(self.journal()).expect("the journal");
@@ -53,8 +53,8 @@ impl Machine {
         }
         let after = fs::read(self.journal()).expect("the journal");
         assert!(after == damaged, "a journal that is refused is left as it is");
-        // The message's advice works: the daemon serves. What the lost journal handed out of cools
-        // first, since containers may have it still, and that is said.
+        // The message's advice works: the daemon serves. The blocks of the lost journal cool first,
+        // because containers may still use their addresses, and the log says so.
         fs::rename(self.journal(), self.journal().with_extension("aside")).expect("a rename");
         self.daemon.restart();
         assert!(listed(&self.daemon).is_empty());
@@ -66,7 +66,7 @@ impl Machine {
         let blocks = blocks.as_array().expect("blocks");
         let cools = |block: &serde_json::Value| block["free"] == 0 && block["allocated"] == 0;
         assert!(!blocks.is_empty() && blocks.iter().all(cools), "{blocks:?}");
-        // In the next boot, all of the pool is there again.
+        // In the next boot, the whole pool can be used again.
         self.reboot();
         assert!(listed(&self.daemon).is_empty());
         self.hold_many();
@@ -118,7 +118,7 @@ fn a_journal_of_an_earlier_boot_that_was_damaged_after_a_stop_is_replaced() {
     replaces_damage(machine);
 }
 
-/// The journal is damaged and the machine boots: the daemon starts empty, beside the old file.
+/// Damages the journal and reboots the machine: the daemon starts empty, beside the old file.
 fn replaces_damage(mut machine: Machine) {
     machine.damage();
     let damaged = fs::read(machine.journal()).expect("the journal");
@@ -133,7 +133,7 @@ fn replaces_damage(mut machine: Machine) {
     let log = machine.daemon.log();
     assert!(log.contains("WARN") && log.contains(&aside.display().to_string()), "{log}");
     assert!(!log.contains("panicked"), "{log}");
-    // It serves, keeps what it serves, and all of the pool is there again.
+    // It serves, keeps its allocations, and the whole pool can be used again.
     machine.hold_many();
     let held = listed(&machine.daemon);
     machine.daemon.kill9();
@@ -153,7 +153,7 @@ fn a_damaged_journal_that_was_to_be_kept_is_refused_also_after_a_reboot() {
     assert!(text.contains(&machine.journal().display().to_string()), "{text}");
 }
 
-/// One page of the journal after the other is damaged, each time in a copy of the same state.
+/// Damages one page of the journal after the other, each time in a copy of the same state.
 fn damages_each_page(mut machine: Machine, end: impl Fn(&mut Daemon)) {
     let before = listed(&machine.daemon);
     end(&mut machine.daemon);

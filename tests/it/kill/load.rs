@@ -23,10 +23,10 @@ const NETWORKS: [(&str, &[&str]); 4] = [
 ];
 /// The code of "no address is free".
 const EXHAUSTED: u64 = 100;
-/// How long it may take until enough calls are answered.
+/// The time within which enough calls must be answered.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a client knows of one of its attachments.
+/// A client's knowledge of one of its attachments.
 #[derive(Clone, Debug, PartialEq)]
 enum Fate {
     Gone,
@@ -37,7 +37,7 @@ enum Fate {
     Deleting(Vec<String>),
 }
 
-/// What clients know of all their attachments.
+/// The clients' knowledge of all their attachments.
 type Book = BTreeMap<Holder, Fate>;
 
 fn call(command: &'static str, (network, container): &Holder) -> Call {
@@ -46,7 +46,7 @@ fn call(command: &'static str, (network, container): &Holder) -> Call {
     Call::new(command, container, &config(network, subnets))
 }
 
-/// One client's work until the daemon is gone: gives what it knows then.
+/// Runs one client until the daemon is gone. Returns its knowledge of its attachments.
 fn work(mut client: Client, mut random: Random, mut book: Book, answered: &AtomicU64) -> Book {
     let holders: Vec<Holder> = book.keys().cloned().collect();
     loop {
@@ -91,8 +91,8 @@ fn work(mut client: Client, mut random: Random, mut book: Book, answered: &Atomi
     }
 }
 
-/// Nothing that was answered is lost, nothing that was not is half done. What was in flight is
-/// settled in the book as it turned out.
+/// Checks that no answered call is lost, and no other call is half done. The outcomes of calls in
+/// flight are written to the book.
 fn settle(daemon: &Daemon, book: &mut Book, context: &str) {
     let mut listed = listed(daemon);
     for (holder, fate) in &mut *book {
@@ -110,7 +110,7 @@ fn settle(daemon: &Daemon, book: &mut Book, context: &str) {
     assert!(listed.is_empty(), "{context}: nobody asked for {listed:?}");
 }
 
-/// Memory, journal and figures tell one story.
+/// Checks that memory, journal and metrics agree.
 fn agree(daemon: &Daemon, book: &Book, context: &str) {
     let held = |fate: &&Fate| matches!(fate, Fate::Held(_));
     let status = daemon.client().get("/v1/status");
@@ -145,7 +145,7 @@ fn books() -> Vec<Book> {
     (0..CLIENTS).map(book).collect()
 }
 
-/// Kills the daemon that often, each time after a random number of answers.
+/// Kills the daemon several times, each time after a random number of answers.
 fn kill_under_load(arguments: &[&str], seed: u64, kills: u64, answers_max: u64) {
     println!("seed {seed}");
     let mut random = Random::new(seed);

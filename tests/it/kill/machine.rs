@@ -33,7 +33,7 @@ impl Machine {
         fs::write(self.boot.path().join("boot-id"), id).expect("a boot id");
     }
 
-    /// The daemon is killed and started again, in another boot.
+    /// Kills the daemon and starts it again, in another boot.
     pub(super) fn reboot(&mut self) {
         self.daemon.kill9();
         self.next_boot();

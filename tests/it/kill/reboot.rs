@@ -1,4 +1,5 @@
-//! A reboot ends every container, so it ends what they held; unless the operator wants otherwise.
+//! A reboot ends every container, so it releases their addresses, unless the operator turns that
+//! off.
 
 use serde_json::json;
 
@@ -109,8 +110,8 @@ fn a_gc_after_a_reboot_releases_what_was_kept() {
 }
 
 impl Machine {
-    /// An ADD of a plugin that started an hour from now, as the boot clock of a machine says that
-    /// has run for an hour longer than after its next boot.
+    /// Makes an ADD of a plugin that started an hour from now. A plugin's time looks so if the
+    /// machine had run for an hour longer before its reboot than after it.
     fn add_started_ahead(&self, container: &str) -> u64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let hour_ahead = (u64::try_from(now.tv_sec).expect("a time") + 3600) * 1_000_000_000;

@@ -59,7 +59,7 @@ fn a_container_whose_namespace_is_gone_is_found_and_released() {
     assert!(said.starts_with("released: namespace-gone,"), "{said}");
     assert_eq!(holders(&daemon), ["stays"]);
     assert_eq!(findings(&daemon), Vec::<Value>::new());
-    // Once is enough, and said.
+    // A second release is skipped, and the output says so.
     let (code, said, _) = leasehold(&daemon, &["gc", "--report", "-"], &report.to_string());
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("skipped: ") && said.contains("it holds nothing any more"), "{said}");
@@ -79,7 +79,7 @@ fn what_has_changed_since_the_report_is_skipped() {
     let file = file.to_str().expect("a path in UTF-8").to_owned();
     let gc = ["gc", "--report", &file];
 
-    // Its runtime adds it again without a DEL: it lives, with the address that it had.
+    // Its runtime adds it again without a DEL: it is alive, and keeps its address.
     assert_eq!(added(&super::add_again(&daemon, "again", &new.path(), &pods)), address);
     for force in [&[][..], &["--force"]] {
         let said = ends(&daemon, &[&gc[..], force].concat(), 1);
@@ -93,18 +93,18 @@ fn what_has_changed_since_the_report_is_skipped() {
     assert_eq!(findings(&daemon).len(), 1);
     ends(&daemon, &gc, 1);
     assert_eq!(holders(&daemon), ["again", "other"]);
-    // What a restart reads back is judged the same.
+    // Allocations that a restart reads back are judged in the same way.
     daemon.restart();
     assert_eq!(kinds(&findings(&daemon)), [("namespaceGone", &*address)]);
 
-    // What another node reports is that node's.
+    // Findings in another node's report are left to that node.
     let theirs = report.replace(&format!("\"{}\"", node(&daemon)), "\"node-9\"");
     assert_ne!(theirs, report);
     let (code, said, _) = leasehold(&daemon, &["gc", "--report", "-"], &theirs);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("left: ") && said.contains("node node-9 holds it"), "{said}");
     for (args, stdin, word) in [
-        (&["gc", "--report", "-"][..], "{}", "is not what `leasehold check -o json`"),
+        (&["gc", "--report", "-"][..], "{}", "is not a report of `leasehold check -o json`"),
         (&["gc", "--report", "-"], "\u{0}", "standard input is not what"),
         (&["gc", "--report", "/nonexistent/report"], "", "cannot be read"),
         (&["check", "--socket", "/nonexistent/socket"], "", "leasehold serve"),
@@ -174,7 +174,7 @@ fn what_may_only_be_out_of_sight_is_released_by_force_only() {
     assert_eq!((&found[0]["containerId"], &found[0]["certain"]), (&json!("a"), &json!(false)));
     let said = ends(&daemon, &["gc"], 1);
     assert!(said.contains("is no network namespace") && said.contains("say --force"), "{said}");
-    // Or nothing at all is there.
+    // Or the directory is empty.
     fs::remove_file(&a).expect("the end of a file");
     assert_eq!(findings(&daemon)[0]["certain"], true, "b is there: this one is gone");
     place.remove(&b);
@@ -187,7 +187,7 @@ fn what_may_only_be_out_of_sight_is_released_by_force_only() {
         "{said}"
     );
     assert_eq!(holders(&daemon), ["a", "b"]);
-    // One that can be seen there, of whomever, shows that the others are gone.
+    // A namespace of any container that can be seen there shows that the others are gone.
     let sign = place.add("sign");
     assert!(findings(&daemon).iter().all(|found| found["certain"] == true));
     place.remove(&sign);

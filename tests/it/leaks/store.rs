@@ -1,4 +1,4 @@
-//! What the cluster's store says that is not so.
+//! False statements in the cluster's store.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,7 +71,7 @@ fn records_and_allocations_that_do_not_go_together_are_found_and_mended() {
     assert_eq!(record(&etcd, &here), original);
     assert_eq!(findings(&a), Vec::<Value>::new());
 
-    // Records of nothing: of this node, and of one that nobody knows.
+    // Records without an allocation: of this node, and of a node that does not exist.
     let free = ["10.60.3.7", "10.60.3.8"];
     for (address, node) in free.iter().zip(["a", "nobody"]) {
         let mut ghost = original.clone();
@@ -119,7 +119,7 @@ fn duplicates_and_what_cannot_be_read_are_found() {
     let said = ends(&a, &["gc"], 1);
     assert!(said.starts_with("left: duplicate"), "{said}");
     assert_eq!(holders(&a), ["here"]);
-    // Both name the same two addresses, and they are two attachments.
+    // Both records name the same two addresses, but they are of two attachments.
     let mut other = theirs.clone();
     other["addresses"] = json!([here, there]);
     other["containerId"] = json!("else");
@@ -213,7 +213,8 @@ fn what_comes_and_goes_is_no_leak_and_without_etcd_namespaces_are_still_looked_f
     let said = ends(&a, &["check"], 1);
     assert!(said.contains("namespace-gone") && said.contains("container gone"), "{said}");
     assert!(said.contains("not checked: records and blocks: the cluster's store"), "{said}");
-    // What is gone can be released without etcd; that the rest was not checked is said.
+    // Without etcd, containers that are gone can be released; the output says that the rest was not
+    // checked.
     let said = ends(&a, &["gc"], 1);
     assert!(said.starts_with("released: ") && said.contains("not checked"), "{said}");
     assert_eq!(holders(&a), ["stays"]);

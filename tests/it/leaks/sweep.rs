@@ -1,15 +1,15 @@
-//! The sweep: what an operator may turn on.
+//! The sweep, which an operator may turn on.
 
 use std::time::{Duration, Instant};
 
 use super::{Namespace, PATIENCE, Place, add_in, added, config, holders, metric};
 use crate::common::{Daemon, Options, poll};
 
-/// How often the daemon looks, and for how long a namespace must have been gone.
+/// The interval of the sweep, and the time for which a namespace must have been gone.
 const SWEEP: [&str; 4] = ["--sweep", "1s", "--sweep-grace", "2s"];
 /// The grace, less the time between two looks at the clock.
 const GRACE_MIN: Duration = Duration::from_millis(1_900);
-/// For how long nothing must happen: twice what the sweep would take.
+/// The time in which nothing must happen: twice the time that the sweep would take.
 const QUIET: Duration = Duration::from_secs(7);
 
 fn sweeping() -> Daemon {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Host, Namespace, given, kernel_has_ipvlan};
 use crate::common::{CNI_PLUGINS, Outcome, require_plugins};
 
-/// What a runtime adds for a port of the host.
+/// The fields that a runtime adds for a port of the host.
 const PORT: &str = r#"{"portMappings": [
     {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}"#;
 
@@ -43,7 +43,7 @@ impl<'a> Chain<'a> {
         self.host.plugin(&self.host.call(command, container, &config))
     }
 
-    /// Runs the list for an ADD; gives the last result, or the first refusal.
+    /// Runs the list for an ADD. Returns the last result, or the first refusal.
     fn try_add(&self, container: &Namespace) -> Outcome {
         let mut previous: Option<Value> = None;
         for plugin in &self.plugins {
@@ -69,7 +69,7 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Two containers: what they are given, what they can reach, and that nothing stays.
+    /// Checks two containers: their addresses, their connectivity, and that nothing stays.
     fn comes_and_goes(&mut self, expected: [&[&str]; 2]) {
         let containers = [Namespace::new(), Namespace::new()];
         let results = containers.each_ref().map(|it| self.try_add(it).expect_result().clone());

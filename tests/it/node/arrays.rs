@@ -1,4 +1,4 @@
-//! An array of calls is carried out in its order, however long it is.
+//! An array of calls of any length is carried out in its order.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Metrics and status: in Prometheus's text format, and in agreement with what was called.
+//! Metrics and status: in Prometheus's text format, and in agreement with the calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +54,7 @@ impl Metrics {
         Self::parse(&reply.body)
     }
 
-    /// The value of a series, its labels in order; nothing counted is 0.
+    /// The value of a series, its labels in order; 0 if the series is not there.
     fn value(&self, series: &str) -> f64 {
         self.values.get(series).copied().unwrap_or_default()
     }

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::config;
 use crate::common::{Call, Daemon, Options, Outcome, poll};
 
-/// How long the daemon may take to stop.
+/// The time within which the daemon must stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// How long it may take until clients are under way.
+/// The time within which clients must have started.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Clients that call while the daemon stops.
 const CLIENTS: usize = 24;
@@ -111,7 +111,7 @@ fn calls_in_flight_are_answered_when_the_daemon_stops() {
             Outcome::Broken(text) => panic!("{container}: {text}"),
         }
     }
-    // Nothing is there that no client was told of: a stop leaves no call half done.
+    // There is no allocation without an answer to its client: a stop leaves no call half done.
     assert_eq!(rows.len(), told.iter().filter(|(_, outcome)| outcome.succeeded()).count());
 }
 

@@ -1,17 +1,19 @@
-//! What it costs: the plugin's file, and the memory of a daemon with huge ranges.
+//! Sizes: the plugin's file, and the memory of a daemon with huge ranges.
 
 use std::fs;
 
 use super::{add_many, config};
-use crate::common::{Daemon, LEASEHOLD, MY_IPAM, Options};
+use crate::common::{Daemon, LEASEHOLD, Options, builds};
 
 /// ADDs on each network.
 const ADDS: usize = 1000;
-/// What a huge range may cost more than a small one, in KiB: nothing but noise.
+/// The most memory that a huge range may cost above a small one, in KiB: only noise.
 const DIFFERENCE_KIB_MAX: u64 = 4 << 10;
+/// The type of a file that can be loaded to any address.
+const ET_DYN: [u8; 2] = [3, 0];
 /// The type of the program header that names a dynamic linker.
 const PT_INTERP: u32 = 3;
-/// The type of the program headers of what is loaded into memory.
+/// The type of the program headers of the parts that are loaded into memory.
 const PT_LOAD: u32 = 1;
 
 /// A program header of a 64-bit ELF file: its type, and the piece of the file that it is about.
@@ -34,7 +36,7 @@ fn has_linker(elf: &[u8]) -> bool {
     segments(elf).iter().any(|(kind, _)| *kind == PT_INTERP)
 }
 
-/// Whether a word is in what a program loads; notes for debuggers are not.
+/// True if a word is in what a program loads; notes for debuggers are not.
 fn loads(elf: &[u8], word: &str) -> bool {
     segments(elf)
         .iter()
@@ -42,12 +44,20 @@ fn loads(elf: &[u8], word: &str) -> bool {
         .any(|(_, bytes)| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
 }
 
+/// True if a program can be loaded at any address.
+fn is_movable(elf: &[u8]) -> bool {
+    elf[16..18] == ET_DYN
+}
+
 #[test]
 fn the_plugin_is_one_static_file_without_a_runtime() {
-    let elf = fs::read(MY_IPAM).expect("the plugin");
-    assert!(!has_linker(&elf), "the plugin needs a dynamic linker");
-    for word in ["tokio", "actix", "tracing_core", "redb", "hyper"] {
-        assert!(!loads(&elf, word), "the plugin has {word} in it");
+    for build in builds() {
+        let (elf, target) = (fs::read(&build.program).expect("the plugin"), &build.target);
+        assert!(!has_linker(&elf), "{target}: the plugin needs a dynamic linker");
+        assert!(is_movable(&elf), "{target}: the plugin is loaded to a fixed address");
+        for word in ["tokio", "actix", "tracing_core", "redb", "hyper"] {
+            assert!(!loads(&elf, word), "{target}: the plugin has {word} in it");
+        }
     }
 }
 
@@ -55,6 +65,10 @@ fn the_plugin_is_one_static_file_without_a_runtime() {
 fn the_checks_of_the_plugin_can_fail() {
     let shell = fs::read("/bin/sh").expect("a shell");
     assert!(has_linker(&shell), "a usual program names its linker");
+    let mut fixed = shell;
+    // ET_EXEC
+    fixed[16] = 2;
+    assert!(!is_movable(&fixed), "this is a program at a fixed address");
     let daemon = fs::read(LEASEHOLD).expect("the daemon");
     assert!(loads(&daemon, "tokio") && loads(&daemon, "actix"), "the daemon has a runtime");
     assert!(!has_linker(&daemon), "the daemon is static too");

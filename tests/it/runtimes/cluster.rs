@@ -11,7 +11,7 @@ use super::{assert_nothing_left, assert_unique, held};
 use crate::common::etcd::Cluster;
 use crate::common::{Options, poll};
 
-/// How long a node may take to become a member.
+/// The time within which a node must become a member.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Containers on each machine.
 const MANY: usize = 4;
@@ -62,7 +62,7 @@ fn containers_of_two_machines_share_a_wire_and_no_address() {
     machines[0].assert_reaches("c0", &theirs[0]);
     machines[1].assert_reaches("c1", &ours[1]);
 
-    // What the other node's container holds is refused by name; once it is gone, it can be had.
+    // An address that the other node's container holds is refused; once it is gone, it can be had.
     let ask = ["--name", "asks", "--network", "flat", "--ip", &theirs[0]];
     let refused = machines[0].try_run(&ask, &["ip", "addr"]);
     let said = String::from_utf8_lossy(&refused.stderr);

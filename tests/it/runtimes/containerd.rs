@@ -12,7 +12,7 @@ use super::host::{Host, PLUGINS};
 use super::{assert_nothing_left, assert_unique, held, on_a_bridge, rootfs};
 use crate::common::{Options, poll};
 
-/// What is run here, and in which packages it is.
+/// The programs that run here, each with its package.
 const PROGRAMS: [(&str, &str); 4] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -95,7 +95,7 @@ state = "/run/containerd"
         Cri::connect(&self.socket())
     }
 
-    /// Kills containerd on the spot. Its containers run on.
+    /// Kills containerd on the spot. Its containers go on running.
     fn kill9(&mut self) {
         self.host.run(&["sh", "-c", "kill -9 $(cat /run/containerd.pid)"]);
         self.reap();
@@ -218,7 +218,8 @@ fn pods_end_whatever_became_of_their_configuration() {
     cri.remove(&cri.list()).expect("a removal");
 }
 
-/// containerd follows its files, in its own time: starts pods until one is refused; says why.
+/// containerd notices changes of its files with a delay: starts pods until one is refused. Returns
+/// the refusal.
 fn poll_until_refused(cri: &Cri, group: &str) -> String {
     let mut said = None;
     poll(Duration::from_secs(20), || {

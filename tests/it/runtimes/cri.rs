@@ -15,9 +15,9 @@ use tonic_prost::ProstCodec;
 
 use crate::common::poll;
 
-/// How long one call may take.
+/// The longest time of one call.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
-/// How long the service may take until it answers.
+/// The time within which the service must answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, PartialEq, Message)]
@@ -50,7 +50,7 @@ struct RunRequest {
     config: Option<PodConfig>,
 }
 
-/// What names a pod; the answer to `RunPodSandbox`, and the question of the others.
+/// The id of a pod: the answer to `RunPodSandbox`, and the request of the others.
 #[derive(Clone, PartialEq, Message)]
 struct PodId {
     #[prost(string, tag = "1")]
@@ -119,7 +119,7 @@ impl Cri {
         Self { runtime, channel }
     }
 
-    /// Starts pods of these names at once; gives their ids, in this order.
+    /// Starts pods of these names at once. Returns their ids, in this order.
     pub(super) fn run(&self, cgroup: &str, names: &[String]) -> Result<Vec<String>, Status> {
         let request = |name: &String| {
             let metadata = PodMetadata {

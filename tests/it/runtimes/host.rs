@@ -10,19 +10,19 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::common::{CNI_PLUGINS, Daemon, MY_IPAM, Options, poll, require_plugins};
+use crate::common::{CNI_PLUGINS, Daemon, Options, my_ipam, poll, require_plugins};
 
-/// Where plugins are on the machine: Debian's, and ours.
+/// The directory of plugins on the machine: Debian's, and ours.
 pub(super) const PLUGINS: &str = "/opt/cni/bin";
-/// How long one command of a runtime may take, in seconds.
+/// The longest time of one command of a runtime, in seconds.
 const COMMAND_LIMIT: &str = "120";
-/// How long the machine may take to end.
+/// The time within which the machine must end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The first process of the machine. What it mounts is seen by nobody else, and nothing outside of
-/// the disk is written to: `/etc`, `/opt` and `/var/lib` are overlays in memory. It ends when its
-/// standard input does, so also when the test is killed; then the kernel ends every other process
-/// of the machine, and mounts and interfaces go with the last one. The shell collects orphans.
+/// The first process of the machine. No process outside sees its mounts, and it writes only to the
+/// disk: `/etc`, `/opt` and `/var/lib` are overlays in memory. It ends when its standard input
+/// does, so also when the test is killed. Then the kernel ends every other process of the machine,
+/// and mounts and interfaces go with the last one. The shell collects orphans.
 const INIT: &str = r#"
 set -e
 mount -t tmpfs run /run
@@ -47,7 +47,7 @@ cat
 /// A machine with a daemon. The daemon is outside, as on a host whose containers are elsewhere.
 pub(super) struct Host {
     pub(super) daemon: Daemon,
-    /// What outlives a reboot.
+    /// The directory that outlives a reboot.
     disk: TempDir,
     name: String,
     init: Option<Child>,
@@ -94,7 +94,7 @@ impl Host {
         self.init.as_ref().expect("a machine that runs").id().to_string()
     }
 
-    /// A program that is to run on the machine until the machine ends.
+    /// A command that runs a program on the machine until the machine ends.
     pub(super) fn service(&self, program: &[&str]) -> Command {
         let init = self.pid();
         let space = |flag: &str, kind: &str| format!("--{flag}=/proc/{init}/ns/{kind}");
@@ -105,7 +105,7 @@ impl Host {
         command
     }
 
-    /// A program that is to run on the machine for a bounded time.
+    /// A command that runs a program on the machine for a bounded time.
     pub(super) fn command(&self, program: &[&str]) -> Command {
         self.service(&[&["timeout", "--kill-after=5", COMMAND_LIMIT], program].concat())
     }
@@ -116,7 +116,8 @@ impl Host {
         output.unwrap_or_else(|error| panic!("cannot run nsenter (util-linux): {error}"))
     }
 
-    /// Runs a program on the machine, which must succeed; gives what it wrote, without the end.
+    /// Runs a program on the machine, which must succeed. Returns its output without the last line
+    /// end.
     pub(super) fn run(&self, program: &[&str]) -> String {
         text_of(program, &self.output(program))
     }
@@ -139,7 +140,8 @@ impl Host {
         let init = Command::new("unshare")
             .args(spaces)
             .args(["sh", "-c", INIT])
-            .envs([("CNI_PLUGINS", CNI_PLUGINS), ("MY_IPAM", MY_IPAM)])
+            .env("CNI_PLUGINS", CNI_PLUGINS)
+            .env("MY_IPAM", my_ipam())
             .env("DISK", self.disk.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -196,7 +198,7 @@ fn on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// Removes a control group with those in it; tells whether it is gone.
+/// Removes a control group with those in it. True if it is gone.
 fn remove_groups(group: &Path) -> bool {
     let entries = fs::read_dir(group).into_iter().flatten().flatten();
     let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

@@ -10,7 +10,7 @@ use super::host::{Host, PLUGINS, text_of};
 use super::{assert_nothing_left, assert_unique, held, on_a_bridge, rootfs};
 use crate::common::Options;
 
-/// What is run here, and in which packages it is.
+/// The programs that run here, each with its package.
 const PROGRAMS: [(&str, &str); 4] =
     [("podman", "podman"), ("runc", "runc"), ("conmon", "conmon"), ("iptables", "iptables")];
 /// Containers that start at once.
@@ -46,7 +46,7 @@ impl Podman {
         self.network(&on_a_bridge(&self.host.daemon, name, subnet));
     }
 
-    /// What is on the machine's disk outlives a reboot; what is under `/run` does not.
+    /// Runs podman. Its files on the machine's disk outlive a reboot, those under `/run` do not.
     fn try_podman(&self, arguments: &[&str]) -> Output {
         let mut command = self.host.command(&["podman", "--runtime", "runc"]);
         command.env("CONTAINERS_CONF", self.host.disk("containers.conf"));
@@ -60,7 +60,7 @@ impl Podman {
         text_of(arguments, &self.try_podman(arguments))
     }
 
-    /// `podman run` with options, and what is to run.
+    /// Runs `podman run` with options and a program.
     pub(super) fn try_run(&self, options: &[&str], program: &[&str]) -> Output {
         let (group, root) = (self.host.cgroup(), self.root.display().to_string());
         let usual = [
@@ -111,7 +111,8 @@ fn containers_on_a_bridge_have_an_address_each_and_leave_none_behind() {
     podman.run("b", &["--network", "br", "--ip", "10.80.0.77"]);
     podman.run("c", &["--network", "br"]);
     let addresses = ["a", "b", "c"].map(|name| podman.address(name, "eth0"));
-    // A bridge with a gateway has the first address; what was asked for moves the walk, as there.
+    // A bridge with a gateway has the first address; a requested address moves the walk, as in
+    // host-local.
     assert_eq!(addresses, ["10.80.0.2", "10.80.0.77", "10.80.0.78"]);
     assert_eq!(held(&podman.host), addresses);
     let row = &podman.host.daemon.allocations()[0];
@@ -192,7 +193,7 @@ fn twenty_containers_come_and_go_at_once() {
     assert_eq!(held(&podman.host), sorted);
     at_once(&|name| {
         let removed = podman.try_podman(&["rm", "-f", "-t", "0", name]);
-        // A network that it could not take down is but a line of its log.
+        // podman only logs a network that it could not take down.
         assert!(removed.status.success() && removed.stderr.is_empty(), "{removed:?}");
     });
     assert_nothing_left(&podman.host);

@@ -1,4 +1,4 @@
-//! What containers are made of: one busybox (Debian's package busybox-static), and nothing else.
+//! The content of containers: one busybox (Debian's package busybox-static), and nothing else.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ const NAMES: [&str; 7] = ["sh", "sleep", "ip", "ping", "httpd", "echo", "pause"]
 pub(super) const IMAGE: &str = "leasehold.test/busybox:1";
 
 /// Makes the root directory of containers on the machine's disk. All containers can use it at once:
-/// what runtimes put into it is there already.
+/// the files that runtimes put into it are there already.
 pub(super) fn make(host: &Host) -> PathBuf {
     let root = host.disk("rootfs");
     for directory in ["bin", "dev", "etc", "proc", "run", "sys", "tmp"] {

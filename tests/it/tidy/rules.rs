@@ -9,17 +9,21 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Characters of a line.
 const LINE_CHARS_MAX: usize = 100;
 
-/// Where the time may be asked for: the clock itself, the daemon's start, how long answers and
-/// commits took, deadlines of clients, and commands that people run.
-const CLOCK_FILES: [&str; 5] =
-    ["src/clock.rs", "src/daemon.rs", "src/actors/journal.rs", "src/api/cni.rs", "src/client.rs"];
-const CLOCK_FOLDERS: [&str; 2] = ["src/plugin/", "src/cli/"];
+/// The files that may ask for the time: the clock itself, the daemon's start, the times of answers
+/// and commits, deadlines of clients, and commands that people run.
+const CLOCK_FILES: [&str; 4] =
+    ["src/clock.rs", "src/daemon.rs", "src/actors/journal.rs", "src/api/cni.rs"];
+const CLOCK_FOLDERS: [&str; 2] = ["src/my-ipam/", "src/cli/"];
 
-/// Words for an address, none of which goes with "lease": a lease is etcd's, a node leases blocks.
+/// The files that name limits and periods.
+const LIMIT_FILES: [&str; 2] = ["src/limits.rs", "src/my-ipam/src/limits.rs"];
+
+/// Words for an address, none of which may go with "lease": a lease is etcd's, a node leases
+/// blocks.
 const ADDRESS_WORDS: [&str; 8] =
     ["address", "addresses", "addr", "addrs", "ip", "ips", "allocation", "allocations"];
 const LEASE_WORDS: [&str; 3] = ["lease", "leases", "leased"];
-/// Other words for things that have one already, and the word that they have.
+/// Words that are not used here, each with the word that is used in its place.
 const OTHER_WORDS: [(&str, &str); 6] = [
     ("leased address", "allocation"),
     ("address lease", "allocation"),
@@ -87,7 +91,8 @@ pub(super) fn words(files: &[File]) -> Vec<String> {
             let phrase = OTHER_WORDS.iter().find(|(word, _)| has_word(&lower, word));
             let phrase = phrase.map(|&(word, right)| (word.to_owned(), right));
             if let Some((word, right)) = named.or(phrase) {
-                let about = format!("{word:?}: the design, section 1, has the word {right:?}");
+                let about =
+                    format!("{word:?}: the word is {right:?} (CONTRIBUTING.md, Vocabulary)");
                 complaints.push(file.complain(line, &about));
             }
         }
@@ -95,7 +100,7 @@ pub(super) fn words(files: &[File]) -> Vec<String> {
     complaints
 }
 
-/// Whether some words are in a line, not as the end of a longer word: "released address" is fine.
+/// True if some words are in a line, not as the end of a longer word: "released address" is fine.
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| !line[..at].ends_with(char::is_alphanumeric))
 }
@@ -164,11 +169,11 @@ fn in_product(
 }
 
 pub(super) fn periods(files: &[File]) -> Vec<String> {
-    let may = |path: &str| path == "src/limits.rs" || path.starts_with("src/cli/");
+    let may = |path: &str| LIMIT_FILES.contains(&path) || path.starts_with("src/cli/");
     let mut complaints = Vec::new();
     for file in rust_in(files, "src/").filter(|file| !may(&file.path)) {
         for (line, code) in file.product_lines() {
-            // A number that is worked out is a conversion, a number that is written is a limit.
+            // A computed number is a conversion, a written number is a limit.
             let written = code.split("Duration::from_").skip(1).any(|rest| {
                 let argument = rest.split_once('(').map(|(_, argument)| argument.trim_start());
                 argument.is_some_and(|argument| argument.starts_with(|c: char| c.is_ascii_digit()))

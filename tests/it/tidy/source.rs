@@ -7,17 +7,17 @@ use std::process::Command;
 
 /// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Folders that are not part of the source, where git is not there to say so.
+/// Folders that are not part of the source, for a tree without git.
 const NOT_SOURCE: [&str; 2] = ["target", ".git"];
 
 /// One file of text.
 pub(super) struct File {
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     pub(super) path: String,
     pub(super) text: String,
-    /// The same, with blanks for comments and for what is in strings. Only for Rust.
+    /// The same, with blanks for comments and for the content of strings. Only for Rust.
     pub(super) code: String,
-    /// For each line, whether it is for tests only.
+    /// For each line, true if it is for tests only.
     in_test: Vec<bool>,
 }
 
@@ -36,7 +36,7 @@ impl File {
         self.path.ends_with(".rs")
     }
 
-    /// Whether a line (from 1) is for tests only.
+    /// True if a line (from 1) is for tests only.
     pub(super) fn is_test(&self, line: usize) -> bool {
         self.in_test[line - 1]
     }
@@ -67,7 +67,7 @@ pub(super) fn tree() -> Vec<File> {
     });
     paths.sort();
     let read = |path: String| {
-        // What is no text, and what is deleted but not yet so in git, is no matter here.
+        // Files that are not text, or that are deleted but still in git, are ignored here.
         let text = fs::read_to_string(Path::new(ROOT).join(&path)).ok()?;
         Some(File::new(&path, &text))
     };
@@ -125,7 +125,7 @@ fn test_modules(file: &File) -> Vec<String> {
     items.filter_map(|rest| name(&rest[..=rest.find([';', '{'])?])).collect()
 }
 
-/// The lines (from 0, both included) of each item behind `#[cfg(test)]`.
+/// The lines (from 0, both included) of each item after `#[cfg(test)]`.
 fn test_items(code: &str) -> Vec<(usize, usize)> {
     let line = |at: usize| code[..at].matches('\n').count();
     let starts = code.match_indices("#[cfg(test)]").map(|(at, _)| at);
@@ -150,7 +150,7 @@ pub(super) fn closing(code: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// Rust with blanks for comments and for what is in strings and characters; of the same length,
+/// Rust with blanks for comments and for the content of strings and characters; of the same length,
 /// with the same lines.
 fn code(text: &str) -> String {
     let bytes = text.as_bytes();

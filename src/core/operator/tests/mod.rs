@@ -8,9 +8,10 @@ mod removing;
 use super::{Command, RemoveNode, RemoveNodeCommand, Step};
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family};
+use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, allocation_key, block_key, drain_key, node_key, session_key};
 use crate::core::txn::{
-    Answer, Compare, KeyValue, LeaseId, Request, Span, StoreError, Txn, TxnOutcome, Write,
+    Answer, Compare, KeyValue, Request, Span, StoreError, Txn, TxnOutcome, Write,
 };
 use crate::core::value::{
     AllocationValue, BlockStatus, BlockValue, NodeValue, SessionValue, Value,

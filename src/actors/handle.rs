@@ -1,0 +1,237 @@
+//! A running node as the API sees it: to call it, to ask it for figures, to stop it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::host::{Deliver, Host, Inspect};
+use crate::clock::boot_ms;
+use crate::core::address::Cidr;
+use crate::core::attachment::Holding;
+use crate::core::block::{Block, BlockState};
+use crate::core::coordinator::{Call, CallError, Outcome, SetId, SetRecord};
+use crate::core::node::{
+    CoordinatorMachine, Figures, LeaseholderMachine, RangeSetMachine, ToCoordinator, ToLeaseholder,
+    Unable,
+};
+use crate::core::range::Ranges;
+use crate::core::range_set::Stats;
+
+type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;
+
+/// The addresses of a node's actors.
+#[derive(Clone)]
+pub struct NodeHandle {
+    coordinator: Addr<Host<CoordinatorMachine>>,
+    leaseholder: Addr<Host<LeaseholderMachine>>,
+    sets: Arc<RwLock<Sets>>,
+}
+
+/// A range set with its figures.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Which range set this is.
+    pub record: SetRecord,
+    /// Its figures.
+    pub stats: Stats,
+}
+
+/// A block in hand.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockFigures {
+    /// The addresses that it covers.
+    pub cidr: Cidr,
+    /// Its state.
+    pub state: BlockState,
+    /// Addresses that are not taken.
+    pub free: u32,
+    /// Addresses that cool.
+    pub cooling: u32,
+}
+
+/// A range set with its blocks.
+#[derive(Clone, Debug)]
+pub struct Blocks {
+    /// Which range set this is.
+    pub record: SetRecord,
+    /// Its blocks in hand, in order.
+    pub blocks: Vec<BlockFigures>,
+}
+
+/// A call, and the one who waits for its answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Execute(Call, oneshot::Sender<Outcome>);
+
+/// The end of the node, and the one who waits for it.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Shutdown(oneshot::Sender<()>);
+
+impl Handler<Execute> for Host<CoordinatorMachine> {
+    type Result = ();
+
+    fn handle(&mut self, Execute(call, reply): Execute, ctx: &mut Self::Context) {
+        let id = self.outlet().new_call(reply);
+        self.take(ToCoordinator::Call(id, call), ctx);
+    }
+}
+
+impl Handler<Shutdown> for Host<CoordinatorMachine> {
+    type Result = ();
+
+    fn handle(&mut self, Shutdown(sender): Shutdown, ctx: &mut Self::Context) {
+        self.outlet().when_stopped(sender);
+        self.take(ToCoordinator::Shutdown, ctx);
+    }
+}
+
+impl NodeHandle {
+    pub(super) fn new(
+        coordinator: Addr<Host<CoordinatorMachine>>,
+        leaseholder: Addr<Host<LeaseholderMachine>>,
+    ) -> Self {
+        Self { coordinator, leaseholder, sets: Arc::default() }
+    }
+
+    pub(super) fn coordinator(&self) -> &Addr<Host<CoordinatorMachine>> {
+        &self.coordinator
+    }
+
+    pub(super) fn leaseholder(&self) -> &Addr<Host<LeaseholderMachine>> {
+        &self.leaseholder
+    }
+
+    pub(super) fn set(&self, id: SetId) -> Option<Addr<Host<RangeSetMachine>>> {
+        self.sets.read().ok()?.get(&id).cloned()
+    }
+
+    pub(super) fn open(&self, id: SetId, set: Addr<Host<RangeSetMachine>>) {
+        if let Ok(mut sets) = self.sets.write() {
+            sets.insert(id, set);
+        }
+    }
+
+    pub(super) fn close(&self, id: SetId) -> Option<Addr<Host<RangeSetMachine>>> {
+        self.sets.write().ok()?.remove(&id)
+    }
+
+    fn all_sets(&self) -> Vec<Addr<Host<RangeSetMachine>>> {
+        self.sets.read().map_or_else(|_| vec![], |sets| sets.values().cloned().collect())
+    }
+
+    /// Sends a call: it is in the coordinator's mailbox when this returns, and its end comes later.
+    pub fn execute(&self, call: Call) -> impl Future<Output = Outcome> + use<> {
+        let (reply, outcome) = oneshot::channel();
+        self.coordinator.do_send(Execute(call, reply));
+        // Without an answer the daemon is about to end.
+        async move { outcome.await.unwrap_or(Outcome::Failed(CallError::Stopping)) }
+    }
+
+    /// Stops the node in order: calls that run are finished, records that wait are written, the
+    /// lease is ended, the journal is closed.
+    pub async fn shutdown(&self) {
+        let (sender, stopped) = oneshot::channel();
+        self.coordinator.do_send(Shutdown(sender));
+        let _ = stopped.await;
+    }
+
+    /// Has a holding published in the cluster's store again.
+    pub fn publish(&self, holding: Arc<Holding>) {
+        let publish = ToLeaseholder::PublishRecord { holding, held: true, waiting: None };
+        self.leaseholder.do_send(Deliver(publish));
+    }
+
+    /// Pairs of networks whose addresses overlap; nothing, if the coordinator does not answer.
+    pub async fn overlaps(&self) -> Option<Vec<(Arc<str>, Arc<str>)>> {
+        inspect(&self.coordinator, |machine| machine.overlaps()).await
+    }
+
+    /// The figures of the node's dealings with the store; nothing, if nobody answers.
+    pub async fn figures(&self) -> Option<Figures> {
+        inspect(&self.leaseholder, |machine| machine.figures(boot_ms())).await
+    }
+
+    /// Every range set with its figures, by network, family and name.
+    pub async fn describe_sets(&self) -> Vec<Description> {
+        let mut all = Vec::new();
+        for set in self.all_sets() {
+            let describe = |machine: &mut RangeSetMachine| Description {
+                record: machine.record().clone(),
+                stats: machine.stats(),
+            };
+            all.extend(inspect(&set, describe).await);
+        }
+        all.sort_by(|a, b| {
+            let key =
+                |of: &Description| (of.record.network.clone(), of.record.family, of.record.id);
+            key(a).cmp(&key(b))
+        });
+        all
+    }
+
+    /// Every range set with its blocks.
+    pub async fn blocks(&self) -> Vec<Blocks> {
+        let figures = |block: &Block| BlockFigures {
+            cidr: block.cidr(),
+            state: block.state,
+            free: block.free(),
+            cooling: block.cooling(),
+        };
+        let mut all = Vec::new();
+        for set in self.all_sets() {
+            let list = move |machine: &mut RangeSetMachine| Blocks {
+                record: machine.record().clone(),
+                blocks: machine.blocks().map(figures).collect(),
+            };
+            all.extend(inspect(&set, list).await);
+        }
+        all
+    }
+
+    /// Whether an ADD from each of these range sets could be served now.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn can_serve(&self, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Result<(), String> {
+        let stopping = || "the daemon on this node stops".to_owned();
+        let of = sets.clone();
+        let plan = move |machine: &mut CoordinatorMachine| {
+            (machine.sets_of(&pool, &of), machine.unable_to_lease())
+        };
+        let (open, unable) = inspect(&self.coordinator, plan).await.ok_or_else(stopping)?;
+        let open = open.map_err(|unable| match unable {
+            Unable::Journal(cause) => format!("the journal on this node failed: {cause}"),
+            Unable::NewSet(index, cause) => format!("range {index}: {cause}"),
+        })?;
+        for (index, id) in open {
+            let allowed = sets[index].clone();
+            let probe =
+                move |machine: &mut RangeSetMachine| machine.could_assign(boot_ms(), &allowed);
+            let could = match self.set(id) {
+                Some(set) => inspect(&set, probe).await,
+                None => None,
+            };
+            if could != Some(true) {
+                let why = unable.unwrap_or_else(|| "no IP addresses available".into());
+                return Err(format!("range {index}: {why}: {}", sets[index]));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the machine of an actor; nothing, if the actor has ended.
+async fn inspect<M, R>(
+    host: &Addr<Host<M>>,
+    look: impl FnOnce(&mut M) -> R + Send + 'static,
+) -> Option<R>
+where
+    Host<M>: Handler<Inspect<M, R>> + Actor<Context = Context<Host<M>>>,
+    M: super::host::Shown + 'static,
+    R: Send + 'static,
+{
+    host.send(Inspect(Box::new(look))).await.ok()
+}

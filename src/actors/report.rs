@@ -1,0 +1,92 @@
+//! Events of the machines, put into words and counted.
+
+use super::index::Index;
+use crate::core::leaseholder::Leased;
+use crate::core::node::{Event, SearchEnd};
+use crate::metrics;
+
+/// Writes an event to the log and counts it.
+pub(super) fn tell(index: &Index, event: &Event) {
+    match event {
+        Event::Overlap(a, b, pairs) => {
+            tracing::warn!("networks {a} and {b} overlap: each may hand out the other's addresses");
+            metrics::overlaps(*pairs);
+        }
+        Event::Merge(network) => {
+            tracing::info!(network = &**network, "two range sets of the network become one");
+        }
+        Event::JournalFailed(cause) => {
+            tracing::error!(%cause, "the journal failed: ADD is refused");
+            index.break_down(cause);
+        }
+        Event::StateRecovered(recovered) => tracing::error!(
+            blocks = recovered.blocks,
+            remembered = recovered.remembered,
+            ended = recovered.ended,
+            "the state directory is older than this node, or new, and containers of this boot may \
+             run: what the cluster's store has of them is held again, and every other address of \
+             this node's blocks cools first (`leasehold check` finds what is left over)"
+        ),
+        Event::Leased(network, family, leased) => {
+            let metrics = metrics::RangeSet::new(network, *family);
+            match leased {
+                Leased::Done => metrics.lease_done(),
+                Leased::Conflict { .. } => metrics.lease_conflict(),
+                Leased::Failed(cause) => {
+                    metrics.lease_failed();
+                    tracing::error!(network = &**network, %cause, "no block leased");
+                }
+            }
+        }
+        Event::GivenBack(network, family, Some(blocks)) => {
+            metrics::RangeSet::new(network, *family).given_back(*blocks);
+        }
+        Event::GivenBack(network, _, None) => {
+            tracing::warn!(network = &**network, "blocks not given back");
+        }
+        Event::Transferred(network, family) => metrics::RangeSet::new(network, *family).given(),
+        event => tell_of_cluster(event),
+    }
+}
+
+fn tell_of_cluster(event: &Event) {
+    match event {
+        Event::Joined { epoch } => tracing::info!(epoch, "joined the cluster"),
+        Event::Stalled(Some(cause)) => tracing::warn!(%cause, "nothing can be leased"),
+        Event::Stalled(None) => tracing::info!("the cluster's store answers again"),
+        Event::Halted(Some(cause)) => tracing::error!(%cause, "nothing is handed out"),
+        Event::Halted(None) => tracing::info!("addresses are handed out again"),
+        Event::Draining(true) => tracing::warn!("this node is drained: it hands out nothing"),
+        Event::Draining(false) => tracing::info!("this node is not drained any longer"),
+        Event::WentBack => {
+            metrics::Leaseholder::new().went_back();
+            tracing::error!(
+                "the cluster's store is older than this node's journal, as if restored from a \
+                 backup: blocks are claimed anew, and nothing is handed out of what others took"
+            );
+        }
+        Event::Lost(pool, cidrs) => {
+            for cidr in cidrs {
+                tracing::error!(
+                    network = &*pool.network, block = %cidr.net(pool.family),
+                    "the cluster's store does not have this block as this node's: nothing is \
+                     handed out of it"
+                );
+            }
+        }
+        Event::Regained(pool, cidr) => {
+            let block = cidr.net(pool.family);
+            tracing::info!(network = &*pool.network, %block, "a lost block is back");
+        }
+        Event::Searched(end) => metrics::Leaseholder::new().found(match end {
+            SearchEnd::Gap => "gap",
+            SearchEnd::Given => "given",
+            SearchEnd::Nobody => "nobody",
+            SearchEnd::Failed => "failed",
+        }),
+        Event::LeaseLeft => {
+            tracing::warn!("the cluster's store does not answer: the lease runs out by itself");
+        }
+        _ => {}
+    }
+}

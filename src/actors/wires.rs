@@ -1,0 +1,140 @@
+//! The wires between the machines of a node and to everything outside: the only place where their
+//! outputs are carried out.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::handle::NodeHandle;
+use super::host::{Deliver, Host, Outlet, Stop};
+use super::index::Index;
+use super::journal::JournalActor;
+use super::report;
+use crate::core::Map;
+use crate::core::coordinator::Outcome;
+use crate::core::node::{Message, Output, RangeSetMachine, ToLeaseholder};
+use crate::core::txn::Request;
+use crate::metrics;
+use crate::store::ClusterStore;
+
+/// What outputs are carried out with. All of it lives on the actors' thread.
+pub struct Wires {
+    node: NodeHandle,
+    journal: Addr<JournalActor>,
+    store: Arc<dyn ClusterStore>,
+    index: Arc<Index>,
+    replies: RefCell<Map<u64, oneshot::Sender<Outcome>>>,
+    next_call: Cell<u64>,
+    stopped: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Itself, for the actors that it opens.
+    own: Weak<Self>,
+}
+
+impl Wires {
+    pub(super) fn new(
+        node: NodeHandle,
+        journal: Addr<JournalActor>,
+        store: Arc<dyn ClusterStore>,
+        index: Arc<Index>,
+    ) -> Rc<Self> {
+        Rc::new_cyclic(|own| Self {
+            node,
+            journal,
+            store,
+            index,
+            replies: RefCell::default(),
+            next_call: Cell::new(1),
+            stopped: RefCell::default(),
+            own: own.clone(),
+        })
+    }
+
+    fn send(&self, message: Message) {
+        // The order of what is sent to one actor is the order in which it takes it, and nothing
+        // that is sent here is refused.
+        match message {
+            Message::Coordinator(input) => self.node.coordinator().do_send(Deliver(input)),
+            Message::Leaseholder(input) => self.node.leaseholder().do_send(Deliver(input)),
+            Message::RangeSet(set, input) => {
+                if let Some(set) = self.node.set(set) {
+                    set.do_send(Deliver(input));
+                }
+            }
+        }
+    }
+
+    fn ask(&self, id: u64, request: Request) {
+        let (answer, leaseholder) = (self.store.ask(request), self.node.leaseholder().clone());
+        actix_rt::spawn(async move {
+            leaseholder.do_send(Deliver(ToLeaseholder::Answered(id, answer.await)));
+        });
+    }
+
+    fn watch(&self, prefix: String) {
+        let (mut reports, leaseholder) =
+            (self.store.watch(prefix), self.node.leaseholder().clone());
+        actix_rt::spawn(async move {
+            while let Some(report) = reports.recv().await {
+                leaseholder.do_send(Deliver(ToLeaseholder::Observed(report)));
+            }
+        });
+    }
+
+    fn open(&self, machine: RangeSetMachine) {
+        let Some(own) = self.own.upgrade() else { return };
+        let (record, id) = (machine.record(), machine.record().id);
+        let display = metrics::RangeSet::new(&record.network, record.family);
+        self.node.open(id, Host::new(machine, own, display).start());
+    }
+}
+
+impl Outlet for Wires {
+    fn carry_out(&self, output: Output) {
+        match output {
+            Output::Send(message) => self.send(message),
+            Output::Commit(commit) => self.journal.do_send(Deliver(commit)),
+            Output::Store(id, request) => self.ask(id, request),
+            Output::Watch(prefix) => self.watch(prefix),
+            Output::Reply(call, outcome) => {
+                if let Some(reply) = self.replies.borrow_mut().remove(&call) {
+                    // A caller that is gone: what it was given is found by its DEL or by GC.
+                    let _ = reply.send(outcome);
+                }
+            }
+            Output::Held(holding) => self.index.insert(holding),
+            Output::Ended(holding) => self.index.remove(&holding),
+            Output::Open { record, set, lease_number } => {
+                self.open(RangeSetMachine::new(record, *set, lease_number));
+            }
+            Output::Close(id) => {
+                if let Some(set) = self.node.close(id) {
+                    set.do_send(Stop);
+                }
+            }
+            Output::Report(event) => report::tell(&self.index, &event),
+            Output::Stopped => {
+                for sender in self.stopped.take() {
+                    let _ = sender.send(());
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, messages: Vec<Message>) {
+        messages.into_iter().for_each(|message| self.send(message));
+    }
+
+    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> u64 {
+        let id = self.next_call.get();
+        self.next_call.set(id + 1);
+        self.replies.borrow_mut().insert(id, reply);
+        id
+    }
+
+    fn when_stopped(&self, sender: oneshot::Sender<()>) {
+        self.stopped.borrow_mut().push(sender);
+    }
+}

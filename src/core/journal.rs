@@ -1,0 +1,212 @@
+//! The journal of a node, apart from where it is kept: its entries, the rows that they change, and
+//! what a reboot makes of them.
+//!
+//! [`apply`] is the only place that knows what an entry means. It works on any [`Rows`]: on the
+//! tables of the file, and on [`JournalState`] in memory, which the file is read into.
+
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::Millis;
+use super::address::Cidr;
+use super::attachment::Holding;
+use super::coordinator::{SetId, SetRecord};
+use super::keys::PoolFamily;
+use super::leaseholder::without;
+
+pub use state::{Holdings, JournalState, NewBoot};
+
+/// Sequence numbers are reserved in steps, so that not every ADD changes the row that has them.
+const SEQUENCE_STEP: u64 = 4096;
+
+/// How many cooled rows go when one is added.
+const FORGOTTEN_PER_ROW: usize = 2;
+
+/// A change to the journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JournalEntry {
+    /// An attachment holds these addresses.
+    Hold(Arc<Holding>),
+    /// This holding has ended, and none that came after it.
+    End(Arc<Holding>),
+    /// An address began to cool then.
+    Cool(SetId, u128, Millis),
+    /// The last address handed out for a slot of a range set.
+    Cursor(SetId, u16, u128),
+    /// A range set is there, or has grown.
+    Set(SetRecord),
+    /// A range set has become part of another one, and what cools in it with it.
+    MergeSets {
+        /// The range set that remains.
+        into: SetId,
+        /// The range set that is gone.
+        from: SetId,
+    },
+    /// Addresses of this run may be handed out: it is one block, and its parts are none any more.
+    Block(PoolFamily, Cidr),
+    /// The store gave this block to others; what is held of it stays held until its DEL.
+    LostBlock(PoolFamily, Cidr),
+    /// No address of this run may be handed out any more, in whichever blocks it was.
+    NoBlock(PoolFamily, Cidr),
+    /// The node's chain in the cluster's store has come so far.
+    Chain(u64),
+    /// It may have come so far.
+    Intent(u64),
+    /// The store has confirmed, in this boot, which blocks are this node's.
+    Confirmed,
+}
+
+/// A cooling address: its time of release, its range set, its number.
+pub type Cooling = (Millis, SetId, u128);
+
+/// The rows of a journal, wherever they are kept. A row that is put replaces the one with the same
+/// key; nothing happens when one is removed that is not there.
+pub trait Rows {
+    /// Why a row cannot be read or changed, for all methods.
+    type Error;
+
+    /// Puts a holding, by sequence number and attachment.
+    fn put_holding(&mut self, holding: &Arc<Holding>) -> Result<(), Self::Error>;
+
+    /// Removes the holding with this one's sequence number and attachment.
+    fn remove_holding(&mut self, holding: &Holding) -> Result<(), Self::Error>;
+
+    /// The sequence number from which on none is reserved.
+    fn next_sequence(&self) -> u64;
+
+    /// Reserves all sequence numbers below this one.
+    fn set_next_sequence(&mut self, next: u64) -> Result<(), Self::Error>;
+
+    /// Puts a cooling address.
+    fn put_cooling(&mut self, row: Cooling) -> Result<(), Self::Error>;
+
+    /// Removes a cooling address.
+    fn remove_cooling(&mut self, row: Cooling) -> Result<(), Self::Error>;
+
+    /// The address that was released first.
+    fn oldest_cooling(&mut self) -> Result<Option<Cooling>, Self::Error>;
+
+    /// All cooling addresses of a range set. It may take long: sets are merged seldom.
+    fn cooling_of(&mut self, set: SetId) -> Result<Vec<Cooling>, Self::Error>;
+
+    /// Puts the cursor of a slot of a range set.
+    fn put_cursor(&mut self, set: SetId, slot: u16, number: u128) -> Result<(), Self::Error>;
+
+    /// Removes the cursor of a slot of a range set.
+    fn remove_cursor(&mut self, set: SetId, slot: u16) -> Result<(), Self::Error>;
+
+    /// The slots and cursors of a range set.
+    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Self::Error>;
+
+    /// Puts a range set, by its id.
+    fn put_set(&mut self, set: &SetRecord) -> Result<(), Self::Error>;
+
+    /// Removes a range set.
+    fn remove_set(&mut self, set: SetId) -> Result<(), Self::Error>;
+
+    /// Puts a block of at most `2^BLOCK_LOG2_MAX` addresses, which meets no other one; `lost`: the
+    /// store gave it to others.
+    fn put_block(&mut self, pool: &PoolFamily, cidr: Cidr, lost: bool) -> Result<(), Self::Error>;
+
+    /// Removes a block.
+    fn remove_block(&mut self, pool: &PoolFamily, cidr: Cidr) -> Result<(), Self::Error>;
+
+    /// The blocks that have an address of this run, and whether each is lost.
+    fn blocks_meeting(
+        &mut self,
+        pool: &PoolFamily,
+        cidr: Cidr,
+    ) -> Result<Vec<(Cidr, bool)>, Self::Error>;
+
+    /// Sets how far the node's chain has come.
+    fn set_chain(&mut self, sequence: u64) -> Result<(), Self::Error>;
+
+    /// Sets how far it may have come.
+    fn set_intent(&mut self, sequence: u64) -> Result<(), Self::Error>;
+
+    /// Sets that the store has confirmed the blocks.
+    fn set_confirmed(&mut self) -> Result<(), Self::Error>;
+}
+
+/// Makes the change of one entry. `cooldown`: how long released addresses cool, in milliseconds.
+///
+/// # Errors
+/// A row cannot be read or changed; then the rows may have a part of the change.
+pub fn apply<R: Rows>(
+    rows: &mut R,
+    cooldown: Millis,
+    entry: &JournalEntry,
+) -> Result<(), R::Error> {
+    match entry {
+        JournalEntry::Hold(holding) => {
+            if holding.sequence >= rows.next_sequence() {
+                rows.set_next_sequence(holding.sequence.saturating_add(SEQUENCE_STEP))?;
+            }
+            rows.put_holding(holding)
+        }
+        JournalEntry::End(holding) => rows.remove_holding(holding),
+        JournalEntry::Cool(set, number, released) => {
+            rows.put_cooling((*released, *set, *number))?;
+            forget_cooled(rows, released.saturating_sub(cooldown))
+        }
+        JournalEntry::Cursor(set, slot, number) => rows.put_cursor(*set, *slot, *number),
+        JournalEntry::Set(set) => rows.put_set(set),
+        JournalEntry::MergeSets { into, from } => merge_sets(rows, *into, *from),
+        JournalEntry::Block(pool, cidr) => {
+            cut(rows, pool, *cidr)?;
+            rows.put_block(pool, *cidr, false)
+        }
+        JournalEntry::LostBlock(pool, cidr) => {
+            cut(rows, pool, *cidr)?;
+            rows.put_block(pool, *cidr, true)
+        }
+        JournalEntry::NoBlock(pool, cidr) => cut(rows, pool, *cidr),
+        JournalEntry::Chain(sequence) => rows.set_chain(*sequence),
+        JournalEntry::Intent(sequence) => rows.set_intent(*sequence),
+        JournalEntry::Confirmed => rows.set_confirmed(),
+    }
+}
+
+/// Every row that is added takes away a few that have had their time: so there are never many more
+/// rows than addresses that cool.
+fn forget_cooled<R: Rows>(rows: &mut R, released_before: Millis) -> Result<(), R::Error> {
+    for _ in 0..FORGOTTEN_PER_ROW {
+        match rows.oldest_cooling()? {
+            Some(oldest) if oldest.0 < released_before => rows.remove_cooling(oldest)?,
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// What cools in `from` cools on in `into`, which goes on behind its own cursors where it has some.
+/// Nothing remains under the id that is gone, since a later range set may get it.
+fn merge_sets<R: Rows>(rows: &mut R, into: SetId, from: SetId) -> Result<(), R::Error> {
+    for row in rows.cooling_of(from)? {
+        rows.remove_cooling(row)?;
+        rows.put_cooling((row.0, into, row.2))?;
+    }
+    let known = rows.cursors_of(into)?;
+    for (slot, number) in rows.cursors_of(from)? {
+        rows.remove_cursor(from, slot)?;
+        if known.iter().all(|(of, _)| *of != slot) {
+            rows.put_cursor(into, slot, number)?;
+        }
+    }
+    rows.remove_set(from)
+}
+
+/// Leaves nothing of a run in the blocks: those in it go, of one around it the rest stays.
+fn cut<R: Rows>(rows: &mut R, pool: &PoolFamily, cidr: Cidr) -> Result<(), R::Error> {
+    for (block, lost) in rows.blocks_meeting(pool, cidr)? {
+        rows.remove_block(pool, block)?;
+        let around = block.size_log2 > cidr.size_log2;
+        for part in around.then(|| without(block, cidr)).into_iter().flatten() {
+            rows.put_block(pool, part, lost)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,292 @@
+//! The journal in memory: what a file is read into, and what a simulated disk is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::{Cooling, JournalEntry, Rows, apply};
+use crate::core::Millis;
+use crate::core::address::{Cidr, Family, number};
+use crate::core::attachment::Holding;
+use crate::core::container_id::ContainerId;
+use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::keys::PoolFamily;
+use crate::limits;
+
+/// Everything that the journal holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JournalState {
+    /// What attachments hold.
+    pub holdings: Holdings,
+    /// The range sets.
+    pub sets: BTreeMap<SetId, SetRecord>,
+    /// Cooling addresses, oldest first. One that was released again is there again.
+    pub cooling: BTreeSet<Cooling>,
+    /// The last address handed out for each slot of each range set.
+    pub cursors: BTreeMap<(SetId, u16), u128>,
+    /// Beyond every sequence number ever given.
+    pub next_sequence: u64,
+    /// The blocks of which addresses may be handed out.
+    pub blocks: BTreeSet<(PoolFamily, Cidr)>,
+    /// The blocks that the store gave to others while addresses of them were held here.
+    pub lost: BTreeSet<(PoolFamily, Cidr)>,
+    /// How far the node's chain in the cluster's store has come; 0: it never joined.
+    pub chain: u64,
+    /// How far it may have come.
+    pub intent: u64,
+    /// The store has confirmed, in this boot, which blocks are this node's. A journal that is
+    /// older than what was written to it, as after a power cut, may have others' blocks.
+    pub confirmed: bool,
+}
+
+impl Default for JournalState {
+    /// An empty journal.
+    fn default() -> Self {
+        Self {
+            holdings: Holdings::default(),
+            sets: BTreeMap::new(),
+            cooling: BTreeSet::new(),
+            cursors: BTreeMap::new(),
+            next_sequence: 1,
+            blocks: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            chain: 0,
+            intent: 0,
+            confirmed: false,
+        }
+    }
+}
+
+/// How a boot begins.
+#[derive(Clone, Copy, Debug)]
+pub struct NewBoot {
+    /// What was held in the boot before is held on.
+    pub keep_holdings: bool,
+    /// How long released addresses cool, in milliseconds.
+    pub cooldown: Millis,
+    /// Now, on the clock of the new boot.
+    pub now: Millis,
+}
+
+impl JournalState {
+    /// Makes the change of one entry; see [`apply`].
+    pub fn apply(&mut self, cooldown: Millis, entry: &JournalEntry) {
+        let Ok(()) = apply(self, cooldown, entry);
+    }
+
+    /// The first start after a reboot: no container of the earlier boot exists any more, and times
+    /// on its clock mean nothing. Holdings end, and their addresses cool from now on, as do those
+    /// that were cooling; holdings that are kept forget when their plugin process started, so that
+    /// every DEL of this boot counts as later. Returns how many holdings ended.
+    pub fn begin_boot(&mut self, boot: NewBoot) -> usize {
+        self.confirmed = false;
+        let mut cooling: BTreeSet<(SetId, u128)> =
+            self.cooling.iter().map(|&(_, set, number)| (set, number)).collect();
+        let mut ended = 0;
+        if boot.keep_holdings {
+            for holding in &mut self.holdings.0 {
+                Arc::make_mut(holding).started_at = None;
+            }
+        } else {
+            for holding in std::mem::take(&mut self.holdings) {
+                ended += 1;
+                cooling.extend(self.numbers(&holding));
+            }
+        }
+        if boot.cooldown == 0 {
+            cooling.clear();
+        }
+        self.cooling = cooling.into_iter().map(|(set, number)| (boot.now, set, number)).collect();
+        ended
+    }
+
+    /// The range sets and numbers of the addresses of a holding.
+    fn numbers(&self, holding: &Holding) -> impl Iterator<Item = (SetId, u128)> {
+        holding.addresses.iter().filter_map(|&address| {
+            let number = number(address);
+            let owns = |set: &&SetRecord| {
+                set.network == holding.scope.pool
+                    && set.family == Family::of(address)
+                    && set.ranges.iter().any(|&(first, last)| first <= number && number <= last)
+            };
+            self.sets.values().find(owns).map(|set| (set.id, number))
+        })
+    }
+}
+
+/// Holdings in the order of their sequence numbers and attachments, each there once. One vector:
+/// a node may hold a million, and nearly every new one comes last.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Holdings(Vec<Arc<Holding>>);
+
+fn key(holding: &Holding) -> (u64, &str, &ContainerId, &str) {
+    let scope = &holding.scope;
+    (holding.sequence, &scope.network, &holding.container_id, &scope.ifname)
+}
+
+impl Holdings {
+    fn find(&self, holding: &Holding) -> Result<usize, usize> {
+        if self.0.last().is_none_or(|last| key(last) < key(holding)) {
+            return Err(self.0.len());
+        }
+        self.0.binary_search_by(|known| key(known).cmp(&key(holding)))
+    }
+
+    /// Puts a holding, in place of the one with the same sequence number and attachment.
+    pub fn put(&mut self, holding: Arc<Holding>) {
+        match self.find(&holding) {
+            Ok(at) => self.0[at] = holding,
+            Err(at) => self.0.insert(at, holding),
+        }
+    }
+
+    /// Removes the holding with this one's sequence number and attachment, if it is there.
+    pub fn remove(&mut self, holding: &Holding) {
+        if let Ok(at) = self.find(holding) {
+            self.0.remove(at);
+        }
+    }
+
+    /// The holdings, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<Holding>> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl IntoIterator for Holdings {
+    type Item = Arc<Holding>;
+    type IntoIter = std::vec::IntoIter<Arc<Holding>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Holdings {
+    type Item = &'a Arc<Holding>;
+    type IntoIter = std::slice::Iter<'a, Arc<Holding>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl Rows for JournalState {
+    type Error = Infallible;
+
+    fn put_holding(&mut self, holding: &Arc<Holding>) -> Result<(), Infallible> {
+        self.holdings.put(holding.clone());
+        Ok(())
+    }
+
+    fn remove_holding(&mut self, holding: &Holding) -> Result<(), Infallible> {
+        self.holdings.remove(holding);
+        Ok(())
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    fn set_next_sequence(&mut self, next: u64) -> Result<(), Infallible> {
+        self.next_sequence = next;
+        Ok(())
+    }
+
+    fn put_cooling(&mut self, row: Cooling) -> Result<(), Infallible> {
+        self.cooling.insert(row);
+        Ok(())
+    }
+
+    fn remove_cooling(&mut self, row: Cooling) -> Result<(), Infallible> {
+        self.cooling.remove(&row);
+        Ok(())
+    }
+
+    fn oldest_cooling(&mut self) -> Result<Option<Cooling>, Infallible> {
+        Ok(self.cooling.first().copied())
+    }
+
+    fn cooling_of(&mut self, set: SetId) -> Result<Vec<Cooling>, Infallible> {
+        Ok(self.cooling.iter().filter(|row| row.1 == set).copied().collect())
+    }
+
+    fn put_cursor(&mut self, set: SetId, slot: u16, number: u128) -> Result<(), Infallible> {
+        self.cursors.insert((set, slot), number);
+        Ok(())
+    }
+
+    fn remove_cursor(&mut self, set: SetId, slot: u16) -> Result<(), Infallible> {
+        self.cursors.remove(&(set, slot));
+        Ok(())
+    }
+
+    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Infallible> {
+        let cursors = self.cursors.range((set, 0)..=(set, u16::MAX));
+        Ok(cursors.map(|(&(_, slot), &number)| (slot, number)).collect())
+    }
+
+    fn put_set(&mut self, set: &SetRecord) -> Result<(), Infallible> {
+        self.sets.insert(set.id, set.clone());
+        Ok(())
+    }
+
+    fn remove_set(&mut self, set: SetId) -> Result<(), Infallible> {
+        self.sets.remove(&set);
+        Ok(())
+    }
+
+    fn put_block(&mut self, pool: &PoolFamily, cidr: Cidr, lost: bool) -> Result<(), Infallible> {
+        let blocks = if lost { &mut self.lost } else { &mut self.blocks };
+        blocks.insert((pool.clone(), cidr));
+        Ok(())
+    }
+
+    fn remove_block(&mut self, pool: &PoolFamily, cidr: Cidr) -> Result<(), Infallible> {
+        let block = (pool.clone(), cidr);
+        self.blocks.remove(&block);
+        self.lost.remove(&block);
+        Ok(())
+    }
+
+    fn blocks_meeting(
+        &mut self,
+        pool: &PoolFamily,
+        cidr: Cidr,
+    ) -> Result<Vec<(Cidr, bool)>, Infallible> {
+        let first = Cidr { size_log2: 0, ..Cidr::containing(cidr.start, limits::BLOCK_LOG2_MAX) };
+        let last = Cidr { start: cidr.end(), size_log2: u8::MAX };
+        let mut met = Vec::new();
+        for (blocks, lost) in [(&self.blocks, false), (&self.lost, true)] {
+            let near = blocks.range((pool.clone(), first)..=(pool.clone(), last));
+            let meets = near.filter(|(_, block)| block.end() >= cidr.start);
+            met.extend(meets.map(|&(_, block)| (block, lost)));
+        }
+        Ok(met)
+    }
+
+    fn set_chain(&mut self, sequence: u64) -> Result<(), Infallible> {
+        self.chain = sequence;
+        Ok(())
+    }
+
+    fn set_intent(&mut self, sequence: u64) -> Result<(), Infallible> {
+        self.intent = sequence;
+        Ok(())
+    }
+
+    fn set_confirmed(&mut self) -> Result<(), Infallible> {
+        self.confirmed = true;
+        Ok(())
+    }
+}

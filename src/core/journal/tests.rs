@@ -1,0 +1,219 @@
+//! What each entry means.
+
+use super::*;
+use crate::core::address::{Family, number};
+use crate::core::attachment::{Netns, Scope};
+
+fn after(cooldown: Millis, entries: &[JournalEntry]) -> JournalState {
+    let mut state = JournalState::default();
+    entries.iter().for_each(|entry| state.apply(cooldown, entry));
+    state
+}
+
+fn holding(sequence: u64, address: &str) -> Arc<Holding> {
+    let scope = Scope { network: "net".into(), ifname: "eth0".into(), pool: "pool".into() };
+    Arc::new(Holding {
+        scope: scope.into(),
+        container_id: "c".into(),
+        addresses: vec![address.parse().unwrap()].into(),
+        sequence,
+        started_at: std::num::NonZeroU64::new(5),
+        since_unix_ms: 0,
+        stage: None,
+        pod: None,
+        netns: Netns::from(""),
+    })
+}
+
+fn hold(sequence: u64) -> JournalEntry {
+    JournalEntry::Hold(holding(sequence, "10.0.0.2"))
+}
+
+fn end(sequence: u64) -> JournalEntry {
+    JournalEntry::End(holding(sequence, "10.0.0.2"))
+}
+
+fn set(id: SetId, network: &str, range: (&str, &str)) -> JournalEntry {
+    let range = (number(range.0.parse().unwrap()), number(range.1.parse().unwrap()));
+    JournalEntry::Set(SetRecord {
+        id,
+        network: network.into(),
+        family: Family::V4,
+        block_log2: 6,
+        ranges: vec![range],
+    })
+}
+
+fn block(start: u128, size_log2: u8) -> (PoolFamily, Cidr) {
+    (PoolFamily { network: "net".into(), family: Family::V4 }, Cidr { start, size_log2 })
+}
+
+fn holds((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
+    JournalEntry::Block(pool, cidr)
+}
+
+fn loses((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
+    JournalEntry::LostBlock(pool, cidr)
+}
+
+fn holds_not((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
+    JournalEntry::NoBlock(pool, cidr)
+}
+
+#[test]
+fn what_has_cooled_off_leaves_the_journal() {
+    let cools: Vec<JournalEntry> =
+        (0..1_000).map(|at| JournalEntry::Cool(1, u128::from(at), at)).collect();
+    let state = after(100, &cools);
+    let times: Vec<Millis> = state.cooling.iter().map(|&(at, _, _)| at).collect();
+    assert!(times.len() <= 110, "{} rows for a cooldown of 100", times.len());
+    assert!((900..1_000).all(|at| times.contains(&at)), "what still cools is there");
+    // Many at once take no longer to go than to come.
+    let burst = (0..1_000).map(|n| JournalEntry::Cool(1, n, 0));
+    let later = (0..500).map(|n| JournalEntry::Cool(1, n, 200));
+    assert_eq!(after(100, &burst.chain(later).collect::<Vec<_>>()).cooling.len(), 500);
+}
+
+/// A repeated ADD ends the holding that it renews, and whatever came after an end stays.
+#[test]
+fn an_end_ends_the_one_holding_that_it_names() {
+    let held = |entries: &[JournalEntry]| -> Vec<u64> {
+        after(0, entries).holdings.iter().map(|holding| holding.sequence).collect()
+    };
+    assert_eq!(held(&[hold(1)]), [1]);
+    assert_eq!(held(&[hold(1), end(1), hold(2)]), [2]);
+    assert_eq!(held(&[hold(2), end(1)]), [2]);
+    assert_eq!(held(&[hold(2), hold(1), end(2)]), [1]);
+    assert_eq!(held(&[hold(2), end(2)]), [0; 0]);
+}
+
+#[test]
+fn no_sequence_number_is_given_again() {
+    assert_eq!(JournalState::default().next_sequence, 1);
+    let entries = [hold(1), end(1)];
+    let next = after(0, &entries).next_sequence;
+    assert!(next > 1);
+    assert_eq!(after(0, &[hold(1), hold(next - 1)]).next_sequence, next, "it is reserved already");
+    assert!(after(0, &[hold(1), hold(next)]).next_sequence > next);
+    // One that another node made up breaks nothing.
+    assert_eq!(after(0, &[hold(u64::MAX)]).next_sequence, u64::MAX);
+}
+
+/// Whatever parts the blocks are in: what is given away is not in the journal any more, and
+/// nothing else is missing.
+#[test]
+fn parts_of_blocks_leave_and_come_back() {
+    for (before, entries, blocks, lost) in [
+        // A part leaves; the rest stays.
+        (
+            vec![holds(block(64, 2))],
+            vec![holds_not(block(66, 0))],
+            vec![block(64, 1), block(67, 0)],
+            vec![],
+        ),
+        (vec![holds(block(64, 2))], vec![holds_not(block(64, 1))], vec![block(66, 1)], vec![]),
+        // A block leaves that is in parts, one of them at its start.
+        (
+            vec![holds(block(64, 1)), holds(block(67, 0)), holds(block(68, 0))],
+            vec![holds_not(block(64, 2))],
+            vec![block(68, 0)],
+            vec![],
+        ),
+        // It comes back whole.
+        (
+            vec![holds(block(64, 1)), holds(block(67, 0))],
+            vec![holds(block(64, 2))],
+            vec![block(64, 2)],
+            vec![],
+        ),
+        // Neighbours and what is not there are left alone.
+        (
+            vec![holds(block(60, 2)), holds(block(68, 2))],
+            vec![holds_not(block(64, 2))],
+            vec![block(60, 2), block(68, 2)],
+            vec![],
+        ),
+        // A part is lost, then a part of that leaves, then the rest of that comes back.
+        (
+            vec![holds(block(64, 3)), loses(block(64, 2))],
+            vec![holds_not(block(64, 0))],
+            vec![block(68, 2)],
+            vec![block(65, 0), block(66, 1)],
+        ),
+        (
+            vec![holds(block(64, 3)), loses(block(64, 2))],
+            vec![holds(block(66, 1))],
+            vec![block(66, 1), block(68, 2)],
+            vec![block(64, 1)],
+        ),
+        // All of it is lost.
+        (
+            vec![holds(block(64, 1)), holds(block(67, 0))],
+            vec![loses(block(64, 2))],
+            vec![],
+            vec![block(64, 2)],
+        ),
+    ] {
+        let state = after(0, &[before, entries.clone()].concat());
+        assert!(state.blocks.iter().eq(&blocks), "{:?} after {entries:?}", state.blocks);
+        assert!(state.lost.iter().eq(&lost), "{:?} after {entries:?}", state.lost);
+    }
+}
+
+/// Another set may get the id that is free.
+#[test]
+fn nothing_of_a_merged_set_is_lost_and_nothing_remains_under_its_id() {
+    let state = after(
+        1_000,
+        &[
+            set(1, "pool", ("10.0.0.0", "10.0.0.255")),
+            set(2, "pool", ("10.0.1.0", "10.0.1.255")),
+            JournalEntry::Cursor(1, 0, 10),
+            JournalEntry::Cursor(2, 0, 20),
+            JournalEntry::Cursor(2, 1, 21),
+            JournalEntry::Cool(1, 3, 100),
+            JournalEntry::Cool(2, 4, 200),
+            JournalEntry::MergeSets { into: 1, from: 2 },
+        ],
+    );
+    assert!(state.sets.into_keys().eq([1]));
+    assert!(state.cooling.into_iter().eq([(100, 1, 3), (200, 1, 4)]));
+    assert!(state.cursors.into_iter().eq([((1, 0), 10), ((1, 1), 21)]));
+}
+
+#[test]
+fn after_a_reboot_everything_cools_from_the_start() {
+    let [first, second] = ["10.0.0.2", "10.0.1.2"].map(|text| number(text.parse().unwrap()));
+    let mut state = after(
+        1_000,
+        &[
+            // The same numbers on another network.
+            set(1, "other", ("10.0.0.0", "10.0.1.255")),
+            set(2, "pool", ("10.0.0.0", "10.0.0.255")),
+            set(3, "pool", ("10.0.1.0", "10.0.1.255")),
+            holds(block(64, 2)),
+            JournalEntry::Chain(7),
+            JournalEntry::Cursor(2, 0, first),
+            JournalEntry::Hold(holding(1, "10.0.0.2")),
+            JournalEntry::Hold(holding(2, "10.0.1.2")),
+            JournalEntry::Cool(3, 5, 9_000),
+            JournalEntry::Cool(3, 5, 9_500),
+        ],
+    );
+    let before = state.clone();
+    let boot = |keep_holdings, cooldown| NewBoot { keep_holdings, cooldown, now: 40 };
+    assert_eq!(state.begin_boot(boot(false, 1_000)), 2);
+    let cooling = [(40, 2, first), (40, 3, 5), (40, 3, second)].into();
+    let (holdings, lasting) = (Holdings::default(), before.clone());
+    assert_eq!(state, JournalState { holdings, cooling, ..lasting });
+
+    let mut none_cools = before.clone();
+    assert_eq!(none_cools.begin_boot(boot(false, 0)), 2);
+    assert!(none_cools.cooling.is_empty() && none_cools.holdings.is_empty());
+
+    let mut kept = before;
+    assert_eq!(kept.begin_boot(boot(true, 1_000)), 0);
+    assert!(kept.cooling.into_iter().eq([(40, 3, 5)]));
+    let started: Vec<_> = kept.holdings.iter().map(|holding| holding.started_at).collect();
+    assert_eq!(started, [None, None]);
+}

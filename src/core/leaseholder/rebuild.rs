@@ -1,0 +1,72 @@
+//! A node whose journal is older than itself rebuilds its state from the store, before it joins.
+
+use std::sync::Arc;
+
+use super::join::Step;
+use super::record_scan::RecordScan;
+use super::{Effect, Leaseholder, Pending, Recorded, StoredState};
+use crate::core::Millis;
+use crate::core::keys::{NETWORKS, PoolFamily, parse_block_key};
+use crate::core::txn::Snapshot;
+use crate::core::value::{BlockStatus, Value};
+
+impl Leaseholder {
+    /// The networks are read: of which this node has blocks.
+    pub(super) fn mapped(&mut self, now: Millis, snapshot: Snapshot) {
+        let Some(joining) = self.joining() else { return };
+        joining.step = Step::ScanningRecords;
+        let blocks = joining.blocks.iter().filter(|(_, block)| block.status != BlockStatus::Spare);
+        let blocks = blocks.filter_map(|(key, block)| {
+            let (network, family, _) = parse_block_key(&key.key)?;
+            Some((PoolFamily { network: network.into(), family }, block.cidr))
+        });
+        joining.stored_state = StoredState { blocks: blocks.collect(), ..StoredState::default() };
+        let ours =
+            |network: &str| joining.stored_state.blocks.iter().any(|(s, _)| *s.network == *network);
+        let networks = snapshot.spans.into_iter().flatten().filter_map(|key| match key.value {
+            Value::Network(value) => Some((key.key.strip_prefix(NETWORKS)?.into(), value)),
+            _ => None,
+        });
+        let networks = networks.filter(|(network, _): &(Arc<str>, _)| ours(network)).collect();
+        joining.stored_state.networks = networks;
+        let items = joining.stored_state.blocks.iter().cloned();
+        joining.scan = RecordScan::new(items);
+        self.rebuild(now, None);
+    }
+
+    /// Some records of a node that forgot are read.
+    pub(super) fn rebuild(&mut self, now: Millis, snapshot: Option<Snapshot>) {
+        let Some(joining) = self.joining() else { return };
+        let (mut scan, mut stored_state) =
+            (std::mem::take(&mut joining.scan), std::mem::take(&mut joining.stored_state));
+        let goes_on = self.recover(now, &mut scan, &mut stored_state, snapshot);
+        let Some(joining) = self.joining() else { return };
+        (joining.scan, joining.stored_state) = (scan, stored_state);
+        if !goes_on {
+            self.become_member(now);
+        }
+    }
+
+    /// The next step of a node that forgot: reads its records, block by block, and then gives all
+    /// of it back to its memory; whether it did.
+    fn recover(
+        &mut self,
+        now: Millis,
+        scan: &mut RecordScan,
+        stored_state: &mut StoredState,
+        answer: Option<Snapshot>,
+    ) -> bool {
+        if let Some(snapshot) = answer {
+            for ((pool, ..), records) in scan.heard(snapshot) {
+                let of = |(at, value): Recorded| (pool.network.clone(), (at, value));
+                stored_state.records.extend(records.into_iter().map(of));
+            }
+        }
+        scan.put_back();
+        match scan.next() {
+            Some(read) => self.request(now, Pending::Join, read),
+            None => self.effects.push_back(Effect::Recover(Box::new(std::mem::take(stored_state)))),
+        }
+        !scan.requested.is_empty()
+    }
+}

@@ -1,0 +1,67 @@
+//! From a journal to the machines of a node.
+
+use std::sync::Arc;
+
+use super::{CoordinatorMachine, LeaseholderMachine};
+use crate::core::coordinator::{Coordinator, Rebuilt, RestoreError, restore};
+use crate::core::journal::{JournalEntry, JournalState};
+use crate::core::leaseholder::{Leaseholder, NodeIdentity};
+use crate::core::mutant::{Mutant, broken};
+use crate::core::range_set::Settings;
+
+/// What a node's machines start with, beside its journal.
+#[derive(Clone, Debug)]
+pub struct BootOptions {
+    /// Who the node is.
+    pub identity: NodeIdentity,
+    /// How its range sets behave.
+    pub settings: Settings,
+    /// An ADD is answered when its record is in the cluster's store.
+    pub await_records: bool,
+    /// When this daemon became the only one of its state directory, in nanoseconds on the boot
+    /// clock.
+    pub alone_since_ns: u64,
+    /// What to add to the boot clock to get milliseconds since 1970.
+    pub unix_offset: u64,
+}
+
+/// The machines of a node, to be started.
+#[derive(Debug)]
+pub struct Booted {
+    /// Entries that must be durable before the first machine starts: blocks of no range set are
+    /// forgotten. The leaseholder gives them back when it joins.
+    pub entries: Vec<JournalEntry>,
+    /// The coordinator, which opens the range sets.
+    pub coordinator: CoordinatorMachine,
+    /// The leaseholder.
+    pub leaseholder: LeaseholderMachine,
+}
+
+/// Makes the machines of a node from its journal.
+///
+/// # Errors
+/// The journal contradicts itself.
+pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, RestoreError> {
+    let BootOptions { identity, settings, await_records, alone_since_ns, .. } = options;
+    let unconfirmed: Option<Arc<str>> = (!state.confirmed && !state.blocks.is_empty()).then(|| {
+        "this is another boot, and the cluster's store has not confirmed yet which blocks are this \
+         node's"
+            .into()
+    });
+    let unconfirmed = unconfirmed.filter(|_| !broken(Mutant::UnconfirmedTrusted));
+    let (mut blocks, mut lost) = (state.blocks.clone(), state.lost.clone());
+    let chain = (state.chain, state.intent);
+    let coordinator = Coordinator::new(settings, await_records, alone_since_ns);
+    let Rebuilt { coordinator, sets, stray } = restore(coordinator, state)?;
+    blocks.retain(|block| !stray.contains(block));
+    lost.retain(|block| !stray.contains(block));
+    let entries = stray.into_iter().map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr));
+    let (node, records) = (identity.node.clone(), identity.records);
+    let limited = identity.offline_limit.is_some();
+    let leaseholder = Leaseholder::new(identity, chain, blocks, lost, options.unix_offset);
+    Ok(Booted {
+        entries: entries.collect(),
+        coordinator: CoordinatorMachine::new(coordinator, sets, unconfirmed, records, limited),
+        leaseholder: LeaseholderMachine::new(leaseholder, node),
+    })
+}

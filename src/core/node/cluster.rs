@@ -1,0 +1,193 @@
+//! What the coordinator does with all that the leaseholder says: it passes each part on to the range
+//! set that it is for.
+
+use super::coordinator::CoordinatorMachine;
+use super::message::{
+    After, Commit, Event, Message, OrderOrigin, Output, ToLeaseholder, ToRangeSet,
+};
+use crate::core::Millis;
+use crate::core::address::Cidr;
+use crate::core::coordinator::SetId;
+use crate::core::journal::JournalEntry;
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{Effect, Order, Question};
+use crate::core::mutant::{Mutant, broken};
+
+impl CoordinatorMachine {
+    /// Takes what the leaseholder says, in the order in which it says it.
+    pub(super) fn heard(&mut self, now: Millis, effect: Effect, origin: Option<OrderOrigin>) {
+        match (origin, effect) {
+            (Some(OrderOrigin::RangeSet(set, context)), effect) => {
+                self.send_set(set, ToRangeSet::OrderEnded(context, effect));
+            }
+            (
+                Some(OrderOrigin::Coordinator(network, allowed)),
+                Effect::BlockSizeAgreed(_, result),
+            ) => self.core.block_size_agreed(now, &network, &allowed, result),
+            (_, effect) => self.told(now, effect),
+        }
+    }
+
+    fn told(&mut self, now: Millis, effect: Effect) {
+        match effect {
+            Effect::Intend(sequence) => self.intend(sequence),
+            Effect::Reached(sequence) => {
+                let entries = vec![JournalEntry::Chain(sequence)];
+                self.commit(entries, After::Nothing);
+            }
+            Effect::Recorded(operations) => self.recorded(now, operations),
+            Effect::Recover(stored) => {
+                let recovered = self.core.recover(now, *stored);
+                self.report(Event::StateRecovered(recovered));
+            }
+            Effect::RecordsListed(cidrs, found) => self.core.records_listed(&cidrs, found),
+            Effect::Joined { .. } => {
+                self.commit(vec![JournalEntry::Confirmed], After::Nothing);
+                self.cluster.joined = true;
+                self.tell_all(&effect);
+                if self.cluster.unconfirmed.take().is_some() {
+                    self.tell_all(&Effect::Halted(self.cluster.halted()));
+                }
+            }
+            Effect::Halted(cause) => {
+                self.cluster.halted = cause;
+                self.tell_all(&Effect::Halted(self.cluster.halted()));
+            }
+            Effect::SparesGone => {
+                self.cluster.lease_number += 1;
+                self.tell_all(&effect);
+            }
+            Effect::Stalled(ref cause) => {
+                self.cluster.stalled.clone_from(cause);
+                self.tell_all(&effect);
+                if let Some(cause) = cause {
+                    self.not_recorded(now, cause);
+                }
+            }
+            Effect::GoodUntil(until) => {
+                self.cluster.good_until = Some(until);
+                self.tell_all(&effect);
+            }
+            Effect::Alone(alone) => {
+                self.cluster.alone = Some(alone);
+                self.tell_all(&effect);
+            }
+            Effect::Draining(draining) => {
+                self.cluster.draining = draining;
+                self.tell_all(&effect);
+            }
+            // Nothing is handed out of range sets that become one: this waits until they have.
+            effect if !self.retiring.is_empty() && !broken(Mutant::MergeNotHeldBack) => {
+                self.cluster.held_back.push_back(effect);
+            }
+            effect => self.tell_owner(effect),
+        }
+    }
+
+    /// Lets the leaseholder send a transaction as soon as the journal knows of it (rule 13).
+    fn intend(&mut self, sequence: u64) {
+        let entries = vec![JournalEntry::Intent(sequence)];
+        if broken(Mutant::IntentBeforeDurable) {
+            self.commit(entries, After::Nothing);
+            return self.send_leaseholder(ToLeaseholder::Intended(sequence));
+        }
+        self.commit(entries, After::Intent(sequence));
+    }
+
+    pub(super) fn commit(&mut self, entries: Vec<JournalEntry>, then: After) {
+        self.outputs.push_back(Output::Commit(Commit { entries, then }));
+    }
+
+    pub(super) fn report(&mut self, event: Event) {
+        self.outputs.push_back(Output::Report(Box::new(event)));
+    }
+
+    pub(super) fn send_leaseholder(&mut self, message: ToLeaseholder) {
+        self.outputs.push_back(Output::Send(Message::Leaseholder(message)));
+    }
+
+    pub(super) fn send_set(&mut self, set: SetId, message: ToRangeSet) {
+        self.outputs.push_back(Output::Send(Message::RangeSet(set, message)));
+    }
+
+    /// Passes on what waited until range sets had become one.
+    pub(super) fn tell_held_back(&mut self) {
+        if self.retiring.is_empty() {
+            for effect in std::mem::take(&mut self.cluster.held_back) {
+                self.tell_owner(effect);
+            }
+        }
+    }
+
+    fn tell_all(&mut self, effect: &Effect) {
+        let sets: Vec<SetId> = self.sets.iter().chain(&self.retiring).copied().collect();
+        for set in sets {
+            self.send_set(set, ToRangeSet::Cluster(effect.clone()));
+        }
+    }
+
+    /// Tells each range set of its own blocks.
+    fn tell_owner(&mut self, effect: Effect) {
+        match effect {
+            Effect::Asked(question) => self.ask_next(question, None),
+            Effect::Spares(pool, cidrs) => {
+                for (owner, cidrs) in self.by_owner(&pool, cidrs) {
+                    let spares = Effect::Spares(pool.clone(), cidrs);
+                    match (owner, spares) {
+                        (Some(set), spares) => self.send_set(set, ToRangeSet::Cluster(spares)),
+                        (None, Effect::Spares(pool, cidrs)) => {
+                            self.place(Order::GiveBack { pool, cidrs });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Effect::Lost(pool, cidrs) => {
+                for (owner, cidrs) in self.by_owner(&pool, cidrs) {
+                    if let Some(set) = owner {
+                        let lost = Effect::Lost(pool.clone(), cidrs);
+                        self.send_set(set, ToRangeSet::Cluster(lost));
+                    }
+                }
+            }
+            Effect::Regained(ref pool, cidr) | Effect::Split(ref pool, cidr, _) => {
+                if let Some(set) = self.core.owner_of_cidr(pool, cidr) {
+                    self.send_set(set, ToRangeSet::Cluster(effect));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Neighbouring runs with one owner stay together.
+    fn by_owner(&self, pool: &PoolFamily, cidrs: Vec<Cidr>) -> Vec<(Option<SetId>, Vec<Cidr>)> {
+        let mut parts: Vec<(Option<SetId>, Vec<Cidr>)> = Vec::new();
+        for cidr in cidrs {
+            let owner = self.core.owner_of_cidr(pool, cidr);
+            match parts.last_mut() {
+                Some((of, cidrs)) if *of == owner => cidrs.push(cidr),
+                _ => parts.push((owner, vec![cidr])),
+            }
+        }
+        parts
+    }
+
+    /// An order whose end nobody waits for.
+    fn place(&mut self, order: Order) {
+        self.send_leaseholder(ToLeaseholder::Place(None, order));
+    }
+
+    /// Passes a question on to the next range set that may have what is asked for: the first one, or
+    /// the one after `asked`. When all have been asked, it is refused.
+    pub(super) fn ask_next(&mut self, question: Question, asked: Option<SetId>) {
+        let mut owners = self.core.owners_in(&question.pool, &question.wanted).into_iter();
+        let next = match asked {
+            None => owners.next(),
+            Some(asked) => owners.skip_while(|set| *set != asked).nth(1),
+        };
+        match next {
+            Some(set) => self.send_set(set, ToRangeSet::Cluster(Effect::Asked(question))),
+            None => self.place(Order::Refuse(question)),
+        }
+    }
+}

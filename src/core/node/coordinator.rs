@@ -1,0 +1,354 @@
+//! The coordinator among the machines of its node.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::cluster_view::ClusterView;
+use super::message::{After, Event, Machine, Output, ToCoordinator, ToLeaseholder, ToRangeSet};
+use crate::core::attachment::Holding;
+use crate::core::coordinator::{Call, CallError, Coordinator, Effect, Outcome, SetId, SetRecord};
+use crate::core::range::Ranges;
+use crate::core::range_set::RangeSet;
+use crate::core::{Map, Millis};
+use crate::limits;
+
+/// The machine through which every call of a node passes, and all that its leaseholder says.
+#[derive(Debug)]
+pub struct CoordinatorMachine {
+    pub(super) core: Coordinator,
+    pub(super) cluster: ClusterView,
+    pub(super) sets: BTreeSet<SetId>,
+    /// Range sets that are becoming part of others.
+    pub(super) retiring: BTreeSet<SetId>,
+    /// Range sets as they were before the daemon's start, to be opened.
+    restored: Vec<(SetRecord, RangeSet)>,
+    /// Calls without an answer.
+    open_calls: usize,
+    /// How many records of these operations are missing.
+    recording: Map<u64, usize>,
+    /// Until when they are waited for.
+    recording_until: VecDeque<(Millis, u64)>,
+    overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
+    journal_failed: bool,
+    life: Life,
+    pub(super) outputs: VecDeque<Output>,
+}
+
+/// How far the daemon's life has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Serving,
+    /// Calls that run are finished; new ones are refused.
+    Finishing,
+    /// The leaseholder leaves the cluster; until when that is waited for.
+    Leaving(Millis),
+    /// The journal is being closed.
+    Closing,
+    Stopped,
+}
+
+/// Why a range set cannot serve an ADD now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unable {
+    /// The journal failed.
+    Journal(Arc<str>),
+    /// The range set with this index is new, and no block can be leased for it.
+    NewSet(usize, Arc<str>),
+}
+
+impl CoordinatorMachine {
+    /// `restored`: the range sets of the journal; `unconfirmed`: why nothing is handed out before
+    /// the node has joined; `records`: what is held is published in the store;
+    /// `limited`: nothing is handed out unless the store was reached within `offline_limit`.
+    pub(super) fn new(
+        core: Coordinator,
+        restored: Vec<(SetRecord, RangeSet)>,
+        unconfirmed: Option<Arc<str>>,
+        records: bool,
+        limited: bool,
+    ) -> Self {
+        Self {
+            core,
+            cluster: ClusterView::new(unconfirmed, records, limited),
+            sets: BTreeSet::new(),
+            retiring: BTreeSet::new(),
+            restored,
+            open_calls: 0,
+            recording: Map::default(),
+            recording_until: VecDeque::new(),
+            overlaps: BTreeSet::new(),
+            journal_failed: false,
+            life: Life::Serving,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What is held.
+    pub fn held(&self) -> &crate::core::coordinator::Held {
+        self.core.held()
+    }
+
+    /// Pairs of networks whose addresses overlap, as far as they were used.
+    pub fn overlaps(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        self.overlaps.iter().cloned().collect()
+    }
+
+    /// Whether range sets are becoming one; for simulators.
+    pub fn is_merging(&self) -> bool {
+        !self.retiring.is_empty()
+    }
+
+    /// The open range sets.
+    pub fn sets(&self) -> Vec<SetId> {
+        self.sets.iter().copied().collect()
+    }
+
+    /// Why no block can be leased, if so.
+    pub fn unable_to_lease(&self) -> Option<Arc<str>> {
+        self.cluster.unable()
+    }
+
+    /// The range sets that an ADD with these ranges would use, each with its index; those that are
+    /// not open yet are left out.
+    ///
+    /// # Errors
+    /// No ADD can be served.
+    pub fn sets_of(&self, pool: &str, sets: &[Arc<Ranges>]) -> Result<Vec<(usize, SetId)>, Unable> {
+        if let Some(cause) = self.core.broken() {
+            return Err(Unable::Journal(cause.clone()));
+        }
+        let mut open = Vec::new();
+        for (index, allowed) in sets.iter().enumerate() {
+            match (self.core.owner_of(pool, allowed), self.cluster.unable()) {
+                (Some(set), _) => open.push((index, set)),
+                // Its first ADD will need the cluster's store.
+                (None, Some(cause)) => return Err(Unable::NewSet(index, cause)),
+                (None, None) => {}
+            }
+        }
+        Ok(open)
+    }
+
+    fn call(&mut self, now: Millis, id: u64, call: Call) {
+        let refused = if self.life != Life::Serving {
+            Some(CallError::Stopping)
+        } else if self.open_calls >= limits::CALLS_IN_FLIGHT_MAX {
+            Some(CallError::Busy("calls on this node"))
+        } else {
+            None
+        };
+        match refused {
+            Some(error) => self.outputs.push_back(Output::Reply(id, Outcome::Failed(error))),
+            None => {
+                self.open_calls += 1;
+                self.core.call(now, id, call);
+            }
+        }
+    }
+
+    fn open(&mut self, now: Millis, record: SetRecord, mut set: RangeSet) {
+        self.cluster.tell(now, &mut set);
+        self.sets.insert(record.id);
+        let (set, lease_number) = (Box::new(set), self.cluster.lease_number);
+        self.outputs.push_back(Output::Open { record, set, lease_number });
+    }
+
+    /// Carries out what the core asks for, in order.
+    fn drive(&mut self, now: Millis) {
+        while let Some(effect) = self.core.poll_effect() {
+            self.carry_out(now, effect);
+        }
+        if self.life == Life::Finishing && self.open_calls == 0 {
+            self.life = Life::Leaving(now + limits::LEAVE_WAIT_MS_MAX);
+            self.send_leaseholder(ToLeaseholder::Leave);
+        }
+    }
+
+    fn carry_out(&mut self, now: Millis, effect: Effect) {
+        match effect {
+            Effect::Open(record) => {
+                let set = RangeSet::new(record.family, record.block_log2, self.core.settings());
+                self.open(now, record, set);
+            }
+            Effect::AgreeBlockSize(network, allowed) => {
+                self.send_leaseholder(ToLeaseholder::AgreeBlockSize(network, allowed));
+            }
+            Effect::AwaitRecord(operation, holding) => self.await_record(now, operation, holding),
+            Effect::Assign(set, request) => self.send_set(set, ToRangeSet::Assign(request)),
+            Effect::Undo(set, number) => self.send_set(set, ToRangeSet::Undo(number)),
+            Effect::Release(set, number) => self.send_set(set, ToRangeSet::Release(number)),
+            Effect::Recover(set, cidrs, held) => {
+                self.send_set(set, ToRangeSet::Recover(cidrs, held));
+            }
+            Effect::Forget(network, address) => {
+                self.send_leaseholder(ToLeaseholder::DeleteRecord(network, address));
+            }
+            Effect::Merge(into, from, network) => {
+                self.sets.remove(&from);
+                self.retiring.insert(from);
+                self.report(Event::Merge(network));
+                self.send_set(from, ToRangeSet::Retire(into));
+            }
+            Effect::Commit(operation, entries) => {
+                let then =
+                    if operation == 0 { After::Nothing } else { After::Operation(operation) };
+                self.commit(entries, then);
+            }
+            Effect::Held(holding) => {
+                self.outputs.push_back(Output::Held(holding.clone()));
+                self.publish(holding, true, None);
+            }
+            Effect::Ended(holding) => {
+                self.outputs.push_back(Output::Ended(holding.clone()));
+                self.publish(holding, false, None);
+            }
+            Effect::Reply(call, outcome) => {
+                self.open_calls -= 1;
+                self.outputs.push_back(Output::Reply(call, outcome));
+            }
+            Effect::Overlap(a, b) => {
+                let pair = if a < b { (a, b) } else { (b, a) };
+                if self.overlaps.insert(pair.clone()) {
+                    self.report(Event::Overlap(pair.0, pair.1, self.overlaps.len()));
+                }
+            }
+        }
+    }
+
+    /// Has it published in the store that something is held, or is not.
+    fn publish(&mut self, holding: Arc<Holding>, held: bool, waiting: Option<u64>) {
+        if self.cluster.records {
+            self.send_leaseholder(ToLeaseholder::PublishRecord { holding, held, waiting });
+        }
+    }
+
+    /// Waits, but not for ever, until every address of the holding is recorded.
+    fn await_record(&mut self, now: Millis, operation: u64, holding: Arc<Holding>) {
+        if let Some(cause) = self.cluster.stalled.clone() {
+            return self.core.recorded(now, operation, Err(cause));
+        }
+        self.recording.insert(operation, holding.addresses.len());
+        self.recording_until.push_back((now + limits::ASSIGN_WAIT_MS_MAX, operation));
+        self.publish(holding, true, Some(operation));
+    }
+
+    /// Ends the waits for records that took too long.
+    fn end_late_records(&mut self, now: Millis) {
+        while let Some(&(until, operation)) = self.recording_until.front() {
+            if until > now && self.recording.contains_key(&operation) {
+                return;
+            }
+            self.recording_until.pop_front();
+            if self.recording.remove(&operation).is_some() {
+                let cause = self.cluster.stalled.clone();
+                let cause =
+                    cause.unwrap_or_else(|| "the cluster's store did not take it in time".into());
+                self.core.recorded(now, operation, Err(cause));
+            }
+        }
+    }
+
+    /// Every operation that waits for a record fails: the store does not answer.
+    pub(super) fn not_recorded(&mut self, now: Millis, cause: &Arc<str>) {
+        let mut waiting: Vec<u64> = self.recording.keys().copied().collect();
+        waiting.sort_unstable();
+        self.recording.clear();
+        for operation in waiting {
+            self.core.recorded(now, operation, Err(cause.clone()));
+        }
+    }
+
+    /// One record of each of these operations is in the store.
+    pub(super) fn recorded(&mut self, now: Millis, operations: Vec<u64>) {
+        for operation in operations {
+            let Some(missing) = self.recording.get_mut(&operation) else { continue };
+            *missing -= 1;
+            if *missing == 0 {
+                self.recording.remove(&operation);
+                self.core.recorded(now, operation, Ok(()));
+            }
+        }
+    }
+
+    fn committed(&mut self, now: Millis, operations: Vec<u64>, result: &Result<(), Arc<str>>) {
+        if let Err(cause) = result
+            && !self.journal_failed
+        {
+            self.journal_failed = true;
+            self.report(Event::JournalFailed(cause.clone()));
+        }
+        for operation in operations {
+            self.core.committed(now, operation, result.clone());
+        }
+    }
+
+    /// The cluster is left, or left to find out: the journal is closed after all that is in it.
+    fn close(&mut self) {
+        if let Life::Leaving(_) = self.life {
+            self.life = Life::Closing;
+            self.commit(vec![], After::Close);
+        }
+    }
+}
+
+impl Machine for CoordinatorMachine {
+    type Input = ToCoordinator;
+
+    fn start(&mut self, now: Millis) {
+        for (record, set) in std::mem::take(&mut self.restored) {
+            self.open(now, record, set);
+        }
+        self.drive(now);
+    }
+
+    fn handle(&mut self, now: Millis, input: ToCoordinator) {
+        match input {
+            ToCoordinator::Call(id, call) => self.call(now, id, call),
+            ToCoordinator::Assigned(operation, result) => {
+                self.core.assigned(now, operation, result);
+            }
+            ToCoordinator::Committed(operations, result) => {
+                self.committed(now, operations, &result);
+            }
+            ToCoordinator::Cluster(effect, origin) => self.heard(now, effect, origin),
+            ToCoordinator::NothingFor(question, set) => self.ask_next(question, Some(set)),
+            ToCoordinator::Merged { network, from } => {
+                self.retiring.remove(&from);
+                self.tell_held_back();
+                self.core.merged(now, &network);
+            }
+            ToCoordinator::Shutdown if self.life == Life::Serving => self.life = Life::Finishing,
+            ToCoordinator::Shutdown => {}
+            ToCoordinator::Left => self.close(),
+            ToCoordinator::JournalClosed if self.life == Life::Closing => {
+                self.life = Life::Stopped;
+                self.outputs.push_back(Output::Stopped);
+            }
+            ToCoordinator::JournalClosed => {}
+        }
+        self.drive(now);
+    }
+
+    fn handle_timeout(&mut self, now: Millis) {
+        self.end_late_records(now);
+        if let Life::Leaving(until) = self.life
+            && until <= now
+        {
+            self.report(Event::LeaseLeft);
+            self.close();
+        }
+        self.drive(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Millis> {
+        let leaving = match self.life {
+            Life::Leaving(until) => Some(until),
+            _ => None,
+        };
+        self.recording_until.front().map(|(until, _)| *until).into_iter().chain(leaving).min()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}

@@ -1,0 +1,320 @@
+//! The leaseholder among the machines of its node.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::message::{
+    Event, Machine, Message, OrderOrigin, Output, SearchEnd, ToCoordinator, ToLeaseholder,
+};
+use crate::core::attachment::Holding;
+use crate::core::ids::LeaseId;
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{Effect, Found, Leaseholder, Order, OrderId, RecordChange};
+use crate::core::range::Ranges;
+use crate::core::txn::Request;
+use crate::core::value::AllocationValue;
+use crate::core::{Map, Millis};
+
+/// The machine that speaks for its node to the cluster's store.
+#[derive(Debug)]
+pub struct LeaseholderMachine {
+    core: Leaseholder,
+    node: Arc<str>,
+    origins: Map<OrderId, OrderOrigin>,
+    next_order: OrderId,
+    departure: Departure,
+    standing: Standing,
+    outputs: VecDeque<Output>,
+}
+
+/// The end of the node's presence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Departure {
+    NotBegun,
+    /// Records are written.
+    Flushing,
+    /// The lease is ended, by the request with this number.
+    Revoking(Option<u64>),
+    Left,
+}
+
+/// How a node stands in the cluster.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// It is a member: it can lease blocks.
+    pub member: bool,
+    /// Another daemon took its name: this one never becomes a member again.
+    pub fenced: bool,
+    /// Its epoch; 0: it has not joined yet.
+    pub epoch: u64,
+    /// Its lease.
+    pub lease: Option<LeaseId>,
+    /// It is the only node.
+    pub alone: bool,
+    /// An operator wants its blocks back.
+    pub draining: bool,
+    /// Why nothing can be leased.
+    pub stalled: Option<Arc<str>>,
+    /// Why nothing is handed out.
+    pub halted: Option<Arc<str>>,
+}
+
+/// The figures of a node's dealings with the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// For how long the store has not answered, in milliseconds.
+    pub silence: Millis,
+    /// Blocks that this node handed out of and the store gave to others.
+    pub lost: usize,
+    /// Records that wait.
+    pub records_waiting: usize,
+    /// For how long the oldest of them has waited, in milliseconds.
+    pub record_lag: Millis,
+}
+
+impl LeaseholderMachine {
+    pub(super) fn new(core: Leaseholder, node: Arc<str>) -> Self {
+        Self {
+            core,
+            node,
+            origins: Map::default(),
+            next_order: 1,
+            departure: Departure::NotBegun,
+            standing: Standing::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// How the node stands.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// How many blocks this node handed out of that the store gave to others.
+    pub fn lost(&self) -> usize {
+        self.core.lost()
+    }
+
+    /// The figures of now.
+    pub fn figures(&self, now: Millis) -> Figures {
+        Figures {
+            silence: self.core.silence(now),
+            lost: self.core.lost(),
+            records_waiting: self.core.records_waiting(),
+            record_lag: self.core.record_lag(now),
+        }
+    }
+
+    /// The machine itself; for simulators.
+    pub fn core(&self) -> &Leaseholder {
+        &self.core
+    }
+
+    /// Carries out what the core asks for, in order.
+    fn drive(&mut self, now: Millis) {
+        self.drain();
+        if self.departure == Departure::Flushing {
+            self.go_on_leaving(now);
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut changed = false;
+        while let Some(effect) = self.core.poll_effect() {
+            changed = true;
+            match effect {
+                Effect::Store(id, request) => self.ask(id, request),
+                Effect::Watch(prefix) => self.outputs.push_back(Output::Watch(prefix)),
+                effect => self.pass_on(effect),
+            }
+        }
+        if changed {
+            let standing = &mut self.standing;
+            standing.member = self.core.is_member();
+            standing.fenced = self.core.is_fenced();
+            standing.lease = self.core.lease();
+        }
+    }
+
+    fn ask(&mut self, id: u64, request: Request) {
+        if self.departure == Departure::Revoking(None) && matches!(request, Request::Revoke(_)) {
+            self.departure = Departure::Revoking(Some(id));
+        }
+        self.outputs.push_back(Output::Store(id, request));
+    }
+
+    /// Passes an effect on to the coordinator, with the origin of the order that it ends.
+    fn pass_on(&mut self, effect: Effect) {
+        self.note(&effect);
+        let origin = match &effect {
+            Effect::Leased(order, _)
+            | Effect::GivenBack(order, _)
+            | Effect::Transferred(order, _)
+            | Effect::Found(order, _)
+            | Effect::BlockSizeAgreed(order, _) => self.origins.remove(order),
+            _ => None,
+        };
+        self.send(ToCoordinator::Cluster(effect, origin));
+    }
+
+    fn send(&mut self, message: ToCoordinator) {
+        self.outputs.push_back(Output::Send(Message::Coordinator(message)));
+    }
+
+    /// Remembers and reports what people must know.
+    fn note(&mut self, effect: &Effect) {
+        let standing = &mut self.standing;
+        let event = match effect {
+            Effect::Alone(alone) => {
+                standing.alone = *alone;
+                return;
+            }
+            Effect::Draining(draining) => {
+                standing.draining = *draining;
+                Event::Draining(*draining)
+            }
+            Effect::Stalled(cause) => {
+                standing.stalled.clone_from(cause);
+                Event::Stalled(cause.clone())
+            }
+            Effect::Halted(cause) => {
+                standing.halted.clone_from(cause);
+                Event::Halted(cause.clone())
+            }
+            Effect::Joined { epoch } => {
+                standing.epoch = *epoch;
+                Event::Joined { epoch: *epoch }
+            }
+            Effect::WentBack => Event::WentBack,
+            Effect::Lost(pool, cidrs) => Event::Lost(pool.clone(), cidrs.clone()),
+            Effect::Regained(pool, cidr) => Event::Regained(pool.clone(), *cidr),
+            Effect::Found(_, found) => Event::Searched(match found {
+                Found::Gap(_) => SearchEnd::Gap,
+                Found::Given(_) => SearchEnd::Given,
+                Found::Nobody { .. } => SearchEnd::Nobody,
+                Found::Failed(_) => SearchEnd::Failed,
+            }),
+            _ => return,
+        };
+        self.outputs.push_back(Output::Report(Box::new(event)));
+    }
+
+    fn place(&mut self, now: Millis, origin: Option<OrderOrigin>, order: Order) {
+        let id = match origin {
+            Some(origin) => {
+                self.origins.insert(self.next_order, origin);
+                self.next_order += 1;
+                self.next_order - 1
+            }
+            None => 0,
+        };
+        self.core.order(now, id, order);
+    }
+
+    fn agree_block_size(&mut self, now: Millis, network: Arc<str>, allowed: Arc<Ranges>) {
+        let order = Order::AgreeBlockSize {
+            pool: PoolFamily { network: network.clone(), family: allowed.family() },
+            ranges: allowed.iter().map(|range| (range.start, range.end)).collect(),
+            block_log2: allowed.usual_block_log2(),
+            explicit: allowed.block_log2.is_some(),
+        };
+        self.place(now, Some(OrderOrigin::Coordinator(network, allowed)), order);
+    }
+
+    fn publish(&mut self, now: Millis, holding: &Holding, held: bool, waiting: Option<u64>) {
+        for &address in holding.addresses.iter() {
+            let network = holding.scope.pool.clone();
+            let value = held.then(|| Box::new(allocation(&self.node, holding)));
+            self.core.record(now, RecordChange { network, address, value }, waiting);
+        }
+    }
+
+    /// Writes the records that wait, if the store can be asked, and then ends the lease.
+    fn go_on_leaving(&mut self, now: Millis) {
+        let able = self.core.is_member() && self.core.unable().is_none();
+        if able && self.core.records_waiting() > 0 {
+            return self.core.flush(now);
+        }
+        match self.core.lease() {
+            Some(_) => self.departure = Departure::Revoking(None),
+            None => self.left(),
+        }
+        self.core.leave(now);
+    }
+
+    fn left(&mut self) {
+        self.departure = Departure::Left;
+        self.send(ToCoordinator::Left);
+    }
+}
+
+impl Machine for LeaseholderMachine {
+    type Input = ToLeaseholder;
+
+    fn start(&mut self, now: Millis) {
+        self.core.start(now);
+        self.drive(now);
+    }
+
+    fn handle(&mut self, now: Millis, input: ToLeaseholder) {
+        match input {
+            ToLeaseholder::Place(origin, order) => self.place(now, origin, order),
+            ToLeaseholder::AgreeBlockSize(network, allowed) => {
+                self.agree_block_size(now, network, allowed);
+            }
+            ToLeaseholder::PublishRecord { holding, held, waiting } => {
+                self.publish(now, &holding, held, waiting);
+            }
+            ToLeaseholder::DeleteRecord(network, address) => {
+                self.core.record(now, RecordChange { network, address, value: None }, None);
+            }
+            ToLeaseholder::Intended(sequence) => self.core.intended(now, sequence),
+            ToLeaseholder::Answered(id, answer) => {
+                self.core.answered(now, id, answer);
+                if self.departure == Departure::Revoking(Some(id)) {
+                    self.left();
+                }
+            }
+            ToLeaseholder::Observed(report) => self.core.observed(now, report),
+            ToLeaseholder::Leave if self.departure == Departure::NotBegun => {
+                self.departure = Departure::Flushing;
+            }
+            ToLeaseholder::Leave => {}
+        }
+        self.drive(now);
+    }
+
+    fn handle_timeout(&mut self, now: Millis) {
+        self.core.handle_timeout(now);
+        self.drive(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Millis> {
+        self.core.poll_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+/// The record of a holding.
+fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
+    let pod = holding.pod.as_deref();
+    AllocationValue {
+        node: node.clone(),
+        network: (holding.scope.network != holding.scope.pool)
+            .then(|| holding.scope.network.clone()),
+        container_id: holding.container_id.clone(),
+        ifname: holding.scope.ifname.clone(),
+        addresses: holding.addresses.to_vec(),
+        namespace: pod.map(|pod| pod.namespace.clone()).unwrap_or_default(),
+        pod: pod.map(|pod| pod.name.clone()).unwrap_or_default(),
+        stage: holding.stage.map(|stage| stage.as_str().into()).unwrap_or_default(),
+        netns: holding.netns.path.clone(),
+        since_unix_ms: holding.since_unix_ms,
+        started_at: holding.started_at(),
+        sequence: holding.sequence,
+    }
+}

@@ -1,0 +1,268 @@
+//! The messages between the machines of a node, and what the machines want done.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::core::Millis;
+use crate::core::address::{Cidr, Family};
+use crate::core::attachment::Holding;
+use crate::core::coordinator::{Call, Outcome, Recovered, SetId, SetRecord};
+use crate::core::journal::JournalEntry;
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{Effect, Leased, Order, Question};
+use crate::core::range::Ranges;
+use crate::core::range_set::{Assign, AssignError, RangeSet};
+use crate::core::txn::{Answer, Request, StoreError, Watched};
+
+/// A machine behind a mailbox. After each input the outputs are polled and carried out, in order,
+/// and the timer is set to [`Machine::poll_timeout`].
+pub trait Machine {
+    /// What its mailbox takes.
+    type Input;
+
+    /// The mailbox is open: called once, before the first input.
+    fn start(&mut self, now: Millis);
+
+    /// Takes one message.
+    fn handle(&mut self, now: Millis, input: Self::Input);
+
+    /// Does what is due.
+    fn handle_timeout(&mut self, now: Millis);
+
+    /// The time at which [`Machine::handle_timeout`] has something to do, on the boot clock.
+    fn poll_timeout(&self) -> Option<Millis>;
+
+    /// The next output, until there is none.
+    fn poll_output(&mut self) -> Option<Output>;
+}
+
+/// A message between the machines of a node.
+#[derive(Debug)]
+pub enum Message {
+    /// To the coordinator.
+    Coordinator(ToCoordinator),
+    /// To a range set. One that has ended takes no messages: they are dropped.
+    RangeSet(SetId, ToRangeSet),
+    /// To the leaseholder.
+    Leaseholder(ToLeaseholder),
+}
+
+/// The messages that the coordinator takes.
+#[derive(Debug)]
+pub enum ToCoordinator {
+    /// A call, and the number under which it is answered ([`Output::Reply`]).
+    Call(u64, Call),
+    /// The end of a [`ToRangeSet::Assign`].
+    Assigned(u64, Result<u128, AssignError>),
+    /// The commits of these operations are durable, or the journal failed.
+    Committed(Vec<u64>, Result<(), Arc<str>>),
+    /// The leaseholder says this; with the origin of the order that it ends, if it ends one.
+    Cluster(Effect, Option<OrderOrigin>),
+    /// A range set has nothing to give to the node that asks: another one may.
+    NothingFor(Question, SetId),
+    /// A range set has become part of another one.
+    Merged {
+        /// Their network.
+        network: Arc<str>,
+        /// The one that has ended.
+        from: SetId,
+    },
+    /// Take no new calls, finish those that run, leave the cluster, close the journal.
+    Shutdown,
+    /// The leaseholder has left the cluster.
+    Left,
+    /// The journal is closed.
+    JournalClosed,
+}
+
+/// The messages that a range set takes.
+#[derive(Debug)]
+pub enum ToRangeSet {
+    /// Assign an address; [`ToCoordinator::Assigned`] answers.
+    Assign(Assign),
+    /// Take back an assignment that nobody has seen.
+    Undo(u128),
+    /// Release an address; it is durable that it is not held.
+    Release(u128),
+    /// These blocks are this node's, and these addresses of them are held; the others cool.
+    Recover(Vec<Cidr>, BTreeSet<u128>),
+    /// The leaseholder says this of all range sets, or of a block of this one.
+    Cluster(Effect),
+    /// The end of an order of this range set.
+    OrderEnded(OrderContext, Effect),
+    /// An order was not placed, because the journal failed.
+    OrderFailed(OrderContext),
+    /// Become part of that range set as soon as no order is open.
+    Retire(SetId),
+    /// Take over all that another range set has.
+    Absorb {
+        /// The other one.
+        from: SetRecord,
+        /// Its state.
+        set: Box<RangeSet>,
+        /// How often the node's lease was lost before it ended.
+        lease_number: u64,
+    },
+}
+
+/// The messages that the leaseholder takes.
+#[derive(Debug)]
+pub enum ToLeaseholder {
+    /// An order, and who must hear of its end; nobody, if there is no origin.
+    Place(Option<OrderOrigin>, Order),
+    /// Agree with the cluster on the block size of these ranges of a network.
+    AgreeBlockSize(Arc<str>, Arc<Ranges>),
+    /// Publish in the store that this is held, or is not.
+    PublishRecord {
+        /// The holding.
+        holding: Arc<Holding>,
+        /// Whether it is held.
+        held: bool,
+        /// The operation that waits for the records, if one does.
+        waiting: Option<u64>,
+    },
+    /// Delete the record of an address on a network.
+    DeleteRecord(Arc<str>, IpAddr),
+    /// It is durable that a transaction with this sequence number may be sent.
+    Intended(u64),
+    /// The store's answer to the request with this number.
+    Answered(u64, Result<Answer, StoreError>),
+    /// A watch's report.
+    Observed(Watched),
+    /// Write the records that wait, end the node's lease, then say [`ToCoordinator::Left`].
+    Leave,
+}
+
+/// The one who waits for an order.
+#[derive(Debug)]
+pub enum OrderOrigin {
+    /// A range set, and what it must know when the order ends.
+    RangeSet(SetId, OrderContext),
+    /// The coordinator, for these ranges of a network.
+    Coordinator(Arc<str>, Arc<Ranges>),
+}
+
+/// What a range set must know when its order ends.
+#[derive(Clone, Debug)]
+pub enum OrderContext {
+    /// Blocks are leased; these will be active.
+    Lease(Vec<Cidr>),
+    /// So many blocks are given back.
+    GiveBack(usize),
+    /// A part of a block is transferred to the node that asked with this key.
+    Transfer(String),
+    /// Other nodes are asked for addresses.
+    Find,
+}
+
+/// Entries for the journal, and what waits for them.
+#[derive(Debug)]
+pub struct Commit {
+    /// All of them become durable, or none.
+    pub entries: Vec<JournalEntry>,
+    /// What waits for them.
+    pub then: After,
+}
+
+/// What waits for a commit.
+#[derive(Debug)]
+pub enum After {
+    /// Nothing: the entries may wait for the next commit, which takes them along.
+    Nothing,
+    /// An operation of the coordinator.
+    Operation(u64),
+    /// A transaction of the leaseholder with this sequence number.
+    Intent(u64),
+    /// An order of a range set.
+    Order(SetId, OrderContext, Box<Order>),
+    /// The end of the journal: no commit comes after it.
+    Close,
+}
+
+/// Something that a machine wants done outside of itself.
+#[derive(Debug)]
+pub enum Output {
+    /// Deliver a message.
+    Send(Message),
+    /// Hand a commit to the journal's queue.
+    Commit(Commit),
+    /// Ask the store, and bring the answer as [`ToLeaseholder::Answered`] with this number.
+    Store(u64, Request),
+    /// Watch a prefix, and bring reports as [`ToLeaseholder::Observed`].
+    Watch(String),
+    /// Answer a call.
+    Reply(u64, Outcome),
+    /// Show readers that this is held.
+    Held(Arc<Holding>),
+    /// Show readers that this is not held any longer.
+    Ended(Arc<Holding>),
+    /// Open a mailbox for a range set.
+    Open {
+        /// Which one it is.
+        record: SetRecord,
+        /// Its state.
+        set: Box<RangeSet>,
+        /// How often the node's lease was lost.
+        lease_number: u64,
+    },
+    /// Close the mailbox of a range set.
+    Close(SetId),
+    /// Tell people.
+    Report(Box<Event>),
+    /// The node has stopped: nothing follows.
+    Stopped,
+}
+
+/// Something that people must know: for the log and for counters.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The addresses of two networks overlap; how many such pairs there are by now.
+    Overlap(Arc<str>, Arc<str>, usize),
+    /// Two range sets of a network become one.
+    Merge(Arc<str>),
+    /// The state directory was lost or is old, and the node took over what the store has of it.
+    StateRecovered(Recovered),
+    /// The journal failed.
+    JournalFailed(Arc<str>),
+    /// Blocks were leased for a range set, or not.
+    Leased(Arc<str>, Family, Leased),
+    /// Blocks of a range set were given back (how many), or not.
+    GivenBack(Arc<str>, Family, Option<usize>),
+    /// A part of a block went to another node.
+    Transferred(Arc<str>, Family),
+    /// The node joined the cluster.
+    Joined {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// Nothing can be leased, because of this; or it can again.
+    Stalled(Option<Arc<str>>),
+    /// Nothing is handed out, because of this; or it is again.
+    Halted(Option<Arc<str>>),
+    /// An operator drains this node, or does not any longer.
+    Draining(bool),
+    /// The store is older than this node.
+    WentBack,
+    /// These blocks are not this node's in the store.
+    Lost(PoolFamily, Vec<Cidr>),
+    /// A lost block is this node's again.
+    Regained(PoolFamily, Cidr),
+    /// A search of other nodes has ended.
+    Searched(SearchEnd),
+    /// The lease is left to run out: the store did not answer in time.
+    LeaseLeft,
+}
+
+/// How a search of other nodes ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SearchEnd {
+    /// An address is in no block.
+    Gap,
+    /// Another node gave some.
+    Given,
+    /// No live node has one.
+    Nobody,
+    /// The store could not be asked.
+    Failed,
+}

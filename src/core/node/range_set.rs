@@ -1,0 +1,319 @@
+//! A range set among the machines of its node.
+
+use std::collections::VecDeque;
+
+use super::message::{
+    After, Commit, Event, Machine, Message, OrderContext, OrderOrigin, Output, ToCoordinator,
+    ToLeaseholder, ToRangeSet,
+};
+use crate::core::Millis;
+use crate::core::address::Cidr;
+use crate::core::block::Block;
+use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::journal::JournalEntry;
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{self, Leased, Order, Question, without};
+use crate::core::mutant::{Mutant, broken};
+use crate::core::range::Ranges;
+use crate::core::range_set::{Effect, RangeSet, Settings, Stats};
+use crate::core::value::BlockStatus;
+
+/// The machine of one range set: it leases blocks ahead of demand and hands single addresses out
+/// from memory.
+#[derive(Debug)]
+pub struct RangeSetMachine {
+    record: SetRecord,
+    core: RangeSet,
+    /// The range set that takes everything over as soon as no order is open.
+    heir: Option<SetId>,
+    /// How often the node's lease was lost since the daemon started, as far as this range set was
+    /// told: its spares hang on the lease of now.
+    lease_number: u64,
+    outputs: VecDeque<Output>,
+}
+
+impl RangeSetMachine {
+    /// The machine around a range set that is opened ([`Output::Open`]).
+    pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
+        Self { record, core, heir: None, lease_number, outputs: VecDeque::new() }
+    }
+
+    /// Its name, its network and its ranges as they were when it opened.
+    pub fn record(&self) -> &SetRecord {
+        &self.record
+    }
+
+    /// Its figures.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Its blocks, in order.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.core.blocks()
+    }
+
+    /// Whether an order of it is open; for simulators.
+    pub fn is_asking(&self) -> bool {
+        self.core.is_asking()
+    }
+
+    /// Whether an ADD from these ranges could be served now, as far as this range set knows.
+    pub fn could_assign(&mut self, now: Millis, allowed: &Ranges) -> bool {
+        self.core.could_assign(now, allowed)
+    }
+
+    /// Checks that its indexes and figures agree; for tests and simulators.
+    pub fn check_invariants(&self) {
+        self.core.check_invariants();
+    }
+
+    fn pool(&self) -> PoolFamily {
+        PoolFamily { network: self.record.network.clone(), family: self.record.family }
+    }
+
+    /// Carries out what the core asks for, in order.
+    fn drive(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            self.carry_out(effect);
+        }
+        if !self.core.is_asking()
+            && let Some(heir) = self.heir.take()
+        {
+            self.hand_over(heir);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Assigned(operation, result) => {
+                self.send(Message::Coordinator(ToCoordinator::Assigned(operation, result)));
+            }
+            Effect::Lease { activate, claim } => {
+                let claimed = |(cidr, status): &(Cidr, BlockStatus)| {
+                    (*status == BlockStatus::Active).then_some(*cidr)
+                };
+                let active = activate.iter().copied();
+                let active = active.chain(claim.iter().filter_map(claimed)).collect();
+                let order = Order::Lease { pool: self.pool(), activate, claim };
+                self.place(OrderContext::Lease(active), order);
+            }
+            Effect::GiveBack(blocks) => self.give_back(&blocks),
+            Effect::Transfer { question, block, give, spare } => {
+                self.transfer(question, block, give, spare);
+            }
+            Effect::JournalBlock(cidr) => self.commit(JournalEntry::Block, &[cidr]),
+            Effect::JournalLost(cidr) => self.commit(JournalEntry::LostBlock, &[cidr]),
+            Effect::ReleaseUnknown(cidrs) => {
+                self.place_aside(Order::GiveBack { pool: self.pool(), cidrs });
+            }
+            Effect::Refuse(question) => {
+                let nothing = ToCoordinator::NothingFor(question, self.record.id);
+                self.send(Message::Coordinator(nothing));
+            }
+            Effect::Find { wanted, even_cooling } => {
+                let order = Order::Find { pool: self.pool(), wanted, even_cooling };
+                self.place(OrderContext::Find, order);
+            }
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        self.outputs.push_back(Output::Send(message));
+    }
+
+    fn report(&mut self, event: Event) {
+        self.outputs.push_back(Output::Report(Box::new(event)));
+    }
+
+    fn place(&mut self, context: OrderContext, order: Order) {
+        let origin = OrderOrigin::RangeSet(self.record.id, context);
+        self.send(Message::Leaseholder(ToLeaseholder::Place(Some(origin), order)));
+    }
+
+    /// An order whose end nobody waits for.
+    fn place_aside(&mut self, order: Order) {
+        self.send(Message::Leaseholder(ToLeaseholder::Place(None, order)));
+    }
+
+    /// Places an order when these entries are durable.
+    fn place_after(
+        &mut self,
+        entries: Vec<JournalEntry>,
+        context: OrderContext,
+        order: Order,
+        early: bool,
+    ) {
+        if early {
+            self.place(context, order);
+            let commit = Commit { entries, then: After::Nothing };
+            return self.outputs.push_back(Output::Commit(commit));
+        }
+        let then = After::Order(self.record.id, context, Box::new(order));
+        self.outputs.push_back(Output::Commit(Commit { entries, then }));
+    }
+
+    /// Entries about blocks that nothing waits for. What is committed later is durable later: so a
+    /// block is in the journal before the first address that is held in it (rule 15).
+    fn commit(&mut self, entry: fn(PoolFamily, Cidr) -> JournalEntry, cidrs: &[Cidr]) {
+        let entries: Vec<JournalEntry> =
+            cidrs.iter().map(|&cidr| entry(self.pool(), cidr)).collect();
+        if !entries.is_empty() {
+            let commit = Commit { entries, then: After::Nothing };
+            self.outputs.push_back(Output::Commit(commit));
+        }
+    }
+
+    /// Gives blocks back when the journal has forgotten them (rule 9). `bool`: a spare, which the
+    /// journal never had.
+    fn give_back(&mut self, blocks: &[(Cidr, bool)]) {
+        let cidrs: Vec<Cidr> = blocks.iter().map(|(cidr, _)| *cidr).collect();
+        let durable = blocks.iter().filter(|(_, spare)| !spare);
+        let forget = |(cidr, _): &(Cidr, bool)| JournalEntry::NoBlock(self.pool(), *cidr);
+        let entries: Vec<JournalEntry> = durable.map(forget).collect();
+        let order = Order::GiveBack { pool: self.pool(), cidrs };
+        let context = OrderContext::GiveBack(blocks.len());
+        let early = entries.is_empty() || broken(Mutant::GiveBackBeforeJournal);
+        self.place_after(entries, context, order, early);
+    }
+
+    /// Transfers a part of a block when the journal has forgotten that part (rule 9). `spare`: the
+    /// block is one, which the journal never had.
+    fn transfer(&mut self, question: Question, block: Cidr, give: Cidr, spare: bool) {
+        let context = OrderContext::Transfer(question.key.clone());
+        let order = Order::Transfer { question, block, give };
+        let mut entries = Vec::new();
+        if !spare {
+            entries.push(JournalEntry::NoBlock(self.pool(), block));
+            let keep = |part| JournalEntry::Block(self.pool(), part);
+            entries.extend(without(block, give).into_iter().map(keep));
+        }
+        let early = spare || broken(Mutant::TransferBeforeJournal);
+        self.place_after(entries, context, order, early);
+    }
+
+    /// The end of an order.
+    fn order_ended(&mut self, now: Millis, context: OrderContext, effect: leaseholder::Effect) {
+        use leaseholder::Effect;
+        let (network, family) = (self.record.network.clone(), self.record.family);
+        match (effect, context) {
+            (Effect::Leased(_, leased), OrderContext::Lease(active)) => {
+                if leased == Leased::Done && !broken(Mutant::BlockNotJournalled) {
+                    self.commit(JournalEntry::Block, &active);
+                }
+                self.report(Event::Leased(network, family, leased.clone()));
+                self.core.leased(now, leased);
+            }
+            (Effect::GivenBack(_, done), OrderContext::GiveBack(count)) => {
+                self.report(Event::GivenBack(network, family, done.then_some(count)));
+                self.core.given_back(now, done);
+            }
+            (Effect::Transferred(_, done), OrderContext::Transfer(key)) => {
+                if done {
+                    self.report(Event::Transferred(network, family));
+                }
+                self.core.transferred(now, &key, done);
+            }
+            (Effect::Found(_, found), OrderContext::Find) => self.core.found(now, found),
+            _ => {}
+        }
+    }
+
+    /// An order was not placed: the journal failed.
+    fn order_failed(&mut self, now: Millis, context: &OrderContext) {
+        match context {
+            OrderContext::GiveBack(_) => self.core.given_back(now, false),
+            OrderContext::Transfer(key) => self.core.transferred(now, key, false),
+            OrderContext::Lease(_) | OrderContext::Find => {}
+        }
+    }
+
+    /// What the leaseholder says unasked.
+    fn heard(&mut self, now: Millis, effect: leaseholder::Effect) {
+        use leaseholder::Effect;
+        match effect {
+            Effect::Asked(question) => self.core.asked(now, question),
+            Effect::Spares(_, cidrs) => self.core.spares(now, &cidrs),
+            Effect::Lost(_, cidrs) => self.core.lost(now, &cidrs),
+            Effect::Regained(_, cidr) => self.core.regained(now, cidr),
+            Effect::Split(_, block, parts) => self.core.split(block, &parts),
+            Effect::SparesGone => {
+                self.lease_number += 1;
+                if !broken(Mutant::LostLeaseSparesKept) {
+                    self.core.spares_gone(now);
+                }
+            }
+            Effect::Stalled(cause) => self.core.stalled(now, cause),
+            Effect::Halted(cause) => self.core.halted(now, cause),
+            Effect::Joined { .. } => self.core.joined(),
+            Effect::GoodUntil(until) => self.core.good_until(now, until),
+            Effect::Alone(alone) => self.core.alone(alone),
+            Effect::Draining(draining) => self.core.draining(now, draining),
+            _ => {}
+        }
+    }
+
+    /// Gives away everything and ends.
+    fn hand_over(&mut self, heir: SetId) {
+        let settings = Settings { cooldown: 0, min_free: 0, seed: 0 };
+        let empty = RangeSet::new(self.record.family, self.core.block_log2(), settings);
+        let set = Box::new(std::mem::replace(&mut self.core, empty));
+        let (from, lease_number) = (self.record.clone(), self.lease_number);
+        self.send(Message::RangeSet(heir, ToRangeSet::Absorb { from, set, lease_number }));
+        self.outputs.push_back(Output::Close(self.record.id));
+    }
+
+    fn absorb(&mut self, now: Millis, from: SetRecord, mut set: RangeSet, lease_number: u64) {
+        // It ended before it was told that the lease is lost, and with it its spares (rule 18).
+        if lease_number < self.lease_number && !broken(Mutant::LostLeaseSparesKept) {
+            set.spares_gone(now);
+        }
+        self.core.absorb(set);
+        let (network, from) = (from.network, from.id);
+        self.send(Message::Coordinator(ToCoordinator::Merged { network, from }));
+    }
+}
+
+impl Machine for RangeSetMachine {
+    type Input = ToRangeSet;
+
+    fn start(&mut self, _: Millis) {
+        self.drive();
+    }
+
+    fn handle(&mut self, now: Millis, input: ToRangeSet) {
+        match input {
+            ToRangeSet::Assign(request) => {
+                let operation = request.id;
+                if let Some(result) = self.core.assign(now, request) {
+                    let assigned = ToCoordinator::Assigned(operation, result);
+                    self.send(Message::Coordinator(assigned));
+                }
+            }
+            ToRangeSet::Undo(number) => self.core.undo(now, number),
+            ToRangeSet::Release(number) => self.core.release(now, number),
+            ToRangeSet::Recover(cidrs, held) => self.core.recover(now, &cidrs, &held),
+            ToRangeSet::Cluster(effect) => self.heard(now, effect),
+            ToRangeSet::OrderEnded(context, effect) => self.order_ended(now, context, effect),
+            ToRangeSet::OrderFailed(context) => self.order_failed(now, &context),
+            ToRangeSet::Retire(heir) => self.heir = Some(heir),
+            ToRangeSet::Absorb { from, set, lease_number } => {
+                self.absorb(now, from, *set, lease_number);
+            }
+        }
+        self.drive();
+    }
+
+    fn handle_timeout(&mut self, now: Millis) {
+        self.core.handle_timeout(now);
+        self.drive();
+    }
+
+    fn poll_timeout(&self) -> Option<Millis> {
+        self.core.poll_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}

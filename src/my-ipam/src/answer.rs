@@ -1,0 +1,57 @@
+//! Whether an answer is one to CNI at all: what the runtime reads must be JSON of the right
+//! outline, whoever listens on the socket.
+
+use serde_core::de::IgnoredAny;
+use serde_json::Value;
+
+use super::environment::Command;
+
+/// Whether it is a result: an object, or nothing where the command has no result.
+pub(super) fn is_result(command: Command, body: &[u8]) -> bool {
+    if body.is_empty() {
+        return command != Command::Add;
+    }
+    // What is ignored is not looked at for UTF-8.
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// Whether it is an error object: one with a version, a code and a message.
+pub(super) fn is_error(body: &[u8]) -> bool {
+    let object: Value = serde_json::from_slice(body).unwrap_or_default();
+    let has_text = |key: &str| object[key].as_str().is_some_and(|text| !text.is_empty());
+    has_text("cniVersion") && has_text("msg") && object["code"].is_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_objects_and_only_an_add_needs_one() {
+        for body in [r#"{"ips":[]}"#, " {}\n"] {
+            assert!(is_result(Command::Add, body.as_bytes()), "{body}");
+        }
+        assert!(is_result(Command::Del, b"") && !is_result(Command::Add, b""));
+        for body in [b"null".as_slice(), b"[]", b"{", b"{} x", b"{\"a\":\"\xff\"}", b"not found"] {
+            assert!(!is_result(Command::Del, body), "{}", body.escape_ascii());
+        }
+        assert!(!is_result(Command::Add, &b"{\"a\":".repeat(100_000)));
+    }
+
+    #[test]
+    fn errors_have_a_version_a_code_and_a_message() {
+        assert!(is_error(br#"{"cniVersion":"1.1.0","code":100,"msg":"no address is free"}"#));
+        for body in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"code":7,"msg":"m"}"#,
+            r#"{"cniVersion":"1.1.0","code":"7","msg":"m"}"#,
+            r#"{"cniVersion":"1.1.0","code":7,"msg":""}"#,
+        ] {
+            assert!(!is_error(body.as_bytes()), "{body}");
+        }
+    }
+}

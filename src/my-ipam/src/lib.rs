@@ -1,0 +1,211 @@
+//! The CNI plugin `my-ipam`: exec, one request to the daemon, exit.
+//!
+//! It carries no logic. It sends its environment and its standard input as they are to
+//! `POST /v1/cni` and prints what comes back. By itself it formats only what must work without a
+//! daemon: VERSION, a broken environment, "nobody answers". Two things it does beyond that, so
+//! that no address leaks: a DEL that no daemon takes is left as a note (see [`note`]), and an ADD
+//! whose result cannot be printed is undone.
+//!
+//! Absent on purpose: async, threads, clap, logging. The whole run costs about as much as the exec.
+//! The daemon and its commands use the [`client`], and need to know where the notes are.
+
+#![forbid(unsafe_code)]
+
+mod about;
+mod answer;
+pub mod client;
+mod environment;
+mod failure;
+pub mod limits;
+pub mod note;
+mod peek;
+mod process;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use about::VERSIONS_SUPPORTED;
+pub use process::main;
+
+use client::{ClientError, reason};
+use environment::{Command, Environment};
+use failure::Failure;
+use limits::STDIN_BYTES_MAX;
+use peek::Peek;
+use request::Request;
+
+/// Where the daemon takes CNI calls.
+pub const CALL_PATH: &str = "/v1/cni";
+
+/// Room for a usual configuration, in bytes: its first `read` leaves room for the second, which
+/// finds the end.
+const STDIN_BYTES_USUAL: usize = 2 << 10;
+
+/// Everything that a run of the plugin takes from its surroundings.
+pub struct Surroundings<'a> {
+    /// Start of this process, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`); `None`: the
+    /// system does not say, and no call can be made.
+    pub started_at_ns: Option<u64>,
+    /// The first command line argument.
+    pub argument: Option<&'a OsStr>,
+    /// One environment variable by name.
+    pub environment: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The network configuration.
+    pub stdin: &'a mut dyn Read,
+    /// Takes the result or the error object.
+    pub stdout: &'a mut dyn Write,
+    /// Takes what is not part of the protocol.
+    pub stderr: &'a mut dyn Write,
+    /// How long to wait for one answer: [`limits::ANSWER_WAIT_MAX`], less in tests.
+    pub answer_wait: Duration,
+}
+
+/// What goes to standard output, and with which exit status.
+enum Outcome {
+    /// Exit 0.
+    Success(Vec<u8>),
+    /// Exit 1; the CNI error object.
+    Refusal(Vec<u8>),
+}
+
+/// One run of the plugin. Gives the exit status: 0 or 1.
+pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
+    if let Some(text) = surroundings.argument.and_then(about::argument) {
+        return print(surroundings, text.as_bytes());
+    }
+    let command = (surroundings.environment)(environment::COMMAND);
+    if command.is_none_or(|command| command.is_empty()) {
+        // Not the protocol, but a person; host-local answers so too.
+        return u8::from(write!(surroundings.stderr, "{}", about::TEXT).is_err());
+    }
+    let environment = Environment::read(surroundings.environment);
+    // Before any complaint about the environment: its error object names the cniVersion.
+    let mut config = Vec::with_capacity(STDIN_BYTES_USUAL);
+    let read = read_config(surroundings.stdin, &mut config);
+    let peek = Peek::at(&config);
+    let call = environment.and_then(|environment| match environment.command {
+        Command::Version => Ok((environment, vec![])),
+        _ => read.map(|()| (environment, config)),
+    });
+    let (environment, config) = match call {
+        Ok(call) => call,
+        Err(failure) => return refuse(surroundings, &failure.to_json(&peek)),
+    };
+    if environment.command == Command::Version {
+        return print(surroundings, about::version(&peek).as_bytes());
+    }
+    let Some(started_at_ns) = surroundings.started_at_ns else {
+        return refuse(surroundings, &Failure::no_clock().to_json(&peek));
+    };
+    let socket = socket_path(&peek, surroundings.environment);
+    let request = Request::new(environment, started_at_ns, config);
+    let answer = post(&request, &socket, surroundings.answer_wait);
+    match judge(&request, &socket, answer, &peek) {
+        Outcome::Refusal(error) => refuse(surroundings, &error),
+        Outcome::Success(result) => match surroundings.stdout.write_all(&result) {
+            Ok(()) => 0,
+            Err(cause) => {
+                if request.command() == Command::Add {
+                    undo(surroundings, request, &socket, &cause);
+                }
+                1
+            }
+        },
+    }
+}
+
+/// Reads all of standard input, never more than one byte past the limit.
+fn read_config(stdin: &mut dyn Read, config: &mut Vec<u8>) -> Result<(), Failure> {
+    let read = stdin.take(STDIN_BYTES_MAX as u64 + 1).read_to_end(config);
+    if let Err(cause) = read {
+        let msg = format!("error reading from stdin: {}", reason(&cause));
+        return Err(Failure::new(failure::IO, msg, ""));
+    }
+    if config.len() > STDIN_BYTES_MAX {
+        let msg = format!("the network configuration on stdin is over {STDIN_BYTES_MAX} bytes");
+        let remedy = "make it smaller: fewer ranges, routes or attachments in one call";
+        return Err(Failure::new(failure::DECODING, msg, remedy));
+    }
+    Ok(())
+}
+
+/// `ipam.socket` of the configuration, else the environment's, else the usual place.
+fn socket_path(peek: &Peek, environment: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
+    let configured = peek.socket.as_ref().map(PathBuf::from);
+    let inherited = || environment("LEASEHOLD_SOCKET").filter(|path| !path.is_empty());
+    configured
+        .or_else(|| inherited().map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from(client::SOCKET_DEFAULT))
+}
+
+/// What the daemon's answer means; where there is none, does what the command calls for.
+fn judge(
+    request: &Request,
+    socket: &Path,
+    answer: Result<client::Response, ClientError>,
+    peek: &Peek,
+) -> Outcome {
+    let command = request.command();
+    let failure = match answer {
+        Ok(response) if response.status == 200 && answer::is_result(command, &response.body) => {
+            return Outcome::Success(response.body);
+        }
+        // Only such an object is an answer to CNI; a bare HTTP error would be lost on the runtime.
+        Ok(response) if response.status != 200 && answer::is_error(&response.body) => {
+            return Outcome::Refusal(response.body);
+        }
+        Ok(response) => Failure::not_cni(socket, &response, command),
+        Err(ClientError::Malformed(why)) => Failure::not_http(socket, &why),
+        Err(error) if command == Command::Del => {
+            match note::leave(socket, &request.note_name(), &request.parts()) {
+                Ok(()) => return Outcome::Success(vec![]),
+                Err(second) => Failure::note(socket, &error, &second),
+            }
+        }
+        Err(error) => Failure::unanswered(socket, &error, command),
+    };
+    Outcome::Refusal(failure.to_json(peek))
+}
+
+fn post(request: &Request, socket: &Path, wait: Duration) -> Result<client::Response, ClientError> {
+    client::request(socket, "POST", CALL_PATH, &request.parts(), Instant::now() + wait)
+}
+
+/// Gives back what an ADD made whose result nobody will ever see (runtimes kill their direct
+/// child; this process, the child's child, runs on and finds its standard output closed).
+fn undo(surroundings: &mut Surroundings<'_>, add: Request, socket: &Path, cause: &io::Error) {
+    let request = add.undone();
+    let refusal = match post(&request, socket, surroundings.answer_wait) {
+        Ok(response) if response.status == 200 => None,
+        Ok(response) => Some(format!("status {}", response.status)),
+        Err(error) => Some(error.to_string()),
+    };
+    // The daemon may well be there and unable just now, so any answer but 200 leaves a note too.
+    let left =
+        refusal.as_ref().map(|_| note::leave(socket, &request.note_name(), &request.parts()));
+    let end = match (refusal, left) {
+        (Some(first), Some(Err(second))) => format!(
+            "undoing the ADD failed ({first}), and so did leaving a note ({second}); \
+             the address is held until the DEL"
+        ),
+        (Some(first), _) => format!("undoing the ADD failed ({first}); a note was left for it"),
+        (None, _) => "the ADD was undone".to_owned(),
+    };
+    // Nobody may be left to read this either.
+    let _ = writeln!(surroundings.stderr, "my-ipam: cannot print the result: {cause}; {end}");
+}
+
+fn print(surroundings: &mut Surroundings<'_>, text: &[u8]) -> u8 {
+    u8::from(surroundings.stdout.write_all(text).is_err())
+}
+
+fn refuse(surroundings: &mut Surroundings<'_>, error: &[u8]) -> u8 {
+    // If it cannot be printed, the exit status is all that is left to say.
+    let _ = surroundings.stdout.write_all(error);
+    1
+}

@@ -1,0 +1,125 @@
+//! A node's disk: what outlives its daemon.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::plan::Plan;
+use crate::core::Millis;
+use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::journal::{JournalEntry, JournalState, NewBoot};
+use crate::core::leaseholder::NodeIdentity;
+use crate::core::node::{BootOptions, Booted, boot};
+use crate::core::range_set::Settings;
+
+/// What of a node outlives its daemon.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    pub(super) name: Arc<str>,
+    pub(super) boot: u64,
+    /// The journal at the beginning of the boot.
+    base: JournalState,
+    /// The groups that were written since.
+    pub(super) journal: Vec<Vec<JournalEntry>>,
+    pub(super) settings: Settings,
+    pub(super) await_records: bool,
+    pub(super) offline_limit: Option<Millis>,
+    /// The next write fails, and every later one.
+    pub(super) fails: bool,
+    /// No daemon has started in this boot.
+    pub(super) new_boot: bool,
+    /// It lost its journal, or some of it, while its containers ran.
+    pub(super) forgot: bool,
+}
+
+impl Disk {
+    /// An empty one.
+    pub(super) fn new(name: Arc<str>, settings: Settings, plan: &Plan) -> Self {
+        Self {
+            name,
+            boot: 1,
+            base: JournalState::default(),
+            journal: vec![],
+            settings,
+            await_records: plan.await_records,
+            offline_limit: plan.offline_limit,
+            fails: false,
+            new_boot: true,
+            forgot: false,
+        }
+    }
+
+    /// What the written groups make.
+    pub(super) fn state(&self) -> JournalState {
+        let mut state = self.base.clone();
+        for entry in self.journal.iter().flatten() {
+            state.apply(self.settings.cooldown, entry);
+        }
+        state
+    }
+
+    /// What the journal says is held.
+    pub(super) fn held(&self) -> BTreeSet<(AttachmentId, IpAddr)> {
+        let holdings = self.state().holdings.into_iter();
+        let each = |holding: Arc<Holding>| {
+            let addresses = holding.addresses.to_vec();
+            addresses.into_iter().map(move |address| (holding.id(), address))
+        };
+        holdings.flat_map(each).collect()
+    }
+
+    /// The machine starts anew. A power cut may leave an older journal, of
+    /// so many groups, or none.
+    pub(super) fn reboot(&mut self, groups: Option<usize>) {
+        self.boot += 1;
+        self.new_boot = true;
+        self.forgot = false;
+        self.fails = false;
+        match groups {
+            Some(groups) => self.journal.truncate(groups),
+            None => self.lose(),
+        }
+    }
+
+    /// Nothing is left of the journal.
+    pub(super) fn lose(&mut self) {
+        (self.base, self.journal) = (JournalState::default(), vec![]);
+    }
+
+    /// The first start of a boot: containers of the earlier boot are gone.
+    fn begin_boot(&mut self, now: Millis) {
+        let mut state = self.state();
+        let cooldown = self.settings.cooldown;
+        state.begin_boot(NewBoot { keep_holdings: false, cooldown, now });
+        (self.base, self.journal) = (state, vec![]);
+    }
+
+    /// The machines of its node, from what is on it.
+    pub(super) fn boot(&mut self, now: Millis) -> Booted {
+        let new_boot = std::mem::take(&mut self.new_boot);
+        if new_boot {
+            self.begin_boot(now);
+        }
+        let identity = NodeIdentity {
+            node: self.name.clone(),
+            machine_id: self.name.clone(),
+            boot_id: format!("{}", self.boot).into(),
+            version: "sim".into(),
+            since_unix_ms: now,
+            ttl_s: 30,
+            offline_limit: self.offline_limit,
+            keeps_after_reboot: false,
+            records: true,
+        };
+        let options = BootOptions {
+            identity,
+            settings: self.settings,
+            await_records: self.await_records,
+            alone_since_ns: 0,
+            unix_offset: 0,
+        };
+        let booted = boot(self.state(), options).unwrap_or_else(|error| panic!("{error}"));
+        self.journal.push(booted.entries.clone());
+        booted
+    }
+}

@@ -1,0 +1,100 @@
+//! What tests see of a cluster, and events by hand.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::world::{Event, World};
+use crate::core::Millis;
+use crate::core::address::{Family, number};
+use crate::core::block::{Block, BlockState};
+use crate::core::keys::{ALLOCATIONS, SESSIONS, allocation_address};
+use crate::core::node::RangeSetMachine;
+use crate::core::txn::Span;
+use crate::core::value::Value;
+
+impl World {
+    pub(super) fn sessions(&self) -> usize {
+        self.etcd.read(&Span::prefix(SESSIONS, usize::MAX)).len()
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many calls have no answer yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// What is held is recorded, and nothing else, now that nothing is under way. What was handed
+    /// out of a block that is another node's now is that one's to record.
+    pub(super) fn check_recorded(&self) {
+        let mut recorded = BTreeMap::new();
+        for key in self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX)) {
+            let Value::Allocation(value) = key.value else { continue };
+            let address = allocation_address(&key.key).expect("the key of an address");
+            // In a block that nobody has, a restored backup may have old ones: they go with the claim.
+            if !self.is_in_a_block(address) {
+                continue;
+            }
+            recorded.insert(address, (value.container_id, value.sequence));
+        }
+        let mut held = BTreeMap::new();
+        for daemon in self.nodes.iter().filter_map(|node| node.daemon.as_ref()) {
+            for holding in daemon.coordinator.held().all() {
+                let blocks = || daemon.sets.values().flat_map(RangeSetMachine::blocks);
+                let ours = |address: &&IpAddr| {
+                    let in_hand = |b: &Block| b.state == BlockState::Active;
+                    blocks().any(|b| b.cidr().contains(number(**address)) && in_hand(b))
+                };
+                for &address in holding.addresses.iter().filter(ours) {
+                    held.insert(address, (holding.container_id.clone(), holding.sequence));
+                }
+            }
+        }
+        assert_eq!(recorded, held, "what is recorded is not what is held");
+    }
+
+    /// Whether some node has a block with this address in hand.
+    fn is_in_a_block(&self, address: IpAddr) -> bool {
+        let daemons = self.nodes.iter().filter_map(|node| node.daemon.as_ref());
+        let mut sets = daemons.flat_map(|daemon| daemon.sets.values());
+        sets.any(|set| {
+            set.record().family == Family::of(address)
+                && set.blocks().any(|block| block.cidr().contains(number(address)))
+        })
+    }
+
+    /// How many blocks a node has in hand.
+    pub(super) fn blocks(&self, node: usize) -> usize {
+        let sets = self.nodes[node].daemon.iter().flat_map(|daemon| daemon.sets.values());
+        sets.map(|set| set.blocks().count()).sum()
+    }
+
+    /// The requests that the store may carry out next, whatever their time. Nodes meet nowhere
+    /// else: everything between two of them happens first, in order.
+    pub(super) fn next_requests(&mut self) -> Vec<(Millis, u64)> {
+        let local = |event: &Event| {
+            matches!(
+                event,
+                Event::Answer { .. }
+                    | Event::Report { .. }
+                    | Event::Sync { .. }
+                    | Event::Serve { .. }
+            )
+        };
+        while let Some(at) = self.events.iter().find(|(_, event)| local(event)).map(|(at, _)| *at) {
+            self.happen(at);
+        }
+        let arrivals = self.events.iter().filter(|(_, e)| matches!(e, Event::Arrive { .. }));
+        arrivals.map(|(at, _)| *at).collect()
+    }
+
+    /// Has an event come.
+    pub(super) fn happen(&mut self, at: (Millis, u64)) {
+        if let Some(event) = self.events.remove(&at) {
+            self.now += 1;
+            self.handle(event);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What happens in a run: drawn from its seed.
+
+use std::sync::Arc;
+
+use crate::core::Millis;
+use crate::core::mutant::Mutant;
+use crate::core::range::{Range, RangeSpec, Ranges};
+use crate::core::range_set::Settings;
+
+/// A configuration of the network: one range set for each address of an ADD.
+pub(super) type Configuration = Vec<Arc<Ranges>>;
+
+/// What may happen in a run: times in milliseconds, 0 for never.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) nodes: usize,
+    /// All addresses of the pool.
+    pub(super) whole: Arc<Ranges>,
+    /// The configurations that come and go; the first has the whole pool.
+    pub(super) configurations: Vec<Configuration>,
+    /// How long things go wrong.
+    pub(super) span: Millis,
+    /// The mean time between calls.
+    pub(super) between_calls: Millis,
+    /// How many containers a node wants.
+    pub(super) containers: usize,
+    pub(super) settings: Settings,
+    pub(super) await_records: bool,
+    pub(super) offline_limit: Option<Millis>,
+    /// The containers of a node go away at times, nearly all of them, and come again.
+    pub(super) tides: bool,
+    /// Runtimes repeat ADDs.
+    pub(super) repeats: bool,
+    /// One in so many messages to the store is lost, or its answer, or it is late.
+    pub(super) bad_message: u32,
+    /// How long a write to the journal takes at most.
+    pub(super) write_ms: Millis,
+    /// One in so many messages between machines is followed by a pause.
+    pub(super) idle: u32,
+    /// The mean time between faults of each kind.
+    pub(super) faults: Vec<(Fault, Millis)>,
+    /// Some machines come back with an empty disk, or an old one.
+    pub(super) bad_disks: bool,
+}
+
+/// Something that goes wrong, or that operators do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// `kill -9`.
+    Crash,
+    /// SIGTERM.
+    Stop,
+    /// SIGSTOP for a while.
+    Pause,
+    /// The node does not reach the store.
+    Cut,
+    /// Nobody does.
+    Outage,
+    /// The machine starts anew.
+    Reboot,
+    /// The journal's disk fails.
+    Disk,
+    /// The state directory is lost, or replaced by an old copy, while containers run.
+    Forget,
+    /// An operator removes the node.
+    Remove,
+    /// The store is restored from a backup.
+    Restore,
+    /// An operator drains the node, or ends that.
+    Drain,
+    /// Another configuration of the network.
+    Configure,
+}
+
+/// The ranges with these first and last addresses, in subnets that contain them.
+fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_log2: Option<u8>) -> Arc<Ranges> {
+    let range = |(subnet, part): &(&str, Option<(&str, &str)>)| {
+        let (start, end) = part.unzip();
+        let address = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        let spec = RangeSpec {
+            subnet: subnet.parse().unwrap(),
+            start: address(start),
+            end: address(end),
+            gateway: None,
+            sandbox: vec![],
+            smallflow: vec![],
+        };
+        Range::new(spec).unwrap()
+    };
+    Arc::new(Ranges::new(parts.iter().map(range).collect(), block_log2).unwrap())
+}
+
+/// All addresses of a subnet.
+pub(super) fn subnet(subnet: &str, block_log2: Option<u8>) -> Arc<Ranges> {
+    ranges(&[(subnet, None)], block_log2)
+}
+
+/// Addresses of a subnet from the first to the last.
+pub(super) fn part(subnet: &str, first: &str, last: &str, block_log2: Option<u8>) -> Arc<Ranges> {
+    ranges(&[(subnet, Some((first, last)))], block_log2)
+}
+
+/// Configurations of a pool that shrink it, take it apart, put it together, and change its family.
+fn configurations(large: bool, log2: u8) -> Vec<Configuration> {
+    let (net, low, high) = if large {
+        ("10.0.0.0/26", ("10.0.0.1", "10.0.0.31"), ("10.0.0.32", "10.0.0.62"))
+    } else {
+        ("10.0.0.0/28", ("10.0.0.1", "10.0.0.7"), ("10.0.0.8", "10.0.0.14"))
+    };
+    // So that both halves are whole blocks.
+    let size = Some(log2.min(3));
+    let whole = subnet(net, size);
+    let half = |(first, last)| part(net, first, last, size);
+    let v6 = subnet("fd00::/124", Some(0));
+    vec![
+        vec![whole.clone()],
+        vec![part(net, "10.0.0.3", "10.0.0.9", size)],
+        vec![half(low), half(high)],
+        vec![half(high)],
+        vec![ranges(&[(net, Some(low)), (net, Some(high))], size)],
+        vec![v6.clone()],
+        vec![whole, v6],
+    ]
+}
+
+/// Nothing goes wrong.
+pub(super) fn calm(nodes: usize) -> Plan {
+    let whole = subnet("10.0.0.0/26", Some(2));
+    Plan {
+        nodes,
+        configurations: vec![vec![whole.clone()]],
+        whole,
+        span: 60_000,
+        between_calls: 50,
+        containers: 30,
+        settings: Settings { cooldown: 500, min_free: 4, seed: 0 },
+        await_records: false,
+        offline_limit: None,
+        tides: false,
+        repeats: false,
+        bad_message: 0,
+        write_ms: 3,
+        idle: 0,
+        faults: vec![],
+        bad_disks: false,
+    }
+}
+
+/// Nothing goes wrong in this pool.
+pub(super) fn calm_in(whole: Arc<Ranges>, nodes: usize) -> Plan {
+    Plan { configurations: vec![vec![whole.clone()]], whole, ..calm(nodes) }
+}
+
+/// A run that a seed decides: some things go wrong, never all at once.
+pub(super) fn plan(seed: u64) -> Plan {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0xA5A5);
+    let mut faults = Vec::new();
+    for (fault, every) in [
+        (Fault::Crash, 20_000),
+        (Fault::Stop, 40_000),
+        (Fault::Pause, 20_000),
+        (Fault::Cut, 20_000),
+        (Fault::Outage, 40_000),
+        (Fault::Reboot, 40_000),
+        (Fault::Disk, 60_000),
+        (Fault::Remove, 60_000),
+        (Fault::Drain, 60_000),
+        (Fault::Forget, 80_000),
+        (Fault::Configure, 15_000),
+    ] {
+        if rng.bool() {
+            faults.push((fault, every));
+        }
+    }
+    let mut plan = Plan {
+        span: 120_000,
+        bad_message: if rng.bool() { 30 } else { 0 },
+        write_ms: [3, 3, 3_000][rng.usize(0..3)],
+        idle: [0, 30, 300][rng.usize(0..3)],
+        faults,
+        bad_disks: true,
+        tides: rng.bool(),
+        repeats: rng.bool(),
+        ..calm(2)
+    };
+    plan.nodes = rng.usize(2..6);
+    plan.containers = rng.usize(2..40);
+    plan.await_records = rng.u32(0..8) == 0;
+    plan.offline_limit = (rng.u32(0..6) == 0).then_some(20_000);
+    plan.settings.cooldown = [0, 500, 20_000][rng.usize(0..3)];
+    plan.configurations = configurations(rng.bool(), rng.u8(0..5));
+    plan.whole = plan.configurations[0][0].clone();
+    if rng.u32(0..4) == 0 {
+        // Range sets become one again and again: on machines that come back with empty disks.
+        plan.configurations.truncate(5);
+        plan.configurations.remove(1);
+        plan.faults.retain(|(fault, _)| !matches!(fault, Fault::Configure | Fault::Reboot));
+        plan.faults.extend([(Fault::Configure, 4_000), (Fault::Reboot, 15_000)]);
+        plan.between_calls = 15;
+    }
+    if rng.u32(0..4) == 0 {
+        // What nobody can know (ARCHITECTURE.md says so): whether an answer that was lost in the
+        // moment in which the store was lost too had been given; and, on a node without memory,
+        // that there was anything to know.
+        let unknowable = [Fault::Remove, Fault::Forget];
+        plan.faults.retain(|(fault, _)| !unknowable.contains(fault));
+        plan.faults.push((Fault::Restore, 60_000));
+        (plan.bad_message, plan.bad_disks, plan.span) = (0, false, 300_000);
+    }
+    if seed % 100 == 99 {
+        (plan.nodes, plan.containers) = (50, 2);
+    }
+    plan
+}
+
+/// A run in which a broken rule matters that hardly ever does: other things go wrong as in
+/// [`plan`], and what it takes goes wrong often.
+pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
+    let often: &[(Fault, Millis)] = match mutant {
+        // A daemon dies right after it gave back, and comes back without the store.
+        Mutant::GiveBackBeforeJournal => {
+            &[(Fault::Crash, 3_000), (Fault::Cut, 20_000), (Fault::Outage, 40_000)]
+        }
+        // A node is removed, and joins anew, while its range sets become one.
+        Mutant::MergeNotHeldBack => &[
+            (Fault::Remove, 8_000),
+            (Fault::Configure, 3_000),
+            (Fault::Reboot, 20_000),
+            (Fault::Outage, 20_000),
+        ],
+        _ => return plan(seed),
+    };
+    let mut plan = plan(seed);
+    plan.faults = often.to_vec();
+    plan.nodes = plan.nodes.min(4);
+    plan.bad_disks = true;
+    plan.await_records = false;
+    plan.offline_limit = None;
+    plan.span = 120_000;
+    if mutant == Mutant::GiveBackBeforeJournal {
+        (plan.tides, plan.write_ms, plan.settings.cooldown, plan.containers) = (true, 3_000, 0, 12);
+        plan.span = 300_000;
+    } else {
+        plan.configurations = configurations(true, 2);
+        plan.configurations.truncate(5);
+        plan.configurations.remove(1);
+        plan.whole = plan.configurations[0][0].clone();
+        (plan.between_calls, plan.containers, plan.idle) = (10, 25, 20);
+    }
+    plan
+}

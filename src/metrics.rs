@@ -194,8 +194,8 @@ impl RangeSet {
     /// Shows the figures of this range set.
     pub fn show(&mut self, stats: Stats) {
         let figures = |stats: Stats| {
-            let addresses = [stats.allocated, stats.cooling, stats.free, stats.leaving];
-            (addresses, [stats.spare, stats.active, stats.draining, stats.lost])
+            let addresses = [stats.allocated, stats.cooling, stats.free, stats.in_transfer];
+            (addresses, [stats.spare, stats.active, stats.returning, stats.lost])
         };
         let (now, was) = (figures(stats), figures(std::mem::replace(&mut self.shown, stats)));
         let addresses = self.addresses.iter().zip(now.0.into_iter().zip(was.0));

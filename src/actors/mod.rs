@@ -1,11 +1,12 @@
-//! The actors: each is the mailbox and the timer of one machine of the node ([`crate::core::node`]).
+//! The actors: each is the mailbox and the timer of one machine of the node
+//! ([`crate::core::node`]).
 //!
 //! | actor | machine | thread |
 //! | --- | --- | --- |
 //! | [`Host`]`<CoordinatorMachine>` | every call of the node | socket |
 //! | [`Host`]`<RangeSetMachine>`, one for each range set | addresses and blocks | socket |
 //! | [`Host`]`<LeaseholderMachine>` | the node in the cluster | socket |
-//! | [`JournalActor`] | the queue of the journal | socket; with `fsync`, the disk's part on its own |
+//! | [`JournalActor`] | the journal's queue | socket; with `fsync`, the disk's part on its own |
 //!
 //! An actor decides nothing: it hands messages to its machine and the machine's outputs to
 //! [`Wires`], in order. All of them run on the thread that serves the socket: a message to another

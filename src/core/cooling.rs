@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::{Map, Millis};
 
 /// A queue of cooling addresses. An address that is taken out of turn leaves its entry behind,
-/// which is skipped when it comes up: so nothing costs more than constant time.
+/// which is dropped when it comes to the front: so nothing costs more than constant time, and the
+/// entry at the front is always that of an address that cools.
 #[derive(Clone, Default, Debug)]
 pub struct Cooling {
     queue: VecDeque<(Millis, u128)>,
@@ -32,26 +33,13 @@ impl Cooling {
         self.len == 0
     }
 
-    /// When the oldest entry was released.
-    pub fn oldest(&self) -> Option<Millis> {
-        self.queue.front().map(|&(released, _)| released)
+    /// The address that cools longest, and when it was released.
+    pub fn oldest(&self) -> Option<(Millis, u128)> {
+        self.queue.front().copied()
     }
 
-    /// Takes the oldest address out if it was released at or before `until`.
-    pub fn pop(&mut self, until: Millis) -> Option<u128> {
-        while let Some(&(released, number)) = self.queue.front() {
-            if released > until {
-                return None;
-            }
-            self.queue.pop_front();
-            if !self.skip(number) {
-                self.len -= 1;
-                return Some(number);
-            }
-        }
-        None
-    }
-
+    /// Whether the next entry of this address is one that was left behind; if so, it is counted as
+    /// dropped.
     fn skip(&mut self, number: u128) -> bool {
         let Some(count) = self.stale.get_mut(&number) else { return false };
         *count -= 1;
@@ -63,9 +51,13 @@ impl Cooling {
 
     /// Takes a given address out; it must be cooling.
     pub fn take(&mut self, number: u128) {
-        *self.stale.entry(number).or_default() += 1;
         self.len -= 1;
-        // Usually it is the oldest: then nothing is left behind to be stepped over.
+        // Usually it is the oldest: then nothing is left behind.
+        if self.queue.front().is_some_and(|&(_, oldest)| oldest == number) {
+            self.queue.pop_front();
+        } else {
+            *self.stale.entry(number).or_default() += 1;
+        }
         while let Some(&(_, oldest)) = self.queue.front()
             && self.skip(oldest)
         {
@@ -94,11 +86,10 @@ impl Cooling {
     /// Every cooling address with its time of release, oldest first.
     pub fn drain(mut self) -> impl Iterator<Item = (Millis, u128)> {
         std::iter::from_fn(move || {
-            let released = self.oldest()?;
-            let number = self.pop(released);
-            Some(number.map(|number| (released, number)))
+            let oldest = self.oldest()?;
+            self.take(oldest.1);
+            Some(oldest)
         })
-        .flatten()
     }
 }
 
@@ -116,10 +107,11 @@ mod tests {
         assert_eq!(cooling.len(), 2);
         assert_eq!(cooling.oldest_where(|_| true), Some(8));
         assert_eq!(cooling.oldest_where(|n| n == 7), Some(7));
-        assert_eq!(cooling.pop(15), Some(8));
-        assert_eq!(cooling.pop(19), None);
-        assert_eq!(cooling.pop(20), Some(7));
-        assert_eq!((cooling.len(), cooling.pop(u64::MAX)), (0, None));
+        assert_eq!(cooling.oldest(), Some((11, 8)));
+        cooling.take(8);
+        assert_eq!(cooling.oldest(), Some((20, 7)));
+        cooling.take(7);
+        assert_eq!((cooling.len(), cooling.oldest()), (0, None));
     }
 
     #[test]

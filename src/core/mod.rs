@@ -7,13 +7,13 @@
 
 pub mod address;
 pub mod attachment;
-pub mod block;
 pub mod by_attachment;
 pub mod container_id;
 pub mod cooling;
 pub mod coordinator;
 pub mod ids;
 pub mod interval;
+pub mod inventory;
 pub mod journal;
 pub mod keys;
 pub mod leaseholder;
@@ -26,6 +26,8 @@ pub mod search;
 pub mod stage;
 pub mod txn;
 pub mod value;
+
+pub use inventory::block;
 
 /// Milliseconds on the boot clock (`CLOCK_BOOTTIME`: runs on while the machine sleeps, starts anew
 /// with each boot). Never goes backwards between two inputs to one machine.

@@ -24,9 +24,10 @@ pub enum Mutant {
     DelBeforeDurable,
     /// A release does not look at the sequence number (rule 8).
     SequenceIgnored,
-    /// Blocks go back before the journal has forgotten them (rule 9).
+    /// Blocks go back although the journal has not forgotten them (rule 9). Merely to order it too
+    /// early would be harmless: the transaction waits for its own entry, which comes later.
     GiveBackBeforeJournal,
-    /// A part of a block goes to another node before the journal has forgotten it (rule 9).
+    /// A part of a block goes to another node although the journal has not forgotten it (rule 9).
     TransferBeforeJournal,
     /// A transaction is sent before the journal knows of it (rule 13).
     IntentBeforeDurable,
@@ -89,6 +90,8 @@ impl Mutant {
         Self::ForgetsUnnoticed,
         Self::RecordsUnread,
         Self::RecordsOfOthers,
+        Self::RemovalKeepsEpoch,
+        Self::RemovalFreesBlocks,
         Self::GiveWhatIsHeld,
     ];
 }

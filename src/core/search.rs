@@ -4,10 +4,7 @@
 //! Each step is a look-up in an ordered index (blocks with free addresses; runs that are in no
 //! block), so the cost does not depend on the size of the ranges or on how much is taken.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::block::Block;
-use super::interval::Intervals;
+use super::inventory::Inventory;
 use super::range::{Range, Ranges};
 use super::stage::Stage;
 
@@ -47,23 +44,17 @@ const IN_TURN: [Kinds; 3] = [
     Kinds { free: false, spare: false, unclaimed: true },
 ];
 
-/// What is searched: the blocks in hand and what is known to be in a block, ours or not.
+/// A search for the next address in an inventory.
 #[derive(Clone, Copy)]
-pub struct Index<'a> {
-    /// The blocks that this node holds, by their first address.
-    pub held: &'a BTreeMap<u128, Block>,
-    /// Those of them that are active and have a free address.
-    pub open: &'a BTreeSet<u128>,
-    /// Those of them that are spares.
-    pub spares: &'a BTreeSet<u128>,
-    /// Every address that is known to be in some block.
-    pub claimed: &'a Intervals,
+pub struct Search<'a> {
+    /// The blocks in hand, and what is known of the blocks of others.
+    pub inventory: &'a Inventory,
     /// A node that shares the pool uses up what it holds and begins elsewhere than others: the
     /// number that it draws its place from. A node that is alone goes strictly in order.
     pub shared: Option<u64>,
 }
 
-impl Index<'_> {
+impl Search<'_> {
     /// The next address for a pod of that stage, after `cursor`.
     pub fn next(
         self,
@@ -115,9 +106,9 @@ impl Index<'_> {
     }
 
     fn first(self, from: u128, kinds: Kinds) -> Option<Candidate> {
-        let free = || self.first_free(from).map(Candidate::Free);
-        let spare = || self.first_spare(from).map(Candidate::Spare);
-        let unclaimed = || self.claimed.first_gap(from).map(Candidate::Unclaimed);
+        let free = || self.inventory.first_free(from).map(Candidate::Free);
+        let spare = || self.inventory.first_spare(from).map(Candidate::Spare);
+        let unclaimed = || self.inventory.first_unclaimed(from).map(Candidate::Unclaimed);
         let free = kinds.free.then(free).flatten();
         let spare = kinds.spare.then(spare).flatten();
         let unclaimed = kinds.unclaimed.then(unclaimed).flatten();
@@ -154,34 +145,15 @@ impl Index<'_> {
 
     /// The address itself, unless it is taken or in a block that cannot hand it out.
     pub fn look_at(self, number: u128) -> Option<Candidate> {
-        if self.first_free(number) == Some(number) {
+        if self.inventory.first_free(number) == Some(number) {
             Some(Candidate::Free(number))
-        } else if self.first_spare(number) == Some(number) {
+        } else if self.inventory.first_spare(number) == Some(number) {
             Some(Candidate::Spare(number))
-        } else if self.claimed.overlaps(number, number) {
+        } else if self.inventory.is_claimed(number, number) {
             None
         } else {
             Some(Candidate::Unclaimed(number))
         }
-    }
-
-    fn first_free(self, from: u128) -> Option<u128> {
-        let around = self.held.range(..=from).next_back();
-        let around = around.filter(|(start, _)| self.open.contains(start));
-        if let Some(number) = around.and_then(|(_, block)| block.first_free(from)) {
-            return Some(number);
-        }
-        let next = self.open.range(from..).next()?;
-        self.held.get(next)?.first_free(*next)
-    }
-
-    fn first_spare(self, from: u128) -> Option<u128> {
-        let around = self.held.range(..=from).next_back();
-        let around = around.filter(|(start, _)| self.spares.contains(start));
-        if around.is_some_and(|(_, block)| block.cidr().contains(from)) {
-            return Some(from);
-        }
-        self.spares.range(from..).next().copied()
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Etcd {
     keys: BTreeMap<String, Stored>,
     leases: BTreeMap<LeaseId, Lease>,
     revision: u64,
-    last_lease: LeaseId,
+    last_lease: i64,
     /// Changes that no watcher was told yet.
     changes: Vec<Watched>,
     pub(crate) counters: Counters,
@@ -65,8 +65,9 @@ impl Etcd {
                 self.counters.leases += 1;
                 self.last_lease += 1;
                 let ttl = ttl_s * 1000;
-                self.leases.insert(self.last_lease, Lease { ttl, until: now + ttl });
-                Ok(Answer::Granted(self.last_lease, ttl_s))
+                let lease = LeaseId::new(self.last_lease).expect("leases count from 1");
+                self.leases.insert(lease, Lease { ttl, until: now + ttl });
+                Ok(Answer::Granted(lease, ttl_s))
             }
             Request::KeepAlive(lease) => {
                 self.counters.leases += 1;

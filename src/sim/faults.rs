@@ -283,8 +283,9 @@ impl World {
         self.etcd.restore(self.now, &backup);
         self.tell_watchers();
         for node in 0..self.nodes.len() {
-            // A node that was away since before the backup cannot notice, and one that could may be
-            // down: these must not come first, and those must come at all (ARCHITECTURE.md says so).
+            // A node that was away since before the backup cannot notice, and one that could may
+            // be down: these must not come first, and those must come at all (ARCHITECTURE.md says
+            // so).
             if self.nodes[node].daemon.is_none() {
                 self.start(node);
             }

@@ -33,7 +33,7 @@ impl World {
         for key in self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX)) {
             let Value::Allocation(value) = key.value else { continue };
             let address = allocation_address(&key.key).expect("the key of an address");
-            // In a block that nobody has, a restored backup may have old ones: they go with the claim.
+            // In a block that nobody has, a restored backup may have old ones, until it is claimed.
             if !self.is_in_a_block(address) {
                 continue;
             }

@@ -21,9 +21,11 @@ impl World {
     /// quarantine. One that was removed and holds nothing is forgotten.
     pub(super) fn remove(&mut self, node: usize) {
         // A node that has lost its state directory, and whose records are deleted before it has
-        // read them, cannot know what its containers hold (ARCHITECTURE.md says so).
+        // read them and written them down, cannot know what its containers hold (ARCHITECTURE.md
+        // says so).
         let of = &self.nodes[node];
-        if of.disk.forgot && !of.daemon.as_ref().is_some_and(Daemon::is_member) {
+        let has_read = |daemon: &Daemon| daemon.is_member() && daemon.unwritten().count() == 0;
+        if of.disk.forgot && (of.disk.fails || !of.daemon.as_ref().is_some_and(has_read)) {
             return;
         }
         let command = RemoveNodeCommand {

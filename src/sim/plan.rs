@@ -217,10 +217,6 @@ pub(super) fn plan(seed: u64) -> Plan {
 /// [`plan`], and what it takes goes wrong often.
 pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
     let often: &[(Fault, Millis)] = match mutant {
-        // A daemon dies right after it gave back, and comes back without the store.
-        Mutant::GiveBackBeforeJournal => {
-            &[(Fault::Crash, 3_000), (Fault::Cut, 20_000), (Fault::Outage, 40_000)]
-        }
         // A node is removed, and joins anew, while its range sets become one.
         Mutant::MergeNotHeldBack => &[
             (Fault::Remove, 8_000),
@@ -237,15 +233,10 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
     plan.await_records = false;
     plan.offline_limit = None;
     plan.span = 120_000;
-    if mutant == Mutant::GiveBackBeforeJournal {
-        (plan.tides, plan.write_ms, plan.settings.cooldown, plan.containers) = (true, 3_000, 0, 12);
-        plan.span = 300_000;
-    } else {
-        plan.configurations = configurations(true, 2);
-        plan.configurations.truncate(5);
-        plan.configurations.remove(1);
-        plan.whole = plan.configurations[0][0].clone();
-        (plan.between_calls, plan.containers, plan.idle) = (10, 25, 20);
-    }
+    plan.configurations = configurations(true, 2);
+    plan.configurations.truncate(5);
+    plan.configurations.remove(1);
+    plan.whole = plan.configurations[0][0].clone();
+    (plan.between_calls, plan.containers, plan.idle) = (10, 25, 20);
     plan
 }

@@ -294,23 +294,3 @@ fn figures_of_scale() {
         assert!(rate(after.block_txns, before.block_txns) <= 20.0, "churn changes blocks");
     }
 }
-
-#[test]
-fn tmp_three() {
-    for mutant in
-        [Mutant::GiveBackBeforeJournal, Mutant::MergeNotHeldBack, Mutant::LostLeaseSparesKept]
-    {
-        breaks(None);
-        let clean =
-            (0..60).find_map(|seed| Some((seed, run(seed, &focused(mutant, seed), false).err()?)));
-        println!(
-            "{mutant:?} clean {:?}",
-            clean.map(|f| (f.0, f.1.chars().take(120).collect::<String>()))
-        );
-        let failure = first_failure(0..1500, Some(mutant)).0;
-        println!(
-            "{mutant:?} {:?}",
-            failure.map(|f| (f.0, f.1.chars().take(90).collect::<String>()))
-        );
-    }
-}

@@ -29,7 +29,7 @@ use crate::limits;
 
 const KEYS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("keys");
 /// The keys that hang on a lease, with that lease.
-const LEASED: TableDefinition<'_, &str, LeaseId> = TableDefinition::new("leased");
+const LEASED: TableDefinition<'_, &str, i64> = TableDefinition::new("leased");
 const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
 /// The format of all other tables: no later format may give this one another name or other types.
 const WRITTEN_FORMAT: TableDefinition<'_, (), u64> = TableDefinition::new("format");
@@ -119,7 +119,7 @@ fn write_format(db: &Database) -> Result<(), StoreError> {
 /// The tables while a transaction writes.
 struct Tables<'a> {
     keys: Table<'a, &'static str, (u64, &'static [u8])>,
-    leased: Table<'a, &'static str, LeaseId>,
+    leased: Table<'a, &'static str, i64>,
     revisions: Table<'a, (), u64>,
     /// The revision of the last transaction.
     last: u64,
@@ -161,7 +161,7 @@ impl<'a> Tables<'a> {
         let bytes = encode(value);
         self.keys.insert(key, (mod_revision, bytes.as_slice())).map_err(failed)?;
         match lease {
-            Some(lease) => drop(self.leased.insert(key, lease).map_err(failed)?),
+            Some(lease) => drop(self.leased.insert(key, lease.get()).map_err(failed)?),
             None => drop(self.leased.remove(key).map_err(failed)?),
         }
         let (key, value) = (key.to_owned(), decode(key, &bytes));
@@ -191,7 +191,7 @@ impl<'a> Tables<'a> {
         let mut keys = Vec::new();
         for row in self.leased.iter().map_err(failed)? {
             let (key, lease) = row.map_err(failed)?;
-            if gone(lease.value()) {
+            if LeaseId::new(lease.value()).is_none_or(&gone) {
                 keys.push(key.value().to_owned());
             }
         }
@@ -295,7 +295,8 @@ impl Embedded {
             for row in range.take(span.limit) {
                 let (key, value) = row.map_err(failed)?;
                 let (key, (mod_revision, bytes)) = (key.value(), value.value());
-                let lease = leased.get(key).map_err(failed)?.map(|lease| lease.value());
+                let lease =
+                    leased.get(key).map_err(failed)?.and_then(|lease| LeaseId::new(lease.value()));
                 let (key, value) = (key.to_owned(), decode(key, bytes));
                 found.push(KeyValue { key, value, mod_revision, lease });
             }
@@ -310,7 +311,8 @@ impl Embedded {
             Request::Read(spans) => self.read(&spans).map(Answer::Read),
             // A revision never comes twice, so it can name a lease.
             Request::Grant(seconds) => self.write(|tables, leases| {
-                let lease = LeaseId::try_from(tables.raise()?).map_err(failed)?;
+                let lease = i64::try_from(tables.raise()?).ok().and_then(LeaseId::new);
+                let lease = lease.ok_or_else(|| StoreError::Failed("no lease is left".into()))?;
                 leases.insert(lease, Lease::new(seconds));
                 Ok(Answer::Granted(lease, seconds))
             }),

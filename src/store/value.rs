@@ -374,10 +374,8 @@ fn hex(lease: LeaseId) -> String {
 }
 
 fn lease(text: &str) -> Result<LeaseId, String> {
-    match LeaseId::from_str_radix(text, 16) {
-        Ok(lease) if lease > 0 => Ok(lease),
-        _ => Err(format!("lease: {text:?} is not a lease in hexadecimal")),
-    }
+    let lease = i64::from_str_radix(text, 16).ok().and_then(LeaseId::new);
+    lease.ok_or_else(|| format!("lease: {text:?} is not a lease in hexadecimal"))
 }
 
 fn family(text: &str) -> Result<Family, String> {

@@ -13,6 +13,7 @@ mod watches;
 
 use std::time::Duration;
 
+use leasehold::core::ids::LeaseId;
 use leasehold::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
@@ -82,28 +83,28 @@ impl Subject {
     }
 
     /// A new lease.
-    pub(crate) fn grant(&self, seconds: u64) -> i64 {
+    pub(crate) fn grant(&self, seconds: u64) -> LeaseId {
         match self.ask(Request::Grant(seconds)) {
-            Ok(Answer::Granted(lease, granted)) if lease != 0 && granted >= seconds => lease,
+            Ok(Answer::Granted(lease, granted)) if granted >= seconds => lease,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(crate) fn kept(&self, lease: i64) -> Option<u64> {
+    pub(crate) fn kept(&self, lease: LeaseId) -> Option<u64> {
         match self.ask(Request::KeepAlive(lease)) {
             Ok(Answer::Kept(seconds)) => seconds,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(crate) fn left(&self, lease: i64) -> Option<u64> {
+    pub(crate) fn left(&self, lease: LeaseId) -> Option<u64> {
         match self.ask(Request::TimeLeft(lease)) {
             Ok(Answer::Left(seconds)) => seconds,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(crate) fn revoke(&self, lease: i64) {
+    pub(crate) fn revoke(&self, lease: LeaseId) {
         assert_eq!(self.ask(Request::Revoke(lease)), Ok(Answer::Revoked));
     }
 
@@ -121,7 +122,7 @@ impl Subject {
 
 /// A value that a number makes different from others.
 pub(crate) fn value(number: u64) -> Value {
-    Value::Session(SessionValue { epoch: number, lease: 1 })
+    Value::Session(SessionValue { epoch: number, lease: LeaseId::new(1).expect("a lease") })
 }
 
 /// A value of about that many bytes.
@@ -142,7 +143,7 @@ pub(crate) fn put(key: &str, number: u64) -> Write {
     Write::Put(key.to_owned(), value(number), None)
 }
 
-pub(crate) fn put_with(key: &str, number: u64, lease: i64) -> Write {
+pub(crate) fn put_with(key: &str, number: u64, lease: LeaseId) -> Write {
     Write::Put(key.to_owned(), value(number), Some(lease))
 }
 

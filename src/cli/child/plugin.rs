@@ -169,10 +169,9 @@ impl Place {
 fn is_installed(cargo: &OsStr, triple: &OsStr) -> bool {
     let beside = Path::new(cargo).with_file_name("rustc");
     let rustc = if beside.is_file() { beside } else { "rustc".into() };
-    let mut ask = Command::new(rustc);
-    ask.args(["--print", "target-libdir", "--target"]).arg(triple).stdin(Stdio::null());
-    let said = ask.output();
-    said.is_ok_and(|said| {
+    let mut command = Command::new(rustc);
+    command.args(["--print", "target-libdir", "--target"]).arg(triple).stdin(Stdio::null());
+    command.output().is_ok_and(|said| {
         let path = String::from_utf8_lossy(&said.stdout);
         said.status.success() && Path::new(path.trim_end()).is_dir()
     })

@@ -11,12 +11,11 @@ use super::{
     Operation, Outcome, SetId, Waiting, Work,
 };
 use crate::core::Millis;
-use crate::core::address::{Family, number};
+use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
 use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::BlockSizeError;
-use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError};
 use crate::limits;
@@ -329,124 +328,8 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
-    fn start_del(&mut self, now: Millis, asker: Asker, pool: &Arc<str>, del: &Del) {
-        if let HoldingSelector::StartedBy(started_at) = del.selector {
-            self.tombstones.insert(&del.id, started_at);
-        }
-        if let Some(cause) = self.broken.clone().filter(|_| self.unsure.contains(&del.id)) {
-            let outcome = Outcome::Failed(CallError::Journal(cause));
-            return self.finish(now, asker, (pool, &del.id), outcome);
-        }
-        let holding = self.held.find(&del.id);
-        let Some(holding) = holding.filter(|holding| del.selector.matches(holding)) else {
-            return self.finish(now, asker, (pool, &del.id), Outcome::Ended(0));
-        };
-        if let Some(cause) = &self.broken {
-            let outcome = Outcome::Failed(CallError::Journal(cause.clone()));
-            return self.finish(now, asker, (pool, &del.id), outcome);
-        }
-        self.end_holding(now, asker, holding, None);
-    }
-
-    /// Ends a holding: durably first, then its addresses cool.
-    fn end_holding(
-        &mut self,
-        now: Millis,
-        asker: Asker,
-        holding: Arc<Holding>,
-        undone: Option<CallError>,
-    ) {
-        let network = self.networks.entry(holding.scope.pool.clone()).or_default();
-        let owned = holding.addresses.iter().filter_map(|&address| {
-            let number = number(address);
-            Some((network.owner(Family::of(address), number)?, number))
-        });
-        let numbers: Vec<(SetId, u128)> = owned.collect();
-        let mut records = vec![JournalEntry::End(holding.clone())];
-        if self.settings.cooldown > 0 {
-            records
-                .extend(numbers.iter().map(|&(set, number)| JournalEntry::Cool(set, number, now)));
-        }
-        let operation = self.next_operation();
-        if broken(Mutant::DelBeforeDurable) {
-            for (set, number) in numbers.iter().copied() {
-                self.effects.push_back(Effect::Release(set, number));
-            }
-        }
-        self.operations.insert(operation, Operation::Ending { asker, holding, numbers, undone });
-        self.effects.push_back(Effect::Commit(operation, records));
-    }
-
-    /// The end of an [`Effect::Commit`]: the records are durable, or nothing ever will be again.
-    pub fn committed(&mut self, now: Millis, operation: u64, result: Result<(), Arc<str>>) {
-        if let Err(cause) = &result {
-            self.broken.get_or_insert_with(|| cause.clone());
-        }
-        let operation = self.operations.remove(&operation);
-        let failed = result.err().map(|cause| Outcome::Failed(CallError::Journal(cause)));
-        match operation {
-            Some(Operation::Holding { asker, holding, origin }) => {
-                let (pool, id) = (holding.scope.pool.clone(), holding.id());
-                // What the journal did not confirm stays assigned in memory: after a restart the
-                // journal says whether it was.
-                if failed.is_some() {
-                    self.unsure.insert(id.clone());
-                } else {
-                    self.held.insert(holding.clone());
-                    self.effects.push_back(Effect::Held(holding.clone()));
-                    if self.await_records {
-                        let operation = self.next_operation();
-                        self.effects.push_back(Effect::AwaitRecord(operation, holding.clone()));
-                        let waiting = Operation::Recording { asker, holding, origin };
-                        self.operations.insert(operation, waiting);
-                        return;
-                    }
-                }
-                let outcome = failed.unwrap_or(Outcome::Added(holding));
-                self.finish(now, asker, (&pool, &id), outcome);
-            }
-            Some(Operation::Ending { asker, holding, numbers, undone }) => {
-                let outcome = failed.unwrap_or_else(|| {
-                    self.held.remove(&holding.id());
-                    self.effects.push_back(Effect::Ended(holding.clone()));
-                    for (set, number) in numbers {
-                        if !broken(Mutant::DelBeforeDurable) {
-                            self.effects.push_back(Effect::Release(set, number));
-                        }
-                    }
-                    undone.map_or(Outcome::Ended(1), Outcome::Failed)
-                });
-                self.finish(now, asker, (&holding.scope.pool, &holding.id()), outcome);
-            }
-            Some(Operation::Failing { asker, add, error }) => {
-                self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
-            }
-            _ => {}
-        }
-    }
-
-    /// The end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is not known.
-    pub fn recorded(&mut self, now: Millis, operation: u64, result: Result<(), Arc<str>>) {
-        let Some(Operation::Recording { asker, holding, origin }) =
-            self.operations.remove(&operation)
-        else {
-            return;
-        };
-        let (pool, id) = (holding.scope.pool.clone(), holding.id());
-        match result {
-            Ok(()) => self.finish(now, asker, (&pool, &id), Outcome::Added(holding)),
-            Err(cause) if origin == HoldingOrigin::Renewed && !broken(Mutant::UndoEndsMore) => {
-                let outcome = Outcome::Failed(CallError::RenewalNotRecorded(cause));
-                self.finish(now, asker, (&pool, &id), outcome);
-            }
-            Err(cause) => {
-                self.end_holding(now, asker, holding, Some(CallError::NotRecorded(cause)));
-            }
-        }
-    }
-
     /// Answers a call that was under way on a pool and lets the next ones begin.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         now: Millis,
         asker: Asker,
@@ -467,7 +350,7 @@ impl Coordinator {
     }
 
     /// Answers a call and starts the next one of its attachment.
-    fn end(&mut self, now: Millis, asker: Asker, id: &AttachmentId, outcome: Outcome) {
+    pub(super) fn end(&mut self, now: Millis, asker: Asker, id: &AttachmentId, outcome: Outcome) {
         self.answer(asker, outcome);
         match self.queues.get_mut(id).map(VecDeque::pop_front) {
             Some(Some(next)) => self.start(now, next),
@@ -476,7 +359,7 @@ impl Coordinator {
         }
     }
 
-    fn answer(&mut self, asker: Asker, outcome: Outcome) {
+    pub(super) fn answer(&mut self, asker: Asker, outcome: Outcome) {
         let operation = match asker {
             Asker::Call(call) => return self.effects.push_back(Effect::Reply(call, outcome)),
             Asker::Gc(operation) => operation,
@@ -499,7 +382,7 @@ impl Coordinator {
         }
     }
 
-    fn next_operation(&mut self) -> u64 {
+    pub(super) fn next_operation(&mut self) -> u64 {
         self.next_operation += 1;
         self.next_operation - 1
     }

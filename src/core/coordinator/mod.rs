@@ -11,6 +11,7 @@
 //! which they are asked for.
 
 mod calls;
+mod commits;
 mod held;
 mod recover;
 mod restore;
@@ -177,7 +178,8 @@ pub enum CallError {
     NotRecorded(Arc<str>),
     /// The renewal by a repeated ADD did not reach the cluster's store in time.
     #[error(
-        "the allocation is held as before, but its renewal was not recorded in the cluster's store: {0}"
+        "the allocation is held as before, but its renewal was not recorded in the cluster's \
+         store: {0}"
     )]
     RenewalNotRecorded(Arc<str>),
     /// The configuration needs one range set more than [`limits::RANGE_SETS_MAX`].

@@ -144,7 +144,8 @@ impl Coordinator {
         let entry = self.networks.entry(pool.network.clone()).or_default();
         // A journal that is only older knows a part of it.
         if let Some(known) = entry.sets.iter_mut().find(|known| known.meets(&set)) {
-            set.ranges.iter().for_each(|range| known.add(range));
+            // Only this block: the rest may be other range sets' of this node.
+            known.add((cidr.start, cidr.end()));
             changes.push(JournalEntry::Set(known.record(&pool.network)));
             return known.id;
         }

@@ -324,7 +324,8 @@ proptest! {
                     continue;
                 }
                 Move::Add { container, configuration, requested, shared } => {
-                    let requested = requested.map(|n| IpAddr::from([10, 0, 0, n])).into_iter().collect();
+                    let requested = requested.map(|n| IpAddr::from([10, 0, 0, n]));
+                    let requested = requested.into_iter().collect();
                     let pool = if shared { "shared".into() } else { id(container).network };
                     pools::from(&pool, add(container, configuration, requested, started))
                 }

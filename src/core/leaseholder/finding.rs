@@ -221,7 +221,7 @@ impl Leaseholder {
         let mut txn = Txn::default();
         for (owner, session) in std::mem::take(&mut find.looking).into_iter().zip(&snapshot.spans) {
             if session.is_empty() {
-                let since = *self.absent.entry(owner.clone()).or_insert(now + self.unix_offset);
+                let since = *self.absent.entry(owner.clone()).or_insert(now);
                 find.gone.get_or_insert((owner, since));
                 continue;
             }

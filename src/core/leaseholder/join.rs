@@ -372,7 +372,7 @@ impl Leaseholder {
         let phase = std::mem::replace(&mut self.phase, Phase::Member);
         let Phase::Joining(joining) = phase else { return };
         self.reconcile(now, *joining);
-        // A node that had lost its state directory learns only here of which networks it has blocks.
+        // A node that had lost its state directory learns here of which networks it has blocks.
         self.watch_inboxes();
         // Not before: a daemon that dies while it remembers must remember again.
         self.effects.push_back(Effect::Reached(self.chain.sequence));

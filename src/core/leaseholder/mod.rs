@@ -18,6 +18,7 @@ mod finding;
 mod inbox;
 mod join;
 mod leave;
+mod lost;
 mod outcomes;
 mod parts;
 mod rebuild;
@@ -123,7 +124,7 @@ pub struct Leaseholder {
     questions: BTreeMap<String, u64>,
     /// Questions that wait for the end of the transaction under way.
     unasked: Vec<Question>,
-    /// Nodes without a session, and when that was noticed, in milliseconds since 1970.
+    /// Nodes without a session, and when that was noticed, on the boot clock.
     absent: BTreeMap<Arc<str>, u64>,
     records: Records,
     scan: RecordScan,
@@ -449,61 +450,5 @@ impl Leaseholder {
             },
             "blocks of a node overlap"
         );
-    }
-
-    /// The lease is gone, and with it every spare.
-    fn lease_gone(&mut self, now: Millis) {
-        self.lease = None;
-        for blocks in self.owned.values_mut() {
-            blocks.retain(|_, owned| owned.status != BlockStatus::Spare);
-        }
-        self.owned.retain(|_, blocks| !blocks.is_empty());
-        self.effects.push_back(Effect::SparesGone);
-        if matches!(self.phase, Phase::Member) {
-            self.regrant(now);
-        }
-    }
-
-    /// Tries again, after the reclaim period, to get back what was lost.
-    fn reclaim_lost(&mut self, now: Millis) {
-        self.reclaim_at = if self.lost.is_empty() { Millis::MAX } else { now + limits::RECLAIM_MS };
-        let queued = |order: &Order, at: &(PoolFamily, Cidr)| match order {
-            Order::Reclaim(pool, cidr) => *pool == at.0 && *cidr == at.1,
-            Order::Trim { pool, keep, .. } => *pool == at.0 && keep.contains(&at.1),
-            _ => false,
-        };
-        let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
-        let lost = self
-            .lost
-            .iter()
-            .filter(|lost| !self.queue.iter().chain(batch).any(|(_, order)| queued(order, lost)));
-        let orders: Vec<_> = lost.map(|(pool, cidr)| Order::Reclaim(pool.clone(), *cidr)).collect();
-        self.queue.extend(orders.into_iter().map(|order| (0, order)));
-    }
-
-    /// A block is this node's again, if it ever was not. Nothing of what came and went meanwhile
-    /// is recorded, so its records are compared.
-    fn regained(&mut self, now: Millis, pool: &PoolFamily, cidr: Cidr, revision: u64) {
-        self.keep_owned(pool, cidr, revision, BlockStatus::Active);
-        if self.lost.remove(&(pool.clone(), cidr)) {
-            self.effects.push_back(Effect::Regained(pool.clone(), cidr));
-        }
-        if self.identity.records {
-            self.scan.push((pool.clone(), cidr));
-            self.scan(now);
-        }
-    }
-
-    /// A block is not this node's any more. What it handed out of it, it claims again and again.
-    fn lose(&mut self, now: Millis, pool: &PoolFamily, cidr: Cidr) {
-        let owned = self.find_owned(pool, cidr);
-        self.forget_owned(pool, cidr);
-        if owned.is_some_and(|owned| owned.status == BlockStatus::Spare) {
-            return self.effects.push_back(Effect::Lost(pool.clone(), vec![cidr]));
-        }
-        if self.lost.insert((pool.clone(), cidr)) {
-            self.effects.push_back(Effect::Lost(pool.clone(), vec![cidr]));
-        }
-        self.reclaim_at = self.reclaim_at.min(now + limits::RECLAIM_MS);
     }
 }

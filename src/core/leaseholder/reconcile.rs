@@ -91,9 +91,9 @@ impl Leaseholder {
         }
     }
 
-    /// What an earlier joining found is found again, if it is still so: its orders would be refused,
-    /// and blocks of this node's be taken for lost. The blocks that it was about to say are this
-    /// node's are known as such.
+    /// The findings of an earlier joining are made again, if they still hold: its orders would be
+    /// refused, and blocks of this node's be taken for lost. The blocks that it was about to say
+    /// are this node's are known as such.
     fn forget_earlier_findings(&mut self) {
         for (id, order) in std::mem::take(&mut self.queue) {
             match order {

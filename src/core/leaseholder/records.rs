@@ -148,8 +148,9 @@ pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
     stretches.into_iter().map(of).collect()
 }
 
-/// The addresses that an order claims. A block is claimed without records: a store that was restored
-/// from a backup may have old ones in it, which would pass for held if this node lost its state.
+/// The addresses that an order claims. A block is claimed without records: a store that was
+/// restored from a backup may have old ones in it, which would pass for held if this node lost its
+/// state.
 pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
     let Order::Lease { pool, claim, .. } = order else { return vec![] };
     let of = |(first, last)| Stretch { pool: pool.clone(), first, last };

@@ -113,7 +113,8 @@ pub enum Order {
         /// One that cools at its owner's will do.
         even_cooling: bool,
     },
-    /// Agree with the cluster on the block size of a range set. Answered by [`Effect::BlockSizeAgreed`].
+    /// Agree with the cluster on the block size of a range set. Answered by
+    /// [`Effect::BlockSizeAgreed`].
     AgreeBlockSize {
         /// Where.
         pool: PoolFamily,
@@ -174,9 +175,9 @@ pub enum Found {
     Nobody {
         /// Blocks of others.
         others: Vec<Cidr>,
-        /// A node that holds some of them and does not live, and since when that is known, in
-        /// milliseconds since 1970.
-        gone: Option<(Arc<str>, u64)>,
+        /// A node that holds some of them and does not live, and since when that is known, on the
+        /// boot clock.
+        gone: Option<(Arc<str>, Millis)>,
     },
     /// The store could not be asked.
     Failed(Arc<str>),

@@ -1,5 +1,5 @@
-//! What the coordinator does with all that the leaseholder says: it passes each part on to the range
-//! set that it is for.
+//! The coordinator passes on all that the leaseholder says, each part to the range set that it is
+//! for.
 
 use super::coordinator::CoordinatorMachine;
 use super::message::{
@@ -177,8 +177,8 @@ impl CoordinatorMachine {
         self.send_leaseholder(ToLeaseholder::Place(None, order));
     }
 
-    /// Passes a question on to the next range set that may have what is asked for: the first one, or
-    /// the one after `asked`. When all have been asked, it is refused.
+    /// Passes a question on to the next range set that may have an address for it: the first one,
+    /// or the one after `asked`. When all have been asked, it is refused.
     pub(super) fn ask_next(&mut self, question: Question, asked: Option<SetId>) {
         let mut owners = self.core.owners_in(&question.pool, &question.wanted).into_iter();
         let next = match asked {

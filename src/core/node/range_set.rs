@@ -136,7 +136,7 @@ impl RangeSetMachine {
         self.send(Message::Leaseholder(ToLeaseholder::Place(None, order)));
     }
 
-    /// Places an order when these entries are durable.
+    /// Places an order when these entries are durable; `early`: at once, without them.
     fn place_after(
         &mut self,
         entries: Vec<JournalEntry>,
@@ -145,9 +145,7 @@ impl RangeSetMachine {
         early: bool,
     ) {
         if early {
-            self.place(context, order);
-            let commit = Commit { entries, then: After::Nothing };
-            return self.outputs.push_back(Output::Commit(commit));
+            return self.place(context, order);
         }
         let then = After::Order(self.record.id, context, Box::new(order));
         self.outputs.push_back(Output::Commit(Commit { entries, then }));

@@ -325,7 +325,7 @@ impl RemoveNode {
         let removal = Removal {
             node: self.command.node.clone(),
             force: self.command.force,
-            quarantine: self.lease.map_or(0, |lease| lease.id),
+            quarantine: self.lease.map(|lease| lease.id),
             now_unix_ms: self.at_unix_ms,
         };
         let txn = if self.begun {

@@ -21,8 +21,8 @@ pub struct Removal {
     pub node: Arc<str>,
     /// Remove it although it has a session.
     pub force: bool,
-    /// The lease on which its blocks hang until the quarantine ends; 0 if none of them has to.
-    pub quarantine: LeaseId,
+    /// The lease on which its blocks hang until the quarantine ends; none, if none of them has to.
+    pub quarantine: Option<LeaseId>,
     /// When the operator asked for it, in milliseconds since 1970.
     pub now_unix_ms: u64,
 }
@@ -91,7 +91,7 @@ impl Removal {
                         since_unix_ms: self.now_unix_ms,
                         ..block.clone()
                     };
-                    Write::Put(key.key.clone(), Value::Block(value), Some(self.quarantine))
+                    Write::Put(key.key.clone(), Value::Block(value), self.quarantine)
                 }
             });
         }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn removal(force: bool) -> Removal {
-        Removal { node: "n".into(), force, quarantine: 42, now_unix_ms: 1000 }
+        Removal { node: "n".into(), force, quarantine: LeaseId::new(42), now_unix_ms: 1000 }
     }
 
     fn at(key: &str, revision: u64) -> Compare {
@@ -195,9 +195,10 @@ mod tests {
         let removed = NodeValue { epoch: 4, removed_unix_ms: Some(1000), ..node(3) };
         assert_eq!(txn.then[0], Write::Put("nodes/n".into(), Value::Node(removed), None));
         assert_eq!(txn.then[1..3], ["sessions/n", "drains/n"].map(|k| Write::Delete(k.into())));
-        let Write::Put(key, Value::Block(value), Some(42)) = &txn.then[3] else {
+        let Write::Put(key, Value::Block(value), Some(lease)) = &txn.then[3] else {
             panic!("{:?}", txn.then[3]);
         };
+        assert_eq!(lease.get(), 42);
         assert_eq!((key, value.status, value.epoch), (&active.key, BlockStatus::Quarantined, 4));
         assert_eq!((&*value.owner, value.claim, value.since_unix_ms), ("n", 9, 1000));
         // Nothing was ever handed out of a spare.
@@ -226,9 +227,9 @@ mod tests {
         let records = delete_records("n", 20, &blocks);
         assert_eq!(records.when, more.when);
         assert_eq!(records.then, [Write::Delete(blocks[0].key.clone())]);
-        let forget = forget("n", &node(4), 20, 42);
+        let forget = forget("n", &node(4), 20, LeaseId::new(42).unwrap());
         assert_eq!(forget.when, [at("nodes/n", 20), at("sessions/n", 0)]);
-        let said = Write::Put("forgotten/n".into(), Value::Node(node(4)), Some(42));
+        let said = Write::Put("forgotten/n".into(), Value::Node(node(4)), LeaseId::new(42));
         assert_eq!(forget.then[0], said);
         assert_eq!(forget.then[1..], ["nodes/n", "drains/n"].map(|key| Write::Delete(key.into())));
     }

@@ -13,8 +13,9 @@ pub struct RemoveNodeCommand {
     pub local: bool,
     /// Remove it although it has a session, or is the local one.
     pub force: bool,
-    /// For how many seconds nobody gets its blocks; [`QUARANTINE`](crate::limits::QUARANTINE) unless given. If it is
-    /// given, quarantines of an earlier removal that would last longer end with this one.
+    /// For how many seconds nobody gets its blocks; unless given,
+    /// [`QUARANTINE`](crate::limits::QUARANTINE). If it is given, quarantines of an earlier removal
+    /// that would last longer end with this one.
     pub quarantine_s: Option<u64>,
     /// Find out what would be done, and change nothing.
     pub dry_run: bool,
@@ -69,7 +70,8 @@ pub enum RemoveError {
     CameBack,
     /// The quarantine was over before every block was in it.
     QuarantineOver,
-    /// It changed between look and transaction at each of [`CHANGE_TRIES_MAX`](crate::limits::CHANGE_TRIES_MAX) tries.
+    /// It changed between look and transaction at each of
+    /// [`CHANGE_TRIES_MAX`](crate::limits::CHANGE_TRIES_MAX) tries.
     Busy,
     /// The store did not answer as it should.
     Store {

@@ -3,29 +3,121 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Attempt, Effect, RangeSet};
+use super::assign::Attempt;
+use super::{AssignError, Effect, RangeSet, Stats};
 use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
+use crate::core::leaseholder::Leased;
 use crate::core::range::Ranges;
-use crate::core::range_set::types::AssignError;
+use crate::core::search::Search;
 use crate::core::value::BlockStatus;
 use crate::limits;
 
-/// How many blocks to lease at once.
+/// The blocks that are on their way to this node or back, and how many to lease next.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
-    pub(super) batch: usize,
-    pub(super) claimed_at: Option<Millis>,
+    /// How many blocks to lease at once.
+    batch: usize,
+    /// When the last lease began.
+    leased_at: Option<Millis>,
     /// Until when no lease is tried, and why.
-    pub(super) failed: Option<(Millis, Arc<str>)>,
+    paused: Option<(Millis, Arc<str>)>,
+    leasing: Option<Leasing>,
+    /// The blocks that are being given back, each with the state in which it was.
+    giving_back: Vec<(Cidr, BlockState)>,
+    /// When to look for idle blocks next.
+    next_reclaim: Millis,
+    /// The fewest free addresses since the last look.
+    low_free: u64,
+}
+
+/// The blocks of an [`Effect::Lease`].
+#[derive(Clone, Debug)]
+struct Leasing {
+    /// Spares that are made active.
+    activate: Vec<Cidr>,
+    /// Runs that are claimed.
+    claim: Vec<(Cidr, BlockStatus)>,
+}
+
+impl Default for Demand {
+    fn default() -> Self {
+        Self {
+            batch: 1,
+            leased_at: None,
+            paused: None,
+            leasing: None,
+            giving_back: Vec::new(),
+            next_reclaim: 0,
+            low_free: 0,
+        }
+    }
+}
+
+impl Demand {
+    /// Whether blocks are on their way to this node or back.
+    pub(super) fn is_moving(&self) -> bool {
+        self.leasing.is_some() || self.is_giving_back()
+    }
+
+    /// The spares that are being given back.
+    pub(super) fn returning_spares(&self) -> impl Iterator<Item = Cidr> {
+        let spares = self.giving_back.iter().filter(|(_, before)| *before == BlockState::Spare);
+        spares.map(|(cidr, _)| *cidr)
+    }
+
+    /// Whether blocks are on their way back.
+    pub(super) fn is_giving_back(&self) -> bool {
+        !self.giving_back.is_empty()
+    }
+
+    /// Whether this block is on its way back.
+    pub(super) fn gives_back(&self, cidr: Cidr) -> bool {
+        self.giving_back.iter().any(|(of, _)| *of == cidr)
+    }
+
+    /// Whether this spare is being made active.
+    pub(super) fn activates(&self, cidr: Cidr) -> bool {
+        self.leasing.as_ref().is_some_and(|leasing| leasing.activate.contains(&cidr))
+    }
+
+    /// The runs that are being claimed.
+    pub(super) fn claiming(&self) -> impl Iterator<Item = Cidr> {
+        self.leasing.iter().flat_map(|leasing| &leasing.claim).map(|(cidr, _)| *cidr)
+    }
+
+    /// Tries no lease for a while, because of this.
+    pub(super) fn pause(&mut self, now: Millis, cause: Arc<str>) {
+        self.paused = Some((now + limits::CLAIM_PAUSE_MS, cause));
+    }
+
+    /// Looks for idle blocks at this time.
+    pub(super) fn reclaim_from(&mut self, now: Millis) {
+        self.next_reclaim = now;
+    }
+
+    /// Notes that so few addresses are free.
+    pub(super) fn note_free(&mut self, free: u64) {
+        self.low_free = self.low_free.min(free);
+    }
 }
 
 impl RangeSet {
+    /// A claim was carried out, so the store had no block there: a spare of which a late message
+    /// told has gone with its lease.
+    fn remove_dead_spares(&mut self, cidr: Cidr) {
+        let there = self.inventory.blocks_in(cidr.start, cidr.end());
+        let spares = there.filter(|block| block.state == BlockState::Spare);
+        for spare in spares.map(Block::cidr).collect::<Vec<_>>() {
+            self.remove(spare);
+        }
+    }
+
     /// Why nothing can be leased now, if so.
     pub(super) fn unable(&self, now: Millis) -> Option<Arc<str>> {
-        let failed = self.demand.failed.as_ref().filter(|(until, _)| now < *until);
-        self.stalled.clone().or_else(|| failed.map(|(_, cause)| cause.clone()))
+        let paused = self.demand.paused.as_ref().filter(|(until, _)| now < *until);
+        self.cluster.stalled().or(paused.map(|(_, cause)| cause)).cloned()
     }
 
     /// A call must have an active block around this address, or fail with the cause.
@@ -38,48 +130,54 @@ impl RangeSet {
     }
 
     /// Leases the next blocks before they are needed: while the last half of what was leased
-    /// last, or the warm addresses, are left.
+    /// last, or [`Settings::min_free`](super::Settings::min_free) addresses, are left.
     pub(super) fn look_ahead(&mut self, now: Millis, allowed: &Ranges, cursor: u128) {
-        if self.leasing.is_some() || self.draining || self.unable(now).is_some() {
+        let unable = self.demand.leasing.is_some() || self.cluster.is_draining();
+        if unable || self.unable(now).is_some() {
             return;
         }
-        let warm = u128::from(self.settings.min_free).min(1 << self.block_log2);
-        let enough = ((self.demand.batch as u128) << self.block_log2 >> 1).max(warm);
-        if !self.alone && u128::from(self.stats.free) > enough {
+        let (alone, enough) = (self.cluster.is_alone(), u128::from(self.enough()));
+        if !alone && u128::from(self.inventory.free()) > enough {
             return;
         }
-        if let Some((number, before)) = self.index().next_inactive(allowed, Some(cursor))
-            && (!self.alone || before <= enough)
+        if let Some((number, before)) = self.search().next_inactive(allowed, Some(cursor))
+            && (!alone || before <= enough)
         {
             self.lease(now, number, allowed);
         }
     }
 
+    /// How many free addresses are enough.
+    fn enough(&self) -> u64 {
+        let min_free = u64::from(self.settings.min_free).min(1 << self.block_log2);
+        min_free.max((self.demand.batch as u64) << self.block_log2 >> 1)
+    }
+
     /// Leases the block around an address, and more of them when the last lease was not long ago:
     /// spares become active, and in a burst as many new spares are claimed ahead.
     fn lease(&mut self, now: Millis, number: u128, allowed: &Ranges) {
-        if self.leasing.is_some() {
+        if self.demand.leasing.is_some() {
             return;
         }
         let demand = &mut self.demand;
-        let burst = demand.claimed_at.is_some_and(|at| now - at < limits::BURST_MS);
+        let burst = demand.leased_at.is_some_and(|at| now - at < limits::BURST_MS);
         demand.batch = if burst { demand.batch * 2 } else { demand.batch / 2 };
         demand.batch = demand.batch.clamp(1, limits::BLOCKS_PER_CLAIM_MAX);
-        demand.claimed_at = Some(now);
+        demand.leased_at = Some(now);
         let wanted = if burst { demand.batch * 2 } else { 1 };
         let (mut activate, mut claim) = (Vec::new(), Vec::new());
         let (mut next, mut met) = (Some(number), BTreeSet::new());
         while let Some(number) = next
             && activate.len() + claim.len() < wanted
         {
-            let block = self.block(number);
+            let block = self.inventory.block(number);
             let cidr = block.map_or_else(|| self.unclaimed_cidr(number), Block::cidr);
             if !met.insert(cidr.start) || met.len() > limits::BLOCKS_PER_CLAIM_MAX * 3 {
                 break;
             }
             let behind = activate.len() + claim.len() >= self.demand.batch;
             match block {
-                Some(block) if behind || block.in_transfer => {}
+                Some(block) if behind || block.is_in_transfer() => {}
                 Some(_) => activate.push(cidr),
                 None if behind => claim.push((cidr, BlockStatus::Spare)),
                 None => claim.push((cidr, BlockStatus::Active)),
@@ -91,14 +189,13 @@ impl RangeSet {
         if activate.is_empty() && claim.is_empty() {
             return;
         }
-        self.leasing = Some((activate.clone(), claim.clone()));
+        self.demand.leasing = Some(Leasing { activate: activate.clone(), claim: claim.clone() });
         self.effects.push_back(Effect::Lease { activate, claim });
     }
 
     /// What to lease behind an address, in order.
     fn next_to_lease(&self, allowed: &Ranges, after: u128) -> Option<u128> {
-        let index = self.index();
-        let strict = super::Index { shared: None, ..index };
+        let strict = Search { shared: None, ..self.search() };
         strict.next_inactive(allowed, Some(after)).map(|(number, _)| number)
     }
 
@@ -107,39 +204,103 @@ impl RangeSet {
         let sizes = (0..=self.block_log2).rev();
         sizes
             .map(|log2| Cidr::containing(number, log2))
-            .find(|cidr| !self.claimed.overlaps(cidr.start, cidr.end()))
+            .find(|cidr| !self.inventory.is_claimed(cidr.start, cidr.end()))
             .unwrap_or(Cidr::containing(number, 0))
     }
 
-    /// Gives back the blocks that were free and untouched since the last sweep, except for what
-    /// is kept warm: alone, the blocks in which the cursors stand and those after them; else as
-    /// much as was in use at once since the last sweep. One always stays, but on a node that is
-    /// drained.
-    pub(super) fn reclaim_idle(&mut self) {
-        if !self.joined || !self.giving_back.is_empty() || self.stalled.is_some() {
+    /// The end of an [`Effect::Lease`].
+    pub fn leased(&mut self, now: Millis, leased: Leased) {
+        let Some(Leasing { activate, claim }) = self.demand.leasing.take() else { return };
+        self.demand.paused = None;
+        match leased {
+            Leased::Done => {
+                for cidr in activate {
+                    if self.inventory.get(cidr).is_some() {
+                        self.set_state(cidr, BlockState::Active);
+                    } else {
+                        self.insert(cidr, BlockState::Active);
+                    }
+                }
+                for (cidr, status) in claim {
+                    self.remove_dead_spares(cidr);
+                    let spare = status == BlockStatus::Spare;
+                    self.insert(cidr, if spare { BlockState::Spare } else { BlockState::Active });
+                }
+            }
+            Leased::Conflict { others, gone } => {
+                for cidr in gone {
+                    let block = self.inventory.get(cidr);
+                    if block.is_some_and(|block| block.state == BlockState::Spare) {
+                        self.remove(cidr);
+                    }
+                }
+                self.learn_others(&others);
+            }
+            Leased::Failed(cause) => self.demand.pause(now, cause),
+        }
+        self.serve(now);
+        self.answer_questions(now);
+    }
+
+    /// When to look for idle blocks next; never, when there is nothing but the one block that is
+    /// always kept.
+    pub(super) fn reclaim_due(&self) -> Option<Millis> {
+        let Stats { spare, active, returning, lost, .. } = self.stats();
+        let kept = if self.cluster.is_draining() { 0 } else { 1 };
+        let any = spare + returning + lost > 0 || active > kept;
+        any.then_some(self.demand.next_reclaim)
+    }
+
+    /// Gives idle blocks back if it is time to look for them.
+    pub(super) fn reclaim_idle_if_due(&mut self, now: Millis) {
+        if self.demand.next_reclaim <= now {
+            let draining = self.cluster.is_draining();
+            let period =
+                if draining { limits::DRAIN_RECLAIM_IDLE_MS } else { limits::RECLAIM_IDLE_MS };
+            self.demand.next_reclaim = now + period;
+            self.reclaim_idle();
+        }
+    }
+
+    /// Gives back the blocks that were free and untouched since the last look, except for those
+    /// that are likely to be needed: alone, the blocks in which the cursors stand and those after
+    /// them; else as much as was in use at once since the last look. One always stays, but on a
+    /// node that is drained.
+    fn reclaim_idle(&mut self) {
+        // Before the node has joined, nothing of the journal is sure (rule 25).
+        if !self.cluster.may_give_back() || self.demand.is_giving_back() {
             return;
         }
-        let warm = u64::from(self.settings.min_free).min(1 << self.block_log2);
-        let enough = warm.max((self.demand.batch as u64) << self.block_log2 >> 1);
-        let (mut left, mut blocks) = (self.low_free, self.stats.active);
-        self.low_free = self.stats.free;
-        let (cursors, size) = (&self.cursors, 1 << self.block_log2);
-        let mut spared = usize::from(self.alone && cursors.is_empty());
+        let back = self.idle_blocks();
+        self.demand.low_free = self.inventory.free();
+        self.inventory.forget_touched();
+        if !back.is_empty() {
+            back.iter().for_each(|(cidr, _)| self.set_state(*cidr, BlockState::Returning));
+            self.demand.giving_back.clone_from(&back);
+            let spare = |(cidr, state)| (cidr, state == BlockState::Spare);
+            self.effects.push_back(Effect::GiveBack(back.into_iter().map(spare).collect()));
+        }
+    }
+
+    /// The blocks to give back, each with its state.
+    fn idle_blocks(&self) -> Vec<(Cidr, BlockState)> {
+        let (enough, draining) = (self.enough(), self.cluster.is_draining());
+        let (mut left, mut blocks) = (self.demand.low_free, self.stats().active);
+        let (alone, size) = (self.cluster.is_alone(), 1 << self.block_log2);
+        let mut spared = usize::from(alone && self.cursors.is_empty());
         let mut back = Vec::new();
-        for block in self.held.values_mut() {
-            let touched = std::mem::take(&mut block.touched) && !self.draining;
-            let (cidr, free) = (block.cidr(), u64::from(block.free()));
-            let free_to_go = block.is_empty() && !touched && !block.in_transfer;
-            let state = block.state;
-            if !free_to_go || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
+        for block in self.inventory.blocks() {
+            let (cidr, free, state) = (block.cidr(), u64::from(block.free()), block.state);
+            let idle = block.is_empty() && (draining || !block.is_touched());
+            if !idle || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
                 continue;
             }
             let ahead =
                 |&cursor: &u128| cursor <= cidr.end() && cidr.start <= cursor.saturating_add(size);
-            let wanted = match (self.draining, state) {
+            let wanted = match (draining, state) {
                 (_, BlockState::Returning) => true,
                 (_, BlockState::Lost) | (true, _) | (false, BlockState::Spare) => false,
-                _ if self.alone => cursors.values().any(ahead),
+                _ if alone => self.cursors.values().any(ahead),
                 _ => blocks <= 1 || left < enough + free,
             };
             if wanted {
@@ -154,13 +315,27 @@ impl RangeSet {
             }
             back.push((cidr, state));
         }
-        let leasing = self.leasing.as_ref().map(|(activate, _)| activate);
-        back.retain(|(cidr, _)| leasing.is_none_or(|activate| !activate.contains(cidr)));
-        if !back.is_empty() {
-            back.iter().for_each(|(cidr, _)| self.turn(cidr.start, BlockState::Returning));
-            self.giving_back.clone_from(&back);
-            let spare = |(cidr, state)| (cidr, state == BlockState::Spare);
-            self.effects.push_back(Effect::GiveBack(back.into_iter().map(spare).collect()));
+        back.retain(|(cidr, _)| !self.demand.activates(*cidr));
+        back
+    }
+
+    /// The end of an [`Effect::GiveBack`]: whether the blocks are free now.
+    pub fn given_back(&mut self, now: Millis, done: bool) {
+        for (cidr, before) in std::mem::take(&mut self.demand.giving_back) {
+            let block = self.inventory.get(cidr);
+            if block.is_none_or(|block| block.state != BlockState::Returning) {
+                continue; // lost meanwhile
+            }
+            if done {
+                self.remove(cidr);
+            } else {
+                self.set_state(cidr, before);
+                if before == BlockState::Active {
+                    self.effects.push_back(Effect::JournalBlock(cidr));
+                }
+            }
         }
+        self.serve(now);
+        self.answer_questions(now);
     }
 }

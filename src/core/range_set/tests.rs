@@ -1,16 +1,19 @@
 //! The machine against a plain model of host-local's walk with a cooldown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Cidr, number};
+use crate::core::ids::LeaseId;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Found, Leased, Question, without};
-use crate::core::range::{Range, RangeSpec};
+use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::stage::Stage;
+use crate::core::value::BlockStatus;
+use crate::limits;
 
 fn range(subnet: &str, start: u8, end: u8, sandbox: &[u8]) -> Range {
     let subnet: ipnet::IpNet = subnet.parse().unwrap();
@@ -185,7 +188,8 @@ proptest! {
                     let requested = requested.map(|n| number(first.subnet.addr()) + u128::from(n));
                     let requested = requested.filter(|&n| first.contains(n));
                     let stage = sandbox.then_some(Stage::Sandbox);
-                    let request = Assign { id: id as u64, set_index, allowed: allowed.clone(), requested, stage };
+                    let (id, allowed) = (id as u64, allowed.clone());
+                    let request = Assign { id, set_index, allowed, requested, stage };
                     let expected = model.assign(&request);
                     prop_assert_eq!(assign(&mut set, &mut store, now, request), expected);
                 }
@@ -391,7 +395,7 @@ fn what_is_being_given_stays_out_of_the_journal() {
     let mut set = RangeSet::new(Family::V4, 2, settings(0));
     let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
-    let block = set.block(held).unwrap().cidr();
+    let block = set.inventory.block(held).unwrap().cidr();
     let give = Cidr::containing(block.end(), 0);
     set.asked(
         now,
@@ -399,7 +403,7 @@ fn what_is_being_given_stays_out_of_the_journal() {
             key: "requests/net/here/there.1".to_owned(),
             revision: 1,
             from: "there".into(),
-            lease: 1,
+            lease: LeaseId::new(1).unwrap(),
             pool: PoolFamily { network: "net".into(), family: Family::V4 },
             wanted: vec![(give.start, give.start)],
             even_cooling: false,

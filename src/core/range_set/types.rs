@@ -48,9 +48,9 @@ pub enum AssignError {
     NoBlock(Arc<str>),
     /// What could be had is in blocks of a node that does not live.
     #[error(
-        "no IP addresses available in range set {allowed}: what is left is in blocks of node {node}, \
-         which has not been alive for at least {seconds} s (leasehold node remove {node}, if it is \
-         gone for good)"
+        "no IP addresses available in range set {allowed}: what is left is in blocks of node \
+         {node}, which has not been alive for at least {seconds} s (leasehold node remove {node}, \
+         if it is gone for good)"
     )]
     Gone {
         /// The ranges of the set.
@@ -154,42 +154,6 @@ pub struct Settings {
     pub min_free: u32,
     /// Where this node begins in a pool that it shares with others.
     pub seed: u64,
-}
-
-/// Figures for gauges.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Stats {
-    /// Addresses that are assigned.
-    pub allocated: u64,
-    /// Released addresses in their cooldown.
-    pub cooling: u64,
-    /// Addresses in active blocks that are not taken; network addresses and gateways, which
-    /// nobody gets, are among them.
-    pub free: u64,
-    /// Addresses on their way to another node.
-    pub leaving: u64,
-    /// Spare blocks.
-    pub spare: u64,
-    /// Active blocks.
-    pub active: u64,
-    /// Draining blocks.
-    pub draining: u64,
-    /// Lost blocks.
-    pub lost: u64,
-}
-
-impl Stats {
-    /// Adds other figures to these.
-    pub fn add(&mut self, other: Self) {
-        self.allocated += other.allocated;
-        self.cooling += other.cooling;
-        self.free += other.free;
-        self.leaving += other.leaving;
-        self.spare += other.spare;
-        self.active += other.active;
-        self.draining += other.draining;
-        self.lost += other.lost;
-    }
 }
 
 /// What a range set is rebuilt from after a restart.

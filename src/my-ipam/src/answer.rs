@@ -36,7 +36,8 @@ mod tests {
         for body in [b"null".as_slice(), b"[]", b"{", b"{} x", b"{\"a\":\"\xff\"}", b"not found"] {
             assert!(!is_result(Command::Del, body), "{}", body.escape_ascii());
         }
-        assert!(!is_result(Command::Add, &b"{\"a\":".repeat(100_000)));
+        let deep = if cfg!(miri) { 1_000 } else { 100_000 };
+        assert!(!is_result(Command::Add, &b"{\"a\":".repeat(deep)));
     }
 
     #[test]

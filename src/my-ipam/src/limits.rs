@@ -1,5 +1,5 @@
-//! The limits of the plugin and of the client, by name; the daemon shares some of them. Past a limit
-//! there is a typed error, never a hang.
+//! The limits of the plugin and of the client, by name; the daemon shares some of them. Past a
+//! limit there is a typed error, never a hang.
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ use etcd_client::{
     KvClient, PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnResponse,
 };
 
+use crate::core::ids::LeaseId;
 use crate::core::txn::{Compare, KeyValue, Snapshot, Span, Txn, TxnOutcome, Write};
 use crate::store::value::{decode, encode};
 
@@ -39,7 +40,7 @@ impl Prefix {
             value: decode(&key, found.value()),
             key,
             mod_revision: revision(found.mod_revision()),
-            lease: Some(found.lease()).filter(|&lease| lease != 0),
+            lease: LeaseId::new(found.lease()),
         }
     }
 
@@ -72,7 +73,7 @@ impl Prefix {
     fn write(&self, write: &Write) -> TxnOp {
         match write {
             Write::Put(key, value, lease) => {
-                let options = lease.map(|lease| PutOptions::new().with_lease(lease));
+                let options = lease.map(|lease| PutOptions::new().with_lease(lease.get()));
                 TxnOp::put(self.whole(key), encode(value), options)
             }
             Write::Delete(key) => TxnOp::delete(self.whole(key), None),

@@ -192,7 +192,10 @@ impl Cluster {
                     client.lease_grant(seconds, None).await
                 });
                 let granted = granted.await?;
-                Ok(Answer::Granted(granted.id(), u64::try_from(granted.ttl()).unwrap_or_default()))
+                let lease = LeaseId::new(granted.id());
+                let lease =
+                    lease.ok_or_else(|| StoreError::Failed("etcd granted no lease".into()))?;
+                Ok(Answer::Granted(lease, u64::try_from(granted.ttl()).unwrap_or_default()))
             }
             Request::KeepAlive(lease) => {
                 match self.ask(Again::Repeatable, |client| keep_alive(client, lease)).await {
@@ -202,7 +205,7 @@ impl Cluster {
             }
             Request::TimeLeft(lease) => {
                 let left = self.ask(Again::Harmless, |mut client| async move {
-                    client.lease_time_to_live(lease, None).await
+                    client.lease_time_to_live(lease.get(), None).await
                 });
                 match left.await {
                     // etcd answers -1 for a lease that it does not know.
@@ -212,11 +215,9 @@ impl Cluster {
                 }
             }
             Request::Revoke(lease) => {
-                let revoked =
-                    self.ask(
-                        Again::Never,
-                        |mut client| async move { client.lease_revoke(lease).await },
-                    );
+                let revoked = self.ask(Again::Never, |mut client| async move {
+                    client.lease_revoke(lease.get()).await
+                });
                 match revoked.await {
                     Ok(_) | Err(StoreError::LeaseGone) => Ok(Answer::Revoked),
                     Err(error) => Err(error),
@@ -233,7 +234,7 @@ fn kv(client: &Client) -> etcd_client::KvClient {
 /// Sends one keep-alive over a stream of its own. The client hides the answer to the first message,
 /// so a second message asks for the lease's remaining life.
 async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, Error> {
-    let (mut keeper, mut stream) = match client.lease_keep_alive(lease).await {
+    let (mut keeper, mut stream) = match client.lease_keep_alive(lease.get()).await {
         Err(Error::LeaseKeepAliveError(why)) if why == "lease not found" => return Ok(None),
         opened => opened?,
     };

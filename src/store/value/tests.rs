@@ -25,7 +25,7 @@ fn pinned_nodes() -> Vec<Pinned> {
         removed_unix_ms: Some(0),
         ..node.clone()
     };
-    let session = SessionValue { epoch: 7, lease: 0x694d_8c2f };
+    let session = SessionValue { epoch: 7, lease: LeaseId::new(0x694d_8c2f).unwrap() };
     vec![
         (
             "nodes/n",
@@ -104,7 +104,12 @@ fn pinned_blocks() -> Vec<Pinned> {
 
 fn pinned_messages() -> Vec<Pinned> {
     let message = |body| {
-        Value::Message(Message { from: "a".into(), lease: 0x694d, family: Family::V4, body })
+        Value::Message(Message {
+            from: "a".into(),
+            lease: LeaseId::new(0x694d).unwrap(),
+            family: Family::V4,
+            body,
+        })
     };
     let wanted = vec![(v4("10.1.2.3"), v4("10.1.2.5"))];
     let given = vec![Cidr::containing(v4("10.1.2.4"), 1)];
@@ -271,7 +276,7 @@ const MS: std::ops::Range<u64> = 0..253_402_300_800_000;
 
 fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
     let text = || ".{0,12}";
-    let lease = || 1..=LeaseId::MAX;
+    let lease = || (1..=i64::MAX).prop_map(|lease| LeaseId::new(lease).unwrap());
     let numbers = || (any::<u64>(), any::<u64>());
     let node = (numbers(), text(), MS, any::<bool>(), proptest::option::of(MS)).prop_map(
         |((epoch, sequence), text, since_unix_ms, settled, removed_unix_ms)| {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use leasehold::core::ids::LeaseId;
 use leasehold::core::txn::{Answer, KeyValue, Request, Span, StoreError, Txn, TxnOutcome, Watched};
 use leasehold::store::embedded::Embedded;
 use tempfile::TempDir;
@@ -122,7 +123,10 @@ fn a_write_with_a_dead_lease_changes_nothing(store: &Subject) {
     for writes in [&writes[..3], &writes[1..]] {
         assert_eq!(store.txn(&[at("sessions/a", first)], writes), Err(StoreError::LeaseGone));
     }
-    assert_eq!(store.txn(&[], &[put_with("sessions/c", 1, 77)]), Err(StoreError::LeaseGone));
+    assert_eq!(
+        store.txn(&[], &[put_with("sessions/c", 1, LeaseId::new(77).expect("a lease"))]),
+        Err(StoreError::LeaseGone)
+    );
     // Conditions come first: if one does not hold, the transaction is refused, even with a bad
     // write.
     assert_eq!(store.refused(&[at("sessions/a", first + 1)], &writes[1..]), first);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use leasehold::core::ids::LeaseId;
 use leasehold::core::txn::{Answer, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use leasehold::core::value::Value;
 use leasehold::store::etcd::Options;
@@ -92,7 +93,7 @@ fn a_stopped_etcd_is_unknown_within_the_deadline_and_comes_back() {
     unknown(timed(Request::Txn(Txn { when, then })));
     unknown(timed(Request::Grant(60)));
     unknown(timed(Request::KeepAlive(lease)));
-    unknown(timed(Request::Revoke(77)));
+    unknown(timed(Request::Revoke(LeaseId::new(77).expect("a lease"))));
     assert!(matches!(timed(Request::Read(Vec::new())), Err(StoreError::Failed(_))));
     cluster.resume(0);
     let begun = Instant::now();

@@ -72,7 +72,8 @@ impl World {
 
     /// The leases of now.
     fn leases(&mut self) -> Vec<LeaseId> {
-        (1..200).filter(|&lease| self.left(lease).is_some()).collect()
+        let all: Vec<LeaseId> = (1..200).filter_map(LeaseId::new).collect();
+        all.into_iter().filter(|&lease| self.left(lease).is_some()).collect()
     }
 
     fn key(&self, key: &str) -> Option<KeyValue> {

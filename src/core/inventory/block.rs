@@ -1,0 +1,249 @@
+//! One block in hand: the state of each of its addresses.
+
+use std::collections::BTreeMap;
+
+use super::moves::AddressState;
+use crate::core::address::Cidr;
+
+/// The state of a block in hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockState {
+    /// It is leased ahead of need: no address of it is handed out before it is active.
+    Spare,
+    /// Addresses are handed out of it.
+    Active,
+    /// It is on its way back: no address of it is handed out.
+    Returning,
+    /// The store says that it is not this node's: no address of it is handed out.
+    Lost,
+}
+
+impl BlockState {
+    /// The number of states.
+    pub const COUNT: usize = Self::Lost as usize + 1;
+
+    /// The word in keys, labels and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spare => "spare",
+            Self::Active => "active",
+            Self::Returning => "draining",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// A block in hand. Only its inventory can change it.
+#[derive(Clone, Debug)]
+pub struct Block {
+    cidr: Cidr,
+    /// Its state.
+    pub state: BlockState,
+    touched: bool,
+    /// One bit per address, which is set unless the address is free. The bits behind the last
+    /// address of a block of fewer than 64 are set as well.
+    taken: Box<[u64]>,
+    /// One bit per address, which is set if the address cools.
+    cooling: Box<[u64]>,
+    /// The addresses in any other state than free, allocated or cooling. They are rare.
+    other: BTreeMap<u128, AddressState>,
+    /// The number of addresses in each state.
+    counts: [u32; AddressState::COUNT],
+}
+
+impl Block {
+    /// A block with all its addresses free.
+    pub(super) fn new(cidr: Cidr, state: BlockState) -> Self {
+        let size = 1usize << cidr.size_log2;
+        let mut taken = vec![0u64; size.div_ceil(64)].into_boxed_slice();
+        if size < 64 {
+            taken[0] = !0 << size;
+        }
+        let cooling = vec![0u64; taken.len()].into_boxed_slice();
+        let mut counts = [0; AddressState::COUNT];
+        counts[AddressState::Free as usize] = 1 << cidr.size_log2;
+        Self { cidr, state, touched: true, taken, cooling, other: BTreeMap::new(), counts }
+    }
+
+    /// The part of this block that covers `cidr`, in the same state.
+    pub(super) fn part(&self, cidr: Cidr) -> Self {
+        let mut part = Self::new(cidr, self.state);
+        for number in cidr.start..=cidr.end() {
+            part.change(number, AddressState::Free, self.state_of(number));
+        }
+        part.touched = self.touched;
+        part
+    }
+
+    /// Whether it is a spare or on its way back, and no address of it is allocated.
+    pub fn is_unused(&self) -> bool {
+        let idle = matches!(self.state, BlockState::Spare | BlockState::Returning);
+        idle && self.count(AddressState::Allocated) == 0
+    }
+
+    /// Its addresses.
+    pub fn cidr(&self) -> Cidr {
+        self.cidr
+    }
+
+    /// How many addresses it has.
+    pub fn size(&self) -> u32 {
+        1 << self.cidr.size_log2
+    }
+
+    /// How many of its addresses are in a state.
+    pub fn count(&self, state: AddressState) -> u32 {
+        self.counts[state as usize]
+    }
+
+    /// How many of its addresses are in each state.
+    pub(super) fn counts(&self) -> &[u32; AddressState::COUNT] {
+        &self.counts
+    }
+
+    /// How many addresses are free.
+    pub fn free(&self) -> u32 {
+        self.count(AddressState::Free)
+    }
+
+    /// How many addresses cool.
+    pub fn cooling(&self) -> u32 {
+        self.count(AddressState::Cooling)
+    }
+
+    /// Whether every address is free.
+    pub fn is_empty(&self) -> bool {
+        self.free() == self.size()
+    }
+
+    /// Whether a part of it is on its way to another node.
+    pub fn is_in_transfer(&self) -> bool {
+        self.count(AddressState::InTransfer) > 0
+    }
+
+    /// Whether the block or an address of it has changed since
+    /// [`Inventory::forget_touched`](super::Inventory::forget_touched).
+    pub fn is_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// Sets whether it has changed.
+    pub(super) fn touch(&mut self, touched: bool) {
+        self.touched = touched;
+    }
+
+    fn bit(&self, number: u128) -> (usize, u64) {
+        debug_assert!(self.cidr.contains(number));
+        #[allow(clippy::cast_possible_truncation)]
+        let offset = (number - self.cidr.start) as usize;
+        (offset / 64, 1 << (offset % 64))
+    }
+
+    /// Whether the address is in any state but free.
+    pub fn is_taken(&self, number: u128) -> bool {
+        let (word, bit) = self.bit(number);
+        self.taken[word] & bit != 0
+    }
+
+    /// Whether the address cools.
+    pub fn is_cooling(&self, number: u128) -> bool {
+        let (word, bit) = self.bit(number);
+        self.cooling[word] & bit != 0
+    }
+
+    /// The state of an address of this block.
+    #[inline]
+    pub fn state_of(&self, number: u128) -> AddressState {
+        let (word, bit) = self.bit(number);
+        if self.taken[word] & bit == 0 {
+            AddressState::Free
+        } else if self.cooling[word] & bit != 0 {
+            AddressState::Cooling
+        } else {
+            self.other.get(&number).copied().unwrap_or(AddressState::Allocated)
+        }
+    }
+
+    /// Changes the state of an address from the one that it has.
+    #[inline]
+    pub(super) fn change(&mut self, number: u128, from: AddressState, to: AddressState) {
+        debug_assert_eq!(self.state_of(number), from);
+        let (word, bit) = self.bit(number);
+        self.taken[word] &= !bit;
+        self.cooling[word] &= !bit;
+        if !self.other.is_empty() {
+            self.other.remove(&number);
+        }
+        match to {
+            AddressState::Free => {}
+            AddressState::Allocated => self.taken[word] |= bit,
+            AddressState::Cooling => {
+                self.taken[word] |= bit;
+                self.cooling[word] |= bit;
+            }
+            other => {
+                self.taken[word] |= bit;
+                self.other.insert(number, other);
+            }
+        }
+        self.counts[from as usize] -= 1;
+        self.counts[to as usize] += 1;
+        self.touched = true;
+    }
+
+    /// The first free address from `from` on.
+    pub fn first_free(&self, from: u128) -> Option<u128> {
+        #[allow(clippy::cast_possible_truncation)]
+        let offset = from.saturating_sub(self.cidr.start).min(u128::from(self.size())) as usize;
+        let mut word = offset / 64;
+        let mut free = !*self.taken.get(word)? & (!0 << (offset % 64));
+        while free == 0 {
+            word += 1;
+            free = !*self.taken.get(word)?;
+        }
+        Some(self.cidr.start + (word * 64) as u128 + u128::from(free.trailing_zeros()))
+    }
+
+    /// Checks that the counts are those of the addresses.
+    pub(super) fn check_invariants(&self) {
+        let ones = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
+        #[allow(clippy::cast_possible_truncation)]
+        let padding = self.taken.len() as u32 * 64 - self.size();
+        let mut counts = [0; AddressState::COUNT];
+        for state in self.other.values() {
+            counts[*state as usize] += 1;
+        }
+        let other: u32 = counts.iter().sum();
+        let taken = ones(&self.taken) - padding;
+        counts[AddressState::Free as usize] = self.size() - taken;
+        counts[AddressState::Cooling as usize] = ones(&self.cooling);
+        counts[AddressState::Allocated as usize] = taken - ones(&self.cooling) - other;
+        assert_eq!(counts, self.counts, "{self:?}");
+        let cools_free =
+            self.taken.iter().zip(&self.cooling).any(|(taken, cool)| cool & !taken > 0);
+        assert!(!cools_free, "a free address cools: {self:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_free_address_is_found_in_blocks_of_every_size() {
+        for size_log2 in 0..=12 {
+            let mut block = Block::new(Cidr::containing(1 << 20, size_log2), BlockState::Active);
+            let (start, end) = (block.cidr().start, block.cidr().end());
+            for number in start..=end {
+                assert_eq!(block.first_free(start), Some(number));
+                block.change(number, AddressState::Free, AddressState::Allocated);
+            }
+            assert_eq!((block.free(), block.first_free(start)), (0, None));
+            block.change(end, AddressState::Allocated, AddressState::Free);
+            assert_eq!(block.first_free(start), Some(end));
+            assert_eq!(block.first_free(end), Some(end));
+            assert_eq!(block.first_free(end + 1), None);
+            block.check_invariants();
+        }
+    }
+}

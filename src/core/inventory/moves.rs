@@ -1,0 +1,108 @@
+//! The states of an address in a block in hand, and the moves from one to another.
+
+use super::block::BlockState;
+use crate::core::Millis;
+
+/// The state of an address in a block in hand.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum AddressState {
+    /// Nobody has it.
+    Free,
+    /// It was handed out.
+    Allocated,
+    /// It was released a short time ago. The inventory knows when.
+    Cooling,
+    /// It is on its way to another node.
+    InTransfer,
+}
+
+impl AddressState {
+    /// Every state, in the order of the variants.
+    pub const ALL: [Self; 4] = [Self::Free, Self::Allocated, Self::Cooling, Self::InTransfer];
+    /// The number of states.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+/// A change of the state of one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Move {
+    /// The address is handed out.
+    Allocate,
+    /// The address is handed out before its cooldown is over.
+    Reuse,
+    /// The journal or the store says that the address was handed out.
+    Restore,
+    /// The holder has released the address at this time.
+    Release(Millis),
+    /// The address was handed out, but nobody has seen it: it needs no cooldown.
+    Undo,
+    /// The cooldown of the address is over.
+    Expire,
+    /// The address goes to another node.
+    Transfer,
+    /// The address stays here after all.
+    Return,
+    /// An address that cooled when its transfer began stays here after all. Its cooldown begins
+    /// anew at this time.
+    ReturnCooling(Millis),
+}
+
+impl Move {
+    /// The table of moves: the state in which an address is after this move; `None` if the move
+    /// does not begin in `from`.
+    #[inline]
+    pub const fn target(self, from: AddressState) -> Option<AddressState> {
+        use AddressState::{Allocated, Cooling, Free, InTransfer};
+        match (self, from) {
+            (Self::Allocate, Free) => Some(Allocated),
+            (Self::Reuse, Cooling) => Some(Allocated),
+            (Self::Restore, Free | Cooling) => Some(Allocated),
+            (Self::Release(_), Allocated) => Some(Cooling),
+            (Self::Undo, Allocated) => Some(Free),
+            (Self::Expire, Cooling) => Some(Free),
+            (Self::Transfer, Free | Cooling) => Some(InTransfer),
+            (Self::Return, InTransfer) => Some(Free),
+            (Self::ReturnCooling(_), InTransfer) => Some(Cooling),
+            _ => None,
+        }
+    }
+
+    /// Whether the move may happen in a block of that state. Addresses are handed out of active
+    /// blocks only, and given to others out of the blocks that are surely this node's.
+    #[inline]
+    pub const fn is_for(self, block: BlockState) -> bool {
+        match self {
+            Self::Allocate | Self::Reuse => matches!(block, BlockState::Active),
+            Self::Transfer => matches!(block, BlockState::Active | BlockState::Spare),
+            _ => true,
+        }
+    }
+
+    /// The time at which an address begins to cool with this move.
+    pub(super) const fn cools_from(self) -> Option<Millis> {
+        match self {
+            Self::Release(at) | Self::ReturnCooling(at) => Some(at),
+            _ => None,
+        }
+    }
+}
+
+/// A move that was refused; nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MoveError {
+    /// The address is in no block in hand.
+    #[error("address {0} is in no block in hand")]
+    NoBlock(u128),
+    /// The move does not begin in the state of the address, or not in a block of that state.
+    #[error("address {number} is {state:?} in a block that is {block:?}: {tried:?} is no move")]
+    NoMove {
+        /// The address.
+        number: u128,
+        /// Its state.
+        state: AddressState,
+        /// The state of its block.
+        block: BlockState,
+        /// The move.
+        tried: Move,
+    },
+}

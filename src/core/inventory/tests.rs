@@ -1,0 +1,353 @@
+//! The inventory against a plain map of addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Addresses of the test: blocks of at most eight of them.
+const ADDRESSES: u128 = 40;
+const LARGEST_LOG2: u8 = 3;
+
+/// What an inventory means, address by address.
+#[derive(Default)]
+struct Model {
+    blocks: BTreeMap<Cidr, BlockState>,
+    addresses: BTreeMap<u128, AddressState>,
+    claimed: BTreeSet<u128>,
+    /// The addresses that cool, oldest first.
+    cooling: Vec<(Millis, u128)>,
+}
+
+impl Model {
+    fn block(&self, number: u128) -> Option<(Cidr, BlockState)> {
+        let around = |(cidr, _): &(&Cidr, &BlockState)| cidr.contains(number);
+        self.blocks.iter().find(around).map(|(cidr, state)| (*cidr, *state))
+    }
+
+    fn set(&mut self, now: Millis, number: u128, state: AddressState) {
+        self.cooling.retain(|(_, of)| *of != number);
+        if state == AddressState::Cooling {
+            self.cooling.push((now, number));
+        }
+        self.addresses.insert(number, state);
+    }
+
+    /// Each move in words: what must be so, and what is so afterwards.
+    fn apply(&mut self, now: Millis, number: u128, tried: Move) -> bool {
+        use AddressState::{Allocated, Cooling, Free, InTransfer};
+        let Some((_, block)) = self.block(number) else { return false };
+        let (state, active) = (self.addresses[&number], block == BlockState::Active);
+        let (allowed, after) = match tried {
+            Move::Allocate => (state == Free && active, Allocated),
+            Move::Reuse => (state == Cooling && active, Allocated),
+            Move::Restore => (state == Free || state == Cooling, Allocated),
+            Move::Release(_) => (state == Allocated, Cooling),
+            Move::Undo => (state == Allocated, Free),
+            Move::Expire => (state == Cooling, Free),
+            Move::Transfer => {
+                let ours = active || block == BlockState::Spare;
+                (ours && state != Allocated && state != InTransfer, InTransfer)
+            }
+            Move::Return => (state == InTransfer, Free),
+            Move::ReturnCooling(_) => (state == InTransfer, Cooling),
+        };
+        if allowed {
+            self.set(now, number, after);
+        }
+        allowed
+    }
+
+    fn insert(&mut self, cidr: Cidr, state: BlockState) -> bool {
+        let free = (cidr.start..=cidr.end()).all(|number| self.block(number).is_none());
+        if free {
+            self.blocks.insert(cidr, state);
+            self.claimed.extend(cidr.start..=cidr.end());
+            self.addresses.extend((cidr.start..=cidr.end()).map(|n| (n, AddressState::Free)));
+        }
+        free
+    }
+
+    fn drop_addresses(&mut self, gone: impl Fn(u128) -> bool) {
+        self.addresses.retain(|number, _| !gone(*number));
+        self.cooling.retain(|(_, number)| !gone(*number));
+    }
+
+    fn remove(&mut self, cidr: Cidr) -> bool {
+        let held = |number| self.addresses[&number] == AddressState::Allocated;
+        if !self.blocks.contains_key(&cidr) || (cidr.start..=cidr.end()).any(held) {
+            return false;
+        }
+        self.blocks.remove(&cidr);
+        self.claimed.retain(|number| !cidr.contains(*number));
+        self.drop_addresses(|number| cidr.contains(number));
+        true
+    }
+
+    fn split(&mut self, cidr: Cidr, parts: &[Cidr]) -> bool {
+        let Some(&state) = self.blocks.get(&cidr) else { return false };
+        let kept: Vec<u128> = parts.iter().flat_map(|part| part.start..=part.end()).collect();
+        let gone: BTreeSet<u128> =
+            (cidr.start..=cidr.end()).filter(|number| !kept.contains(number)).collect();
+        let inside = kept.iter().all(|number| cidr.contains(*number));
+        let disjoint = kept.iter().collect::<BTreeSet<_>>().len() == kept.len();
+        let leaves = |number: &u128| self.addresses[number] == AddressState::InTransfer;
+        if !inside || !disjoint || !gone.iter().all(leaves) {
+            return false;
+        }
+        self.blocks.remove(&cidr);
+        self.blocks.extend(parts.iter().map(|part| (*part, state)));
+        self.drop_addresses(|number| gone.contains(&number));
+        true
+    }
+
+    fn stats(&self) -> Stats {
+        let blocks = |state| self.blocks.values().filter(|of| **of == state).count() as u64;
+        let addresses = |state| self.addresses.values().filter(|of| **of == state).count() as u64;
+        let active = |number: &u128| self.block(*number).unwrap().1 == BlockState::Active;
+        let free = |(number, state): &(&u128, &AddressState)| {
+            **state == AddressState::Free && active(number)
+        };
+        Stats {
+            allocated: addresses(AddressState::Allocated),
+            cooling: addresses(AddressState::Cooling),
+            free: self.addresses.iter().filter(free).count() as u64,
+            in_transfer: addresses(AddressState::InTransfer),
+            spare: blocks(BlockState::Spare),
+            active: blocks(BlockState::Active),
+            returning: blocks(BlockState::Returning),
+            lost: blocks(BlockState::Lost),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(u128, Move),
+    Expire(Millis),
+    Insert(Cidr, BlockState),
+    Remove(usize),
+    SetState(usize, BlockState),
+    /// Which block, which of its parts are divided once more, and which are left out.
+    Split(usize, u16, u16),
+    /// The same run leaves: it goes into transfer first, if it can.
+    PartWith(usize, u128),
+    Claim(Cidr),
+    ForgetClaims(u128, u128),
+}
+
+fn cidr() -> impl Strategy<Value = Cidr> {
+    (0..ADDRESSES, 0..=LARGEST_LOG2).prop_map(|(number, log2)| Cidr::containing(number, log2))
+}
+
+fn block_state() -> impl Strategy<Value = BlockState> {
+    prop_oneof![
+        4 => Just(BlockState::Active),
+        2 => Just(BlockState::Spare),
+        1 => Just(BlockState::Returning),
+        1 => Just(BlockState::Lost),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let moves = prop::sample::select(vec![
+        Move::Allocate,
+        Move::Allocate,
+        Move::Reuse,
+        Move::Restore,
+        Move::Release(0),
+        Move::Release(0),
+        Move::Undo,
+        Move::Expire,
+        Move::Transfer,
+        Move::Return,
+        Move::ReturnCooling(0),
+    ]);
+    prop_oneof![
+        12 => (0..ADDRESSES, moves).prop_map(|(number, tried)| Step::Apply(number, tried)),
+        1 => (0u64..5).prop_map(Step::Expire),
+        3 => (cidr(), block_state()).prop_map(|(cidr, state)| Step::Insert(cidr, state)),
+        1 => any::<usize>().prop_map(Step::Remove),
+        1 => (any::<usize>(), block_state()).prop_map(|(which, to)| Step::SetState(which, to)),
+        1 => (any::<usize>(), any::<u16>(), prop_oneof![3 => Just(0), 1 => any::<u16>()])
+            .prop_map(|(which, halve, omit)| Step::Split(which, halve, omit)),
+        1 => (any::<usize>(), 0..ADDRESSES).prop_map(|(which, at)| Step::PartWith(which, at)),
+        1 => cidr().prop_map(Step::Claim),
+        1 => (0..ADDRESSES, 0u128..10).prop_map(|(at, more)| Step::ForgetClaims(at, at + more)),
+    ]
+}
+
+/// The parts of a block: a bit of `halve` divides one in two, a bit of `omit` leaves one out.
+fn parts(block: Cidr, halve: &mut u16, omit: &mut u16, into: &mut Vec<Cidr>) {
+    let bit = |bits: &mut u16| std::mem::replace(bits, *bits >> 1) & 1 == 1;
+    if block.size_log2 > 0 && bit(halve) {
+        let half = Cidr { start: block.start, size_log2: block.size_log2 - 1 };
+        parts(half, halve, omit, into);
+        parts(Cidr { start: half.end() + 1, ..half }, halve, omit, into);
+    } else if !bit(omit) {
+        into.push(block);
+    }
+}
+
+/// Takes a step in both, and says whether each of them accepted it.
+fn take(step: Step, now: Millis, inventory: &mut Inventory, model: &mut Model) -> (bool, bool) {
+    let nth = |model: &Model, which: usize| {
+        let blocks: Vec<Cidr> = model.blocks.keys().copied().collect();
+        blocks.get(which % blocks.len().max(1)).copied().unwrap_or(Cidr::containing(0, 0))
+    };
+    match step {
+        Step::Apply(number, tried) => {
+            let tried = match tried {
+                Move::Release(_) => Move::Release(now),
+                Move::ReturnCooling(_) => Move::ReturnCooling(now),
+                other => other,
+            };
+            let was = model.addresses.get(&number).copied();
+            let moved = inventory.apply(number, tried);
+            assert!(moved.is_err() || moved.ok() == was, "{moved:?}");
+            (moved.is_ok(), model.apply(now, number, tried))
+        }
+        Step::Expire(ago) => {
+            let until = now - ago;
+            inventory.expire(until);
+            for (released, number) in model.cooling.clone() {
+                if released <= until {
+                    model.apply(now, number, Move::Expire);
+                }
+            }
+            (true, true)
+        }
+        Step::Insert(cidr, state) => {
+            (inventory.insert(cidr, state).is_ok(), model.insert(cidr, state))
+        }
+        Step::Remove(which) => {
+            let cidr = nth(model, which);
+            (inventory.remove(cidr).is_ok(), model.remove(cidr))
+        }
+        Step::SetState(which, state) => {
+            let cidr = nth(model, which);
+            let set = model.blocks.get_mut(&cidr).map(|of| *of = state).is_some();
+            (inventory.set_state(cidr, state).is_ok(), set)
+        }
+        Step::Split(which, mut halve, mut omit) => {
+            let (cidr, mut into) = (nth(model, which), Vec::new());
+            parts(cidr, &mut halve, &mut omit, &mut into);
+            (inventory.split(cidr, &into).is_ok(), model.split(cidr, &into))
+        }
+        Step::PartWith(which, at) => {
+            let cidr = nth(model, which);
+            let number = cidr.start + at % cidr.size();
+            let moved = inventory.apply(number, Move::Transfer).is_ok();
+            assert_eq!(moved, model.apply(now, number, Move::Transfer));
+            let left = crate::core::leaseholder::without(cidr, Cidr::containing(number, 0));
+            (inventory.split(cidr, &left).is_ok(), model.split(cidr, &left))
+        }
+        Step::Claim(cidr) => {
+            inventory.claim(cidr);
+            model.claimed.extend(cidr.start..=cidr.end());
+            (true, true)
+        }
+        Step::ForgetClaims(first, last) => {
+            inventory.forget_claims(first, last);
+            let Model { claimed, addresses, .. } = model;
+            claimed.retain(|n| !(first..=last).contains(n) || addresses.contains_key(n));
+            (true, true)
+        }
+    }
+}
+
+/// Every question has the answer that a walk through all addresses finds.
+fn compare(inventory: &Inventory, model: &Model) {
+    inventory.check_invariants();
+    assert_eq!(inventory.stats(), model.stats());
+    assert_eq!(inventory.free(), model.stats().free);
+    let blocks: Vec<(Cidr, BlockState)> =
+        inventory.blocks().map(|block| (block.cidr(), block.state)).collect();
+    let expected: Vec<(Cidr, BlockState)> =
+        model.blocks.iter().map(|(cidr, state)| (*cidr, *state)).collect();
+    assert_eq!(blocks, expected);
+    let spares = expected.iter().filter(|(_, state)| *state == BlockState::Spare);
+    assert!(inventory.spares().eq(spares.map(|(cidr, _)| *cidr)));
+    let all = 0..ADDRESSES + 20;
+    let is = |number: &u128, state| model.block(*number).is_some_and(|(_, of)| of == state);
+    let free =
+        |n: &u128| is(n, BlockState::Active) && model.addresses.get(n) == Some(&AddressState::Free);
+    for number in all.clone() {
+        assert_eq!(inventory.state_of(number), model.addresses.get(&number).copied());
+        assert_eq!(inventory.is_claimed(number, number), model.claimed.contains(&number));
+        let next = |wanted: &dyn Fn(&u128) -> bool| (number..all.end).find(wanted);
+        assert_eq!(inventory.first_free(number), next(&free), "from {number}");
+        assert_eq!(inventory.first_spare(number), next(&|n| is(n, BlockState::Spare)));
+        assert_eq!(inventory.first_unclaimed(number), next(&|n| !model.claimed.contains(n)));
+        let odd = |n: u128| n >= number && n % 2 == 1;
+        let oldest = model.cooling.iter().map(|(_, n)| *n).find(|n| odd(*n));
+        assert_eq!(inventory.oldest_cooling(odd), oldest);
+    }
+    assert_eq!(inventory.oldest_release(), model.cooling.first().map(|(released, _)| *released));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Random moves of addresses and blocks, allowed or not: the inventory refuses those that the
+    /// model refuses, and agrees with it about every address and every count.
+    #[test]
+    fn an_inventory_is_a_map_of_addresses(
+        steps in prop::collection::vec((step(), 0u64..3), 1..150),
+    ) {
+        let (mut inventory, mut model, mut now) = (Inventory::default(), Model::default(), 10);
+        for (step, wait) in steps {
+            now += wait;
+            let (accepted, expected) = take(step.clone(), now, &mut inventory, &mut model);
+            prop_assert_eq!(accepted, expected, "{:?}", step);
+            compare(&inventory, &model);
+        }
+    }
+
+    /// Two inventories of different addresses become one, as if all had happened in one.
+    #[test]
+    fn absorbing_adds_up(
+        steps in prop::collection::vec((step(), 0u64..3, any::<bool>()), 1..80),
+    ) {
+        let (mut inventory, mut model, mut now) = (Inventory::default(), Model::default(), 10);
+        let mut halves = [Inventory::default(), Inventory::default()];
+        let mut models = [Model::default(), Model::default()];
+        for (step, wait, high) in steps {
+            now += wait;
+            let at = if high { ADDRESSES.next_power_of_two() } else { 0 };
+            let step = match step {
+                Step::Apply(number, tried) => Step::Apply(number + at, tried),
+                Step::Insert(cidr, state) => {
+                    Step::Insert(Cidr { start: cidr.start + at, ..cidr }, state)
+                }
+                Step::Claim(cidr) => Step::Claim(Cidr { start: cidr.start + at, ..cidr }),
+                _ => continue,
+            };
+            let half = &mut halves[usize::from(high)];
+            take(step.clone(), now, half, &mut models[usize::from(high)]);
+            take(step, now, &mut inventory, &mut model);
+        }
+        let [mut low, high] = halves;
+        low.absorb(high.clone()).unwrap();
+        low.check_invariants();
+        prop_assert_eq!(low.stats(), inventory.stats());
+        prop_assert_eq!(&low.index, &inventory.index);
+        prop_assert_eq!(&low.claimed, &inventory.claimed);
+        let mine: BTreeSet<_> = low.cooling.clone().drain().collect();
+        let all: BTreeSet<_> = inventory.cooling.clone().drain().collect();
+        prop_assert_eq!(mine, all);
+        if let Some(block) = high.blocks().next() {
+            let (cidr, before) = (block.cidr(), low.stats());
+            prop_assert_eq!(low.absorb(high.clone()), Err(BlockError::Overlaps(cidr)));
+            prop_assert_eq!(low.stats(), before);
+        }
+    }
+}
+
+#[test]
+fn a_block_that_no_bitmap_could_hold_is_refused() {
+    let mut inventory = Inventory::default();
+    let cidr = Cidr::containing(1 << 100, limits::BLOCK_LOG2_MAX + 1);
+    assert_eq!(inventory.insert(cidr, BlockState::Active), Err(BlockError::TooLarge(cidr)));
+}

@@ -1,0 +1,198 @@
+//! Addresses in the blocks of other nodes: asking for them.
+
+use std::sync::Arc;
+
+use super::assign::Attempt;
+use super::{Assign, AssignError, Effect, RangeSet};
+use crate::core::Millis;
+use crate::core::address::Cidr;
+use crate::core::block::BlockState;
+use crate::core::leaseholder::Found;
+use crate::core::mutant::{Mutant, broken};
+use crate::core::range::Ranges;
+use crate::core::stage::Stage;
+use crate::limits;
+
+/// The addresses that a request could be served with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Want {
+    Address(u128),
+    AnyOf(Arc<Ranges>, Option<Stage>),
+}
+
+impl Want {
+    fn of(request: &Assign) -> Self {
+        match request.requested {
+            Some(number) => Self::Address(number),
+            None => Self::AnyOf(request.allowed.clone(), request.stage),
+        }
+    }
+
+    /// The addresses, as first and last of each run.
+    fn addresses(&self) -> Vec<(u128, u128)> {
+        let (allowed, stage) = match self {
+            Self::Address(number) => return vec![(*number, *number)],
+            Self::AnyOf(allowed, stage) => (allowed, *stage),
+        };
+        if let Some(stage) = stage {
+            let listed = allowed.iter().flat_map(|range| range.listed(stage));
+            return listed.map(|&number| (number, number)).collect();
+        }
+        let mut wanted = Vec::new();
+        for range in allowed.iter() {
+            let gateway = crate::core::address::number(range.gateway);
+            let listed = Stage::ALL.iter().flat_map(|&stage| range.listed(stage)).copied();
+            let mut not: Vec<u128> = listed.chain([gateway]).collect();
+            not.retain(|number| range.contains(*number) && !range.offers(*number, None));
+            not.sort_unstable();
+            let mut first = range.start;
+            for number in not {
+                if first < number {
+                    wanted.push((first, number - 1));
+                }
+                first = number + 1;
+            }
+            if first <= range.end {
+                wanted.push((first, range.end));
+            }
+        }
+        wanted
+    }
+}
+
+/// Addresses that no node had.
+#[derive(Clone, Debug)]
+struct Refusal {
+    want: Want,
+    /// When the search began: a request that came later may find what was released since.
+    began: Millis,
+    /// Until when nobody searches for the same again.
+    until: Millis,
+    /// Which node might have had it, and since when that one is known to be gone.
+    gone: Option<(Arc<str>, Millis)>,
+}
+
+/// Searches for addresses in the blocks of other nodes.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Finds {
+    /// Some addresses are in blocks of others.
+    others: bool,
+    /// The addresses that are searched for, and since when.
+    finding: Option<(Want, Millis)>,
+    refused: Vec<Refusal>,
+}
+
+impl Finds {
+    pub(super) fn is_asking(&self) -> bool {
+        self.finding.is_some()
+    }
+
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.others |= other.others;
+        self.refused.extend(other.refused);
+    }
+
+    /// Notes that some addresses are in blocks of others.
+    pub(super) fn note_others(&mut self) {
+        self.others = true;
+    }
+
+    /// Forgets the searches in vain that may be tried again.
+    pub(super) fn forget(&mut self, now: Millis) {
+        self.refused.retain(|refusal| now < refusal.until);
+    }
+
+    /// When something can be searched for again.
+    pub(super) fn due(&self) -> Option<Millis> {
+        self.refused.iter().map(|refusal| refusal.until).min()
+    }
+
+    /// Whether another node may have an address of these ranges.
+    pub(super) fn may_have(&self, now: Millis, allowed: &Ranges) -> bool {
+        let refused = |refusal: &Refusal| match &refusal.want {
+            Want::AnyOf(of, None) => **of == *allowed && now < refusal.until,
+            _ => false,
+        };
+        self.others && !self.refused.iter().any(refused)
+    }
+}
+
+impl RangeSet {
+    /// Nothing is free in hand and nothing can be leased: others may have it. After them, the
+    /// address that cooled longest goes.
+    pub(super) fn attempt_find(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
+        let want = Want::of(request);
+        self.finds.forget(now);
+        let known = self.finds.refused.iter().find(|refusal| refusal.want == want);
+        let refused = known.filter(|refusal| came <= refusal.began);
+        let refused = refused.map(|refusal| refusal.gone.clone());
+        let unable = self.unable(now);
+        if refused.is_none() && self.finds.others && unable.is_none() {
+            if self.finds.finding.is_none() && known.is_none() {
+                let wanted = want.addresses();
+                let even_cooling = self.nothing_cools_for(request);
+                self.finds.finding = Some((want, now));
+                self.effects.push_back(Effect::Find { wanted, even_cooling });
+            }
+            return Attempt::Wait;
+        }
+        if request.requested.is_none()
+            && let Some(done) = self.attempt_cooling(request)
+        {
+            return done;
+        }
+        if self.demand.is_giving_back() {
+            return Attempt::Wait;
+        }
+        let allowed = request.allowed.to_string();
+        let error = match (refused.flatten(), unable, request.requested) {
+            (Some((node, since)), ..) => {
+                AssignError::Gone { allowed, node, seconds: now.saturating_sub(since) / 1000 }
+            }
+            (None, Some(cause), _) if self.finds.others => AssignError::NoBlock(cause),
+            (None, _, Some(number)) => self.taken(number, request),
+            (None, _, None) => AssignError::Exhausted { allowed, stage: request.stage },
+        };
+        Attempt::Done(Err(error))
+    }
+
+    /// The end of an [`Effect::Find`].
+    pub fn found(&mut self, now: Millis, found: Found) {
+        let Some((want, began)) = self.finds.finding.take() else { return };
+        match found {
+            Found::Given(cidrs) if broken(Mutant::WatchDecides) => {
+                cidrs.into_iter().for_each(|cidr| self.insert(cidr, BlockState::Active));
+            }
+            Found::Given(cidrs) => return self.spares(now, &cidrs),
+            Found::Gap(others) => self.relearn(&want, &others),
+            Found::Nobody { others, gone } => {
+                self.relearn(&want, &others);
+                if self.finds.refused.len() >= limits::WANTS_REFUSED_MAX {
+                    self.finds.refused.remove(0);
+                }
+                let many = matches!(want, Want::AnyOf(_, None));
+                let until = now + if many { limits::NOBODY_MS } else { 1 };
+                self.finds.refused.push(Refusal { want, began, until, gone });
+            }
+            Found::Failed(cause) => self.demand.pause(now, cause),
+        }
+        self.serve(now);
+    }
+
+    /// What was known of these addresses is forgotten: these are the blocks of others there.
+    fn relearn(&mut self, want: &Want, others: &[Cidr]) {
+        for (first, last) in want.addresses() {
+            self.inventory.forget_claims(first, last);
+        }
+        self.demand.claiming().for_each(|cidr| self.inventory.claim(cidr));
+        self.learn_others(others);
+    }
+
+    /// Remembers blocks of others.
+    pub(super) fn learn_others(&mut self, others: &[Cidr]) {
+        for &cidr in others {
+            self.inventory.claim(cidr);
+            self.finds.note_others();
+        }
+    }
+}

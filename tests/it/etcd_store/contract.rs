@@ -184,7 +184,8 @@ fn a_lease_that_is_not_kept_alive_ends(store: &Subject) {
         }
         assert!(began.elapsed() < PATIENCE, "the lease does not end");
         assert!(store.kept(kept).is_some(), "it was kept alive");
-        store.runtime.block_on(tokio::time::sleep(Duration::from_millis(200)));
+        let pause = Duration::from_millis(200);
+        store.runtime.block_on(async { tokio::time::sleep(pause).await });
     };
     assert_eq!(report, Watched::Deleted("sessions/a".to_owned()));
     assert!(began.elapsed() >= Duration::from_secs(seconds), "{:?}", began.elapsed());

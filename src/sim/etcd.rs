@@ -26,30 +26,30 @@ struct Lease {
 
 /// What etcd was asked for: the counters of the table of scale.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Counters {
-    pub(super) txns: u64,
-    pub(super) reads: u64,
-    pub(super) leases: u64,
-    pub(super) writes: u64,
+pub(crate) struct Counters {
+    pub(crate) txns: u64,
+    pub(crate) reads: u64,
+    pub(crate) leases: u64,
+    pub(crate) writes: u64,
     /// Transactions that changed blocks.
-    pub(super) block_txns: u64,
-    pub(super) events: u64,
+    pub(crate) block_txns: u64,
+    pub(crate) events: u64,
 }
 
 /// The store of all nodes.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Etcd {
+pub(crate) struct Etcd {
     keys: BTreeMap<String, Stored>,
     leases: BTreeMap<LeaseId, Lease>,
     revision: u64,
     last_lease: i64,
     /// Changes that no watcher was told yet.
     changes: Vec<Watched>,
-    pub(super) counters: Counters,
+    pub(crate) counters: Counters,
 }
 
 impl Etcd {
-    pub(super) fn ask(&mut self, now: Millis, request: Request) -> Result<Answer, StoreError> {
+    pub(crate) fn ask(&mut self, now: Millis, request: Request) -> Result<Answer, StoreError> {
         self.expire(now);
         match request {
             Request::Txn(txn) => {
@@ -157,17 +157,17 @@ impl Etcd {
     }
 
     /// How many keys there are.
-    pub(super) fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.keys.len()
     }
 
-    pub(super) fn read(&self, span: &Span) -> Vec<KeyValue> {
+    pub(crate) fn read(&self, span: &Span) -> Vec<KeyValue> {
         let found = self.keys.range(span.first.clone()..span.past.clone());
         found.take(span.limit).map(|(key, stored)| key_value(key, stored)).collect()
     }
 
     /// Ends the leases whose time is over.
-    pub(super) fn expire(&mut self, now: Millis) {
+    pub(crate) fn expire(&mut self, now: Millis) {
         let over = self.leases.iter().filter(|(_, lease)| lease.until < now);
         for lease in over.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.end_lease(lease);
@@ -187,13 +187,13 @@ impl Etcd {
         }
     }
 
-    pub(super) fn take_changes(&mut self) -> Vec<Watched> {
+    pub(crate) fn take_changes(&mut self) -> Vec<Watched> {
         std::mem::take(&mut self.changes)
     }
 
     /// Becomes what it was, as from a backup. Leases have their full time again, and never the
     /// names of later ones.
-    pub(super) fn restore(&mut self, now: Millis, backup: &Self) {
+    pub(crate) fn restore(&mut self, now: Millis, backup: &Self) {
         let (last_lease, counters) = (self.last_lease + 1000, self.counters);
         *self = Self { last_lease, counters, changes: Vec::new(), ..backup.clone() };
         for lease in self.leases.values_mut() {
@@ -209,7 +209,7 @@ fn key_value(key: &str, stored: &Stored) -> KeyValue {
 
 impl Write {
     /// The (first) key that is written.
-    pub(super) fn key(&self) -> &String {
+    pub(crate) fn key(&self) -> &String {
         match self {
             Self::Put(key, ..) | Self::Delete(key) | Self::DeleteIn(key, _) => key,
         }

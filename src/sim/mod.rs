@@ -7,7 +7,7 @@
 
 mod calls;
 mod disk;
-mod etcd;
+pub(crate) mod etcd;
 mod faults;
 mod inspect;
 mod network;

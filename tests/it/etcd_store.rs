@@ -97,6 +97,13 @@ impl Subject {
         }
     }
 
+    pub(crate) fn left(&self, lease: LeaseId) -> Option<u64> {
+        match self.ask(Request::TimeLeft(lease)) {
+            Ok(Answer::Left(seconds)) => seconds,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn revoke(&self, lease: LeaseId) {
         assert_eq!(self.ask(Request::Revoke(lease)), Ok(Answer::Revoked));
     }

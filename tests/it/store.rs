@@ -23,7 +23,8 @@ impl World {
     fn new() -> Self {
         let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         let store = Embedded::open(&dir.path().join("cluster.redb")).expect("a store");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         Self { store, runtime, _dir: dir }
     }
 

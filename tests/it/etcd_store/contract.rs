@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use leasehold::core::ids::LeaseId;
 use leasehold::core::txn::{Answer, KeyValue, Request, Span, StoreError, Txn, TxnOutcome, Watched};
 use leasehold::store::embedded::Embedded;
 use tempfile::TempDir;
+use tokio::sync::mpsc::error::TryRecvError;
 
-use super::{Subject, at, delete, delete_in, none_in, put, put_with, value};
+use super::{PATIENCE, Subject, at, delete, delete_in, none_in, put, put_with, value};
 use crate::common::etcd::Cluster;
 
 /// Every check, on a fresh store each.
-const CHECKS: [fn(&Subject); 10] = [
+const CHECKS: [fn(&Subject); 11] = [
     a_transaction_is_carried_out_whole_or_not_at_all,
     revisions_rise_with_what_is_written_and_only_with_that,
     none_in_means_from_the_first_key_to_before_the_last,
@@ -21,6 +23,7 @@ const CHECKS: [fn(&Subject); 10] = [
     one_of_many_wins,
     a_write_with_a_dead_lease_changes_nothing,
     a_lease_takes_its_keys_with_it_and_no_others,
+    a_lease_that_is_not_kept_alive_ends,
     spans_are_read_at_one_revision_in_order_and_up_to_their_limit,
     a_watch_lists_and_reports_in_order,
     a_read_sees_what_was_answered_before,
@@ -160,6 +163,35 @@ fn a_lease_takes_its_keys_with_it_and_no_others(store: &Subject) {
     assert_eq!(store.kept(lease), None);
     store.revoke(lease);
     assert!(store.kept(other).is_some());
+}
+
+fn a_lease_that_is_not_kept_alive_ends(store: &Subject) {
+    let seconds = 3;
+    let (lease, kept) = (store.grant(seconds), store.grant(seconds));
+    let long = store.grant(600);
+    let began = Instant::now();
+    let keys = [put_with("sessions/a", 1, lease), put_with("sessions/b", 1, kept)];
+    store.done(&[], &keys);
+    let left = store.left(long).expect("a life");
+    assert!((500..=600).contains(&left), "{left} s");
+    assert!(store.left(lease).expect("a life") <= seconds);
+    let mut watch = store.watch("sessions/");
+    assert!(matches!(store.next(&mut watch), Watched::Listed(keys) if keys.len() == 2));
+    let report = loop {
+        match watch.try_recv() {
+            Ok(report) => break report,
+            Err(error) => assert_eq!(error, TryRecvError::Empty),
+        }
+        assert!(began.elapsed() < PATIENCE, "the lease does not end");
+        assert!(store.kept(kept).is_some(), "it was kept alive");
+        let pause = Duration::from_millis(200);
+        store.runtime.block_on(async { tokio::time::sleep(pause).await });
+    };
+    assert_eq!(report, Watched::Deleted("sessions/a".to_owned()));
+    assert!(began.elapsed() >= Duration::from_secs(seconds), "{:?}", began.elapsed());
+    assert_eq!((store.left(lease), store.kept(lease)), (None, None));
+    assert_eq!(store.txn(&[], &[put_with("sessions/c", 1, lease)]), Err(StoreError::LeaseGone));
+    assert_eq!(store.key("sessions/b").expect("a key").lease, Some(kept));
 }
 
 fn spans_are_read_at_one_revision_in_order_and_up_to_their_limit(store: &Subject) {

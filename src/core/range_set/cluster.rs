@@ -1,4 +1,4 @@
-//! What the cluster says unasked.
+//! News from the cluster that this set did not ask for.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ pub(super) struct ClusterView {
     joined: bool,
     /// No other node is in the cluster.
     alone: bool,
-    /// Why nothing can be leased now.
+    /// The reason why nothing can be leased now.
     stalled: Option<Arc<str>>,
-    /// Why nothing may be handed out.
+    /// The reason why nothing may be handed out.
     halted: Option<Arc<str>>,
     /// An operator wants the blocks back.
     draining: bool,
@@ -37,18 +37,18 @@ impl ClusterView {
         self.draining
     }
 
-    /// Why nothing can be leased now, if so.
+    /// The reason why nothing can be leased now, if there is one.
     pub(super) fn stalled(&self) -> Option<&Arc<str>> {
         self.stalled.as_ref()
     }
 
-    /// Why nothing may be handed out, if so.
+    /// The reason why nothing may be handed out, if there is one.
     pub(super) fn refusal(&self) -> Option<Arc<str>> {
         let drained = || "an operator drains it (leasehold node drain)".into();
         self.halted.clone().or_else(|| self.draining.then(drained))
     }
 
-    /// Whether blocks may be given back now.
+    /// Returns whether blocks may be given back now.
     pub(super) fn may_give_back(&self) -> bool {
         self.joined && self.stalled.is_none()
     }
@@ -89,8 +89,8 @@ impl RangeSet {
         }
     }
 
-    /// The store says that these are not this node's. What is assigned stays so until its DEL;
-    /// no other address is handed out of them.
+    /// The store says that these are not this node's. Addresses that are assigned stay so until their
+    /// DEL; no other address is handed out of them.
     pub fn lost(&mut self, now: Millis, cidrs: &[Cidr]) {
         for &cidr in cidrs {
             match self.inventory.get(cidr).map(|block| block.is_unused()) {
@@ -110,8 +110,8 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// What was lost is this node's again; if nothing of it is held any more, as a spare, whose
-    /// first change of hands makes it active or gives it back.
+    /// A lost block is this node's again. If it is not in hand, because nothing of it was held, it
+    /// comes as a spare, whose first change of hands makes it active or gives it back.
     pub fn regained(&mut self, now: Millis, cidr: Cidr) {
         match self.inventory.block(cidr.start).map(|block| (block.cidr(), block.state)) {
             Some((block, BlockState::Lost)) if block == cidr => {
@@ -146,12 +146,12 @@ impl RangeSet {
         self.cluster.joined = true;
     }
 
-    /// Whether this is the only node of the cluster.
+    /// This is the only node of the cluster, or it is not.
     pub fn alone(&mut self, alone: bool) {
         self.cluster.alone = alone;
     }
 
-    /// Whether an operator wants the blocks back.
+    /// An operator wants the blocks back, or does not.
     pub fn draining(&mut self, now: Millis, draining: bool) {
         self.cluster.draining = draining;
         self.demand.reclaim_from(now);

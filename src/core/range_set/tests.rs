@@ -33,7 +33,7 @@ fn views() -> [Arc<Ranges>; 2] {
     ]
 }
 
-/// What host-local would do, address by address.
+/// The walk of host-local, address by address.
 #[derive(Default)]
 struct Model {
     held: BTreeMap<u128, ()>,
@@ -165,8 +165,8 @@ fn assign(set: &mut RangeSet, store: &mut Store, now: Millis, request: Assign) -
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever is asked in whatever order: the machine gives the address that the walk of
-    /// host-local gives, its books are right, and no two blocks overlap.
+    /// For any calls in any order, the machine gives the address that the walk of host-local gives,
+    /// its inventory agrees with itself, and no two blocks overlap.
     #[test]
     fn it_walks_like_host_local(
         steps in prop::collection::vec(step(), 1..120),
@@ -385,32 +385,36 @@ fn whoever_waits_when_the_store_goes_gets_what_is_in_hand() {
     assert_eq!(set.poll_effect(), Some(Effect::Assigned(1, Ok(held))));
 }
 
-/// What is on its way to another node is not in the journal any more, whatever happens meanwhile
-/// to the block it was cut out of: a restart without the store would hand it out.
-#[test]
-fn what_is_being_given_stays_out_of_the_journal() {
-    let ([wide, _], now) = (views(), 1_000_000);
+/// A set with one block, of which the last address is on its way to another node.
+fn one_in_transfer(now: Millis) -> (RangeSet, Cidr, Cidr) {
+    let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, 2, settings(0));
     let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
     let block = set.inventory.block(held).unwrap().cidr();
     let give = Cidr::containing(block.end(), 0);
-    set.asked(
-        now,
-        Question {
-            key: "requests/net/here/there.1".to_owned(),
-            revision: 1,
-            from: "there".into(),
-            lease: 1,
-            pool: PoolFamily { network: "net".into(), family: Family::V4 },
-            wanted: vec![(give.start, give.start)],
-            even_cooling: false,
-        },
-    );
+    let pool = PoolFamily { network: "net".into(), family: Family::V4 };
+    let (from, wanted) = ("there".into(), vec![(give.start, give.start)]);
+    let (key, even_cooling) = (QUESTION.to_owned(), false);
+    set.asked(now, Question { key, revision: 1, from, lease: 1, pool, wanted, even_cooling });
     assert!(
         matches!(set.poll_effect(), Some(Effect::Transfer { give: given, .. }) if given == give)
     );
-    let effects = |set: &mut RangeSet| std::iter::from_fn(|| set.poll_effect()).collect::<Vec<_>>();
+    (set, block, give)
+}
+
+const QUESTION: &str = "requests/net/here/there.1";
+
+fn effects(set: &mut RangeSet) -> Vec<Effect> {
+    std::iter::from_fn(|| set.poll_effect()).collect()
+}
+
+/// The part of a block that is on its way to another node stays out of the journal, also when its
+/// block is lost and regained: a restart without the store would hand it out.
+#[test]
+fn a_part_in_transfer_stays_out_of_the_journal() {
+    let now = 1_000_000;
+    let (mut set, block, give) = one_in_transfer(now);
     let parts = without(block, give);
     set.lost(now, &[block]);
     assert_eq!(
@@ -422,4 +426,56 @@ fn what_is_being_given_stays_out_of_the_journal() {
         effects(&mut set),
         parts.iter().copied().map(Effect::JournalBlock).collect::<Vec<_>>()
     );
+}
+
+/// The store may divide the block before the transfer ends.
+#[test]
+fn a_part_in_transfer_leaves_or_stays_when_its_block_was_divided() {
+    let now = 1_000_000;
+    let (whole, block, give) = one_in_transfer(now);
+    let low = Cidr { size_log2: block.size_log2 - 1, ..block };
+    let high = Cidr { start: low.end() + 1, ..low };
+    for done in [true, false] {
+        let mut set = whole.clone();
+        set.split(block, &[low, high]);
+        set.transferred(now, QUESTION, done);
+        set.check_invariants();
+        assert_eq!(set.stats().in_transfer, 0);
+        let state = (!done).then_some(AddressState::Free);
+        assert_eq!(set.inventory.state_of(give.start), state);
+        let journal = if done { vec![] } else { vec![low, high] };
+        let journal: Vec<Effect> = journal.into_iter().map(Effect::JournalBlock).collect();
+        assert_eq!(effects(&mut set), journal);
+    }
+}
+
+#[test]
+fn a_journal_that_contradicts_itself_is_refused() {
+    let block = Cidr::containing(number("10.0.0.0".parse().unwrap()), 2);
+    let half = Cidr { size_log2: 1, ..block };
+    let restore = |blocks: &[Cidr], lost: &[Cidr], allocated: &[u128]| {
+        let (blocks, lost, allocated) = (blocks.to_vec(), lost.to_vec(), allocated.to_vec());
+        let recovered = RecoveredSet { blocks, lost, allocated, ..RecoveredSet::default() };
+        RangeSet::new(Family::V4, 2, settings(0)).restore(recovered)
+    };
+    assert_eq!(restore(&[block], &[], &[block.start, block.end()]), Ok(()));
+    assert_eq!(restore(&[block], &[], &[block.start, block.start]), Err(block.start));
+    assert_eq!(restore(&[half], &[], &[block.end()]), Err(block.end()));
+    assert_eq!(restore(&[block], &[half], &[]), Err(block.start));
+}
+
+/// The records of the store say that an address of a spare is held. When the spare goes, the
+/// address stays assigned until its DEL, and the journal has a block around it.
+#[test]
+fn an_address_in_a_spare_that_goes_stays_assigned() {
+    let (now, block) = (1_000_000, Cidr::containing(number("10.0.0.0".parse().unwrap()), 2));
+    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    set.spares(now, &[block]);
+    set.recover(now, &[block], &BTreeSet::from([block.start]));
+    set.spares_gone(now);
+    assert_eq!(effects(&mut set), [Effect::JournalLost(block)]);
+    assert_eq!((set.stats().allocated, set.stats().lost), (1, 1));
+    set.release(now, block.start);
+    assert_eq!(set.stats().allocated, 0);
+    set.check_invariants();
 }

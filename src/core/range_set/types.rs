@@ -48,9 +48,9 @@ pub enum AssignError {
     NoBlock(Arc<str>),
     /// The addresses that are left are in blocks of a node that does not live.
     #[error(
-        "no IP addresses available in range set {allowed}: what is left is in blocks of node {node}, \
-         which has not been alive for at least {seconds} s (leasehold node remove {node}, if it is \
-         gone for good)"
+        "no IP addresses available in range set {allowed}: what is left is in blocks of node \
+         {node}, which has not been alive for at least {seconds} s (leasehold node remove {node}, \
+         if it is gone for good)"
     )]
     Gone {
         /// The ranges of the set.

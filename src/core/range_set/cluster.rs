@@ -89,8 +89,8 @@ impl RangeSet {
         }
     }
 
-    /// The store says that these are not this node's. Addresses that are assigned stay so until their
-    /// DEL; no other address is handed out of them.
+    /// The store says that these are not this node's. Addresses that are assigned stay so until
+    /// their DEL; no other address is handed out of them.
     pub fn lost(&mut self, now: Millis, cidrs: &[Cidr]) {
         for &cidr in cidrs {
             match self.inventory.get(cidr).map(|block| block.is_unused()) {

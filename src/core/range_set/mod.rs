@@ -209,8 +209,8 @@ impl RangeSet {
         moved.is_ok()
     }
 
-    /// Takes a block in hand, which overlaps no other one. If it does, nothing changes: the blocks in
-    /// hand may be in use.
+    /// Takes a block in hand, which overlaps no other one. If it does, nothing changes: the blocks
+    /// in hand may be in use.
     fn insert(&mut self, cidr: Cidr, state: BlockState) {
         let inserted = self.inventory.insert(cidr, state);
         debug_assert!(inserted.is_ok(), "{inserted:?}");
@@ -222,8 +222,8 @@ impl RangeSet {
         debug_assert!(set.is_ok(), "{set:?}");
     }
 
-    /// Drops a block that is nobody's from now on. If addresses of it are assigned, it becomes a lost
-    /// one instead, which the journal must know: they stay assigned until they are released.
+    /// Drops a block that is nobody's from now on. If addresses of it are assigned, it becomes a
+    /// lost one instead, which the journal must know: they stay assigned until they are released.
     fn remove(&mut self, cidr: Cidr) {
         match self.inventory.remove(cidr) {
             Ok(()) => self.transfers.forget(cidr),

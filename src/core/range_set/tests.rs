@@ -187,7 +187,8 @@ proptest! {
                     let requested = requested.map(|n| number(first.subnet.addr()) + u128::from(n));
                     let requested = requested.filter(|&n| first.contains(n));
                     let stage = sandbox.then_some(Stage::Sandbox);
-                    let request = Assign { id: id as u64, set_index, allowed: allowed.clone(), requested, stage };
+                    let (id, allowed) = (id as u64, allowed.clone());
+                    let request = Assign { id, set_index, allowed, requested, stage };
                     let expected = model.assign(&request);
                     prop_assert_eq!(assign(&mut set, &mut store, now, request), expected);
                 }

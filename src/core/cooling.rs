@@ -10,7 +10,8 @@ use super::{Map, Millis};
 #[derive(Clone, Default, Debug)]
 pub struct Cooling {
     queue: VecDeque<(Millis, u128)>,
-    /// How many entries of an address are to be skipped. The live one, if any, comes after them.
+    /// The number of entries that an address has left behind. The live one, if any, comes after
+    /// them.
     stale: Map<u128, u32>,
     len: usize,
 }
@@ -23,12 +24,12 @@ impl Cooling {
         self.len += 1;
     }
 
-    /// How many addresses are cooling.
+    /// The number of addresses that cool.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no address is cooling.
+    /// Returns whether no address cools.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -38,8 +39,7 @@ impl Cooling {
         self.queue.front().copied()
     }
 
-    /// Whether the next entry of this address is one that was left behind; if so, it is counted as
-    /// dropped.
+    /// Returns whether the next entry of this address was left behind; if so, it counts as dropped.
     fn skip(&mut self, number: u128) -> bool {
         let Some(count) = self.stale.get_mut(&number) else { return false };
         *count -= 1;

@@ -1,4 +1,4 @@
-//! Where the next address comes from: host-local's walk, without walking.
+//! The search for the next address: host-local's walk, without walking.
 //!
 //! After the last address handed out, in range order, wrapping; the last one itself is tried last.
 //! Each step is a look-up in an ordered index (blocks with free addresses; runs that are in no
@@ -27,7 +27,7 @@ impl Candidate {
     }
 }
 
-/// Where to look.
+/// The places to look.
 #[derive(Clone, Copy, Default)]
 struct Kinds {
     free: bool,
@@ -37,7 +37,7 @@ struct Kinds {
 
 const ALL: Kinds = Kinds { free: true, spare: true, unclaimed: true };
 const INACTIVE: Kinds = Kinds { free: false, spare: true, unclaimed: true };
-/// What is in hand first, and of that what needs no transaction.
+/// The addresses in hand first, and of them those that need no transaction.
 const IN_TURN: [Kinds; 3] = [
     Kinds { free: true, spare: false, unclaimed: false },
     Kinds { free: false, spare: true, unclaimed: false },
@@ -47,7 +47,7 @@ const IN_TURN: [Kinds; 3] = [
 /// A search for the next address in an inventory.
 #[derive(Clone, Copy)]
 pub struct Search<'a> {
-    /// The blocks in hand, and what is known of the blocks of others.
+    /// The blocks in hand, and the known blocks of others.
     pub inventory: &'a Inventory,
     /// A node that shares the pool uses up what it holds and begins elsewhere than others: the
     /// number that it draws its place from. A node that is alone goes strictly in order.

@@ -75,7 +75,7 @@ impl Block {
         part
     }
 
-    /// Whether it is a spare or on its way back, and no address of it is allocated.
+    /// Returns whether it is a spare or on its way back, and no address of it is allocated.
     pub fn is_unused(&self) -> bool {
         let idle = matches!(self.state, BlockState::Spare | BlockState::Returning);
         idle && self.count(AddressState::Allocated) == 0
@@ -86,48 +86,48 @@ impl Block {
         self.cidr
     }
 
-    /// How many addresses it has.
+    /// The number of its addresses.
     pub fn size(&self) -> u32 {
         1 << self.cidr.size_log2
     }
 
-    /// How many of its addresses are in a state.
+    /// The number of its addresses in a state.
     pub fn count(&self, state: AddressState) -> u32 {
         self.counts[state as usize]
     }
 
-    /// How many of its addresses are in each state.
+    /// The number of its addresses in each state.
     pub(super) fn counts(&self) -> &[u32; AddressState::COUNT] {
         &self.counts
     }
 
-    /// How many addresses are free.
+    /// The number of free addresses.
     pub fn free(&self) -> u32 {
         self.count(AddressState::Free)
     }
 
-    /// How many addresses cool.
+    /// The number of addresses that cool.
     pub fn cooling(&self) -> u32 {
         self.count(AddressState::Cooling)
     }
 
-    /// Whether every address is free.
+    /// Returns whether every address is free.
     pub fn is_empty(&self) -> bool {
         self.free() == self.size()
     }
 
-    /// Whether a part of it is on its way to another node.
+    /// Returns whether a part of it is on its way to another node.
     pub fn is_in_transfer(&self) -> bool {
         self.count(AddressState::InTransfer) > 0
     }
 
-    /// Whether the block or an address of it has changed since
+    /// Returns whether the block or an address of it has changed since
     /// [`Inventory::forget_touched`](super::Inventory::forget_touched).
     pub fn is_touched(&self) -> bool {
         self.touched
     }
 
-    /// Sets whether it has changed.
+    /// Notes that it has changed, or forgets it.
     pub(super) fn touch(&mut self, touched: bool) {
         self.touched = touched;
     }
@@ -139,13 +139,13 @@ impl Block {
         (offset / 64, 1 << (offset % 64))
     }
 
-    /// Whether the address is in any state but free.
+    /// Returns whether the address is in any state but free.
     pub fn is_taken(&self, number: u128) -> bool {
         let (word, bit) = self.bit(number);
         self.taken[word] & bit != 0
     }
 
-    /// Whether the address cools.
+    /// Returns whether the address cools.
     pub fn is_cooling(&self, number: u128) -> bool {
         let (word, bit) = self.bit(number);
         self.cooling[word] & bit != 0

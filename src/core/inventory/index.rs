@@ -1,5 +1,5 @@
-//! Which blocks have a free address, which are spares, and how many addresses are in which state:
-//! all that follows from the blocks, and is kept so that nobody needs to walk through them.
+//! The blocks with a free address, the spares, and the number of addresses in each state. All of
+//! it follows from the blocks, and is kept so that nobody needs to walk through them.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ pub struct Stats {
     pub lost: u64,
 }
 
-/// What follows from the blocks in hand.
+/// The indexes and counts that follow from the blocks in hand.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Index {
     /// The active blocks with a free address, by their first address.

@@ -5,8 +5,8 @@
 //! this file only. Every index and every count follows from these few functions, so that a new
 //! state of an address is a new [`AddressState`] and its rows in the table.
 //!
-//! What is refused changes nothing: the caller learns the reason as a [`MoveError`] or a
-//! [`BlockError`].
+//! A change that is refused changes nothing, and the caller learns the reason as a [`MoveError`]
+//! or a [`BlockError`].
 
 pub mod block;
 mod index;
@@ -83,7 +83,7 @@ impl Inventory {
         (from <= last).then(|| self.blocks.range(from..=last)).into_iter().flatten().map(|(_, b)| b)
     }
 
-    /// Whether a block in hand has an address in common with these.
+    /// Returns whether a block in hand has an address in common with these.
     pub fn overlaps(&self, cidr: Cidr) -> bool {
         self.blocks_in(cidr.start, cidr.end()).next().is_some()
     }
@@ -98,7 +98,7 @@ impl Inventory {
         Some(self.block(number)?.state_of(number))
     }
 
-    /// How many blocks and addresses are in which state.
+    /// The number of blocks and of addresses in each state.
     pub fn stats(&self) -> Stats {
         self.index.stats()
     }
@@ -134,7 +134,7 @@ impl Inventory {
         self.claimed.first_gap(from)
     }
 
-    /// Whether an address of `first..=last` is known to be in somebody's block.
+    /// Returns whether an address of `first..=last` is known to be in somebody's block.
     pub fn is_claimed(&self, first: u128, last: u128) -> bool {
         self.claimed.overlaps(first, last)
     }
@@ -253,7 +253,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Takes over every block of another inventory, and what that one knows of others' blocks.
+    /// Takes over every block of another inventory, and its knowledge of others' blocks.
     ///
     /// # Errors
     /// A block of the other inventory overlaps one in hand.

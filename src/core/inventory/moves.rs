@@ -67,8 +67,8 @@ impl Move {
         }
     }
 
-    /// Whether the move may happen in a block of that state. Addresses are handed out of active
-    /// blocks only, and given to others out of the blocks that are surely this node's.
+    /// Returns whether the move may happen in a block of that state. Addresses are handed out of
+    /// active blocks only, and go to others only out of blocks that are surely this node's.
     #[inline]
     pub const fn is_for(self, block: BlockState) -> bool {
         match self {

@@ -29,12 +29,12 @@ impl Waiting {
         self.0.is_empty()
     }
 
-    /// When the first of them has waited for too long.
+    /// The time at which the first of them has waited for too long.
     pub(super) fn deadline(&self) -> Option<Millis> {
         self.0.front().map(|(came, _)| came + limits::ASSIGN_WAIT_MS_MAX)
     }
 
-    /// Whether a request must wait behind one of the first of these.
+    /// Returns whether a request must wait behind one of the first of these.
     fn blocks(&self, request: &Assign, first: usize) -> bool {
         self.0.iter().take(first).any(|(_, waiting)| waiting.is_like(request))
     }
@@ -69,7 +69,7 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// Whether an address of these ranges could be assigned now, or a block leased for one.
+    /// Returns whether an address of these ranges could be assigned now, or a block leased for one.
     pub fn could_assign(&mut self, now: Millis, allowed: &Ranges) -> bool {
         self.expire_cooldowns(now);
         if self.cluster.refusal(now).is_some() {
@@ -123,7 +123,7 @@ impl RangeSet {
         }
     }
 
-    /// `came`: when the request came.
+    /// Tries to serve a request that came at this time (`came`).
     fn attempt(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
         if let Some(cause) = self.cluster.refusal(now) {
             return Attempt::Done(Err(AssignError::Halted(cause)));
@@ -202,7 +202,7 @@ impl RangeSet {
         }
     }
 
-    /// When nothing else is left, the address that cooled longest goes.
+    /// Hands out the address that cooled longest. It goes when nothing else is left.
     pub(super) fn attempt_cooling(&mut self, request: &Assign) -> Option<Attempt> {
         // An address in transfer does not cool, and one in a lost block was never this node's.
         let here = |number| {
@@ -213,7 +213,7 @@ impl RangeSet {
         Some(self.hand_out(number, Move::Reuse, request))
     }
 
-    /// Whether no address cools that this request could have.
+    /// Returns whether no address cools that this request could have.
     pub(super) fn nothing_cools_for(&self, request: &Assign) -> bool {
         let wanted = |number| offers(&request.allowed, number, request.stage);
         request.requested.is_some() || self.inventory.oldest_cooling(wanted).is_none()
@@ -234,7 +234,7 @@ impl RangeSet {
     }
 }
 
-/// Whether a pod of that stage may get the address without asking for it.
+/// Returns whether a pod of that stage may get the address without asking for it.
 fn offers(allowed: &Ranges, number: u128, stage: Option<Stage>) -> bool {
     allowed.find(number).is_some_and(|range| range.offers(number, stage))
 }

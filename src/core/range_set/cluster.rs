@@ -1,4 +1,4 @@
-//! What the cluster says unasked.
+//! News from the cluster that this set did not ask for.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ pub(super) struct ClusterView {
     joined: bool,
     /// No other node is in the cluster.
     alone: bool,
-    /// Why nothing can be leased now.
+    /// The reason why nothing can be leased now.
     stalled: Option<Arc<str>>,
-    /// Why nothing may be handed out.
+    /// The reason why nothing may be handed out.
     halted: Option<Arc<str>>,
     /// Until when anything may be handed out; no limit, if there is none.
     good_until: Option<Millis>,
@@ -47,12 +47,12 @@ impl ClusterView {
         self.draining
     }
 
-    /// Why nothing can be leased now, if so.
+    /// The reason why nothing can be leased now, if there is one.
     pub(super) fn stalled(&self) -> Option<&Arc<str>> {
         self.stalled.as_ref()
     }
 
-    /// Why nothing may be handed out, if so.
+    /// The reason why nothing may be handed out, if there is one.
     pub(super) fn refusal(&self, now: Millis) -> Option<Arc<str>> {
         let overdue = || "the cluster's store was not reached for longer than offlineLimit".into();
         let drained = || "an operator drains it (leasehold node drain)".into();
@@ -60,12 +60,12 @@ impl ClusterView {
         self.halted.clone().or_else(overdue).or_else(|| self.draining.then(drained))
     }
 
-    /// Whether the node has not reached the store for too long to hand out anything.
+    /// Returns whether the node has not reached the store for too long to hand out anything.
     fn is_overdue(&self, now: Millis) -> bool {
         self.good_until.is_some_and(|until| until < now) && !broken(Mutant::OfflineLimitIgnored)
     }
 
-    /// Whether blocks may be given back now.
+    /// Returns whether blocks may be given back now.
     pub(super) fn may_give_back(&self) -> bool {
         self.joined && self.stalled.is_none()
     }
@@ -108,8 +108,8 @@ impl RangeSet {
         }
     }
 
-    /// The store says that these are not this node's. What is assigned stays so until its DEL;
-    /// no other address is handed out of them.
+    /// The store says that these are not this node's. Addresses that are assigned stay so until
+    /// their DEL; no other address is handed out of them.
     pub fn lost(&mut self, now: Millis, cidrs: &[Cidr]) {
         for &cidr in cidrs {
             match self.inventory.get(cidr).map(|block| block.is_unused()) {
@@ -129,8 +129,8 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// What was lost is this node's again; if nothing of it is held any more, as a spare, whose
-    /// first change of hands makes it active or gives it back.
+    /// A lost block is this node's again. If it is not in hand, because nothing of it was held, it
+    /// comes as a spare, whose first change of hands makes it active or gives it back.
     pub fn regained(&mut self, now: Millis, cidr: Cidr) {
         match self.inventory.block(cidr.start).map(|block| (block.cidr(), block.state)) {
             Some((block, BlockState::Lost)) if block == cidr => {
@@ -172,12 +172,12 @@ impl RangeSet {
         self.cluster.joined = true;
     }
 
-    /// Whether this is the only node of the cluster.
+    /// This is the only node of the cluster, or it is not.
     pub fn alone(&mut self, alone: bool) {
         self.cluster.alone = alone;
     }
 
-    /// Whether an operator wants the blocks back.
+    /// An operator wants the blocks back, or does not.
     pub fn draining(&mut self, now: Millis, draining: bool) {
         self.cluster.draining = draining;
         self.demand.reclaim_from(now);

@@ -1,4 +1,4 @@
-//! When to lease blocks, how many, and when to give them back.
+//! The demand for blocks: this file leases them ahead of need, and gives idle ones back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,19 +14,20 @@ use crate::core::search::Search;
 use crate::core::value::BlockStatus;
 use crate::limits;
 
-/// The blocks that are on their way to this node or back, and how many to lease next.
+/// The blocks that are on their way to this node or back, and the figures that the next ones
+/// depend on.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
-    /// How many blocks to lease at once.
+    /// The number of blocks to lease at once.
     batch: usize,
-    /// When the last lease began.
+    /// The time at which the last lease began.
     leased_at: Option<Millis>,
-    /// Until when no lease is tried, and why.
+    /// The time until which no lease is tried, and the reason.
     paused: Option<(Millis, Arc<str>)>,
     leasing: Option<Leasing>,
     /// The blocks that are being given back, each with the state in which it was.
     giving_back: Vec<(Cidr, BlockState)>,
-    /// When to look for idle blocks next.
+    /// The time of the next look for idle blocks.
     next_reclaim: Millis,
     /// The fewest free addresses since the last look.
     low_free: u64,
@@ -56,7 +57,7 @@ impl Default for Demand {
 }
 
 impl Demand {
-    /// Whether blocks are on their way to this node or back.
+    /// Returns whether blocks are on their way to this node or back.
     pub(super) fn is_moving(&self) -> bool {
         self.leasing.is_some() || self.is_giving_back()
     }
@@ -67,17 +68,17 @@ impl Demand {
         spares.map(|(cidr, _)| *cidr)
     }
 
-    /// Whether blocks are on their way back.
+    /// Returns whether blocks are on their way back.
     pub(super) fn is_giving_back(&self) -> bool {
         !self.giving_back.is_empty()
     }
 
-    /// Whether this block is on its way back.
+    /// Returns whether this block is on its way back.
     pub(super) fn gives_back(&self, cidr: Cidr) -> bool {
         self.giving_back.iter().any(|(of, _)| *of == cidr)
     }
 
-    /// Whether this spare is being made active.
+    /// Returns whether this spare is being made active.
     pub(super) fn activates(&self, cidr: Cidr) -> bool {
         self.leasing.as_ref().is_some_and(|leasing| leasing.activate.contains(&cidr))
     }
@@ -114,7 +115,7 @@ impl RangeSet {
         }
     }
 
-    /// Why nothing can be leased now, if so.
+    /// The reason why nothing can be leased now, if there is one.
     pub(super) fn unable(&self, now: Millis) -> Option<Arc<str>> {
         let paused = self.demand.paused.as_ref().filter(|(until, _)| now < *until);
         self.cluster.stalled().or(paused.map(|(_, cause)| cause)).cloned()
@@ -129,8 +130,7 @@ impl RangeSet {
         Attempt::Wait
     }
 
-    /// Leases the next blocks before they are needed: while the last half of what was leased
-    /// last, or [`Settings::min_free`](super::Settings::min_free) addresses, are left.
+    /// Leases the next blocks before they are needed: while no more than enough addresses are left.
     pub(super) fn look_ahead(&mut self, now: Millis, allowed: &Ranges, cursor: u128) {
         let unable = self.demand.leasing.is_some() || self.cluster.is_draining();
         if unable || self.unable(now).is_some() {
@@ -147,7 +147,8 @@ impl RangeSet {
         }
     }
 
-    /// How many free addresses are enough.
+    /// The number of free addresses that are enough: half of what was leased last, or
+    /// [`Settings::min_free`](super::Settings::min_free).
     fn enough(&self) -> u64 {
         let min_free = u64::from(self.settings.min_free).min(1 << self.block_log2);
         min_free.max((self.demand.batch as u64) << self.block_log2 >> 1)
@@ -193,7 +194,7 @@ impl RangeSet {
         self.effects.push_back(Effect::Lease { activate, claim });
     }
 
-    /// What to lease behind an address, in order.
+    /// The next address to lease behind another one, in order.
     fn next_to_lease(&self, allowed: &Ranges, after: u128) -> Option<u128> {
         let strict = Search { shared: None, ..self.search() };
         strict.next_inactive(allowed, Some(after)).map(|(number, _)| number)
@@ -242,8 +243,8 @@ impl RangeSet {
         self.answer_questions(now);
     }
 
-    /// When to look for idle blocks next; never, when there is nothing but the one block that is
-    /// always kept.
+    /// The time of the next look for idle blocks; never, when there is nothing but the one block
+    /// that is always kept.
     pub(super) fn reclaim_due(&self) -> Option<Millis> {
         let Stats { spare, active, returning, lost, .. } = self.stats();
         let kept = if self.cluster.is_draining() { 0 } else { 1 };

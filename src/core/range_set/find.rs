@@ -64,11 +64,12 @@ impl Want {
 #[derive(Clone, Debug)]
 struct Refusal {
     want: Want,
-    /// When the search began: a request that came later may find what was released since.
+    /// The time at which the search began. A request that came later may find an address that was
+    /// released since.
     began: Millis,
-    /// Until when nobody searches for the same again.
+    /// The time until which nobody searches for the same again.
     until: Millis,
-    /// Which node might have had it, and since when that one is known to be gone.
+    /// The node that might have had it, and the time since which that one is known to be gone.
     gone: Option<(Arc<str>, Millis)>,
 }
 
@@ -102,12 +103,12 @@ impl Finds {
         self.refused.retain(|refusal| now < refusal.until);
     }
 
-    /// When something can be searched for again.
+    /// The time at which something can be searched for again.
     pub(super) fn due(&self) -> Option<Millis> {
         self.refused.iter().map(|refusal| refusal.until).min()
     }
 
-    /// Whether another node may have an address of these ranges.
+    /// Returns whether another node may have an address of these ranges.
     pub(super) fn may_have(&self, now: Millis, allowed: &Ranges) -> bool {
         let refused = |refusal: &Refusal| match &refusal.want {
             Want::AnyOf(of, None) => **of == *allowed && now < refusal.until,
@@ -118,8 +119,8 @@ impl Finds {
 }
 
 impl RangeSet {
-    /// Nothing is free in hand and nothing can be leased: others may have it. After them, the
-    /// address that cooled longest goes.
+    /// Asks other nodes, when no address is free in hand and no block can be leased. If they have
+    /// none, the address that cooled longest goes.
     pub(super) fn attempt_find(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
         let want = Want::of(request);
         self.finds.forget(now);
@@ -179,7 +180,7 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// What was known of these addresses is forgotten: these are the blocks of others there.
+    /// Forgets the claims on these addresses, and learns the blocks of others there.
     fn relearn(&mut self, want: &Want, others: &[Cidr]) {
         for (first, last) in want.addresses() {
             self.inventory.forget_claims(first, last);

@@ -11,7 +11,7 @@
 //! The blocks in hand and the states of their addresses are an [`Inventory`]. The other files
 //! decide what to do with it: `assign.rs` answers calls, `demand.rs` leases blocks and gives them
 //! back, `find.rs` asks other nodes for addresses, `transfer.rs` answers other nodes, and
-//! `cluster.rs` hears what the cluster says unasked.
+//! `cluster.rs` hears news from the cluster.
 
 mod assign;
 mod cluster;
@@ -75,7 +75,7 @@ impl RangeSet {
         }
     }
 
-    /// Puts back what the journal and the store know.
+    /// Puts back the blocks and addresses that the journal and the store know.
     ///
     /// # Errors
     /// An address that is in none of the blocks or assigned twice, or the first address of a block
@@ -148,8 +148,8 @@ impl RangeSet {
         }
     }
 
-    /// When [`RangeSet::handle_timeout`] has something to do next; never, when nothing is cooling
-    /// and nothing could be given back.
+    /// The time at which [`RangeSet::handle_timeout`] has something to do next; never, when nothing
+    /// is cooling and nothing could be given back.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let wait = self.waiting.deadline();
         let find = self.finds.due().filter(|_| wait.is_some());
@@ -158,7 +158,7 @@ impl RangeSet {
         [wait, find, cool, self.reclaim_due()].into_iter().flatten().min()
     }
 
-    /// Whether something is on its way in the cluster.
+    /// Returns whether something is on its way in the cluster.
     pub fn is_asking(&self) -> bool {
         self.demand.is_moving() || self.finds.is_asking() || !self.transfers.is_empty()
     }
@@ -209,8 +209,8 @@ impl RangeSet {
         moved.is_ok()
     }
 
-    /// Takes a block in hand that overlaps none. One that does changes nothing: what is in hand
-    /// may be in use.
+    /// Takes a block in hand, which overlaps no other one. If it does, nothing changes: the blocks
+    /// in hand may be in use.
     fn insert(&mut self, cidr: Cidr, state: BlockState) {
         let inserted = self.inventory.insert(cidr, state);
         debug_assert!(inserted.is_ok(), "{inserted:?}");
@@ -222,8 +222,8 @@ impl RangeSet {
         debug_assert!(set.is_ok(), "{set:?}");
     }
 
-    /// Drops a block that is nobody's from now on. If addresses of it are assigned, they stay so
-    /// until they are released, and the journal must know: the block is lost.
+    /// Drops a block that is nobody's from now on. If addresses of it are assigned, it becomes a
+    /// lost one instead, which the journal must know: they stay assigned until they are released.
     fn remove(&mut self, cidr: Cidr) {
         match self.inventory.remove(cidr) {
             Ok(()) => self.transfers.forget(cidr),

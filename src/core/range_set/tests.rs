@@ -1,5 +1,7 @@
 //! The machine against a plain model of host-local's walk with a cooldown.
 
+mod blocks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,9 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Cidr, number};
-use crate::core::ids::LeaseId;
-use crate::core::keys::PoolFamily;
-use crate::core::leaseholder::{Found, Leased, Question, without};
+use crate::core::leaseholder::{Found, Leased};
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::stage::Stage;
 use crate::core::value::BlockStatus;
@@ -34,7 +34,7 @@ fn views() -> [Arc<Ranges>; 2] {
     ]
 }
 
-/// What host-local would do, address by address.
+/// The walk of host-local, address by address.
 #[derive(Default)]
 struct Model {
     held: BTreeMap<u128, ()>,
@@ -166,8 +166,8 @@ fn assign(set: &mut RangeSet, store: &mut Store, now: Millis, request: Assign) -
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever is asked in whatever order: the machine gives the address that the walk of
-    /// host-local gives, its books are right, and no two blocks overlap.
+    /// For any calls in any order, the machine gives the address that the walk of host-local gives,
+    /// its inventory agrees with itself, and no two blocks overlap.
     #[test]
     fn it_walks_like_host_local(
         steps in prop::collection::vec(step(), 1..120),
@@ -321,32 +321,6 @@ fn a_burst_takes_few_leases() {
     assert!(store.txns <= 20, "{} leases for a burst of 10,000", store.txns);
 }
 
-#[test]
-fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
-    let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 2, settings(0));
-    set.joined();
-    let mut store = Store::default();
-    let mut now = 1_000_000;
-    let held: Vec<u128> = (0..20)
-        .map(|id| {
-            let allowed = wide.clone();
-            let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
-            assign(&mut set, &mut store, now, request).unwrap()
-        })
-        .collect();
-    for number in held {
-        set.release(now, number);
-    }
-    for _ in 0..3 {
-        now = set.poll_timeout().unwrap_or(now).max(now);
-        set.handle_timeout(now);
-        store.answer(&mut set, now);
-    }
-    assert!(set.blocks().count() <= 2, "{:?}", set.stats());
-    set.check_invariants();
-}
-
 /// A set of blocks of one address, one of which is in hand; the next one is on its way.
 fn one_in_hand(now: Millis) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
     let [wide, _] = views();
@@ -375,9 +349,10 @@ fn without_the_store_what_is_in_hand_is_handed_out() {
     assert!(!set.could_assign(now, &request(3).allowed));
 }
 
-/// Whoever waits for a block when the store goes away gets what has come back meanwhile.
+/// A request that waits for a block when the store goes away gets an address that has come back
+/// meanwhile.
 #[test]
-fn whoever_waits_when_the_store_goes_gets_what_is_in_hand() {
+fn requests_that_wait_when_the_store_goes_get_what_is_in_hand() {
     let now = 1_000_000;
     let (mut set, held, request) = one_in_hand(now);
     assert_eq!(set.assign(now, request(1)), None);
@@ -385,43 +360,4 @@ fn whoever_waits_when_the_store_goes_gets_what_is_in_hand() {
     while set.poll_effect().is_some() {}
     set.stalled(now, Some("down".into()));
     assert_eq!(set.poll_effect(), Some(Effect::Assigned(1, Ok(held))));
-}
-
-/// What is on its way to another node is not in the journal any more, whatever happens meanwhile
-/// to the block it was cut out of: a restart without the store would hand it out.
-#[test]
-fn what_is_being_given_stays_out_of_the_journal() {
-    let ([wide, _], now) = (views(), 1_000_000);
-    let mut set = RangeSet::new(Family::V4, 2, settings(0));
-    let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
-    let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
-    let block = set.inventory.block(held).unwrap().cidr();
-    let give = Cidr::containing(block.end(), 0);
-    set.asked(
-        now,
-        Question {
-            key: "requests/net/here/there.1".to_owned(),
-            revision: 1,
-            from: "there".into(),
-            lease: LeaseId::new(1).unwrap(),
-            pool: PoolFamily { network: "net".into(), family: Family::V4 },
-            wanted: vec![(give.start, give.start)],
-            even_cooling: false,
-        },
-    );
-    assert!(
-        matches!(set.poll_effect(), Some(Effect::Transfer { give: given, .. }) if given == give)
-    );
-    let effects = |set: &mut RangeSet| std::iter::from_fn(|| set.poll_effect()).collect::<Vec<_>>();
-    let parts = without(block, give);
-    set.lost(now, &[block]);
-    assert_eq!(
-        effects(&mut set),
-        parts.iter().copied().map(Effect::JournalLost).collect::<Vec<_>>()
-    );
-    set.regained(now, block);
-    assert_eq!(
-        effects(&mut set),
-        parts.iter().copied().map(Effect::JournalBlock).collect::<Vec<_>>()
-    );
 }

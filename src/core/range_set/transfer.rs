@@ -1,4 +1,4 @@
-//! Addresses on their way to other nodes: being asked for them.
+//! Addresses on their way to other nodes, which have asked for them.
 
 use std::collections::BTreeMap;
 
@@ -25,12 +25,12 @@ struct Transfer {
 pub(super) struct Transfers {
     /// By the key of the question.
     in_transfer: BTreeMap<String, Transfer>,
-    /// Questions that cannot be answered before it is known what comes of the blocks on their way.
+    /// Questions whose answer depends on the blocks that are on their way.
     unanswered: Vec<Question>,
 }
 
 impl Transfers {
-    /// Whether nothing is on its way.
+    /// Returns whether nothing is on its way.
     pub(super) fn is_empty(&self) -> bool {
         self.in_transfer.is_empty()
     }
@@ -54,8 +54,8 @@ impl RangeSet {
             return; // it is being answered
         }
         let Some(transfer) = self.choose(&question) else {
-            // What is on its way, here or away, may be what is asked for: a node that is refused
-            // now might find that nobody has it.
+            // A block that is on its way, here or away, may have it: a node that is refused now
+            // might find that nobody has it.
             let moving = self.demand.is_moving() || !self.transfers.is_empty();
             if moving && self.transfers.unanswered.len() < limits::QUESTIONS_WAITING_MAX {
                 return self.transfers.unanswered.push(question);
@@ -77,15 +77,15 @@ impl RangeSet {
         self.effects.push_back(Effect::Transfer { question, block, give, spare });
     }
 
-    /// What was on its way has arrived.
+    /// Answers the questions that had to wait for blocks on their way.
     pub(super) fn answer_questions(&mut self, now: Millis) {
         for question in std::mem::take(&mut self.transfers.unanswered) {
             self.asked(now, question);
         }
     }
 
-    /// What to give: of a spare, or the largest free part of an active block, but no more than
-    /// half of what is free here; at last an address that cools.
+    /// Chooses a part of a spare, or the largest free part of an active block, but no more than
+    /// half of the addresses that are free here. If there is none, an address that cools will do.
     fn choose(&self, question: &Question) -> Option<Transfer> {
         let half = (self.inventory.free() / 2).max(1);
         let usable =
@@ -124,7 +124,8 @@ impl RangeSet {
         Some(Transfer { block, give: Cidr::containing(number, 0), cooling: true })
     }
 
-    /// A block, less what is on its way to another node: the journal has let go of that.
+    /// The parts of a block that are not on their way to another node. The journal has let go of
+    /// the part that is.
     pub(super) fn staying(&self, block: Cidr) -> Vec<Cidr> {
         let meets = |give: &Cidr| give.start <= block.end() && block.start <= give.end();
         match self.transfers.gives().filter(meets).max_by_key(|give| give.size_log2) {

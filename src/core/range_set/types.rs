@@ -1,4 +1,4 @@
-//! What goes into a range set and what comes out of it.
+//! The inputs and effects of a range set.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::core::stage::Stage;
 use crate::core::value::BlockStatus;
 use crate::limits;
 
-/// Why no address was assigned.
+/// The reason why no address was assigned.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AssignError {
     /// Nothing is free for this pod, not even an address that is cooling.
@@ -46,7 +46,7 @@ pub enum AssignError {
     /// The address is in no block of this node and no block could be had.
     #[error("no block of addresses could be leased: {0}")]
     NoBlock(Arc<str>),
-    /// What could be had is in blocks of a node that does not live.
+    /// The addresses that are left are in blocks of a node that does not live.
     #[error(
         "no IP addresses available in range set {allowed}: what is left is in blocks of node \
          {node}, which has not been alive for at least {seconds} s (leasehold node remove {node}, \
@@ -92,19 +92,19 @@ pub struct Assign {
 }
 
 impl Assign {
-    /// Whether the two can only be served in the order in which they came.
+    /// Returns whether the two can only be served in the order in which they came.
     pub fn is_like(&self, other: &Self) -> bool {
         let same = Arc::ptr_eq(&self.allowed, &other.allowed) || self.allowed == other.allowed;
         self.requested == other.requested && self.stage == other.stage && same
     }
 }
 
-/// What somebody must do for the machine.
+/// Work that the machine needs done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Answer a request that had to wait.
     Assigned(u64, Result<u128, AssignError>),
-    /// Have spares made active and runs claimed, write to the journal what is active then, and
+    /// Have spares made active and runs claimed, write to the journal which are active then, and
     /// call [`RangeSet::leased`](super::RangeSet::leased).
     Lease {
         /// Spares.
@@ -112,8 +112,8 @@ pub enum Effect {
         /// Runs to claim.
         claim: Vec<(Cidr, BlockStatus)>,
     },
-    /// Write to the journal that these blocks are not this node's any more (except for spares,
-    /// `true`, which it never has), then have them given back, and call
+    /// Write to the journal that these blocks are no longer this node's (except for spares, `true`,
+    /// which it never has), then have them given back, and call
     /// [`RangeSet::given_back`](super::RangeSet::given_back).
     GiveBack(Vec<(Cidr, bool)>),
     /// Write to the journal, before anything else, that this block is this node's after all.
@@ -129,7 +129,7 @@ pub enum Effect {
         block: Cidr,
         /// The part.
         give: Cidr,
-        /// Whether the block is a spare, which the journal does not have.
+        /// The block is a spare, which the journal does not have.
         spare: bool,
     },
     /// Have these given back, of which this set knows nothing; nobody waits for it.
@@ -145,18 +145,18 @@ pub enum Effect {
     },
 }
 
-/// How a range set behaves.
+/// The settings of a range set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// How long a released address is not handed out again, in milliseconds.
+    /// The time for which a released address is not handed out again, in milliseconds.
     pub cooldown: Millis,
-    /// How many free addresses to keep in active blocks, at most a block's worth.
+    /// The number of free addresses to keep in active blocks, at most a block's worth.
     pub min_free: u32,
-    /// Where this node begins in a pool that it shares with others.
+    /// The number from which this node draws its place in a pool that it shares with others.
     pub seed: u64,
 }
 
-/// What a range set is rebuilt from after a restart.
+/// The state from which a range set is rebuilt after a restart.
 #[derive(Clone, Default, Debug)]
 pub struct RecoveredSet {
     /// The active blocks of this node.
@@ -167,6 +167,6 @@ pub struct RecoveredSet {
     pub allocated: Vec<u128>,
     /// Cooling addresses with their time of release, oldest first.
     pub cooling: Vec<(Millis, u128)>,
-    /// The last address handed out, by slot.
+    /// The last address handed out, by the index of the range set in its configuration.
     pub cursors: BTreeMap<u16, u128>,
 }

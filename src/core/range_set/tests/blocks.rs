@@ -1,0 +1,158 @@
+//! Blocks that come, go and are divided.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::core::ids::LeaseId;
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{Question, without};
+
+#[test]
+fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
+    let [wide, _] = views();
+    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    set.joined();
+    let mut store = Store::default();
+    let mut now = 1_000_000;
+    let held: Vec<u128> = (0..20)
+        .map(|id| {
+            let allowed = wide.clone();
+            let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
+            assign(&mut set, &mut store, now, request).unwrap()
+        })
+        .collect();
+    for number in held {
+        set.release(now, number);
+    }
+    for _ in 0..3 {
+        now = set.poll_timeout().unwrap_or(now).max(now);
+        set.handle_timeout(now);
+        store.answer(&mut set, now);
+    }
+    assert!(set.blocks().count() <= 2, "{:?}", set.stats());
+    set.check_invariants();
+}
+
+/// A node that shares its pool keeps the blocks that it needed at once since the last look, also
+/// one that it did not touch.
+#[test]
+fn blocks_that_were_needed_since_the_last_look_stay() {
+    let [wide, _] = views();
+    let first = number("10.0.0.4".parse().unwrap());
+    let blocks: Vec<Cidr> = (0..4).map(|n| Cidr { start: first + 4 * n, size_log2: 2 }).collect();
+    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
+    set.alone(false);
+    set.joined();
+    let look = |set: &mut RangeSet, nth: Millis| {
+        set.handle_timeout(nth * limits::RECLAIM_IDLE_MS);
+        effects(set)
+    };
+    let now = limits::RECLAIM_IDLE_MS;
+    assert_eq!(look(&mut set, 1), []);
+    let wanted = first..first + 12;
+    for number in wanted.clone() {
+        let (allowed, requested) = (wide.clone(), Some(number));
+        let request = Assign { id: 0, set_index: 0, allowed, requested, stage: None };
+        assert_eq!(set.assign(now, request), Some(Ok(number)));
+    }
+    wanted.for_each(|number| set.undo(now, number));
+    assert_eq!(look(&mut set, 2), []);
+    assert!(matches!(&look(&mut set, 3)[..], [Effect::GiveBack(blocks)] if blocks.len() == 3));
+}
+
+/// A set with one block, of which the last address is on its way to another node.
+fn one_in_transfer(now: Millis) -> (RangeSet, Cidr, Cidr) {
+    let [wide, _] = views();
+    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
+    let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
+    let block = set.inventory.block(held).unwrap().cidr();
+    let give = Cidr::containing(block.end(), 0);
+    let pool = PoolFamily { network: "net".into(), family: Family::V4 };
+    let (from, wanted) = ("there".into(), vec![(give.start, give.start)]);
+    let (key, lease) = (QUESTION.to_owned(), LeaseId::new(1).unwrap());
+    let even_cooling = false;
+    set.asked(now, Question { key, revision: 1, from, lease, pool, wanted, even_cooling });
+    assert!(
+        matches!(set.poll_effect(), Some(Effect::Transfer { give: given, .. }) if given == give)
+    );
+    (set, block, give)
+}
+
+const QUESTION: &str = "requests/net/here/there.1";
+
+fn effects(set: &mut RangeSet) -> Vec<Effect> {
+    std::iter::from_fn(|| set.poll_effect()).collect()
+}
+
+/// The part of a block that is on its way to another node stays out of the journal, also when its
+/// block is lost and regained: a restart without the store would hand it out.
+#[test]
+fn a_part_in_transfer_stays_out_of_the_journal() {
+    let now = 1_000_000;
+    let (mut set, block, give) = one_in_transfer(now);
+    let parts = without(block, give);
+    set.lost(now, &[block]);
+    assert_eq!(
+        effects(&mut set),
+        parts.iter().copied().map(Effect::JournalLost).collect::<Vec<_>>()
+    );
+    set.regained(now, block);
+    assert_eq!(
+        effects(&mut set),
+        parts.iter().copied().map(Effect::JournalBlock).collect::<Vec<_>>()
+    );
+}
+
+/// The store may divide the block before the transfer ends.
+#[test]
+fn a_part_in_transfer_leaves_or_stays_when_its_block_was_divided() {
+    let now = 1_000_000;
+    let (whole, block, give) = one_in_transfer(now);
+    let low = Cidr { size_log2: block.size_log2 - 1, ..block };
+    let high = Cidr { start: low.end() + 1, ..low };
+    for done in [true, false] {
+        let mut set = whole.clone();
+        set.split(block, &[low, high]);
+        set.transferred(now, QUESTION, done);
+        set.check_invariants();
+        assert_eq!(set.stats().in_transfer, 0);
+        let state = (!done).then_some(AddressState::Free);
+        assert_eq!(set.inventory.state_of(give.start), state);
+        let journal = if done { vec![] } else { vec![low, high] };
+        let journal: Vec<Effect> = journal.into_iter().map(Effect::JournalBlock).collect();
+        assert_eq!(effects(&mut set), journal);
+    }
+}
+
+#[test]
+fn a_journal_that_contradicts_itself_is_refused() {
+    let block = Cidr::containing(number("10.0.0.0".parse().unwrap()), 2);
+    let half = Cidr { size_log2: 1, ..block };
+    let restore = |blocks: &[Cidr], lost: &[Cidr], allocated: &[u128]| {
+        let (blocks, lost, allocated) = (blocks.to_vec(), lost.to_vec(), allocated.to_vec());
+        let recovered = RecoveredSet { blocks, lost, allocated, ..RecoveredSet::default() };
+        RangeSet::new(Family::V4, 2, settings(0)).restore(recovered)
+    };
+    assert_eq!(restore(&[block], &[], &[block.start, block.end()]), Ok(()));
+    assert_eq!(restore(&[block], &[], &[block.start, block.start]), Err(block.start));
+    assert_eq!(restore(&[half], &[], &[block.end()]), Err(block.end()));
+    assert_eq!(restore(&[block], &[half], &[]), Err(block.start));
+}
+
+/// The records of the store say that an address of a spare is held. When the spare goes, the
+/// address stays assigned until its DEL, and the journal has a block around it.
+#[test]
+fn an_address_in_a_spare_that_goes_stays_assigned() {
+    let (now, block) = (1_000_000, Cidr::containing(number("10.0.0.0".parse().unwrap()), 2));
+    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    set.spares(now, &[block]);
+    set.recover(now, &[block], &BTreeSet::from([block.start]));
+    set.spares_gone(now);
+    assert_eq!(effects(&mut set), [Effect::JournalLost(block)]);
+    assert_eq!((set.stats().allocated, set.stats().lost), (1, 1));
+    set.release(now, block.start);
+    assert_eq!(set.stats().allocated, 0);
+    set.check_invariants();
+}

@@ -2,8 +2,8 @@
 //! leases blocks of addresses from etcd ahead of demand and hands single addresses out from memory,
 //! and writes every answer down before it gives it.
 //!
-//! `README.md` says how to run it, `ARCHITECTURE.md` where every file is and which rules must hold,
-//! `docs/protocol.md` how nodes agree, and `CONTRIBUTING.md` how to change it.
+//! `docs/install.md` says how to run it, `ARCHITECTURE.md` where every file is and which rules must
+//! hold, `docs/protocol.md` how nodes agree, and `CONTRIBUTING.md` how to change it.
 //!
 //! # The map
 //!

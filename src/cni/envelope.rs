@@ -1,5 +1,5 @@
 //! The envelope of a request: the plugin's environment beside the configuration, all of it still
-//! text. `README.md`, "Look after it", shows one.
+//! text. `docs/operations.md`, "Look after it", shows one.
 
 use crate::limits::NAME_BYTES_MAX;
 

@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(code.row().0, code);
             assert!(!code.meaning().is_empty());
             let row = format!("| {} | `{}` | ", code.number(), code.name());
-            assert!(include_str!("../../README.md").contains(&row), "{row} in README.md");
+            assert!(include_str!("../../docs/reference.md").contains(&row), "{row}");
         }
         let numbers: Vec<_> = Code::all().map(Code::number).collect();
         assert_eq!(numbers, [1, 4, 5, 6, 7, 11, 50, 100, 101, 102, 103, 104, 199]);

@@ -138,7 +138,7 @@ fn the_service_unit_starts_a_command_that_exists() {
     let unit = include_str!("../../deploy/leasehold.service");
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
     let mut words = line.split_whitespace();
-    assert_eq!(words.next(), Some("/usr/local/bin/leasehold"), "where README.md installs it");
+    assert_eq!(words.next(), Some("/usr/local/bin/leasehold"), "where docs/install.md puts it");
     let words: Vec<&str> = words.chain(["--help"]).collect();
     ends(Path::new("/nonexistent"), &words, 0);
 }

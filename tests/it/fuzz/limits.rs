@@ -1,4 +1,4 @@
-//! The README and the source have the same limits. Input at a limit is accepted, and input beyond
+//! The reference and the source have the same limits. Input at a limit is accepted, and input beyond
 //! it is refused.
 
 use leasehold::limits as source;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{World, honest};
 
-const README: &str = include_str!("../../../README.md");
+const REFERENCE: &str = include_str!("../../../docs/reference.md");
 
 /// A number with commas between thousands.
 fn grouped(number: usize) -> String {
@@ -22,7 +22,7 @@ fn grouped(number: usize) -> String {
 }
 
 #[test]
-fn the_readme_has_the_limits_of_the_source() {
+fn the_reference_has_the_limits_of_the_source() {
     let seconds = |limit: std::time::Duration| limit.as_secs();
     let (socket, tcp) = (source::CONNECTIONS_MAX, source::TCP_CONNECTIONS_MAX);
     let files = grouped(socket + tcp + source::FILES_KEPT);
@@ -51,11 +51,11 @@ fn the_readme_has_the_limits_of_the_source() {
         ("notes of DELs", grouped(source::NOTES_MAX)),
     ] {
         let row = format!("| {what} | {limit}");
-        let found = README.lines().any(|line| {
+        let found = REFERENCE.lines().any(|line| {
             let rest = line.strip_prefix(&row);
             rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()))
         });
-        assert!(found, "README.md does not say {row:?}");
+        assert!(found, "docs/reference.md does not say {row:?}");
     }
 }
 

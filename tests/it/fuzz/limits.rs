@@ -1,5 +1,5 @@
-//! The reference and the source have the same limits. Input at a limit is accepted, and input beyond
-//! it is refused.
+//! The reference and the source have the same limits. Input at a limit is accepted, and input
+//! beyond it is refused.
 
 use leasehold::limits as source;
 use serde_json::{Value, json};

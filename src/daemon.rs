@@ -22,6 +22,7 @@ use crate::api::socket::Socket;
 use crate::api::{self, About, AppState, Phase, notes};
 use crate::config::{self, Commit, Config};
 use crate::core::Millis;
+use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
 use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{BootOptions, Booted, Figures, boot};
@@ -278,9 +279,9 @@ async fn join(node: &AppState) {
         node.networks.listed().await;
     };
     if tokio::time::timeout(limits::JOIN_WAIT_MAX, ready).await.is_err() {
-        let cause = node.standing.borrow().stalled.clone();
+        let cause = node.standing.borrow().stalled.clone().unwrap_or(Cause::NoAnswerInTime);
         tracing::warn!(
-            cause = &*cause.unwrap_or_else(|| "the cluster's store does not answer".into()),
+            %cause,
             "not joined yet: serving from what the journal holds, and no block can be leased"
         );
     }

@@ -39,6 +39,7 @@
 //! | [`daemon`], [`config`] | start and stop in order; options |
 //! | [`cli`] | the commands: clients of the socket, `demo`, `bench` |
 //! | [`metrics`], [`limits`], [`clock`] | every metric; every limit and period; the only clock |
+//! | `words` | sentences for the values with which the core says why something failed |
 //! | `sim` (tests only) | whole clusters of the same machines against a model of etcd |
 //!
 //! Dependencies point one way: `bin -> cli -> daemon -> api -> actors -> {journal, store} -> core`.
@@ -103,3 +104,4 @@ pub mod metrics;
 #[cfg(test)]
 mod sim;
 pub mod store;
+mod words;

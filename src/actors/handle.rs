@@ -215,7 +215,10 @@ impl NodeHandle {
                 None => None,
             };
             if could != Some(true) {
-                let why = unable.unwrap_or_else(|| "no IP addresses available".into());
+                let why = unable.map_or_else(
+                    || "no IP addresses available".to_owned(),
+                    |cause| cause.to_string(),
+                );
                 return Err(format!("range {index}: {why}: {}", sets[index]));
             }
         }

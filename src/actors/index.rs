@@ -11,6 +11,7 @@ use dashmap::mapref::entry::Entry;
 
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::by_attachment::{ByAttachment, Key};
+use crate::core::journal::JournalFailure;
 
 /// The table grows by a part at a time, so that no ADD waits for all of it to be moved.
 const PARTS: usize = 8;
@@ -20,7 +21,7 @@ const PARTS: usize = 8;
 #[derive(Debug)]
 pub struct Index {
     held: Held,
-    broken: RwLock<Option<Arc<str>>>,
+    broken: RwLock<Option<JournalFailure>>,
 }
 
 type Held = DashMap<ByAttachment, (), BuildHasherDefault<DefaultHasher>>;
@@ -55,7 +56,7 @@ impl Index {
     }
 
     /// Why ADD is refused on this node, if it is.
-    pub fn broken(&self) -> Option<Arc<str>> {
+    pub fn broken(&self) -> Option<JournalFailure> {
         self.broken.read().ok()?.clone()
     }
 
@@ -72,9 +73,9 @@ impl Index {
         self.held.remove(&ByAttachment(holding.clone()));
     }
 
-    pub(super) fn break_down(&self, cause: &Arc<str>) {
+    pub(super) fn break_down(&self, cause: JournalFailure) {
         if let Ok(mut broken) = self.broken.write() {
-            broken.get_or_insert_with(|| cause.clone());
+            broken.get_or_insert(cause);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::host::{Deliver, Outlet};
 use crate::clock::boot_ms;
+use crate::core::journal::JournalFailure;
 use crate::core::node::{Commit, Group, JournalQueue};
 use crate::journal::Journal;
 use crate::{limits, metrics};
@@ -23,7 +23,7 @@ struct Write;
 /// The end of a group that was written on the journal's own thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Written(Result<(), Arc<str>>);
+struct Written(Result<(), JournalFailure>);
 
 /// The place where commits are made.
 enum Writer {
@@ -99,13 +99,13 @@ impl JournalActor {
                 }
                 // It is gone only after a panic, which ends the process.
                 Writer::Beside(groups, _) => drop(groups.send(group)),
-                Writer::Closed => self.written(Err("the journal is closed".into())),
+                Writer::Closed => self.written(Err(JournalFailure::Closed)),
             }
         }
         self.call(ctx);
     }
 
-    fn written(&mut self, result: Result<(), Arc<str>>) {
+    fn written(&mut self, result: Result<(), JournalFailure>) {
         let messages = self.queue.ended(result);
         if self.queue.is_closed()
             && let Writer::Beside(groups, thread) =
@@ -135,7 +135,7 @@ fn commit(
     journal: &mut Journal,
     group: &Group,
     metrics: &metrics::Journal,
-) -> Result<(), Arc<str>> {
+) -> Result<(), JournalFailure> {
     let began = Instant::now();
     let result = journal.commit(&group.entries);
     metrics.commit(group.entries.len(), began.elapsed(), result.is_err());

@@ -17,7 +17,7 @@ pub(super) fn tell(index: &Index, event: &Event) {
         }
         Event::JournalFailed(cause) => {
             tracing::error!(%cause, "the journal failed: ADD is refused");
-            index.break_down(cause);
+            index.break_down(cause.clone());
         }
         Event::StateRecovered(recovered) => tracing::error!(
             blocks = recovered.blocks,

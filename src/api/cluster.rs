@@ -46,7 +46,7 @@ impl Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::of_store(&error, matches!(error, StoreError::Unknown(_)))
+        Self::of_store(&error, matches!(error, StoreError::Unknown(_) | StoreError::OddAnswer))
     }
 }
 
@@ -62,10 +62,6 @@ pub(super) fn answer(result: Result<impl Serialize, Refusal>) -> HttpResponse {
 #[derive(Clone)]
 pub(super) struct Store(Arc<dyn ClusterStore>);
 
-fn other_kind() -> StoreError {
-    StoreError::Failed("it gave an answer of another kind".into())
-}
-
 impl Store {
     pub(super) fn new(store: &Arc<dyn ClusterStore>) -> Self {
         Self(store.clone())
@@ -74,7 +70,7 @@ impl Store {
     pub(super) async fn read(&self, spans: Vec<Span>) -> Result<Snapshot, StoreError> {
         match self.0.ask(Request::Read(spans)).await? {
             Answer::Read(snapshot) => Ok(snapshot),
-            _ => Err(other_kind()),
+            _ => Err(StoreError::OddAnswer),
         }
     }
 
@@ -111,7 +107,7 @@ impl Store {
         match self.0.ask(Request::Txn(txn)).await? {
             Answer::Txn(TxnOutcome::Done(revision)) => Ok(Some(revision)),
             Answer::Txn(TxnOutcome::Refused(_)) => Ok(None),
-            _ => Err(other_kind()),
+            _ => Err(StoreError::OddAnswer),
         }
     }
 

@@ -185,7 +185,9 @@ fn object(body: &[u8]) -> Result<Object, Refusal> {
 fn fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), Refusal> {
     let (i, fixed, configured) = match block_sizes_fit(known, sets) {
         Ok(()) => return Ok(()),
-        Err((_, BlockSizeError::Failed(cause))) => return Err(Refusal::conflict(&*cause)),
+        Err((_, BlockSizeError::Failed(cause))) => {
+            return Err(Refusal::conflict(cause.to_string()));
+        }
         Err((i, BlockSizeError::Size { agreed: fixed, configured })) => (i, fixed, configured),
     };
     let set = &sets[i];

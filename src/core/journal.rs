@@ -25,6 +25,15 @@ const SEQUENCE_STEP: u64 = 4096;
 /// How many cooled rows go when one is added.
 const FORGOTTEN_PER_ROW: usize = 2;
 
+/// The reason why nothing is made durable any longer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JournalFailure {
+    /// The storage failed, in its own words.
+    Storage(Arc<str>),
+    /// The journal was closed.
+    Closed,
+}
+
 /// A change to the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JournalEntry {

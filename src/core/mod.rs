@@ -8,6 +8,7 @@
 pub mod address;
 pub mod attachment;
 pub mod by_attachment;
+pub mod cause;
 pub mod container_id;
 pub mod cooling;
 pub mod coordinator;

@@ -9,16 +9,12 @@ use ipnet::IpNet;
 use super::address::{Cidr, Family, number};
 use super::stage::Stage;
 
-/// Why a range or a range set is refused. Messages are host-local's where it has one.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+/// The reason why a range or a range set is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RangeError {
     /// Fewer than two host bits: no room beside network, broadcast and gateway.
-    #[error("Network {0} too small to allocate from")]
     TooSmall(IpNet),
     /// `subnet` is not a network address.
-    #[error(
-        "Network has host bits set. For a subnet mask of length {len} the network address is {net}"
-    )]
     HostBits {
         /// The prefix length as given.
         len: u8,
@@ -26,33 +22,37 @@ pub enum RangeError {
         net: IpAddr,
     },
     /// `rangeStart` outside the subnet, or after an explicit `rangeEnd`.
-    #[error("RangeStart {0} not in network {1}")]
     Start(IpAddr, IpNet),
     /// `rangeStart` at the broadcast address, which host-local answers by leaving the subnet.
-    #[error("RangeStart {0} is the broadcast address of {1}: no address is left after it")]
     StartAtBroadcast(IpAddr, IpNet),
     /// `rangeEnd` outside the subnet, or before `rangeStart`.
-    #[error("RangeEnd {0} not in network {1}")]
     End(IpAddr, IpNet),
     /// A list of a stage names an address that can never be handed out from this range.
-    #[error("{stage} lists {address}, which {why}")]
     Listed {
         /// The list.
         stage: Stage,
         /// The address.
         address: IpAddr,
-        /// What is wrong with it.
-        why: &'static str,
+        /// The reason.
+        why: ListedWrongly,
     },
     /// A set without ranges.
-    #[error("empty range set")]
     Empty,
     /// A set of both families.
-    #[error("mixed address families")]
     Mixed,
     /// Two ranges of one set share addresses.
-    #[error("subnets {0} and {1} overlap")]
     Overlap(String, String),
+}
+
+/// The reason why a list of a stage must not name an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListedWrongly {
+    /// It is not between the range's start and end.
+    Outside,
+    /// It is the range's gateway.
+    Gateway,
+    /// It is in this list, or in another one, already.
+    Twice,
 }
 
 /// What one range object of a configuration says, parsed but not yet checked.
@@ -137,10 +137,10 @@ impl Range {
         let refuse = |address, why| RangeError::Listed { stage, address, why };
         for &address in addresses {
             if Family::of(address) != self.family() || !self.contains(number(address)) {
-                return Err(refuse(address, "is outside the range"));
+                return Err(refuse(address, ListedWrongly::Outside));
             }
             if address == self.gateway {
-                return Err(refuse(address, "is the range's gateway"));
+                return Err(refuse(address, ListedWrongly::Gateway));
             }
             list.push(number(address));
         }
@@ -149,7 +149,7 @@ impl Range {
         let twice = pairs.find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
         let twice = twice.or_else(|| list.iter().copied().find(|&n| self.stage_of(n).is_some()));
         if let Some(number) = twice {
-            return Err(refuse(self.family().address(number), "is listed twice"));
+            return Err(refuse(self.family().address(number), ListedWrongly::Twice));
         }
         self.lists[stage as usize] = list;
         Ok(())

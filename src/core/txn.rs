@@ -136,17 +136,16 @@ pub enum Answer {
 }
 
 /// Why there is no answer.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreError {
     /// It was not carried out, and never will be.
-    #[error("{0}")]
     Failed(Arc<str>),
     /// It was not carried out, and never will be: a lease that it names is gone.
-    #[error("an etcd lease is gone")]
     LeaseGone,
     /// It may have been carried out, or may be yet.
-    #[error("{0}")]
     Unknown(Arc<str>),
+    /// The answer does not fit the request, so it says nothing.
+    OddAnswer,
 }
 
 /// What a watch on a prefix reports.

@@ -15,11 +15,11 @@ mod tests;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use redb::Database;
 
 use crate::core::Millis;
+use crate::core::journal::JournalFailure;
 use crate::core::journal::{self, JournalEntry, JournalState, NewBoot, Rows as _};
 use crate::store::file::{self, Storage};
 use counter::CommitCounter;
@@ -119,7 +119,7 @@ pub struct Journal {
     /// Commits of entries so far, this one's number included in each.
     commits: u64,
     counter: Option<CommitCounter>,
-    broken: Option<Arc<str>>,
+    broken: Option<JournalFailure>,
 }
 
 impl Journal {
@@ -239,7 +239,7 @@ impl Journal {
     pub fn commit<'a>(
         &mut self,
         entries: impl IntoIterator<Item = &'a JournalEntry>,
-    ) -> Result<(), Arc<str>> {
+    ) -> Result<(), JournalFailure> {
         if let Some(cause) = &self.broken {
             return Err(cause.clone());
         }
@@ -250,7 +250,7 @@ impl Journal {
             None => Ok(()),
         });
         done.map_err(|error| {
-            let cause: Arc<str> = error.to_string().into();
+            let cause = JournalFailure::Storage(error.to_string().into());
             self.broken = Some(cause.clone());
             cause
         })

@@ -3,6 +3,8 @@
 mod format;
 mod same;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::core::address::{Cidr, Family};
 use crate::core::attachment::{Holding, Netns, Scope};

@@ -12,6 +12,7 @@ use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::block::{Block, BlockState};
 use crate::core::coordinator::{Call, Outcome, SetId};
 use crate::core::journal::JournalEntry;
+use crate::core::journal::JournalFailure;
 use crate::core::leaseholder::Leaseholder;
 use crate::core::node::{
     Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,
@@ -145,7 +146,7 @@ impl Daemon {
         let Some(group) = self.journal.next_group(count) else { return };
         let (result, durable) = match failure {
             None => (Ok(()), true),
-            Some((cause, durable)) => (Err(cause.into()), durable),
+            Some((cause, durable)) => (Err(JournalFailure::Storage(cause.into())), durable),
         };
         if durable {
             disk.journal.push(group.entries);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::routing::Route;
 use super::{
-    Add, Asker, Call, CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector, Network,
-    Operation, Outcome, SetId, Waiting, Work,
+    Add, Asker, Call, CallError, Coordinator, Crowd, Del, Effect, HeldOtherwise, HoldingOrigin,
+    HoldingSelector, Network, Operation, Outcome, SetId, Waiting, Work,
 };
 use crate::core::Millis;
 use crate::core::address::number;
@@ -63,7 +63,7 @@ impl Coordinator {
     fn enter(&mut self, now: Millis, waiting: Waiting) {
         match self.queues.get_mut(waiting.work.id()) {
             Some(queue) if queue.len() >= limits::CALLS_PER_ATTACHMENT_MAX => {
-                let error = CallError::Busy("calls of one attachment");
+                let error = CallError::Busy(Crowd::Attachment);
                 self.answer(waiting.asker, Outcome::Failed(error));
             }
             Some(queue) => queue.push_back(waiting),
@@ -89,7 +89,7 @@ impl Coordinator {
             if entry.merge_barrier.len() < limits::CALLS_AT_GATE_MAX {
                 entry.merge_barrier.push_back(waiting);
             } else {
-                let error = CallError::Busy("calls of one network");
+                let error = CallError::Busy(Crowd::Network);
                 self.end(now, waiting.asker, waiting.work.id(), Outcome::Failed(error));
             }
             return;
@@ -162,15 +162,15 @@ impl Coordinator {
             Some(Outcome::Failed(CallError::AlreadyHeld { id, held, why }))
         };
         if holding.scope.pool != add.pool {
-            return refuse("out of another network's pool than this ADD names: DEL it first");
+            return refuse(HeldOtherwise::OtherPool);
         }
         if !add.requested.iter().all(|asked| holding.addresses.contains(asked)) {
-            return refuse("and this ADD asks for other addresses: DEL it first");
+            return refuse(HeldOtherwise::OtherAddresses);
         }
         let configured =
             |address: &IpAddr| add.sets.iter().any(|set| set.find_address(*address).is_some());
         if !holding.addresses.iter().all(configured) {
-            return refuse("which is in no range of this configuration any more: DEL it first");
+            return refuse(HeldOtherwise::OutOfRanges);
         }
         Some(Outcome::Added(holding))
     }
@@ -181,7 +181,7 @@ impl Coordinator {
         let Some(entry) = self.networks.get_mut(&pool) else { return };
         let waiting: usize = entry.agreeing.iter().map(|(_, waiting)| waiting.len()).sum();
         if waiting >= limits::CALLS_AT_GATE_MAX {
-            let outcome = Outcome::Failed(CallError::Busy("calls of one network"));
+            let outcome = Outcome::Failed(CallError::Busy(Crowd::Network));
             return self.finish(now, asker, (&pool, &add.id), outcome);
         }
         entry.under_way -= 1;

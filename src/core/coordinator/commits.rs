@@ -9,7 +9,9 @@ use super::{
 use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::attachment::Holding;
+use crate::core::cause::Cause;
 use crate::core::journal::JournalEntry;
+use crate::core::journal::JournalFailure;
 use crate::core::mutant::{Mutant, broken};
 
 impl Coordinator {
@@ -62,7 +64,7 @@ impl Coordinator {
     }
 
     /// The end of an [`Effect::Commit`]: the records are durable, or nothing ever will be again.
-    pub fn committed(&mut self, now: Millis, operation: u64, result: Result<(), Arc<str>>) {
+    pub fn committed(&mut self, now: Millis, operation: u64, result: Result<(), JournalFailure>) {
         if let Err(cause) = &result {
             self.broken.get_or_insert_with(|| cause.clone());
         }
@@ -110,7 +112,7 @@ impl Coordinator {
     }
 
     /// The end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is not known.
-    pub fn recorded(&mut self, now: Millis, operation: u64, result: Result<(), Arc<str>>) {
+    pub fn recorded(&mut self, now: Millis, operation: u64, result: Result<(), Cause>) {
         let Some(Operation::Recording { asker, holding, origin }) =
             self.operations.remove(&operation)
         else {

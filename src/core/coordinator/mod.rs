@@ -26,9 +26,11 @@ use std::sync::Arc;
 
 use super::address::{Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
+use super::cause::Cause;
 use super::container_id::ContainerId;
 use super::interval::Intervals;
 use super::journal::JournalEntry;
+use super::journal::JournalFailure;
 use super::leaseholder::BlockSizeError;
 use super::mutant::{Mutant, broken};
 use super::range::Ranges;
@@ -132,10 +134,9 @@ pub enum Outcome {
 }
 
 /// Why a call failed.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CallError {
     /// No address of one of the range sets.
-    #[error("failed to allocate for range {set}: {error}")]
     Assign {
         /// The index of the range set.
         set: usize,
@@ -143,27 +144,22 @@ pub enum CallError {
         error: AssignError,
     },
     /// Some addresses asked for are in no range set, or two are in one.
-    #[error("failed to allocate all requested IPs: {}", join(.0))]
     NotAllAsked(Vec<IpAddr>),
     /// The attachment holds addresses already, and the call cannot be answered with them.
-    #[error("{} has been allocated to {id}, {why}", join(held), id = id.container_id)]
     AlreadyHeld {
         /// The attachment.
         id: Box<AttachmentId>,
         /// What it holds.
         held: Vec<IpAddr>,
-        /// Why that is no answer.
-        why: &'static str,
+        /// The reason why that is no answer.
+        why: HeldOtherwise,
     },
     /// A DEL that started after this ADD was answered before it.
-    #[error("a later DEL of {0} on this network came first: nothing was allocated")]
     Overtaken(ContainerId),
     /// The plugin process of this ADD is older than the daemon, or than any DEL that the daemon
     /// remembers: its DEL may have been answered already.
-    #[error("this ADD of {0} is older than the daemon's memory of DELs")]
     TooOld(ContainerId),
     /// `blockSize` differs from that of the range set, which was fixed by its first use.
-    #[error("the range set has blocks of {agreed} addresses, its configuration says {configured}")]
     BlockSize {
         /// Addresses in a block, by the first use.
         agreed: u64,
@@ -171,34 +167,41 @@ pub enum CallError {
         configured: u64,
     },
     /// The cluster's store could not be asked for the block size of a range set.
-    #[error("the cluster's store could not be asked for the network's block size: {0}")]
-    Store(Arc<str>),
+    Store(Cause),
     /// The allocation did not reach the cluster's store in time; it was undone.
-    #[error("the allocation was not recorded in the cluster's store, and was undone: {0}")]
-    NotRecorded(Arc<str>),
+    NotRecorded(Cause),
     /// The renewal by a repeated ADD did not reach the cluster's store in time.
-    #[error(
-        "the allocation is held as before, but its renewal was not recorded in the cluster's \
-         store: {0}"
-    )]
-    RenewalNotRecorded(Arc<str>),
+    RenewalNotRecorded(Cause),
     /// The configuration needs one range set more than [`limits::RANGE_SETS_MAX`].
-    #[error("this node has {} range sets, and takes no more", limits::RANGE_SETS_MAX)]
     TooManySets,
     /// The journal is broken: nothing can be made durable, so nothing is promised.
-    #[error("the journal on this node failed: {0}")]
-    Journal(Arc<str>),
+    Journal(JournalFailure),
     /// The daemon finishes what is under way and takes nothing new.
-    #[error("the daemon on this node stops")]
     Stopping,
     /// Too many calls of one attachment or network wait already.
-    #[error("too many calls wait already ({0})")]
-    Busy(&'static str),
+    Busy(Crowd),
 }
 
-fn join(addresses: &[IpAddr]) -> String {
-    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    texts.join(" ")
+/// The reason why an ADD cannot be answered with the addresses that its attachment holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeldOtherwise {
+    /// They are out of another pool than the one that the ADD names.
+    OtherPool,
+    /// The ADD asks for other addresses.
+    OtherAddresses,
+    /// One of them is in no range of the ADD's configuration.
+    OutOfRanges,
+}
+
+/// Those of whose calls too many wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crowd {
+    /// The whole node: [`limits::CALLS_IN_FLIGHT_MAX`].
+    Node,
+    /// One network: [`limits::CALLS_AT_GATE_MAX`].
+    Network,
+    /// One attachment: [`limits::CALLS_PER_ATTACHMENT_MAX`].
+    Attachment,
 }
 
 /// What somebody must do for the machine, in order.
@@ -255,7 +258,7 @@ pub struct Coordinator {
     next_operation: u64,
     next_sequence: u64,
     next_set: SetId,
-    broken: Option<Arc<str>>,
+    broken: Option<JournalFailure>,
     /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
     /// held after a restart, so no DEL of them is answered before that.
     unsure: BTreeSet<AttachmentId>,
@@ -405,7 +408,7 @@ impl Coordinator {
     }
 
     /// Why nothing can be made durable, if so.
-    pub fn broken(&self) -> Option<&Arc<str>> {
+    pub fn broken(&self) -> Option<&JournalFailure> {
         self.broken.as_ref()
     }
 }

@@ -13,13 +13,11 @@ use crate::core::keys::PoolFamily;
 use crate::core::range_set::{RangeSet, RecoveredSet, Settings};
 
 /// Why the journal does not make one state.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RestoreError {
     /// An allocation outside every range set: the journal never writes one.
-    #[error("the journal has {0} of container {1} in no range set of network {2}")]
     NoSet(IpAddr, ContainerId, Arc<str>),
     /// An allocation outside every block: the journal never writes one.
-    #[error("the journal has {0} on network {1}, and no block around it")]
     NoBlock(IpAddr, Arc<str>),
 }
 

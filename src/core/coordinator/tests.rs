@@ -12,6 +12,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Cidr, number};
+use crate::core::cause::Cause;
+use crate::core::journal::JournalFailure;
 use crate::core::journal::JournalState;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::Leased;
@@ -176,7 +178,11 @@ impl World {
             0 => self.deliver_to_set(sets[choice]),
             1 => {
                 let (operation, records) = self.commits.pop_front().unwrap();
-                let result = if self.disk_full { Err("no space".into()) } else { Ok(()) };
+                let result = if self.disk_full {
+                    Err(JournalFailure::Storage("no space".into()))
+                } else {
+                    Ok(())
+                };
                 self.durable.extend(records.into_iter().filter(|_| !self.disk_full));
                 self.coordinator.committed(self.now, operation, result);
             }
@@ -189,7 +195,7 @@ impl World {
             _ => {
                 let id = self.awaited.remove(choice).unwrap();
                 let late = (draw / total).is_multiple_of(3);
-                let result = if late { Err("late".into()) } else { Ok(()) };
+                let result = if late { Err(Cause::NotRecordedInTime) } else { Ok(()) };
                 self.coordinator.recorded(self.now, id, result);
             }
         }

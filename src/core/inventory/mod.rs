@@ -28,23 +28,18 @@ pub use index::Stats;
 pub use moves::{AddressState, Move, MoveError};
 
 /// A change of the blocks in hand that was refused; nothing has changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BlockError {
     /// The block overlaps one in hand.
-    #[error("block {0:?} overlaps one in hand")]
     Overlaps(Cidr),
     /// The block has more addresses than [`limits::BLOCK_LOG2_MAX`] allows.
-    #[error("block {0:?} is too large")]
     TooLarge(Cidr),
     /// Exactly this block is not in hand.
-    #[error("block {0:?} is not in hand")]
     NotInHand(Cidr),
     /// Addresses of the block are allocated.
-    #[error("addresses of block {0:?} are allocated")]
     InUse(Cidr),
     /// The parts of the block overlap, reach beyond it, or leave addresses over that are not on
     /// their way to another node.
-    #[error("block {0:?} does not consist of these parts")]
     Parts(Cidr),
 }
 
@@ -178,7 +173,7 @@ impl Inventory {
             && released <= until
         {
             if let Err(error) = self.apply(number, Move::Expire) {
-                unreachable!("every address in the queue cools: {error}");
+                unreachable!("every address in the queue cools: {error:?}");
             }
         }
     }

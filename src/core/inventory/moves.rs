@@ -88,13 +88,11 @@ impl Move {
 }
 
 /// A move that was refused; nothing has changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MoveError {
     /// The address is in no block in hand.
-    #[error("address {0} is in no block in hand")]
     NoBlock(u128),
     /// The move does not begin in the state of the address, or not in a block of that state.
-    #[error("address {number} is {state:?} in a block that is {block:?}: {tried:?} is no move")]
     NoMove {
         /// The address.
         number: u128,

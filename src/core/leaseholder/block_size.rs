@@ -3,6 +3,7 @@
 use super::{BlockSizeError, Effect, Leaseholder, OrderId, Pending};
 use crate::core::Millis;
 use crate::core::address::Cidr;
+use crate::core::cause::Cause;
 use crate::core::interval::Intervals;
 use crate::core::keys::{PoolFamily, network_key};
 use crate::core::range::Ranges;
@@ -137,16 +138,14 @@ impl Leaseholder {
                 self.networks.insert(agreement.pool.network.clone(), (revision, network.clone()));
                 agree(&network, &agreement).map(|(_, block_log2)| Some(block_log2))
             }
-            Err(StoreError::Failed(cause)) => Err(BlockSizeError::Failed(cause)),
+            Err(error @ StoreError::Failed(_)) => Err(BlockSizeError::Failed(Cause::Store(error))),
             // Whatever came of it is read again: a late one is refused, since it compares.
             _ if agreement.tries < limits::FIX_TRIES_MAX => {
                 agreement.tries += 1;
                 self.read_network(now, id, &agreement);
                 Ok(None)
             }
-            _ => {
-                Err(BlockSizeError::Failed("the network's key in the store keeps changing".into()))
-            }
+            _ => Err(BlockSizeError::Failed(Cause::NetworkChanging)),
         };
         match result {
             Ok(Some(block_log2)) => {
@@ -171,8 +170,7 @@ impl Leaseholder {
             Some(Value::Network(network)) => network.clone(),
             Some(_) => {
                 let key = network_key(&agreement.pool.network);
-                let cause = format!("the value of {key} in the store cannot be read");
-                return Err(BlockSizeError::Failed(cause.into()));
+                return Err(BlockSizeError::Failed(Cause::UnreadableValue(key.into())));
             }
         };
         let (agreed, block_log2) = agree(&known, agreement)?;

@@ -2,11 +2,11 @@
 //! lost or was no.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::records::{Stretch, claimed, leaving};
 use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
 use crate::core::Millis;
+use crate::core::cause::Cause;
 use crate::core::keys::{PoolFamily, node_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Answer, Compare, KeyValue, Request, Span, StoreError, TxnOutcome};
@@ -130,8 +130,8 @@ impl Leaseholder {
                 }
                 self.send_prepared(now);
             }
-            Ok(_) => self.fail_batch(now, &"the store gave an answer of another kind".into()),
-            Err(error) => self.fail_batch(now, &error.to_string().into()),
+            Ok(_) => self.fail_batch(now, &Cause::Store(StoreError::OddAnswer)),
+            Err(error) => self.fail_batch(now, &Cause::Store(error)),
         }
     }
 
@@ -149,11 +149,11 @@ impl Leaseholder {
             Ok(Answer::Txn(TxnOutcome::Done(revision))) => self.landed(now, revision),
             Ok(Answer::Txn(TxnOutcome::Refused(_))) => self.check(now, false),
             Err(StoreError::LeaseGone) => self.without_lease(now),
-            Err(StoreError::Failed(cause)) => self.fail_batch(now, &cause),
-            Err(StoreError::Unknown(cause)) if broken(Mutant::UnknownMeansFailed) => {
-                self.fail_batch(now, &cause);
+            Err(error @ StoreError::Failed(_)) => self.fail_batch(now, &Cause::Store(error)),
+            Err(error @ StoreError::Unknown(_)) if broken(Mutant::UnknownMeansFailed) => {
+                self.fail_batch(now, &Cause::Store(error));
             }
-            Ok(_) | Err(StoreError::Unknown(_)) => self.check(now, true),
+            Ok(_) | Err(StoreError::Unknown(_) | StoreError::OddAnswer) => self.check(now, true),
         }
     }
 
@@ -191,7 +191,7 @@ impl Leaseholder {
     }
 
     /// Nothing of the transaction was carried out, nor will be.
-    fn fail_batch(&mut self, now: Millis, cause: &Arc<str>) {
+    fn fail_batch(&mut self, now: Millis, cause: &Cause) {
         let Some(batch) = self.batch.take() else { return };
         self.link_after = now + limits::STORE_RETRY_MS;
         for (id, order) in batch.orders {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Effect, Found, Leaseholder, Order, OrderId, Pending, parts};
 use crate::core::Millis;
 use crate::core::address::Cidr;
+use crate::core::cause::Cause;
 use crate::core::keys::{PoolFamily, answer_key, question_key, session_key};
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, Value};
@@ -121,13 +122,12 @@ impl Leaseholder {
             Err(StoreError::LeaseGone) => {
                 find.open.clear();
                 self.finds.insert(id, find);
-                let cause = "this node's etcd lease ran out a moment ago".into();
-                self.end_find(id, Found::Failed(cause));
+                self.end_find(id, Found::Failed(Cause::LeaseGone));
                 self.lease_gone(now);
             }
             Ok(_) => self.finds.extend([(id, find)]),
             Err(error) => {
-                let failed = Found::Failed(error.to_string().into());
+                let failed = Found::Failed(Cause::Store(error));
                 self.effects.push_back(Effect::Found(id, failed));
             }
         }
@@ -160,8 +160,8 @@ impl Leaseholder {
             return self.effects.push_back(Effect::Found(id, found));
         }
         if find.reads > limits::FIND_READS_MAX {
-            let cause = "blocks change hands faster than their owners can be asked".into();
-            return self.effects.push_back(Effect::Found(id, Found::Failed(cause)));
+            let failed = Found::Failed(Cause::BlocksMoving);
+            return self.effects.push_back(Effect::Found(id, failed));
         }
         self.ask_more(now, id, find);
     }
@@ -215,8 +215,8 @@ impl Leaseholder {
 
     fn saw_sessions(&mut self, now: Millis, id: OrderId, mut find: Find, snapshot: &Snapshot) {
         let Some(lease) = self.lease else {
-            let cause = "this node's etcd lease ran out a moment ago".into();
-            return self.effects.push_back(Effect::Found(id, Found::Failed(cause)));
+            let failed = Found::Failed(Cause::LeaseGone);
+            return self.effects.push_back(Effect::Found(id, failed));
         };
         let mut txn = Txn::default();
         for (owner, session) in std::mem::take(&mut find.looking).into_iter().zip(&snapshot.spans) {
@@ -339,14 +339,7 @@ impl Find {
     fn nobody(mut self, me: &str) -> Found {
         match self.silent.take() {
             None => Found::Nobody { others: self.others(me), gone: self.gone },
-            Some(node) => Found::Failed(
-                format!(
-                    "node {node} lives and holds some of the addresses that are left, but did \
-                     not answer within {} ms",
-                    limits::ASK_WAIT_MS
-                )
-                .into(),
-            ),
+            Some(node) => Found::Failed(Cause::OwnerSilent(node)),
         }
     }
 

@@ -1,10 +1,9 @@
 //! Becoming a member of the cluster, staying one, and what may end it.
 
-use std::sync::Arc;
-
 use super::record_scan::RecordScan;
 use super::{Chain, Effect, Leaseholder, Order, Pending, StoredState, restore_barrier};
 use crate::core::Millis;
+use crate::core::cause::Cause;
 use crate::core::ids::LeaseId;
 use crate::core::keys::{
     BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
@@ -22,7 +21,7 @@ pub(super) enum Phase {
     Joining(Box<Joining>),
     Member,
     /// Another daemon has the node's name: this one changes nothing any more.
-    Fenced(Arc<str>),
+    Fenced(Cause),
 }
 
 impl Phase {
@@ -111,12 +110,7 @@ impl Leaseholder {
             && node.epoch > self.chain.epoch
             && node.removed_unix_ms.is_none()
         {
-            let cause: Arc<str> = format!(
-                "another daemon took over node {}: stop one of them, or give it another name \
-                 (--node)",
-                self.identity.node
-            )
-            .into();
+            let cause = Cause::TakenOver { node: self.identity.node.clone() };
             self.phase = Phase::Fenced(cause.clone());
             self.heartbeat_at = Millis::MAX;
             return self.halt(Some(cause));
@@ -306,24 +300,18 @@ impl Leaseholder {
         &self,
         node: Option<&NodeValue>,
         session: Option<&SessionValue>,
-    ) -> Option<Arc<str>> {
+    ) -> Option<Cause> {
         let (node, me) = (node.filter(|node| node.removed_unix_ms.is_none())?, &self.identity);
         let known = !node.machine_id.is_empty() && !me.machine_id.is_empty();
         if known && node.machine_id != me.machine_id {
-            let cause = format!(
-                "node {} is machine {} in the cluster's store, and this is machine {}: give this \
-                 node another name (--node), or remove the old one (leasehold node remove {})",
-                me.node, node.machine_id, me.machine_id, me.node
-            );
-            return Some(cause.into());
+            return Some(Cause::OtherMachine {
+                node: me.node.clone(),
+                stored: node.machine_id.clone(),
+                own: me.machine_id.clone(),
+            });
         }
         if self.chain == Chain::default() && session.is_some() {
-            let cause = format!(
-                "a daemon of node {} lives, or died within the last {} s, and the state directory \
-                 of this one is new: waiting for the other's lease to run out",
-                me.node, me.ttl_s
-            );
-            return Some(cause.into());
+            return Some(Cause::NameInUse { node: me.node.clone(), ttl_s: me.ttl_s });
         }
         None
     }

@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::address::Cidr;
+use super::cause::Cause;
 use super::ids::LeaseId;
 use super::keys::PoolFamily;
 use super::txn::{Answer, Request, StoreError};
@@ -133,8 +134,8 @@ pub struct Leaseholder {
     /// The last step of joining: answers to earlier ones come too late.
     join_request: u64,
     next_message: u64,
-    stalled: Option<Arc<str>>,
-    halted: Option<Arc<str>>,
+    stalled: Option<Cause>,
+    halted: Option<Cause>,
     alone: Option<bool>,
     draining: bool,
     /// The daemon ends: nothing is done but that its leases are ended.
@@ -269,7 +270,7 @@ impl Leaseholder {
     }
 
     /// Why nothing can be leased now, if so.
-    pub fn unable(&self) -> Option<Arc<str>> {
+    pub fn unable(&self) -> Option<Cause> {
         if let Phase::Fenced(cause) = &self.phase {
             return Some(cause.clone());
         }
@@ -280,11 +281,8 @@ impl Leaseholder {
     pub fn answered(&mut self, now: Millis, request: u64, answer: Result<Answer, StoreError>) {
         let Some((pending, sent)) = self.pending.remove(&request) else { return };
         match &answer {
-            Ok(_) => self.reached(sent),
-            Err(StoreError::LeaseGone) => self.reached(sent),
-            Err(StoreError::Failed(cause) | StoreError::Unknown(cause)) => {
-                self.stall(Some(cause.clone()));
-            }
+            Ok(_) | Err(StoreError::LeaseGone) => self.reached(sent),
+            Err(error) => self.stall(Some(Cause::Store(error.clone()))),
         }
         match pending {
             Pending::Prepare => self.prepared(now, answer),
@@ -325,8 +323,7 @@ impl Leaseholder {
             && now.saturating_sub(self.contact) > limit
             && self.halted.is_none()
         {
-            let cause = "the cluster's store was not reached for longer than offlineLimit";
-            self.halt(Some(cause.into()));
+            self.halt(Some(Cause::OfflineLimit));
         }
         self.link(now);
     }
@@ -409,14 +406,14 @@ impl Leaseholder {
         }
     }
 
-    fn stall(&mut self, cause: Option<Arc<str>>) {
+    fn stall(&mut self, cause: Option<Cause>) {
         if self.stalled.is_some() != cause.is_some() {
             self.stalled.clone_from(&cause);
             self.effects.push_back(Effect::Stalled(cause));
         }
     }
 
-    fn halt(&mut self, cause: Option<Arc<str>>) {
+    fn halt(&mut self, cause: Option<Cause>) {
         self.halted.clone_from(&cause);
         self.effects.push_back(Effect::Halted(cause));
     }

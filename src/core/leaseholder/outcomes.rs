@@ -5,6 +5,7 @@ use super::txns::behind;
 use super::{Effect, Leased, Leaseholder, Order, OrderId, parts};
 use crate::core::Millis;
 use crate::core::address::Cidr;
+use crate::core::cause::Cause;
 use crate::core::keys::{PoolFamily, RESTORED, network_key};
 use crate::core::txn::{KeyValue, Span};
 use crate::core::value::{BlockStatus, Value};
@@ -96,10 +97,7 @@ impl Leaseholder {
         let network = keys.iter().find(|key| key.key == network);
         let known = self.networks.get(&pool.network).map_or(0, |known| known.0);
         if keys.iter().any(|key| key.key == RESTORED) && gone.is_empty() {
-            let cause = "the cluster's store was restored from a backup: no block is leased until \
-                         every node has said what it holds (leasehold node list; leasehold node \
-                         remove those that are gone for good)";
-            self.effects.push_back(Effect::Leased(id, Leased::Failed(cause.into())));
+            self.effects.push_back(Effect::Leased(id, Leased::Failed(Cause::Restored)));
         } else if network.map_or(0, |key| key.mod_revision) != known {
             self.networks.remove(&pool.network);
             self.queue.push_front((id, Order::Lease { pool, activate, claim }));

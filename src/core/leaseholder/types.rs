@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::core::Millis;
 use crate::core::address::Cidr;
+use crate::core::cause::Cause;
 use crate::core::ids::LeaseId;
 use crate::core::keys::PoolFamily;
 use crate::core::txn::Request;
@@ -161,7 +162,7 @@ pub enum Leased {
         gone: Vec<Cidr>,
     },
     /// The store could not be asked.
-    Failed(Arc<str>),
+    Failed(Cause),
 }
 
 /// How a [`Order::Find`] ended.
@@ -180,14 +181,13 @@ pub enum Found {
         gone: Option<(Arc<str>, Millis)>,
     },
     /// The store could not be asked.
-    Failed(Arc<str>),
+    Failed(Cause),
 }
 
 /// Why there is no agreement on a block size.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BlockSizeError {
     /// The cluster has another one, as binary logarithms.
-    #[error("the cluster's block size is 2^{agreed}")]
     Size {
         /// The cluster's.
         agreed: u8,
@@ -195,8 +195,7 @@ pub enum BlockSizeError {
         configured: u8,
     },
     /// The store could not be asked.
-    #[error("{0}")]
-    Failed(Arc<str>),
+    Failed(Cause),
 }
 
 /// What somebody must do for the machine, in order.
@@ -229,9 +228,9 @@ pub enum Effect {
     /// What was lost is this node's again.
     Regained(PoolFamily, Cidr),
     /// Nothing can be leased at the moment, because of this; or it can again.
-    Stalled(Option<Arc<str>>),
+    Stalled(Option<Cause>),
     /// Nothing may be handed out at all, because of this; or it may again.
-    Halted(Option<Arc<str>>),
+    Halted(Option<Cause>),
     /// With `offline_limit`: until when addresses may be handed out, on the boot clock.
     GoodUntil(Millis),
     /// Whether this is the only node that the cluster knows.

@@ -1,7 +1,5 @@
 //! From a journal to the machines of a node.
 
-use std::sync::Arc;
-
 use super::{CoordinatorMachine, LeaseholderMachine};
 use crate::core::coordinator::{Coordinator, Rebuilt, RestoreError, restore};
 use crate::core::journal::{JournalEntry, JournalState};
@@ -43,12 +41,8 @@ pub struct Booted {
 /// The journal contradicts itself.
 pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, RestoreError> {
     let BootOptions { identity, settings, await_records, alone_since_ns, .. } = options;
-    let unconfirmed: Option<Arc<str>> = (!state.confirmed && !state.blocks.is_empty()).then(|| {
-        "this is another boot, and the cluster's store has not confirmed yet which blocks are this \
-         node's"
-            .into()
-    });
-    let unconfirmed = unconfirmed.filter(|_| !broken(Mutant::UnconfirmedTrusted));
+    let unconfirmed =
+        !state.confirmed && !state.blocks.is_empty() && !broken(Mutant::UnconfirmedTrusted);
     let (mut blocks, mut lost) = (state.blocks.clone(), state.lost.clone());
     let chain = (state.chain, state.intent);
     let coordinator = Coordinator::new(settings, await_records, alone_since_ns);

@@ -45,7 +45,7 @@ impl CoordinatorMachine {
                 self.commit(vec![JournalEntry::Confirmed], After::Nothing);
                 self.cluster.joined = true;
                 self.tell_all(&effect);
-                if self.cluster.unconfirmed.take().is_some() {
+                if std::mem::take(&mut self.cluster.unconfirmed) {
                     self.tell_all(&Effect::Halted(self.cluster.halted()));
                 }
             }

@@ -1,9 +1,9 @@
 //! What every range set must know of the cluster, also one that opens later.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use crate::core::Millis;
+use crate::core::cause::Cause;
 use crate::core::leaseholder::Effect;
 use crate::core::range_set::RangeSet;
 
@@ -14,13 +14,13 @@ pub(super) struct ClusterView {
     pub(super) lease_number: u64,
     pub(super) joined: bool,
     pub(super) alone: Option<bool>,
-    pub(super) stalled: Option<Arc<str>>,
-    pub(super) halted: Option<Arc<str>>,
+    pub(super) stalled: Option<Cause>,
+    pub(super) halted: Option<Cause>,
     pub(super) draining: bool,
     /// With `offline_limit`: until when addresses may be handed out.
     pub(super) good_until: Option<Millis>,
-    /// Why nothing is handed out before the node has joined, if so (rule 17).
-    pub(super) unconfirmed: Option<Arc<str>>,
+    /// Nothing is handed out before the node has joined: its journal is not confirmed (rule 17).
+    pub(super) unconfirmed: bool,
     /// What is held is published in the store.
     pub(super) records: bool,
     /// What was said of single blocks while range sets become one (rule 16).
@@ -28,21 +28,21 @@ pub(super) struct ClusterView {
 }
 
 impl ClusterView {
-    /// Nothing is known yet. `unconfirmed`: why nothing is handed out before the node has joined;
+    /// Nothing is known yet. `unconfirmed`: nothing is handed out before the node has joined;
     /// `limited`: nor before the store was reached, nor too long after that.
-    pub(super) fn new(unconfirmed: Option<Arc<str>>, records: bool, limited: bool) -> Self {
+    pub(super) fn new(unconfirmed: bool, records: bool, limited: bool) -> Self {
         let good_until = limited.then_some(0);
         Self { unconfirmed, records, good_until, ..Self::default() }
     }
 
-    /// Why nothing is handed out, if so.
-    pub(super) fn halted(&self) -> Option<Arc<str>> {
-        self.halted.clone().or_else(|| self.unconfirmed.clone())
+    /// The reason why nothing is handed out, if there is one.
+    pub(super) fn halted(&self) -> Option<Cause> {
+        self.halted.clone().or(self.unconfirmed.then_some(Cause::Unconfirmed))
     }
 
-    /// Why no block can be leased, if so.
-    pub(super) fn unable(&self) -> Option<Arc<str>> {
-        let draining = || self.draining.then(|| "an operator drains this node".into());
+    /// The reason why no block can be leased, if there is one.
+    pub(super) fn unable(&self) -> Option<Cause> {
+        let draining = || self.draining.then_some(Cause::Draining);
         self.halted().or_else(draining).or_else(|| self.stalled.clone())
     }
 

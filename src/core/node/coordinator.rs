@@ -6,7 +6,11 @@ use std::sync::Arc;
 use super::cluster_view::ClusterView;
 use super::message::{After, Event, Machine, Output, ToCoordinator, ToLeaseholder, ToRangeSet};
 use crate::core::attachment::Holding;
-use crate::core::coordinator::{Call, CallError, Coordinator, Effect, Outcome, SetId, SetRecord};
+use crate::core::cause::Cause;
+use crate::core::coordinator::{
+    Call, CallError, Coordinator, Crowd, Effect, Outcome, SetId, SetRecord,
+};
+use crate::core::journal::JournalFailure;
 use crate::core::range::Ranges;
 use crate::core::range_set::RangeSet;
 use crate::core::{Map, Millis};
@@ -51,19 +55,19 @@ enum Life {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unable {
     /// The journal failed.
-    Journal(Arc<str>),
+    Journal(JournalFailure),
     /// The range set with this index is new, and no block can be leased for it.
-    NewSet(usize, Arc<str>),
+    NewSet(usize, Cause),
 }
 
 impl CoordinatorMachine {
-    /// `restored`: the range sets of the journal; `unconfirmed`: why nothing is handed out before
+    /// `restored`: the range sets of the journal; `unconfirmed`: nothing is handed out before
     /// the node has joined; `records`: what is held is published in the store;
     /// `limited`: nothing is handed out unless the store was reached within `offline_limit`.
     pub(super) fn new(
         core: Coordinator,
         restored: Vec<(SetRecord, RangeSet)>,
-        unconfirmed: Option<Arc<str>>,
+        unconfirmed: bool,
         records: bool,
         limited: bool,
     ) -> Self {
@@ -104,7 +108,7 @@ impl CoordinatorMachine {
     }
 
     /// Why no block can be leased, if so.
-    pub fn unable_to_lease(&self) -> Option<Arc<str>> {
+    pub fn unable_to_lease(&self) -> Option<Cause> {
         self.cluster.unable()
     }
 
@@ -133,7 +137,7 @@ impl CoordinatorMachine {
         let refused = if self.life != Life::Serving {
             Some(CallError::Stopping)
         } else if self.open_calls >= limits::CALLS_IN_FLIGHT_MAX {
-            Some(CallError::Busy("calls on this node"))
+            Some(CallError::Busy(Crowd::Node))
         } else {
             None
         };
@@ -241,15 +245,14 @@ impl CoordinatorMachine {
             self.recording_until.pop_front();
             if self.recording.remove(&operation).is_some() {
                 let cause = self.cluster.stalled.clone();
-                let cause =
-                    cause.unwrap_or_else(|| "the cluster's store did not take it in time".into());
+                let cause = cause.unwrap_or(Cause::NotRecordedInTime);
                 self.core.recorded(now, operation, Err(cause));
             }
         }
     }
 
     /// Every operation that waits for a record fails: the store does not answer.
-    pub(super) fn not_recorded(&mut self, now: Millis, cause: &Arc<str>) {
+    pub(super) fn not_recorded(&mut self, now: Millis, cause: &Cause) {
         let mut waiting: Vec<u64> = self.recording.keys().copied().collect();
         waiting.sort_unstable();
         self.recording.clear();
@@ -270,7 +273,12 @@ impl CoordinatorMachine {
         }
     }
 
-    fn committed(&mut self, now: Millis, operations: Vec<u64>, result: &Result<(), Arc<str>>) {
+    fn committed(
+        &mut self,
+        now: Millis,
+        operations: Vec<u64>,
+        result: &Result<(), JournalFailure>,
+    ) {
         if let Err(cause) = result
             && !self.journal_failed
         {

@@ -1,13 +1,12 @@
 //! The order of the journal: what is written together, and what is let go afterwards.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::message::{
     After, Commit, Message, OrderOrigin, ToCoordinator, ToLeaseholder, ToRangeSet,
 };
 use crate::core::Millis;
-use crate::core::journal::JournalEntry;
+use crate::core::journal::{JournalEntry, JournalFailure};
 use crate::core::mutant::{Mutant, broken};
 use crate::limits;
 
@@ -23,7 +22,7 @@ pub struct JournalQueue {
     /// When the entries that nothing waits for are due.
     due: Option<Millis>,
     writing: Option<Vec<After>>,
-    failed: Option<Arc<str>>,
+    failed: Option<JournalFailure>,
     closed: bool,
 }
 
@@ -38,7 +37,7 @@ impl JournalQueue {
     /// Adds a commit. Returns the messages of one that cannot be written any longer.
     pub fn push(&mut self, now: Millis, commit: Commit) -> Vec<Message> {
         if self.closed {
-            let cause = Err("the journal is closed".into());
+            let cause = Err(JournalFailure::Closed);
             return release(std::iter::once(commit.then), &cause);
         }
         if let After::Nothing = commit.then {
@@ -85,7 +84,7 @@ impl JournalQueue {
 
     /// The group is durable, or the journal failed. Returns what waited for it, and after a
     /// failure all that waits.
-    pub fn ended(&mut self, result: Result<(), Arc<str>>) -> Vec<Message> {
+    pub fn ended(&mut self, result: Result<(), JournalFailure>) -> Vec<Message> {
         let result = if broken(Mutant::FailedCommitIsGood) { Ok(()) } else { result };
         let written = self.writing.take().unwrap_or_default();
         if let Err(cause) = &result {
@@ -118,7 +117,10 @@ impl JournalQueue {
 
 /// The messages of everything that waited for a commit with this result. Operations of the
 /// coordinator come as one message: one of its own for each would cost an ADD more than its commit.
-fn release(waited: impl Iterator<Item = After>, result: &Result<(), Arc<str>>) -> Vec<Message> {
+fn release(
+    waited: impl Iterator<Item = After>,
+    result: &Result<(), JournalFailure>,
+) -> Vec<Message> {
     let mut operations = Vec::new();
     let mut messages = Vec::new();
     for after in waited {

@@ -7,6 +7,7 @@ use super::message::{
     Event, Machine, Message, OrderOrigin, Output, SearchEnd, ToCoordinator, ToLeaseholder,
 };
 use crate::core::attachment::Holding;
+use crate::core::cause::Cause;
 use crate::core::ids::LeaseId;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Found, Leaseholder, Order, OrderId, RecordChange};
@@ -54,9 +55,9 @@ pub struct Standing {
     /// An operator wants its blocks back.
     pub draining: bool,
     /// Why nothing can be leased.
-    pub stalled: Option<Arc<str>>,
+    pub stalled: Option<Cause>,
     /// Why nothing is handed out.
-    pub halted: Option<Arc<str>>,
+    pub halted: Option<Cause>,
 }
 
 /// The figures of a node's dealings with the store.

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family};
 use crate::core::attachment::Holding;
+use crate::core::cause::Cause;
 use crate::core::coordinator::{Call, Outcome, Recovered, SetId, SetRecord};
 use crate::core::journal::JournalEntry;
+use crate::core::journal::JournalFailure;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Leased, Order, Question};
 use crate::core::range::Ranges;
@@ -56,7 +58,7 @@ pub enum ToCoordinator {
     /// The end of a [`ToRangeSet::Assign`].
     Assigned(u64, Result<u128, AssignError>),
     /// The commits of these operations are durable, or the journal failed.
-    Committed(Vec<u64>, Result<(), Arc<str>>),
+    Committed(Vec<u64>, Result<(), JournalFailure>),
     /// The leaseholder says this; with the origin of the order that it ends, if it ends one.
     Cluster(Effect, Option<OrderOrigin>),
     /// A range set has nothing to give to the node that asks: another one may.
@@ -224,7 +226,7 @@ pub enum Event {
     /// The state directory was lost or is old, and the node took over what the store has of it.
     StateRecovered(Recovered),
     /// The journal failed.
-    JournalFailed(Arc<str>),
+    JournalFailed(JournalFailure),
     /// Blocks were leased for a range set, or not.
     Leased(Arc<str>, Family, Leased),
     /// Blocks of a range set were given back (how many), or not.
@@ -237,9 +239,9 @@ pub enum Event {
         epoch: u64,
     },
     /// Nothing can be leased, because of this; or it can again.
-    Stalled(Option<Arc<str>>),
+    Stalled(Option<Cause>),
     /// Nothing is handed out, because of this; or it is again.
-    Halted(Option<Arc<str>>),
+    Halted(Option<Cause>),
     /// An operator drains this node, or does not any longer.
     Draining(bool),
     /// The store is older than this node.

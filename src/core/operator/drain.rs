@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Command, Step, other_kind};
+use super::{Command, Step};
 use crate::core::keys::{drain_key, node_key, session_key};
 use crate::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
@@ -89,7 +89,7 @@ impl Command for DrainNode {
                 Step::Done(Err(DrainError::Store(StoreError::Unknown(why))))
             }
             (_, Err(error)) => Step::Done(Err(DrainError::Store(error))),
-            (_, Ok(_)) => Step::Done(Err(DrainError::Store(other_kind()))),
+            (_, Ok(_)) => Step::Done(Err(DrainError::Store(StoreError::OddAnswer))),
         }
     }
 }

@@ -39,8 +39,3 @@ pub trait Command {
     /// Goes on with the answer to the last request.
     fn answered(&mut self, answer: Result<Answer, StoreError>) -> Step<Self::End>;
 }
-
-/// The error for an answer that does not go with its question.
-fn other_kind() -> StoreError {
-    StoreError::Failed("the store gave an answer of another kind".into())
-}

@@ -10,7 +10,7 @@ use super::phase::{Lease, Phase};
 use super::seen::Seen;
 use super::txns::{Removal, delete_records, forget, is_quarantined, is_spare};
 use super::types::{End, Fate, RemoveError, RemoveNodeCommand, Removed};
-use super::{Command, Step, other_kind};
+use super::{Command, Step};
 use crate::core::ids::LeaseId;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
@@ -109,7 +109,7 @@ impl Command for RemoveNode {
                 self.release(lease, Some(end))
             }
             (_, Err(error)) => self.fail(error),
-            (_, Ok(_)) => self.fail(other_kind()),
+            (_, Ok(_)) => self.fail(StoreError::OddAnswer),
         }
     }
 }

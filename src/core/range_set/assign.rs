@@ -1,11 +1,11 @@
 //! Calls: addresses are assigned, released and taken back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::{Assign, AssignError, Effect, RangeSet};
 use crate::core::Millis;
 use crate::core::block::BlockState;
+use crate::core::cause::Cause;
 use crate::core::inventory::{AddressState, Move};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
@@ -110,13 +110,13 @@ impl RangeSet {
         while self.waiting.deadline().is_some_and(|deadline| deadline <= now)
             && let Some((_, request)) = self.waiting.0.pop_front()
         {
-            let cause = "the cluster's store, or the nodes asked, did not answer in time".into();
-            self.effects.push_back(Effect::Assigned(request.id, Err(AssignError::NoBlock(cause))));
+            let error = AssignError::NoBlock(Cause::NoAnswerInTime);
+            self.effects.push_back(Effect::Assigned(request.id, Err(error)));
         }
     }
 
     /// Answers every request that waits: no block can be had, because of this.
-    pub(super) fn fail_waiting(&mut self, cause: &Arc<str>) {
+    pub(super) fn fail_waiting(&mut self, cause: &Cause) {
         for (_, request) in std::mem::take(&mut self.waiting.0) {
             let error = AssignError::NoBlock(cause.clone());
             self.effects.push_back(Effect::Assigned(request.id, Err(error)));
@@ -229,7 +229,7 @@ impl RangeSet {
     }
 
     pub(super) fn taken(&self, number: u128, request: &Assign) -> AssignError {
-        let (address, allowed) = (self.family.address(number), request.allowed.to_string());
+        let (address, allowed) = (self.family.address(number), request.allowed.clone());
         AssignError::Taken { address, allowed }
     }
 }

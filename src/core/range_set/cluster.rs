@@ -1,11 +1,10 @@
 //! News from the cluster that this set did not ask for.
 
-use std::sync::Arc;
-
 use super::{Effect, RangeSet};
 use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::BlockState;
+use crate::core::cause::Cause;
 use crate::core::mutant::{Mutant, broken};
 
 /// The standing of this node in its cluster, as far as the range set was told.
@@ -16,9 +15,9 @@ pub(super) struct ClusterView {
     /// No other node is in the cluster.
     alone: bool,
     /// The reason why nothing can be leased now.
-    stalled: Option<Arc<str>>,
+    stalled: Option<Cause>,
     /// The reason why nothing may be handed out.
-    halted: Option<Arc<str>>,
+    halted: Option<Cause>,
     /// Until when anything may be handed out; no limit, if there is none.
     good_until: Option<Millis>,
     /// An operator wants the blocks back.
@@ -48,16 +47,15 @@ impl ClusterView {
     }
 
     /// The reason why nothing can be leased now, if there is one.
-    pub(super) fn stalled(&self) -> Option<&Arc<str>> {
+    pub(super) fn stalled(&self) -> Option<&Cause> {
         self.stalled.as_ref()
     }
 
     /// The reason why nothing may be handed out, if there is one.
-    pub(super) fn refusal(&self, now: Millis) -> Option<Arc<str>> {
-        let overdue = || "the cluster's store was not reached for longer than offlineLimit".into();
-        let drained = || "an operator drains it (leasehold node drain)".into();
-        let overdue = || self.is_overdue(now).then(overdue);
-        self.halted.clone().or_else(overdue).or_else(|| self.draining.then(drained))
+    pub(super) fn refusal(&self, now: Millis) -> Option<Cause> {
+        let overdue = || self.is_overdue(now).then_some(Cause::OfflineLimit);
+        let drained = || self.draining.then_some(Cause::Draining);
+        self.halted.clone().or_else(overdue).or_else(drained)
     }
 
     /// Returns whether the node has not reached the store for too long to hand out anything.
@@ -146,7 +144,7 @@ impl RangeSet {
 
     /// Nothing can be leased, because of this; or it can again. Requests that wait get what is in
     /// hand, or learn the cause at once.
-    pub fn stalled(&mut self, now: Millis, cause: Option<Arc<str>>) {
+    pub fn stalled(&mut self, now: Millis, cause: Option<Cause>) {
         self.cluster.stalled.clone_from(&cause);
         self.serve(now);
         if let Some(cause) = cause {
@@ -155,7 +153,7 @@ impl RangeSet {
     }
 
     /// Nothing may be handed out, because of this; or it may again.
-    pub fn halted(&mut self, now: Millis, cause: Option<Arc<str>>) {
+    pub fn halted(&mut self, now: Millis, cause: Option<Cause>) {
         self.cluster.halted = cause;
         self.serve(now);
     }

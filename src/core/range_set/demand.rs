@@ -1,13 +1,13 @@
 //! The demand for blocks: this file leases them ahead of need, and gives idle ones back.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::assign::Attempt;
 use super::{AssignError, Effect, RangeSet, Stats};
 use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
+use crate::core::cause::Cause;
 use crate::core::leaseholder::Leased;
 use crate::core::range::Ranges;
 use crate::core::search::Search;
@@ -23,7 +23,7 @@ pub(super) struct Demand {
     /// The time at which the last lease began.
     leased_at: Option<Millis>,
     /// The time until which no lease is tried, and the reason.
-    paused: Option<(Millis, Arc<str>)>,
+    paused: Option<(Millis, Cause)>,
     leasing: Option<Leasing>,
     /// The blocks that are being given back, each with the state in which it was.
     giving_back: Vec<(Cidr, BlockState)>,
@@ -89,7 +89,7 @@ impl Demand {
     }
 
     /// Tries no lease for a while, because of this.
-    pub(super) fn pause(&mut self, now: Millis, cause: Arc<str>) {
+    pub(super) fn pause(&mut self, now: Millis, cause: Cause) {
         self.paused = Some((now + limits::CLAIM_PAUSE_MS, cause));
     }
 
@@ -116,7 +116,7 @@ impl RangeSet {
     }
 
     /// The reason why nothing can be leased now, if there is one.
-    pub(super) fn unable(&self, now: Millis) -> Option<Arc<str>> {
+    pub(super) fn unable(&self, now: Millis) -> Option<Cause> {
         let paused = self.demand.paused.as_ref().filter(|(until, _)| now < *until);
         self.cluster.stalled().or(paused.map(|(_, cause)| cause)).cloned()
     }

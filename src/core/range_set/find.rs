@@ -145,7 +145,7 @@ impl RangeSet {
         if self.demand.is_giving_back() {
             return Attempt::Wait;
         }
-        let allowed = request.allowed.to_string();
+        let allowed = request.allowed.clone();
         let error = match (refused.flatten(), unable, request.requested) {
             (Some((node, since)), ..) => {
                 AssignError::Gone { allowed, node, seconds: now.saturating_sub(since) / 1000 }

@@ -231,7 +231,7 @@ impl RangeSet {
                 self.set_state(cidr, BlockState::Lost);
                 self.effects.push_back(Effect::JournalLost(cidr));
             }
-            Err(error) => debug_assert!(false, "{error}"),
+            Err(error) => debug_assert!(false, "{error:?}"),
         }
     }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::address::{Cidr, number};
+use crate::core::cause::Cause;
 use crate::core::leaseholder::{Found, Leased};
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::stage::Stage;
@@ -279,7 +280,7 @@ proptest! {
                         fate = 0;
                         Leased::Conflict { others: vec![], gone: activate }
                     }
-                    Effect::Lease { .. } if fate == 2 => Leased::Failed("no store".into()),
+                    Effect::Lease { .. } if fate == 2 => Leased::Failed(Cause::NoAnswerInTime),
                     Effect::Lease { .. } => Leased::Done,
                     other => panic!("{other:?}: nobody asks"),
                 };
@@ -341,7 +342,7 @@ fn without_the_store_what_is_in_hand_is_handed_out() {
     let now = 1_000_000;
     let (mut set, held, request) = one_in_hand(now);
     set.release(now, held);
-    set.stalled(now, Some("down".into()));
+    set.stalled(now, Some(Cause::OfflineLimit));
     assert!(set.could_assign(now, &request(1).allowed));
     assert_eq!(set.assign(now, request(1)), Some(Ok(held)));
     let refused = set.assign(now, request(2));
@@ -358,6 +359,6 @@ fn requests_that_wait_when_the_store_goes_get_what_is_in_hand() {
     assert_eq!(set.assign(now, request(1)), None);
     set.release(now, held);
     while set.poll_effect().is_some() {}
-    set.stalled(now, Some("down".into()));
+    set.stalled(now, Some(Cause::OfflineLimit));
     assert_eq!(set.poll_effect(), Some(Effect::Assigned(1, Ok(held))));
 }

@@ -6,37 +6,33 @@ use std::sync::Arc;
 
 use crate::core::Millis;
 use crate::core::address::Cidr;
+use crate::core::cause::Cause;
 use crate::core::leaseholder::Question;
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
 use crate::core::value::BlockStatus;
-use crate::limits;
 
 /// The reason why no address was assigned.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AssignError {
     /// Nothing is free for this pod, not even an address that is cooling.
-    #[error("no IP addresses available in range set: {allowed}{}", of_stage(*stage))]
     Exhausted {
         /// The ranges of the set.
-        allowed: String,
+        allowed: Arc<Ranges>,
         /// The stage whose list is used up.
         stage: Option<Stage>,
     },
     /// The address asked for is taken.
-    #[error("requested IP address {address} is not available in range set {allowed}")]
     Taken {
         /// The address.
         address: IpAddr,
         /// The ranges of the set.
-        allowed: String,
+        allowed: Arc<Ranges>,
     },
     /// The address asked for is a gateway.
-    #[error("requested ip {0} is subnet's gateway")]
     Gateway(IpAddr),
     /// The address asked for is kept for the pods of a stage that this pod is not of, or the pod
     /// is of a stage whose list lacks the address.
-    #[error("requested IP address {address} is not for a pod {}", of_which(*stage))]
     Stage {
         /// The address.
         address: IpAddr,
@@ -44,36 +40,20 @@ pub enum AssignError {
         stage: Option<Stage>,
     },
     /// The address is in no block of this node and no block could be had.
-    #[error("no block of addresses could be leased: {0}")]
-    NoBlock(Arc<str>),
+    NoBlock(Cause),
     /// The addresses that are left are in blocks of a node that does not live.
-    #[error(
-        "no IP addresses available in range set {allowed}: what is left is in blocks of node \
-         {node}, which has not been alive for at least {seconds} s (leasehold node remove {node}, \
-         if it is gone for good)"
-    )]
     Gone {
         /// The ranges of the set.
-        allowed: String,
+        allowed: Arc<Ranges>,
         /// The node.
         node: Arc<str>,
         /// For how long, as far as this node knows.
         seconds: u64,
     },
     /// Nothing is handed out on this node.
-    #[error("this node hands out no addresses: {0}")]
-    Halted(Arc<str>),
+    Halted(Cause),
     /// More callers wait than [`limits::ASSIGNS_WAITING_MAX`].
-    #[error("{} calls wait for a block of addresses already", limits::ASSIGNS_WAITING_MAX)]
     Busy,
-}
-
-fn of_stage(stage: Option<Stage>) -> String {
-    stage.map(|stage| format!(" (of the addresses listed for stage {stage})")).unwrap_or_default()
-}
-
-fn of_which(stage: Option<Stage>) -> String {
-    stage.map_or("without a stage".to_owned(), |stage| format!("of stage {stage}"))
 }
 
 /// A request for one address of this set.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use redb::backends::InMemoryBackend;

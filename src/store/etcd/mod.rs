@@ -251,7 +251,7 @@ fn count(operation: &'static str, answer: &Result<Answer, StoreError>) {
         | Err(StoreError::LeaseGone) => "refused",
         Ok(_) => "ok",
         Err(StoreError::Failed(_)) => "failed",
-        Err(StoreError::Unknown(_)) => "unknown",
+        Err(StoreError::Unknown(_) | StoreError::OddAnswer) => "unknown",
     };
     metrics::etcd_request(operation, result);
 }

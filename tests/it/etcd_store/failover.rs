@@ -170,6 +170,7 @@ impl Chain<'_> {
                 self.look(false);
             }
             Err(StoreError::LeaseGone) => panic!("there is no lease"),
+            Err(StoreError::OddAnswer) => panic!("an answer of another kind"),
         }
     }
 

@@ -1,0 +1,137 @@
+//! Calls that fail, in host-local's words where it has some.
+
+use std::error::Error;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::core::coordinator::{CallError, Crowd, HeldOtherwise};
+use crate::core::range_set::AssignError;
+use crate::core::stage::Stage;
+use crate::limits;
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Assign { set, error } => write!(f, "failed to allocate for range {set}: {error}"),
+            Self::NotAllAsked(asked) => {
+                write!(f, "failed to allocate all requested IPs: {}", Spaced(asked))
+            }
+            Self::AlreadyHeld { id, held, why } => {
+                write!(f, "{} has been allocated to {}, {why}", Spaced(held), id.container_id)
+            }
+            Self::Overtaken(container) => write!(
+                f,
+                "a later DEL of {container} on this network came first: nothing was allocated"
+            ),
+            Self::TooOld(container) => {
+                write!(f, "this ADD of {container} is older than the daemon's memory of DELs")
+            }
+            Self::BlockSize { agreed, configured } => write!(
+                f,
+                "the range set has blocks of {agreed} addresses, its configuration says \
+                 {configured}"
+            ),
+            Self::Store(cause) => write!(
+                f,
+                "the cluster's store could not be asked for the network's block size: {cause}"
+            ),
+            Self::NotRecorded(cause) => write!(
+                f,
+                "the allocation was not recorded in the cluster's store, and was undone: {cause}"
+            ),
+            Self::RenewalNotRecorded(cause) => write!(
+                f,
+                "the allocation is held as before, but its renewal was not recorded in the \
+                 cluster's store: {cause}"
+            ),
+            Self::TooManySets => {
+                write!(f, "this node has {} range sets, and takes no more", limits::RANGE_SETS_MAX)
+            }
+            Self::Journal(failure) => write!(f, "the journal on this node failed: {failure}"),
+            Self::Stopping => f.write_str("the daemon on this node stops"),
+            Self::Busy(crowd) => write!(f, "too many calls wait already ({crowd})"),
+        }
+    }
+}
+
+impl Error for CallError {}
+
+impl fmt::Display for AssignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted { allowed, stage } => {
+                write!(f, "no IP addresses available in range set: {allowed}")?;
+                match stage {
+                    Some(stage) => write!(f, " (of the addresses listed for stage {stage})"),
+                    None => Ok(()),
+                }
+            }
+            Self::Taken { address, allowed } => {
+                write!(f, "requested IP address {address} is not available in range set {allowed}")
+            }
+            Self::Gateway(address) => write!(f, "requested ip {address} is subnet's gateway"),
+            Self::Stage { address, stage } => {
+                write!(f, "requested IP address {address} is not for a pod {}", OfStage(*stage))
+            }
+            Self::NoBlock(cause) => write!(f, "no block of addresses could be leased: {cause}"),
+            Self::Gone { allowed, node, seconds } => write!(
+                f,
+                "no IP addresses available in range set {allowed}: what is left is in blocks of \
+                 node {node}, which has not been alive for at least {seconds} s (leasehold node \
+                 remove {node}, if it is gone for good)"
+            ),
+            Self::Halted(cause) => write!(f, "this node hands out no addresses: {cause}"),
+            Self::Busy => write!(
+                f,
+                "{} calls wait for a block of addresses already",
+                limits::ASSIGNS_WAITING_MAX
+            ),
+        }
+    }
+}
+
+impl Error for AssignError {}
+
+impl fmt::Display for HeldOtherwise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OtherPool => "out of another network's pool than this ADD names: DEL it first",
+            Self::OtherAddresses => "and this ADD asks for other addresses: DEL it first",
+            Self::OutOfRanges => "and this configuration has one of them in no range: DEL it first",
+        })
+    }
+}
+
+impl fmt::Display for Crowd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Node => "calls on this node",
+            Self::Network => "calls of one network",
+            Self::Attachment => "calls of one attachment",
+        })
+    }
+}
+
+/// Addresses with a space between each two.
+struct Spaced<'a>(&'a [IpAddr]);
+
+impl fmt::Display for Spaced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, address) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if at == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// "of stage ..." or "without a stage".
+struct OfStage(Option<Stage>);
+
+impl fmt::Display for OfStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(stage) => write!(f, "of stage {stage}"),
+            None => f.write_str("without a stage"),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Reasons why a node leases no blocks or hands out nothing.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::core::cause::Cause;
+use crate::core::txn::StoreError;
+use crate::limits;
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::UnreadableValue(key) => {
+                write!(f, "the value of {key} in the cluster's store cannot be read")
+            }
+            Self::NoAnswerInTime => {
+                f.write_str("the cluster's store, or the nodes asked, did not answer in time")
+            }
+            Self::NotRecordedInTime => {
+                f.write_str("the cluster's store did not take the record in time")
+            }
+            Self::LeaseGone => f.write_str("this node's etcd lease ran out a moment ago"),
+            Self::OfflineLimit => {
+                f.write_str("the cluster's store was not reached for longer than offlineLimit")
+            }
+            Self::Draining => {
+                f.write_str("an operator drains this node (leasehold node drain --undo ends that)")
+            }
+            Self::Unconfirmed => f.write_str(
+                "the machine was started again, and the cluster's store has not confirmed yet \
+                 which blocks are this node's",
+            ),
+            Self::Restored => f.write_str(
+                "the cluster's store was restored from a backup: no block is leased until every \
+                 node has said what it holds (leasehold node list; leasehold node remove those \
+                 that are gone for good)",
+            ),
+            Self::OwnerSilent(node) => write!(
+                f,
+                "node {node} is alive and holds some of the addresses that are left, but did not \
+                 answer within {} ms",
+                limits::ASK_WAIT_MS
+            ),
+            Self::BlocksMoving => {
+                f.write_str("blocks change hands faster than their owners can be asked")
+            }
+            Self::NetworkChanging => {
+                f.write_str("the network's key in the cluster's store keeps changing")
+            }
+            Self::TakenOver { .. } | Self::OtherMachine { .. } | Self::NameInUse { .. } => {
+                conflict(self, f)
+            }
+        }
+    }
+}
+
+/// Two daemons have, or had, one name.
+fn conflict(cause: &Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match cause {
+        Cause::TakenOver { node } => write!(
+            f,
+            "another daemon took over node {node}: stop one of them, or give it another name \
+             (--node)"
+        ),
+        Cause::OtherMachine { node, stored, own } => write!(
+            f,
+            "node {node} is machine {stored} in the cluster's store, and this is machine {own}: \
+             give this node another name (--node), or remove the old one (leasehold node remove \
+             {node})"
+        ),
+        Cause::NameInUse { node, ttl_s } => write!(
+            f,
+            "a daemon of node {node} is alive, or died within the last {ttl_s} s, and the state \
+             directory of this one is new: it waits until the other's lease has run out"
+        ),
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(said) | Self::Unknown(said) => f.write_str(said),
+            Self::LeaseGone => f.write_str("an etcd lease is gone"),
+            Self::OddAnswer => f.write_str("it gave an answer that does not fit the request"),
+        }
+    }
+}
+
+impl Error for StoreError {}

@@ -23,3 +23,11 @@ seed number:
 # The documentation, private items too.
 doc:
     cargo doc --no-deps --document-private-items --open
+
+# A release in a directory: archive, packages, SBOM, notes, checksums.
+release dir:
+    deploy/release {{dir}}
+
+# A cluster on this machine, to look at; `deploy/lab/down DIR` ends it.
+lab dir:
+    deploy/lab/up {{dir}}

@@ -51,9 +51,12 @@ pub struct NodeRow {
 }
 
 /// How to remove a node.
-#[derive(Clone, Serialize, Deserialize, Debug)]
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Remove {
+    /// Only if it is the machine with this id (`/etc/machine-id`). Then a repetition succeeds too.
+    #[serde(default)]
+    pub incarnation: Option<String>,
     /// Although it lives, or is the one that answers.
     #[serde(default)]
     pub force: bool,
@@ -76,6 +79,8 @@ pub enum Fate {
     AlreadyRemoved,
     /// It was removed before and had no blocks left: the store has forgotten it.
     Forgotten,
+    /// The name belongs to another machine by now: nothing was done.
+    Succeeded,
 }
 
 impl From<operator::Fate> for Fate {
@@ -84,6 +89,7 @@ impl From<operator::Fate> for Fate {
             operator::Fate::Removed => Self::Removed,
             operator::Fate::AlreadyRemoved => Self::AlreadyRemoved,
             operator::Fate::Forgotten => Self::Forgotten,
+            operator::Fate::Succeeded => Self::Succeeded,
         }
     }
 }
@@ -287,9 +293,10 @@ async fn take_out(
     local: bool,
 ) -> Result<Removed, Refusal> {
     check_name(name)?;
-    let &Remove { force, quarantine_s, dry_run } = remove;
+    let &Remove { force, quarantine_s, dry_run, .. } = remove;
+    let incarnation = remove.incarnation.as_deref().map(Into::into);
     let node = name.into();
-    let command = RemoveNodeCommand { node, local, force, quarantine_s, dry_run };
+    let command = RemoveNodeCommand { node, incarnation, local, force, quarantine_s, dry_run };
     let ended = store.run(RemoveNode::new(command)).await;
     let removed = ended.map_err(|error| unremoved(name, &error))?;
     if !dry_run {
@@ -323,6 +330,10 @@ fn unremoved(name: &str, error: &RemoveError) -> Refusal {
         RemoveError::Unreadable => format!(
             "the value of {} in the cluster's store cannot be read: look at it with etcdctl",
             node_key(name)
+        ),
+        RemoveError::NoIncarnation => format!(
+            "the cluster's store does not say which machine node {name} is: look at it with \
+             `leasehold node list`, and remove it without --incarnation"
         ),
         RemoveError::Local => format!(
             "node {name} is the one that answers: drain it (leasehold drain) and stop its daemon, \

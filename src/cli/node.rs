@@ -44,6 +44,10 @@ pub(super) struct RemoveArgs {
     /// Time for which no node gets its blocks, such as 10m; at least 1m [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = quarantine)]
     quarantine: Option<Duration>,
+    /// Remove it only if it is the machine with this /etc/machine-id (MACHINE in the list); for
+    /// automatic hooks: a repetition succeeds, and a new machine under the name stays
+    #[arg(long, value_name = "MACHINE-ID", value_parser = NonEmptyStringValueParser::new())]
+    incarnation: Option<String>,
     /// Remove it even if it is running, or is the node that carries out this command
     #[arg(long)]
     force: bool,
@@ -98,7 +102,8 @@ fn remove_examples() -> String {
          quarantine. If it stays away, remove it once more when its blocks are gone: the cluster\n\
          then forgets it.\n\n\
          Examples:\n  leasehold node remove node-7 --dry-run\n  \
-         leasehold node remove node-7 --quarantine 10m --yes\n\n{}\n\
+         leasehold node remove node-7 --quarantine 10m --yes\n  \
+         leasehold node remove node-7 --yes --incarnation 8f6f...\n\n{}\n\
          Here 1 means: there is no such node, or it must not be removed in its present state.",
         super::EXIT_CODES
     )
@@ -161,6 +166,7 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     let (socket, form) = (&args.admin.socket, args.admin.output.form);
     let unasked = !args.yes && !args.dry_run && io::stdin().is_terminal();
     let remove = Remove {
+        incarnation: args.incarnation.clone(),
         force: args.force,
         quarantine_s: args.quarantine.map(|time| time.as_secs()),
         dry_run: args.dry_run || unasked,
@@ -200,6 +206,10 @@ fn show(removed: &Removed, now_unix_ms: u64) -> String {
         Fate::Forgotten => format!(
             "{}: node {node} was removed before and has no blocks; {records} records deleted\n",
             if would { "would be forgotten (dry run)" } else { "forgotten" },
+        ),
+        Fate::Succeeded => format!(
+            "node {node} is another machine by now (epoch {}): nothing was done\n",
+            removed.epoch,
         ),
     };
     if removed.outcome == Fate::Removed {

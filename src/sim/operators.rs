@@ -30,6 +30,7 @@ impl World {
         }
         let command = RemoveNodeCommand {
             node: self.nodes[node].disk.name.clone(),
+            incarnation: None,
             local: false,
             force: true,
             quarantine_s: Some(300),

@@ -220,7 +220,7 @@ impl RemoveNode {
         if known.is_none() && self.seen.blocks.is_empty() {
             // It was there at an earlier look: this command has forgotten it, or another one has.
             self.removed.fate = Fate::Forgotten;
-            let was_there = self.tries > 1;
+            let was_there = self.tries > 1 || self.command.incarnation.is_some();
             let end = was_there.then(|| self.removed.clone()).ok_or(RemoveError::UnknownNode);
             return self.end(end);
         }
@@ -234,6 +234,14 @@ impl RemoveNode {
             self.removed.epoch = epoch;
             return self.prepare();
         }
+        match self.is_meant() {
+            Ok(true) => {}
+            Ok(false) => {
+                (self.removed.fate, self.removed.epoch) = (Fate::Succeeded, epoch);
+                return self.end(Ok(self.removed.clone()));
+            }
+            Err(refusal) => return self.end(Err(refusal)),
+        }
         if let Err(refusal) = self.check() {
             return self.end(Err(refusal));
         }
@@ -246,7 +254,7 @@ impl RemoveNode {
         // A node that was removed before is removed anew: after the store was restored from a
         // backup, what counts is that its key is newer than that.
         self.removed.epoch = match self.removed.fate {
-            Fate::Forgotten => epoch,
+            Fate::Forgotten | Fate::Succeeded => epoch,
             Fate::Removed | Fate::AlreadyRemoved => epoch + 1,
         };
         if self.command.dry_run {
@@ -272,6 +280,16 @@ impl RemoveNode {
                 };
                 *count += 1;
             }
+        }
+    }
+
+    /// Whether the node is the machine that the caller means. The transaction that begins the
+    /// removal compares the key that was read, so another machine that joins later is not hit.
+    fn is_meant(&self) -> Result<bool, RemoveError> {
+        let Some(meant) = &self.command.incarnation else { return Ok(true) };
+        match &self.seen.known {
+            Some((node, _)) if !node.machine_id.is_empty() => Ok(node.machine_id == *meant),
+            _ => Err(RemoveError::NoIncarnation),
         }
     }
 
@@ -377,7 +395,9 @@ impl RemoveNode {
             return self.ask(Phase::Deleting(records), Request::Txn(txn));
         }
         match self.removed.fate {
-            Fate::Removed | Fate::AlreadyRemoved => self.end(Ok(self.removed.clone())),
+            Fate::Removed | Fate::AlreadyRemoved | Fate::Succeeded => {
+                self.end(Ok(self.removed.clone()))
+            }
             Fate::Forgotten => {
                 self.ask(Phase::Remembering, Request::Grant(limits::FORGOTTEN.as_secs()))
             }

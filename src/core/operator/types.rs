@@ -11,6 +11,9 @@ pub struct RemoveNodeCommand {
     pub node: Arc<str>,
     /// It is the node whose daemon carries this out.
     pub local: bool,
+    /// The machine that the caller means, by its `/etc/machine-id`: another machine under the same
+    /// name stays, and a node that is gone already is no error. Any machine unless given.
+    pub incarnation: Option<Arc<str>>,
     /// Remove it although it has a session, or is the local one.
     pub force: bool,
     /// For how many seconds nobody gets its blocks; unless given,
@@ -30,6 +33,8 @@ pub enum Fate {
     AlreadyRemoved,
     /// It was removed before and has no blocks left: its key is deleted.
     Forgotten,
+    /// The name belongs to another machine by now: nothing was done.
+    Succeeded,
 }
 
 /// What was done to a node, or would be.
@@ -62,6 +67,8 @@ pub enum RemoveError {
     UnknownNode,
     /// The value of the node's key cannot be read.
     Unreadable,
+    /// The store does not say which machine the node is, and the caller means a certain one.
+    NoIncarnation,
     /// It is the local node, and force was not asked for.
     Local,
     /// It has a session, and force was not asked for.

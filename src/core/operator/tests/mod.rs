@@ -112,12 +112,17 @@ impl World {
 
     /// The node's daemon joins, or joins again, and takes back what is in quarantine.
     fn join(&mut self, node: &str) {
+        self.join_as(node, "m");
+    }
+
+    /// As [`World::join`], on a certain machine.
+    fn join_as(&mut self, node: &str, machine: &str) {
         let lease = self.grant(30);
         let known = self.node(node);
         let value = NodeValue {
             epoch: known.as_ref().map_or(0, |known| known.epoch) + 1,
             sequence: known.map_or(0, |known| known.sequence) + 1,
-            machine_id: "m".into(),
+            machine_id: machine.into(),
             boot_id: "b".into(),
             version: "1".into(),
             since_unix_ms: 500,
@@ -265,6 +270,7 @@ fn block(node: &str, start: u128, status: BlockStatus) -> BlockValue {
 fn command() -> RemoveNodeCommand {
     RemoveNodeCommand {
         node: "n".into(),
+        incarnation: None,
         local: false,
         force: false,
         quarantine_s: None,

@@ -127,6 +127,40 @@ fn nodes_that_must_not_be_removed_are_not() {
 }
 
 #[test]
+fn a_hook_removes_the_machine_that_it_means_and_may_repeat_itself() {
+    let meant =
+        |machine: &str| RemoveNodeCommand { incarnation: Some(machine.into()), ..command() };
+    let fate = |world: &mut World, machine: &str| {
+        world.run(RemoveNode::new(meant(machine))).map(|removed| removed.fate)
+    };
+    let mut world = World::with_dead_node();
+    assert_eq!(fate(&mut world, "other"), Ok(Fate::Succeeded));
+    assert!(world.asked.iter().all(|request| matches!(request, Request::Read(_))));
+    assert_eq!(fate(&mut world, "m"), Ok(Fate::Removed));
+    assert_eq!(fate(&mut world, "m"), Ok(Fate::AlreadyRemoved));
+    assert_eq!(fate(&mut world, "other"), Ok(Fate::Succeeded));
+    world.assert_removed(2);
+
+    // Nothing is left of a node that the cluster has forgotten: that is what the hook wants.
+    assert_eq!(fate(&mut World::new(), "m"), Ok(Fate::Forgotten));
+    assert_eq!(World::new().run(removal()), Err(RemoveError::UnknownNode));
+}
+
+#[test]
+fn a_machine_that_takes_the_name_while_the_hook_looks_is_not_hit() {
+    let mut world = World::with_dead_node();
+    let command = RemoveNodeCommand { incarnation: Some("m".into()), force: true, ..command() };
+    let end = world.run_with(RemoveNode::new(command), |world, _, request| {
+        if is_txn(request) && world.node("n").is_some_and(|node| &*node.machine_id == "m") {
+            world.join_as("n", "new");
+        }
+        Fault::None
+    });
+    assert_eq!(end.map(|removed| removed.fate), Ok(Fate::Succeeded));
+    assert!(world.node("n").is_some_and(|node| node.removed_unix_ms.is_none()));
+}
+
+#[test]
 fn a_dry_run_says_the_same_and_changes_nothing() {
     for force in [false, true] {
         let mut world = World::with_dead_node();

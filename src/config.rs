@@ -15,6 +15,8 @@ use crate::store::etcd::Options;
 use my_ipam::client::SOCKET_DEFAULT;
 
 mod etcd;
+#[cfg(test)]
+mod shipped;
 
 /// The options of `leasehold serve`.
 #[derive(Args, Clone, Default, Debug)]

@@ -9,6 +9,7 @@ mod child;
 mod demo;
 mod drain;
 mod gc;
+mod install;
 mod network;
 mod node;
 mod release;
@@ -69,6 +70,9 @@ enum Command {
     /// Manage network configurations that the cluster's store keeps for all nodes
     #[command(subcommand, after_help = network::examples())]
     Network(network::NetworkCommand),
+    /// Put the plugin, the daemon, its unit and its configuration in their places
+    #[command(after_help = install::examples())]
+    Install(install::InstallArgs),
     /// See Leasehold work: its own daemon, real plugin calls, and a checked churn of containers
     #[command(after_help = demo::examples())]
     Demo(demo::DemoArgs),
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Node(command) => node::run(&command),
         Command::Drain(args) => drain::run_local(&args),
         Command::Network(command) => network::run(&command),
+        Command::Install(args) => install::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchEcho(args) => bench::serve_echo(&args),

@@ -11,7 +11,7 @@ use super::common::{Call, Daemon, LEASEHOLD, Options};
 use fake::Fake;
 
 /// Every command, with the options that its help must name.
-const COMMANDS: [(&str, &[&str]); 5] = [
+const COMMANDS: [(&str, &[&str]); 6] = [
     (
         "serve",
         &[
@@ -48,6 +48,23 @@ const COMMANDS: [(&str, &[&str]); 5] = [
             "--socket",
             "--output",
             "all its",
+        ],
+    ),
+    (
+        "install",
+        &[
+            "--to",
+            "--only",
+            "--cni-bin",
+            "--plugin",
+            "--conflist",
+            "--net-dir",
+            "--wait",
+            "--stay",
+            "--uninstall",
+            "--dry-run",
+            "/opt/cni/bin",
+            "/etc/cni/net.d",
         ],
     ),
     ("demo", &["--once", "--containers", "--callers", "--seconds", "--output", "4000", "Ctrl-C"]),

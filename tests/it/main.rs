@@ -17,6 +17,7 @@ mod contract;
 mod crash;
 mod crowd;
 mod demo;
+mod deploy;
 mod etcd_store;
 mod fuzz;
 mod host_local;

@@ -142,6 +142,21 @@ fn containers_on_a_bridge_have_an_address_each_and_leave_none_behind() {
     assert_nothing_left(&podman.host);
 }
 
+/// The file to copy that docs/runtimes.md names.
+#[test]
+fn the_documented_network_works() {
+    let podman = Podman::start(Options::default());
+    let text = include_str!("../../../deploy/examples/runtimes/podman.conflist");
+    let mut network: Value = serde_json::from_str(text).expect("JSON");
+    podman.host.daemon.adopt(&mut network["plugins"][0]);
+    podman.network(&network);
+    podman.run("a", &["--network", "pods", "-p", "8080:80"]);
+    assert_eq!(podman.address("a", "eth0"), "10.10.0.2");
+    assert_eq!(held(&podman.host), ["10.10.0.2"]);
+    podman.remove_all();
+    assert_nothing_left(&podman.host);
+}
+
 #[test]
 fn containers_on_macvlan_and_a_bridge_have_an_address_of_each() {
     let podman = Podman::start(Options::default());

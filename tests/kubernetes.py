@@ -1,0 +1,147 @@
+"""Tests of deploy/kubernetes and deploy/helm; `tests/deploy kubernetes` runs it.
+
+Every overlay is rendered by kustomize (in kubectl) and the chart by helm, the result is checked
+against the schemas of Kubernetes, and the chart has to make what the overlay own-etcd makes.
+Needs the tools of tests/tools; the first argument is their directory.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+
+import kubernetes_validate
+import yaml
+
+VERSION = "1.36"
+OVERLAYS = ["monitored", "multus", "own-etcd", "trial", "uninstall"]
+# Kinds of other projects: the schemas of Kubernetes do not have them.
+FOREIGN = {"NetworkAttachmentDefinition", "PodMonitor", "PrometheusRule"}
+ENDPOINTS = "etcd.endpoints={https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379}"
+tools = sys.argv[1]
+
+
+def run(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def objects(text):
+    found = [of for of in yaml.safe_load_all(text) if of]
+    named = {f"{of['kind']}/{of['metadata']['name']}": of for of in found}
+    assert len(named) == len(found), "two objects of one name"
+    return named
+
+
+def kustomize(path):
+    return objects(run(f"{tools}/kubectl", "kustomize", f"deploy/kubernetes/{path}"))
+
+
+def helm(*args):
+    return objects(run(f"{tools}/helm", "template", "leasehold", "deploy/helm/leasehold", *args))
+
+
+def validate(name, all):
+    for object in all.values():
+        if object["kind"] not in FOREIGN:
+            try:
+                kubernetes_validate.validate(object, VERSION, strict=True)
+            except Exception as error:
+                sys.exit(f"{name}: {object['kind']} {object['metadata']['name']}: {error}")
+
+
+def daemon(all):
+    pod = all["DaemonSet/leasehold"]["spec"]["template"]["spec"]
+    return next(of for of in pod["containers"] if of["name"] == "daemon")
+
+
+def plain(all):
+    """Without what the two tools name differently: the namespace, the hash at the end of the name
+    of a ConfigMap and the annotation in its place, and the order of lists of objects."""
+    def sort(value):
+        if isinstance(value, dict):
+            return {key: sort(of) for key, of in value.items()}
+        if isinstance(value, list):
+            value = [sort(of) for of in value]
+            if value and isinstance(value[0], dict):
+                value.sort(key=lambda of: json.dumps(of, sort_keys=True))
+        return value
+
+    result = {}
+    for object in all.values():
+        text = re.sub(r'"(leasehold-(?:config|conflist|etcd))-[a-z0-9]{10}"', r'"\1"',
+                      json.dumps(object))
+        object = sort(json.loads(text))
+        object["metadata"].pop("namespace", None)
+        object.get("spec", {}).get("template", {}).get("metadata", {}).pop("annotations", None)
+        if object["kind"] != "Namespace":
+            result[f"{object['kind']}/{object['metadata']['name']}"] = object
+    return result
+
+
+# The validation can fail.
+broken = kustomize("base")["DaemonSet/leasehold"]
+broken["spec"]["template"]["spec"]["hostNetwrok"] = True
+try:
+    kubernetes_validate.validate(broken, VERSION, strict=True)
+    sys.exit("a wrong field conforms")
+except kubernetes_validate.ValidationError:
+    pass
+
+assert sorted(os.listdir("deploy/kubernetes/overlays")) == OVERLAYS
+for overlay in ["base"] + [f"overlays/{name}" for name in OVERLAYS]:
+    validate(overlay, kustomize(overlay))
+
+own = kustomize("overlays/own-etcd")
+pod = own["DaemonSet/leasehold"]["spec"]["template"]["spec"]
+assert pod["hostNetwork"] and not pod["automountServiceAccountToken"]
+assert pod["priorityClassName"] == "system-node-critical"
+assert pod["tolerations"] == [{"operator": "Exists"}]
+for container in pod["initContainers"] + pod["containers"]:
+    context = container["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"]}, container["name"]
+    assert not context["allowPrivilegeEscalation"] and not context["privileged"]
+    assert context["readOnlyRootFilesystem"] and container["resources"]["limits"]["memory"]
+mounts = {mount["mountPath"]: mount for mount in daemon(own)["volumeMounts"]}
+netns = mounts["/var/run/netns"]
+assert netns["mountPropagation"] == "HostToContainer" and netns["readOnly"]
+assert {"/var/lib/leasehold", "/run/leasehold", "/etc/machine-id"} <= mounts.keys()
+assert daemon(own)["livenessProbe"]["httpGet"]["path"] == "/healthz"
+assert daemon(own)["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+# A variable is expanded only if it comes before; kubelet then asks the address of the node.
+monitored = daemon(kustomize("overlays/monitored"))
+names = [of["name"] for of in monitored["env"]]
+assert names.index("HOST_IP") < names.index("LEASEHOLD_LISTEN"), names
+assert "host" not in monitored["readinessProbe"]["httpGet"]
+trial = daemon(kustomize("overlays/trial"))
+[url] = [of for of in trial["env"] if of["name"] == "LEASEHOLD_ETCD"]
+assert "TRIAL_ETCD_SERVICE_HOST" in url["value"] and "valueFrom" not in url
+
+multus = kustomize("overlays/multus")
+containers = multus["DaemonSet/leasehold"]["spec"]["template"]["spec"]["containers"]
+assert [of["name"] for of in containers] == ["daemon"]
+networks = [of for of in multus.values() if of["kind"] == "NetworkAttachmentDefinition"]
+assert {json.loads(of["spec"]["config"])["type"] for of in networks} == {
+    "bridge", "ipvlan", "macvlan", "ptp"}
+assert all(json.loads(of["spec"]["config"])["ipam"]["type"] == "my-ipam" for of in networks)
+
+for args in [], ["--set", "monitoring=true"], ["--set", "etcd.tlsSecret="]:
+    validate(f"helm {args}", helm("--set", ENDPOINTS, *args))
+overlay, chart = plain(own), plain(helm("--set", ENDPOINTS))
+assert overlay.keys() == chart.keys(), (overlay.keys(), chart.keys())
+for name in overlay:
+    assert overlay[name] == chart[name], f"{name}\n{overlay[name]}\n{chart[name]}"
+without = subprocess.run([f"{tools}/helm", "template", "leasehold", "deploy/helm/leasehold"],
+                         capture_output=True, text=True)
+assert without.returncode != 0 and "give the URLs" in without.stderr, without.stderr
+
+for name in "leasehold.toml", "10-leasehold.conflist":
+    files = [f"deploy/kubernetes/base/{name}", f"deploy/helm/leasehold/files/{name}"]
+    assert len({open(file).read() for file in files}) == 1, files
+bridge = open("deploy/kubernetes/conflists/bridge.conflist").read()
+assert open("deploy/kubernetes/base/10-leasehold.conflist").read() == bridge
+
+# The commands of the containers are ones that the program has.
+if len(sys.argv) > 2:
+    for container in pod["initContainers"] + pod["containers"]:
+        subprocess.run([sys.argv[2], *container["args"], "--help"], check=True, capture_output=True)

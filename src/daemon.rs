@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::actors::{self, Running};
@@ -46,6 +46,8 @@ pub struct BootState {
 /// Why it did not start.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
+    // From the first moment on a signal ends the daemon in order.
+    let mut signals = Signals::listen()?;
     let _lock = lock(&config.state_dir)?;
     let alone_since = clock::boot_ns();
     let metrics = metrics::install().context("metrics")?;
@@ -68,16 +70,24 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let (on_socket, node) = socket.serve(room, start).await?;
     let on_tcp = server::serve_tcp(tcp, room, node.clone())?;
-    join(&node).await;
-    notes::act_on(&node, &notes_dir).await;
-    let _ = phase.send(Phase::Serving);
-    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(
-        node = config.node, socket = %config.socket.display(), listen = %listen,
-        attachments = node.index.len(), started_in_ms = millis, "serving"
-    );
-    actix_rt::spawn(sweep::run(node.clone(), sweep_of(&config)));
-    until_told_to_stop(&node, &notes_dir).await?;
+    let ready = async {
+        join(&node).await;
+        notes::act_on(&node, &notes_dir).await;
+    };
+    let told_to_stop = tokio::select! {
+        () = signals.next() => true,
+        () = ready => false,
+    };
+    if !told_to_stop {
+        let _ = phase.send(Phase::Serving);
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            node = config.node, socket = %config.socket.display(), listen = %listen,
+            attachments = node.index.len(), started_in_ms = millis, "serving"
+        );
+        actix_rt::spawn(sweep::run(node.clone(), sweep_of(&config)));
+        until_told_to_stop(&node, &notes_dir, &mut signals).await;
+    }
     tracing::info!("stopping: finishing what runs");
     let _ = phase.send(Phase::Stopping);
     let stop = async {
@@ -287,16 +297,34 @@ async fn join(node: &AppState) {
     }
 }
 
+/// The signals that end the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Keeps house until a signal comes.
-async fn until_told_to_stop(node: &AppState, notes_dir: &Path) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn until_told_to_stop(node: &AppState, notes_dir: &Path, signals: &mut Signals) {
     let mut housekeeping = tokio::time::interval(limits::HOUSEKEEPING);
     housekeeping.tick().await;
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = signals.next() => return,
             _ = housekeeping.tick() => {
                 node.metrics.run_upkeep();
                 if let Some(figures) = node.machines.figures().await {

@@ -4,10 +4,12 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
 
+use super::delivery::Answers;
 use super::{AppState, Phase};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
@@ -25,7 +27,7 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>
 
 /// Sends a call on its way. Whatever it asks of the coordinator is in its mailbox when this is
 /// done: calls are carried out in the order in which they are begun.
-pub(super) async fn begin(node: &AppState, request: Request) -> Answering {
+pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Request) -> Answering {
     let version = request.version.as_str();
     let Request { verb, version: of, network, pool, started_at, undo, netns, body } = request;
     // A start that is yet to come cannot be, and would outlive every DEL, or every ADD, of those
@@ -34,7 +36,8 @@ pub(super) async fn begin(node: &AppState, request: Request) -> Answering {
     let answer: Answering = match body {
         Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
         Body::Add(add) => {
-            self::add(node, Origin { network, pool, netns, started_at }, of, *add).await
+            let from = Origin { network, pool, netns, started_at };
+            self::add(node, answers.clone(), from, of, *add).await
         }
         Body::Del(del) => {
             let now = clock::boot_ns();
@@ -81,7 +84,13 @@ struct Origin {
     started_at: Option<u64>,
 }
 
-async fn add(node: &AppState, from: Origin, version: Version, add: request::Add) -> Answering {
+async fn add(
+    node: &AppState,
+    answers: Rc<Answers>,
+    from: Origin,
+    version: Version,
+    add: request::Add,
+) -> Answering {
     let dns = match &add.resolv_conf {
         Some(path) => match read_resolv_conf(path).await {
             Ok(dns) => dns,
@@ -90,8 +99,9 @@ async fn add(node: &AppState, from: Origin, version: Version, add: request::Add)
         None => Dns::default(),
     };
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
+    let (id, at_unix_ms) = (attachment(&from.network, add.id), clock::unix_ms());
     let call = Call::Add(Box::new(Add {
-        id: attachment(&from.network, add.id),
+        id: id.clone(),
         pool: from.pool,
         sets: sets.clone(),
         requested: add.asked,
@@ -99,12 +109,16 @@ async fn add(node: &AppState, from: Origin, version: Version, add: request::Add)
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
         netns: super::netns::named(from.netns),
         started_at: from.started_at,
-        at_unix_ms: clock::unix_ms(),
+        at_unix_ms,
     }));
     let (outcome, routes) = (execute(node, call).await, add.routes);
     Box::pin(async move {
         match outcome.await {
             Outcome::Added(holding) => {
+                // A repeated ADD only renewed it.
+                if holding.since_unix_ms == at_unix_ms {
+                    answers.note(id, holding.sequence);
+                }
                 let ips = assigned(&holding, &sets);
                 Ok(result::render_add(version, &ips, &routes, &dns))
             }

@@ -1,14 +1,16 @@
 //! `POST /v1/cni`: one CNI call, or an array of them.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::AppState;
 use super::call::{self, Answering};
+use super::delivery::Answers;
 use crate::cni::error::{Code, Error};
 use crate::cni::parse;
 use crate::cni::request::{Calls, Request};
@@ -23,35 +25,47 @@ struct Answer {
 }
 
 /// The handler.
-pub async fn handle(node: web::Data<AppState>, payload: web::Payload) -> HttpResponse {
+pub async fn handle(
+    node: web::Data<AppState>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let answers = request.conn_data::<Rc<Answers>>().cloned().unwrap_or_default();
+    answers.begin();
     let calls = match read(payload).await {
         Ok(body) => parse::split(&body, &*node.networks),
         Err(error) => Err(error),
     };
     let call = match calls {
         Ok(Calls::One(request)) => Ok(request),
-        Ok(Calls::Many(calls)) => return HttpResponse::Ok().json(all(&node, calls).await),
+        Ok(Calls::Many(calls)) => {
+            return HttpResponse::Ok().json(all(&node, &answers, calls).await);
+        }
         Err(error) => Err(error),
     };
-    let (status, body) = InFlight::start(&node, call).await.end().await;
+    let (status, body) = InFlight::start(&node, &answers, call).await.end().await;
     HttpResponse::build(status).content_type("application/json").body(body)
 }
 
 /// Carries out the calls of an array, in its order. All of them are with the coordinator before
 /// the first one is waited for, so the journal commits them together.
-async fn all(node: &AppState, calls: Vec<Result<Request, Error>>) -> Vec<Answer> {
+async fn all(
+    node: &AppState,
+    answers: &Rc<Answers>,
+    calls: Vec<Result<Request, Error>>,
+) -> Vec<Answer> {
     let mut under_way = Vec::with_capacity(calls.len());
     for call in calls {
-        under_way.push(InFlight::start(node, call).await);
+        under_way.push(InFlight::start(node, answers, call).await);
     }
-    let mut answers = Vec::with_capacity(under_way.len());
+    let mut all = Vec::with_capacity(under_way.len());
     for call in under_way {
         let (status, body) = call.end().await;
         // Looked through, but not taken apart to be put together again.
         let body = RawValue::from_string(body).ok();
-        answers.push(Answer { status: status.as_u16(), body });
+        all.push(Answer { status: status.as_u16(), body });
     }
-    answers
+    all
 }
 
 /// Reads the body of a request, bounded in size and time.
@@ -79,12 +93,12 @@ struct InFlight {
 }
 
 impl InFlight {
-    async fn start(node: &AppState, call: Result<Request, Error>) -> Self {
+    async fn start(node: &AppState, answers: &Rc<Answers>, call: Result<Request, Error>) -> Self {
         let began = Instant::now();
         match call {
             Ok(request) => {
                 let verb = request.verb.as_str();
-                Self { verb, began, answer: call::begin(node, request).await }
+                Self { verb, began, answer: call::begin(node, answers, request).await }
             }
             Err(error) => {
                 let verb = error.verb.unwrap_or("unknown");

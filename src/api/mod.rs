@@ -4,6 +4,7 @@ mod call;
 pub mod check;
 pub mod cluster;
 pub mod cni;
+mod delivery;
 pub mod lists;
 mod netns;
 pub mod network_cache;

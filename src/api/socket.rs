@@ -21,6 +21,7 @@ use actix_web::{App, web};
 use anyhow::Context as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::delivery::Client;
 use super::server::Room;
 use super::{AppState, check, cni, networks, nodes, read, release};
 use crate::limits;
@@ -124,7 +125,7 @@ impl Serving {
 }
 
 /// A connection, as actix-http takes it; clients of a unix socket have no address.
-type Accepted = (tokio::net::UnixStream, Option<SocketAddr>);
+type Accepted = (Client, Option<SocketAddr>);
 
 /// Accepts and serves until it is to stop and every client is gone.
 async fn serve(
@@ -134,13 +135,16 @@ async fn serve(
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let app = App::new().app_data(web::Data::new(node)).configure(routes);
+    let app = App::new().app_data(web::Data::new(node.clone())).configure(routes);
     let app = map_config(app, |()| AppConfig::default());
     let when_stopping = stopping.clone();
     let http = HttpService::build()
         .client_request_timeout(limits::REQUEST_WAIT_MAX)
         .client_disconnect_timeout(limits::DISCONNECT_WAIT_MAX)
         .keep_alive(limits::IDLE_CONNECTION_MAX)
+        // A call is carried out to its end, whoever waits for it: then writing tells who is gone.
+        .h1_allow_half_closed(true)
+        .on_connect_ext(|client: &Client, data| drop(data.insert(client.answers.clone())))
         .graceful_shutdown_signal(move || {
             let mut stopping = when_stopping.clone();
             async move { drop(stopping.wait_for(|stop| *stop).await) }
@@ -151,10 +155,13 @@ async fn serve(
     while let Some(client) = next(&listener, &places, &mut stopping).await {
         let (stream, place) = client;
         if poll_fn(|context| Service::<Accepted>::poll_ready(&http, context)).await.is_ok() {
-            let served = http.call((stream, None));
+            let (client, node) = (Client::new(stream), node.clone());
+            let answers = client.answers.clone();
+            let served = http.call((client, None));
             actix_rt::spawn(async move {
                 // What is wrong with a connection concerns its client alone, who knows it.
                 let _ = served.await;
+                answers.undo_lost(&node).await;
                 drop(place);
             });
         }

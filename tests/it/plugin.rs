@@ -107,7 +107,7 @@ impl Case {
             ended.store(true, Ordering::Relaxed);
             (daemon.join().expect("the daemon"), end)
         });
-        let notes = fs::read_dir(home.path().join("notes")).into_iter().flatten().flatten();
+        let notes = fs::read_dir(home.path().join("s.notes")).into_iter().flatten().flatten();
         let notes = notes.map(|note| fs::read_to_string(note.path()).expect("a note"));
         let masked = |text: String| masked(&text, home.path());
         Seen {

@@ -5,6 +5,7 @@ use serde_core::de::IgnoredAny;
 use serde_json::Value;
 
 use super::environment::Command;
+use super::failure::TRY_AGAIN;
 
 /// Whether it is a result: an object, or nothing where the command has no result.
 pub(super) fn is_result(command: Command, body: &[u8]) -> bool {
@@ -21,6 +22,12 @@ pub(super) fn is_error(body: &[u8]) -> bool {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     let has_text = |key: &str| object[key].as_str().is_some_and(|text| !text.is_empty());
     has_text("cniVersion") && has_text("msg") && object["code"].is_u64()
+}
+
+/// Whether it is an error object that says to try again later.
+pub(super) fn is_try_again(body: &[u8]) -> bool {
+    let object: Value = serde_json::from_slice(body).unwrap_or_default();
+    object["code"] == TRY_AGAIN
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) const IO: u32 = 5;
 /// The configuration cannot be decoded.
 pub(super) const DECODING: u32 = 6;
 /// For now only: the same call may succeed later.
-const TRY_AGAIN: u32 = 11;
+pub(super) const TRY_AGAIN: u32 = 11;
 /// STATUS: an ADD cannot be served now.
 const UNAVAILABLE: u32 = 50;
 

@@ -3,8 +3,8 @@
 //! It carries no logic. It sends its environment and its standard input as they are to
 //! `POST /v1/cni` and prints what comes back. By itself it formats only what must work without a
 //! daemon: VERSION, a broken environment, "nobody answers". Two things it does beyond that, so
-//! that no address leaks: a DEL that no daemon takes is left as a note (see [`note`]), and an ADD
-//! whose result cannot be printed is undone.
+//! that no address leaks: a DEL that no daemon takes, or takes now, is left as a note (see
+//! [`note`]), and an ADD whose result cannot be printed is undone.
 //!
 //! Absent on purpose: async, threads, clap, logging. The whole run costs about as much as the exec.
 //! The daemon and its commands use the [`client`], and need to know where the notes are.
@@ -157,7 +157,14 @@ fn judge(
         }
         // Only such an object is an answer to CNI; a bare HTTP error would be lost on the runtime.
         Ok(response) if response.status != 200 && answer::is_error(&response.body) => {
-            return Outcome::Refusal(response.body);
+            // A daemon that stops takes no DEL: the next one finds it in its notes.
+            let later = command == Command::Del && answer::is_try_again(&response.body);
+            let left = || note::leave(socket, &request.note_name(), &request.parts());
+            return if later && left().is_ok() {
+                Outcome::Success(vec![])
+            } else {
+                Outcome::Refusal(response.body)
+            };
         }
         Ok(response) => Failure::not_cni(socket, &response, command),
         Err(ClientError::Malformed(why)) => Failure::not_http(socket, &why),

@@ -10,17 +10,27 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::client::reason;
+use crate::client::{SOCKET_DEFAULT, reason};
 use crate::limits::NOTES_MAX;
 
-/// The directory of the notes, beside the socket.
+/// The directory of the notes, beside a socket with the usual name.
 const DIRECTORY: &str = "notes";
 
-/// Where the notes for the daemon behind `socket` are. Names that start with a dot are not notes
-/// yet, or never became one.
+/// Where the notes for the daemon behind `socket` are: `notes` beside a socket with the usual name,
+/// `NAME.notes` beside a socket with another one. So daemons whose sockets are in one directory
+/// have notes of their own. Names that start with a dot are not notes yet, or never became one.
 #[must_use]
 pub fn directory(socket: &Path) -> PathBuf {
-    socket.with_file_name(DIRECTORY)
+    let usual = Path::new(SOCKET_DEFAULT).file_name();
+    match socket.file_name() {
+        Some(name) if Some(name) != usual => {
+            let mut own = name.to_owned();
+            own.push(".");
+            own.push(DIRECTORY);
+            socket.with_file_name(own)
+        }
+        _ => socket.with_file_name(DIRECTORY),
+    }
 }
 
 /// Why a note could not be left.
@@ -85,6 +95,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_socket_of_a_directory_has_notes_of_its_own() {
+        for (socket, notes) in [
+            (SOCKET_DEFAULT, "/run/leasehold/notes"),
+            ("/tmp/run/leasehold.sock", "/tmp/run/notes"),
+            ("/tmp/run/n0.sock", "/tmp/run/n0.sock.notes"),
+            ("/tmp/run/n1", "/tmp/run/n1.notes"),
+        ] {
+            assert_eq!(directory(Path::new(socket)), Path::new(notes));
+        }
+    }
+
+    #[test]
     fn a_full_directory_takes_no_more_and_hidden_files_count() {
         let home = tempfile::tempdir().unwrap();
         let socket = home.path().join("s");
@@ -92,7 +114,7 @@ mod tests {
         fs::write(directory(&socket).join(".killed"), "").unwrap();
         let error = leave_one_of(&socket, "2", &[b"{}"], 2).unwrap_err();
         assert!(matches!(error, NoteError::Full(_)), "{error:?}");
-        assert!(error.to_string().ends_with("/notes: 65536 notes, the most there may be"));
+        assert!(error.to_string().ends_with("/s.notes: 65536 notes, the most there may be"));
         assert_eq!(fs::read(directory(&socket).join("1")).unwrap(), b"{}");
     }
 

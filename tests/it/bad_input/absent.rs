@@ -31,7 +31,7 @@ fn call(command: &'static str) -> Call {
 
 /// The notes that wait beside a socket.
 fn notes(socket: &Path) -> Vec<Value> {
-    let Ok(entries) = fs::read_dir(socket.with_file_name("notes")) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(my_ipam::note::directory(socket)) else { return Vec::new() };
     let text = |entry: fs::DirEntry| fs::read_to_string(entry.path()).expect("a note");
     let json = |text: String| serde_json::from_str(&text).expect("JSON in a note");
     entries.map(|entry| json(text(entry.expect("an entry")))).collect()

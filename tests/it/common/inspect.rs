@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::read_reply;
-use super::{Call, Client, Daemon, Options, Outcome, PATIENCE, Reply, poll};
+use super::{Call, Client, Daemon, Options, Outcome, PATIENCE, Reply, builds, poll};
 
 /// Rows in one page of a list; fewer than the daemon would give.
 const PAGE_ROWS: usize = 10_000;
@@ -23,6 +23,13 @@ impl Daemon {
     pub(crate) fn prepare(options: &Options) -> Self {
         let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         Self { dir, options: options.clone(), child: None }
+    }
+
+    /// Starts the daemon and waits until its socket is there, but not until it is ready.
+    pub(crate) fn start_unready(&mut self) {
+        builds();
+        self.child = Some(self.spawn());
+        assert!(poll(PATIENCE, || self.socket().exists()), "{}", self.log_tail());
     }
 
     /// The process id.

@@ -1,6 +1,8 @@
 //! Start, permissions, reads over TCP, and the end by SIGTERM.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::config;
-use crate::common::{Call, Daemon, Options, Outcome, poll};
+use crate::common::{Call, Daemon, Options, Outcome, go_on, poll, stop};
 
 /// The time within which the daemon must stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -172,4 +174,44 @@ fn the_daemon_says_who_it_is() {
     daemon.restart();
     let status = daemon.client().get("/v1/status");
     assert_eq!(status["about"]["epoch"].as_u64(), Some(epoch + 1), "each start raises it");
+}
+
+/// An ADD whose caller is gone before its answer is sent is undone. A repeated one only renewed
+/// what its container holds, which stays.
+#[test]
+fn an_add_whose_caller_is_gone_is_undone() {
+    let daemon = Daemon::start(&Options::default());
+    let call = |container: &str| Call::new("ADD", container, &config("net", &["10.63.0.0/24"]));
+    let held =
+        |container: &str| daemon.allocations().iter().any(|row| row["containerId"] == container);
+    daemon.client().call(&call("runs")).expect_result();
+    stop(daemon.pid());
+    for container in ["gone-1", "gone-2", "runs"] {
+        let body = call(container).body().to_string();
+        let length = body.len();
+        let request =
+            format!("POST /v1/cni HTTP/1.1\r\nHost: l\r\nContent-Length: {length}\r\n\r\n");
+        let mut caller = daemon.connect();
+        caller.write_all((request + &body).as_bytes()).expect("a request");
+    }
+    go_on(daemon.pid());
+    // A caller that stays has its answer, and what it made stays.
+    daemon.client().call(&call("stays")).expect_result();
+    let undone = || !held("gone-1") && !held("gone-2");
+    let logged = || daemon.log().matches("the ADD is undone").count() == 2;
+    assert!(poll(PATIENCE, || logged() && undone()), "{:?}", daemon.allocations());
+    assert!(held("runs") && held("stays"), "{:?}", daemon.allocations());
+}
+
+/// A daemon that waits for an etcd that does not answer ends in order, too.
+#[test]
+fn sigterm_while_starting_ends_the_daemon_in_order() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let etcd = format!("http://{}", silent.local_addr().expect("an address"));
+    let args = vec!["--etcd".to_owned(), etcd, "--node".to_owned(), "n".to_owned()];
+    let mut daemon = Daemon::prepare(&Options { args, ..Options::default() });
+    daemon.start_unready();
+    let status = daemon.terminate();
+    assert_eq!(status.code(), Some(0), "{status}\n{}", daemon.log_tail());
+    assert!(!daemon.socket().exists(), "the socket is still there");
 }

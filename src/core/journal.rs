@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::Millis;
 use super::address::Cidr;
-use super::attachment::Holding;
+use super::attachment::{AttachmentId, Holding};
 use super::coordinator::{SetId, SetRecord};
 use super::keys::PoolFamily;
 use super::leaseholder::without;
@@ -66,6 +66,15 @@ pub enum JournalEntry {
     Intent(u64),
     /// The store has confirmed, in this boot, which blocks are this node's.
     Confirmed,
+    /// A DEL of this attachment that started then was answered before the node had joined, and so
+    /// before it knew whether this journal is all there was (rule 28).
+    EarlyDel(AttachmentId, u64),
+    /// The node has joined: it knows.
+    NoEarlyDels,
+    /// The store went back in time; these blocks were lost before that (rule 26).
+    WentBack(Vec<(PoolFamily, Cidr)>),
+    /// The restore of the store is settled.
+    Settled,
 }
 
 /// A cooling address: its time of release, its range set, its number.
@@ -138,6 +147,16 @@ pub trait Rows {
 
     /// Sets that the store has confirmed the blocks.
     fn set_confirmed(&mut self) -> Result<(), Self::Error>;
+
+    /// Puts a DEL from before the node had joined, by its attachment.
+    fn put_early_del(&mut self, id: &AttachmentId, started_at: u64) -> Result<(), Self::Error>;
+
+    /// Removes all of these.
+    fn remove_early_dels(&mut self) -> Result<(), Self::Error>;
+
+    /// Sets that a restore of the store is being settled, and what was lost before it; or that
+    /// none is.
+    fn set_settling(&mut self, lost: Option<&[(PoolFamily, Cidr)]>) -> Result<(), Self::Error>;
 }
 
 /// Makes the change of one entry. `cooldown`: how long released addresses cool, in milliseconds.
@@ -176,6 +195,10 @@ pub fn apply<R: Rows>(
         JournalEntry::Chain(sequence) => rows.set_chain(*sequence),
         JournalEntry::Intent(sequence) => rows.set_intent(*sequence),
         JournalEntry::Confirmed => rows.set_confirmed(),
+        JournalEntry::EarlyDel(id, started_at) => rows.put_early_del(id, *started_at),
+        JournalEntry::NoEarlyDels => rows.remove_early_dels(),
+        JournalEntry::WentBack(lost) => rows.set_settling(Some(lost)),
+        JournalEntry::Settled => rows.set_settling(None),
     }
 }
 

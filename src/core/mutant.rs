@@ -54,6 +54,18 @@ pub enum Mutant {
     RecordsUnread,
     /// A record is written by a node that does not own its block (rule 22).
     RecordsOfOthers,
+    /// A search that did not ask for addresses that cool counts for a request that would take one
+    /// (rule 27).
+    RefusalShared,
+    /// A node that forgot skips what was held by attachments with a call under way (rule 23).
+    CallsOutrunRecovery,
+    /// A DEL that was answered before the node has joined is not in the journal (rule 28).
+    EarlyDelForgotten,
+    /// With `commit = "etcd"`, a DEL is answered while its record is in the store (rule 29).
+    EndNotAwaited,
+    /// What a node had lost before a restore of the store is its own again on the restored store's
+    /// word (rule 26).
+    RestoredTrusted,
     /// A block is given to whoever asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
     /// The removal of a node leaves the node's key as it is, so that the node does not notice
@@ -64,7 +76,8 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All of them but [`Mutant::SequenceIgnored`], which the coordinator's tests notice.
+    /// All of them but [`Mutant::SequenceIgnored`], which the coordinator's tests notice, and
+    /// [`Mutant::RestoredTrusted`], which needs a story of its own.
     #[cfg(test)]
     pub const ALL: &[Self] = &[
         Self::OverlapNotCompared,
@@ -93,6 +106,9 @@ impl Mutant {
         Self::RemovalKeepsEpoch,
         Self::RemovalFreesBlocks,
         Self::GiveWhatIsHeld,
+        Self::CallsOutrunRecovery,
+        Self::EarlyDelForgotten,
+        Self::EndNotAwaited,
     ];
 }
 

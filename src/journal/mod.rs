@@ -62,6 +62,18 @@ pub enum JournalError {
         /// Its format.
         format: u128,
     },
+    /// Nothing says in which boot the file was written.
+    #[error(
+        "{path} is lost or damaged, so nobody knows whether the containers of the journal beside \
+         it still run, and nothing is handed out on a guess. If this machine has not rebooted \
+         since leasehold ran last, copy {this_boot} to {path}; if it has, move the journal away"
+    )]
+    BootUnknown {
+        /// The file with the boot's id.
+        path: PathBuf,
+        /// Where the id of this boot is found.
+        this_boot: &'static str,
+    },
     /// A file beside the journal.
     #[error("{path}: {source}")]
     File {
@@ -136,8 +148,10 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(JournalError::File { path: boot_path, source }),
         };
-        let same_boot = boot.as_deref() == Some(options.boot_id.as_str());
-        let needed = same_boot || options.keep_after_reboot;
+        // Damage is no reboot: an id of another boot is a whole one.
+        let boot = boot.filter(|text| text.trim().len() == options.boot_id.len());
+        let other_boot = boot.as_ref().is_some_and(|text| text.trim() != options.boot_id);
+        let needed = !other_boot || options.keep_after_reboot;
         let (journal, mut opened) = match Self::open_file(&path, options) {
             Err(JournalError::Damaged { .. }) if !needed => {
                 let aside = path.with_extension("redb.broken");
@@ -149,13 +163,33 @@ impl Journal {
             }
             opened => opened?,
         };
+        // The journal says so as well, since the file may be lost; one that was written by an older
+        // version says nothing, or names a boot in which that version was not used.
+        let written_in = tables::boot_id(&journal.db)?;
+        let ours = options.boot_id.as_str();
+        let same_boot = boot.is_some() && !other_boot || written_in.as_deref() == Some(ours);
+        if !same_boot && boot.is_none() && written_in.is_none() && journal.commits > 0 {
+            let this_boot = "/proc/sys/kernel/random/boot_id";
+            return Err(JournalError::BootUnknown { path: boot_path, this_boot });
+        }
         opened.new_boot = !same_boot;
+        if same_boot && written_in.as_deref() != Some(ours) {
+            tables::set_boot_id(&journal.db, ours)?;
+        }
+        if same_boot && boot.is_none() {
+            tracing::warn!(
+                path = %boot_path.display(),
+                "the boot's id was lost or damaged, and is written anew: the journal knows it"
+            );
+            write_durably(&boot_path, ours.as_bytes())
+                .map_err(|source| JournalError::File { path: boot_path.clone(), source })?;
+        }
         if !same_boot {
             let keep_holdings = options.keep_after_reboot;
             let boot = NewBoot { keep_holdings, cooldown: options.cooldown, now: options.now };
             let ended = opened.state.begin_boot(boot);
             opened.ended_by_reboot = (ended > 0).then_some(ended);
-            tables::begin_boot(&journal.db, &opened.state)?;
+            tables::begin_boot(&journal.db, &opened.state, ours)?;
             write_durably(&boot_path, options.boot_id.as_bytes())
                 .map_err(|source| JournalError::File { path: boot_path, source })?;
         }

@@ -1,15 +1,16 @@
 //! The tables of the journal: the rows that entries change, and what is read at the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 
 use super::{boxed, rows};
 use crate::core::address::Cidr;
-use crate::core::attachment::Holding;
+use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::journal::{Cooling, JournalState, Rows};
 use crate::core::keys::PoolFamily;
@@ -23,6 +24,7 @@ pub(super) const FORMAT: u64 = 1;
 
 type Failed = Box<redb::Error>;
 type HoldingKey = (u64, &'static str, &'static str, &'static str);
+type AttachmentKey = (&'static str, &'static str, &'static str);
 type BlockKey = rows::BlockKey<'static>;
 
 /// Sequence number, network, container and interface, to the rest of a holding. What is new is
@@ -34,6 +36,15 @@ const COOLING: TableDefinition<'_, Cooling, ()> = TableDefinition::new("cooling"
 /// Blocks by network, family and first address: the binary logarithms of their sizes, and
 /// whether they are lost.
 const BLOCKS: TableDefinition<'_, BlockKey, u8> = TableDefinition::new("blocks");
+/// The id of the boot in which the rows were written last.
+const BOOT: TableDefinition<'_, (), &str> = TableDefinition::new("boot");
+/// DELs from before the node had joined, by network, container and interface: when they started.
+const EARLY_DELS: TableDefinition<'_, AttachmentKey, u64> = TableDefinition::new("early_dels");
+/// While a restore of the store is being settled: the blocks that were lost before it, as in
+/// [`BLOCKS`], and [`SETTLING`].
+const LOST_BEFORE: TableDefinition<'_, BlockKey, u8> = TableDefinition::new("lost_before");
+/// The row that is there although no block was lost.
+const SETTLING: BlockKey = ("", "", 0);
 /// Range sets by name.
 const SETS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("range_sets");
 /// Cursors and counters, which nearly every commit changes: one table, since each table that a
@@ -115,6 +126,8 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
         let (pool, cidr, lost) = rows::read_block(key.value(), value.value())?;
         if lost { &mut state.lost } else { &mut state.blocks }.insert((pool, cidr));
     }
+    state.early_dels = read_early_dels(&txn)?;
+    state.settling = read_settling(&txn)?;
     for row in txn.open_table(COOLING)?.iter()? {
         state.cooling.insert(row?.0.value());
     }
@@ -134,12 +147,76 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
     Ok((state, commits))
 }
 
+/// The id of the boot in which the journal was written; none, if that was by a version that did not
+/// write it down.
+pub(super) fn boot_id(db: &Database) -> Result<Option<String>, Failed> {
+    let txn = db.begin_read().map_err(boxed)?;
+    let table = match txn.open_table(BOOT) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table.map_err(boxed)?,
+    };
+    let id = table.get(()).map_err(boxed)?;
+    Ok(id.map(|id| id.value().to_owned()))
+}
+
+/// Removes the id, as if an older version had written the journal.
+#[cfg(test)]
+pub(super) fn forget_boot_id(db: &Database) {
+    let txn = db.begin_write().unwrap();
+    txn.delete_table(BOOT).unwrap();
+    txn.commit().unwrap();
+}
+
+/// Writes the id of this boot.
+pub(super) fn set_boot_id(db: &Database, id: &str) -> Result<(), Failed> {
+    let txn = db.begin_write().map_err(boxed)?;
+    txn.open_table(BOOT).map_err(boxed)?.insert((), id).map_err(boxed)?;
+    txn.commit().map_err(boxed)
+}
+
+/// DELs from before the node had joined. The table is there only since the first one.
+fn read_early_dels(txn: &ReadTransaction) -> anyhow::Result<BTreeMap<AttachmentId, u64>> {
+    let table = match txn.open_table(EARLY_DELS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        table => table?,
+    };
+    let mut early_dels = BTreeMap::new();
+    for row in table.iter()? {
+        let (key, started_at) = row?;
+        let (network, container_id, ifname) = key.value();
+        let (network, container_id) = (network.into(), container_id.into());
+        let id = AttachmentId { network, container_id, ifname: ifname.into() };
+        early_dels.insert(id, started_at.value());
+    }
+    Ok(early_dels)
+}
+
+/// What was lost before the restore that is being settled. The table is there only since the first
+/// one.
+fn read_settling(txn: &ReadTransaction) -> anyhow::Result<Option<BTreeSet<(PoolFamily, Cidr)>>> {
+    let table = match txn.open_table(LOST_BEFORE) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table?,
+    };
+    let mut settling = None;
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let lost: &mut BTreeSet<_> = settling.get_or_insert_default();
+        if key.value() != SETTLING {
+            let (pool, cidr, _) = rows::read_block(key.value(), value.value())?;
+            lost.insert((pool, cidr));
+        }
+    }
+    Ok(settling)
+}
+
 /// Writes, in one commit, what [`JournalState::begin_boot`] changed: holdings, what cools, and that
-/// the blocks are not confirmed.
-pub(super) fn begin_boot(db: &Database, state: &JournalState) -> Result<(), Failed> {
+/// the blocks are not confirmed; and in which boot that was.
+pub(super) fn begin_boot(db: &Database, state: &JournalState, boot_id: &str) -> Result<(), Failed> {
     let txn = db.begin_write().map_err(boxed)?;
     txn.delete_table(HOLDINGS).map_err(boxed)?;
     txn.delete_table(COOLING).map_err(boxed)?;
+    txn.delete_table(EARLY_DELS).map_err(boxed)?;
     let mut tables = Tables::of(&txn, state.next_sequence);
     table!(tables, holdings, HOLDINGS);
     table!(tables, cooling, COOLING);
@@ -151,6 +228,7 @@ pub(super) fn begin_boot(db: &Database, state: &JournalState) -> Result<(), Fail
     }
     tables.set(CONFIRMED, u128::from(state.confirmed))?;
     drop(tables);
+    txn.open_table(BOOT).map_err(boxed)?.insert((), boot_id).map_err(boxed)?;
     txn.commit().map_err(boxed)
 }
 
@@ -322,5 +400,29 @@ impl Rows for Tables<'_> {
 
     fn set_confirmed(&mut self) -> Result<(), Failed> {
         self.set(CONFIRMED, 1)
+    }
+
+    fn put_early_del(&mut self, id: &AttachmentId, started_at: u64) -> Result<(), Failed> {
+        let container = id.container_id.to_text();
+        let mut table = self.txn.open_table(EARLY_DELS).map_err(boxed)?;
+        table.insert((&*id.network, &*container, &*id.ifname), started_at).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn remove_early_dels(&mut self) -> Result<(), Failed> {
+        self.txn.delete_table(EARLY_DELS).map_err(boxed)?;
+        Ok(())
+    }
+
+    fn set_settling(&mut self, lost: Option<&[(PoolFamily, Cidr)]>) -> Result<(), Failed> {
+        self.txn.delete_table(LOST_BEFORE).map_err(boxed)?;
+        let Some(lost) = lost else { return Ok(()) };
+        let mut table = self.txn.open_table(LOST_BEFORE).map_err(boxed)?;
+        table.insert(SETTLING, 0).map_err(boxed)?;
+        for (pool, cidr) in lost {
+            let (key, value) = rows::block(pool, *cidr, true);
+            table.insert(key, value).map_err(boxed)?;
+        }
+        Ok(())
     }
 }

@@ -118,3 +118,36 @@ fn a_reboot_does_not_change_who_holds_which_block() {
         assert_eq!((opened.state.blocks, opened.state.chain), ([block(64, 6)].into(), 3));
     }
 }
+
+/// An id of the boot that is lost or damaged is no reboot: the journal knows in which boot it was
+/// written. A journal of an older version does not, and is not used on a guess.
+#[test]
+fn a_lost_boot_id_is_no_reboot() {
+    for damage in [None, Some(""), Some("boo"), Some("\0\0\0\0\0\0")] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("boot-id");
+        let damage = || match damage {
+            None => fs::remove_file(&path).unwrap(),
+            Some(text) => fs::write(&path, text).unwrap(),
+        };
+        kept(dir.path(), &[holds(block(64, 6)), JournalEntry::Confirmed]);
+        damage();
+        let (journal, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
+        assert!(!opened.new_boot && opened.state.confirmed);
+        drop(journal);
+        assert!(Journal::open(&options(dir.path(), 0)).is_ok_and(|(_, opened)| !opened.new_boot));
+        // Another boot is another boot.
+        damage();
+        let next = Options { boot_id: "next".to_owned(), ..options(dir.path(), 0) };
+        assert!(Journal::open(&next).unwrap().1.new_boot);
+        // The journal of an older version has no id in it.
+        let db = Database::open(dir.path().join("journal.redb")).unwrap();
+        tables::forget_boot_id(&db);
+        drop(db);
+        damage();
+        let error = Journal::open(&next).unwrap_err();
+        assert!(matches!(error, JournalError::BootUnknown { .. }), "{error}");
+        fs::write(&path, "next").unwrap();
+        assert!(Journal::open(&next).is_ok_and(|(_, opened)| !opened.new_boot));
+    }
+}

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use super::node::Daemon;
 use super::world::{Container, Event, State, World};
 use crate::core::attachment::AttachmentId;
+use crate::core::container_id::ContainerId;
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
 use crate::core::node::RangeSetMachine;
+use crate::core::range_set::AssignError;
 
 impl World {
     pub(super) fn some_calls(&mut self) {
@@ -14,9 +16,12 @@ impl World {
         self.after(wait.max(1), Event::Calls);
         let node = self.rng.usize(0..self.nodes.len());
         let of = &self.nodes[node];
-        // A daemon serves when it has joined, if the store can be reached: so one that forgot has
-        // remembered. Without the store nobody can know that it forgot.
-        let serves = |daemon: &Daemon| daemon.is_member() || !of.disk.forgot;
+        // Without the store nobody can know that the journal is an old copy. One that is new has
+        // nothing to hand out.
+        let knowing = |daemon: &Daemon| {
+            of.disk.is_new || self.plan.has_no_outages() && daemon.coordinator.holds_calls()
+        };
+        let serves = |daemon: &Daemon| daemon.is_member() || !of.disk.forgot || knowing(daemon);
         if !of.daemon.as_ref().is_some_and(serves) || of.paused_until > self.now {
             return;
         }
@@ -68,7 +73,7 @@ impl World {
     }
 
     /// The runtime repeats the ADD of a container that runs.
-    fn repeat(&mut self, id: u64) {
+    pub(super) fn repeat(&mut self, id: u64) {
         let Some(container) = self.containers.get_mut(&id) else { return };
         let State::Running(addresses) = &container.state else { return };
         container.state = State::Renewing(addresses.clone());
@@ -156,6 +161,11 @@ impl World {
             }
             Outcome::Failed(error) => {
                 self.counters.failed += 1;
+                let full = matches!(
+                    &error,
+                    CallError::Assign { error: AssignError::Exhausted { .. }, .. }
+                ) && self.plan.has_enough();
+                assert!(self.quiet || !full, "c{id} was told that no address is left");
                 // What the journal did not confirm may be in it all the same.
                 let unsure = matches!(error, CallError::Journal(_));
                 self.last_error = error.to_string();
@@ -246,6 +256,11 @@ impl World {
             self.delete(id);
         }
     }
+}
+
+/// The container with this id.
+pub(super) fn container(id: &ContainerId) -> Option<u64> {
+    id.to_string().strip_prefix('c')?.parse().ok()
 }
 
 /// The attachment of a container.

@@ -30,6 +30,8 @@ pub(super) struct Disk {
     pub(super) new_boot: bool,
     /// It lost its journal, or some of it, while its containers ran.
     pub(super) forgot: bool,
+    /// Nothing was on it when it forgot.
+    pub(super) is_new: bool,
 }
 
 impl Disk {
@@ -46,6 +48,7 @@ impl Disk {
             fails: false,
             new_boot: true,
             forgot: false,
+            is_new: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::calls::attachment;
+use super::calls::{attachment, container};
 use super::etcd::Etcd;
 use super::node::Daemon;
 use super::plan::Fault;
@@ -10,8 +10,8 @@ use super::world::{Event, SimNode, State, World};
 use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::Call;
-use crate::core::keys::{allocation_key, node_key};
-use crate::core::txn::{Span, StoreError};
+use crate::core::keys::{ALLOCATIONS, allocation_key, node_key};
+use crate::core::txn::{Request, Span, StoreError, Write};
 use crate::core::value::Value;
 use crate::limits;
 
@@ -63,7 +63,8 @@ impl World {
                 let wait = self.rng.u64(10..60_000);
                 self.after(wait, Event::Start(node));
             }
-            Fault::Remove => self.remove(node),
+            Fault::Remove => self.remove(node, 300),
+            Fault::Vanish => self.vanish(node),
             Fault::Restore => self.restore(),
             Fault::Drain => self.drain(node),
             Fault::Configure => {
@@ -81,6 +82,18 @@ impl World {
         }
     }
 
+    /// A machine is off and comes back after its node was removed and its blocks were freed: what
+    /// ran on it is gone.
+    pub(super) fn vanish(&mut self, node: usize) {
+        self.crash(node);
+        self.end_containers(node);
+        let of = &mut self.nodes[node];
+        of.disk.reboot(Some(of.disk.journal.len()));
+        of.away_until = self.now + self.rng.u64(70_000..120_000);
+        self.after(self.nodes[node].away_until - self.now, Event::Start(node));
+        self.remove(node, 60);
+    }
+
     /// Whether an operator has removed the node, and it has not joined since.
     fn is_removed(&self, node: usize) -> bool {
         let key = self.etcd.read(&Span::key(&node_key(&self.nodes[node].disk.name))).pop();
@@ -93,7 +106,8 @@ impl World {
     /// The state directory of a node is lost, or goes back to what it was at some time.
     fn forget(&mut self, node: usize) {
         let disk = &mut self.nodes[node].disk;
-        if self.rng.bool() {
+        disk.is_new = self.rng.bool();
+        if disk.is_new {
             disk.lose();
         } else {
             let kept = self.rng.usize(0..=disk.journal.len());
@@ -109,6 +123,22 @@ impl World {
                 _ => false,
             })
         };
+        // Nor of DELs whose records were still there, or that the copy does not know.
+        let name = self.nodes[node].disk.name.clone();
+        let risen = |id: &u64| !self.containers.contains_key(id);
+        let records = self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX)).into_iter();
+        let recorded_here = records.filter_map(|key| match key.value {
+            Value::Allocation(value) if value.node == name => container(&value.container_id),
+            _ => None,
+        });
+        let recorded_here: Vec<u64> = recorded_here.filter(risen).collect();
+        let late = self.records_on_their_way(node);
+        self.may_rise.extend(late);
+        let sure = self.plan.await_records && self.plan.has_no_outages();
+        assert!(!sure || recorded_here.is_empty(), "{recorded_here:?} ended and are recorded");
+        let in_copy = known.iter().filter_map(|(id, _)| container(&id.container_id)).filter(risen);
+        let excused: Vec<u64> = recorded_here.into_iter().chain(in_copy).collect();
+        self.may_rise.extend(excused);
         let mut unknown = Vec::new();
         for (&id, container) in self.containers.iter().filter(|(_, of)| of.node == node) {
             let State::Running(addresses) = &container.state else { continue };
@@ -141,6 +171,32 @@ impl World {
             let id = self.next_call;
             self.next_call += 1;
             self.with(node, |daemon, _| daemon.call(id, call));
+        }
+    }
+
+    /// The containers whose records a node has sent and the store may still get.
+    fn records_on_their_way(&self, node: usize) -> Vec<u64> {
+        let writes = self.events.values().filter_map(|event| match event {
+            Event::Arrive { node: of, request: Request::Txn(txn), .. } if *of == node => {
+                Some(&txn.then)
+            }
+            _ => None,
+        });
+        let recorded = writes.flatten().filter_map(|write| match write {
+            Write::Put(_, Value::Allocation(value), _) => container(&value.container_id),
+            _ => None,
+        });
+        recorded.collect()
+    }
+
+    /// No DEL that was answered is undone.
+    pub(super) fn check_ended(&self) {
+        for daemon in self.nodes.iter().filter_map(|node| node.daemon.as_ref()) {
+            for holding in daemon.coordinator.held().all() {
+                let Some(id) = container(&holding.container_id) else { continue };
+                let known = self.containers.contains_key(&id) || self.may_rise.contains(&id);
+                assert!(known, "c{id} is held after its DEL");
+            }
         }
     }
 
@@ -229,7 +285,8 @@ impl World {
     }
 
     pub(super) fn start(&mut self, node: usize) {
-        if self.nodes[node].daemon.is_some() {
+        let of = &self.nodes[node];
+        if of.daemon.is_some() || self.now < of.away_until && !self.quiet {
             return;
         }
         self.say(|| format!("n{node} starts"));
@@ -275,6 +332,13 @@ impl World {
 
     /// The store is lost and comes back from a backup. All nodes see it go.
     pub(super) fn restore(&mut self) {
+        // A node that is away does not know that its blocks went to others after the backup was
+        // made: it must have come back before (docs/protocol.md says so).
+        let is_back =
+            |of: &SimNode| of.away_until == 0 || of.daemon.as_ref().is_some_and(Daemon::is_member);
+        if !self.nodes.iter().all(is_back) {
+            return;
+        }
         let old = |(at, _): &(Millis, Etcd)| at + limits::TOUCH_MS + 40_000 < self.now;
         let Some(at) = self.backups.iter().rposition(old) else { return };
         let Some((_, backup)) = self.backups.drain(..=at).next_back() else { return };

@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod operators;
 mod plan;
+mod stories;
 mod tests;
 mod trace_fmt;
 mod world;

@@ -19,7 +19,7 @@ pub(super) enum Operator {
 impl World {
     /// An operator removes a node by force: one that lives may object as long as its blocks are in
     /// quarantine. One that was removed and holds nothing is forgotten.
-    pub(super) fn remove(&mut self, node: usize) {
+    pub(super) fn remove(&mut self, node: usize, quarantine_s: u64) {
         // A node that has lost its state directory, and whose records are deleted before it has
         // read them and written them down, cannot know what its containers hold (ARCHITECTURE.md
         // says so).
@@ -33,7 +33,7 @@ impl World {
             incarnation: None,
             local: false,
             force: true,
-            quarantine_s: Some(300),
+            quarantine_s: Some(quarantine_s),
             dry_run: false,
         };
         let mut machine = RemoveNode::new(command);

@@ -64,12 +64,33 @@ pub(super) enum Fault {
     Forget,
     /// An operator removes the node.
     Remove,
+    /// The machine seems gone for good: it is off, an operator removes its node, and it comes back
+    /// after the quarantine.
+    Vanish,
     /// The store is restored from a backup.
     Restore,
     /// An operator drains the node, or ends that.
     Drain,
     /// Another configuration of the network.
     Configure,
+}
+
+impl Plan {
+    /// Whether the store can always be asked, and every node too.
+    pub(super) fn has_no_outages(&self) -> bool {
+        use Fault::{Configure, Crash, Disk, Drain, Forget, Stop};
+        let harmless = [Configure, Crash, Disk, Drain, Forget, Stop];
+        self.bad_message == 0 && self.faults.iter().all(|(fault, _)| harmless.contains(fault))
+    }
+
+    /// Whether nothing goes wrong and there are enough addresses for every container.
+    pub(super) fn has_enough(&self) -> bool {
+        let offered = |range: &Range| {
+            (range.start..=range.end).filter(|number| range.offers(*number, None)).count()
+        };
+        let addresses: usize = self.whole.iter().map(offered).sum();
+        self.faults.is_empty() && self.bad_message == 0 && self.nodes * self.containers <= addresses
+    }
 }
 
 /// The ranges with these first and last addresses, in subnets that contain them.
@@ -204,12 +225,32 @@ pub(super) fn plan(seed: u64) -> Plan {
         // that there was anything to know.
         let unknowable = [Fault::Remove, Fault::Forget];
         plan.faults.retain(|(fault, _)| !unknowable.contains(fault));
-        plan.faults.push((Fault::Restore, 60_000));
+        plan.faults.extend([(Fault::Restore, 60_000), (Fault::Vanish, 40_000)]);
         (plan.bad_message, plan.bad_disks, plan.span) = (0, false, 300_000);
     }
     if seed % 100 == 99 {
         (plan.nodes, plan.containers) = (50, 2);
     }
+    plan
+}
+
+/// As many addresses as containers, hardly, and nearly all of them cool: every ADD gets one.
+pub(super) fn scarce() -> Plan {
+    let mut plan = calm_in(subnet("10.0.0.0/28", Some(0)), 3);
+    plan.settings.cooldown = 20_000;
+    (plan.containers, plan.between_calls, plan.tides) = (4, 5, true);
+    plan
+}
+
+/// A run in which nodes vanish and return, and then the store goes back.
+pub(super) fn restored(seed: u64) -> Plan {
+    let mut plan = calm(3);
+    plan.configurations = configurations(seed.is_multiple_of(2), 2);
+    plan.configurations.truncate(1);
+    plan.whole = plan.configurations[0][0].clone();
+    plan.faults = vec![(Fault::Vanish, 20_000), (Fault::Restore, 15_000), (Fault::Crash, 60_000)];
+    plan.settings.cooldown = 20_000;
+    plan.span = 400_000;
     plan
 }
 
@@ -224,6 +265,22 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
             (Fault::Reboot, 20_000),
             (Fault::Outage, 20_000),
         ],
+        // A node loses its blocks for good, and the store goes back soon after it has returned.
+        Mutant::RestoredTrusted => return restored(seed),
+        Mutant::RefusalShared => return scarce(),
+        // State directories are lost while calls are under way.
+        Mutant::CallsOutrunRecovery | Mutant::EarlyDelForgotten => {
+            let mut plan = plan(seed);
+            let cut = (Fault::Cut, 20_000);
+            plan.faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 10_000), cut];
+            plan.repeats = true;
+            plan.await_records = false;
+            return plan;
+        }
+        Mutant::EndNotAwaited => {
+            let faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 30_000)];
+            return Plan { faults, await_records: true, bad_message: 0, ..plan(seed) };
+        }
         _ => return plan(seed),
     };
     let mut plan = plan(seed);

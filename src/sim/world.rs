@@ -85,6 +85,8 @@ pub(super) struct SimNode {
     pub(super) draining: bool,
     /// It was told to stop.
     pub(super) stopping: bool,
+    /// When its machine comes back, at the earliest; 0: it never was away.
+    pub(super) away_until: Millis,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -139,6 +141,8 @@ pub(super) struct World {
     pub(super) calls: BTreeMap<u64, u64>,
     pub(super) next_call: u64,
     pub(super) operators: BTreeMap<u64, Operator>,
+    /// Containers whose DELs nobody can know of any more.
+    pub(super) may_rise: BTreeSet<u64>,
     pub(super) held: BTreeMap<IpAddr, u64>,
     pub(super) quiet: bool,
     /// Nothing goes wrong before that.
@@ -171,6 +175,7 @@ impl World {
             calls: BTreeMap::new(),
             next_call: 1,
             operators: BTreeMap::new(),
+            may_rise: BTreeSet::new(),
             held: BTreeMap::new(),
             quiet: false,
             calm_until: 0,
@@ -202,6 +207,7 @@ impl World {
                 timer_at: Millis::MAX,
                 draining: false,
                 stopping: false,
+                away_until: 0,
             });
             world.after(node as u64, Event::Start(node));
         }

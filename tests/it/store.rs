@@ -80,7 +80,7 @@ impl World {
             records: true,
         };
         let blocks = blocks.iter().map(|&run| (pool(), run));
-        let core = Leaseholder::new(me, (chain, chain), blocks, [], 0);
+        let core = Leaseholder::new(me, (chain, chain), blocks, ([], None), 0);
         let mut daemon = Daemon { world: self, core, now: 0, chain };
         daemon.core.start(0);
         let said = daemon.settle();

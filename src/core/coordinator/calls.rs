@@ -265,6 +265,9 @@ impl Coordinator {
 
     /// The end of an [`Effect::Assign`].
     pub fn assigned(&mut self, now: Millis, operation: u64, result: Result<u128, AssignError>) {
+        if self.outrun.remove(&operation) {
+            return self.add_anew(now, operation, result.ok());
+        }
         let Some(Operation::Adding { add, got, unmet, .. }) = self.operations.get_mut(&operation)
         else {
             return;
@@ -297,6 +300,30 @@ impl Coordinator {
         // As in host-local, the cursor stays where the failed ADD moved it, whatever comes after.
         self.operations.insert(operation, Operation::Failing { asker, add, error });
         self.effects.push_back(Effect::Commit(operation, cursors));
+    }
+
+    /// Starts an ADD anew that was collecting addresses when the node recovered: its attachment may
+    /// hold some. The addresses that it has go back, but for those that are held since.
+    fn add_anew(&mut self, now: Millis, operation: u64, last: Option<u128>) {
+        let Some(Operation::Adding { asker, add, sets, got, .. }) =
+            self.operations.remove(&operation)
+        else {
+            return;
+        };
+        let family = |index: usize| add.sets.get(index).map(|set| set.family());
+        for (index, (set, number)) in sets.into_iter().zip(got.into_iter().chain(last)).enumerate()
+        {
+            let Some(address) = family(index).map(|family| family.address(number)) else {
+                continue;
+            };
+            let recovered = |held: &Arc<Holding>| {
+                held.scope.pool == add.pool && held.addresses.contains(&address)
+            };
+            if !self.held.all().any(recovered) {
+                self.effects.push_back(Effect::Undo(set, number));
+            }
+        }
+        self.start_add(now, asker, add);
     }
 
     fn commit_add(&mut self, operation: u64) {

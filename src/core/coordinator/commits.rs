@@ -13,6 +13,7 @@ use crate::core::cause::Cause;
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::mutant::{Mutant, broken};
+use crate::limits;
 
 impl Coordinator {
     pub(super) fn start_del(&mut self, now: Millis, asker: Asker, pool: &Arc<str>, del: &Del) {
@@ -23,15 +24,58 @@ impl Coordinator {
             let outcome = Outcome::Failed(CallError::Journal(cause));
             return self.finish(now, asker, (pool, &del.id), outcome);
         }
+        let early = self.note_early_del(del);
         let holding = self.held.find(&del.id);
         let Some(holding) = holding.filter(|holding| del.selector.matches(holding)) else {
+            if let Some(entry) = early {
+                return self.remember_del(now, asker, pool, del, entry);
+            }
             return self.finish(now, asker, (pool, &del.id), Outcome::Ended(0));
         };
         if let Some(cause) = &self.broken {
             let outcome = Outcome::Failed(CallError::Journal(cause.clone()));
             return self.finish(now, asker, (pool, &del.id), outcome);
         }
-        self.end_holding(now, asker, holding, None);
+        self.end_holding(now, asker, holding, None, early);
+    }
+
+    /// Before the node has joined, it cannot know whether its journal forgot what this DEL ends:
+    /// then the DEL itself is remembered (rule 28).
+    fn note_early_del(&mut self, del: &Del) -> Option<JournalEntry> {
+        let HoldingSelector::StartedBy(started_at) = del.selector else { return None };
+        let early_dels = self.early_dels.as_mut()?;
+        if early_dels.len() >= limits::ENDED_MAX && !early_dels.contains_key(&del.id) {
+            return None;
+        }
+        let latest = early_dels.entry(del.id.clone()).or_default();
+        *latest = started_at.max(*latest);
+        let entry = JournalEntry::EarlyDel(del.id.clone(), *latest);
+        (!broken(Mutant::EarlyDelForgotten)).then_some(entry)
+    }
+
+    /// Answers a DEL that ended nothing when the journal knows of it.
+    fn remember_del(
+        &mut self,
+        now: Millis,
+        asker: Asker,
+        pool: &Arc<str>,
+        del: &Del,
+        entry: JournalEntry,
+    ) {
+        if let Some(cause) = &self.broken {
+            let outcome = Outcome::Failed(CallError::Journal(cause.clone()));
+            return self.finish(now, asker, (pool, &del.id), outcome);
+        }
+        let (operation, pool, id) = (self.next_operation(), pool.clone(), del.id.clone());
+        self.operations.insert(operation, Operation::Remembering { asker, pool, id });
+        self.effects.push_back(Effect::Commit(operation, vec![entry]));
+    }
+
+    /// The node has joined, and has recovered what its journal forgot.
+    pub fn joined(&mut self) {
+        if self.early_dels.take().is_some_and(|dels| !dels.is_empty()) {
+            self.commit_aside(vec![JournalEntry::NoEarlyDels]);
+        }
     }
 
     /// Ends a holding: durably first, then its addresses cool.
@@ -41,6 +85,7 @@ impl Coordinator {
         asker: Asker,
         holding: Arc<Holding>,
         undone: Option<CallError>,
+        early: Option<JournalEntry>,
     ) {
         let network = self.networks.entry(holding.scope.pool.clone()).or_default();
         let owned = holding.addresses.iter().filter_map(|&address| {
@@ -49,6 +94,7 @@ impl Coordinator {
         });
         let numbers: Vec<(SetId, u128)> = owned.collect();
         let mut records = vec![JournalEntry::End(holding.clone())];
+        records.extend(early);
         if self.settings.cooldown > 0 {
             records
                 .extend(numbers.iter().map(|&(set, number)| JournalEntry::Cool(set, number, now)));
@@ -102,7 +148,19 @@ impl Coordinator {
                     }
                     undone.map_or(Outcome::Ended(1), Outcome::Failed)
                 });
+                // With `commit = "etcd"` the record goes before the answer (rule 29).
+                let awaits = self.await_records && !broken(Mutant::EndNotAwaited);
+                if awaits && matches!(outcome, Outcome::Ended(_)) {
+                    let operation = self.next_operation();
+                    self.effects.push_back(Effect::AwaitEnd(operation, holding.clone()));
+                    self.operations.insert(operation, Operation::Unrecording { asker, holding });
+                    return;
+                }
                 self.finish(now, asker, (&holding.scope.pool, &holding.id()), outcome);
+            }
+            Some(Operation::Remembering { asker, pool, id }) => {
+                let outcome = failed.unwrap_or(Outcome::Ended(0));
+                self.finish(now, asker, (&pool, &id), outcome);
             }
             Some(Operation::Failing { asker, add, error }) => {
                 self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
@@ -113,10 +171,14 @@ impl Coordinator {
 
     /// The end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is not known.
     pub fn recorded(&mut self, now: Millis, operation: u64, result: Result<(), Cause>) {
-        let Some(Operation::Recording { asker, holding, origin }) =
-            self.operations.remove(&operation)
-        else {
-            return;
+        let (asker, holding, origin) = match self.operations.remove(&operation) {
+            Some(Operation::Recording { asker, holding, origin }) => (asker, holding, origin),
+            // A DEL does not fail because of the store.
+            Some(Operation::Unrecording { asker, holding }) => {
+                let (pool, id) = (holding.scope.pool.clone(), holding.id());
+                return self.finish(now, asker, (&pool, &id), Outcome::Ended(1));
+            }
+            _ => return,
         };
         let (pool, id) = (holding.scope.pool.clone(), holding.id());
         match result {
@@ -126,7 +188,8 @@ impl Coordinator {
                 self.finish(now, asker, (&pool, &id), outcome);
             }
             Err(cause) => {
-                self.end_holding(now, asker, holding, Some(CallError::NotRecorded(cause)));
+                let undone = Some(CallError::NotRecorded(cause));
+                self.end_holding(now, asker, holding, undone, None);
             }
         }
     }

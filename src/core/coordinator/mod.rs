@@ -215,6 +215,9 @@ pub enum Effect {
     /// Wait until the record of the holding is in the cluster's store, and call
     /// [`Coordinator::recorded`] with this id.
     AwaitRecord(u64, Arc<Holding>),
+    /// Wait until the record of the holding has left the cluster's store, and call
+    /// [`Coordinator::recorded`] with this id.
+    AwaitEnd(u64, Arc<Holding>),
     /// Pass a request to a range set and call [`Coordinator::assigned`] with its id.
     Assign(SetId, Assign),
     /// Take an assignment back that nobody has seen.
@@ -259,6 +262,11 @@ pub struct Coordinator {
     next_sequence: u64,
     next_set: SetId,
     broken: Option<JournalFailure>,
+    /// DELs that were answered before the node has joined, until it has: when they started. What
+    /// the store has of these attachments has ended (rule 28).
+    early_dels: Option<BTreeMap<AttachmentId, u64>>,
+    /// ADDs that were collecting addresses when the node recovered: they start anew.
+    outrun: BTreeSet<u64>,
     /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
     /// held after a restart, so no DEL of them is answered before that.
     unsure: BTreeSet<AttachmentId>,
@@ -310,6 +318,10 @@ enum Operation {
     Holding { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal to know how far the cursors came.
     Failing { asker: Asker, add: Box<Add>, error: CallError },
+    /// Waiting for the journal to know of a DEL from before the node has joined.
+    Remembering { asker: Asker, pool: Arc<str>, id: AttachmentId },
+    /// Waiting for the record to be gone; nothing fails if it is not in time.
+    Unrecording { asker: Asker, holding: Arc<Holding> },
     /// Waiting for the record.
     Recording { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal.
@@ -367,6 +379,8 @@ impl Coordinator {
             next_sequence: 1,
             next_set: 1,
             broken: None,
+            early_dels: Some(BTreeMap::new()),
+            outrun: BTreeSet::new(),
             unsure: BTreeSet::new(),
             effects: VecDeque::new(),
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::{Coordinator, Effect, OpenSet, SetId};
+use super::{Coordinator, Effect, OpenSet, Operation, SetId};
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
@@ -50,6 +50,7 @@ impl Coordinator {
                 pool.network == *network && pool.family == family && cidr.contains(number)
             })
         };
+        self.start_anew();
         let remembered = self.remembered(records, in_blocks);
         recovered.remembered = remembered.len();
         recovered.ended = self.end_older(&remembered, in_blocks, &mut changes);
@@ -79,6 +80,29 @@ impl Coordinator {
         recovered
     }
 
+    /// ADDs that are collecting addresses start anew when they hear of the next one: by then their
+    /// attachments may hold what was forgotten.
+    fn start_anew(&mut self) {
+        let adding = self.operations.iter();
+        let adding = adding.filter(|(_, of)| matches!(of, Operation::Adding { .. }));
+        self.outrun.extend(adding.map(|(operation, _)| *operation));
+    }
+
+    /// The attachments of which something is being written down: that is newer than any record.
+    fn being_written(&self) -> BTreeSet<AttachmentId> {
+        if broken(Mutant::CallsOutrunRecovery) {
+            return self.queues.keys().cloned().collect();
+        }
+        let id = |operation: &Operation| match operation {
+            Operation::Holding { holding, .. }
+            | Operation::Recording { holding, .. }
+            | Operation::Unrecording { holding, .. }
+            | Operation::Ending { holding, .. } => Some(holding.id()),
+            _ => None,
+        };
+        self.operations.values().filter_map(id).collect()
+    }
+
     /// What was recorded as held in this node's blocks, as far as the journal knows nothing newer.
     fn remembered(
         &mut self,
@@ -90,6 +114,7 @@ impl Coordinator {
             let at = |address: &IpAddr| ((holding.scope.pool.clone(), *address), holding.sequence);
             newest.extend(holding.addresses.iter().map(at));
         }
+        let being_written = self.being_written();
         let mut remembered: BTreeMap<AttachmentId, Holding> = BTreeMap::new();
         for (network, (address, value)) in records {
             let Some(value) = value.filter(|_| !broken(Mutant::RecordsUnread)) else { continue };
@@ -106,6 +131,7 @@ impl Coordinator {
             if holding.addresses.contains(&address)
                 && holding.addresses.iter().all(is_newest)
                 && !self.is_superseded(&holding)
+                && !being_written.contains(&holding.id())
             {
                 let newest = remembered.get(&holding.id()).map_or(0, |other| other.sequence);
                 if newest < holding.sequence {
@@ -173,12 +199,15 @@ impl Coordinator {
         }
     }
 
-    /// Whether a recorded holding is no news: it is known, or newer, or ended since the daemon
-    /// started, or about to be replaced by a call under way.
+    /// Whether a recorded holding is no news: it is known, or newer, or has ended since the journal
+    /// forgot it.
     fn is_superseded(&self, recorded: &Holding) -> bool {
         let newer = |held: Arc<Holding>| held.sequence >= recorded.sequence;
         self.held.find(&recorded.id()).is_some_and(newer)
-            || self.queues.contains_key(&recorded.id())
+            || self.early_dels.as_ref().is_some_and(|dels| {
+                let del = dels.get(&recorded.id());
+                del.is_some_and(|del| recorded.started_at().is_none_or(|add| add <= *del))
+            })
             || self.tombstones.has_ended(&recorded.id(), recorded.started_at())
     }
 

@@ -84,6 +84,7 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
     for network in coordinator.networks.keys().cloned().collect::<Vec<_>>() {
         coordinator.tell_overlaps(&network);
     }
+    coordinator.early_dels = Some(state.early_dels);
     coordinator.next_sequence = state.next_sequence.max(1);
     for mut holding in state.holdings {
         let scope = coordinator.share((*holding.scope).clone());

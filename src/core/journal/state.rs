@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Cooling, JournalEntry, Rows, apply};
 use crate::core::Millis;
 use crate::core::address::{Cidr, Family, number};
-use crate::core::attachment::Holding;
+use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
 use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::keys::PoolFamily;
@@ -37,6 +37,11 @@ pub struct JournalState {
     /// The store has confirmed, in this boot, which blocks are this node's. A journal that is
     /// older than what was written to it, as after a power cut, may have others' blocks.
     pub confirmed: bool,
+    /// DELs that were answered before the node had joined: when they started, in nanoseconds on
+    /// the boot clock.
+    pub early_dels: BTreeMap<AttachmentId, u64>,
+    /// The store went back in time, and that is not settled yet: the blocks that were lost before.
+    pub settling: Option<BTreeSet<(PoolFamily, Cidr)>>,
 }
 
 impl Default for JournalState {
@@ -53,6 +58,8 @@ impl Default for JournalState {
             chain: 0,
             intent: 0,
             confirmed: false,
+            early_dels: BTreeMap::new(),
+            settling: None,
         }
     }
 }
@@ -80,6 +87,7 @@ impl JournalState {
     /// every DEL of this boot counts as later. Returns how many holdings ended.
     pub fn begin_boot(&mut self, boot: NewBoot) -> usize {
         self.confirmed = false;
+        self.early_dels.clear();
         let mut cooling: BTreeSet<(SetId, u128)> =
             self.cooling.iter().map(|&(_, set, number)| (set, number)).collect();
         let mut ended = 0;
@@ -287,6 +295,21 @@ impl Rows for JournalState {
 
     fn set_confirmed(&mut self) -> Result<(), Infallible> {
         self.confirmed = true;
+        Ok(())
+    }
+
+    fn put_early_del(&mut self, id: &AttachmentId, started_at: u64) -> Result<(), Infallible> {
+        self.early_dels.insert(id.clone(), started_at);
+        Ok(())
+    }
+
+    fn remove_early_dels(&mut self) -> Result<(), Infallible> {
+        self.early_dels.clear();
+        Ok(())
+    }
+
+    fn set_settling(&mut self, lost: Option<&[(PoolFamily, Cidr)]>) -> Result<(), Infallible> {
+        self.settling = lost.map(|lost| lost.iter().cloned().collect());
         Ok(())
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Joining {
     pub(super) went_back: bool,
     /// Somebody has said that the store went back.
     pub(super) marked: bool,
+    /// This node has said so.
+    has_marked: bool,
     /// The journal is older than the node, in the boot that lasts: what the store has and the
     /// journal has not may be in use.
     pub(super) state_lost: bool,
@@ -154,7 +156,11 @@ impl Leaseholder {
         let Phase::Joining(joining) = &self.phase else { return };
         match (joining.step, answer) {
             (Step::Reading, Ok(Answer::Read(snapshot))) => self.looked(now, &snapshot),
-            (Step::Marking, Ok(Answer::Txn(_))) => self.join(now),
+            (Step::Marking, Ok(Answer::Txn(_))) => {
+                // If it was refused, somebody has said so a moment before.
+                self.joining().into_iter().for_each(|joining| joining.has_marked = true);
+                self.join(now);
+            }
             (Step::Registering, Ok(Answer::Txn(TxnOutcome::Done(revision)))) => {
                 self.registered(now, revision);
             }
@@ -229,13 +235,17 @@ impl Leaseholder {
         if joining.attempt.is_some() && joining.attempt == node {
             return self.registered(now, revision); // the answer was lost
         }
-        if went_back && !joining.went_back {
-            joining.went_back = true;
-            self.effects.push_back(Effect::WentBack);
+        if went_back && !(joining.has_marked && marked) {
+            if !std::mem::replace(&mut joining.went_back, true) {
+                self.note_restore();
+            }
             self.step(Step::Marking);
             let seen = first(3).map_or(0, |mark| mark.mod_revision);
             let txn = restore_barrier::mark(self.unix_ms(now), seen);
             return self.request(now, Pending::Join, Request::Txn(txn));
+        }
+        if !marked && !went_back {
+            self.note_settled(now);
         }
         self.notice_state_loss(node.as_ref());
         let epoch = known.epoch.max(node.as_ref().map_or(0, |node| node.epoch)) + 1;
@@ -441,8 +451,9 @@ impl Leaseholder {
         if self.lease.is_some() && (session != self.lease || stale) {
             self.renew_session();
         }
-        if let Some(mark) = first(3) {
-            self.keep_restore_barrier(now, mark.mod_revision);
+        match first(3) {
+            Some(mark) => self.keep_restore_barrier(now, mark.mod_revision),
+            None => self.note_settled(now),
         }
     }
 

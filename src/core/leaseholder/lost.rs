@@ -30,10 +30,10 @@ impl Leaseholder {
             _ => false,
         };
         let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
-        let lost = self
-            .lost
-            .iter()
-            .filter(|lost| !self.queue.iter().chain(batch).any(|(_, order)| queued(order, lost)));
+        let lost =
+            self.lost.iter().filter(|(pool, cidr)| !self.was_lost_before(pool, *cidr)).filter(
+                |lost| !self.queue.iter().chain(batch).any(|(_, order)| queued(order, lost)),
+            );
         let orders: Vec<_> = lost.map(|(pool, cidr)| Order::Reclaim(pool.clone(), *cidr)).collect();
         self.queue.extend(orders.into_iter().map(|order| (0, order)));
     }

@@ -110,6 +110,9 @@ pub struct Leaseholder {
     owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
     /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
     lost: BTreeSet<(PoolFamily, Cidr)>,
+    /// The store went back in time, and that is not settled yet: the blocks that were lost before,
+    /// of which this node is not the last holder (rule 26).
+    settling: Option<BTreeSet<(PoolFamily, Cidr)>>,
     networks: BTreeMap<Arc<str>, (u64, NetworkValue)>,
     watched: BTreeSet<String>,
     queue: VecDeque<(OrderId, Order)>,
@@ -152,13 +155,17 @@ pub struct Leaseholder {
 impl Leaseholder {
     /// A node that has not joined. `sequence`: how far its chain had come, by its journal (0: the
     /// journal is new); `intended`: how far it may have come at most; `blocks`: the active blocks
-    /// that the journal holds; `lost`: those that the store gave to others; `unix_offset`: what to
-    /// add to the boot clock to get milliseconds since 1970.
+    /// that the journal holds; `lost`: those that the store gave to others; `settling`: while a
+    /// restore is being settled, those that were lost before it; `unix_offset`: what to add to the
+    /// boot clock to get milliseconds since 1970.
     pub fn new(
         identity: NodeIdentity,
         (sequence, intended): (u64, u64),
         blocks: impl IntoIterator<Item = (PoolFamily, Cidr)>,
-        lost: impl IntoIterator<Item = (PoolFamily, Cidr)>,
+        (lost, settling): (
+            impl IntoIterator<Item = (PoolFamily, Cidr)>,
+            Option<BTreeSet<(PoolFamily, Cidr)>>,
+        ),
         unix_offset: u64,
     ) -> Self {
         let mut owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>> = BTreeMap::new();
@@ -178,6 +185,7 @@ impl Leaseholder {
             lease: None,
             owned,
             lost: lost.into_iter().collect(),
+            settling,
             networks: BTreeMap::new(),
             watched: BTreeSet::new(),
             queue: VecDeque::new(),

@@ -1,6 +1,6 @@
 //! What this node hands out of against what the store says it holds: at every joining.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::join::Joining;
 use super::record_scan::RecordScan;
@@ -54,6 +54,7 @@ impl Leaseholder {
         if joining.state_lost {
             rebuild(&mut known, &stored);
         }
+        self.leave_to_last_holders(now, &mut known, &lost);
         let mut strange = Vec::new();
         for (pool, blocks) in &known {
             let stored = stored.get(pool).map_or(&[][..], |stored| stored);
@@ -104,6 +105,26 @@ impl Leaseholder {
                 }
                 Order::Drop(..) | Order::Reclaim(..) => {}
                 order => self.queue.push_back((id, order)),
+            }
+        }
+    }
+
+    /// What was lost before a restore that is being settled stays lost, whatever the store says: it
+    /// says what was so before the loss (rule 26).
+    fn leave_to_last_holders(
+        &mut self,
+        now: Millis,
+        known: &mut BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
+        lost: &BTreeSet<(PoolFamily, Cidr)>,
+    ) {
+        for (pool, blocks) in known {
+            let others = blocks.extract_if(.., |_, of| self.was_lost_before(pool, of.cidr));
+            for (_, OwnedBlock { cidr, .. }) in others.collect::<Vec<_>>() {
+                if lost.contains(&(pool.clone(), cidr)) {
+                    self.lost.insert((pool.clone(), cidr));
+                } else {
+                    self.lose(now, pool, cidr);
+                }
             }
         }
     }

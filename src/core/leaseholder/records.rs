@@ -54,10 +54,12 @@ impl Records {
         }
     }
 
-    fn forget(&mut self, at: &At) {
-        if let Some(change) = self.dirty.remove(at) {
-            self.urgent -= change.waiting.len();
-        }
+    /// Forgets a change that is not this node's to write. Who waits for the end of a record need
+    /// not wait.
+    fn forget(&mut self, at: &At) -> Vec<u64> {
+        let Some(change) = self.dirty.remove(at) else { return vec![] };
+        self.urgent -= change.waiting.len();
+        if change.value.is_none() { change.waiting } else { vec![] }
     }
 
     /// Whatever waits is due now.
@@ -208,7 +210,10 @@ impl Leaseholder {
                 }
                 if self.is_ours(at) { &mut taken } else { &mut strange }.push(at.clone());
             }
-            strange.iter().for_each(|at| self.records.forget(at));
+            let ended: Vec<u64> = strange.iter().flat_map(|at| self.records.forget(at)).collect();
+            if !ended.is_empty() {
+                self.effects.push_back(Effect::Recorded(ended));
+            }
             taken.iter().for_each(|at| self.records.take(at));
             if !urgent && !taken.is_empty() {
                 let all = taken.len() < room;

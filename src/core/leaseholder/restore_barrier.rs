@@ -5,10 +5,16 @@
 //! block that looks free may be in use. The mark goes when the key of every node is newer than it:
 //! each has joined again, or found that nothing of its own was lost, or was removed by an operator.
 //! A node that the backup does not know can object only for [`limits::RESTORE_SETTLE_MS`].
+//!
+//! A block that a node had lost before the restore is another node's, or may be. The backup may
+//! say that it is still the first one's. So that node gives it back, and claims it again only when
+//! the restore is settled: by then its last holder has it (rule 26).
 
-use super::{Leaseholder, Order, Pending};
+use super::{Effect, Leaseholder, Order, Pending};
 use crate::core::Millis;
-use crate::core::keys::{NODES, RESTORED};
+use crate::core::address::Cidr;
+use crate::core::keys::{NODES, PoolFamily, RESTORED};
+use crate::core::mutant::{Mutant, broken};
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, Write};
 use crate::core::value::Value;
 use crate::limits;
@@ -26,7 +32,36 @@ impl Leaseholder {
     pub(super) fn has_acknowledged(&self) -> bool {
         let waits = |order: &Order| matches!(order, Order::Trim { .. } | Order::Drop(..));
         let waiting = self.queue.iter().any(|(_, order)| waits(order));
-        self.lost.is_empty() && !waiting
+        !waiting && !self.lost.iter().any(|(pool, cidr)| self.is_last_holder(pool, *cidr))
+    }
+
+    /// The store is older than this node: what was lost before is not claimed until all is settled.
+    pub(super) fn note_restore(&mut self) {
+        let before = self.settling.get_or_insert_with(|| self.lost.clone());
+        let before = before.iter().cloned().collect();
+        self.effects.push_back(Effect::WentBack(before));
+    }
+
+    /// No restore is being settled any more: whatever is lost may be claimed.
+    pub(super) fn note_settled(&mut self, now: Millis) {
+        if self.settling.take().is_some() {
+            self.effects.push_back(Effect::Settled);
+            self.reclaim_lost(now);
+        }
+    }
+
+    /// Whether this lost block was lost because the store went back: nobody else has been given it
+    /// since this node held it.
+    pub(super) fn is_last_holder(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
+        self.settling.is_some() && !self.was_lost_before(pool, cidr)
+    }
+
+    /// Whether a restore is being settled, and this block was lost before it.
+    pub(super) fn was_lost_before(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
+        let meets = |of: &Cidr| of.start <= cidr.end() && cidr.start <= of.end();
+        let before = self.settling.iter().flatten();
+        !broken(Mutant::RestoredTrusted)
+            && before.into_iter().any(|(of, lost)| of == pool && meets(lost))
     }
 
     /// The mark is there: says that this node knows, and looks whether all others do.

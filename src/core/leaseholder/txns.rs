@@ -22,6 +22,11 @@ fn none_in(pool: &PoolFamily, (first, last): (u128, u128)) -> Compare {
     Compare::NoneIn(pool.block_key(first), behind(pool, last))
 }
 
+/// No restore is being settled.
+fn not_restored() -> Compare {
+    Compare::ModRevision(RESTORED.to_owned(), 0)
+}
+
 impl Leaseholder {
     /// How many operations of a transaction an order takes.
     pub(super) fn weigh(order: &Order) -> usize {
@@ -32,7 +37,8 @@ impl Leaseholder {
                 usize::from(block.size_log2 - give.size_log2) + 4
             }
             Order::Trim { keep, .. } => keep.len() * 2 + 2,
-            Order::Refuse(_) | Order::Reclaim(..) | Order::Drop(..) | Order::Session => 3,
+            Order::Refuse(_) | Order::Drop(..) | Order::Session => 3,
+            Order::Reclaim(..) => 4,
             Order::Records | Order::Find { .. } | Order::AgreeBlockSize { .. } => 0,
         }
     }
@@ -249,7 +255,7 @@ impl Leaseholder {
                     let compare = Compare::ModRevision(network_key(&pool.network), revision);
                     txn.when.push(compare);
                 }
-                txn.when.push(Compare::ModRevision(RESTORED.to_owned(), 0));
+                txn.when.push(not_restored());
                 for &(cidr, status) in claim {
                     txn.then.push(self.put(now, batch, pool, cidr, status));
                 }
@@ -281,10 +287,7 @@ impl Leaseholder {
                     txn.then.push(self.put(now, batch, pool, cidr, BlockStatus::Active));
                 }
             }
-            Order::Reclaim(pool, cidr) => {
-                self.compare_claims(txn, batch, pool, std::iter::once(*cidr));
-                txn.then.push(self.put(now, batch, pool, *cidr, BlockStatus::Active));
-            }
+            Order::Reclaim(pool, cidr) => self.reclaim(txn, now, batch, pool, *cidr),
             Order::Drop(pool, cidr, revision) => {
                 let key = pool.block_key(cidr.start);
                 txn.when.push(Compare::ModRevision(key.clone(), *revision));
@@ -301,6 +304,16 @@ impl Leaseholder {
             Order::Records => self.records.write(txn),
             Order::Find { .. } | Order::AgreeBlockSize { .. } => {}
         }
+    }
+
+    /// Claims a lost block again. During a restore only its last holder does (rule 26).
+    fn reclaim(&self, txn: &mut Txn, now: Millis, batch: &Batch, pool: &PoolFamily, cidr: Cidr) {
+        self.compare_claims(txn, batch, pool, std::iter::once(cidr));
+        let waits = !self.is_last_holder(pool, cidr) && !broken(Mutant::RestoredTrusted);
+        if waits && !txn.when.contains(&not_restored()) {
+            txn.when.push(not_restored());
+        }
+        txn.then.push(self.put(now, batch, pool, cidr, BlockStatus::Active));
     }
 
     fn compare_owned(&self, txn: &mut Txn, pool: &PoolFamily, cidr: Cidr) {

@@ -247,8 +247,11 @@ pub enum Effect {
         /// Its epoch.
         epoch: u64,
     },
-    /// The store went back in time.
-    WentBack,
+    /// The store went back in time; these blocks were lost before that. To be made durable before
+    /// whatever is told next.
+    WentBack(Vec<(PoolFamily, Cidr)>),
+    /// The restore of the store is settled.
+    Settled,
     /// The journal is older than the node: this is what the store knows. To be made durable before
     /// whatever is told next.
     Recover(Box<StoredState>),

@@ -45,6 +45,7 @@ pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, Restore
         !state.confirmed && !state.blocks.is_empty() && !broken(Mutant::UnconfirmedTrusted);
     let (mut blocks, mut lost) = (state.blocks.clone(), state.lost.clone());
     let chain = (state.chain, state.intent);
+    let settling = state.settling.clone();
     let coordinator = Coordinator::new(settings, await_records, alone_since_ns);
     let Rebuilt { coordinator, sets, stray } = restore(coordinator, state)?;
     blocks.retain(|block| !stray.contains(block));
@@ -52,7 +53,8 @@ pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, Restore
     let entries = stray.into_iter().map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr));
     let (node, records) = (identity.node.clone(), identity.records);
     let limited = identity.offline_limit.is_some();
-    let leaseholder = Leaseholder::new(identity, chain, blocks, lost, options.unix_offset);
+    let leaseholder =
+        Leaseholder::new(identity, chain, blocks, (lost, settling), options.unix_offset);
     Ok(Booted {
         entries: entries.collect(),
         coordinator: CoordinatorMachine::new(coordinator, sets, unconfirmed, records, limited),

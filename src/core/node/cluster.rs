@@ -35,6 +35,10 @@ impl CoordinatorMachine {
                 let entries = vec![JournalEntry::Chain(sequence)];
                 self.commit(entries, After::Nothing);
             }
+            Effect::WentBack(lost) => {
+                self.commit(vec![JournalEntry::WentBack(lost)], After::Nothing);
+            }
+            Effect::Settled => self.commit(vec![JournalEntry::Settled], After::Nothing),
             Effect::Recorded(operations) => self.recorded(now, operations),
             Effect::Recover(stored) => {
                 let recovered = self.core.recover(now, *stored);
@@ -43,11 +47,13 @@ impl CoordinatorMachine {
             Effect::RecordsListed(cidrs, found) => self.core.records_listed(&cidrs, found),
             Effect::Joined { .. } => {
                 self.commit(vec![JournalEntry::Confirmed], After::Nothing);
+                self.core.joined();
                 self.cluster.joined = true;
                 self.tell_all(&effect);
                 if std::mem::take(&mut self.cluster.unconfirmed) {
                     self.tell_all(&Effect::Halted(self.cluster.halted()));
                 }
+                self.begin_early_calls(now);
             }
             Effect::Halted(cause) => {
                 self.cluster.halted = cause;
@@ -62,6 +68,7 @@ impl CoordinatorMachine {
                 self.tell_all(&effect);
                 if let Some(cause) = cause {
                     self.not_recorded(now, cause);
+                    self.begin_early_calls(now);
                 }
             }
             Effect::GoodUntil(until) => {

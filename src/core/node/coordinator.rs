@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cluster_view::ClusterView;
 use super::message::{After, Event, Machine, Output, ToCoordinator, ToLeaseholder, ToRangeSet};
-use crate::core::attachment::Holding;
+use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::cause::Cause;
 use crate::core::coordinator::{
     Call, CallError, Coordinator, Crowd, Effect, Outcome, SetId, SetRecord,
@@ -28,6 +28,8 @@ pub struct CoordinatorMachine {
     restored: Vec<(SetRecord, RangeSet)>,
     /// Calls without an answer.
     open_calls: usize,
+    /// Those of them that came before the node knew what its journal forgot (rule 23).
+    early_calls: VecDeque<(u64, Call)>,
     /// How many records of these operations are missing.
     recording: Map<u64, usize>,
     /// Until when they are waited for.
@@ -78,6 +80,7 @@ impl CoordinatorMachine {
             retiring: BTreeSet::new(),
             restored,
             open_calls: 0,
+            early_calls: VecDeque::new(),
             recording: Map::default(),
             recording_until: VecDeque::new(),
             overlaps: BTreeSet::new(),
@@ -142,9 +145,51 @@ impl CoordinatorMachine {
             None
         };
         match refused {
+            None if self.is_early(&call) => {
+                self.open_calls += 1;
+                self.early_calls.push_back((id, call));
+            }
             Some(error) => self.outputs.push_back(Output::Reply(id, Outcome::Failed(error))),
             None => {
                 self.open_calls += 1;
+                self.core.call(now, id, call);
+            }
+        }
+    }
+
+    /// Whether calls are carried out: when the node has joined, so that it knows what its journal
+    /// forgot, or when the store cannot be asked.
+    fn may_begin(&self) -> bool {
+        self.cluster.joined || self.cluster.stalled.is_some()
+    }
+
+    /// Whether a call waits until the node may begin: an ADD, and what comes after one of the same
+    /// attachment. A DEL is remembered instead (rule 28).
+    fn is_early(&self, call: &Call) -> bool {
+        let waits = |id: &AttachmentId| {
+            let waits = |(_, call): &(u64, Call)| match call {
+                Call::Add(add) => add.id == *id,
+                _ => false,
+            };
+            self.early_calls.iter().any(waits)
+        };
+        !self.may_begin()
+            && match call {
+                Call::Add(_) => true,
+                Call::Del(del) => waits(&del.id),
+                Call::Gc { .. } => false,
+            }
+    }
+
+    /// Whether calls wait until the node has joined; for simulators.
+    pub fn holds_calls(&self) -> bool {
+        !self.may_begin()
+    }
+
+    /// Begins the calls that came too early, if it is time.
+    pub(super) fn begin_early_calls(&mut self, now: Millis) {
+        if self.may_begin() {
+            for (id, call) in std::mem::take(&mut self.early_calls) {
                 self.core.call(now, id, call);
             }
         }
@@ -178,6 +223,7 @@ impl CoordinatorMachine {
                 self.send_leaseholder(ToLeaseholder::AgreeBlockSize(network, allowed));
             }
             Effect::AwaitRecord(operation, holding) => self.await_record(now, operation, holding),
+            Effect::AwaitEnd(operation, holding) => self.await_end(now, operation, holding),
             Effect::Assign(set, request) => self.send_set(set, ToRangeSet::Assign(request)),
             Effect::Undo(set, number) => self.send_set(set, ToRangeSet::Undo(number)),
             Effect::Release(set, number) => self.send_set(set, ToRangeSet::Release(number)),
@@ -234,6 +280,16 @@ impl CoordinatorMachine {
         self.recording.insert(operation, holding.addresses.len());
         self.recording_until.push_back((now + limits::ASSIGN_WAIT_MS_MAX, operation));
         self.publish(holding, true, Some(operation));
+    }
+
+    /// Waits, but not for ever, until no address of the holding is recorded.
+    fn await_end(&mut self, now: Millis, operation: u64, holding: Arc<Holding>) {
+        if let Some(cause) = self.cluster.stalled.clone() {
+            return self.core.recorded(now, operation, Err(cause));
+        }
+        self.recording.insert(operation, holding.addresses.len());
+        self.recording_until.push_back((now + limits::ASSIGN_WAIT_MS_MAX, operation));
+        self.publish(holding, false, Some(operation));
     }
 
     /// Ends the waits for records that took too long.
@@ -325,7 +381,14 @@ impl Machine for CoordinatorMachine {
                 self.tell_held_back();
                 self.core.merged(now, &network);
             }
-            ToCoordinator::Shutdown if self.life == Life::Serving => self.life = Life::Finishing,
+            ToCoordinator::Shutdown if self.life == Life::Serving => {
+                self.life = Life::Finishing;
+                for (id, _) in std::mem::take(&mut self.early_calls) {
+                    self.open_calls -= 1;
+                    let outcome = Outcome::Failed(CallError::Stopping);
+                    self.outputs.push_back(Output::Reply(id, outcome));
+                }
+            }
             ToCoordinator::Shutdown => {}
             ToCoordinator::Left => self.close(),
             ToCoordinator::JournalClosed if self.life == Life::Closing => {

@@ -187,7 +187,7 @@ impl LeaseholderMachine {
                 standing.epoch = *epoch;
                 Event::Joined { epoch: *epoch }
             }
-            Effect::WentBack => Event::WentBack,
+            Effect::WentBack(_) => Event::WentBack,
             Effect::Lost(pool, cidrs) => Event::Lost(pool.clone(), cidrs.clone()),
             Effect::Regained(pool, cidr) => Event::Regained(pool.clone(), *cidr),
             Effect::Found(_, found) => Event::Searched(match found {

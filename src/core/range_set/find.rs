@@ -64,6 +64,8 @@ impl Want {
 #[derive(Clone, Debug)]
 struct Refusal {
     want: Want,
+    /// Addresses that cool at other nodes would have done.
+    even_cooling: bool,
     /// The time at which the search began. A request that came later may find an address that was
     /// released since.
     began: Millis,
@@ -73,13 +75,21 @@ struct Refusal {
     gone: Option<(Arc<str>, Millis)>,
 }
 
+/// A search under way.
+#[derive(Clone, Debug)]
+struct Finding {
+    want: Want,
+    /// Addresses that cool at other nodes will do.
+    even_cooling: bool,
+    began: Millis,
+}
+
 /// Searches for addresses in the blocks of other nodes.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Finds {
     /// Some addresses are in blocks of others.
     others: bool,
-    /// The addresses that are searched for, and since when.
-    finding: Option<(Want, Millis)>,
+    finding: Option<Finding>,
     refused: Vec<Refusal>,
 }
 
@@ -124,15 +134,21 @@ impl RangeSet {
     pub(super) fn attempt_find(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
         let want = Want::of(request);
         self.finds.forget(now);
-        let known = self.finds.refused.iter().find(|refusal| refusal.want == want);
+        // The last address that cools here may have gone to a request before this one: then the
+        // others are asked once more, for addresses that cool there (rule 27).
+        let even_cooling = self.nothing_cools_for(request);
+        let covers = |refusal: &&Refusal| {
+            let covers = refusal.even_cooling || !even_cooling || broken(Mutant::RefusalShared);
+            refusal.want == want && covers
+        };
+        let known = self.finds.refused.iter().find(covers);
         let refused = known.filter(|refusal| came <= refusal.began);
         let refused = refused.map(|refusal| refusal.gone.clone());
         let unable = self.unable(now);
         if refused.is_none() && self.finds.others && unable.is_none() {
             if self.finds.finding.is_none() && known.is_none() {
                 let wanted = want.addresses();
-                let even_cooling = self.nothing_cools_for(request);
-                self.finds.finding = Some((want, now));
+                self.finds.finding = Some(Finding { want, even_cooling, began: now });
                 self.effects.push_back(Effect::Find { wanted, even_cooling });
             }
             return Attempt::Wait;
@@ -159,7 +175,9 @@ impl RangeSet {
 
     /// The end of an [`Effect::Find`].
     pub fn found(&mut self, now: Millis, found: Found) {
-        let Some((want, began)) = self.finds.finding.take() else { return };
+        let Some(Finding { want, even_cooling, began }) = self.finds.finding.take() else {
+            return;
+        };
         match found {
             Found::Given(cidrs) if broken(Mutant::WatchDecides) => {
                 cidrs.into_iter().for_each(|cidr| self.insert(cidr, BlockState::Active));
@@ -173,7 +191,7 @@ impl RangeSet {
                 }
                 let many = matches!(want, Want::AnyOf(_, None));
                 let until = now + if many { limits::NOBODY_MS } else { 1 };
-                self.finds.refused.push(Refusal { want, began, until, gone });
+                self.finds.refused.push(Refusal { want, even_cooling, began, until, gone });
             }
             Found::Failed(cause) => self.demand.pause(now, cause),
         }

@@ -113,6 +113,11 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
         3 => block().prop_map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr)),
         1 => any::<u64>().prop_map(JournalEntry::Chain),
         1 => any::<u64>().prop_map(JournalEntry::Intent),
+        1 => (holding(), any::<u64>())
+            .prop_map(|(holding, at)| JournalEntry::EarlyDel(holding.id(), at)),
+        1 => Just(JournalEntry::NoEarlyDels),
+        1 => prop::collection::vec(block(), 0..3).prop_map(JournalEntry::WentBack),
+        1 => Just(JournalEntry::Settled),
     ]
 }
 
@@ -159,7 +164,7 @@ proptest! {
             prop_assert_eq!(&tables::read(&journal.db).unwrap().0, &state);
         }
         state.begin_boot(NewBoot { keep_holdings, cooldown, now: 70 });
-        tables::begin_boot(&journal.db, &state).unwrap();
+        tables::begin_boot(&journal.db, &state, "next").unwrap();
         let (read, counted) = tables::read(&journal.db).unwrap();
         prop_assert_eq!(&read, &state);
         prop_assert_eq!(counted, commits.len() as u64);

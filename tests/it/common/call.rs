@@ -45,7 +45,7 @@ impl Call {
     }
 
     /// The same call as the daemon's socket takes it.
-    pub(super) fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         json!({
             "command": self.command,
             "containerId": self.container,

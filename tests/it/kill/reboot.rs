@@ -1,6 +1,8 @@
 //! A reboot ends every container, so it releases their addresses, unless the operator turns that
 //! off.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::machine::Machine;
@@ -61,6 +63,28 @@ fn a_restart_in_the_same_boot_keeps_everything() {
     machine.daemon.terminate();
     machine.daemon.restart();
     assert_eq!(listed(&machine.daemon), before);
+}
+
+/// A lost or emptied `boot-id` is damage, and no reboot: containers run.
+#[test]
+fn a_lost_boot_id_releases_nothing() {
+    let mut machine = Machine::start(&[]);
+    hold_three(&machine);
+    let before = listed(&machine.daemon);
+    let path = machine.daemon.state_dir().join("boot-id");
+    for emptied in [true, false] {
+        machine.daemon.kill9();
+        if emptied {
+            fs::write(&path, "").expect("an empty file");
+        } else {
+            fs::remove_file(&path).expect("the boot's id");
+        }
+        machine.daemon.restart();
+        assert_eq!(listed(&machine.daemon), before);
+        assert!(!fs::read_to_string(&path).expect("the boot's id").is_empty());
+    }
+    machine.reboot();
+    assert!(listed(&machine.daemon).is_empty());
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! Fixed stories: each went wrong once.
+
+use super::plan::{calm_in, subnet};
+use super::world::{State, World};
+use crate::core::Millis;
+use crate::limits;
+
+/// Every container that asks on this node, until so many have addresses.
+fn run_containers(world: &mut World, node: usize, count: usize) {
+    for _ in 0..count {
+        let id = world.add(node, None);
+        world.answer_of(id);
+        let state = world.containers.get(&id).map(|container| container.state.clone());
+        assert!(matches!(state, Some(State::Running(_))), "c{id}: {state:?}");
+    }
+}
+
+/// A node vanishes and is removed; after the quarantine another node has its addresses; the node
+/// comes back, and then the store, as it was before all that. Two nodes say that the same block is
+/// theirs, and the last holder is right (rule 26).
+#[test]
+fn a_restore_gives_no_block_back_that_was_lost_before() {
+    let mut plan = calm_in(subnet("10.0.0.0/27", Some(2)), 2);
+    plan.settings.cooldown = 20_000;
+    plan.faults = vec![(super::plan::Fault::Restore, Millis::MAX / 4)];
+    let mut world = World::new(5, plan);
+    world.settle(2_000);
+    run_containers(&mut world, 0, 6);
+    world.settle(limits::TOUCH_MS + 20_000); // backups are made
+    world.vanish(0);
+    world.settle_for(65_000);
+    run_containers(&mut world, 1, 24);
+    world.settle_for(60_000);
+    assert!(world.nodes[0].daemon.is_some(), "the node is back");
+    world.restore();
+    world.settle_for(20_000);
+    for _ in 0..10 {
+        world.add(0, None); // panics when an address is held twice
+        world.settle_for(2_000);
+    }
+    world.settle(200_000);
+    world.check_answered();
+    world.fill();
+}
+
+/// All addresses cool, on three nodes; then as many containers as there are addresses ask on one
+/// node at once. Every one of them gets an address (rule 27).
+#[test]
+fn addresses_that_cool_elsewhere_are_found_by_all_who_ask() {
+    let mut plan = calm_in(subnet("10.0.0.0/26", Some(1)), 3);
+    plan.settings.cooldown = 600_000;
+    let mut world = World::new(2, plan);
+    world.settle(2_000);
+    for node in 0..3 {
+        run_containers(&mut world, node, 20);
+    }
+    world.delete_all();
+    world.settle(2_000);
+    let calls: Vec<u64> = (0..60).map(|_| world.add(1, None)).collect();
+    world.settle(15_000);
+    let running = calls.iter().filter(|id| world.containers.contains_key(id)).count();
+    assert_eq!(running, 60, "{}", world.last_error);
+}
+
+/// A state directory is lost while containers run; their ADDs are repeated, and some are ended,
+/// before the daemon has joined, which takes the life of the old session.
+#[test]
+fn calls_that_come_before_a_node_has_recovered_change_nothing_of_it() {
+    for deleted in [false, true] {
+        let mut world = World::new(3, calm_in(subnet("10.0.0.0/26", Some(2)), 2));
+        world.settle(2_000);
+        let ids: Vec<u64> = (0..6).map(|_| world.add(0, None)).collect();
+        world.settle(5_000);
+        world.crash(0);
+        world.nodes[0].disk.lose();
+        (world.nodes[0].disk.forgot, world.nodes[0].disk.is_new) = (true, true);
+        world.start(0);
+        for &id in &ids {
+            world.settle_for(10);
+            if deleted { world.delete(id) } else { world.repeat(id) }
+        }
+        if deleted {
+            world.settle_for(1_000);
+            world.crash(0);
+            world.start(0);
+        }
+        world.settle(60_000);
+        for &id in &ids {
+            // Who was told to try again does so.
+            if world.containers.get(&id).is_some_and(|of| of.state == State::Orphan) {
+                world.delete(id);
+            }
+        }
+        world.settle(10_000);
+        world.check_answered();
+        world.check_remembered();
+        world.check_ended();
+        world.fill();
+    }
+}

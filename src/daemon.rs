@@ -17,6 +17,7 @@ use crate::actors::{self, Running};
 use crate::api::check::{Checks, sweep};
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
+use crate::api::pools::Pools;
 use crate::api::server::{self, Room};
 use crate::api::socket::Socket;
 use crate::api::{self, About, AppState, Phase, notes};
@@ -25,7 +26,7 @@ use crate::core::Millis;
 use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
 use crate::core::leaseholder::NodeIdentity;
-use crate::core::node::{BootOptions, Booted, Figures, boot};
+use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
@@ -235,6 +236,7 @@ fn about(config: &Config, listen: String) -> About {
     About {
         node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: metrics::COMMIT.to_owned(),
         pid: std::process::id(),
         epoch: 0,
         state_dir: config.state_dir.display().to_string(),
@@ -261,15 +263,18 @@ pub fn start(
     let BootState { journal, booted, store } = restored;
     let networks = Arc::new(NetworkCache::open(config.state_dir.join("networks.json")));
     actix_rt::spawn(networks.clone().follow(store.watch(NETWORKS.to_owned())));
+    let pools = Arc::new(Pools::default());
+    actix_rt::spawn(pools.clone().follow(store.clone()));
     let running = actors::start(booted, journal, config.fsync, store.clone())?;
     let Running { handle: machines, standing, index } = running;
     let about = Arc::new(about);
-    let checks = Checks::default();
+    let checks = Checks::new();
     Ok(AppState {
         machines,
         standing,
         store,
         networks,
+        pools,
         checks,
         lists: Lists::default(),
         index,
@@ -327,10 +332,6 @@ async fn until_told_to_stop(node: &AppState, notes_dir: &Path, signals: &mut Sig
             () = signals.next() => return,
             _ = housekeeping.tick() => {
                 node.metrics.run_upkeep();
-                if let Some(figures) = node.machines.figures().await {
-                    let Figures { silence, records_waiting, record_lag, .. } = figures;
-                    metrics::dealings(silence, records_waiting, record_lag);
-                }
                 notes::act_on(node, notes_dir).await;
             }
         }

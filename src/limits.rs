@@ -12,6 +12,9 @@ pub const CALLS_PER_ARRAY_MAX: usize = 1024;
 /// Ranges in one configuration, over all its sets.
 pub const RANGES_MAX: usize = 256;
 
+/// Networks that have series of their own in the metrics; the others share one label.
+pub const NETWORKS_SHOWN_MAX: usize = 256;
+
 /// Addresses listed for the stages of one range.
 pub const LISTED_MAX: usize = 4096;
 

@@ -1,14 +1,42 @@
-//! Every metric, by name. No other module registers one, and no label has an address, a container
-//! or a pod.
+//! The metrics: no other module registers one. Their names and what they say are in
+//! [`catalogue`]; no label has an address, a container or a pod.
 
+pub mod catalogue;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Label, Unit};
+use metrics::{Counter, Gauge, Histogram, Label, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::core::Millis;
 use crate::core::address::Family;
-use crate::core::range_set::Stats;
+use crate::core::node::Figures;
+use crate::core::range_set::{Capacity, Stats};
+use crate::limits;
+use catalogue::*;
+
+/// The commit of the source, or `unknown` if the build does not know it.
+pub const COMMIT: &str = env!("LEASEHOLD_COMMIT");
+
+/// The causes of refused ADDs that are counted.
+pub const CAUSES: &[&str] = &[
+    "exhausted",
+    "taken",
+    "gateway",
+    "stage",
+    "node-gone",
+    "no-block",
+    "halted",
+    "busy",
+    "already-held",
+    "overtaken",
+    "block-size",
+    "store",
+    "range-sets",
+    "journal",
+    "stopping",
+];
 
 /// Upper bounds of latency buckets in seconds, from 50 microseconds: a warm ADD takes about 100.
 const LATENCY_BUCKETS: [f64; 17] = [
@@ -16,34 +44,8 @@ const LATENCY_BUCKETS: [f64; 17] = [
     250e-3, 500e-3, 1.0, 5.0,
 ];
 
-const REQUESTS: &str = "leasehold_requests_total";
-const REQUEST_SECONDS: &str = "leasehold_request_duration_seconds";
-const ADDRESSES: &str = "leasehold_addresses";
-const BLOCKS: &str = "leasehold_blocks";
-const LEASES: &str = "leasehold_block_leases_total";
-const GIVEN_BACK: &str = "leasehold_blocks_given_back_total";
-const GIVEN: &str = "leasehold_blocks_given_total";
-const FINDS: &str = "leasehold_finds_total";
-const SESSION_UP: &str = "leasehold_session_up";
-const EPOCH: &str = "leasehold_epoch";
-const STORE_SILENCE: &str = "leasehold_store_contact_age_seconds";
-const LOST_BLOCKS: &str = "leasehold_lost_blocks";
-const WENT_BACK: &str = "leasehold_store_went_back_total";
-const RECORDS_WAITING: &str = "leasehold_records_waiting";
-const RECORD_LAG: &str = "leasehold_record_lag_seconds";
-const JOURNAL_COMMITS: &str = "leasehold_journal_commits_total";
-const JOURNAL_RECORDS: &str = "leasehold_journal_records_total";
-const JOURNAL_SECONDS: &str = "leasehold_journal_commit_duration_seconds";
-const JOURNAL_BROKEN: &str = "leasehold_journal_broken";
-const ETCD_REQUESTS: &str = "leasehold_etcd_requests_total";
-const OVERLAPS: &str = "leasehold_network_overlaps";
-const NOTES: &str = "leasehold_del_notes_total";
-const NAMESPACES: &str = "leasehold_network_namespaces";
-const FINDINGS: &str = "leasehold_check_findings";
-const SWEPT: &str = "leasehold_swept_total";
-const BUILD: &str = "leasehold_build_info";
-
-/// Installs the recorder of this process and describes every metric.
+/// Installs the recorder of this process, describes every metric, and begins every series whose
+/// labels are known with 0: a rate needs a first value.
 ///
 /// # Errors
 /// A recorder is installed already.
@@ -51,77 +53,132 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &LATENCY_BUCKETS)?
         .install_recorder()?;
-    metrics::describe_counter!(REQUESTS, "CNI calls by verb and result");
-    metrics::describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time to answer a CNI call");
-    describe_blocks();
-    metrics::describe_counter!(JOURNAL_COMMITS, "Group commits of the journal");
-    metrics::describe_counter!(JOURNAL_RECORDS, "Records in these commits");
-    metrics::describe_histogram!(JOURNAL_SECONDS, Unit::Seconds, "Time of one group commit");
-    metrics::describe_gauge!(JOURNAL_BROKEN, "1 when the journal failed and ADD is refused");
-    metrics::describe_counter!(ETCD_REQUESTS, "Requests to etcd by operation and result");
-    metrics::describe_gauge!(OVERLAPS, "Pairs of networks whose addresses overlap");
-    metrics::describe_counter!(NOTES, "DELs that a plugin left as a note, by result");
-    metrics::describe_gauge!(
-        NAMESPACES,
-        "Attachments by the state of their network namespace: there, gone, doubtful"
-    );
-    metrics::describe_gauge!(FINDINGS, "Findings of the last check, by kind");
-    metrics::describe_counter!(SWEPT, "Attachments that a sweep handled, by result");
-    metrics::describe_gauge!(BUILD, "1, with the version as label");
-    metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    overlaps(0);
-    Journal::new();
+    for Metric { name, kind, help, .. } in METRICS {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(*name, *help),
+            Kind::Gauge => metrics::describe_gauge!(*name, *help),
+            Kind::Histogram => metrics::describe_histogram!(*name, Unit::Seconds, *help),
+        }
+    }
+    metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION"), "commit" => COMMIT).set(1.0);
+    metrics_process::Collector::default().describe();
+    begin();
     Ok(handle)
 }
 
-fn describe_blocks() {
-    metrics::describe_gauge!(
-        ADDRESSES,
-        "Addresses of this node's blocks by state: allocated, cooling, free, leaving"
-    );
-    metrics::describe_gauge!(BLOCKS, "Blocks of this node by state: spare, active, draining, lost");
-    metrics::describe_counter!(
-        LEASES,
-        "Transactions that lease blocks by result: done, conflict, failed"
-    );
-    metrics::describe_counter!(GIVEN_BACK, "Blocks given back");
-    metrics::describe_counter!(GIVEN, "Blocks, or parts of one, given to other nodes");
-    metrics::describe_counter!(
-        FINDS,
-        "Searches for an address outside of this node's blocks by result: \
-         gap, given, nobody, failed"
-    );
-    metrics::describe_gauge!(SESSION_UP, "1 while this node is a member of the cluster");
-    metrics::describe_gauge!(EPOCH, "Times that a daemon of this node has joined the cluster");
-    metrics::describe_gauge!(
-        STORE_SILENCE,
-        Unit::Seconds,
-        "Time since the last answered request to the cluster's store"
-    );
-    metrics::describe_gauge!(
-        LOST_BLOCKS,
-        "Blocks that this node held and that the cluster's store gives to others"
-    );
-    metrics::describe_counter!(WENT_BACK, "Times that the cluster's store went back in time");
-    metrics::describe_gauge!(RECORDS_WAITING, "Records of allocations not in the store yet");
-    metrics::describe_gauge!(
-        RECORD_LAG,
-        Unit::Seconds,
-        "Age of the oldest record that is not in the store yet"
-    );
+/// The series that are there from the start.
+fn begin() {
+    let counters = |name: &'static str, label: &'static str, values: &[&'static str]| {
+        values.iter().for_each(|value| drop(metrics::counter!(name, label => *value)));
+    };
+    counters(FINDS, "result", &["gap", "given", "nobody", "failed"]);
+    counters(NOTES, "result", &["ok", "failed", "unreadable"]);
+    counters(SWEPT, "result", &["released", "skipped", "failed"]);
+    for operation in ["txn", "read", "grant", "keepalive", "timetolive", "revoke", "watch"] {
+        for result in ["ok", "refused", "failed", "unknown"] {
+            drop(metrics::counter!(ETCD_REQUESTS, "operation" => operation, "result" => result));
+        }
+        drop(metrics::histogram!(ETCD_SECONDS, "operation" => operation));
+    }
+    for verb in ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"] {
+        drop(metrics::histogram!(REQUEST_SECONDS, "verb" => verb));
+    }
+    namespaces(0, 0, 0);
+    overlaps(0);
+    nodes(0, 0, 0);
+    Journal::new();
 }
 
-/// Counts a CNI call: its verb, `ok` or the name of its error code, and the time that it took.
-pub fn request(verb: &'static str, result: &'static str, took: Duration) {
-    metrics::counter!(REQUESTS, "verb" => verb, "result" => result).increment(1);
+/// Counts a CNI call: its network, if that is known, its verb, `ok` or the name of its error code,
+/// and the time that it took.
+pub fn request(network: Option<&str>, verb: &'static str, result: &'static str, took: Duration) {
+    match network {
+        Some(network) => {
+            let network = shown(network);
+            let counter = metrics::counter!(
+                REQUESTS, "network" => network, "verb" => verb, "result" => result
+            );
+            counter.increment(1);
+        }
+        None => metrics::counter!(REQUESTS, "verb" => verb, "result" => result).increment(1),
+    }
     metrics::histogram!(REQUEST_SECONDS, "verb" => verb).record(took);
 }
 
-/// Counts a request to etcd: `txn`, `read`, `grant`, `keepalive`, `revoke` or `watch` (one listing
-/// with its stream), and `ok`, `refused` (a condition did not hold, or a lease is gone), `failed`
-/// or `unknown`.
-pub fn etcd_request(operation: &'static str, result: &'static str) {
+/// Counts an ADD that was refused for this cause.
+pub fn add_failed(network: &str, cause: &'static str) {
+    metrics::counter!(ADD_FAILURES, "network" => shown(network), "cause" => cause).increment(1);
+}
+
+/// The label of a network. Whoever may call the daemon can invent networks: after
+/// [`limits::NETWORKS_SHOWN_MAX`] of them, the others share the label `(others)`, which is no
+/// network's name.
+fn shown(network: &str) -> SharedString {
+    static SHOWN: Mutex<BTreeSet<Arc<str>>> = Mutex::new(BTreeSet::new());
+    let mut known = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.get(network) {
+        return SharedString::from(known.clone());
+    }
+    if known.len() >= limits::NETWORKS_SHOWN_MAX {
+        return SharedString::from("(others)");
+    }
+    let name: Arc<str> = network.into();
+    known.insert(name.clone());
+    drop(known);
+    for verb in ["ADD", "DEL"] {
+        let ok = metrics::counter!(
+            REQUESTS, "network" => name.clone(), "verb" => verb, "result" => "ok"
+        );
+        drop(ok);
+    }
+    for cause in CAUSES {
+        drop(metrics::counter!(ADD_FAILURES, "network" => name.clone(), "cause" => *cause));
+    }
+    SharedString::from(name)
+}
+
+/// Counts a request to etcd, and the time that it took: `txn`, `read`, `grant`, `keepalive`,
+/// `timetolive` or `revoke`, and `ok`, `refused` (a condition did not hold, or a lease is gone),
+/// `failed` or `unknown`.
+pub fn etcd_request(operation: &'static str, result: &'static str, took: Duration) {
     metrics::counter!(ETCD_REQUESTS, "operation" => operation, "result" => result).increment(1);
+    metrics::histogram!(ETCD_SECONDS, "operation" => operation).record(took);
+}
+
+/// Counts the beginning of a watch (one listing with its stream), `ok`, or its end, `failed`.
+pub fn etcd_watch(result: &'static str) {
+    metrics::counter!(ETCD_REQUESTS, "operation" => "watch", "result" => result).increment(1);
+}
+
+/// Shows for how long an ADD waited for a block.
+pub fn waited(network: &str, family: Family, time: Duration) {
+    let labels = [("network", network.to_owned()), ("family", family.as_str().to_owned())];
+    metrics::histogram!(WAIT_SECONDS, &labels).record(time);
+}
+
+/// Shows the number of nodes with a session, of those that an operator drains, and of those with
+/// blocks and without a session.
+#[allow(clippy::cast_precision_loss)]
+pub fn nodes(live: usize, draining: usize, gone: usize) {
+    for (state, count) in [("live", live), ("draining", draining), ("gone", gone)] {
+        metrics::gauge!(NODES, "state" => state).set(count as f64);
+    }
+}
+
+/// Shows whether this node serves ADD.
+pub fn ready(ready: bool) {
+    metrics::gauge!(READY).set(f64::from(u8::from(ready)));
+}
+
+/// Shows the size of the journal's file, in bytes.
+#[allow(clippy::cast_precision_loss)]
+pub fn journal_size(bytes: u64) {
+    metrics::gauge!(JOURNAL_BYTES).set(bytes as f64);
+}
+
+/// Shows the figures of the process.
+pub fn process() {
+    metrics_process::Collector::default().collect();
 }
 
 /// Counts an acted-on note: `ok`, `failed` or `unreadable`.
@@ -158,7 +215,6 @@ pub fn overlaps(pairs: usize) {
 
 /// Handles of one range set.
 pub struct RangeSet {
-    addresses: [Gauge; 4],
     blocks: [Gauge; 4],
     leases: [Counter; 3],
     given_back: Counter,
@@ -169,10 +225,7 @@ pub struct RangeSet {
 impl RangeSet {
     /// The handles; several range sets of one network and family add up.
     pub fn new(network: &str, family: Family) -> Self {
-        let plain = || {
-            let family = Label::from_static_parts("family", family.as_str());
-            vec![Label::new("network", network.to_owned()), family]
-        };
+        let plain = || pool_labels(network, family);
         let labels = |name, value: &'static str| {
             let mut labels = plain();
             labels.push(Label::from_static_parts(name, value));
@@ -180,9 +233,9 @@ impl RangeSet {
         };
         let gauge = |name, state| metrics::gauge!(name, labels("state", state));
         let leases = |result| metrics::counter!(LEASES, labels("result", result));
-        let addresses = ["allocated", "cooling", "free", "leaving"];
+        drop(metrics::histogram!(WAIT_SECONDS, plain()));
+        drop(shown(network));
         Self {
-            addresses: addresses.map(|state| gauge(ADDRESSES, state)),
             blocks: ["spare", "active", "draining", "lost"].map(|state| gauge(BLOCKS, state)),
             leases: ["done", "conflict", "failed"].map(leases),
             given_back: metrics::counter!(GIVEN_BACK, plain()),
@@ -193,14 +246,9 @@ impl RangeSet {
 
     /// Shows the figures of this range set.
     pub fn show(&mut self, stats: Stats) {
-        let figures = |stats: Stats| {
-            let addresses = [stats.allocated, stats.cooling, stats.free, stats.in_transfer];
-            (addresses, [stats.spare, stats.active, stats.returning, stats.lost])
-        };
+        let figures = |stats: Stats| [stats.spare, stats.active, stats.returning, stats.lost];
         let (now, was) = (figures(stats), figures(std::mem::replace(&mut self.shown, stats)));
-        let addresses = self.addresses.iter().zip(now.0.into_iter().zip(was.0));
-        let blocks = self.blocks.iter().zip(now.1.into_iter().zip(was.1));
-        for (gauge, (now, before)) in addresses.chain(blocks) {
+        for (gauge, (now, before)) in self.blocks.iter().zip(now.into_iter().zip(was)) {
             #[allow(clippy::cast_precision_loss)]
             if now != before {
                 gauge.increment(now as f64 - before as f64);
@@ -234,13 +282,77 @@ impl RangeSet {
     }
 }
 
-/// Shows the time since the store's last answer and the age of the oldest waiting record, both in
-/// milliseconds, and the number of records that wait.
+fn pool_labels(network: &str, family: Family) -> Vec<Label> {
+    let family = Label::from_static_parts("family", family.as_str());
+    vec![Label::new("network", network.to_owned()), family]
+}
+
+/// The addresses of one family on one network.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Pool {
+    /// Those that can ever be handed out in the cluster.
+    pub size: u128,
+    /// Those that are kept for pods of a stage.
+    pub kept: u64,
+    /// Gateways, which are never handed out.
+    pub reserved: u64,
+    /// Addresses in a block of the usual size.
+    pub block_size: u64,
+    /// What the cluster's blocks say, once they are known.
+    pub cluster: Option<PoolInCluster>,
+    /// The addresses of this node's blocks.
+    pub local: Capacity,
+}
+
+/// What the cluster's blocks say of a pool.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct PoolInCluster {
+    /// Addresses in no node's block.
+    pub unclaimed: u128,
+    /// Addresses in blocks of nodes without a session.
+    pub gone: u128,
+    /// Addresses in blocks of removed nodes.
+    pub quarantined: u128,
+}
+
+/// Shows the figures of a pool.
 #[allow(clippy::cast_precision_loss)]
-pub fn dealings(silence: Millis, waiting: usize, lag: Millis) {
-    metrics::gauge!(STORE_SILENCE).set(silence as f64 / 1000.0);
-    metrics::gauge!(RECORDS_WAITING).set(waiting as f64);
-    metrics::gauge!(RECORD_LAG).set(lag as f64 / 1000.0);
+pub fn pool(network: &str, family: Family, pool: &Pool) {
+    let show = |name, value: f64| metrics::gauge!(name, pool_labels(network, family)).set(value);
+    show(POOL_SIZE, pool.size as f64);
+    show(POOL_KEPT, pool.kept as f64);
+    show(POOL_RESERVED, pool.reserved as f64);
+    show(BLOCK_SIZE, pool.block_size as f64);
+    if let Some(cluster) = pool.cluster {
+        show(POOL_UNCLAIMED, cluster.unclaimed as f64);
+        show(POOL_GONE, cluster.gone as f64);
+        show(POOL_QUARANTINED, cluster.quarantined as f64);
+    }
+    let local = &pool.local;
+    for (state, addresses) in [
+        ("allocated", local.allocated),
+        ("cooling", local.cooling),
+        ("leaving", local.leaving),
+        ("free", local.free),
+        ("kept", local.kept),
+        ("spare", local.spare),
+        ("withheld", local.withheld),
+        ("reserved", local.reserved),
+    ] {
+        let mut labels = pool_labels(network, family);
+        labels.push(Label::from_static_parts("state", state));
+        metrics::gauge!(ADDRESSES, labels).set(addresses as f64);
+    }
+}
+
+/// Shows a node's dealings with the store: whether it answers, and its figures.
+#[allow(clippy::cast_precision_loss)]
+pub fn dealings(answers: bool, figures: &Figures) {
+    metrics::gauge!(STORE_ANSWERS).set(f64::from(u8::from(answers)));
+    metrics::gauge!(STORE_SILENCE).set(figures.silence as f64 / 1000.0);
+    metrics::gauge!(SESSION_LEFT).set(figures.lease_left as f64 / 1000.0);
+    metrics::gauge!(RECORDS_WAITING).set(figures.records_waiting as f64);
+    metrics::gauge!(RECORD_LAG).set(figures.record_lag as f64 / 1000.0);
 }
 
 /// Handles of the node's state in the cluster.

@@ -16,8 +16,9 @@ use crate::core::node::{
     CoordinatorMachine, Figures, LeaseholderMachine, RangeSetMachine, ToCoordinator, ToLeaseholder,
     Unable,
 };
+use crate::core::offer::Offer;
 use crate::core::range::Ranges;
-use crate::core::range_set::Stats;
+use crate::core::range_set::{Capacity, Stats};
 
 type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;
 
@@ -36,6 +37,10 @@ pub struct Description {
     pub record: SetRecord,
     /// Its figures.
     pub stats: Stats,
+    /// The addresses that it can ever hand out.
+    pub offer: Offer,
+    /// The addresses of its blocks by state.
+    pub capacity: Capacity,
 }
 
 /// A block in hand.
@@ -158,9 +163,10 @@ impl NodeHandle {
     pub async fn describe_sets(&self) -> Vec<Description> {
         let mut all = Vec::new();
         for set in self.all_sets() {
-            let describe = |machine: &mut RangeSetMachine| Description {
-                record: machine.record().clone(),
-                stats: machine.stats(),
+            let describe = |machine: &mut RangeSetMachine| {
+                let (offer, capacity) = machine.capacity();
+                let (record, stats) = (machine.record().clone(), machine.stats());
+                Description { record, stats, offer, capacity }
             };
             all.extend(inspect(&set, describe).await);
         }

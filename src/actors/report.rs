@@ -1,5 +1,7 @@
 //! Events of the machines, put into words and counted.
 
+use std::time::Duration;
+
 use super::index::Index;
 use crate::core::leaseholder::Leased;
 use crate::core::node::{Event, SearchEnd};
@@ -37,6 +39,9 @@ pub(super) fn tell(index: &Index, event: &Event) {
                     tracing::error!(network = &**network, %cause, "no block leased");
                 }
             }
+        }
+        Event::Waited { network, family, waited, .. } => {
+            metrics::waited(network, *family, Duration::from_millis(*waited));
         }
         Event::GivenBack(network, family, Some(blocks)) => {
             metrics::RangeSet::new(network, *family).given_back(*blocks);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 
 use super::delivery::Answers;
-use super::{AppState, Phase};
+use super::{AppState, Phase, cause};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
 use crate::cni::resolv::{self, Dns};
@@ -20,7 +20,7 @@ use crate::core::attachment::{AttachmentId, Holding, Pod};
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
 use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
-use crate::{clock, limits};
+use crate::{clock, limits, metrics};
 
 /// What the plugin prints, or the error object, as soon as it is known.
 pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>;
@@ -100,6 +100,7 @@ async fn add(
     };
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
     let (id, at_unix_ms) = (attachment(&from.network, add.id), clock::unix_ms());
+    let network = from.network.clone();
     let call = Call::Add(Box::new(Add {
         id: id.clone(),
         pool: from.pool,
@@ -122,7 +123,10 @@ async fn add(
                 let ips = assigned(&holding, &sets);
                 Ok(result::render_add(version, &ips, &routes, &dns))
             }
-            Outcome::Failed(error) => Err(explain(error)),
+            Outcome::Failed(error) => {
+                metrics::add_failed(&network, cause::label(&error));
+                Err(explain(error))
+            }
             Outcome::Ended(_) => Err(Error::new(Code::Internal, "an ADD was answered like a DEL")),
         }
     })

@@ -1,6 +1,7 @@
 //! `POST /v1/cni`: one CNI call, or an array of them.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::StatusCode;
@@ -13,7 +14,8 @@ use super::call::{self, Answering};
 use super::delivery::Answers;
 use crate::cni::error::{Code, Error};
 use crate::cni::parse;
-use crate::cni::request::{Calls, Request};
+use crate::cni::request::{Body, Calls, Pod, Request};
+use crate::core::container_id::ContainerId;
 use crate::{limits, metrics};
 
 /// One answer of an array.
@@ -87,6 +89,8 @@ async fn read(payload: web::Payload) -> Result<web::Bytes, Error> {
 
 /// A call on its way to its status and what the plugin prints.
 struct InFlight {
+    network: Option<Arc<str>>,
+    subject: Subject,
     verb: &'static str,
     began: Instant,
     answer: Answering,
@@ -98,11 +102,15 @@ impl InFlight {
         match call {
             Ok(request) => {
                 let verb = request.verb.as_str();
-                Self { verb, began, answer: call::begin(node, answers, request).await }
+                let network = Some(request.network.clone()).filter(|name| !name.is_empty());
+                let subject = Subject::of(&request.body);
+                let answer = call::begin(node, answers, request).await;
+                Self { network, subject, verb, began, answer }
             }
             Err(error) => {
                 let verb = error.verb.unwrap_or("unknown");
-                Self { verb, began, answer: Box::pin(async move { Err(error) }) }
+                let answer = Box::pin(async move { Err(error) });
+                Self { network: None, subject: Subject::default(), verb, began, answer }
             }
         }
     }
@@ -110,12 +118,63 @@ impl InFlight {
     async fn end(self) -> (StatusCode, String) {
         let answer = self.answer.await;
         let result = answer.as_ref().map_or_else(|error| error.code.name(), |_| "ok");
-        metrics::request(self.verb, result, self.began.elapsed());
+        self.subject.log(self.network.as_deref(), self.verb, self.began, &answer);
+        metrics::request(self.network.as_deref(), self.verb, result, self.began.elapsed());
         match answer {
             Ok(body) => (StatusCode::OK, body),
             Err(error) => (status(error.code), error.render()),
         }
     }
+}
+
+/// The container and the pod of an ADD or a DEL, if these calls are logged.
+#[derive(Default)]
+struct Subject(Option<(ContainerId, Option<Pod>)>);
+
+impl Subject {
+    fn of(body: &Body) -> Self {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return Self(None);
+        }
+        Self(match body {
+            Body::Add(add) => Some((add.id.container_id.clone(), add.pod.clone())),
+            Body::Del(del) => Some((del.id.container_id.clone(), None)),
+            _ => None,
+        })
+    }
+
+    /// One line for each ADD and DEL.
+    fn log(
+        self,
+        network: Option<&str>,
+        verb: &'static str,
+        began: Instant,
+        answer: &Result<String, Error>,
+    ) {
+        let Some((container, pod)) = self.0 else { return };
+        let (network, millis) = (network.unwrap_or_default(), began.elapsed().as_secs_f64() * 1e3);
+        let pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name)).unwrap_or_default();
+        match answer {
+            Ok(body) => {
+                let addresses = addresses(body);
+                tracing::debug!(network, %container, pod, addresses, millis, "{verb}");
+            }
+            Err(error) => {
+                let cause = error.code.name();
+                tracing::debug!(network, %container, pod, cause, millis, "{verb}: {error}");
+            }
+        }
+    }
+}
+
+/// The addresses of a result, for the log.
+fn addresses(result: &str) -> String {
+    let result: serde_json::Value = serde_json::from_str(result).unwrap_or_default();
+    let listed = result["ips"].as_array().into_iter().flatten();
+    let of_list = listed.filter_map(|ip| ip["address"].as_str());
+    // Results of old versions have one of each family.
+    let old = ["ip4", "ip6"].iter().filter_map(|family| result[family]["ip"].as_str());
+    of_list.chain(old).collect::<Vec<_>>().join(",")
 }
 
 /// The HTTP status of an error: for people with `curl`; the plugin looks at the body.

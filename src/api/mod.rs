@@ -1,17 +1,21 @@
 //! HTTP over the unix socket (calls and writes) and over TCP (reads only).
 
 mod call;
+mod cause;
 pub mod check;
 pub mod cluster;
 pub mod cni;
 mod delivery;
+pub mod figures;
 pub mod lists;
 mod netns;
 pub mod network_cache;
 pub mod networks;
 pub mod nodes;
 pub mod notes;
+pub mod pools;
 pub mod read;
+mod records;
 pub mod release;
 pub mod server;
 pub mod socket;
@@ -30,6 +34,9 @@ use crate::store::ClusterStore;
 use self::check::Checks;
 use self::lists::Lists;
 use self::network_cache::NetworkCache;
+use self::pools::Pools;
+
+pub use crate::metrics::COMMIT;
 
 /// What handlers need of the running node.
 #[derive(Clone)]
@@ -42,6 +49,8 @@ pub struct AppState {
     pub store: Arc<dyn ClusterStore>,
     /// The centrally kept configurations.
     pub networks: Arc<NetworkCache>,
+    /// Who holds which block in the cluster.
+    pub pools: Arc<Pools>,
     /// What checks must not do at the same time.
     pub checks: Checks,
     /// The long answers of the listener.
@@ -75,6 +84,9 @@ pub struct About {
     pub node: String,
     /// The daemon's version.
     pub version: String,
+    /// The commit of its source, or `unknown`.
+    #[serde(default)]
+    pub commit: String,
     /// Its process id.
     pub pid: u32,
     /// How often a daemon of this node has joined the cluster; 0: it has not joined yet.

@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, AppState, Phase, check, lists, networks, nodes, refuse};
+use super::{About, AppState, Phase, check, figures, lists, networks, nodes, records, refuse};
 use crate::actors::{BlockFigures, Blocks, Description};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
@@ -19,6 +19,9 @@ use crate::limits;
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct AllocationRow {
+    /// The node.
+    #[serde(default)]
+    pub node: String,
     /// The network.
     pub network: String,
     /// The network out of whose pool the address is: the same, unless the configuration leads to
@@ -54,6 +57,14 @@ pub struct Filter {
     pub address: Option<IpAddr>,
     /// Only this container.
     pub container_id: Option<String>,
+    /// Only containers whose id begins like this.
+    pub container_prefix: Option<String>,
+    /// Only this node.
+    pub node: Option<String>,
+    /// Only pods of this namespace.
+    pub namespace: Option<String>,
+    /// Only this pod.
+    pub pod: Option<String>,
     /// Only rows after this one, `pool,address`: the last row of the page before.
     pub after: Option<String>,
     /// How many rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
@@ -62,9 +73,30 @@ pub struct Filter {
 
 impl Filter {
     /// Where the page begins. A network's name has no comma.
-    fn after(&self) -> Option<(&str, IpAddr)> {
+    pub(super) fn after(&self) -> Option<(&str, IpAddr)> {
         let (pool, address) = self.after.as_deref()?.split_once(',')?;
         Some((pool, address.parse().ok()?))
+    }
+
+    /// The number of rows of a page.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX)
+    }
+
+    /// Whether a row is to be listed.
+    pub(super) fn fits(&self, row: &AllocationRow) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        let prefix = self.container_prefix.as_deref().unwrap_or_default();
+        is(&self.network, &row.network)
+            && is(&self.pool, &row.pool)
+            && is(&self.container_id, &row.container_id)
+            && is(&self.node, &row.node)
+            && is(&self.namespace, row.namespace.as_deref().unwrap_or_default())
+            && is(&self.pod, row.pod.as_deref().unwrap_or_default())
+            && row.container_id.starts_with(prefix)
+            && self.address.is_none_or(|address| address.to_string() == row.address)
     }
 
     /// Whether a holding has anything to list.
@@ -102,8 +134,11 @@ pub struct SetRow {
     pub allocated: u64,
     /// Addresses cooling.
     pub cooling: u64,
-    /// Addresses not taken in the active blocks, network addresses and gateways among them.
+    /// Addresses that can be handed out now.
     pub free: u64,
+    /// Addresses that can be handed out now to pods of one stage only.
+    #[serde(default)]
+    pub kept: u64,
 }
 
 /// How this node stands in the cluster.
@@ -191,16 +226,14 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/allocations", web::get().to(allocations))
         .route("/v1/blocks", web::get().to(blocks))
         .configure(check::reads)
+        .configure(figures::reads)
         .configure(nodes::reads)
+        .configure(records::reads)
         .configure(networks::reads);
 }
 
 async fn metrics(node: web::Data<AppState>) -> HttpResponse {
-    // A leaseholder that does not answer must not keep anybody from the other figures.
-    let figures = tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.machines.figures());
-    if let Ok(Some(figures)) = figures.await {
-        crate::metrics::dealings(figures.silence, figures.records_waiting, figures.record_lag);
-    }
+    figures::refresh(&node).await;
     node.metrics.run_upkeep();
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
@@ -224,7 +257,7 @@ async fn readyz(node: web::Data<AppState>) -> HttpResponse {
     }
 }
 
-fn state(node: &AppState) -> (&'static str, Option<String>) {
+pub(super) fn state(node: &AppState) -> (&'static str, Option<String>) {
     if let Some(cause) = node.index.broken() {
         return ("broken", Some(format!("the journal failed: {cause}")));
     }
@@ -275,7 +308,8 @@ fn set(set: Description) -> SetRow {
         lost: stats.lost,
         allocated: stats.allocated,
         cooling: stats.cooling,
-        free: stats.free,
+        free: set.capacity.free,
+        kept: set.capacity.kept,
     }
 }
 
@@ -341,7 +375,10 @@ fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
     }
 }
 
-async fn allocations(node: web::Data<AppState>, filter: web::Query<Filter>) -> HttpResponse {
+pub(super) async fn allocations(
+    node: web::Data<AppState>,
+    filter: web::Query<Filter>,
+) -> HttpResponse {
     if filter.after.is_some() && filter.after().is_none() {
         return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
     }
@@ -350,8 +387,9 @@ async fn allocations(node: web::Data<AppState>, filter: web::Query<Filter>) -> H
         Err(refusal) => return refusal,
     };
     let (index, filter) = (node.index.clone(), filter.into_inner());
+    let own = node.about.node.clone();
     // Off this thread: sorting a full node takes longer than an ADD may wait.
-    match web::block(move || rows(&index.all(), &filter)).await {
+    match web::block(move || rows(&own, &index.all(), &filter)).await {
         Ok(rows) => lists::answer(permit, &rows),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
@@ -359,7 +397,7 @@ async fn allocations(node: web::Data<AppState>, filter: web::Query<Filter>) -> H
 
 /// A page of rows, by pool and address, which no two have: what is released between two pages
 /// moves no other row.
-fn rows(all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
+fn rows(node: &str, all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
     let after = filter.after();
     let mut rows: Vec<(&Arc<Holding>, IpAddr)> = (all.iter())
         .filter(|holding| filter.wants(holding))
@@ -368,14 +406,15 @@ fn rows(all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
         .filter(|(holding, address)| after < Some((&*holding.scope.pool, *address)))
         .collect();
     rows.sort_unstable_by_key(|&(holding, address)| (&*holding.scope.pool, address));
-    let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
-    rows.into_iter().take(limit).map(|(holding, address)| row(holding, address)).collect()
+    let rows = rows.into_iter().map(|(holding, address)| row(node, holding, address));
+    rows.filter(|row| filter.fits(row)).take(filter.limit()).collect()
 }
 
-fn row(holding: &Holding, address: IpAddr) -> AllocationRow {
+fn row(node: &str, holding: &Holding, address: IpAddr) -> AllocationRow {
     let pod = holding.pod.as_deref();
     let namespace = pod.map(|pod| pod.namespace.to_string());
     AllocationRow {
+        node: node.to_owned(),
         network: holding.scope.network.to_string(),
         pool: holding.scope.pool.to_string(),
         address: address.to_string(),

@@ -11,15 +11,19 @@ use crate::api::read::{AllocationRow, Filter};
 use crate::clock::rfc3339;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
 
-/// The longest row in JSON: network, pool and container id of 255 bytes each, pod and namespace
-/// too but of any text (six bytes for an escaped one), the rest 400.
-const ROW_BYTES_MAX: usize = 4608;
+/// The longest row in JSON: node, network, pool and container id of 255 bytes each, pod and
+/// namespace too but of any text (six bytes for an escaped one), the rest 400.
+const ROW_BYTES_MAX: usize = 4864;
 
 /// The number of rows in one request, so small that the client accepts every answer.
 pub(super) const ROWS_PER_PAGE: usize = {
     let fitting = (ANSWER_BYTES_MAX - ANSWER_HEAD_BYTES_MAX) / ROW_BYTES_MAX;
     if fitting < ROWS_PER_PAGE_MAX { fitting } else { ROWS_PER_PAGE_MAX }
 };
+
+/// What this node holds, and what all nodes hold.
+const HOLDINGS: &str = "/v1/allocations";
+const RECORDS: &str = "/v1/records";
 
 /// The number of characters of a container id that the table shows, as in other tools.
 const CONTAINER_CHARS: usize = 12;
@@ -37,9 +41,21 @@ pub(super) struct AllocationsArgs {
     /// Only this address, IPv4 or IPv6, without a prefix length [default: all]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
-    /// Only this container, by its full id [default: all]
+    /// Only containers whose id begins like this [default: all]
     #[arg(long, value_name = "ID")]
     container: Option<String>,
+    /// Only pods of this namespace [default: all]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Only this pod [default: all]
+    #[arg(long, value_name = "NAME")]
+    pod: Option<String>,
+    /// What all nodes hold, by the records in the cluster's store, a second or so late
+    #[arg(long)]
+    all_nodes: bool,
+    /// Only this node; it implies --all-nodes
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -48,10 +64,11 @@ pub(super) struct AllocationsArgs {
 pub(super) fn examples() -> String {
     format!(
         "The table shortens container ids to {CONTAINER_CHARS} characters. JSON is an array of\n\
-         the rows of GET /v1/allocations, with full ids. Beyond {ROWS_PER_PAGE} allocations the\n\
+         the rows of GET /v1/allocations (of all nodes: GET /v1/records), with full ids.\n\
+         Beyond {ROWS_PER_PAGE} allocations the\n\
          list is read in pieces, and an allocation that changes meanwhile may be missing.\n\n\
          Examples:\n  leasehold allocations --network my-net\n  \
-         leasehold allocations --address 10.10.1.22 -o json\n\n{}",
+         leasehold allocations --all-nodes --address 10.10.1.22 -o json\n\n{}",
         super::EXIT_CODES
     )
 }
@@ -62,33 +79,46 @@ pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
         network: args.network.clone(),
         pool: args.pool.clone(),
         address: args.address,
-        container_id: args.container.clone(),
+        container_prefix: args.container.clone(),
+        node: args.node.clone(),
+        namespace: args.namespace.clone(),
+        pod: args.pod.clone(),
         ..Filter::default()
     };
-    let rows = list(&args.admin.socket, &filter)?;
+    let all_nodes = args.all_nodes || args.node.is_some();
+    let resource = if all_nodes { RECORDS } else { HOLDINGS };
+    let rows = list_of(resource, &args.admin.socket, &filter)?;
     match args.admin.output.form {
         Form::Json => admin::print_json(&rows)?,
         Form::Table if rows.is_empty() => admin::print("no allocation matches\n")?,
-        Form::Table => admin::print(&table(&rows))?,
+        Form::Table => admin::print(&table(&rows, all_nodes))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// All allocations that match, page by page.
+/// All allocations of the daemon's node that match, page by page.
 ///
 /// # Errors
 /// The daemon cannot be asked.
 pub(super) fn list(socket: &Path, filter: &Filter) -> anyhow::Result<Vec<AllocationRow>> {
+    list_of(HOLDINGS, socket, filter)
+}
+
+fn list_of(resource: &str, socket: &Path, filter: &Filter) -> anyhow::Result<Vec<AllocationRow>> {
     list_by(ROWS_PER_PAGE, key, |after, limit| {
         let query = [
             ("network", filter.network.clone()),
             ("pool", filter.pool.clone()),
             ("address", filter.address.map(|address| address.to_string())),
             ("containerId", filter.container_id.clone()),
+            ("containerPrefix", filter.container_prefix.clone()),
+            ("node", filter.node.clone()),
+            ("namespace", filter.namespace.clone()),
+            ("pod", filter.pod.clone()),
             ("after", after),
             ("limit", Some(limit.to_string())),
         ];
-        admin::get(socket, &admin::with_query("/v1/allocations", &query))
+        admin::get(socket, &admin::with_query(resource, &query))
     })
 }
 
@@ -119,10 +149,13 @@ pub(super) fn list_by<T>(
     }
 }
 
-/// The rows for people. The pools are shown if any row's pool is not its network's own.
-pub(super) fn table(rows: &[AllocationRow]) -> String {
+/// The rows for people, with their nodes or without. The pools are shown if any row's pool is not
+/// its network's own.
+pub(super) fn table(rows: &[AllocationRow], nodes: bool) -> String {
     let pools = rows.iter().any(|row| row.pool != row.network);
-    let mut header = vec!["NETWORK"];
+    let mut header = Vec::new();
+    header.extend(nodes.then_some("NODE"));
+    header.push("NETWORK");
     header.extend(pools.then_some("POOL"));
     header.extend([
         "ADDRESS",
@@ -139,7 +172,9 @@ pub(super) fn table(rows: &[AllocationRow]) -> String {
             None | Some("") => "-".to_owned(),
             Some(text) => printable(text),
         };
-        let mut cells = vec![row.network.clone()];
+        let mut cells = Vec::new();
+        cells.extend(nodes.then(|| printable(&row.node)));
+        cells.push(row.network.clone());
         cells.extend(pools.then(|| row.pool.clone()));
         cells.extend([
             row.address.clone(),
@@ -166,6 +201,7 @@ mod tests {
 
     fn row(sequence: u64) -> AllocationRow {
         AllocationRow {
+            node: "n".repeat(255),
             network: "n".repeat(255),
             pool: "n".repeat(255),
             address: "2001:db8:1111:2222:3333:4444:5555:6666".to_owned(),

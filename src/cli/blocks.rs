@@ -1,5 +1,6 @@
 //! `leasehold blocks`: the blocks of addresses that this node holds.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,12 +9,21 @@ use super::admin::{self, AdminArgs, Form};
 use super::allocations::{ROWS_PER_PAGE, list_by};
 use crate::api::read::BlockRow;
 
+/// The number of blocks that are listed unasked.
+const ROWS_SHOWN: usize = 20;
+
+/// The states of blocks, in the order of the columns.
+const STATES: [&str; 4] = ["active", "spare", "draining", "lost"];
+
 /// The options of `leasehold blocks`.
 #[derive(Args, Debug)]
 pub(super) struct BlocksArgs {
     /// Only this network, by the `name` in its configuration [default: all]
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    /// List every block, too [default: only if there are at most 20]
+    #[arg(long)]
+    each: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -21,10 +31,11 @@ pub(super) struct BlocksArgs {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "The node hands addresses out of its active blocks. A spare block is leased ahead of\n\
+        "The first table has the totals of each network, the second one the blocks.\n\n\
+         The node hands addresses out of its active blocks. A spare block is leased ahead of\n\
          need, a draining one is being given back, and a lost one belongs to another node\n\
          according to the cluster's store. JSON is an array of the rows of GET /v1/blocks.\n\n\
-         Examples:\n  leasehold blocks\n  leasehold blocks --network my-net -o json\n\n{}",
+         Examples:\n  leasehold blocks\n  leasehold blocks --network my-net --each\n\n{}",
         super::EXIT_CODES
     )
 }
@@ -43,9 +54,47 @@ pub(super) fn run(args: &BlocksArgs) -> anyhow::Result<ExitCode> {
     match args.admin.output.form {
         Form::Json => admin::print_json(&rows)?,
         Form::Table if rows.is_empty() => admin::print("no block matches\n")?,
-        Form::Table => admin::print(&table(&rows))?,
+        Form::Table => {
+            admin::print(&totals(&rows))?;
+            if args.each || rows.len() <= ROWS_SHOWN {
+                admin::print(&format!("\n{}", table(&rows)))?;
+            } else {
+                admin::print(&format!("\n{} blocks: --each lists them\n", rows.len()))?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One row for each network and family.
+fn totals(rows: &[BlockRow]) -> String {
+    let mut all: BTreeMap<(&str, &str), [u64; 7]> = BTreeMap::new();
+    for row in rows {
+        let sum = all.entry((&row.network, &row.family)).or_default();
+        for (at, state) in STATES.iter().enumerate() {
+            sum[at] += u64::from(row.state == *state);
+        }
+        for (at, figure) in [row.allocated, row.cooling, row.free].into_iter().enumerate() {
+            sum[STATES.len() + at] += u64::from(figure);
+        }
+    }
+    let header = [
+        "NETWORK",
+        "FAMILY",
+        "ACTIVE",
+        "SPARE",
+        "DRAINING",
+        "LOST",
+        "ALLOCATED",
+        "COOLING",
+        "FREE",
+    ];
+    let row = |((network, family), sums): ((&str, &str), [u64; 7])| {
+        let mut cells = vec![network.to_owned(), family.to_owned()];
+        cells.extend(sums.map(|sum| sum.to_string()));
+        cells
+    };
+    admin::table(&header, all.into_iter().map(row).collect())
 }
 
 fn table(rows: &[BlockRow]) -> String {

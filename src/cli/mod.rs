@@ -6,21 +6,23 @@ mod bench;
 mod blocks;
 mod check;
 mod child;
+mod completion;
 mod demo;
 mod drain;
 mod gc;
 mod install;
 mod network;
+mod networks;
 mod node;
+mod plan;
 mod release;
 mod serve;
 mod status;
+mod version;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-use crate::config::ServeArgs;
 
 /// The meaning of the exit status, the same for every command.
 const EXIT_CODES: &str = "Exit status: 0 success, 1 the answer is negative or reports a problem, \
@@ -42,11 +44,14 @@ struct Cli {
 enum Command {
     /// Run the daemon of this node
     #[command(after_help = serve::EXAMPLES)]
-    Serve(Box<ServeArgs>),
+    Serve(Box<serve::ServeCommand>),
     /// Show the daemon's identity, whether it serves, and how full each network is
     #[command(after_help = status::examples())]
     Status(status::StatusArgs),
-    /// List the addresses that the containers of this node hold
+    /// Show how large each network is, and how full, in the whole cluster
+    #[command(after_help = networks::examples())]
+    Networks(networks::NetworksArgs),
+    /// List the addresses that the containers of this node hold, or of all nodes
     #[command(after_help = allocations::examples())]
     Allocations(allocations::AllocationsArgs),
     /// List the blocks of addresses that this node holds
@@ -73,12 +78,24 @@ enum Command {
     /// Put the plugin, the daemon, its unit and its configuration in their places
     #[command(after_help = install::examples())]
     Install(install::InstallArgs),
+    /// Plan a cluster: whether a configuration fits a number of nodes and containers
+    #[command(after_help = plan::examples())]
+    Plan(plan::PlanArgs),
     /// See Leasehold work: its own daemon, real plugin calls, and a checked churn of containers
     #[command(after_help = demo::examples())]
     Demo(demo::DemoArgs),
     /// Measure the speed of a node, and of a cluster, on this machine
     #[command(after_help = bench::examples())]
     Bench(bench::BenchArgs),
+    /// Show the version of this program and of the daemon, with the commits of their source
+    #[command(after_help = version::examples())]
+    Version(version::VersionArgs),
+    /// Print the completion script for a shell
+    #[command(after_help = completion::examples())]
+    Completion(completion::CompletionArgs),
+    /// Write the pages of the manual
+    #[command(after_help = completion::man_examples())]
+    Man(completion::ManArgs),
     /// Serve the echo that `bench` compares the API with
     #[command(hide = true)]
     BenchEcho(bench::EchoArgs),
@@ -91,6 +108,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args),
         Command::Status(args) => status::run(&args),
+        Command::Networks(args) => networks::run(&args),
         Command::Allocations(args) => allocations::run(&args),
         Command::Blocks(args) => blocks::run(&args),
         Command::Release(args) => release::run(&args),
@@ -100,8 +118,12 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => drain::run_local(&args),
         Command::Network(command) => network::run(&command),
         Command::Install(args) => install::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Version(args) => version::run(&args),
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => completion::write_man(&args),
         Command::BenchEcho(args) => bench::serve_echo(&args),
     };
     match result {

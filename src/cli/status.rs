@@ -7,10 +7,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::admin::{self, AdminArgs, Form};
+use crate::api::About;
 use crate::api::read::{ClusterRow, SetRow, Status};
 use crate::clock;
 use crate::clock::rfc3339;
 use crate::limits;
+
+/// The silence of the cluster's store from which on it is shown, in milliseconds: longer than the
+/// time between two heartbeats.
+const SILENCE_MS_SHOWN: u64 = 15_000;
 
 /// The options of `leasehold status`.
 #[derive(Args, Debug)]
@@ -51,12 +56,13 @@ fn show(status: &Status, socket: &str, now_unix_ms: u64) -> String {
     let up = Duration::from_secs(now_unix_ms.saturating_sub(since) / 1000);
     let mut lines = vec![
         ("node", about.node.clone()),
-        ("daemon", format!("{}, pid {}, epoch {}", about.version, about.pid, about.epoch)),
+        ("daemon", daemon(about)),
         ("state", status.state.clone()),
     ];
     if let Some(cause) = &status.cause {
         lines.push(("cause", cause.clone()));
     }
+    lines.extend(remedy(status).map(|remedy| ("to do", remedy.to_owned())));
     lines.extend([
         ("up", format!("{} (since {})", humantime::format_duration(up), rfc3339(since))),
         ("socket", socket.to_owned()),
@@ -88,6 +94,38 @@ fn show(status: &Status, socket: &str, now_unix_ms: u64) -> String {
     text
 }
 
+/// The daemon, in one line.
+fn daemon(about: &About) -> String {
+    let commit = match &*about.commit {
+        "" | "unknown" => String::new(),
+        commit => format!(" (commit {commit})"),
+    };
+    format!("{}{commit}, pid {}, epoch {}", about.version, about.pid, about.epoch)
+}
+
+/// What to do about a node that does not serve, or is no member of the cluster.
+fn remedy(status: &Status) -> Option<&'static str> {
+    match (&*status.state, &*status.cluster.state) {
+        (_, "fenced") => Some(
+            "another daemon runs under this node's name: give one of them another name (--node) \
+             and an empty state directory",
+        ),
+        ("broken", _) => Some(
+            "free or mend the disk of the state directory, then restart the daemon: what was \
+             answered is in the journal",
+        ),
+        ("drained", _) => Some("`leasehold drain --undo`, when the node is to serve again"),
+        ("starting", _) => Some("wait a moment, or see the daemon's log"),
+        ("stopping", _) => Some("start the daemon again when it has ended"),
+        (_, "joining") => Some(
+            "see whether the endpoints in --etcd answer (etcdctl endpoint status); meanwhile the \
+             node hands out what it has",
+        ),
+        ("halted", _) => Some("see whether the cluster's store answers"),
+        _ => None,
+    }
+}
+
 /// The node's state in the cluster, in one line.
 fn cluster(row: &ClusterRow) -> String {
     let mut line = row.state.clone();
@@ -97,6 +135,9 @@ fn cluster(row: &ClusterRow) -> String {
     }
     if row.lost_blocks > 0 {
         let _ = write!(line, ", {} blocks lost", row.lost_blocks);
+    }
+    if row.silence_ms > SILENCE_MS_SHOWN {
+        let _ = write!(line, ", no answer of the store for {} s", row.silence_ms / 1000);
     }
     if row.record_lag_ms > limits::RECORD_LAG_MS_SHOWN {
         let _ = write!(line, ", {} records waiting", row.records_waiting);

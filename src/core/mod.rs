@@ -20,6 +20,7 @@ pub mod keys;
 pub mod leaseholder;
 pub mod mutant;
 pub mod node;
+pub mod offer;
 pub mod operator;
 pub mod range;
 pub mod range_set;

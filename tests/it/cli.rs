@@ -1,6 +1,7 @@
 //! The admin commands, as a person or a script runs them.
 
 mod fake;
+mod figures;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -30,11 +30,11 @@ use crate::common::etcd::Cluster;
 use crate::common::{Call, Client, Daemon, Options, Outcome, poll};
 
 /// The time within which a cluster must form, or catch up after trouble.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest time that records may lag behind the allocations.
 const RECORDS_MAX: Duration = Duration::from_secs(5);
 /// No address is free.
-const EXHAUSTED: u64 = 100;
+pub(crate) const EXHAUSTED: u64 = 100;
 /// The same call may succeed later.
 const TRY_AGAIN: u64 = 11;
 /// STATUS: no ADD can be served.
@@ -43,7 +43,7 @@ const NOT_AVAILABLE: u64 = 50;
 const ARRAY: usize = 125;
 
 /// The options of a node's daemon. Leases are short, so that nodes notice each other's end soon.
-fn options(etcd: &Cluster, node: &str, more: &[&str]) -> Options {
+pub(crate) fn options(etcd: &Cluster, node: &str, more: &[&str]) -> Options {
     let endpoints = etcd.options("").endpoints.join(",");
     let usual = ["--node", node, "--etcd", &endpoints, "--lease-ttl", "5s"];
     let args = usual.iter().chain(more).map(|&arg| arg.to_owned()).collect();
@@ -51,7 +51,7 @@ fn options(etcd: &Cluster, node: &str, more: &[&str]) -> Options {
 }
 
 /// Starts the daemons of several nodes, each a member that knows of the others.
-fn nodes(etcd: &Cluster, count: usize, more: &[&str]) -> Vec<Daemon> {
+pub(crate) fn nodes(etcd: &Cluster, count: usize, more: &[&str]) -> Vec<Daemon> {
     let start = |at| Daemon::start(&options(etcd, &format!("node-{at}"), more));
     let daemons: Vec<Daemon> = (0..count).map(start).collect();
     for daemon in &daemons {
@@ -64,7 +64,7 @@ fn nodes(etcd: &Cluster, count: usize, more: &[&str]) -> Vec<Daemon> {
 }
 
 /// Waits until the status of a daemon is the wanted one.
-fn await_status(daemon: &Daemon, wanted: &str, holds: impl Fn(&Value) -> bool) {
+pub(crate) fn await_status(daemon: &Daemon, wanted: &str, holds: impl Fn(&Value) -> bool) {
     let mut client = daemon.client();
     let mut status = Value::Null;
     let held = poll(PATIENCE, || {
@@ -75,7 +75,7 @@ fn await_status(daemon: &Daemon, wanted: &str, holds: impl Fn(&Value) -> bool) {
 }
 
 /// A network of one range.
-fn network(name: &str, range: &Value) -> Value {
+pub(crate) fn network(name: &str, range: &Value) -> Value {
     json!({
         "cniVersion": "1.1.0", "name": name,
         "ipam": { "type": "my-ipam", "ranges": [[range]] },
@@ -83,7 +83,7 @@ fn network(name: &str, range: &Value) -> Value {
 }
 
 /// A network with enough addresses for all tests: 10.0.0.0/16.
-fn wide() -> Value {
+pub(crate) fn wide() -> Value {
     network("wide", &json!({ "subnet": "10.0.0.0/16" }))
 }
 
@@ -94,7 +94,7 @@ fn address_of(outcome: &Outcome) -> String {
 }
 
 /// One ADD.
-fn add(daemon: &Daemon, container: &str, config: &Value) -> Outcome {
+pub(crate) fn add(daemon: &Daemon, container: &str, config: &Value) -> Outcome {
     daemon.client().call(&Call::new("ADD", container, config))
 }
 
@@ -113,7 +113,7 @@ fn containers(prefix: &str, count: usize) -> Vec<String> {
 }
 
 /// A figure of a daemon's metrics, added up over the series that have all these labels.
-fn metric(daemon: &Daemon, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn metric(daemon: &Daemon, name: &str, labels: &[&str]) -> f64 {
     let text = daemon.client().request("GET", "/metrics", "").body;
     let of = |line: &str| {
         let (series, value) = line.rsplit_once(' ')?;
@@ -165,7 +165,7 @@ fn keys(etcd: &Cluster, below: &str) -> Keys {
 }
 
 /// The values under a prefix of etcd.
-fn values(etcd: &Cluster, below: &str) -> Vec<Value> {
+pub(crate) fn values(etcd: &Cluster, below: &str) -> Vec<Value> {
     let prefix = format!("/leasehold/v1/{below}");
     let text = etcd.ctl(&["get", &prefix, "--prefix", "--print-value-only"]);
     let lines = text.lines().filter(|line| !line.is_empty());

@@ -166,6 +166,7 @@ async fn start(
     let about = About {
         node: "n1".to_owned(),
         version: String::new(),
+        commit: String::new(),
         pid: 0,
         epoch: 1,
         state_dir: String::new(),

@@ -27,19 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A network namespace with a name. It goes when this is dropped.
-struct Namespace {
+pub(crate) struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lh-leak-{}-{number}", std::process::id());
         ip(&["netns", "add", &name]);
         Self { name }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
 
@@ -70,7 +70,7 @@ struct Place {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::with_prefix_in("leasehold-it-", "/run").expect("a directory in /run");
         Self { dir, mounted: Vec::new() }
     }
@@ -146,7 +146,7 @@ fn config(network: &str) -> Value {
     })
 }
 
-fn add_in(daemon: &Daemon, container: &str, netns: &Path, config: &Value) -> Outcome {
+pub(crate) fn add_in(daemon: &Daemon, container: &str, netns: &Path, config: &Value) -> Outcome {
     let mut call = Call::new("ADD", container, config);
     call.netns = netns.to_str().expect("a path in UTF-8").to_owned();
     daemon.client().call(&call)

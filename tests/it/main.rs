@@ -24,6 +24,7 @@ mod host_local;
 mod kill;
 mod leaks;
 mod main_plugins;
+mod metrics;
 mod node;
 mod plugin;
 mod protoc;

@@ -27,10 +27,19 @@ use crate::core::txn::StoreError;
 use crate::{clock, limits, metrics};
 
 /// One check is under way at a time, and one look at the network namespaces.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 pub struct Checks {
     checking: Arc<Mutex<()>>,
     looking: Arc<Mutex<()>>,
+}
+
+impl Checks {
+    /// No check yet: nothing was found.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        metrics::findings(Kind::ALL.map(|kind| (kind.as_str(), 0)));
+        Self { checking: Arc::default(), looking: Arc::default() }
+    }
 }
 
 /// Adds the routes of all reads.

@@ -204,6 +204,21 @@ impl Block {
         Some(self.cidr.start + (word * 64) as u128 + u128::from(free.trailing_zeros()))
     }
 
+    /// The number of free addresses among `first..=last`.
+    pub fn free_between(&self, first: u128, last: u128) -> u32 {
+        let (first, last) = (first.max(self.cidr.start), last.min(self.cidr.end()));
+        if first > last {
+            return 0;
+        }
+        let ((from, low), (to, high)) = (self.bit(first), self.bit(last));
+        let of_word = |at: usize| {
+            let above = if at == from { !(low - 1) } else { !0 };
+            let below = if at == to { high | (high - 1) } else { !0 };
+            (!self.taken[at] & above & below).count_ones()
+        };
+        (from..=to).map(of_word).sum()
+    }
+
     /// Checks that the counts are those of the addresses.
     pub(super) fn check_invariants(&self) {
         let ones = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();

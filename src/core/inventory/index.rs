@@ -82,7 +82,12 @@ impl Index {
 
     /// Free addresses in active blocks.
     pub(super) fn free(&self) -> u64 {
-        self.addresses[BlockState::Active as usize][AddressState::Free as usize]
+        self.free_in(BlockState::Active)
+    }
+
+    /// Free addresses in blocks of that state.
+    pub(super) fn free_in(&self, state: BlockState) -> u64 {
+        self.addresses[state as usize][AddressState::Free as usize]
     }
 
     pub(super) fn stats(&self) -> Stats {

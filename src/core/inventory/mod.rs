@@ -103,6 +103,11 @@ impl Inventory {
         self.index.free()
     }
 
+    /// Free addresses in blocks of that state.
+    pub fn free_in(&self, state: BlockState) -> u64 {
+        self.index.free_in(state)
+    }
+
     /// The first free address of an active block from `from` on.
     pub fn first_free(&self, from: u128) -> Option<u128> {
         let around = self.blocks.range(..=from).next_back();

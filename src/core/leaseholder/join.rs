@@ -188,6 +188,7 @@ impl Leaseholder {
     }
 
     fn granted(&mut self, now: Millis, lease: LeaseId, ttl_s: u64) {
+        self.kept_at = self.contact;
         match &self.phase {
             Phase::Joining(_) => {
                 (self.lease, self.ttl) = (Some(lease), ttl_s * 1000);
@@ -412,7 +413,10 @@ impl Leaseholder {
         self.scan(now);
     }
 
-    pub(super) fn kept(&mut self, now: Millis, answer: &Result<Answer, StoreError>) {
+    pub(super) fn kept(&mut self, now: Millis, sent: Millis, answer: &Result<Answer, StoreError>) {
+        if let Ok(Answer::Kept(Some(_))) = answer {
+            self.kept_at = self.kept_at.max(sent);
+        }
         let gone = matches!(answer, Ok(Answer::Kept(None)) | Err(StoreError::LeaseGone));
         if gone && self.lease.is_some() {
             self.lease_gone(now);

@@ -107,6 +107,8 @@ pub struct Leaseholder {
     intended: u64,
     lease: Option<LeaseId>,
     ttl: Millis,
+    /// When the request was sent that last made the lease last for all of that time.
+    kept_at: Millis,
     owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
     /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
     lost: BTreeSet<(PoolFamily, Cidr)>,
@@ -175,6 +177,7 @@ impl Leaseholder {
         }
         Self {
             ttl: identity.ttl_s * 1000,
+            kept_at: 0,
             // So that no number is used again after a restart.
             next_message: identity.since_unix_ms,
             identity,
@@ -299,7 +302,7 @@ impl Leaseholder {
             Pending::Join if request == self.join_request => self.join_answered(now, answer),
             Pending::Join => self.join_outdated(now, &answer),
             Pending::Heartbeat(idle) => self.beat(now, idle, answer),
-            Pending::KeepAlive => self.kept(now, &answer),
+            Pending::KeepAlive => self.kept(now, sent, &answer),
             Pending::Barrier => self.barrier_answered(now, answer),
             Pending::RecordScan => self.records_listed(now, answer),
             Pending::Find(id) => self.find_answered(now, id, answer),
@@ -379,6 +382,11 @@ impl Leaseholder {
     /// For how long the store has not answered, in milliseconds.
     pub fn silence(&self, now: Millis) -> Millis {
         now.saturating_sub(self.contact)
+    }
+
+    /// How long the lease lasts if the store is not reached again, in milliseconds.
+    pub fn lease_left(&self, now: Millis) -> Millis {
+        self.lease.map_or(0, |_| (self.kept_at + self.ttl).saturating_sub(now))
     }
 
     /// How many orders wait.

@@ -67,6 +67,8 @@ pub struct Figures {
     pub silence: Millis,
     /// Blocks that this node handed out of and the store gave to others.
     pub lost: usize,
+    /// How long its lease lasts if the store is not reached again, in milliseconds.
+    pub lease_left: Millis,
     /// Records that wait.
     pub records_waiting: usize,
     /// For how long the oldest of them has waited, in milliseconds.
@@ -101,6 +103,7 @@ impl LeaseholderMachine {
         Figures {
             silence: self.core.silence(now),
             lost: self.core.lost(),
+            lease_left: self.core.lease_left(now),
             records_waiting: self.core.records_waiting(),
             record_lag: self.core.record_lag(now),
         }

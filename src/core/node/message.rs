@@ -229,6 +229,17 @@ pub enum Event {
     JournalFailed(JournalFailure),
     /// Blocks were leased for a range set, or not.
     Leased(Arc<str>, Family, Leased),
+    /// A request for an address no longer waits for a block.
+    Waited {
+        /// Its network.
+        network: Arc<str>,
+        /// The family of the range set.
+        family: Family,
+        /// For how long, in milliseconds.
+        waited: Millis,
+        /// It has an address.
+        served: bool,
+    },
     /// Blocks of a range set were given back (how many), or not.
     GivenBack(Arc<str>, Family, Option<usize>),
     /// A part of a block went to another node.

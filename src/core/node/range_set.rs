@@ -6,7 +6,6 @@ use super::message::{
     After, Commit, Event, Machine, Message, OrderContext, OrderOrigin, Output, ToCoordinator,
     ToLeaseholder, ToRangeSet,
 };
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::Block;
 use crate::core::coordinator::{SetId, SetRecord};
@@ -14,9 +13,11 @@ use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::offer::Offer;
 use crate::core::range::Ranges;
-use crate::core::range_set::{Effect, RangeSet, Settings, Stats};
+use crate::core::range_set::{Capacity, Effect, RangeSet, Settings, Stats};
 use crate::core::value::BlockStatus;
+use crate::core::{Map, Millis};
 
 /// The machine of one range set: it leases blocks ahead of demand and hands single addresses out
 /// from memory.
@@ -29,13 +30,16 @@ pub struct RangeSetMachine {
     /// How often the node's lease was lost since the daemon started, as far as this range set was
     /// told: its spares hang on the lease of now.
     lease_number: u64,
+    /// The requests that wait for a block, and since when: for the figures.
+    waits: Map<u64, Millis>,
     outputs: VecDeque<Output>,
 }
 
 impl RangeSetMachine {
     /// The machine around a range set that is opened ([`Output::Open`]).
     pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
-        Self { record, core, heir: None, lease_number, outputs: VecDeque::new() }
+        let (waits, outputs) = (Map::default(), VecDeque::new());
+        Self { record, core, heir: None, lease_number, waits, outputs }
     }
 
     /// Its name, its network and its ranges as they were when it opened.
@@ -46,6 +50,13 @@ impl RangeSetMachine {
     /// Its figures.
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+
+    /// What it can ever hand out, and the addresses of its blocks in hand by state.
+    pub fn capacity(&self) -> (Offer, Capacity) {
+        let offer = self.core.offer(&self.record.ranges);
+        let figures = self.core.capacity(&offer);
+        (offer, figures)
     }
 
     /// Its blocks, in order.
@@ -73,14 +84,26 @@ impl RangeSetMachine {
     }
 
     /// Carries out what the core asks for, in order.
-    fn drive(&mut self) {
+    fn drive(&mut self, now: Millis) {
         while let Some(effect) = self.core.poll_effect() {
+            self.note_wait(now, &effect);
             self.carry_out(effect);
         }
         if !self.core.is_asking()
             && let Some(heir) = self.heir.take()
         {
             self.hand_over(heir);
+        }
+    }
+
+    /// Reports for how long a request waited, when its wait ends.
+    fn note_wait(&mut self, now: Millis, effect: &Effect) {
+        if let Effect::Assigned(operation, result) = effect
+            && let Some(since) = self.waits.remove(operation)
+        {
+            let (network, family) = (self.record.network.clone(), self.record.family);
+            let (waited, served) = (now.saturating_sub(since), result.is_ok());
+            self.report(Event::Waited { network, family, waited, served });
         }
     }
 
@@ -275,8 +298,8 @@ impl RangeSetMachine {
 impl Machine for RangeSetMachine {
     type Input = ToRangeSet;
 
-    fn start(&mut self, _: Millis) {
-        self.drive();
+    fn start(&mut self, now: Millis) {
+        self.drive(now);
     }
 
     fn handle(&mut self, now: Millis, input: ToRangeSet) {
@@ -286,6 +309,8 @@ impl Machine for RangeSetMachine {
                 if let Some(result) = self.core.assign(now, request) {
                     let assigned = ToCoordinator::Assigned(operation, result);
                     self.send(Message::Coordinator(assigned));
+                } else {
+                    self.waits.insert(operation, now);
                 }
             }
             ToRangeSet::Undo(number) => self.core.undo(now, number),
@@ -299,12 +324,12 @@ impl Machine for RangeSetMachine {
                 self.absorb(now, from, *set, lease_number);
             }
         }
-        self.drive();
+        self.drive(now);
     }
 
     fn handle_timeout(&mut self, now: Millis) {
         self.core.handle_timeout(now);
-        self.drive();
+        self.drive(now);
     }
 
     fn poll_timeout(&self) -> Option<Millis> {

@@ -45,6 +45,7 @@ impl RangeSet {
     /// first. Requests are served in the order in which they came.
     pub fn assign(&mut self, now: Millis, request: Assign) -> Option<Result<u128, AssignError>> {
         self.expire_cooldowns(now);
+        self.allowed.insert(request.set_index, request.allowed.clone());
         let behind = self.waiting.blocks(&request, usize::MAX);
         if !behind && let Attempt::Done(result) = self.attempt(now, now, &request) {
             return Some(result);

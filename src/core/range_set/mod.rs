@@ -11,9 +11,10 @@
 //! The blocks in hand and the states of their addresses are an [`Inventory`]. The other files
 //! decide what to do with it: `assign.rs` answers calls, `demand.rs` leases blocks and gives them
 //! back, `find.rs` asks other nodes for addresses, `transfer.rs` answers other nodes, and
-//! `cluster.rs` hears news from the cluster.
+//! `cluster.rs` hears news from the cluster. `capacity.rs` counts.
 
 mod assign;
+mod capacity;
 mod cluster;
 mod demand;
 mod find;
@@ -23,14 +24,17 @@ mod transfer;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::Millis;
 use super::address::{Cidr, Family};
 use super::block::{Block, BlockState};
 use super::inventory::{AddressState, BlockError, Inventory, Move};
+use super::range::Ranges;
 use super::search::Search;
 
 pub use super::inventory::Stats;
+pub use capacity::Capacity;
 pub use types::{Assign, AssignError, Effect, RecoveredSet, Settings};
 
 use assign::Waiting;
@@ -49,6 +53,8 @@ pub struct RangeSet {
     inventory: Inventory,
     /// The last address handed out for each index of a range set in its configuration.
     cursors: BTreeMap<u16, u128>,
+    /// What the last call allowed, for each of these indexes: the figures are about these ranges.
+    allowed: BTreeMap<u16, Arc<Ranges>>,
     waiting: Waiting,
     demand: Demand,
     finds: Finds,
@@ -66,6 +72,7 @@ impl RangeSet {
             settings,
             inventory: Inventory::default(),
             cursors: BTreeMap::new(),
+            allowed: BTreeMap::new(),
             waiting: Waiting::default(),
             demand: Demand::default(),
             finds: Finds::default(),
@@ -135,6 +142,9 @@ impl RangeSet {
         for (set_index, cursor) in other.cursors {
             self.cursors.entry(set_index).or_insert(cursor);
         }
+        for (set_index, allowed) in other.allowed {
+            self.allowed.entry(set_index).or_insert(allowed);
+        }
     }
 
     /// Ends waits that took too long, lets addresses cool off and gives idle blocks back.
@@ -196,6 +206,8 @@ impl RangeSet {
             |number: &u128| self.inventory.state_of(*number) == Some(AddressState::InTransfer);
         let in_transfer = gives.filter(in_transfer).count() as u64;
         assert_eq!(in_transfer, self.stats().in_transfer, "an address leaves without a transfer");
+        let all: u64 = self.blocks().map(|block| u64::from(block.size())).sum();
+        assert_eq!(self.capacity(&self.offer(&[])).total(), all, "an address is counted twice");
     }
 
     /// Moves an address as the rules of this machine allow it, and returns whether it was moved. A

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use etcd_client::{Client, Error};
 use tokio::runtime::{self, Handle};
@@ -31,7 +32,7 @@ use self::plain::plain;
 use super::{ClusterStore, Pending};
 use crate::core::ids::LeaseId;
 use crate::core::txn::{Answer, Request, StoreError, TxnOutcome, Watched};
-use crate::{limits, metrics};
+use crate::{clock, limits, metrics};
 
 /// etcd. Its thread, connections and watches end with the last clone.
 #[derive(Clone)]
@@ -244,8 +245,8 @@ async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, E
     Ok(u64::try_from(kept.ttl()).ok().filter(|&seconds| seconds > 0))
 }
 
-/// Counts a request by its operation and result.
-fn count(operation: &'static str, answer: &Result<Answer, StoreError>) {
+/// Counts a request by its operation and result, and the time that it took.
+fn count(operation: &'static str, answer: &Result<Answer, StoreError>, took: Duration) {
     let result = match answer {
         Ok(Answer::Txn(TxnOutcome::Refused(_)) | Answer::Kept(None) | Answer::Left(None))
         | Err(StoreError::LeaseGone) => "refused",
@@ -253,7 +254,7 @@ fn count(operation: &'static str, answer: &Result<Answer, StoreError>) {
         Err(StoreError::Failed(_)) => "failed",
         Err(StoreError::Unknown(_) | StoreError::OddAnswer) => "unknown",
     };
-    metrics::etcd_request(operation, result);
+    metrics::etcd_request(operation, result, took);
 }
 
 impl ClusterStore for Etcd {
@@ -269,8 +270,10 @@ impl ClusterStore for Etcd {
             Request::Revoke(_) => "revoke",
         };
         let work = self.runtime.spawn(async move {
+            let began = clock::boot_ns();
             let answer = cluster.answer(request).await;
-            count(operation, &answer);
+            let took = Duration::from_nanos(clock::boot_ns().saturating_sub(began));
+            count(operation, &answer, took);
             answer
         });
         Box::pin(async move {

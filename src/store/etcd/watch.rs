@@ -26,7 +26,7 @@ pub(super) async fn report(cluster: Arc<Cluster>, prefix: String, to: mpsc::Send
         if to.is_closed() {
             return;
         }
-        metrics::etcd_request("watch", "failed");
+        metrics::etcd_watch("failed");
         tracing::warn!("watching {prefix}: {broken}; listing again in {pause:?} or less");
         tokio::select! {
             () = sleep(jitter(pause)) => {}
@@ -103,7 +103,7 @@ async fn pass_on(
             return format!("cancelled: {}", message.cancel_reason());
         }
         if message.created() {
-            metrics::etcd_request("watch", "ok");
+            metrics::etcd_watch("ok");
             *pause = limits::WATCH_PAUSE_MIN;
         }
         for event in message.events() {

@@ -116,6 +116,12 @@ impl Daemon {
         Err((code, self.log()[before..].to_owned()))
     }
 
+    /// Starts the daemon and does not wait until it is ready.
+    pub(crate) fn begin(&mut self) {
+        assert!(self.child.is_none(), "a daemon runs here already");
+        self.child = Some(self.spawn());
+    }
+
     /// Starts the daemon and kills it after a time, ready or not.
     pub(crate) fn start_and_kill(&mut self, after: Duration) {
         assert!(self.child.is_none(), "a daemon runs here already");

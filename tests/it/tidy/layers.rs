@@ -57,7 +57,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("actors", &["core", "store", "journal", "metrics", "clock", "limits"]),
     ("journal", &["core", "store::file", "limits"]),
     ("store", &["core", "clock", "metrics", "limits"]),
-    ("metrics", &["core"]),
+    ("metrics", &["core", "limits"]),
     ("cni", &["core", "limits"]),
     ("config", &["my_ipam::client", "limits", "store::etcd"]),
     ("my_ipam", &[]),

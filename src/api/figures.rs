@@ -1,0 +1,226 @@
+//! The figures of a node and of its pools: for the metrics, which are brought up to date when they
+//! are read, and for commands.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::cluster::{Refusal, Store, answer};
+use super::{AppState, EMBEDDED, lists, read};
+use crate::actors::Description;
+use crate::core::address::{Cidr, Family, number};
+use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_address};
+use crate::core::range_set::Capacity;
+use crate::core::txn::{KeyValue, StoreError};
+use crate::{limits, metrics};
+
+/// Brings those metrics up to date that are not counted as things happen. A part of the node that
+/// does not answer in time keeps nobody from the other figures.
+pub(super) async fn refresh(node: &AppState) {
+    let machines = async { (node.machines.figures().await, node.machines.describe_sets().await) };
+    if let Ok((dealings, sets)) = tokio::time::timeout(limits::HEALTH_WAIT_MAX, machines).await {
+        if let Some(figures) = dealings {
+            metrics::dealings(node.standing.borrow().stalled.is_none(), &figures);
+        }
+        for ((network, family), figures) in pools(node, &sets) {
+            metrics::pool(&network, family, &figures);
+        }
+    }
+    if let Some(nodes) = node.pools.nodes() {
+        metrics::nodes(nodes.live, nodes.draining, nodes.gone.len());
+    }
+    metrics::ready(read::state(node).0 == "serving");
+    let journal = Path::new(&node.about.state_dir).join("journal.redb");
+    let size = tokio::time::timeout(limits::HEALTH_WAIT_MAX, tokio::fs::metadata(journal)).await;
+    if let Ok(Ok(about)) = size {
+        metrics::journal_size(about.len());
+    }
+    metrics::process();
+}
+
+/// The figures of each network and family: its range sets added up.
+fn pools(node: &AppState, sets: &[Description]) -> BTreeMap<(String, Family), metrics::Pool> {
+    let mut all: BTreeMap<(String, Family), metrics::Pool> = BTreeMap::new();
+    for set in sets {
+        let key = (set.record.network.to_string(), set.record.family);
+        let sum = all.entry(key).or_default();
+        let of = of_set(node, set);
+        sum.size = sum.size.saturating_add(of.size);
+        sum.kept += of.kept;
+        sum.reserved += of.reserved;
+        sum.block_size = sum.block_size.max(of.block_size);
+        sum.local = added(sum.local, of.local);
+        if let Some(more) = of.cluster {
+            let cluster = sum.cluster.get_or_insert_default();
+            cluster.unclaimed = cluster.unclaimed.saturating_add(more.unclaimed);
+            cluster.gone = cluster.gone.saturating_add(more.gone);
+            cluster.quarantined = cluster.quarantined.saturating_add(more.quarantined);
+        }
+    }
+    all
+}
+
+/// The figures of one range set.
+pub(super) fn of_set(node: &AppState, set: &Description) -> metrics::Pool {
+    let pool = PoolFamily { network: set.record.network.clone(), family: set.record.family };
+    metrics::Pool {
+        size: set.offer.size(),
+        kept: set.offer.kept(),
+        reserved: set.offer.reserved(),
+        block_size: 1 << set.record.block_log2,
+        cluster: node.pools.figures(set.record.id, &pool, &set.offer),
+        local: set.capacity,
+    }
+}
+
+fn added(a: Capacity, b: Capacity) -> Capacity {
+    Capacity {
+        allocated: a.allocated + b.allocated,
+        cooling: a.cooling + b.cooling,
+        leaving: a.leaving + b.leaving,
+        free: a.free + b.free,
+        kept: a.kept + b.kept,
+        spare: a.spare + b.spare,
+        withheld: a.withheld + b.withheld,
+        reserved: a.reserved + b.reserved,
+    }
+}
+
+/// A range set with its figures.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolRow {
+    /// The network.
+    pub network: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// First and last address of each range.
+    pub ranges: Vec<String>,
+    /// Addresses in a block of the usual size.
+    pub block_size: u64,
+    /// Addresses that can ever be handed out in the cluster.
+    pub size: u128,
+    /// Those that containers hold, on all nodes.
+    pub used: u64,
+    /// The others.
+    pub free: u128,
+    /// Addresses that are kept for pods of a stage.
+    pub kept: u64,
+    /// Gateways, which are never handed out.
+    pub reserved: u64,
+    /// Addresses in no node's block; null: the cluster's store was not reached yet.
+    pub unclaimed: Option<u128>,
+    /// Addresses in blocks of nodes without a session, likewise.
+    pub gone: Option<u128>,
+    /// Addresses in blocks of removed nodes, likewise.
+    pub quarantined: Option<u128>,
+    /// The addresses of this node's blocks.
+    pub here: Here,
+}
+
+/// The addresses of a node's blocks, each in one state.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Here {
+    /// Held by a container.
+    pub allocated: u64,
+    /// Released a short time ago.
+    pub cooling: u64,
+    /// On their way to another node.
+    pub leaving: u64,
+    /// Can be handed out now.
+    pub free: u64,
+    /// Can be handed out now to pods of one stage.
+    pub kept: u64,
+    /// In spares.
+    pub spare: u64,
+    /// Free in blocks that are given back or lost.
+    pub withheld: u64,
+    /// Never handed out.
+    pub reserved: u64,
+}
+
+/// Adds the routes of all reads.
+pub(super) fn reads(config: &mut web::ServiceConfig) {
+    config.route("/v1/pools", web::get().to(list));
+}
+
+async fn list(node: web::Data<AppState>) -> HttpResponse {
+    let permit = match node.lists.begin().await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal,
+    };
+    match rows(&node).await {
+        Ok(rows) => lists::answer(permit, &rows),
+        Err(error) => answer(Err::<(), _>(Refusal::from(error))),
+    }
+}
+
+/// Every range set. What other nodes hold is counted in the records of the cluster's store, which
+/// are all listed: this is for people, not for scrapes.
+async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
+    let sets = node.machines.describe_sets().await;
+    let mut recorded = vec![0; sets.len()];
+    let alone = node.about.store == EMBEDDED;
+    if !alone {
+        let count = |key: KeyValue| {
+            let Some((pool, address)) = record_place(&key.key) else { return };
+            let number = Cidr { start: number(address), size_log2: 0 };
+            let is_of = |set: &Description| {
+                *set.record.network == *pool
+                    && set.record.family == Family::of(address)
+                    && set.offer.count_in(number) == 1
+            };
+            if let Some(at) = sets.iter().position(is_of) {
+                recorded[at] += 1;
+            }
+        };
+        Store::new(&node.store).each(ALLOCATIONS, count).await?;
+    }
+    let row = |(set, recorded): (&Description, u64)| {
+        let figures = of_set(node, set);
+        let used = if alone { figures.local.allocated } else { recorded };
+        row(set, &figures, used)
+    };
+    Ok(sets.iter().zip(recorded).map(row).collect())
+}
+
+/// The pool and the address of the record with this key.
+fn record_place(key: &str) -> Option<(&str, IpAddr)> {
+    let (pool, _) = key.strip_prefix(ALLOCATIONS)?.rsplit_once('/')?;
+    Some((pool, allocation_address(key)?))
+}
+
+fn row(set: &Description, of: &metrics::Pool, used: u64) -> PoolRow {
+    let (family, local) = (set.record.family, of.local);
+    let run = |&(first, last): &(u128, u128)| {
+        format!("{}-{}", family.address(first), family.address(last))
+    };
+    PoolRow {
+        network: set.record.network.to_string(),
+        family: family.to_string(),
+        ranges: set.offer.runs().iter().map(run).collect(),
+        block_size: of.block_size,
+        size: of.size,
+        used,
+        free: of.size.saturating_sub(u128::from(used)),
+        kept: of.kept,
+        reserved: of.reserved,
+        unclaimed: of.cluster.map(|cluster| cluster.unclaimed),
+        gone: of.cluster.map(|cluster| cluster.gone),
+        quarantined: of.cluster.map(|cluster| cluster.quarantined),
+        here: Here {
+            allocated: local.allocated,
+            cooling: local.cooling,
+            leaving: local.leaving,
+            free: local.free,
+            kept: local.kept,
+            spare: local.spare,
+            withheld: local.withheld,
+            reserved: local.reserved,
+        },
+    }
+}

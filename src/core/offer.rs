@@ -1,0 +1,169 @@
+//! The addresses that can ever be handed out of a range set, counted without walking through them.
+
+use std::collections::BTreeSet;
+
+use super::address::{Cidr, number};
+use super::interval::Intervals;
+use super::range::Ranges;
+use super::stage::Stage;
+
+/// What ranges offer: the addresses from their starts to their ends, without gateways.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// First and last of each run, in order, gateways among them.
+    runs: Vec<(u128, u128)>,
+    /// The gateways in these runs, in order: nobody gets them.
+    gateways: Vec<u128>,
+    /// The addresses in these runs that are kept for the pods of a stage, in order.
+    listed: Vec<u128>,
+}
+
+impl Offer {
+    /// What these ranges offer together.
+    pub fn of<'a>(sets: impl Iterator<Item = &'a Ranges> + Clone) -> Self {
+        let all = || sets.clone().flat_map(Ranges::iter);
+        let mut runs = Intervals::default();
+        all().for_each(|range| runs.insert(range.start, range.end));
+        // Another set of ranges may hand out what is a gateway here.
+        let nobody_offers = |number: &u128| {
+            let mut around = all().filter(|range| range.contains(*number));
+            around.clone().next().is_some() && around.all(|range| range.is_gateway(*number))
+        };
+        let gateways: BTreeSet<u128> = all()
+            .filter(|range| range.is_gateway(number(range.gateway)))
+            .map(|range| number(range.gateway))
+            .filter(nobody_offers)
+            .collect();
+        let listed: BTreeSet<u128> = all()
+            .flat_map(|range| Stage::ALL.into_iter().flat_map(|stage| range.listed(stage)))
+            .copied()
+            .collect();
+        Self {
+            runs: runs.iter().collect(),
+            gateways: gateways.into_iter().collect(),
+            listed: listed.into_iter().collect(),
+        }
+    }
+
+    /// What these runs offer, whose gateways and stages are not known. They are in order.
+    pub fn of_runs(runs: &[(u128, u128)]) -> Self {
+        Self { runs: runs.to_vec(), gateways: vec![], listed: vec![] }
+    }
+
+    /// The number of addresses that can ever be handed out.
+    pub fn size(&self) -> u128 {
+        self.count(0, u128::MAX)
+    }
+
+    /// The number of gateways between the starts and ends of the ranges.
+    pub fn reserved(&self) -> u64 {
+        self.gateways.len() as u64
+    }
+
+    /// The number of addresses that are kept for the pods of a stage.
+    pub fn kept(&self) -> u64 {
+        self.listed.len() as u64
+    }
+
+    /// The number of addresses of a block that can ever be handed out.
+    pub fn count_in(&self, cidr: Cidr) -> u128 {
+        self.count(cidr.start, cidr.end())
+    }
+
+    /// First and last of each run of addresses, gateways among them.
+    pub fn runs(&self) -> &[(u128, u128)] {
+        &self.runs
+    }
+
+    /// The addresses that are kept for the pods of a stage, in order.
+    pub fn listed(&self) -> &[u128] {
+        &self.listed
+    }
+
+    /// What nobody gets, as first and last of each run: gateways, and all between the ranges.
+    pub fn gaps(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
+        let ends = self.runs.iter().map(|&(_, last)| last.checked_add(1));
+        let firsts = std::iter::once(Some(0)).chain(ends);
+        let befores = self.runs.iter().map(|&(first, _)| first.checked_sub(1));
+        let lasts = befores.chain(std::iter::once(Some(u128::MAX)));
+        let outside = firsts.zip(lasts).filter_map(|(first, last)| Some((first?, last?)));
+        let outside = outside.filter(|(first, last)| first <= last);
+        outside.chain(self.gateways.iter().map(|&gateway| (gateway, gateway)))
+    }
+
+    fn count(&self, first: u128, last: u128) -> u128 {
+        let from = self.runs.partition_point(|&(_, end)| end < first);
+        let meeting = self.runs[from..].iter().take_while(|&&(start, _)| start <= last);
+        let within = meeting.map(|&(start, end)| {
+            let (first, last) = (start.max(first), end.min(last));
+            (last - first).saturating_add(1)
+        });
+        let below = |end: u128| self.gateways.partition_point(|&gateway| gateway < end);
+        let gateways = self.gateways.partition_point(|&gateway| gateway <= last) - below(first);
+        within.fold(0u128, u128::saturating_add).saturating_sub(gateways as u128)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::range::{Range, RangeSpec};
+
+    fn range(subnet: &str, start: Option<&str>, sandbox: &[&str]) -> Range {
+        let address = |text: &str| text.parse().unwrap();
+        Range::new(RangeSpec {
+            subnet: subnet.parse().unwrap(),
+            start: start.map(address),
+            end: None,
+            gateway: None,
+            sandbox: sandbox.iter().map(|text| address(text)).collect(),
+            smallflow: vec![],
+        })
+        .unwrap()
+    }
+
+    fn cidr(net: &str) -> Cidr {
+        Cidr::of(net.parse().unwrap())
+    }
+
+    #[test]
+    fn network_gateway_and_broadcast_are_in_no_offer() {
+        let ranges =
+            vec![range("10.0.0.0/24", None, &["10.0.0.9"]), range("10.0.1.0/30", None, &[])];
+        let set = Ranges::new(ranges, None).unwrap();
+        let offer = Offer::of([&set].into_iter());
+        assert_eq!(offer.size(), 253 + 1);
+        assert_eq!((offer.reserved(), offer.kept()), (2, 1));
+        for (net, count) in
+            [("10.0.0.0/30", 2), ("10.0.0.252/30", 3), ("10.0.1.0/24", 1), ("10.9.0.0/16", 0)]
+        {
+            assert_eq!(offer.count_in(cidr(net)), count, "{net}");
+        }
+        let gap = |number: &str| {
+            let number = crate::core::address::number(number.parse().unwrap());
+            offer.gaps().any(|(first, last)| (first..=last).contains(&number))
+        };
+        for nobodys in ["10.0.0.0", "10.0.0.1", "10.0.0.255", "10.0.1.1", "9.9.9.9", "10.1.0.0"] {
+            assert!(gap(nobodys), "{nobodys}");
+        }
+        assert!(!gap("10.0.0.2") && !gap("10.0.0.254") && !gap("10.0.1.2"));
+    }
+
+    #[test]
+    fn a_gateway_that_other_ranges_hand_out_counts() {
+        let one = Ranges::new(vec![range("10.0.0.0/24", None, &[])], None).unwrap();
+        let wide = Ranges::new(vec![range("10.0.0.0/16", Some("10.0.0.1"), &[])], None).unwrap();
+        let other = Ranges::new(vec![range("10.0.0.0/23", Some("10.0.0.2"), &[])], None).unwrap();
+        assert_eq!(Offer::of([&one, &other].into_iter()).size(), 509);
+        // Every set has the same gateway.
+        assert_eq!(Offer::of([&one, &wide].into_iter()).size(), 65_533);
+    }
+
+    #[test]
+    fn a_range_of_every_size_is_counted() {
+        let set = Ranges::new(vec![range("2001:db8::/64", None, &[])], None).unwrap();
+        assert_eq!(Offer::of([&set].into_iter()).size(), (1 << 64) - 2);
+        assert_eq!(Offer::of_runs(&[(0, u128::MAX)]).size(), u128::MAX);
+        assert_eq!(Offer::default().size(), 0);
+    }
+}

@@ -1,0 +1,127 @@
+//! What the commands about networks, blocks and all nodes say, and the files for shells and `man`.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::super::cluster::{self, metric};
+use super::super::common::etcd::Cluster;
+use super::super::common::{Call, Daemon, LEASEHOLD, Options, poll};
+use super::{config, ends, ends_json, leasehold, line_with, texts};
+
+#[test]
+fn networks_are_shown_as_they_are_in_the_whole_cluster() {
+    let etcd = Cluster::start(1);
+    let daemons = cluster::nodes(&etcd, 2, &[]);
+    let config = config("pods", "10.80.0.0/24");
+    for (at, count) in [(0, 7), (1, 4)] {
+        for number in 0..count {
+            let mut call = Call::new("ADD", &format!("c-{at}-{number}"), &config);
+            call.args = format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=pod-{at}-{number}");
+            daemons[at].client().call(&call).expect_result();
+        }
+    }
+    let sockets: Vec<_> = daemons.iter().map(Daemon::socket).collect();
+    for socket in &sockets {
+        let mut rows = Value::Null;
+        let recorded = poll(cluster::PATIENCE, || {
+            rows = ends_json(socket, &["networks"], 0);
+            rows[0]["used"] == 11
+        });
+        assert!(recorded, "{rows}");
+        assert_eq!((&rows[0]["size"], &rows[0]["free"]), (&253.into(), &242.into()), "{rows}");
+        assert_eq!(rows[0]["gone"], 0);
+        let table = ends(socket, &["networks"], 0);
+        let line = line_with(&table, "pods");
+        assert!(line.contains(&"253") && line.contains(&"11") && line.contains(&"242"), "{table}");
+    }
+    // Every node knows what the other one holds.
+    for (args, count) in [
+        (&["allocations"][..], 7),
+        (&["allocations", "--all-nodes"], 11),
+        (&["allocations", "--node", "node-1"], 4),
+        (&["allocations", "--all-nodes", "--pod", "pod-1-2"], 1),
+        (&["allocations", "--all-nodes", "--namespace", "shop"], 11),
+        (&["allocations", "--all-nodes", "--namespace", "other"], 0),
+        (&["allocations", "--all-nodes", "--container", "c-1"], 4),
+    ] {
+        let rows = ends_json(&sockets[0], args, 0);
+        assert_eq!(rows.as_array().map(Vec::len), Some(count), "{args:?}: {rows}");
+    }
+    let table = ends(&sockets[0], &["allocations", "--all-nodes", "--pod", "pod-1-2"], 0);
+    assert!(line_with(&table, "pod-1-2").contains(&"node-1"), "{table}");
+    let blocks = ends(&sockets[0], &["blocks"], 0);
+    let active = metric(&daemons[0], "leasehold_blocks", &["state=\"active\""]);
+    assert_eq!(line_with(&blocks, "pods")[2], active.to_string(), "{blocks}");
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_bad_news() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("net.conf");
+    std::fs::write(&file, config("n", "10.81.0.0/24").to_string()).expect("a file");
+    let file = file.to_str().expect("a path");
+    let nowhere = dir.path().join("no.sock");
+    let good = ["plan", file, "--nodes", "3", "--pods-per-node", "20"];
+    let plan = ends_json(&nowhere, &good, 0);
+    assert_eq!((&plan[0]["size"], &plan[0]["held"]), (&253.into(), &60.into()), "{plan}");
+    let text = ends(&nowhere, &["plan", file, "--nodes", "9", "--pods-per-node", "40"], 1);
+    assert!(text.contains("ADD will fail"), "{text}");
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nowhere = dir.path().join("no.sock");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = ends(&nowhere, &["completion", shell], 0);
+        for word in ["networks", "allocations", "--all-nodes", "plan"] {
+            let bare = word.trim_start_matches('-');
+            assert!(script.contains(word) || script.contains(bare), "{shell}: {word}");
+        }
+    }
+    let script = dir.path().join("completion.bash");
+    std::fs::write(&script, ends(&nowhere, &["completion", "bash"], 0)).expect("a file");
+    let checked = Command::new("bash").arg("-n").arg(&script).status().expect("bash");
+    assert!(checked.success(), "bash reads the script");
+    let pages = dir.path().join("man");
+    ends(&nowhere, &["man", pages.to_str().expect("a path")], 0);
+    let page = std::fs::read_to_string(pages.join("leasehold-networks.1")).expect("a page");
+    assert!(page.contains(".SH OPTIONS") && page.contains("socket"), "{page}");
+}
+
+#[test]
+fn the_log_has_a_line_for_each_call_and_can_be_json() {
+    let env = [("LEASEHOLD_LOG", "debug"), ("LEASEHOLD_LOG_FORMAT", "json")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let daemon = Daemon::start(&Options { env, ..Options::default() });
+    let config = config("logged", "10.82.0.0/24");
+    let mut call = Call::new("ADD", "a-container", &config);
+    call.args = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=a-pod".to_owned();
+    daemon.client().call(&call).expect_result();
+    assert!(daemon.client().call(&Call::new("DEL", "a-container", &config)).succeeded());
+    let log = daemon.log();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let of = |verb: &str| lines.iter().find(|line| line["message"] == verb);
+    let add = of("ADD").unwrap_or_else(|| panic!("no ADD: {log}"));
+    assert_eq!((&add["network"], &add["pod"]), (&"logged".into(), &"shop/a-pod".into()), "{add}");
+    assert_eq!(
+        (&add["container"], &add["addresses"]),
+        (&"a-container".into(), &"10.82.0.2/24".into())
+    );
+    assert!(add["millis"].as_f64().is_some_and(|millis| millis > 0.0), "{add}");
+    assert!(of("DEL").is_some(), "{log}");
+    assert!(!log.contains("\"target\":\"h2"), "debug is ours: {log}");
+}
+
+#[test]
+fn the_version_names_both_programs() {
+    let daemon = Daemon::start(&Options::default());
+    let versions = ends_json(&daemon.socket(), &["version"], 0);
+    assert_eq!(versions["client"], versions["daemon"], "{versions}");
+    let nowhere = daemon.state_dir().join("no.sock");
+    let (stdout, stderr) = texts(&leasehold(&nowhere, &["version"]));
+    assert!(stdout.contains("none answers") && stderr.is_empty(), "{stdout}{stderr}");
+    assert!(stdout.contains(env!("CARGO_PKG_VERSION")) && LEASEHOLD.contains("leasehold"));
+}

@@ -1,0 +1,127 @@
+//! Capacity, to the address: every address of a pool is in exactly one figure, and the figures
+//! agree with the allocations and with the blocks in etcd.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::super::cluster::{EXHAUSTED, PATIENCE, metric, network, nodes, values};
+use super::super::common::etcd::Cluster;
+use super::super::common::{Call, Daemon, poll};
+
+/// What can go out of 10.50.0.0/23, without its network, gateway and broadcast address, and of 32
+/// addresses of 10.60.0.0/24, of which one is the gateway.
+const SIZE: f64 = 509.0 + 31.0;
+
+/// Ranges whose ends lie within blocks, with a gateway inside of each, and a list for a stage.
+fn uneven() -> Value {
+    let mut config = network("uneven", &json!({}));
+    config["ipam"]["ranges"] = json!([[
+        { "subnet": "10.50.0.0/23", "sandbox": ["10.50.0.77", "10.50.1.200"] },
+        {
+            "subnet": "10.60.0.0/24", "rangeStart": "10.60.0.100", "rangeEnd": "10.60.0.131",
+            "gateway": "10.60.0.110",
+        },
+    ]]);
+    config
+}
+
+/// The addresses of all daemons together, by state.
+fn by_state(daemons: &[&Daemon]) -> BTreeMap<&'static str, f64> {
+    let states =
+        ["allocated", "cooling", "leaving", "free", "kept", "spare", "withheld", "reserved"];
+    let of = |state: &str| {
+        let labels = ["network=\"uneven\"", &format!("state=\"{state}\"")];
+        daemons.iter().map(|daemon| metric(daemon, "leasehold_addresses", &labels)).sum()
+    };
+    states.map(|state| (state, of(state))).into()
+}
+
+fn pool(daemon: &Daemon, figure: &str) -> f64 {
+    metric(daemon, &format!("leasehold_pool_{figure}addresses"), &["network=\"uneven\""])
+}
+
+/// The sizes of the blocks in etcd, by status, and those of all together.
+fn in_etcd(etcd: &Cluster) -> f64 {
+    let size = |block: &Value| {
+        let prefix = block["prefix"].as_str().expect("a prefix");
+        let length: u32 = prefix.split_once('/').expect("a prefix").1.parse().expect("a length");
+        f64::from(1u32 << (32 - length))
+    };
+    values(etcd, "blocks/uneven/").iter().map(size).sum()
+}
+
+/// Waits until the figures agree, and returns why not if they never do.
+fn await_sums(etcd: &Cluster, daemons: &[&Daemon], gone: f64) {
+    let mut last = String::new();
+    let agreed = poll(PATIENCE, || {
+        let states = by_state(daemons);
+        let in_blocks: f64 = states.values().sum();
+        let can_go_out = in_blocks - states["reserved"];
+        let pools: Vec<[f64; 5]> = (daemons.iter())
+            .map(|of| ["", "unclaimed_", "gone_", "kept_", "reserved_"].map(|f| pool(of, f)))
+            .collect();
+        let whole = in_etcd(etcd);
+        last = format!("{states:?}, pools {pools:?}, blocks in etcd {whole}");
+        // What nodes that are gone hold includes what can never go out: all their blocks are
+        // known from etcd only.
+        pools.iter().all(|&[size, unclaimed, of_gone, kept, reserved]| {
+            size == SIZE
+                && unclaimed + of_gone + can_go_out == SIZE
+                && (of_gone > 0.0) == (gone > 0.0)
+                && (kept, reserved) == (2.0, 2.0)
+        }) && (gone > 0.0 || in_blocks == whole)
+    });
+    assert!(agreed, "the figures do not agree: {last}");
+}
+
+#[test]
+fn sums_agree_with_each_other_and_with_etcd() {
+    let etcd = Cluster::start(1);
+    let mut daemons = nodes(&etcd, 3, &["--cooldown", "1h"]);
+    let config = uneven();
+    let mut held = 0;
+    for (at, count) in [(0, 37), (1, 5), (2, 20)] {
+        let mut client = daemons[at].client();
+        for number in 0..count {
+            let name = format!("c-{at}-{number}");
+            client.call(&Call::new("ADD", &name, &config)).expect_result();
+            held += 1;
+            if number % 4 == 0 {
+                assert!(client.call(&Call::new("DEL", &name, &config)).succeeded());
+                held -= 1;
+            }
+        }
+    }
+    let all: Vec<&Daemon> = daemons.iter().collect();
+    await_sums(&etcd, &all, 0.0);
+    let states = by_state(&all);
+    let listed: usize = daemons.iter().map(|daemon| daemon.allocations().len()).sum();
+    assert_eq!((states["allocated"], listed), (f64::from(held), held as usize));
+    assert_eq!(states["cooling"], 10.0 + 2.0 + 5.0);
+    // The last daemon dies: its blocks are those of a node that is gone.
+    let mut last = daemons.pop().expect("three daemons");
+    last.kill9();
+    let all: Vec<&Daemon> = daemons.iter().collect();
+    await_sums(&etcd, &all, 1.0);
+    assert_eq!(metric(&daemons[0], "leasehold_nodes", &["state=\"gone\""]), 1.0);
+    assert_eq!(metric(&daemons[0], "leasehold_nodes", &["state=\"live\""]), 2.0);
+    // It comes back, and the pool is used up to its last address, on one node.
+    last.restart();
+    let mut all = all;
+    all.push(&last);
+    await_sums(&etcd, &all, 0.0);
+    let mut client = daemons[0].client();
+    let mut number = 0;
+    let filled = poll(PATIENCE, || {
+        let added = client.call(&Call::new("ADD", &format!("more-{number}"), &config));
+        number += 1;
+        // Any other refusal is one of a moment.
+        added.code() == Some(EXHAUSTED)
+    });
+    assert!(filled, "{number} ADDs, and the pool is not exhausted");
+    await_sums(&etcd, &all, 0.0);
+    let states = by_state(&all);
+    let used = states["allocated"] + states["cooling"];
+    assert_eq!(used, SIZE - 2.0, "what was not handed out is kept for a stage: {states:?}");
+}

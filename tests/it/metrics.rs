@@ -6,7 +6,10 @@
 //! metrics::generated` writes them, and without the variable they are compared.
 
 mod capacity;
+mod dashboards;
+mod live;
 mod names;
+mod rules;
 
 use std::fs;
 use std::path::Path;

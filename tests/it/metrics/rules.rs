@@ -1,0 +1,160 @@
+//! The recording rules and the alerts: the source of `dashboards/recording.yml`,
+//! `dashboards/alerts.yml` and the `PrometheusRule` for Kubernetes.
+
+mod alerts;
+mod promtool;
+
+use std::fmt::Write as _;
+
+use super::{generated, root};
+
+pub(super) use alerts::ALERTS;
+
+/// A recording rule: its name and its expression.
+pub(super) struct Recording {
+    pub(super) name: &'static str,
+    pub(super) expr: &'static str,
+}
+
+/// An alert.
+pub(super) struct Alert {
+    pub(super) name: &'static str,
+    pub(super) expr: &'static str,
+    /// For how long the expression must return something.
+    pub(super) lasts: &'static str,
+    /// `critical`: somebody gets up at night. `warning`: somebody looks at it during the day.
+    pub(super) severity: &'static str,
+    pub(super) summary: &'static str,
+    /// Series, in promtool's words, with which it fires at this time, and with which it does not.
+    pub(super) fires: (&'static [(&'static str, &'static str)], &'static str),
+    pub(super) rests: (&'static [(&'static str, &'static str)], &'static str),
+}
+
+/// Figures that every node shows are taken from the nodes that reach the cluster's store: the
+/// others know what was.
+pub(super) const RECORDINGS: &[Recording] = &[
+    Recording {
+        name: "network:leasehold_pool_addresses:max",
+        expr: "max by (cluster, network, family) (leasehold_pool_addresses)",
+    },
+    Recording {
+        name: "network:leasehold_pool_unclaimed_addresses:max",
+        expr: "max by (cluster, network, family) (leasehold_pool_unclaimed_addresses and on \
+               (cluster, job, instance) (leasehold_store_up == 1))",
+    },
+    Recording {
+        name: "network:leasehold_pool_gone_addresses:max",
+        expr: "max by (cluster, network, family) (leasehold_pool_gone_addresses and on (cluster, \
+               job, instance) (leasehold_store_up == 1))",
+    },
+    Recording {
+        name: "network:leasehold_pool_quarantined_addresses:max",
+        expr: "max by (cluster, network, family) (leasehold_pool_quarantined_addresses and on \
+               (cluster, job, instance) (leasehold_store_up == 1))",
+    },
+    Recording {
+        name: "network:leasehold_addresses:sum",
+        expr: "sum by (cluster, network, family, state) (leasehold_addresses)",
+    },
+    Recording {
+        name: "network:leasehold_free_addresses:sum",
+        expr: "network:leasehold_pool_unclaimed_addresses:max + sum by (cluster, network, family) \
+               (leasehold_addresses{state=~\"free|spare\"})",
+    },
+    Recording {
+        name: "network:leasehold_fill:ratio",
+        expr: "sum by (cluster, network, family) (leasehold_addresses{state=\"allocated\"}) / \
+               network:leasehold_pool_addresses:max",
+    },
+    Recording {
+        name: "network:leasehold_exhaustion:seconds",
+        expr: "network:leasehold_free_addresses:sum / \
+               (-deriv(network:leasehold_free_addresses:sum[1h]) > 0)",
+    },
+    Recording {
+        name: "instance:leasehold_add_duration_seconds:p99",
+        expr: "histogram_quantile(0.99, sum by (cluster, job, instance, le) \
+               (rate(leasehold_request_duration_seconds_bucket{verb=\"ADD\"}[5m])))",
+    },
+];
+
+/// How often the rules are evaluated. Later ones use the results of earlier ones.
+const INTERVAL: &str = "30s";
+/// Where the sections about alerts are.
+const RUNBOOK: &str = "docs/runbook.md";
+
+/// The section of the runbook about an alert, as its anchor.
+pub(super) fn anchor(alert: &Alert) -> String {
+    alert.name.to_lowercase()
+}
+
+/// A scalar of YAML: JSON's strings are YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a text")
+}
+
+fn recording_group(indent: &str) -> String {
+    let mut yaml = format!(
+        "{indent}- name: leasehold.recording\n{indent}  interval: {INTERVAL}\n{indent}  rules:\n"
+    );
+    for Recording { name, expr } in RECORDINGS {
+        let expr = quoted(expr);
+        let _ = writeln!(yaml, "{indent}    - record: {name}\n{indent}      expr: {expr}");
+    }
+    yaml
+}
+
+fn alert_group(indent: &str) -> String {
+    let mut yaml = format!(
+        "{indent}- name: leasehold.alerts\n{indent}  interval: {INTERVAL}\n{indent}  rules:\n"
+    );
+    for alert in ALERTS {
+        let Alert { name, expr, lasts, severity, summary, .. } = alert;
+        let (expr, summary) = (quoted(expr), quoted(summary));
+        let url = quoted(&format!("{RUNBOOK}#{}", anchor(alert)));
+        let _ = write!(
+            yaml,
+            "{indent}    - alert: {name}\n{indent}      expr: {expr}\n{indent}      for: {lasts}\n\
+             {indent}      labels:\n{indent}        severity: {severity}\n\
+             {indent}      annotations:\n{indent}        summary: {summary}\n\
+             {indent}        runbook_url: {url}\n"
+        );
+    }
+    yaml
+}
+
+const ORIGIN: &str = "# Made by tests/it/metrics/rules.rs: change it there.\n";
+
+pub(super) fn recording_file() -> String {
+    format!("{ORIGIN}groups:\n{}", recording_group("  "))
+}
+
+pub(super) fn alert_file() -> String {
+    format!("{ORIGIN}groups:\n{}", alert_group("  "))
+}
+
+/// For the Prometheus operator of Kubernetes.
+fn kubernetes_file() -> String {
+    let (recording, alerts) = (recording_group("    "), alert_group("    "));
+    format!(
+        "{ORIGIN}apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  \
+         name: leasehold\n  namespace: leasehold\n  labels:\n    \
+         app.kubernetes.io/name: leasehold\nspec:\n  groups:\n{recording}{alerts}"
+    )
+}
+
+#[test]
+fn generated_the_rules_are_what_their_source_makes() {
+    generated("dashboards/recording.yml", &recording_file());
+    generated("dashboards/alerts.yml", &alert_file());
+    generated("deploy/kubernetes/components/monitoring/prometheusrule.yaml", &kubernetes_file());
+}
+
+#[test]
+fn every_alert_has_a_section_in_the_runbook() {
+    let path = root().join("docs/runbook.md");
+    let text = std::fs::read_to_string(path).expect("docs/runbook.md");
+    let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let names: Vec<&str> = ALERTS.iter().map(|alert| alert.name).collect();
+    assert_eq!(sections, names, "the sections of the runbook are the alerts, in their order");
+}

@@ -12,6 +12,7 @@
 use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use leasehold::cni::parse;
@@ -20,13 +21,14 @@ use leasehold::core::attachment::{Holding, Scope};
 use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
+use leasehold::core::time::{BootTime, UnixTime};
 use leasehold::journal::{Journal, Options};
 
 /// Blocks of 64 addresses of 10.0.0.0/16: all of it is in hand.
 const BLOCKS: u128 = 1024;
 
 /// The cooldown of addresses, in milliseconds.
-const COOLDOWN: u64 = 1000;
+const COOLDOWN: Duration = Duration::from_secs(1);
 
 fn allowed() -> Arc<Ranges> {
     let spec = RangeSpec {
@@ -54,10 +56,10 @@ fn core(criterion: &mut Criterion) {
         let settings = Settings { cooldown: COOLDOWN, min_free: 32, seed: 0 };
         let mut set = RangeSet::new(Family::V4, 6, settings);
         set.restore(restored).unwrap();
-        let mut now = COOLDOWN;
+        let mut now = BootTime::BOOT + COOLDOWN;
         group.bench_function(format!("{taken} taken"), |bencher| {
             bencher.iter(|| {
-                now += 1;
+                now = now + Duration::from_millis(1);
                 let allowed = allowed.clone();
                 let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
                 let number = set.assign(now, request).unwrap().unwrap();
@@ -105,7 +107,7 @@ fn journal_with(criterion: &mut Criterion, held: u64) {
         keep_after_reboot: false,
         boot_id: "bench".into(),
         cooldown: COOLDOWN,
-        now: 0,
+        now: BootTime::BOOT,
     };
     let (mut journal, _) = Journal::open(&options).unwrap();
     for first in (0..held).step_by(64) {
@@ -138,7 +140,7 @@ fn holding(number: u64) -> Holding {
         addresses: vec![Family::V4.address(address(number))].into(),
         sequence: number + 1,
         started_at: NonZeroU64::new(1),
-        since_unix_ms: 1,
+        since: UnixTime::EPOCH,
         stage: None,
         pod: None,
         netns: "/var/run/netns/cni-5f3c0e4f-1f0e-4b5e-9d8b-3a7c5d1e2f40".into(),

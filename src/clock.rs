@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::core::Millis;
+use crate::core::time::{BootTime, UnixTime};
 
 /// The present time, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`).
 pub fn boot_ns() -> u64 {
@@ -13,18 +13,44 @@ pub fn boot_ns() -> u64 {
     secs.unwrap_or_default() * 1_000_000_000 + nanos.unwrap_or_default()
 }
 
-/// The present time, in milliseconds on the boot clock.
-pub fn boot_ms() -> Millis {
-    boot_ns() / 1_000_000
+/// The present time on the boot clock.
+pub fn boot() -> BootTime {
+    BootTime::from_millis(boot_ns() / 1_000_000)
 }
 
-/// The present time, in milliseconds since 1970. It is for people only; no decision depends on it.
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// The present time since 1970. It is for people only; no decision depends on it.
+pub fn unix() -> UnixTime {
+    UnixTime::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Formats milliseconds since 1970 as RFC 3339, in UTC.
-pub fn rfc3339(unix_ms: u64) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
+/// Formats a time as RFC 3339, in UTC.
+pub fn rfc3339(time: UnixTime) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(time.as_millis());
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Reads a time in the form of RFC 3339.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_rfc3339(text: &str) -> Result<UnixTime, String> {
+    let time = humantime::parse_rfc3339(text).map_err(|error| error.to_string())?;
+    let since = time.duration_since(UNIX_EPOCH).map_err(|_| "before 1970")?;
+    Ok(UnixTime::EPOCH + since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_can_be_written_and_read() {
+        for millis in [0, 1, 1_700_000_000_123, u64::MAX] {
+            let time = UnixTime::from_millis(millis);
+            assert_eq!(parse_rfc3339(&rfc3339(time)), Ok(time));
+        }
+        let last = rfc3339(UnixTime::from_millis(u64::MAX));
+        assert_eq!(last, "9999-12-31T23:59:59.999Z");
+        assert!(parse_rfc3339("1969-12-31T23:59:59Z").is_err());
+    }
 }

@@ -6,7 +6,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,12 +22,12 @@ use crate::api::server::{self, Room};
 use crate::api::socket::Socket;
 use crate::api::{self, About, AppState, Phase, notes};
 use crate::config::{self, Commit, Config};
-use crate::core::Millis;
 use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
 use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
+use crate::core::time::BootTime;
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
 use crate::store::embedded::Embedded;
@@ -137,13 +137,9 @@ fn journal_options(config: &Config) -> journal::Options {
         fsync: config.fsync,
         keep_after_reboot: config.keep_after_reboot,
         boot_id: config.boot_id.clone(),
-        cooldown: cooldown(config),
-        now: clock::boot_ms(),
+        cooldown: config.cooldown,
+        now: clock::boot(),
     }
-}
-
-fn cooldown(config: &Config) -> Millis {
-    u64::try_from(config.cooldown.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn report(opened: &Opened) {
@@ -198,7 +194,7 @@ pub fn restore(
         settings: settings(config),
         await_records: config.commit == Commit::Etcd,
         alone_since_ns: alone_since,
-        unix_offset: clock::unix_ms().saturating_sub(clock::boot_ms()),
+        booted_at: clock::unix().before(clock::boot().since(BootTime::BOOT)),
     };
     let booted = boot(opened.state, options)?;
     if !booted.entries.is_empty() {
@@ -210,7 +206,7 @@ pub fn restore(
 fn settings(config: &Config) -> Settings {
     // Nodes begin at different places of a pool, each always at the same one.
     let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&config.node);
-    Settings { cooldown: cooldown(config), min_free: config.warm_addresses, seed }
+    Settings { cooldown: config.cooldown, min_free: config.warm_addresses, seed }
 }
 
 fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
@@ -218,15 +214,14 @@ fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
 }
 
 fn identity(config: &Config) -> NodeIdentity {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     NodeIdentity {
         node: config.node.as_str().into(),
         machine_id: config.machine_id.as_str().into(),
         boot_id: config.boot_id.as_str().into(),
         version: env!("CARGO_PKG_VERSION").into(),
-        since_unix_ms: clock::unix_ms(),
+        since: clock::unix(),
         ttl_s: config.lease_ttl.as_secs(),
-        offline_limit: config.offline_limit.map(millis),
+        offline_limit: config.offline_limit,
         keeps_after_reboot: config.keep_after_reboot,
         records: config.etcd.is_some(),
     }
@@ -245,7 +240,7 @@ fn about(config: &Config, listen: String) -> About {
             Some(etcd) => format!("etcd {}", etcd.endpoints.join(",")),
             None => api::EMBEDDED.to_owned(),
         },
-        since_unix_ms: clock::unix_ms(),
+        since_unix_ms: clock::unix().as_millis(),
     }
 }
 

@@ -34,29 +34,32 @@ pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
 /// ADDs that wait for a block, per range set.
 pub const ASSIGNS_WAITING_MAX: usize = 10_000;
 
+/// The smallest difference of two times that a machine is told: it counts in milliseconds.
+pub const CLOCK_STEP: Duration = Duration::from_millis(1);
+
 /// With `offlineLimit`: the smallest extension of the permission to hand out that is sent to the
-/// range sets, in milliseconds. So not every answer of the store becomes a message.
-pub const GOOD_UNTIL_STEP_MS: u64 = 1_000;
+/// range sets. So not every answer of the store becomes a message.
+pub const GOOD_UNTIL_STEP: Duration = Duration::from_secs(1);
 
-/// The longest time that an ADD waits for a block, in milliseconds: far longer than a transaction
+/// The longest time that an ADD waits for a block: far longer than a transaction
 /// takes, far shorter than runtimes wait for a plugin.
-pub const ASSIGN_WAIT_MS_MAX: u64 = 10_000;
+pub const ASSIGN_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The time for which no block is claimed after the store failed, in milliseconds. Meanwhile, ADDs
+/// The time for which no block is claimed after the store failed. Meanwhile, ADDs
 /// that need a block fail at once, with the cause.
-pub const CLAIM_PAUSE_MS: u64 = 1_000;
+pub const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Two claims closer together than this, in milliseconds, are a burst: the next one is twice as
+/// Two claims closer together than this, are a burst: the next one is twice as
 /// large.
-pub const BURST_MS: u64 = 1_000;
+pub const BURST: Duration = Duration::from_secs(1);
 
 /// Blocks in one claim. A claim is one transaction with two comparisons and one write for each
 /// block at most, and etcd takes 128 operations in one.
 pub const BLOCKS_PER_CLAIM_MAX: usize = 40;
 
-/// The time between two searches for idle blocks, in milliseconds. A block goes back when it was
+/// The time between two searches for idle blocks. A block goes back when it was
 /// free and untouched for a whole period.
-pub const RECLAIM_IDLE_MS: u64 = 30_000;
+pub const RECLAIM_IDLE: Duration = Duration::from_secs(30);
 
 /// Range sets of a node: each is an actor with figures of its own. A node has a few.
 pub const RANGE_SETS_MAX: usize = 4_096;
@@ -85,8 +88,8 @@ pub const MAILBOX_CAPACITY: usize = 1 << 20;
 /// Commits that are made durable together.
 pub const COMMITS_PER_GROUP_MAX: usize = 4096;
 
-/// The shortest wait of a range set's timer, in milliseconds.
-pub const TIMER_MS_MIN: u64 = 50;
+/// The shortest wait of a range set's timer.
+pub const TIMER_MIN: Duration = Duration::from_millis(50);
 
 /// The default cooldown of a released address: longer than neighbours' caches keep its old owner.
 pub const COOLDOWN: Duration = Duration::from_secs(30);
@@ -102,17 +105,17 @@ pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The longest time that journal entries for which no call waits may wait for the next commit, in
 /// milliseconds.
-pub const APPEND_WAIT_MS_MAX: u64 = 1_000;
+pub const APPEND_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The time that a starting daemon waits for the cluster's store before it serves from its journal.
 pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The longest time that a stopping daemon takes to write its records and to end its lease, in
 /// milliseconds.
-pub const LEAVE_WAIT_MS_MAX: u64 = 4_000;
+pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(4);
 
-/// The record lag beyond which the status shows the waiting records, in milliseconds.
-pub const RECORD_LAG_MS_SHOWN: u64 = 5_000;
+/// The record lag beyond which the status shows the waiting records.
+pub const RECORD_LAG_SHOWN: Duration = Duration::from_secs(5);
 
 /// Open connections on the socket; more wait in its backlog.
 pub const CONNECTIONS_MAX: usize = 20_000;
@@ -211,9 +214,9 @@ pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(75);
 /// Shared scopes that are kept before those without a holding are dropped.
 pub const SCOPES_SHARED_MAX: usize = 10_000;
 
-/// The time between two writes of records, in milliseconds, while more wait than one transaction
+/// The time between two writes of records, while more wait than one transaction
 /// takes.
-pub const RECORDS_BUSY_PERIOD_MS: u64 = 50;
+pub const RECORDS_BUSY_PERIOD: Duration = Duration::from_millis(50);
 
 /// Operations in one transaction: what etcd takes by default.
 pub const TXN_OPERATIONS_MAX: usize = 128;
@@ -227,15 +230,15 @@ pub const KEYS_PER_READ_MAX: usize = 2_000;
 /// Keys that are looked at from a refused claim on.
 pub const KEYS_PER_LOOK: usize = 400;
 
-/// The wait before the store is asked again after it failed, in milliseconds. It doubles with each
+/// The wait before the store is asked again after it failed. It doubles with each
 /// try, up to 32 times this value.
-pub const STORE_RETRY_MS: u64 = 100;
+pub const STORE_RETRY: Duration = Duration::from_millis(100);
 
-/// The wait before a node name that another daemon has is tried again, in milliseconds.
-pub const NAME_TAKEN_RETRY_MS: u64 = 2_000;
+/// The wait before a node name that another daemon has is tried again.
+pub const NAME_TAKEN_RETRY: Duration = Duration::from_secs(2);
 
-/// The longest time for another node to answer a request for an address, in milliseconds.
-pub const ASK_WAIT_MS: u64 = 1_500;
+/// The longest time for another node to answer a request for an address.
+pub const ASK_WAIT: Duration = Duration::from_millis(1_500);
 
 /// Nodes that are asked at once, as a binary logarithm: each round asks twice as many as the one
 /// before, up to this.
@@ -256,25 +259,25 @@ pub const QUESTIONS_WAITING_MAX: usize = 1_000;
 /// The number of times that a network's key is read again when others change it at the same time.
 pub const FIX_TRIES_MAX: u32 = 20;
 
-/// The time between two attempts to reclaim blocks that the store gave to others, in milliseconds.
-pub const RECLAIM_MS: u64 = 10_000;
+/// The time between two attempts to reclaim blocks that the store gave to others.
+pub const RECLAIM: Duration = Duration::from_secs(10);
 
 /// The shortest time for which no new block is claimed after the store went back in time, in
 /// milliseconds. In this time the nodes report the blocks that the store does not know.
-pub const RESTORE_SETTLE_MS: u64 = 60_000;
+pub const RESTORE_SETTLE: Duration = Duration::from_secs(60);
 
-/// The longest time between two writes of a node's key, in milliseconds: a backup of the store is
+/// The longest time between two writes of a node's key: a backup of the store is
 /// older.
-pub const TOUCH_MS: u64 = 60_000;
+pub const TOUCH: Duration = Duration::from_secs(60);
 
-/// The wait after a search without a result before the next search for the same, in milliseconds.
-pub const NOBODY_MS: u64 = 200;
+/// The wait after a search without a result before the next search for the same.
+pub const NOBODY: Duration = Duration::from_millis(200);
 
 /// Nodes of a cluster.
 pub const NODES_MAX: usize = 100_000;
 
-/// The time between two writes of records, in milliseconds, when no call waits for them.
-pub const RECORDS_PERIOD_MS: u64 = 1_000;
+/// The time between two writes of records, when no call waits for them.
+pub const RECORDS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Waiting ADDs with which the next one is compared, to find one that wants the same (ranges,
 /// stage, address). Beyond it, an ADD may be tried in vain.
@@ -283,8 +286,8 @@ pub const KINDS_WAITING_MAX: usize = 64;
 /// Requests that no node could fulfil, remembered for a moment.
 pub const WANTS_REFUSED_MAX: usize = 64;
 
-/// The time between two searches for blocks to give back on a drained node, in milliseconds.
-pub const DRAIN_RECLAIM_IDLE_MS: u64 = 1_000;
+/// The time between two searches for blocks to give back on a drained node.
+pub const DRAIN_RECLAIM_IDLE: Duration = Duration::from_secs(1);
 
 /// Endpoints of etcd in one configuration. A cluster has three or five members.
 pub const ETCD_ENDPOINTS_MAX: usize = 16;

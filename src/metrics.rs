@@ -349,10 +349,10 @@ pub fn pool(network: &str, family: Family, pool: &Pool) {
 #[allow(clippy::cast_precision_loss)]
 pub fn dealings(answers: bool, figures: &Figures) {
     metrics::gauge!(STORE_ANSWERS).set(f64::from(u8::from(answers)));
-    metrics::gauge!(STORE_SILENCE).set(figures.silence as f64 / 1000.0);
-    metrics::gauge!(SESSION_LEFT).set(figures.lease_left as f64 / 1000.0);
+    metrics::gauge!(STORE_SILENCE).set(figures.silence.as_secs_f64());
+    metrics::gauge!(SESSION_LEFT).set(figures.lease_left.as_secs_f64());
     metrics::gauge!(RECORDS_WAITING).set(figures.records_waiting as f64);
-    metrics::gauge!(RECORD_LAG).set(figures.record_lag as f64 / 1000.0);
+    metrics::gauge!(RECORD_LAG).set(figures.record_lag.as_secs_f64());
 }
 
 /// Handles of the node's state in the cluster.

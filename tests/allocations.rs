@@ -13,10 +13,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
+use leasehold::core::time::BootTime;
 
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
@@ -59,7 +61,7 @@ struct Used {
     allowed: Arc<Ranges>,
     living: VecDeque<u128>,
     keep: usize,
-    now: u64,
+    now: BootTime,
 }
 
 impl Used {
@@ -77,15 +79,16 @@ impl Used {
         let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
         let cidr = |block: u128| Cidr { start: 0x0a00_0000 + block * 64, size_log2: 6 };
         let blocks = (0..BLOCKS).map(cidr).collect();
-        let settings = Settings { cooldown: keep as u64, min_free: 32, seed: 0 };
+        let settings =
+            Settings { cooldown: Duration::from_millis(keep as u64), min_free: 32, seed: 0 };
         let mut set = RangeSet::new(Family::V4, 6, settings);
         set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
         let living = VecDeque::with_capacity(keep + 1);
-        Self { set, allowed, living, keep, now: keep as u64 }
+        Self { set, allowed, living, keep, now: BootTime::from_millis(keep as u64) }
     }
 
     fn assign_and_release(&mut self) {
-        self.now += 1;
+        self.now = self.now + Duration::from_millis(1);
         let allowed = self.allowed.clone();
         let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
         let number = self.set.assign(self.now, request).unwrap().unwrap();

@@ -7,11 +7,11 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::host::{Deliver, Host, Inspect};
-use crate::clock::boot_ms;
+use crate::clock;
 use crate::core::address::Cidr;
 use crate::core::attachment::Holding;
 use crate::core::block::{Block, BlockState};
-use crate::core::coordinator::{Call, CallError, Outcome, SetId, SetRecord};
+use crate::core::coordinator::{Call, CallError, Outcome};
 use crate::core::node::{
     CoordinatorMachine, Figures, LeaseholderMachine, RangeSetMachine, ToCoordinator, ToLeaseholder,
     Unable,
@@ -19,6 +19,7 @@ use crate::core::node::{
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Capacity, Stats};
+use crate::core::set_record::{SetId, SetRecord};
 
 type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;
 
@@ -156,7 +157,7 @@ impl NodeHandle {
 
     /// The figures of the node's dealings with the store; nothing, if nobody answers.
     pub async fn figures(&self) -> Option<Figures> {
-        inspect(&self.leaseholder, |machine| machine.figures(boot_ms())).await
+        inspect(&self.leaseholder, |machine| machine.figures(clock::boot())).await
     }
 
     /// Every range set with its figures, by network, family and name.
@@ -215,7 +216,7 @@ impl NodeHandle {
         for (index, id) in open {
             let allowed = sets[index].clone();
             let probe =
-                move |machine: &mut RangeSetMachine| machine.could_assign(boot_ms(), &allowed);
+                move |machine: &mut RangeSetMachine| machine.could_assign(clock::boot(), &allowed);
             let could = match self.set(id) {
                 Some(set) => inspect(&set, probe).await,
                 None => None,

@@ -1,18 +1,18 @@
 //! The actor around a machine: a mailbox and a timer.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
-use crate::clock::boot_ms;
-use crate::core::Millis;
+use crate::clock;
 use crate::core::coordinator::Outcome;
+use crate::core::ids::Epoch;
 use crate::core::node::{
     CoordinatorMachine, LeaseholderMachine, Machine, Message as NodeMessage, Output,
     RangeSetMachine, Standing,
 };
+use crate::core::time::BootTime;
 use crate::{limits, metrics};
 
 /// A message for a machine.
@@ -56,7 +56,7 @@ pub struct Host<M: Shown> {
     machine: M,
     outlet: Rc<dyn Outlet>,
     display: M::Display,
-    timer: Option<(Millis, SpawnHandle)>,
+    timer: Option<(BootTime, SpawnHandle)>,
 }
 
 impl<M> Host<M>
@@ -74,7 +74,7 @@ where
 
     /// Hands a message to the machine.
     pub(super) fn take(&mut self, input: M::Input, ctx: &mut Context<Self>) {
-        self.machine.handle(boot_ms(), input);
+        self.machine.handle(clock::boot(), input);
         self.drive(ctx);
     }
 
@@ -94,10 +94,10 @@ where
                 ctx.cancel_future(handle);
             }
             // Never sooner than in a moment: a burst of releases cools off together.
-            let wait = due.saturating_sub(boot_ms()).max(limits::TIMER_MS_MIN);
-            let handle = ctx.run_later(Duration::from_millis(wait), |host, ctx| {
+            let wait = due.since(clock::boot()).max(limits::TIMER_MIN);
+            let handle = ctx.run_later(wait, |host, ctx| {
                 host.timer = None;
-                host.machine.handle_timeout(boot_ms());
+                host.machine.handle_timeout(clock::boot());
                 host.drive(ctx);
             });
             self.timer = Some((due, handle));
@@ -114,7 +114,7 @@ where
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(limits::MAILBOX_CAPACITY);
-        self.machine.start(boot_ms());
+        self.machine.start(clock::boot());
         self.drive(ctx);
     }
 }
@@ -190,6 +190,10 @@ impl Shown for LeaseholderMachine {
             }
             changed
         });
-        metrics.show(now.member && now.lease.is_some(), now.epoch, self.lost());
+        metrics.show(
+            now.member && now.lease.is_some(),
+            now.epoch.map_or(0, Epoch::get),
+            self.lost(),
+        );
     }
 }

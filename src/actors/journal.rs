@@ -3,13 +3,13 @@
 use std::io;
 use std::rc::Rc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::prelude::*;
 use tokio::sync::mpsc;
 
 use super::host::{Deliver, Outlet};
-use crate::clock::boot_ms;
+use crate::clock;
 use crate::core::journal::JournalFailure;
 use crate::core::node::{Commit, Group, JournalQueue};
 use crate::journal::Journal;
@@ -82,8 +82,8 @@ impl JournalActor {
         }
         if let (false, Some(due)) = (self.timer, self.queue.poll_timeout()) {
             self.timer = true;
-            let wait = due.saturating_sub(boot_ms()).max(limits::TIMER_MS_MIN);
-            ctx.run_later(Duration::from_millis(wait), |actor, ctx| {
+            let wait = due.since(clock::boot()).max(limits::TIMER_MIN);
+            ctx.run_later(wait, |actor, ctx| {
                 actor.timer = false;
                 actor.write(ctx);
             });
@@ -154,7 +154,7 @@ impl Handler<Deliver<Commit>> for JournalActor {
     type Result = ();
 
     fn handle(&mut self, Deliver(commit): Deliver<Commit>, ctx: &mut Self::Context) {
-        let messages = self.queue.push(boot_ms(), commit);
+        let messages = self.queue.push(clock::boot(), commit);
         self.outlet.deliver(messages);
         self.call(ctx);
     }

@@ -1,7 +1,5 @@
 //! Events of the machines, put into words and counted.
 
-use std::time::Duration;
-
 use super::index::Index;
 use crate::core::leaseholder::Leased;
 use crate::core::node::{Event, SearchEnd};
@@ -41,7 +39,7 @@ pub(super) fn tell(index: &Index, event: &Event) {
             }
         }
         Event::Waited { network, family, waited, .. } => {
-            metrics::waited(network, *family, Duration::from_millis(*waited));
+            metrics::waited(network, *family, *waited);
         }
         Event::GivenBack(network, family, Some(blocks)) => {
             metrics::RangeSet::new(network, *family).given_back(*blocks);
@@ -56,7 +54,7 @@ pub(super) fn tell(index: &Index, event: &Event) {
 
 fn tell_of_cluster(event: &Event) {
     match event {
-        Event::Joined { epoch } => tracing::info!(epoch, "joined the cluster"),
+        Event::Joined { epoch } => tracing::info!(epoch = epoch.get(), "joined the cluster"),
         Event::Stalled(Some(cause)) => tracing::warn!(%cause, "nothing can be leased"),
         Event::Stalled(None) => tracing::info!("the cluster's store answers again"),
         Event::Halted(Some(cause)) => tracing::error!(%cause, "nothing is handed out"),

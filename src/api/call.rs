@@ -99,7 +99,7 @@ async fn add(
         None => Dns::default(),
     };
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
-    let (id, at_unix_ms) = (attachment(&from.network, add.id), clock::unix_ms());
+    let (id, at) = (attachment(&from.network, add.id), clock::unix());
     let network = from.network.clone();
     let call = Call::Add(Box::new(Add {
         id: id.clone(),
@@ -110,14 +110,14 @@ async fn add(
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
         netns: super::netns::named(from.netns),
         started_at: from.started_at,
-        at_unix_ms,
+        at,
     }));
     let (outcome, routes) = (execute(node, call).await, add.routes);
     Box::pin(async move {
         match outcome.await {
             Outcome::Added(holding) => {
                 // A repeated ADD only renewed it.
-                if holding.since_unix_ms == at_unix_ms {
+                if holding.since == at {
                     answers.note(id, holding.sequence);
                 }
                 let ips = assigned(&holding, &sets);

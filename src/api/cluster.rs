@@ -113,7 +113,7 @@ impl Store {
 
     /// Carries out a command of an operator.
     pub(super) async fn run<C: Command>(&self, mut command: C) -> C::End {
-        let mut step = command.start(clock::unix_ms());
+        let mut step = command.start(clock::unix());
         loop {
             match step {
                 Step::Ask(request) => step = command.answered(self.0.ask(request).await),

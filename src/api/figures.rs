@@ -19,7 +19,7 @@ use crate::{limits, metrics};
 
 /// Brings those metrics up to date that are not counted as things happen. A part of the node that
 /// does not answer in time keeps nobody from the other figures.
-pub(super) async fn refresh(node: &AppState) {
+async fn refresh(node: &AppState) {
     let machines = async { (node.machines.figures().await, node.machines.describe_sets().await) };
     if let Ok((dealings, sets)) = tokio::time::timeout(limits::HEALTH_WAIT_MAX, machines).await {
         if let Some(figures) = dealings {
@@ -145,7 +145,15 @@ pub struct Here {
 
 /// Adds the routes of all reads.
 pub(super) fn reads(config: &mut web::ServiceConfig) {
-    config.route("/v1/pools", web::get().to(list));
+    config.route("/metrics", web::get().to(show_metrics)).route("/v1/pools", web::get().to(list));
+}
+
+async fn show_metrics(node: web::Data<AppState>) -> HttpResponse {
+    refresh(&node).await;
+    node.metrics.run_upkeep();
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(node.metrics.render())
 }
 
 async fn list(node: web::Data<AppState>) -> HttpResponse {

@@ -22,7 +22,7 @@ pub mod socket;
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -37,6 +37,17 @@ use self::network_cache::NetworkCache;
 use self::pools::Pools;
 
 pub use crate::metrics::COMMIT;
+
+/// Adds the routes of all reads.
+pub fn reads(config: &mut web::ServiceConfig) {
+    config
+        .configure(read::reads)
+        .configure(check::reads)
+        .configure(figures::reads)
+        .configure(nodes::reads)
+        .configure(records::reads)
+        .configure(networks::reads);
+}
 
 /// What handlers need of the running node.
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! The network namespace at a path.
 
+use std::num::NonZeroU32;
+
 use rustix::fs::{stat, statfs};
 
 use crate::core::attachment::Netns;
@@ -20,7 +22,7 @@ pub(super) fn named(path: Box<str>) -> Netns {
     let quick = QUICK_PLACES.iter().any(|place| path.starts_with(place));
     let inode = if quick { inode(&path) } else { None };
     // Numbers of namespaces have 32 bits.
-    let inode = inode.and_then(|inode| u32::try_from(inode).ok()).unwrap_or_default();
+    let inode = inode.and_then(|inode| u32::try_from(inode).ok()).and_then(NonZeroU32::new);
     Netns { path, inode }
 }
 

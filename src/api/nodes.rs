@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
+use crate::core::ids::Epoch;
 use crate::core::keys::{BLOCKS, DRAINS, NODES, SESSIONS, node_key, session_key};
 use crate::core::operator::{
     self, DrainError, DrainNode, DrainNodeCommand, RemoveError, RemoveNode, RemoveNodeCommand,
 };
+use crate::core::time::UnixTime;
 use crate::core::txn::{KeyValue, StoreError};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;
@@ -201,11 +203,12 @@ fn note_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     let row = rows.entry(name.to_owned()).or_insert_with(|| row(name));
     match &key.value {
         Value::Node(node) => {
-            row.epoch = node.epoch;
+            row.epoch = node.epoch.get();
             row.machine_id = node.machine_id.to_string();
             row.version = node.version.to_string();
-            (row.since_unix_ms, row.last_write_unix_ms) = (node.since_unix_ms, node.since_unix_ms);
-            row.removed_unix_ms = node.removed_unix_ms;
+            row.since_unix_ms = node.since.as_millis();
+            row.last_write_unix_ms = node.since.as_millis();
+            row.removed_unix_ms = node.removed.map(UnixTime::as_millis);
         }
         Value::Unreadable(why) => row.unreadable = Some(why.to_string()),
         _ => {}
@@ -215,7 +218,7 @@ fn note_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
 fn note_drain(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     let name = key.key.strip_prefix(DRAINS).unwrap_or_default();
     if let (Some(row), Value::Flag(since)) = (rows.get_mut(name), &key.value) {
-        row.draining_since_unix_ms = Some(*since);
+        row.draining_since_unix_ms = Some(since.as_millis());
     }
 }
 
@@ -228,7 +231,7 @@ fn note_block(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
         BlockStatus::Quarantined => row.quarantined += 1,
     }
     if block.status != BlockStatus::Quarantined {
-        row.last_write_unix_ms = row.last_write_unix_ms.max(block.since_unix_ms);
+        row.last_write_unix_ms = row.last_write_unix_ms.max(block.since.as_millis());
     }
 }
 
@@ -309,13 +312,13 @@ async fn take_out(
         node: name.to_owned(),
         outcome: removed.fate.into(),
         dry_run,
-        epoch: removed.epoch,
+        epoch: removed.epoch.map_or(0, Epoch::get),
         quarantined: removed.quarantined,
         freed: removed.freed,
         quarantine_s: removed.quarantine_s,
         records: removed.records,
         was_live: removed.was_live,
-        last_write_unix_ms: removed.last_write_unix_ms,
+        last_write_unix_ms: removed.last_write.map_or(0, UnixTime::as_millis),
     })
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::core::address::Cidr;
-use crate::core::coordinator::SetId;
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
 use crate::core::offer::Offer;
+use crate::core::set_record::SetId;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{BlockStatus, Value};
 use crate::metrics::PoolInCluster;
@@ -240,21 +240,23 @@ impl Count {
 mod tests {
     use super::*;
     use crate::core::address::{Family, number};
+    use crate::core::ids::Epoch;
     use crate::core::ids::LeaseId;
     use crate::core::keys::block_key;
+    use crate::core::time::UnixTime;
     use crate::core::value::{BlockValue, SessionValue};
 
     fn block(net: &str, owner: &str, status: BlockStatus) -> KeyValue {
         let (net, family): (ipnet::IpNet, _) = (net.parse().unwrap(), Family::V4);
         let cidr = Cidr::of(net);
-        let (owner, epoch, claim, since_unix_ms) = (owner.into(), 1, 1, 0);
-        let value = BlockValue { cidr, family, owner, epoch, claim, status, since_unix_ms };
+        let (owner, epoch, claim, since) = (owner.into(), None, 1, UnixTime::EPOCH);
+        let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
         let key = block_key("net", family, cidr.start);
         KeyValue { key, value: Value::Block(value), mod_revision: 1, lease: None }
     }
 
     fn session(node: &str) -> KeyValue {
-        let value = SessionValue { epoch: 1, lease: LeaseId::new(7).unwrap() };
+        let value = SessionValue { epoch: Epoch::FIRST, lease: LeaseId::new(7).unwrap() };
         let (key, value) = (format!("{SESSIONS}{node}"), Value::Session(value));
         KeyValue { key, value, mod_revision: 1, lease: None }
     }

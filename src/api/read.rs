@@ -2,16 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, AppState, Phase, check, figures, lists, networks, nodes, records, refuse};
+use super::{About, AppState, Phase, lists, refuse};
 use crate::actors::{BlockFigures, Blocks, Description};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
+use crate::core::ids::Epoch;
 use crate::core::node::Figures;
 use crate::limits;
 
@@ -216,28 +218,14 @@ pub struct Status {
     pub overlaps: Vec<(String, String)>,
 }
 
-/// Adds the routes of all reads.
-pub fn routes(config: &mut web::ServiceConfig) {
+/// Adds the routes of what this file reads.
+pub(super) fn reads(config: &mut web::ServiceConfig) {
     config
-        .route("/metrics", web::get().to(metrics))
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
         .route("/v1/status", web::get().to(status))
         .route("/v1/allocations", web::get().to(allocations))
-        .route("/v1/blocks", web::get().to(blocks))
-        .configure(check::reads)
-        .configure(figures::reads)
-        .configure(nodes::reads)
-        .configure(records::reads)
-        .configure(networks::reads);
-}
-
-async fn metrics(node: web::Data<AppState>) -> HttpResponse {
-    figures::refresh(&node).await;
-    node.metrics.run_upkeep();
-    HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(node.metrics.render())
+        .route("/v1/blocks", web::get().to(blocks));
 }
 
 /// The daemon lives: its coordinator answers.
@@ -283,7 +271,7 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
     };
     let sets = node.machines.describe_sets().await;
     let (state, cause) = state(&node);
-    let epoch = node.standing.borrow().epoch;
+    let epoch = node.standing.borrow().epoch.map_or(0, Epoch::get);
     HttpResponse::Ok().json(Status {
         about: About { epoch, ..(*node.about).clone() },
         state: state.to_owned(),
@@ -313,6 +301,10 @@ fn set(set: Description) -> SetRow {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
     let standing = node.standing.borrow();
     let state = match (standing.fenced, standing.member) {
@@ -326,10 +318,10 @@ fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
         cause: cause.map(ToString::to_string),
         alone: standing.alone,
         lease: standing.lease.map(|lease| format!("{lease:x}")),
-        silence_ms: figures.silence,
+        silence_ms: millis(figures.silence),
         lost_blocks: figures.lost,
         records_waiting: figures.records_waiting,
-        record_lag_ms: figures.record_lag,
+        record_lag_ms: millis(figures.record_lag),
     }
 }
 
@@ -423,7 +415,7 @@ fn row(node: &str, holding: &Holding, address: IpAddr) -> AllocationRow {
         namespace: namespace.filter(|namespace| !namespace.is_empty()),
         pod: pod.map(|pod| pod.name.to_string()),
         stage: holding.stage.map(|stage| stage.to_string()),
-        since_unix_ms: holding.since_unix_ms,
+        since_unix_ms: holding.since.as_millis(),
         sequence: holding.sequence,
     }
 }

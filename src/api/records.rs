@@ -69,7 +69,7 @@ fn row(key: &KeyValue) -> Option<AllocationRow> {
         namespace: text(&value.namespace),
         pod: text(&value.pod),
         stage: text(&value.stage),
-        since_unix_ms: value.since_unix_ms,
+        since_unix_ms: value.since.as_millis(),
         sequence: value.sequence,
     })
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::lists::Lists;
-use super::{AppState, read};
+use super::{AppState, reads};
 use crate::limits;
 
 /// How many clients are served at once.
@@ -81,9 +81,8 @@ pub fn bind_tcp(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 pub fn serve_tcp(listener: TcpListener, room: Room, node: AppState) -> io::Result<Running> {
     // Who reads lists slowly here keeps nobody from those on the socket.
     let node = AppState { lists: Lists::default(), ..node };
-    let server = HttpServer::new(move || {
-        App::new().app_data(web::Data::new(node.clone())).configure(read::routes)
-    });
+    let server =
+        HttpServer::new(move || App::new().app_data(web::Data::new(node.clone())).configure(reads));
     let server = server
         .workers(1)
         .worker_max_blocking_threads(limits::BLOCKING_THREADS_MAX)

@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::delivery::Client;
 use super::server::Room;
-use super::{AppState, check, cni, networks, nodes, read, release};
+use super::{AppState, check, cni, networks, nodes, reads, release};
 use crate::limits;
 
 /// The unix socket, bound but not yet served. Removed when dropped.
@@ -202,5 +202,5 @@ fn routes(config: &mut web::ServiceConfig) {
         .configure(nodes::writes)
         .configure(networks::writes)
         .configure(check::writes)
-        .configure(read::routes);
+        .configure(reads);
 }

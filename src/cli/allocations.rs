@@ -9,6 +9,7 @@ use clap::Args;
 use super::admin::{self, AdminArgs, Form, printable};
 use crate::api::read::{AllocationRow, Filter};
 use crate::clock::rfc3339;
+use crate::core::time::UnixTime;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
 
 /// The longest row in JSON: node, network, pool and container id of 255 bytes each, pod and
@@ -183,7 +184,7 @@ pub(super) fn table(rows: &[AllocationRow], nodes: bool) -> String {
             shown(&row.namespace),
             shown(&row.pod),
             shown(&row.stage),
-            rfc3339(row.since_unix_ms),
+            rfc3339(UnixTime::from_millis(row.since_unix_ms)),
             row.sequence.to_string(),
         ]);
         cells

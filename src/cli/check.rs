@@ -9,6 +9,7 @@ use clap::Args;
 use super::admin::{self, AdminArgs, Form, printable};
 use crate::api::check::{Finding, Kind, Report};
 use crate::clock::rfc3339;
+use crate::core::time::UnixTime;
 use crate::limits;
 
 /// The options of `leasehold check`.
@@ -109,9 +110,9 @@ pub(super) fn line(found: &Finding) -> String {
     if let Some(sequence) = found.sequence {
         part("sequence", &sequence.to_string());
     }
-    if let Some(since) = found.since_unix_ms.filter(|&since| since > 0) {
+    if let Some(since) = found.since_unix_ms {
         let word = if found.kind == Kind::BlocksOfDeadNode { "last known write" } else { "since" };
-        part(word, &rfc3339(since));
+        part(word, &rfc3339(UnixTime::from_millis(since)));
     }
     text
 }

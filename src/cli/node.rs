@@ -12,6 +12,7 @@ use super::admin::{self, AdminArgs, Form, printable};
 use super::drain::{self, DrainArgs};
 use crate::api::nodes::{Fate, NodeRow, Remove, Removed};
 use crate::clock::{self, rfc3339};
+use crate::core::time::UnixTime;
 use crate::limits;
 
 /// The commands about nodes.
@@ -130,7 +131,10 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
 fn table(rows: &[NodeRow]) -> String {
     let header =
         ["NODE", "STATE", "EPOCH", "VERSION", "SPARE", "ACTIVE", "QUARANTINED", "SINCE", "MACHINE"];
-    let time = |unix_ms| if unix_ms == 0 { "-".to_owned() } else { rfc3339(unix_ms) };
+    let time = |millis| match millis {
+        0 => "-".to_owned(),
+        millis => rfc3339(UnixTime::from_millis(millis)),
+    };
     let text = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
     let row = |row: &NodeRow| {
         let mut cells = vec![printable(&row.node), state(row), row.epoch.to_string()];
@@ -178,13 +182,13 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     };
     match form {
         Form::Json => admin::print_json(&removed)?,
-        Form::Table => admin::print(&show(&removed, clock::unix_ms()))?,
+        Form::Table => admin::print(&show(&removed, clock::unix()))?,
     }
     anyhow::ensure!(!unasked, "nothing was done: pass --yes to remove node {}", args.node);
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(removed: &Removed, now_unix_ms: u64) -> String {
+fn show(removed: &Removed, now: UnixTime) -> String {
     let (node, would) = (printable(&removed.node), removed.dry_run);
     let records = removed.records;
     let mut text = match removed.outcome {
@@ -213,16 +217,16 @@ fn show(removed: &Removed, now_unix_ms: u64) -> String {
         ),
     };
     if removed.outcome == Fate::Removed {
-        text.push_str(&unknowns(removed, now_unix_ms));
+        text.push_str(&unknowns(removed, now));
     }
     text
 }
 
 /// The facts that only the operator can find out.
-fn unknowns(removed: &Removed, now_unix_ms: u64) -> String {
+fn unknowns(removed: &Removed, now: UnixTime) -> String {
     let mut text = String::new();
-    let last = removed.last_write_unix_ms;
-    let ago = Duration::from_secs(now_unix_ms.saturating_sub(last) / 1000);
+    let last = UnixTime::from_millis(removed.last_write_unix_ms);
+    let ago = Duration::from_secs(now.since(last).as_secs());
     let ago = humantime::format_duration(ago);
     let session = match removed.was_live {
         true => "It had a session: its daemon ran a moment ago.",
@@ -263,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_was_done_and_what_is_not_known_is_said() {
-        let text = show(&removed(Fate::Removed, false), 1_000_000 + 725_000);
+        let text = show(&removed(Fate::Removed, false), UnixTime::from_millis(1_000_000 + 725_000));
         for expected in [
             "removed: node n7, epoch 4: 3 blocks in quarantine for 5m, 2 spare blocks free at \
              once, 12 records deleted\n",
@@ -274,11 +278,14 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
-        let dry = show(&removed(Fate::Removed, true), 1_000_000);
+        let dry = show(&removed(Fate::Removed, true), UnixTime::from_millis(1_000_000));
         assert!(dry.starts_with("would be removed (dry run): node n7"), "{dry}");
-        let again = show(&removed(Fate::AlreadyRemoved, false), 1_000_000);
+        let again = show(&removed(Fate::AlreadyRemoved, false), UnixTime::from_millis(1_000_000));
         assert!(again.contains("3 blocks are still in quarantine, 12 records deleted"), "{again}");
-        assert!(show(&removed(Fate::Forgotten, false), 0).starts_with("forgotten: node n7"));
+        assert!(
+            show(&removed(Fate::Forgotten, false), UnixTime::from_millis(0))
+                .starts_with("forgotten: node n7")
+        );
     }
 
     #[test]

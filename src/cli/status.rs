@@ -11,6 +11,7 @@ use crate::api::About;
 use crate::api::read::{ClusterRow, SetRow, Status};
 use crate::clock;
 use crate::clock::rfc3339;
+use crate::core::time::UnixTime;
 use crate::limits;
 
 /// The silence of the cluster's store from which on it is shown, in milliseconds: longer than the
@@ -44,16 +45,16 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         Form::Json => admin::print_json(&status)?,
         Form::Table => {
             let socket = socket.display().to_string();
-            admin::print(&show(&status, &socket, clock::unix_ms()))?;
+            admin::print(&show(&status, &socket, clock::unix()))?;
         }
     }
     Ok(super::verdict(status.state == "serving"))
 }
 
-fn show(status: &Status, socket: &str, now_unix_ms: u64) -> String {
+fn show(status: &Status, socket: &str, now: UnixTime) -> String {
     let about = &status.about;
-    let since = about.since_unix_ms;
-    let up = Duration::from_secs(now_unix_ms.saturating_sub(since) / 1000);
+    let since = UnixTime::from_millis(about.since_unix_ms);
+    let up = Duration::from_secs(now.since(since).as_secs());
     let mut lines = vec![
         ("node", about.node.clone()),
         ("daemon", daemon(about)),
@@ -139,7 +140,7 @@ fn cluster(row: &ClusterRow) -> String {
     if row.silence_ms > SILENCE_MS_SHOWN {
         let _ = write!(line, ", no answer of the store for {} s", row.silence_ms / 1000);
     }
-    if row.record_lag_ms > limits::RECORD_LAG_MS_SHOWN {
+    if Duration::from_millis(row.record_lag_ms) > limits::RECORD_LAG_SHOWN {
         let _ = write!(line, ", {} records waiting", row.records_waiting);
     }
     line
@@ -175,7 +176,7 @@ mod tests {
             "rangeSets": [], "overlaps": [["a", "b"]]
         });
         let status: Status = serde_json::from_value(status).unwrap();
-        let text = show(&status, "/x.sock", 3_725_000 + 1_000_000);
+        let text = show(&status, "/x.sock", UnixTime::from_millis(3_725_000 + 1_000_000));
         for expected in [
             "node         n1\n",
             "daemon       0.1.0, pid 7, epoch 3\n",

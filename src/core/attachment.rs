@@ -1,12 +1,13 @@
 //! Attachments and what they hold.
 
 use std::net::IpAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use super::container_id::ContainerId;
 use super::stage::Stage;
+use super::time::UnixTime;
 
 /// The key of all CNI state (CNI specification 1.1, section 2): one interface of one container on
 /// one network.
@@ -35,13 +36,13 @@ pub struct Netns {
     /// `CNI_NETNS`: the path of the namespace, or empty.
     pub path: Box<str>,
     /// The namespace's inode number, if its path goes by a process id, which another process may
-    /// get; 0: not known.
-    pub inode: u32,
+    /// get; none, if it is not known.
+    pub inode: Option<NonZeroU32>,
 }
 
 impl From<&str> for Netns {
     fn from(path: &str) -> Self {
-        Self { path: path.into(), inode: 0 }
+        Self { path: path.into(), inode: None }
     }
 }
 
@@ -99,8 +100,8 @@ pub struct Holding {
     pub sequence: u64,
     /// When the plugin process of the ADD started; see [`Holding::started_at`].
     pub started_at: Option<NonZeroU64>,
-    /// When the ADD was answered, in milliseconds since 1970.
-    pub since_unix_ms: u64,
+    /// When the ADD was answered.
+    pub since: UnixTime,
     /// The pod's stage.
     pub stage: Option<Stage>,
     /// The pod, when the runtime names one.

@@ -12,9 +12,9 @@ pub enum Cause {
     Store(StoreError),
     /// The value of this key in the store cannot be read.
     UnreadableValue(Arc<str>),
-    /// The store, or the nodes asked, did not answer within [`crate::limits::ASSIGN_WAIT_MS_MAX`].
+    /// The store, or the nodes asked, did not answer within [`crate::limits::ASSIGN_WAIT_MAX`].
     NoAnswerInTime,
-    /// The store did not take a record within [`crate::limits::ASSIGN_WAIT_MS_MAX`].
+    /// The store did not take a record within [`crate::limits::ASSIGN_WAIT_MAX`].
     NotRecordedInTime,
     /// The node's lease is gone, and there is no new one yet.
     LeaseGone,

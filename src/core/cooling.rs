@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use super::{Map, Millis};
+use super::Map;
+use super::time::BootTime;
 
 /// A queue of cooling addresses. An address that is taken out of turn leaves its entry behind,
 /// which is dropped when it comes to the front: so nothing costs more than constant time, and the
 /// entry at the front is always that of an address that cools.
 #[derive(Clone, Default, Debug)]
 pub struct Cooling {
-    queue: VecDeque<(Millis, u128)>,
+    queue: VecDeque<(BootTime, u128)>,
     /// The number of entries that an address has left behind. The live one, if any, comes after
     /// them.
     stale: Map<u128, u32>,
@@ -18,7 +19,7 @@ pub struct Cooling {
 
 impl Cooling {
     /// Adds an address that is not cooling. `released` must not go backwards.
-    pub fn push(&mut self, released: Millis, number: u128) {
+    pub fn push(&mut self, released: BootTime, number: u128) {
         debug_assert!(self.queue.back().is_none_or(|&(last, _)| last <= released));
         self.queue.push_back((released, number));
         self.len += 1;
@@ -35,7 +36,7 @@ impl Cooling {
     }
 
     /// The address that cools longest, and when it was released.
-    pub fn oldest(&self) -> Option<(Millis, u128)> {
+    pub fn oldest(&self) -> Option<(BootTime, u128)> {
         self.queue.front().copied()
     }
 
@@ -84,7 +85,7 @@ impl Cooling {
     }
 
     /// Every cooling address with its time of release, oldest first.
-    pub fn drain(mut self) -> impl Iterator<Item = (Millis, u128)> {
+    pub fn drain(mut self) -> impl Iterator<Item = (BootTime, u128)> {
         std::iter::from_fn(move || {
             let oldest = self.oldest()?;
             self.take(oldest.1);
@@ -97,19 +98,23 @@ impl Cooling {
 mod tests {
     use super::*;
 
+    fn at(millis: u64) -> BootTime {
+        BootTime::from_millis(millis)
+    }
+
     #[test]
     fn an_address_released_twice_cools_from_its_last_release() {
         let mut cooling = Cooling::default();
-        cooling.push(10, 7);
-        cooling.push(11, 8);
+        cooling.push(at(10), 7);
+        cooling.push(at(11), 8);
         cooling.take(7);
-        cooling.push(20, 7);
+        cooling.push(at(20), 7);
         assert_eq!(cooling.len(), 2);
         assert_eq!(cooling.oldest_where(|_| true), Some(8));
         assert_eq!(cooling.oldest_where(|n| n == 7), Some(7));
-        assert_eq!(cooling.oldest(), Some((11, 8)));
+        assert_eq!(cooling.oldest(), Some((at(11), 8)));
         cooling.take(8);
-        assert_eq!(cooling.oldest(), Some((20, 7)));
+        assert_eq!(cooling.oldest(), Some((at(20), 7)));
         cooling.take(7);
         assert_eq!((cooling.len(), cooling.oldest()), (0, None));
     }
@@ -118,12 +123,12 @@ mod tests {
     fn taking_the_oldest_again_and_again_leaves_nothing_behind() {
         let mut cooling = Cooling::default();
         for number in 0..10 {
-            cooling.push(0, number);
+            cooling.push(at(0), number);
         }
         for round in 1..1000 {
             let oldest = cooling.oldest_where(|_| true).unwrap();
             cooling.take(oldest);
-            cooling.push(round, oldest);
+            cooling.push(at(round), oldest);
             assert_eq!((cooling.queue.len(), cooling.stale.len()), (10, 0));
         }
     }
@@ -131,11 +136,11 @@ mod tests {
     #[test]
     fn draining_gives_the_live_entries_in_order() {
         let mut cooling = Cooling::default();
-        cooling.push(1, 1);
+        cooling.push(at(1), 1);
         cooling.take(1);
-        cooling.push(2, 2);
-        cooling.push(3, 1);
-        cooling.push(3, 3);
-        assert_eq!(cooling.drain().collect::<Vec<_>>(), [(2, 2), (3, 1), (3, 3)]);
+        cooling.push(at(2), 2);
+        cooling.push(at(3), 1);
+        cooling.push(at(3), 3);
+        assert_eq!(cooling.drain().collect::<Vec<_>>(), [(at(2), 2), (at(3), 1), (at(3), 3)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Names of things that are numbers, as types that cannot be mixed up.
 
 use std::fmt;
-use std::num::NonZeroI64;
+use std::num::{NonZeroI64, NonZeroU64};
 
 /// An etcd lease. There is no lease 0: `Option<LeaseId>` is a lease or none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -30,4 +30,52 @@ impl fmt::LowerHex for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::LowerHex::fmt(&self.0.get(), f)
     }
+}
+
+/// Declares the type of a number that counts from 1. There is no 0, so `Option` of it is as small
+/// as the number, and none is none.
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(NonZeroU64);
+
+        impl $name {
+            /// The first one.
+            pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+            /// The one with this number; none, if that is 0.
+            pub fn new(number: u64) -> Option<Self> {
+                NonZeroU64::new(number).map(Self)
+            }
+
+            /// Its number, which is not 0.
+            pub fn get(self) -> u64 {
+                self.0.get()
+            }
+
+            /// The one after this one.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// An order to the leaseholder whose end somebody waits for.
+    OrderId
+}
+
+number! {
+    /// The count of the starts of a node's daemon, and of the removals of the node. What has an
+    /// older epoch than the node's key has no say.
+    Epoch
 }

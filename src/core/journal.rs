@@ -9,13 +9,14 @@ mod state;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Millis;
 use super::address::Cidr;
 use super::attachment::{AttachmentId, Holding};
-use super::coordinator::{SetId, SetRecord};
 use super::keys::PoolFamily;
 use super::leaseholder::without;
+use super::set_record::{SetId, SetRecord};
+use super::time::BootTime;
 
 pub use state::{Holdings, JournalState, NewBoot};
 
@@ -42,7 +43,7 @@ pub enum JournalEntry {
     /// This holding has ended, and none that came after it.
     End(Arc<Holding>),
     /// An address began to cool then.
-    Cool(SetId, u128, Millis),
+    Cool(SetId, u128, BootTime),
     /// The last address handed out for a slot of a range set.
     Cursor(SetId, u16, u128),
     /// A range set is there, or has grown.
@@ -78,7 +79,7 @@ pub enum JournalEntry {
 }
 
 /// A cooling address: its time of release, its range set, its number.
-pub type Cooling = (Millis, SetId, u128);
+pub type Cooling = (BootTime, SetId, u128);
 
 /// The rows of a journal, wherever they are kept. A row that is put replaces the one with the same
 /// key; nothing happens when one is removed that is not there.
@@ -159,13 +160,13 @@ pub trait Rows {
     fn set_settling(&mut self, lost: Option<&[(PoolFamily, Cidr)]>) -> Result<(), Self::Error>;
 }
 
-/// Makes the change of one entry. `cooldown`: how long released addresses cool, in milliseconds.
+/// Makes the change of one entry. `cooldown`: how long released addresses cool.
 ///
 /// # Errors
 /// A row cannot be read or changed; then the rows may have a part of the change.
 pub fn apply<R: Rows>(
     rows: &mut R,
-    cooldown: Millis,
+    cooldown: Duration,
     entry: &JournalEntry,
 ) -> Result<(), R::Error> {
     match entry {
@@ -178,7 +179,7 @@ pub fn apply<R: Rows>(
         JournalEntry::End(holding) => rows.remove_holding(holding),
         JournalEntry::Cool(set, number, released) => {
             rows.put_cooling((*released, *set, *number))?;
-            forget_cooled(rows, released.saturating_sub(cooldown))
+            released.before(cooldown).map_or(Ok(()), |cooled| forget_cooled(rows, cooled))
         }
         JournalEntry::Cursor(set, slot, number) => rows.put_cursor(*set, *slot, *number),
         JournalEntry::Set(set) => rows.put_set(set),
@@ -204,7 +205,7 @@ pub fn apply<R: Rows>(
 
 /// Every row that is added takes away a few that have had their time: so there are never many more
 /// rows than addresses that cool.
-fn forget_cooled<R: Rows>(rows: &mut R, released_before: Millis) -> Result<(), R::Error> {
+fn forget_cooled<R: Rows>(rows: &mut R, released_before: BootTime) -> Result<(), R::Error> {
     for _ in 0..FORGOTTEN_PER_ROW {
         match rows.oldest_cooling()? {
             Some(oldest) if oldest.0 < released_before => rows.remove_cooling(oldest)?,

@@ -1,7 +1,7 @@
 //! The deciding half of Leasehold: which address goes to whom, and when.
 //!
 //! Everything here is pure: no IO, no clock, no randomness, no async, no logging, no serde. Inputs
-//! carry the time (`now`, [`Millis`] on the boot clock) and the machines answer with effects that
+//! carry the time (`now`, a [`time::BootTime`]) and the machines answer with effects that
 //! somebody else carries out. So the same code runs under actors and under a simulator, and a test
 //! (`tests/it/tidy`) keeps it so.
 
@@ -25,15 +25,13 @@ pub mod operator;
 pub mod range;
 pub mod range_set;
 pub mod search;
+pub mod set_record;
 pub mod stage;
+pub mod time;
 pub mod txn;
 pub mod value;
 
 pub use inventory::block;
-
-/// Milliseconds on the boot clock (`CLOCK_BOOTTIME`: runs on while the machine sleeps, starts anew
-/// with each boot). Never goes backwards between two inputs to one machine.
-pub type Millis = u64;
 
 /// A hash map whose order and behaviour depend on nothing outside of it.
 pub type Map<K, V> = std::collections::HashMap<

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::address::{Cidr, Family};
 use super::container_id::ContainerId;
-use super::ids::LeaseId;
+use super::ids::{Epoch, LeaseId};
+use super::time::UnixTime;
 
 /// A value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,8 +24,8 @@ pub enum Value {
     Message(Message),
     /// Of `allocations/<network>/<address>`.
     Allocation(Box<AllocationValue>),
-    /// Of `drains/<node>` and `restored`: since when, in milliseconds since 1970.
-    Flag(u64),
+    /// Of `drains/<node>` and `restored`: since when.
+    Flag(UnixTime),
     /// It could not be read; why.
     Unreadable(Arc<str>),
 }
@@ -35,7 +36,7 @@ pub enum Value {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeValue {
     /// Raised at each start of the node's daemon, and by whoever removes the node.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Raised by each ownership transaction; never goes back, not with a new epoch either.
     pub sequence: u64,
     /// `/etc/machine-id`, or empty: tells two machines of one name apart.
@@ -44,20 +45,20 @@ pub struct NodeValue {
     pub boot_id: Arc<str>,
     /// The daemon's version.
     pub version: Arc<str>,
-    /// When the daemon started, in milliseconds since 1970.
-    pub since_unix_ms: u64,
+    /// When the daemon started.
+    pub since: UnixTime,
     /// The node has said what it holds: its daemon has joined, and has claimed again whatever the
     /// store did not know.
     pub acknowledged: bool,
-    /// When an operator removed the node, in milliseconds since 1970.
-    pub removed_unix_ms: Option<u64>,
+    /// When an operator removed the node.
+    pub removed: Option<UnixTime>,
 }
 
 /// A node's presence; hangs on its lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionValue {
     /// The epoch of its daemon.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The node's lease.
     pub lease: LeaseId,
 }
@@ -102,14 +103,14 @@ pub struct BlockValue {
     pub family: Family,
     /// The node that holds it.
     pub owner: Arc<str>,
-    /// The owner's epoch when this was written.
-    pub epoch: u64,
+    /// The owner's epoch when this was written; none, if another node wrote it.
+    pub epoch: Option<Epoch>,
     /// The sequence number of the transaction that wrote it, in its writer's chain.
     pub claim: u64,
     /// Its state.
     pub status: BlockStatus,
-    /// When this was written, in milliseconds since 1970.
-    pub since_unix_ms: u64,
+    /// When this was written.
+    pub since: UnixTime,
 }
 
 /// A message from node to node; hangs on the lease of the node that asked.
@@ -162,8 +163,8 @@ pub struct AllocationValue {
     pub stage: Box<str>,
     /// The network namespace.
     pub netns: Box<str>,
-    /// When the ADD was answered, in milliseconds since 1970.
-    pub since_unix_ms: u64,
+    /// When the ADD was answered.
+    pub since: UnixTime,
     /// When the plugin process of the ADD started, in nanoseconds on the boot clock.
     pub started_at: Option<u64>,
     /// The sequence number of the holding on its node.

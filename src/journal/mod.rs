@@ -15,12 +15,13 @@ mod tests;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::Database;
 
-use crate::core::Millis;
 use crate::core::journal::JournalFailure;
 use crate::core::journal::{self, JournalEntry, JournalState, NewBoot, Rows as _};
+use crate::core::time::BootTime;
 use crate::store::file::{self, Storage};
 use counter::CommitCounter;
 use tables::Tables;
@@ -102,10 +103,10 @@ pub struct Options {
     pub keep_after_reboot: bool,
     /// The id of this boot.
     pub boot_id: String,
-    /// How long released addresses cool, in milliseconds.
-    pub cooldown: Millis,
+    /// How long released addresses cool.
+    pub cooldown: Duration,
     /// Now, on the boot clock.
-    pub now: Millis,
+    pub now: BootTime,
 }
 
 /// What the file told.
@@ -126,7 +127,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Journal {
     db: Database,
-    cooldown: Millis,
+    cooldown: Duration,
     next_sequence: u64,
     /// Commits of entries so far, this one's number included in each.
     commits: u64,

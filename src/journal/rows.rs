@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{Holding, Netns, Pod, Scope};
-use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::journal::Cooling;
 use crate::core::keys::PoolFamily;
+use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
+use crate::core::time::{BootTime, UnixTime};
 use crate::limits;
 
 /// Network, family and first address.
@@ -38,14 +40,8 @@ struct HoldingRow<'a> {
     pod: Option<Cow<'a, str>>,
     #[serde(borrow)]
     netns: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "is_unknown")]
-    netns_inode: u32,
-}
-
-// By reference, as serde wants it.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_unknown(inode: &u32) -> bool {
-    *inode == 0
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    netns_inode: Option<NonZeroU32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,7 +67,7 @@ pub(super) fn holding(holding: &Holding) -> Vec<u8> {
         pool: (scope.pool != scope.network).then(|| (&*scope.pool).into()),
         addresses: holding.addresses.to_vec(),
         started_at: holding.started_at(),
-        since_unix_ms: holding.since_unix_ms,
+        since_unix_ms: holding.since.as_millis(),
         stage: holding.stage.map(|stage| stage.as_str().into()),
         namespace: pod.map(|pod| (*pod.namespace).into()),
         pod: pod.map(|pod| (*pod.name).into()),
@@ -104,11 +100,24 @@ pub(super) fn read_holding(
         addresses: row.addresses.into(),
         sequence,
         started_at: row.started_at.and_then(NonZeroU64::new),
-        since_unix_ms: row.since_unix_ms,
+        since: UnixTime::from_millis(row.since_unix_ms),
         stage,
         pod,
         netns: Netns { path: (&*row.netns).into(), inode: row.netns_inode },
     })
+}
+
+/// Time of release in milliseconds on the boot clock, range set, address.
+pub(super) type CoolingRow = (u64, SetId, u128);
+
+/// The row of a cooling address.
+pub(super) fn cooling((released, set, number): Cooling) -> CoolingRow {
+    (released.as_millis(), set, number)
+}
+
+/// A cooling address from its row.
+pub(super) fn read_cooling((released, set, number): CoolingRow) -> Cooling {
+    (BootTime::from_millis(released), set, number)
 }
 
 /// In the value of a block: the store gave it to others.

@@ -11,9 +11,9 @@ use redb::{
 use super::{boxed, rows};
 use crate::core::address::Cidr;
 use crate::core::attachment::{AttachmentId, Holding};
-use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::journal::{Cooling, JournalState, Rows};
 use crate::core::keys::PoolFamily;
+use crate::core::set_record::{SetId, SetRecord};
 use crate::limits;
 
 /// The format of the rows that this daemon writes. It reads this one and all before.
@@ -32,7 +32,7 @@ type BlockKey = rows::BlockKey<'static>;
 /// pages.
 const HOLDINGS: TableDefinition<'_, HoldingKey, &[u8]> = TableDefinition::new("holdings");
 /// Time of release, range set and address: oldest first.
-const COOLING: TableDefinition<'_, Cooling, ()> = TableDefinition::new("cooling");
+const COOLING: TableDefinition<'_, rows::CoolingRow, ()> = TableDefinition::new("cooling");
 /// Blocks by network, family and first address: the binary logarithms of their sizes, and
 /// whether they are lost.
 const BLOCKS: TableDefinition<'_, BlockKey, u8> = TableDefinition::new("blocks");
@@ -129,7 +129,7 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
     state.early_dels = read_early_dels(&txn)?;
     state.settling = read_settling(&txn)?;
     for row in txn.open_table(COOLING)?.iter()? {
-        state.cooling.insert(row?.0.value());
+        state.cooling.insert(rows::read_cooling(row?.0.value()));
     }
     for row in txn.open_table(NUMBERS)?.iter()? {
         let (key, value) = row?;
@@ -236,7 +236,7 @@ pub(super) fn begin_boot(db: &Database, state: &JournalState, boot_id: &str) -> 
 pub(super) struct Tables<'t> {
     txn: &'t WriteTransaction,
     holdings: Option<Table<'t, HoldingKey, &'static [u8]>>,
-    cooling: Option<Table<'t, Cooling, ()>>,
+    cooling: Option<Table<'t, rows::CoolingRow, ()>>,
     blocks: Option<Table<'t, BlockKey, u8>>,
     sets: Option<Table<'t, SetId, &'static [u8]>>,
     numbers: Option<Table<'t, NumberKey, u128>>,
@@ -303,24 +303,24 @@ impl Rows for Tables<'_> {
     }
 
     fn put_cooling(&mut self, row: Cooling) -> Result<(), Failed> {
-        table!(self, cooling, COOLING).insert(row, ()).map_err(boxed)?;
+        table!(self, cooling, COOLING).insert(rows::cooling(row), ()).map_err(boxed)?;
         Ok(())
     }
 
     fn remove_cooling(&mut self, row: Cooling) -> Result<(), Failed> {
-        table!(self, cooling, COOLING).remove(row).map_err(boxed)?;
+        table!(self, cooling, COOLING).remove(rows::cooling(row)).map_err(boxed)?;
         Ok(())
     }
 
     fn oldest_cooling(&mut self) -> Result<Option<Cooling>, Failed> {
         let oldest = table!(self, cooling, COOLING).first().map_err(boxed)?;
-        Ok(oldest.map(|(row, _)| row.value()))
+        Ok(oldest.map(|(row, _)| rows::read_cooling(row.value())))
     }
 
     fn cooling_of(&mut self, set: SetId) -> Result<Vec<Cooling>, Failed> {
         let mut cooling = Vec::new();
         for row in table!(self, cooling, COOLING).iter().map_err(boxed)? {
-            let row = row.map_err(boxed)?.0.value();
+            let row = rows::read_cooling(row.map_err(boxed)?.0.value());
             cooling.extend((row.1 == set).then_some(row));
         }
         Ok(cooling)

@@ -4,20 +4,23 @@ mod format;
 mod same;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::core::address::{Cidr, Family};
 use crate::core::attachment::{Holding, Netns, Scope};
 use crate::core::keys::PoolFamily;
+use crate::core::time::BootTime;
+use crate::core::time::UnixTime;
 
-fn options(dir: &Path, cooldown: Millis) -> Options {
+fn options(dir: &Path, cooldown: Duration) -> Options {
     Options {
         dir: dir.to_owned(),
         fsync: false,
         keep_after_reboot: false,
         boot_id: "boot".to_owned(),
         cooldown,
-        now: 0,
+        now: BootTime::BOOT,
     }
 }
 
@@ -29,10 +32,13 @@ fn hold(sequence: u64) -> JournalEntry {
         addresses: vec!["10.0.0.2".parse().unwrap()].into(),
         sequence,
         started_at: None,
-        since_unix_ms: 0,
+        since: UnixTime::from_millis(0),
         stage: None,
         pod: None,
-        netns: Netns { path: "/proc/7/ns/net".into(), inode: 4_026_531_840 },
+        netns: Netns {
+            path: "/proc/7/ns/net".into(),
+            inode: std::num::NonZeroU32::new(4_026_531_840),
+        },
     };
     JournalEntry::Hold(Arc::new(holding))
 }
@@ -40,7 +46,7 @@ fn hold(sequence: u64) -> JournalEntry {
 #[test]
 fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
     let dir = tempfile::tempdir().unwrap();
-    let options = options(dir.path(), 0);
+    let options = options(dir.path(), Duration::ZERO);
     let mut last = 0;
     for _ in 0..3 {
         let (mut journal, opened) = Journal::open(&options).unwrap();
@@ -60,10 +66,10 @@ fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
 fn the_pool_is_kept_and_a_row_without_one_means_the_network() {
     let dir = tempfile::tempdir().unwrap();
     let pool_after = |records: &[JournalEntry]| {
-        let (mut journal, _) = Journal::open(&options(dir.path(), 0)).unwrap();
+        let (mut journal, _) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
         journal.commit(records).unwrap();
         drop(journal);
-        let (_, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
+        let (_, opened) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
         opened.state.holdings.iter().next().unwrap().scope.pool.to_string()
     };
     let JournalEntry::Hold(holding) = hold(1) else { panic!() };
@@ -80,7 +86,7 @@ fn block(start: u128, size_log2: u8) -> (PoolFamily, Cidr) {
 }
 
 fn kept(dir: &Path, records: &[JournalEntry]) -> (Vec<(PoolFamily, Cidr)>, u64) {
-    let options = options(dir, 0);
+    let options = options(dir, Duration::ZERO);
     let (mut journal, _) = Journal::open(&options).unwrap();
     journal.commit(records).unwrap();
     drop(journal);
@@ -111,7 +117,7 @@ fn blocks_and_the_chain_are_kept() {
 fn a_reboot_does_not_change_who_holds_which_block() {
     let dir = tempfile::tempdir().unwrap();
     kept(dir.path(), &[holds(block(64, 6)), JournalEntry::Chain(3)]);
-    let options = Options { boot_id: "next".to_owned(), ..options(dir.path(), 0) };
+    let options = Options { boot_id: "next".to_owned(), ..options(dir.path(), Duration::ZERO) };
     for new_boot in [true, false] {
         let (_, opened) = Journal::open(&options).unwrap();
         assert_eq!(opened.new_boot, new_boot);
@@ -132,13 +138,16 @@ fn a_lost_boot_id_is_no_reboot() {
         };
         kept(dir.path(), &[holds(block(64, 6)), JournalEntry::Confirmed]);
         damage();
-        let (journal, opened) = Journal::open(&options(dir.path(), 0)).unwrap();
+        let (journal, opened) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
         assert!(!opened.new_boot && opened.state.confirmed);
         drop(journal);
-        assert!(Journal::open(&options(dir.path(), 0)).is_ok_and(|(_, opened)| !opened.new_boot));
+        assert!(
+            Journal::open(&options(dir.path(), Duration::ZERO))
+                .is_ok_and(|(_, opened)| !opened.new_boot)
+        );
         // Another boot is another boot.
         damage();
-        let next = Options { boot_id: "next".to_owned(), ..options(dir.path(), 0) };
+        let next = Options { boot_id: "next".to_owned(), ..options(dir.path(), Duration::ZERO) };
         assert!(Journal::open(&next).unwrap().1.new_boot);
         // The journal of an older version has no id in it.
         let db = Database::open(dir.path().join("journal.redb")).unwrap();

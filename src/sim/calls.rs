@@ -1,6 +1,7 @@
 //! What runtimes ask for, and what they must be answered.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::node::Daemon;
 use super::world::{Container, Event, State, World};
@@ -9,6 +10,7 @@ use crate::core::container_id::ContainerId;
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
 use crate::core::node::RangeSetMachine;
 use crate::core::range_set::AssignError;
+use crate::core::time::{BootTime, UnixTime};
 
 impl World {
     pub(super) fn some_calls(&mut self) {
@@ -85,7 +87,10 @@ impl World {
     fn call_add(&mut self, id: u64) {
         let Some(container) = self.containers.get_mut(&id) else { return };
         let (node, requested) = (container.node, container.requested);
-        let silence = self.nodes[node].daemon.as_ref().map(|of| of.leaseholder().silence(self.now));
+        let silence = self.nodes[node]
+            .daemon
+            .as_ref()
+            .map(|of| of.leaseholder().silence(BootTime::from_millis(self.now)));
         let limit = self.plan.offline_limit;
         container.overdue = limit.is_some_and(|limit| silence.is_some_and(|of| of > limit));
         let call = self.next_call;
@@ -100,7 +105,7 @@ impl World {
             pod: None,
             netns: "".into(),
             started_at: Some(self.now * 1_000_000),
-            at_unix_ms: 0,
+            at: UnixTime::from_millis(0),
         }));
         self.with(node, |daemon, _| daemon.call(call, add));
     }
@@ -136,7 +141,9 @@ impl World {
             Outcome::Added(holding) => {
                 self.counters.added += 1;
                 let of = self.nodes[container.node].daemon.as_ref();
-                let silence = of.map_or(0, |of| of.leaseholder().silence(self.now));
+                let silence = of.map_or(Duration::ZERO, |of| {
+                    of.leaseholder().silence(BootTime::from_millis(self.now))
+                });
                 let overdue = container.overdue && limit.is_some_and(|limit| silence > limit);
                 let requested = container.requested;
                 let before = std::mem::replace(

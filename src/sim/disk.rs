@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::plan::Plan;
-use crate::core::Millis;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::journal::{JournalEntry, JournalState, NewBoot};
 use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
+use crate::core::time::{BootTime, UnixTime};
 
 /// What of a node outlives its daemon.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Disk {
     pub(super) journal: Vec<Vec<JournalEntry>>,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
-    pub(super) offline_limit: Option<Millis>,
+    pub(super) offline_limit: Option<Duration>,
     /// The next write fails, and every later one.
     pub(super) fails: bool,
     /// No daemon has started in this boot.
@@ -90,7 +91,7 @@ impl Disk {
     }
 
     /// The first start of a boot: containers of the earlier boot are gone.
-    fn begin_boot(&mut self, now: Millis) {
+    fn begin_boot(&mut self, now: BootTime) {
         let mut state = self.state();
         let cooldown = self.settings.cooldown;
         state.begin_boot(NewBoot { keep_holdings: false, cooldown, now });
@@ -98,7 +99,7 @@ impl Disk {
     }
 
     /// The machines of its node, from what is on it.
-    pub(super) fn boot(&mut self, now: Millis) -> Booted {
+    pub(super) fn boot(&mut self, now: BootTime) -> Booted {
         let new_boot = std::mem::take(&mut self.new_boot);
         if new_boot {
             self.begin_boot(now);
@@ -108,7 +109,7 @@ impl Disk {
             machine_id: self.name.clone(),
             boot_id: format!("{}", self.boot).into(),
             version: "sim".into(),
-            since_unix_ms: now,
+            since: UnixTime::EPOCH + now.since(BootTime::BOOT),
             ttl_s: 30,
             offline_limit: self.offline_limit,
             keeps_after_reboot: false,
@@ -119,7 +120,7 @@ impl Disk {
             settings: self.settings,
             await_records: self.await_records,
             alone_since_ns: 0,
-            unix_offset: 0,
+            booted_at: UnixTime::EPOCH,
         };
         let booted = boot(self.state(), options).unwrap_or_else(|error| panic!("{error}"));
         self.journal.push(booted.entries.clone());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::Millis;
+use super::Millis;
 use crate::core::ids::LeaseId;
 use crate::core::keys::BLOCKS;
 use crate::core::txn::{

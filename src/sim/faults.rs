@@ -1,16 +1,18 @@
 //! What goes wrong.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::Millis;
 use super::calls::{attachment, container};
 use super::etcd::Etcd;
 use super::node::Daemon;
 use super::plan::Fault;
 use super::world::{Event, SimNode, State, World};
-use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::Call;
 use crate::core::keys::{ALLOCATIONS, allocation_key, node_key};
+use crate::core::time::BootTime;
 use crate::core::txn::{Request, Span, StoreError, Write};
 use crate::core::value::Value;
 use crate::limits;
@@ -98,7 +100,7 @@ impl World {
     fn is_removed(&self, node: usize) -> bool {
         let key = self.etcd.read(&Span::key(&node_key(&self.nodes[node].disk.name))).pop();
         key.is_some_and(|key| match key.value {
-            Value::Node(value) => value.removed_unix_ms.is_some(),
+            Value::Node(value) => value.removed.is_some(),
             _ => false,
         })
     }
@@ -290,7 +292,7 @@ impl World {
             return;
         }
         self.say(|| format!("n{node} starts"));
-        let daemon = Daemon::start(&mut self.nodes[node].disk, self.now);
+        let daemon = Daemon::start(&mut self.nodes[node].disk, BootTime::from_millis(self.now));
         // What was answered is there (promise 2).
         let forgot = self.nodes[node].disk.forgot;
         for (id, container) in &self.containers {
@@ -339,7 +341,9 @@ impl World {
         if !self.nodes.iter().all(is_back) {
             return;
         }
-        let old = |(at, _): &(Millis, Etcd)| at + limits::TOUCH_MS + 40_000 < self.now;
+        let old = |(at, _): &(Millis, Etcd)| {
+            Duration::from_millis(self.now - at) > limits::TOUCH + Duration::from_secs(40)
+        };
         let Some(at) = self.backups.iter().rposition(old) else { return };
         let Some((_, backup)) = self.backups.drain(..=at).next_back() else { return };
         self.backups.clear();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::Millis;
 use super::world::{Event, World};
-use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::block::{Block, BlockState};
 use crate::core::keys::{ALLOCATIONS, SESSIONS, allocation_address};

@@ -18,3 +18,7 @@ mod stories;
 mod tests;
 mod trace_fmt;
 mod world;
+
+/// Milliseconds of the simulated world, points in time and spans alike. Machines are told the time
+/// as a [`BootTime`](crate::core::time::BootTime).
+type Millis = u64;

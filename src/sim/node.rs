@@ -6,11 +6,10 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use super::disk::Disk;
-use crate::core::Millis;
 use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::block::{Block, BlockState};
-use crate::core::coordinator::{Call, Outcome, SetId};
+use crate::core::coordinator::{Call, Outcome};
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::leaseholder::Leaseholder;
@@ -18,6 +17,8 @@ use crate::core::node::{
     Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,
     Output, RangeSetMachine, ToCoordinator, ToLeaseholder, ToRangeSet,
 };
+use crate::core::set_record::SetId;
+use crate::core::time::BootTime;
 use crate::core::txn::{Answer, Request, StoreError, Watched};
 
 /// Something that a daemon wants of the world.
@@ -88,7 +89,7 @@ impl Mail {
 
 impl Daemon {
     /// Starts on a disk.
-    pub(super) fn start(disk: &mut Disk, now: Millis) -> Self {
+    pub(super) fn start(disk: &mut Disk, now: BootTime) -> Self {
         let Booted { coordinator, leaseholder, .. } = disk.boot(now);
         let shown = coordinator.held().all().map(|held| (held.id(), held.clone())).collect();
         let mut daemon = Self {
@@ -115,7 +116,7 @@ impl Daemon {
     }
 
     pub(super) fn is_member(&self) -> bool {
-        self.leaseholder.standing().epoch > 0
+        self.leaseholder.standing().epoch.is_some()
     }
 
     pub(super) fn call(&mut self, id: u64, call: Call) {
@@ -163,8 +164,8 @@ impl Daemon {
         }
     }
 
-    pub(super) fn timeout(&mut self, now: Millis) {
-        let is_due = |due: Option<Millis>| due.is_some_and(|due| due <= now);
+    pub(super) fn timeout(&mut self, now: BootTime) {
+        let is_due = |due: Option<BootTime>| due.is_some_and(|due| due <= now);
         if is_due(self.leaseholder.poll_timeout()) {
             self.leaseholder.handle_timeout(now);
             self.drain_leaseholder(now);
@@ -186,7 +187,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn due(&self) -> Option<Millis> {
+    pub(super) fn due(&self) -> Option<BootTime> {
         let sets = self.sets.values().filter_map(Machine::poll_timeout);
         let journal = self.journal.poll_timeout().filter(|_| !self.write_called);
         sets.chain(self.leaseholder.poll_timeout())
@@ -205,7 +206,7 @@ impl Daemon {
 
     /// Serves mailboxes in any order, until all are empty; or, one time in `pause` messages, stops
     /// in between (0: never).
-    pub(super) fn serve(&mut self, now: Millis, rng: &mut Rng, pause: u32) {
+    pub(super) fn serve(&mut self, now: BootTime, rng: &mut Rng, pause: u32) {
         for turn in 0.. {
             assert!(turn < 200_000, "the machines are busy for ever");
             if pause > 0 && rng.u32(0..pause) == 0 {
@@ -218,7 +219,7 @@ impl Daemon {
         }
     }
 
-    fn serve_one(&mut self, now: Millis, mailbox: Mailbox) {
+    fn serve_one(&mut self, now: BootTime, mailbox: Mailbox) {
         match mailbox {
             Mailbox::Coordinator => {
                 if let Some(input) = self.mail.coordinator.pop_front() {
@@ -249,19 +250,19 @@ impl Daemon {
         }
     }
 
-    fn drain_coordinator(&mut self, now: Millis) {
+    fn drain_coordinator(&mut self, now: BootTime) {
         while let Some(output) = self.coordinator.poll_output() {
             self.carry_out(now, output);
         }
     }
 
-    fn drain_leaseholder(&mut self, now: Millis) {
+    fn drain_leaseholder(&mut self, now: BootTime) {
         while let Some(output) = self.leaseholder.poll_output() {
             self.carry_out(now, output);
         }
     }
 
-    fn drain_set(&mut self, now: Millis, id: SetId) {
+    fn drain_set(&mut self, now: BootTime, id: SetId) {
         while let Some(output) = self.sets.get_mut(&id).and_then(Machine::poll_output) {
             self.carry_out(now, output);
         }
@@ -279,7 +280,7 @@ impl Daemon {
         }
     }
 
-    fn carry_out(&mut self, now: Millis, output: Output) {
+    fn carry_out(&mut self, now: BootTime, output: Output) {
         match output {
             Output::Send(message) => self.deliver(message),
             Output::Commit(commit) => self.mail.journal.push_back(commit),

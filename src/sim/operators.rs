@@ -2,19 +2,13 @@
 //! time, and may be lost, while nodes go on.
 
 use super::node::Daemon;
-use super::world::{Event, World};
+use super::world::{Event, Operator, World};
 use crate::core::keys::drain_key;
 use crate::core::operator::{
     Command, DrainNode, DrainNodeCommand, RemoveNode, RemoveNodeCommand, Step,
 };
+use crate::core::time::UnixTime;
 use crate::core::txn::{Answer, Request, StoreError, Txn, Write};
-
-/// A command that is carried out.
-#[derive(Debug)]
-pub(super) enum Operator {
-    Remove(usize, Box<RemoveNode>),
-    Drain(DrainNode),
-}
 
 impl World {
     /// An operator removes a node by force: one that lives may object as long as its blocks are in
@@ -37,7 +31,7 @@ impl World {
             dry_run: false,
         };
         let mut machine = RemoveNode::new(command);
-        let step = machine.start(self.now);
+        let step = machine.start(UnixTime::from_millis(self.now));
         let id = self.new_operator(Operator::Remove(node, Box::new(machine)));
         self.after_remove(id, step);
     }
@@ -48,7 +42,7 @@ impl World {
         let undo = !self.nodes[node].draining;
         let command = DrainNodeCommand { node: self.nodes[node].disk.name.clone(), undo };
         let mut machine = DrainNode::new(command);
-        let step = machine.start(self.now);
+        let step = machine.start(UnixTime::from_millis(self.now));
         let id = self.new_operator(Operator::Drain(machine));
         self.after_drain(id, step);
     }

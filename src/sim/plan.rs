@@ -1,8 +1,9 @@
 //! What happens in a run: drawn from its seed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::core::Millis;
+use super::Millis;
 use crate::core::mutant::Mutant;
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::range_set::Settings;
@@ -26,7 +27,7 @@ pub(super) struct Plan {
     pub(super) containers: usize,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
-    pub(super) offline_limit: Option<Millis>,
+    pub(super) offline_limit: Option<Duration>,
     /// The containers of a node go away at times, nearly all of them, and come again.
     pub(super) tides: bool,
     /// Runtimes repeat ADDs.
@@ -154,7 +155,7 @@ pub(super) fn calm(nodes: usize) -> Plan {
         span: 60_000,
         between_calls: 50,
         containers: 30,
-        settings: Settings { cooldown: 500, min_free: 4, seed: 0 },
+        settings: Settings { cooldown: Duration::from_millis(500), min_free: 4, seed: 0 },
         await_records: false,
         offline_limit: None,
         tides: false,
@@ -207,8 +208,8 @@ pub(super) fn plan(seed: u64) -> Plan {
     plan.nodes = rng.usize(2..6);
     plan.containers = rng.usize(2..40);
     plan.await_records = rng.u32(0..8) == 0;
-    plan.offline_limit = (rng.u32(0..6) == 0).then_some(20_000);
-    plan.settings.cooldown = [0, 500, 20_000][rng.usize(0..3)];
+    plan.offline_limit = (rng.u32(0..6) == 0).then_some(Duration::from_secs(20));
+    plan.settings.cooldown = Duration::from_millis([0, 500, 20_000][rng.usize(0..3)]);
     plan.configurations = configurations(rng.bool(), rng.u8(0..5));
     plan.whole = plan.configurations[0][0].clone();
     if rng.u32(0..4) == 0 {
@@ -237,7 +238,7 @@ pub(super) fn plan(seed: u64) -> Plan {
 /// As many addresses as containers, hardly, and nearly all of them cool: every ADD gets one.
 pub(super) fn scarce() -> Plan {
     let mut plan = calm_in(subnet("10.0.0.0/28", Some(0)), 3);
-    plan.settings.cooldown = 20_000;
+    plan.settings.cooldown = Duration::from_secs(20);
     (plan.containers, plan.between_calls, plan.tides) = (4, 5, true);
     plan
 }
@@ -249,7 +250,7 @@ pub(super) fn restored(seed: u64) -> Plan {
     plan.configurations.truncate(1);
     plan.whole = plan.configurations[0][0].clone();
     plan.faults = vec![(Fault::Vanish, 20_000), (Fault::Restore, 15_000), (Fault::Crash, 60_000)];
-    plan.settings.cooldown = 20_000;
+    plan.settings.cooldown = Duration::from_secs(20);
     plan.span = 400_000;
     plan
 }

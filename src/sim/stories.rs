@@ -1,8 +1,10 @@
 //! Fixed stories: each went wrong once.
 
+use std::time::Duration;
+
+use super::Millis;
 use super::plan::{calm_in, subnet};
 use super::world::{State, World};
-use crate::core::Millis;
 use crate::limits;
 
 /// Every container that asks on this node, until so many have addresses.
@@ -21,12 +23,12 @@ fn run_containers(world: &mut World, node: usize, count: usize) {
 #[test]
 fn a_restore_gives_no_block_back_that_was_lost_before() {
     let mut plan = calm_in(subnet("10.0.0.0/27", Some(2)), 2);
-    plan.settings.cooldown = 20_000;
+    plan.settings.cooldown = Duration::from_secs(20);
     plan.faults = vec![(super::plan::Fault::Restore, Millis::MAX / 4)];
     let mut world = World::new(5, plan);
     world.settle(2_000);
     run_containers(&mut world, 0, 6);
-    world.settle(limits::TOUCH_MS + 20_000); // backups are made
+    world.settle(u64::try_from(limits::TOUCH.as_millis()).unwrap() + 20_000); // backups are made
     world.vanish(0);
     world.settle_for(65_000);
     run_containers(&mut world, 1, 24);
@@ -48,7 +50,7 @@ fn a_restore_gives_no_block_back_that_was_lost_before() {
 #[test]
 fn addresses_that_cool_elsewhere_are_found_by_all_who_ask() {
     let mut plan = calm_in(subnet("10.0.0.0/26", Some(1)), 3);
-    plan.settings.cooldown = 600_000;
+    plan.settings.cooldown = Duration::from_secs(600);
     let mut world = World::new(2, plan);
     world.settle(2_000);
     for node in 0..3 {

@@ -6,14 +6,15 @@ use std::net::IpAddr;
 
 use fastrand::Rng;
 
+use super::Millis;
 use super::disk::Disk;
 use super::etcd::Etcd;
 use super::node::{Daemon, Wish};
-use super::operators::Operator;
 use super::plan::{Configuration, Fault, Plan};
 use super::trace_fmt;
-use crate::core::Millis;
+use crate::core::operator::{DrainNode, RemoveNode};
 use crate::core::range_set::Settings;
+use crate::core::time::BootTime;
 use crate::core::txn::{Answer, Request, StoreError, Watched};
 
 pub(super) enum Event {
@@ -107,6 +108,13 @@ pub(super) struct Container {
     pub(super) requested: Option<IpAddr>,
     /// It asked when the node had not reached the store for longer than its limit.
     pub(super) overdue: bool,
+}
+
+/// A command of an operator that is carried out.
+#[derive(Debug)]
+pub(super) enum Operator {
+    Remove(usize, Box<RemoveNode>),
+    Drain(DrainNode),
 }
 
 /// How calls ended.
@@ -359,9 +367,9 @@ impl World {
         self.serve(node);
     }
 
-    pub(super) fn with(&mut self, node: usize, f: impl FnOnce(&mut Daemon, Millis)) {
+    pub(super) fn with(&mut self, node: usize, f: impl FnOnce(&mut Daemon, BootTime)) {
         if let Some(daemon) = &mut self.nodes[node].daemon {
-            f(daemon, self.now);
+            f(daemon, BootTime::from_millis(self.now));
         }
         self.serve(node);
     }
@@ -370,7 +378,7 @@ impl World {
     pub(super) fn serve(&mut self, node: usize) {
         let pause = if self.quiet { 0 } else { self.plan.idle };
         if let Some(daemon) = &mut self.nodes[node].daemon {
-            daemon.serve(self.now, &mut self.rng, pause);
+            daemon.serve(BootTime::from_millis(self.now), &mut self.rng, pause);
         }
         self.collect(node);
     }
@@ -380,7 +388,7 @@ impl World {
         let life = self.nodes[node].life;
         let Some(daemon) = &mut self.nodes[node].daemon else { return };
         let wishes = std::mem::take(&mut daemon.wishes);
-        let (due, has_mail) = (daemon.due(), daemon.has_mail());
+        let (due, has_mail) = (daemon.due().map(BootTime::as_millis), daemon.has_mail());
         if std::mem::take(&mut daemon.went_back) {
             self.counters.went_back += 1;
         }

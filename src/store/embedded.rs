@@ -19,8 +19,8 @@ use super::file::{self, Storage};
 use super::value::{decode, encode};
 use super::{ClusterStore, Pending};
 use crate::clock;
-use crate::core::Millis;
 use crate::core::ids::LeaseId;
+use crate::core::time::BootTime;
 use crate::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
@@ -63,17 +63,17 @@ struct Lease {
     /// The life of the lease when it is not kept alive.
     seconds: u64,
     /// The end of the lease, on the boot clock.
-    until: Millis,
+    until: BootTime,
 }
 
 impl Lease {
     fn new(seconds: u64) -> Self {
-        Self { seconds, until: clock::boot_ms().saturating_add(seconds.saturating_mul(1000)) }
+        Self { seconds, until: clock::boot() + Duration::from_secs(seconds) }
     }
 
     /// The rest of its life.
     fn left(self) -> Duration {
-        Duration::from_millis(self.until.saturating_sub(clock::boot_ms()))
+        self.until.since(clock::boot())
     }
 }
 

@@ -3,15 +3,15 @@
 //! Fields that this version does not know are skipped, so that a newer version may add some.
 
 use std::net::IpAddr;
-use std::time::UNIX_EPOCH;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::clock::rfc3339;
+use crate::clock::{parse_rfc3339, rfc3339};
 use crate::core::address::{Cidr, Family, number};
-use crate::core::ids::LeaseId;
+use crate::core::ids::{Epoch, LeaseId};
+use crate::core::time::UnixTime;
 use crate::core::value::{
     AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
     NodeValue, SessionValue, Value,
@@ -129,7 +129,7 @@ pub fn encode(value: &Value) -> Vec<u8> {
     match value {
         Value::Node(node) => json(&Node::from(node)),
         Value::Session(SessionValue { epoch, lease }) => {
-            json(&Session { epoch: *epoch, lease: hex(*lease) })
+            json(&Session { epoch: epoch.get(), lease: hex(*lease) })
         }
         Value::Network(network) => json(&Network::from(network)),
         Value::Block(block) => json(&Block::from(block)),
@@ -166,14 +166,14 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
 impl From<&NodeValue> for Node {
     fn from(node: &NodeValue) -> Self {
         Self {
-            epoch: node.epoch,
+            epoch: node.epoch.get(),
             sequence: node.sequence,
             machine_id: node.machine_id.to_string(),
             boot_id: node.boot_id.to_string(),
             version: node.version.to_string(),
-            since: rfc3339(node.since_unix_ms),
+            since: rfc3339(node.since),
             acknowledged: node.acknowledged,
-            removed: node.removed_unix_ms.map(rfc3339),
+            removed: node.removed.map(rfc3339),
         }
     }
 }
@@ -181,15 +181,15 @@ impl From<&NodeValue> for Node {
 impl Node {
     fn value(self) -> Result<Value, String> {
         Ok(Value::Node(NodeValue {
-            epoch: self.epoch,
+            epoch: epoch(self.epoch)?,
             sequence: self.sequence,
             machine_id: self.machine_id.into(),
             boot_id: self.boot_id.into(),
             version: self.version.into(),
-            since_unix_ms: unix_ms("since", &self.since)?,
+            since: time("since", &self.since)?,
             acknowledged: self.acknowledged,
-            removed_unix_ms: match self.removed {
-                Some(removed) => Some(unix_ms("removed", &removed)?),
+            removed: match self.removed {
+                Some(removed) => Some(time("removed", &removed)?),
                 None => None,
             },
         }))
@@ -198,13 +198,13 @@ impl Node {
 
 impl Flag {
     fn value(self) -> Result<Value, String> {
-        Ok(Value::Flag(unix_ms("since", &self.since)?))
+        Ok(Value::Flag(time("since", &self.since)?))
     }
 }
 
 impl Session {
     fn value(self) -> Result<Value, String> {
-        Ok(Value::Session(SessionValue { epoch: self.epoch, lease: lease(&self.lease)? }))
+        Ok(Value::Session(SessionValue { epoch: epoch(self.epoch)?, lease: lease(&self.lease)? }))
     }
 }
 
@@ -259,14 +259,14 @@ impl From<&BlockValue> for Block {
         Self {
             prefix: block.cidr.net(block.family),
             owner: block.owner.to_string(),
-            epoch: block.epoch,
+            epoch: block.epoch.map_or(0, Epoch::get),
             claim: block.claim,
             state: match block.status {
                 BlockStatus::Spare => Status::Spare,
                 BlockStatus::Active => Status::Active,
                 BlockStatus::Quarantined => Status::Quarantined,
             },
-            since: rfc3339(block.since_unix_ms),
+            since: rfc3339(block.since),
         }
     }
 }
@@ -278,14 +278,14 @@ impl Block {
             cidr: run("prefix", family, self.prefix)?,
             family,
             owner: self.owner.into(),
-            epoch: self.epoch,
+            epoch: Epoch::new(self.epoch),
             claim: self.claim,
             status: match self.state {
                 Status::Spare => BlockStatus::Spare,
                 Status::Active => BlockStatus::Active,
                 Status::Quarantined => BlockStatus::Quarantined,
             },
-            since_unix_ms: unix_ms("since", &self.since)?,
+            since: time("since", &self.since)?,
         }))
     }
 }
@@ -343,7 +343,7 @@ impl From<&AllocationValue> for Allocation {
             pod: allocation.pod.to_string(),
             stage: allocation.stage.to_string(),
             netns: allocation.netns.to_string(),
-            since: rfc3339(allocation.since_unix_ms),
+            since: rfc3339(allocation.since),
             started_at: allocation.started_at,
             sequence: allocation.sequence,
         }
@@ -362,7 +362,7 @@ impl Allocation {
             pod: self.pod.into(),
             stage: self.stage.into(),
             netns: self.netns.into(),
-            since_unix_ms: unix_ms("since", &self.since)?,
+            since: time("since", &self.since)?,
             started_at: self.started_at,
             sequence: self.sequence,
         })))
@@ -378,14 +378,16 @@ fn lease(text: &str) -> Result<LeaseId, String> {
     lease.ok_or_else(|| format!("lease: {text:?} is not a lease in hexadecimal"))
 }
 
+fn epoch(number: u64) -> Result<Epoch, String> {
+    Epoch::new(number).ok_or_else(|| "epoch: 0 is no epoch, they count from 1".to_owned())
+}
+
 fn family(text: &str) -> Result<Family, String> {
     Family::parse(text).ok_or_else(|| format!("family: {text:?} is neither ipv4 nor ipv6"))
 }
 
-fn unix_ms(field: &str, text: &str) -> Result<u64, String> {
-    let time = humantime::parse_rfc3339(text).map_err(|error| format!("{field}: {error}"))?;
-    let since = time.duration_since(UNIX_EPOCH).map_err(|_| format!("{field}: before 1970"))?;
-    u64::try_from(since.as_millis()).map_err(|error| format!("{field}: {error}"))
+fn time(field: &str, text: &str) -> Result<UnixTime, String> {
+    parse_rfc3339(text).map_err(|error| format!("{field}: {error}"))
 }
 
 /// A prefix of a family. Host bits mean that somebody wrote the value by hand and made a mistake.

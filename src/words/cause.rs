@@ -40,7 +40,7 @@ impl fmt::Display for Cause {
                 f,
                 "node {node} is alive and holds some of the addresses that are left, but did not \
                  answer within {} ms",
-                limits::ASK_WAIT_MS
+                limits::ASK_WAIT.as_millis()
             ),
             Self::BlocksMoving => {
                 f.write_str("blocks change hands faster than their owners can be asked")

@@ -21,7 +21,9 @@ use leasehold::config::{Commit, Config};
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::AttachmentId;
 use leasehold::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
+use leasehold::core::ids::Epoch;
 use leasehold::core::keys::{BLOCKS, RESTORED, block_key};
+use leasehold::core::time::UnixTime;
 use leasehold::core::txn::{self, Request, Span, Txn, Write};
 use leasehold::core::value::{BlockStatus, BlockValue, Value};
 use leasehold::daemon;
@@ -153,8 +155,8 @@ async fn start(
         fsync: false,
         keep_after_reboot: false,
         boot_id: "boot".to_owned(),
-        cooldown: u64::try_from(cooldown.as_millis()).unwrap(),
-        now: leasehold::clock::boot_ms(),
+        cooldown,
+        now: leasehold::clock::boot(),
     };
     let (journal, opened) =
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
@@ -245,7 +247,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
         pod: None,
         netns: "/n".into(),
         started_at: None,
-        at_unix_ms: 0,
+        at: UnixTime::from_millis(0),
     }))
 }
 
@@ -487,10 +489,10 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
                 cidr: run,
                 family: Family::V4,
                 owner: owner.into(),
-                epoch: 1,
+                epoch: Some(Epoch::FIRST),
                 claim: 1,
                 status: BlockStatus::Active,
-                since_unix_ms: 0,
+                since: UnixTime::from_millis(0),
             };
             let key = block_key(owner, Family::V4, run.start);
             then.push(Write::Put(key, Value::Block(value), None));

@@ -13,7 +13,8 @@ mod watches;
 
 use std::time::Duration;
 
-use leasehold::core::ids::LeaseId;
+use leasehold::core::ids::{Epoch, LeaseId};
+use leasehold::core::time::UnixTime;
 use leasehold::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
@@ -120,22 +121,27 @@ impl Subject {
     }
 }
 
+/// An epoch that a number makes different from others.
+fn epoch(number: u64) -> Epoch {
+    Epoch::new(number + 1).expect("not 0")
+}
+
 /// A value that a number makes different from others.
 pub(crate) fn value(number: u64) -> Value {
-    Value::Session(SessionValue { epoch: number, lease: LeaseId::new(1).expect("a lease") })
+    Value::Session(SessionValue { epoch: epoch(number), lease: LeaseId::new(1).expect("a lease") })
 }
 
 /// A value of about that many bytes.
 pub(crate) fn large(number: u64, bytes: usize) -> Value {
     Value::Node(NodeValue {
-        epoch: number,
+        epoch: epoch(number),
         sequence: 0,
         machine_id: "x".repeat(bytes).into(),
         boot_id: "".into(),
         version: "".into(),
-        since_unix_ms: 0,
+        since: UnixTime::from_millis(0),
         acknowledged: true,
-        removed_unix_ms: None,
+        removed: None,
     })
 }
 

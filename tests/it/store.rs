@@ -4,9 +4,14 @@
 //! nodes (or of two daemons of one) on one embedded store, carried out one after the other, and the
 //! keys read back.
 
+use std::time::Duration;
+
 use leasehold::core::address::{Cidr, Family, number};
+use leasehold::core::ids::OrderId;
 use leasehold::core::keys::{BLOCKS, PoolFamily};
 use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, NodeIdentity, Order};
+use leasehold::core::time::BootTime;
+use leasehold::core::time::UnixTime;
 use leasehold::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use leasehold::core::value::{BlockStatus, Value};
 use leasehold::store::ClusterStore;
@@ -73,16 +78,16 @@ impl World {
             machine_id: "".into(),
             boot_id: "boot".into(),
             version: "".into(),
-            since_unix_ms: 0,
+            since: UnixTime::from_millis(0),
             ttl_s: 30,
             offline_limit: None,
             keeps_after_reboot: false,
             records: true,
         };
         let blocks = blocks.iter().map(|&run| (pool(), run));
-        let core = Leaseholder::new(me, (chain, chain), blocks, ([], None), 0);
-        let mut daemon = Daemon { world: self, core, now: 0, chain };
-        daemon.core.start(0);
+        let core = Leaseholder::new(me, (chain, chain), blocks, ([], None), UnixTime::EPOCH);
+        let mut daemon = Daemon { world: self, core, now: BootTime::BOOT, chain };
+        daemon.core.start(BootTime::BOOT);
         let said = daemon.settle();
         assert!(daemon.core.is_member(), "{said:?}");
         daemon
@@ -92,7 +97,7 @@ impl World {
 struct Daemon<'a> {
     world: &'a World,
     core: Leaseholder,
-    now: u64,
+    now: BootTime,
     /// The sequence of the chain in its journal.
     chain: u64,
 }
@@ -102,7 +107,7 @@ impl Daemon<'_> {
     fn settle(&mut self) -> Vec<Effect> {
         let mut said = Vec::new();
         while let Some(effect) = self.core.poll_effect() {
-            self.now += 1;
+            self.now = self.now + Duration::from_millis(1);
             match effect {
                 Effect::Store(id, request) => {
                     let answer = self.world.ask(request);
@@ -118,7 +123,7 @@ impl Daemon<'_> {
     }
 
     fn order(&mut self, order: Order) -> Vec<Effect> {
-        self.core.order(self.now, 1, order);
+        self.core.order(self.now, ORDER, order);
         self.settle()
     }
 
@@ -129,13 +134,16 @@ impl Daemon<'_> {
 
     fn claims(&mut self, pool: PoolFamily, cidrs: &[Cidr]) {
         let said = self.claim(pool, cidrs);
-        assert_eq!(said, [Effect::Leased(1, Leased::Done)], "{cidrs:?}");
+        assert_eq!(said, [Effect::Leased(ORDER, Leased::Done)], "{cidrs:?}");
     }
 
     fn give_back(&mut self, run: Cidr) -> Vec<Effect> {
         self.order(Order::GiveBack { pool: pool(), cidrs: vec![run] })
     }
 }
+
+/// The number of every order.
+const ORDER: Option<OrderId> = Some(OrderId::FIRST);
 
 fn pool() -> PoolFamily {
     PoolFamily { network: "net".into(), family: Family::V4 }
@@ -163,7 +171,7 @@ fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
         vec![run("10.0.1.0", 4), run("10.0.0.64", 4)],
     ] {
         let said = two.claim(pool(), &overlapping);
-        let [Effect::Leased(1, Leased::Conflict { others, gone })] = &said[..] else {
+        let [Effect::Leased(ORDER, Leased::Conflict { others, gone })] = &said[..] else {
             panic!("{overlapping:?}: {said:?}")
         };
         assert_eq!((&others[..], &gone[..]), (&[taken][..], &[][..]), "{overlapping:?}");
@@ -190,7 +198,7 @@ fn a_daemon_that_is_not_the_nodes_newest_changes_nothing() {
         assert!(said.iter().any(halted) && old.core.is_fenced(), "{said:?}");
         assert_eq!((world.keys(BLOCKS), world.keys("nodes/")), before);
         new.claims(pool(), &[other]);
-        assert_eq!(new.give_back(kept), [Effect::GivenBack(1, true)]);
+        assert_eq!(new.give_back(kept), [Effect::GivenBack(ORDER, true)]);
         let left: Vec<String> = world.keys(BLOCKS).into_iter().map(|(key, _)| key).collect();
         assert_eq!(left, [pool().block_key(other.start)]);
     }
@@ -202,7 +210,7 @@ fn a_block_that_changed_hands_is_not_given_back() {
     let (mut one, mut two) = (world.start("one", 0, &[]), world.start("two", 0, &[]));
     let block = run("10.0.0.0", 4);
     one.claims(pool(), &[block]);
-    assert_eq!(one.give_back(block), [Effect::GivenBack(1, true)]);
+    assert_eq!(one.give_back(block), [Effect::GivenBack(ORDER, true)]);
     two.claims(pool(), &[block]);
     let before = world.keys(BLOCKS);
     one.give_back(block);
@@ -229,7 +237,9 @@ fn a_block_that_changed_hands_is_not_given_back() {
 #[test]
 fn a_transaction_is_carried_out_whole_or_not_at_all() {
     let world = World::new();
-    let put = |key: &str| Write::Put(format!("drains/{key}"), Value::Flag(0), None);
+    let put = |key: &str| {
+        Write::Put(format!("drains/{key}"), Value::Flag(UnixTime::from_millis(0)), None)
+    };
     let compare = |key: &str, revision| Compare::ModRevision(format!("drains/{key}"), revision);
     let absent = |key: &str| compare(key, 0);
     let delete = |key: &str| Write::Delete(format!("drains/{key}"));

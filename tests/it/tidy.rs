@@ -5,6 +5,7 @@
 //! a function from files to complaints; next to its test over the tree, a planted violation shows
 //! that it can fail.
 
+mod circles;
 mod documents;
 mod layers;
 mod rules;
@@ -68,6 +69,30 @@ fn the_core_is_pure() {
         assert_fine(layers::core_is_pure, path, text);
     }
     assert_fine(layers::core_is_pure, "src/api/x.rs", "use std::fs;");
+}
+
+#[test]
+fn no_two_files_use_each_other() {
+    assert_none("no two files use each other", &circles::no_circles(&tree()));
+    let file = |path, text| File::new(path, text);
+    let found = |a, b| circles::no_circles(&[a, b]);
+    let complaints = found(
+        file("src/core/a.rs", "use std::fmt;\nuse super::b::B;"),
+        file("src/core/b/mod.rs", "fn f(a: crate::core::a::A) {}"),
+    );
+    assert_eq!(complaints, ["src/core/a.rs:2: crate::core::a and crate::core::b use each other"]);
+    let complaints = found(
+        file("src/my-ipam/src/a.rs", "use super::b;"),
+        file("src/my-ipam/src/b.rs", "use crate::a::A;"),
+    );
+    assert_eq!(complaints, ["src/my-ipam/src/a.rs:1: my_ipam::a and my_ipam::b use each other"]);
+    let one_way = [file("src/core/a.rs", "use super::b::B;"), file("src/core/b.rs", "")];
+    assert_none("one way", &circles::no_circles(&one_way));
+    let (whole, part) = (file("src/core/a.rs", "use self::b::B;"), "src/core/a/b.rs");
+    assert_none("a module and its part", &found(whole, file(part, "use super::A;")));
+    let test = "#[cfg(test)]\nmod tests {\n    use crate::core::b::B;\n}";
+    let tested = found(file("src/core/a.rs", test), file("src/core/b.rs", "use super::a::A;"));
+    assert_none("tests may use anything", &tested);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::core::container_id::ContainerId;
 use crate::core::keys::{
     ALLOCATIONS, NODES, PoolFamily, SESSIONS, allocation_key, block_key, parse_block_key,
 };
+use crate::core::time::UnixTime;
 use crate::core::txn::KeyValue;
 use crate::core::value::{AllocationValue, BlockStatus, Value};
 use crate::limits;
@@ -64,7 +65,7 @@ impl<'a> Record<'a> {
             sequence: Some(value.sequence),
             netns: text(&value.netns),
             pod: text(&value.pod),
-            since_unix_ms: Some(value.since_unix_ms),
+            since_unix_ms: Some(value.since.as_millis()),
             key: Some(key.key.clone()),
             revision: Some(key.mod_revision),
             ..Finding::new(kind, &value.node, self.pool).names(vec![self.address.to_string()])
@@ -85,7 +86,7 @@ struct Block {
     cidr: Cidr,
     owner: Arc<str>,
     status: BlockStatus,
-    since_unix_ms: u64,
+    since: UnixTime,
 }
 
 #[derive(Default)]
@@ -93,7 +94,7 @@ struct AppState {
     /// It has a key, and no operator has removed it.
     known: bool,
     live: bool,
-    since_unix_ms: u64,
+    since: Option<UnixTime>,
 }
 
 /// The comparison. First every record, then every block, then every node, then every session.
@@ -254,7 +255,7 @@ impl Comparison {
             cidr,
             owner: block.owner.clone(),
             status: block.status,
-            since_unix_ms: block.since_unix_ms,
+            since: block.since,
         });
     }
 
@@ -262,8 +263,8 @@ impl Comparison {
     pub(super) fn node(&mut self, key: &KeyValue) {
         let Some(name) = key.key.strip_prefix(NODES) else { return };
         let Value::Node(value) = &key.value else { return self.unreadable(key) };
-        let known = value.removed_unix_ms.is_none();
-        let node = AppState { known, live: false, since_unix_ms: value.since_unix_ms };
+        let known = value.removed.is_none();
+        let node = AppState { known, live: false, since: Some(value.since) };
         self.nodes.insert(name.to_owned(), node);
     }
 
@@ -388,10 +389,10 @@ impl Comparison {
     /// Active blocks of nodes without a session: of each node and network together.
     fn dead(&self) -> Vec<Finding> {
         let mut of: BTreeMap<(&str, &str), Vec<&Block>> = BTreeMap::new();
-        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut last: BTreeMap<&str, Option<UnixTime>> = BTreeMap::new();
         let mut live = BTreeSet::new();
         for (name, node) in &self.nodes {
-            last.insert(name, node.since_unix_ms);
+            last.insert(name, node.since);
             if node.live {
                 live.insert(&**name);
             }
@@ -400,7 +401,7 @@ impl Comparison {
         for block in self.blocks.iter().filter(|block| block.status == BlockStatus::Active) {
             if !live.contains(&*block.owner) {
                 let last = last.entry(&block.owner).or_default();
-                *last = block.since_unix_ms.max(*last);
+                *last = (*last).max(Some(block.since));
                 of.entry((&block.owner, &block.space.network)).or_default().push(block);
             }
         }
@@ -412,7 +413,7 @@ impl Comparison {
                 "start its daemon; or, once it is sure that its containers are gone, `leasehold \
                  node remove {owner}`"
             );
-            let since_unix_ms = last.get(owner).copied();
+            let since_unix_ms = last.get(owner).copied().flatten().map(UnixTime::as_millis);
             Finding { since_unix_ms, ..found.says(why, remedy) }
         };
         of.into_iter().map(finding).collect()
@@ -428,9 +429,9 @@ mod tests {
     fn block(prefix: &str, owner: &str, status: BlockStatus) -> KeyValue {
         let net: ipnet::IpNet = prefix.parse().unwrap();
         let (cidr, family) = (Cidr::of(net), Family::of(net.addr()));
-        let (epoch, claim, since_unix_ms) = (1, 1, 5);
+        let (epoch, claim, since) = (None, 1, UnixTime::from_millis(5));
         let owner = owner.into();
-        let value = BlockValue { cidr, family, owner, epoch, claim, status, since_unix_ms };
+        let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
         let key = block_key("n", family, cidr.start);
         KeyValue { key, value: Value::Block(value), mod_revision: 1, lease: None }
     }
@@ -443,7 +444,7 @@ mod tests {
             addresses: vec![held.parse().unwrap()].into(),
             sequence: 1,
             started_at: None,
-            since_unix_ms: 0,
+            since: UnixTime::EPOCH,
             stage: None,
             pod: None,
             netns: "".into(),

@@ -126,7 +126,7 @@ impl Finding {
             ifname: Some(holding.scope.ifname.to_string()),
             sequence: Some(holding.sequence),
             pod: holding.pod.as_ref().map(|pod| pod.name.to_string()),
-            since_unix_ms: Some(holding.since_unix_ms),
+            since_unix_ms: Some(holding.since.as_millis()),
             ..Self::new(kind, node, &holding.scope.pool)
         }
         .names(addresses)

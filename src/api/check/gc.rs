@@ -230,8 +230,7 @@ async fn delete_record(
     } else {
         let known = node_key(owner);
         let [there] = store.keys([&known]).await?;
-        let removed =
-            |value: &Value| matches!(value, Value::Node(n) if n.removed_unix_ms.is_some());
+        let removed = |value: &Value| matches!(value, Value::Node(n) if n.removed.is_some());
         if there.as_ref().is_some_and(|there| !removed(&there.value)) {
             let why = format!("node {owner} is in the cluster: run `leasehold check` there");
             return Ok(Collected::because(Fate::NotHere, why));

@@ -21,8 +21,8 @@ pub use self::finding::{Finding, Kind, LookedAt, Report};
 use self::namespaces::Lacking;
 use super::cluster::Store;
 use super::{AppState, EMBEDDED, lists, refuse};
-use crate::core::Millis;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
+use crate::core::time::BootTime;
 use crate::core::txn::StoreError;
 use crate::{clock, limits, metrics};
 
@@ -72,7 +72,7 @@ async fn handle(node: web::Data<AppState>) -> HttpResponse {
 }
 
 async fn check(node: &AppState) -> Report {
-    let mut report = Report::new(&node.about.node, clock::unix_ms());
+    let mut report = Report::new(&node.about.node, clock::unix().as_millis());
     let allowed = namespaces::look(node).await;
     report.looked_at.attachments = allowed.attachments;
     report.looked_at.namespaces = allowed.looked;
@@ -111,7 +111,7 @@ async fn compare_twice(node: &AppState, report: &mut Report) -> Result<(), Strin
              answers, and check again"
         )
     };
-    let began = clock::boot_ms();
+    let began = clock::boot();
     let first = compare(node).await.map_err(unread)?;
     report.looked_at = LookedAt { ..first.looked_at(report.looked_at) };
     report.unchecked.extend(first.unchecked());
@@ -134,22 +134,23 @@ async fn compare_twice(node: &AppState, report: &mut Report) -> Result<(), Strin
 
 /// Waits until every record is in the store that was to be written when the check began; or says
 /// why it is not.
-async fn settle(node: &AppState, began: Millis) -> Option<String> {
+async fn settle(node: &AppState, began: BootTime) -> Option<String> {
     loop {
         tokio::time::sleep(limits::CHECK_PAUSE).await;
         let Some(figures) = node.machines.figures().await else {
             return Some("records: the daemon does not answer itself: see its log".to_owned());
         };
         let member = node.standing.borrow().member;
-        let waited = clock::boot_ms().saturating_sub(began);
+        let waited = clock::boot().since(began);
         if member && figures.record_lag < waited {
             return None;
         }
-        if u128::from(waited) >= limits::CHECK_SETTLE_MAX.as_millis() {
+        if waited >= limits::CHECK_SETTLE_MAX {
             return Some(format!(
                 "records of this node: {} wait to be written, the oldest for {} ms: see `leasehold \
                  status` for what keeps them, and check again",
-                figures.records_waiting, figures.record_lag
+                figures.records_waiting,
+                figures.record_lag.as_millis()
             ));
         }
     }

@@ -53,7 +53,7 @@ impl Lacking {
             Seen::NoNamespace => format!("what is at {} is no network namespace", netns.path),
             _ => format!("nothing is at {}", netns.path),
         };
-        if netns.inode == 0 {
+        if netns.inode.is_none() {
             why.push_str("; this daemon did not see it either when it gave the address");
         } else if !self.certain {
             why.push_str("; this daemon may not see it");
@@ -133,10 +133,10 @@ fn see(netns: &Netns) -> Seen {
         (Err(Errno::NOENT), _) => Seen::Gone,
         (Err(_), _) => Seen::Unknown,
         (Ok(_), None) => Seen::NoNamespace,
-        (Ok(_), Some(inode)) if netns.inode != 0 && u64::from(netns.inode) != inode => {
-            Seen::Another
-        }
-        (Ok(_), Some(_)) => Seen::There,
+        (Ok(_), Some(inode)) => match netns.inode {
+            Some(known) if u64::from(known.get()) != inode => Seen::Another,
+            _ => Seen::There,
+        },
     }
 }
 
@@ -176,7 +176,7 @@ fn allowed(all: Vec<Arc<Holding>>) -> View {
         let [there, lacking] = places.entry(place).or_default();
         match seen {
             // A process of that id is no sign that this is the one that was meant.
-            Seen::There => *there += usize::from(holding.netns.inode != 0),
+            Seen::There => *there += usize::from(holding.netns.inode.is_some()),
             Seen::Unknown => allowed.unknown += 1,
             _ => {
                 *lacking += 1;
@@ -195,16 +195,19 @@ fn allowed(all: Vec<Arc<Holding>>) -> View {
         let blind = allowed.blind.iter().any(|(blind, _)| blind == place);
         // A file without its mount may be the mount of a host that is not passed on.
         let gone = matches!(lacking.seen, Seen::Gone | Seen::Another);
-        lacking.certain = gone && !blind && lacking.holding.netns.inode != 0;
+        lacking.certain = gone && !blind && lacking.holding.netns.inode.is_some();
     }
     allowed
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
     use crate::api::netns::named;
     use crate::core::attachment::Scope;
+    use crate::core::time::UnixTime;
 
     fn held(netns: Netns) -> Arc<Holding> {
         let scope = Scope { network: "n".into(), ifname: "eth0".into(), pool: "n".into() };
@@ -216,7 +219,7 @@ mod tests {
             addresses,
             sequence: 1,
             started_at,
-            since_unix_ms: 0,
+            since: UnixTime::EPOCH,
             stage,
             pod,
             netns,
@@ -233,11 +236,11 @@ mod tests {
     #[test]
     fn only_what_was_seen_can_be_gone_for_certain() {
         let there = named("/proc/self/ns/net".into());
-        assert_ne!(there.inode, 0);
+        assert_ne!(there.inode, None);
         // No process has this id.
-        let gone = Netns { path: "/proc/4194305/ns/net".into(), inode: 7 };
-        let unseen = Netns { inode: 0, ..gone.clone() };
-        let other = Netns { inode: 7, ..there.clone() };
+        let gone = Netns { path: "/proc/4194305/ns/net".into(), inode: NonZeroU32::new(7) };
+        let unseen = Netns { inode: None, ..gone.clone() };
+        let other = Netns { inode: gone.inode, ..there.clone() };
         let all = [there, gone, unseen, other].map(held).to_vec();
         let certain: Vec<_> = allowed(all).lacking.iter().map(|l| (l.seen, l.certain)).collect();
         assert_eq!(certain, [(Seen::Gone, true), (Seen::Gone, false), (Seen::Another, true)]);

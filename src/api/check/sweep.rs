@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::gc::{self, Fate};
 use super::namespaces::{self, View};
 use crate::api::{AppState, Phase};
-use crate::core::Millis;
 use crate::core::attachment::AttachmentId;
+use crate::core::time::BootTime;
 use crate::{clock, limits, metrics};
 
 /// How a daemon sweeps.
@@ -22,19 +22,19 @@ pub struct Sweep {
 
 /// What lacks its namespace, and since when it was seen so each time, on the boot clock.
 #[derive(Default, Debug)]
-struct Waiting(BTreeMap<(AttachmentId, u64), Millis>);
+struct Waiting(BTreeMap<(AttachmentId, u64), BootTime>);
 
 impl Waiting {
     /// Takes what is gone now; gives what was gone `grace` ago too, and at every look since.
     fn due(
         &mut self,
-        now: Millis,
+        now: BootTime,
         gone: impl Iterator<Item = (AttachmentId, u64)>,
-        grace: Millis,
+        grace: Duration,
     ) -> Vec<(AttachmentId, u64)> {
         let before = std::mem::take(&mut self.0);
         self.0 = gone.map(|of| (before.get(&of).copied().unwrap_or(now), of)).map(flip).collect();
-        let seen_before = |since: Millis| since < now && since.saturating_add(grace) <= now;
+        let seen_before = |since: BootTime| since < now && since + grace <= now;
         let due = self.0.iter().filter(|&(_, &since)| seen_before(since));
         due.map(|(of, _)| of.clone()).take(limits::SWEPT_PER_PASS_MAX).collect()
     }
@@ -60,8 +60,7 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
         let Some(Sweep { grace, .. }) = sweep else { continue };
         say(&allowed, &mut blind);
         let gone = allowed.gone().map(|holding| (holding.id(), holding.sequence));
-        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        for (id, sequence) in waiting.due(clock::boot_ms(), gone, grace) {
+        for (id, sequence) in waiting.due(clock::boot(), gone, grace) {
             let swept = gc::end(&node, id.clone(), sequence).await;
             let network = &*id.network;
             let container = &*id.container_id.to_text();
@@ -110,6 +109,7 @@ mod tests {
         let mut waiting = Waiting::default();
         let (a, b, a_again) = (of("a", 1), of("b", 2), of("a", 3));
         let mut look = |now, gone: &[&(AttachmentId, u64)], grace| {
+            let (now, grace) = (BootTime::from_millis(now), Duration::from_millis(grace));
             waiting.due(now, gone.iter().map(|&of| of.clone()), grace)
         };
         assert_eq!(look(1_000, &[&a, &b], 500), []);

@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use super::report::{Series, Target, times};
 use super::{Bench, Plan};
-use crate::core::Millis;
 use crate::core::address::{Cidr, Family};
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
+use crate::core::time::BootTime;
 
 const MODE: &str = "core";
 
@@ -27,8 +27,8 @@ const BATCH: u64 = 64;
 /// Addresses that are assigned at once, besides those that are taken beforehand.
 const LIVING: usize = 1000;
 
-/// The cooldown of a released address, in milliseconds; each pair of calls takes one.
-const COOLDOWN: Millis = 1000;
+/// The cooldown of a released address; each pair of calls takes one.
+const COOLDOWN: Duration = Duration::from_secs(1);
 
 /// 11.0.0.0: a range of /8 has room for every number of addresses.
 const FIRST: u128 = 0x0b00_0000;
@@ -38,7 +38,7 @@ struct Used {
     set: RangeSet,
     allowed: Arc<Ranges>,
     living: VecDeque<u128>,
-    now: Millis,
+    now: BootTime,
 }
 
 /// The number of steps of the progress bar.
@@ -110,12 +110,17 @@ impl Used {
             smallflow: Vec::new(),
         };
         let allowed = Arc::new(Ranges::new(vec![Range::new(spec)?], None)?);
-        Ok(Self { set, allowed, living: VecDeque::with_capacity(LIVING + 1), now: COOLDOWN })
+        Ok(Self {
+            set,
+            allowed,
+            living: VecDeque::with_capacity(LIVING + 1),
+            now: BootTime::BOOT + COOLDOWN,
+        })
     }
 
     /// Assigns an address, and releases the oldest one.
     fn assign_and_release(&mut self) -> anyhow::Result<()> {
-        self.now += 1;
+        self.now = self.now + Duration::from_millis(1);
         let allowed = self.allowed.clone();
         let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
         let number = self.set.assign(self.now, request).context("no block")??;

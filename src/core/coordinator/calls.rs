@@ -8,9 +8,8 @@ use std::sync::Arc;
 use super::routing::Route;
 use super::{
     Add, Asker, Call, CallError, Coordinator, Crowd, Del, Effect, HeldOtherwise, HoldingOrigin,
-    HoldingSelector, Network, Operation, Outcome, SetId, Waiting, Work,
+    HoldingSelector, Network, Operation, Outcome, Waiting, Work,
 };
-use crate::core::Millis;
 use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
@@ -18,11 +17,13 @@ use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError};
+use crate::core::set_record::SetId;
+use crate::core::time::BootTime;
 use crate::limits;
 
 impl Coordinator {
     /// A call; the answer comes as [`Effect::Reply`] with this id.
-    pub fn call(&mut self, now: Millis, id: u64, call: Call) {
+    pub fn call(&mut self, now: BootTime, id: u64, call: Call) {
         let asker = Asker::Call(id);
         match call {
             Call::Add(add) => self.enter(now, Waiting { asker, work: Work::Add(add) }),
@@ -35,7 +36,7 @@ impl Coordinator {
 
     fn collect(
         &mut self,
-        now: Millis,
+        now: BootTime,
         call: u64,
         network: &Arc<str>,
         valid: &[(ContainerId, Box<str>)],
@@ -60,7 +61,7 @@ impl Coordinator {
     }
 
     /// Lines a call up behind the others of its attachment.
-    fn enter(&mut self, now: Millis, waiting: Waiting) {
+    fn enter(&mut self, now: BootTime, waiting: Waiting) {
         match self.queues.get_mut(waiting.work.id()) {
             Some(queue) if queue.len() >= limits::CALLS_PER_ATTACHMENT_MAX => {
                 let error = CallError::Busy(Crowd::Attachment);
@@ -75,7 +76,7 @@ impl Coordinator {
     }
 
     /// Starts a call whose turn it is, unless its pool's range sets are being merged.
-    fn start(&mut self, now: Millis, waiting: Waiting) {
+    fn start(&mut self, now: BootTime, waiting: Waiting) {
         let pool = match &waiting.work {
             Work::Add(add) => add.pool.clone(),
             // What is held goes back to where it came from, whatever the configuration says now.
@@ -101,7 +102,7 @@ impl Coordinator {
         }
     }
 
-    fn start_add(&mut self, now: Millis, asker: Asker, add: Box<Add>) {
+    fn start_add(&mut self, now: BootTime, asker: Asker, add: Box<Add>) {
         match self.answer_without_work(&add) {
             None => {}
             Some(Outcome::Added(holding)) if is_newer(&add, &holding) => {
@@ -176,7 +177,7 @@ impl Coordinator {
     }
 
     /// Has the cluster agree on the block size of these ranges, and then starts again.
-    fn agree_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, allowed: Arc<Ranges>) {
+    fn agree_first(&mut self, now: BootTime, asker: Asker, add: Box<Add>, allowed: Arc<Ranges>) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
         let waiting: usize = entry.agreeing.iter().map(|(_, waiting)| waiting.len()).sum();
@@ -199,7 +200,7 @@ impl Coordinator {
     /// The end of an [`Effect::AgreeBlockSize`].
     pub fn block_size_agreed(
         &mut self,
-        now: Millis,
+        now: BootTime,
         network: &Arc<str>,
         allowed: &Arc<Ranges>,
         result: Result<u8, BlockSizeError>,
@@ -210,14 +211,14 @@ impl Coordinator {
         };
         let (allowed, waiting) = entry.agreeing.swap_remove(at);
         entry.agreed.retain(|(_, _, until)| now < *until);
-        entry.agreed.push((allowed, result, now + limits::CLAIM_PAUSE_MS));
+        entry.agreed.push((allowed, result, now + limits::CLAIM_PAUSE));
         for call in waiting {
             self.start(now, call);
         }
     }
 
     /// Makes range sets one when nothing else is under way on the network, and then starts again.
-    fn merge_first(&mut self, now: Millis, asker: Asker, add: Box<Add>, ids: &[SetId]) {
+    fn merge_first(&mut self, now: BootTime, asker: Asker, add: Box<Add>, ids: &[SetId]) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
         entry.under_way -= 1;
@@ -229,7 +230,7 @@ impl Coordinator {
     }
 
     /// Lets the calls go on that waited, once nothing is under way.
-    pub(super) fn open_merge_barrier(&mut self, now: Millis, network: &Arc<str>) {
+    pub(super) fn open_merge_barrier(&mut self, now: BootTime, network: &Arc<str>) {
         let Some(entry) = self.networks.get_mut(network) else { return };
         if entry.under_way == 0 && entry.merging == 0 {
             let waiting = std::mem::take(&mut entry.merge_barrier);
@@ -264,7 +265,7 @@ impl Coordinator {
     }
 
     /// The end of an [`Effect::Assign`].
-    pub fn assigned(&mut self, now: Millis, operation: u64, result: Result<u128, AssignError>) {
+    pub fn assigned(&mut self, now: BootTime, operation: u64, result: Result<u128, AssignError>) {
         if self.outrun.remove(&operation) {
             return self.add_anew(now, operation, result.ok());
         }
@@ -304,7 +305,7 @@ impl Coordinator {
 
     /// Starts an ADD anew that was collecting addresses when the node recovered: its attachment may
     /// hold some. The addresses that it has go back, but for those that are held since.
-    fn add_anew(&mut self, now: Millis, operation: u64, last: Option<u128>) {
+    fn add_anew(&mut self, now: BootTime, operation: u64, last: Option<u128>) {
         let Some(Operation::Adding { asker, add, sets, got, .. }) =
             self.operations.remove(&operation)
         else {
@@ -343,7 +344,7 @@ impl Coordinator {
             addresses: addresses.into(),
             sequence: self.next_sequence,
             started_at: add.started_at.and_then(NonZeroU64::new),
-            since_unix_ms: add.at_unix_ms,
+            since: add.at,
             stage: add.stage,
             pod: add.pod.map(Box::new),
             netns: add.netns,
@@ -358,7 +359,7 @@ impl Coordinator {
     /// Answers a call that was under way on a pool and lets the next ones begin.
     pub(super) fn finish(
         &mut self,
-        now: Millis,
+        now: BootTime,
         asker: Asker,
         (pool, id): (&Arc<str>, &AttachmentId),
         outcome: Outcome,
@@ -377,7 +378,7 @@ impl Coordinator {
     }
 
     /// Answers a call and starts the next one of its attachment.
-    pub(super) fn end(&mut self, now: Millis, asker: Asker, id: &AttachmentId, outcome: Outcome) {
+    pub(super) fn end(&mut self, now: BootTime, asker: Asker, id: &AttachmentId, outcome: Outcome) {
         self.answer(asker, outcome);
         match self.queues.get_mut(id).map(VecDeque::pop_front) {
             Some(Some(next)) => self.start(now, next),

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use super::{
     Asker, CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector, Operation, Outcome,
-    SetId,
 };
-use crate::core::Millis;
 use crate::core::address::{Family, number};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::mutant::{Mutant, broken};
+use crate::core::set_record::SetId;
+use crate::core::time::BootTime;
 use crate::limits;
 
 impl Coordinator {
-    pub(super) fn start_del(&mut self, now: Millis, asker: Asker, pool: &Arc<str>, del: &Del) {
+    pub(super) fn start_del(&mut self, now: BootTime, asker: Asker, pool: &Arc<str>, del: &Del) {
         if let HoldingSelector::StartedBy(started_at) = del.selector {
             self.tombstones.insert(&del.id, started_at);
         }
@@ -56,7 +56,7 @@ impl Coordinator {
     /// Answers a DEL that ended nothing when the journal knows of it.
     fn remember_del(
         &mut self,
-        now: Millis,
+        now: BootTime,
         asker: Asker,
         pool: &Arc<str>,
         del: &Del,
@@ -81,7 +81,7 @@ impl Coordinator {
     /// Ends a holding: durably first, then its addresses cool.
     fn end_holding(
         &mut self,
-        now: Millis,
+        now: BootTime,
         asker: Asker,
         holding: Arc<Holding>,
         undone: Option<CallError>,
@@ -95,7 +95,7 @@ impl Coordinator {
         let numbers: Vec<(SetId, u128)> = owned.collect();
         let mut records = vec![JournalEntry::End(holding.clone())];
         records.extend(early);
-        if self.settings.cooldown > 0 {
+        if !self.settings.cooldown.is_zero() {
             records
                 .extend(numbers.iter().map(|&(set, number)| JournalEntry::Cool(set, number, now)));
         }
@@ -110,7 +110,7 @@ impl Coordinator {
     }
 
     /// The end of an [`Effect::Commit`]: the records are durable, or nothing ever will be again.
-    pub fn committed(&mut self, now: Millis, operation: u64, result: Result<(), JournalFailure>) {
+    pub fn committed(&mut self, now: BootTime, operation: u64, result: Result<(), JournalFailure>) {
         if let Err(cause) = &result {
             self.broken.get_or_insert_with(|| cause.clone());
         }
@@ -170,7 +170,7 @@ impl Coordinator {
     }
 
     /// The end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is not known.
-    pub fn recorded(&mut self, now: Millis, operation: u64, result: Result<(), Cause>) {
+    pub fn recorded(&mut self, now: BootTime, operation: u64, result: Result<(), Cause>) {
         let (asker, holding, origin) = match self.operations.remove(&operation) {
             Some(Operation::Recording { asker, holding, origin }) => (asker, holding, origin),
             // A DEL does not fail because of the store.

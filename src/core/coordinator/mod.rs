@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Map;
 use super::address::{Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::cause::Cause;
@@ -35,18 +36,16 @@ use super::leaseholder::BlockSizeError;
 use super::mutant::{Mutant, broken};
 use super::range::Ranges;
 use super::range_set::{Assign, AssignError, Settings};
+use super::set_record::{SetId, SetRecord};
 use super::stage::Stage;
-use super::{Map, Millis};
+use super::time::BootTime;
+use crate::core::time::UnixTime;
 use crate::limits;
 
 pub use held::Held;
 pub use recover::Recovered;
 pub use restore::{Rebuilt, RestoreError, restore};
-pub use routing::SetRecord;
 use tombstones::Tombstones;
-
-/// Names a range set of this node for as long as its journal lives.
-pub type SetId = u32;
 
 /// An ADD, its configuration parsed.
 #[derive(Clone, Debug)]
@@ -67,8 +66,8 @@ pub struct Add {
     pub netns: Netns,
     /// When the plugin process started, in nanoseconds on the boot clock.
     pub started_at: Option<u64>,
-    /// Now, in milliseconds since 1970.
-    pub at_unix_ms: u64,
+    /// Now.
+    pub at: UnixTime,
 }
 
 /// Which holding of an attachment a [`Del`] means.
@@ -347,7 +346,7 @@ struct Network {
     /// Calls that wait for the cluster to agree on the block size of their ranges.
     agreeing: Vec<(Arc<Ranges>, Vec<Waiting>)>,
     /// The block sizes that were agreed on, or why none was, until when.
-    agreed: Vec<(Arc<Ranges>, Result<u8, BlockSizeError>, Millis)>,
+    agreed: Vec<(Arc<Ranges>, Result<u8, BlockSizeError>, BootTime)>,
 }
 
 #[derive(Debug)]

@@ -6,15 +6,16 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::{Coordinator, Effect, OpenSet, Operation, SetId};
-use crate::core::Millis;
+use super::{Coordinator, Effect, OpenSet, Operation};
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Recorded, StoredState};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::set_record::SetId;
 use crate::core::stage::Stage;
+use crate::core::time::BootTime;
 use crate::core::value::{AllocationValue, NetworkValue};
 
 /// What came of [`Coordinator::recover`].
@@ -32,7 +33,7 @@ impl Coordinator {
     /// The journal is older than the node (the state directory was lost, or is a copy from
     /// earlier), in the boot that lasts: takes over what the store knows. Containers may hold more
     /// than was recorded, so every other address of these blocks cools from now on.
-    pub fn recover(&mut self, now: Millis, memory: StoredState) -> Recovered {
+    pub fn recover(&mut self, now: BootTime, memory: StoredState) -> Recovered {
         let StoredState { blocks, networks, records } = memory;
         let mut recovered = Recovered { blocks: blocks.len(), ..Recovered::default() };
         let mut changes: Vec<JournalEntry> = Vec::new();
@@ -69,7 +70,7 @@ impl Coordinator {
         }
         for (id, cidrs) in sets {
             let held = held.remove(&id).unwrap_or_default();
-            if self.settings.cooldown > 0 {
+            if !self.settings.cooldown.is_zero() {
                 let numbers = cidrs.iter().flat_map(|cidr| cidr.start..=cidr.end());
                 let others = numbers.filter(|number| !held.contains(number));
                 changes.extend(others.map(|number| JournalEntry::Cool(id, number, now)));
@@ -192,7 +193,7 @@ impl Coordinator {
             addresses: value.addresses.into(),
             sequence: value.sequence,
             started_at: value.started_at.and_then(NonZeroU64::new),
-            since_unix_ms: value.since_unix_ms,
+            since: value.since,
             stage: Stage::parse(&value.stage),
             netns: (&*value.netns).into(),
             pod: (!pod.name.is_empty()).then(|| Box::new(pod)),

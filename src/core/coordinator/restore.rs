@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::routing::SetRecord;
-use super::{Coordinator, Network, OpenSet, SetId};
+use super::{Coordinator, Network, OpenSet};
 use crate::core::address::{Cidr, Family, number};
 use crate::core::container_id::ContainerId;
 use crate::core::journal::JournalState;
 use crate::core::keys::PoolFamily;
 use crate::core::range_set::{RangeSet, RecoveredSet, Settings};
+use crate::core::set_record::{SetId, SetRecord};
 
 /// Why the journal does not make one state.
 #[derive(Clone, PartialEq, Eq, Debug)]

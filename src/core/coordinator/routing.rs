@@ -8,30 +8,16 @@
 
 use std::sync::Arc;
 
-use super::{CallError, Coordinator, Effect, Network, OpenSet, SetId};
-use crate::core::Millis;
+use super::{CallError, Coordinator, Effect, Network, OpenSet};
 use crate::core::address::{Cidr, Family};
 use crate::core::interval::Intervals;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
+use crate::core::set_record::{SetId, SetRecord};
+use crate::core::time::BootTime;
 use crate::limits;
-
-/// A range set as the journal keeps it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SetRecord {
-    /// Its name.
-    pub id: SetId,
-    /// Its network.
-    pub network: Arc<str>,
-    /// Its family.
-    pub family: Family,
-    /// The usual size of its blocks, as the binary logarithm of the number of addresses.
-    pub block_log2: u8,
-    /// The addresses of all ranges that were ever routed to it, as first and last of each run.
-    pub ranges: Vec<(u128, u128)>,
-}
 
 /// Where the ranges of a call go.
 pub(super) enum Route {
@@ -117,7 +103,7 @@ impl Coordinator {
     /// The range set for these ranges; opened or grown if need be.
     pub(super) fn route(
         &mut self,
-        now: Millis,
+        now: BootTime,
         network: &Arc<str>,
         allowed: &Arc<Ranges>,
     ) -> Route {
@@ -248,7 +234,7 @@ impl Coordinator {
     }
 
     /// The end of an [`Effect::Merge`].
-    pub fn merged(&mut self, now: Millis, network: &Arc<str>) {
+    pub fn merged(&mut self, now: BootTime, network: &Arc<str>) {
         if let Some(entry) = self.networks.get_mut(network) {
             entry.merging -= 1;
         }

@@ -7,6 +7,7 @@ mod pools;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -58,7 +59,7 @@ fn add(container: u8, configuration: usize, requested: Vec<IpAddr>, started_at: 
         pod: None,
         netns: "".into(),
         started_at: Some(started_at),
-        at_unix_ms: 0,
+        at: UnixTime::from_millis(0),
     }))
 }
 
@@ -66,7 +67,7 @@ fn del(container: u8, started_at: u64) -> Call {
     Call::Del(Del { id: id(container), selector: HoldingSelector::StartedBy(started_at) })
 }
 
-fn settings(cooldown: Millis) -> Settings {
+fn settings(cooldown: Duration) -> Settings {
     Settings { cooldown, min_free: 0, seed: 0 }
 }
 
@@ -88,12 +89,12 @@ struct World {
     durable: Vec<JournalEntry>,
     shown: BTreeMap<AttachmentId, Arc<Holding>>,
     replies: BTreeMap<u64, Outcome>,
-    now: Millis,
+    now: BootTime,
     disk_full: bool,
 }
 
 impl World {
-    fn new(cooldown: Millis) -> Self {
+    fn new(cooldown: Duration) -> Self {
         Self {
             coordinator: Coordinator::new(settings(cooldown), false, 0),
             sets: BTreeMap::new(),
@@ -105,7 +106,7 @@ impl World {
             durable: Vec::new(),
             shown: BTreeMap::new(),
             replies: BTreeMap::new(),
-            now: 1_000_000,
+            now: BootTime::from_millis(1_000_000),
             disk_full: false,
         }
     }
@@ -167,7 +168,7 @@ impl World {
         if total == 0 {
             return false;
         }
-        self.now += 1;
+        self.now = self.now + Duration::from_millis(1);
         let mut choice = draw % total;
         let mut kind = 0;
         while choice >= choices[kind] {
@@ -316,7 +317,7 @@ proptest! {
     #[test]
     fn every_order_of_messages_ends_well(
         moves in prop::collection::vec(moves(), 1..80),
-        cooldown in prop_oneof![Just(0u64), Just(20)],
+        cooldown in prop_oneof![Just(Duration::ZERO), Just(Duration::from_millis(20))],
         await_records in any::<bool>(),
     ) {
         let mut world = World::new(cooldown);
@@ -365,7 +366,7 @@ fn run(world: &mut World, call_id: u64, call: Call) -> Outcome {
 
 #[test]
 fn an_add_that_its_del_overtook_fails_and_a_later_one_works() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     assert!(matches!(run(&mut world, 1, del(1, 200)), Outcome::Ended(0)));
     let late = run(&mut world, 2, add(1, 0, vec![], 100));
     assert!(matches!(late, Outcome::Failed(CallError::Overtaken(_))), "{late:?}");
@@ -377,7 +378,7 @@ fn an_add_that_its_del_overtook_fails_and_a_later_one_works() {
 
 #[test]
 fn range_sets_are_not_without_number() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     let one = |n: usize| {
         let Call::Add(mut add) = add(1, 0, vec![], 1) else { panic!() };
         let subnet = format!("10.{}.{}.0/24", n / 256, n % 256);
@@ -400,8 +401,8 @@ fn range_sets_are_not_without_number() {
 
 #[test]
 fn an_add_from_before_the_daemon_may_try_again() {
-    let mut world = World::new(0);
-    world.coordinator = Coordinator::new(settings(0), false, 1_000);
+    let mut world = World::new(Duration::ZERO);
+    world.coordinator = Coordinator::new(settings(Duration::ZERO), false, 1_000);
     let old = run(&mut world, 1, add(1, 0, vec![], 999));
     assert!(matches!(old, Outcome::Failed(CallError::TooOld(_))), "{old:?}");
     assert!(matches!(run(&mut world, 2, add(1, 0, vec![], 1_000)), Outcome::Added(_)));
@@ -409,7 +410,7 @@ fn an_add_from_before_the_daemon_may_try_again() {
 
 #[test]
 fn an_undo_ends_only_what_its_own_add_made() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     let undo = |at| Call::Del(Del { id: id(1), selector: HoldingSelector::MadeBy(at) });
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
     // The same attachment again: the answer belongs to the second caller now, also after a
@@ -423,7 +424,7 @@ fn an_undo_ends_only_what_its_own_add_made() {
 
 #[test]
 fn a_release_by_sequence_number_skips_what_came_later() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     let release =
         |sequence| Call::Del(Del { id: id(1), selector: HoldingSelector::Sequence(sequence) });
     let Outcome::Added(first) = run(&mut world, 1, add(1, 0, vec![], 100)) else { panic!() };
@@ -442,7 +443,7 @@ fn a_release_by_sequence_number_skips_what_came_later() {
 
 #[test]
 fn gc_spares_what_came_after_it_and_what_is_listed() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     for (call, (container, at)) in [(1, 100), (2, 110), (3, 300)].into_iter().enumerate() {
         run(&mut world, call as u64, add(container, 0, vec![], at));
     }
@@ -456,7 +457,7 @@ fn gc_spares_what_came_after_it_and_what_is_listed() {
 
 #[test]
 fn a_broken_journal_ends_all_promises() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
     world.call(2, add(2, 0, vec![], 101));
     world.disk_full = true;
@@ -473,7 +474,7 @@ fn a_broken_journal_ends_all_promises() {
 
 #[test]
 fn a_block_size_that_differs_from_the_first_one_is_refused() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
     let Call::Add(mut other) = add(2, 0, vec![], 101) else { panic!() };
     other.sets[0] =

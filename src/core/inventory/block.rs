@@ -5,33 +5,7 @@ use std::collections::BTreeMap;
 use super::moves::AddressState;
 use crate::core::address::Cidr;
 
-/// The state of a block in hand.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BlockState {
-    /// It is leased ahead of need: no address of it is handed out before it is active.
-    Spare,
-    /// Addresses are handed out of it.
-    Active,
-    /// It is on its way back: no address of it is handed out.
-    Returning,
-    /// The store says that it is not this node's: no address of it is handed out.
-    Lost,
-}
-
-impl BlockState {
-    /// The number of states.
-    pub const COUNT: usize = Self::Lost as usize + 1;
-
-    /// The word in keys, labels and messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spare => "spare",
-            Self::Active => "active",
-            Self::Returning => "draining",
-            Self::Lost => "lost",
-        }
-    }
-}
+pub use super::moves::BlockState;
 
 /// A block in hand. Only its inventory can change it.
 #[derive(Clone, Debug)]

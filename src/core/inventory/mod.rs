@@ -16,10 +16,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::Millis;
 use super::address::Cidr;
 use super::cooling::Cooling;
 use super::interval::Intervals;
+use super::time::BootTime;
 use crate::limits;
 use block::{Block, BlockState};
 use index::Index;
@@ -140,7 +140,7 @@ impl Inventory {
     }
 
     /// The time at which the address that cools longest was released.
-    pub fn oldest_release(&self) -> Option<Millis> {
+    pub fn oldest_release(&self) -> Option<BootTime> {
         self.cooling.oldest().map(|(released, _)| released)
     }
 
@@ -173,7 +173,7 @@ impl Inventory {
     }
 
     /// Frees the addresses that were released at or before `until`.
-    pub fn expire(&mut self, until: Millis) {
+    pub fn expire(&mut self, until: BootTime) {
         while let Some((released, number)) = self.cooling.oldest()
             && released <= until
         {

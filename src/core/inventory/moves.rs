@@ -1,7 +1,7 @@
-//! The states of an address in a block in hand, and the moves from one to another.
+//! The states of a block in hand and of an address in it, and the moves of an address from one to
+//! another.
 
-use super::block::BlockState;
-use crate::core::Millis;
+use crate::core::time::BootTime;
 
 /// The state of an address in a block in hand.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -23,6 +23,34 @@ impl AddressState {
     pub const COUNT: usize = Self::ALL.len();
 }
 
+/// The state of a block in hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockState {
+    /// It is leased ahead of need: no address of it is handed out before it is active.
+    Spare,
+    /// Addresses are handed out of it.
+    Active,
+    /// It is on its way back: no address of it is handed out.
+    Returning,
+    /// The store says that it is not this node's: no address of it is handed out.
+    Lost,
+}
+
+impl BlockState {
+    /// The number of states.
+    pub const COUNT: usize = Self::Lost as usize + 1;
+
+    /// The word in keys, labels and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spare => "spare",
+            Self::Active => "active",
+            Self::Returning => "draining",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// A change of the state of one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Move {
@@ -33,7 +61,7 @@ pub enum Move {
     /// The journal or the store says that the address was handed out.
     Restore,
     /// The holder has released the address at this time.
-    Release(Millis),
+    Release(BootTime),
     /// The address was handed out, but nobody has seen it: it needs no cooldown.
     Undo,
     /// The cooldown of the address is over.
@@ -44,7 +72,7 @@ pub enum Move {
     Return,
     /// An address that cooled when its transfer began stays here after all. Its cooldown begins
     /// anew at this time.
-    ReturnCooling(Millis),
+    ReturnCooling(BootTime),
 }
 
 impl Move {
@@ -79,7 +107,7 @@ impl Move {
     }
 
     /// The time at which an address begins to cool with this move.
-    pub(super) const fn cools_from(self) -> Option<Millis> {
+    pub(super) const fn cools_from(self) -> Option<BootTime> {
         match self {
             Self::Release(at) | Self::ReturnCooling(at) => Some(at),
             _ => None,

@@ -1,6 +1,7 @@
 //! The inventory against a plain map of addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -18,7 +19,7 @@ struct Model {
     addresses: BTreeMap<u128, AddressState>,
     claimed: BTreeSet<u128>,
     /// The addresses that cool, oldest first.
-    cooling: Vec<(Millis, u128)>,
+    cooling: Vec<(BootTime, u128)>,
 }
 
 impl Model {
@@ -27,7 +28,7 @@ impl Model {
         self.blocks.iter().find(around).map(|(cidr, state)| (*cidr, *state))
     }
 
-    fn set(&mut self, now: Millis, number: u128, state: AddressState) {
+    fn set(&mut self, now: BootTime, number: u128, state: AddressState) {
         self.cooling.retain(|(_, of)| *of != number);
         if state == AddressState::Cooling {
             self.cooling.push((now, number));
@@ -36,7 +37,7 @@ impl Model {
     }
 
     /// Each move in words: its condition, and the state after it.
-    fn apply(&mut self, now: Millis, number: u128, tried: Move) -> bool {
+    fn apply(&mut self, now: BootTime, number: u128, tried: Move) -> bool {
         use AddressState::{Allocated, Cooling, Free, InTransfer};
         let Some((_, block)) = self.block(number) else { return false };
         let (state, active) = (self.addresses[&number], block == BlockState::Active);
@@ -126,7 +127,7 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Step {
     Apply(u128, Move),
-    Expire(Millis),
+    Expire(u64),
     Insert(Cidr, BlockState),
     Remove(usize),
     SetState(usize, BlockState),
@@ -157,13 +158,13 @@ fn any_move() -> impl Strategy<Value = Move> {
         Move::Allocate,
         Move::Reuse,
         Move::Restore,
-        Move::Release(0),
-        Move::Release(0),
+        Move::Release(BootTime::BOOT),
+        Move::Release(BootTime::BOOT),
         Move::Undo,
         Move::Expire,
         Move::Transfer,
         Move::Return,
-        Move::ReturnCooling(0),
+        Move::ReturnCooling(BootTime::BOOT),
     ])
 }
 
@@ -195,7 +196,7 @@ fn parts(block: Cidr, halve: &mut u16, omit: &mut u16, into: &mut Vec<Cidr>) {
 }
 
 /// Takes a step in both, and says whether each of them accepted it.
-fn take(step: Step, now: Millis, inventory: &mut Inventory, model: &mut Model) -> (bool, bool) {
+fn take(step: Step, now: BootTime, inventory: &mut Inventory, model: &mut Model) -> (bool, bool) {
     let nth = |model: &Model, which: usize| {
         let blocks: Vec<Cidr> = model.blocks.keys().copied().collect();
         blocks.get(which % blocks.len().max(1)).copied().unwrap_or(Cidr::containing(0, 0))
@@ -213,7 +214,7 @@ fn take(step: Step, now: Millis, inventory: &mut Inventory, model: &mut Model) -
             (moved.is_ok(), model.apply(now, number, tried))
         }
         Step::Expire(ago) => {
-            let until = now - ago;
+            let until = now.before(Duration::from_millis(ago)).unwrap();
             inventory.expire(until);
             for (released, number) in model.cooling.clone() {
                 if released <= until {
@@ -300,9 +301,10 @@ proptest! {
     fn an_inventory_is_a_map_of_addresses(
         steps in prop::collection::vec((step(), 0u64..3), 1..150),
     ) {
-        let (mut inventory, mut model, mut now) = (Inventory::default(), Model::default(), 10);
+        let (mut inventory, mut model) = (Inventory::default(), Model::default());
+        let mut now = BootTime::from_millis(10);
         for (step, wait) in steps {
-            now += wait;
+            now = now + Duration::from_millis(wait);
             let (accepted, expected) = take(step.clone(), now, &mut inventory, &mut model);
             prop_assert_eq!(accepted, expected, "{:?}", step);
             compare(&inventory, &model);
@@ -314,7 +316,8 @@ proptest! {
     fn absorbing_adds_up(
         steps in prop::collection::vec((0u128..8, any_move(), 0u64..3, any::<bool>()), 1..80),
     ) {
-        let (mut inventory, mut model, mut now) = (Inventory::default(), Model::default(), 10);
+        let (mut inventory, mut model) = (Inventory::default(), Model::default());
+        let mut now = BootTime::from_millis(10);
         let mut halves = [Inventory::default(), Inventory::default()];
         let mut models = [Model::default(), Model::default()];
         let blocks = [0, 8].map(|start| Cidr { start, size_log2: 3 });
@@ -324,7 +327,7 @@ proptest! {
             take(step(), now, &mut inventory, &mut model);
         }
         for (number, tried, wait, high) in steps {
-            now += wait;
+            now = now + Duration::from_millis(wait);
             let half = usize::from(high);
             let step = || Step::Apply(blocks[half].start + number, tried);
             take(step(), now, &mut halves[half], &mut models[half]);

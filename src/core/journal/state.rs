@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Cooling, JournalEntry, Rows, apply};
-use crate::core::Millis;
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
-use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::keys::PoolFamily;
+use crate::core::set_record::{SetId, SetRecord};
+use crate::core::time::BootTime;
 use crate::limits;
 
 /// Everything that the journal holds.
@@ -69,15 +70,15 @@ impl Default for JournalState {
 pub struct NewBoot {
     /// What was held in the boot before is held on.
     pub keep_holdings: bool,
-    /// How long released addresses cool, in milliseconds.
-    pub cooldown: Millis,
+    /// How long released addresses cool.
+    pub cooldown: Duration,
     /// Now, on the clock of the new boot.
-    pub now: Millis,
+    pub now: BootTime,
 }
 
 impl JournalState {
     /// Makes the change of one entry; see [`apply`].
-    pub fn apply(&mut self, cooldown: Millis, entry: &JournalEntry) {
+    pub fn apply(&mut self, cooldown: Duration, entry: &JournalEntry) {
         let Ok(()) = apply(self, cooldown, entry);
     }
 
@@ -101,7 +102,7 @@ impl JournalState {
                 cooling.extend(self.numbers(&holding));
             }
         }
-        if boot.cooldown == 0 {
+        if boot.cooldown.is_zero() {
             cooling.clear();
         }
         self.cooling = cooling.into_iter().map(|(set, number)| (boot.now, set, number)).collect();

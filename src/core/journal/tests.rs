@@ -1,10 +1,17 @@
 //! What each entry means.
 
+use std::time::Duration;
+
 use super::*;
 use crate::core::address::{Family, number};
 use crate::core::attachment::{Netns, Scope};
+use crate::core::time::UnixTime;
 
-fn after(cooldown: Millis, entries: &[JournalEntry]) -> JournalState {
+fn at(millis: u64) -> BootTime {
+    BootTime::from_millis(millis)
+}
+
+fn after(cooldown: Duration, entries: &[JournalEntry]) -> JournalState {
     let mut state = JournalState::default();
     entries.iter().for_each(|entry| state.apply(cooldown, entry));
     state
@@ -18,7 +25,7 @@ fn holding(sequence: u64, address: &str) -> Arc<Holding> {
         addresses: vec![address.parse().unwrap()].into(),
         sequence,
         started_at: std::num::NonZeroU64::new(5),
-        since_unix_ms: 0,
+        since: UnixTime::from_millis(0),
         stage: None,
         pod: None,
         netns: Netns::from(""),
@@ -63,22 +70,25 @@ fn holds_not((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
 #[test]
 fn what_has_cooled_off_leaves_the_journal() {
     let cools: Vec<JournalEntry> =
-        (0..1_000).map(|at| JournalEntry::Cool(1, u128::from(at), at)).collect();
-    let state = after(100, &cools);
-    let times: Vec<Millis> = state.cooling.iter().map(|&(at, _, _)| at).collect();
+        (0..1_000).map(|ms| JournalEntry::Cool(1, u128::from(ms), at(ms))).collect();
+    let state = after(Duration::from_millis(100), &cools);
+    let times: Vec<BootTime> = state.cooling.iter().map(|&(at, _, _)| at).collect();
     assert!(times.len() <= 110, "{} rows for a cooldown of 100", times.len());
-    assert!((900..1_000).all(|at| times.contains(&at)), "what still cools is there");
+    assert!((900..1_000).all(|ms| times.contains(&at(ms))), "what still cools is there");
     // Many at once take no longer to go than to come.
-    let burst = (0..1_000).map(|n| JournalEntry::Cool(1, n, 0));
-    let later = (0..500).map(|n| JournalEntry::Cool(1, n, 200));
-    assert_eq!(after(100, &burst.chain(later).collect::<Vec<_>>()).cooling.len(), 500);
+    let burst = (0..1_000).map(|n| JournalEntry::Cool(1, n, at(0)));
+    let later = (0..500).map(|n| JournalEntry::Cool(1, n, at(200)));
+    assert_eq!(
+        after(Duration::from_millis(100), &burst.chain(later).collect::<Vec<_>>()).cooling.len(),
+        500
+    );
 }
 
 /// A repeated ADD ends the holding that it renews, and whatever came after an end stays.
 #[test]
 fn an_end_ends_the_one_holding_that_it_names() {
     let held = |entries: &[JournalEntry]| -> Vec<u64> {
-        after(0, entries).holdings.iter().map(|holding| holding.sequence).collect()
+        after(Duration::ZERO, entries).holdings.iter().map(|holding| holding.sequence).collect()
     };
     assert_eq!(held(&[hold(1)]), [1]);
     assert_eq!(held(&[hold(1), end(1), hold(2)]), [2]);
@@ -91,12 +101,16 @@ fn an_end_ends_the_one_holding_that_it_names() {
 fn no_sequence_number_is_given_again() {
     assert_eq!(JournalState::default().next_sequence, 1);
     let entries = [hold(1), end(1)];
-    let next = after(0, &entries).next_sequence;
+    let next = after(Duration::ZERO, &entries).next_sequence;
     assert!(next > 1);
-    assert_eq!(after(0, &[hold(1), hold(next - 1)]).next_sequence, next, "it is reserved already");
-    assert!(after(0, &[hold(1), hold(next)]).next_sequence > next);
+    assert_eq!(
+        after(Duration::ZERO, &[hold(1), hold(next - 1)]).next_sequence,
+        next,
+        "it is reserved already"
+    );
+    assert!(after(Duration::ZERO, &[hold(1), hold(next)]).next_sequence > next);
     // One that another node made up breaks nothing.
-    assert_eq!(after(0, &[hold(u64::MAX)]).next_sequence, u64::MAX);
+    assert_eq!(after(Duration::ZERO, &[hold(u64::MAX)]).next_sequence, u64::MAX);
 }
 
 /// Whatever parts the blocks are in: what is given away is not in the journal any more, and
@@ -154,7 +168,7 @@ fn parts_of_blocks_leave_and_come_back() {
             vec![block(64, 2)],
         ),
     ] {
-        let state = after(0, &[before, entries.clone()].concat());
+        let state = after(Duration::ZERO, &[before, entries.clone()].concat());
         assert!(state.blocks.iter().eq(&blocks), "{:?} after {entries:?}", state.blocks);
         assert!(state.lost.iter().eq(&lost), "{:?} after {entries:?}", state.lost);
     }
@@ -164,20 +178,20 @@ fn parts_of_blocks_leave_and_come_back() {
 #[test]
 fn nothing_of_a_merged_set_is_lost_and_nothing_remains_under_its_id() {
     let state = after(
-        1_000,
+        Duration::from_secs(1),
         &[
             set(1, "pool", ("10.0.0.0", "10.0.0.255")),
             set(2, "pool", ("10.0.1.0", "10.0.1.255")),
             JournalEntry::Cursor(1, 0, 10),
             JournalEntry::Cursor(2, 0, 20),
             JournalEntry::Cursor(2, 1, 21),
-            JournalEntry::Cool(1, 3, 100),
-            JournalEntry::Cool(2, 4, 200),
+            JournalEntry::Cool(1, 3, at(100)),
+            JournalEntry::Cool(2, 4, at(200)),
             JournalEntry::MergeSets { into: 1, from: 2 },
         ],
     );
     assert!(state.sets.into_keys().eq([1]));
-    assert!(state.cooling.into_iter().eq([(100, 1, 3), (200, 1, 4)]));
+    assert!(state.cooling.into_iter().eq([(at(100), 1, 3), (at(200), 1, 4)]));
     assert!(state.cursors.into_iter().eq([((1, 0), 10), ((1, 1), 21)]));
 }
 
@@ -185,7 +199,7 @@ fn nothing_of_a_merged_set_is_lost_and_nothing_remains_under_its_id() {
 fn after_a_reboot_everything_cools_from_the_start() {
     let [first, second] = ["10.0.0.2", "10.0.1.2"].map(|text| number(text.parse().unwrap()));
     let mut state = after(
-        1_000,
+        Duration::from_secs(1),
         &[
             // The same numbers on another network.
             set(1, "other", ("10.0.0.0", "10.0.1.255")),
@@ -196,24 +210,24 @@ fn after_a_reboot_everything_cools_from_the_start() {
             JournalEntry::Cursor(2, 0, first),
             JournalEntry::Hold(holding(1, "10.0.0.2")),
             JournalEntry::Hold(holding(2, "10.0.1.2")),
-            JournalEntry::Cool(3, 5, 9_000),
-            JournalEntry::Cool(3, 5, 9_500),
+            JournalEntry::Cool(3, 5, at(9_000)),
+            JournalEntry::Cool(3, 5, at(9_500)),
         ],
     );
     let before = state.clone();
-    let boot = |keep_holdings, cooldown| NewBoot { keep_holdings, cooldown, now: 40 };
-    assert_eq!(state.begin_boot(boot(false, 1_000)), 2);
-    let cooling = [(40, 2, first), (40, 3, 5), (40, 3, second)].into();
+    let boot = |keep_holdings, cooldown| NewBoot { keep_holdings, cooldown, now: at(40) };
+    assert_eq!(state.begin_boot(boot(false, Duration::from_secs(1))), 2);
+    let cooling = [(at(40), 2, first), (at(40), 3, 5), (at(40), 3, second)].into();
     let (holdings, lasting) = (Holdings::default(), before.clone());
     assert_eq!(state, JournalState { holdings, cooling, ..lasting });
 
     let mut none_cools = before.clone();
-    assert_eq!(none_cools.begin_boot(boot(false, 0)), 2);
+    assert_eq!(none_cools.begin_boot(boot(false, Duration::from_millis(0))), 2);
     assert!(none_cools.cooling.is_empty() && none_cools.holdings.is_empty());
 
     let mut kept = before;
-    assert_eq!(kept.begin_boot(boot(true, 1_000)), 0);
-    assert!(kept.cooling.into_iter().eq([(40, 3, 5)]));
+    assert_eq!(kept.begin_boot(boot(true, Duration::from_secs(1))), 0);
+    assert!(kept.cooling.into_iter().eq([(at(40), 3, 5)]));
     let started: Vec<_> = kept.holdings.iter().map(|holding| holding.started_at).collect();
     assert_eq!(started, [None, None]);
 }

@@ -1,12 +1,13 @@
 //! Agreement of all nodes on the block size of a range set: fixed by the first that uses it.
 
-use super::{BlockSizeError, Effect, Leaseholder, OrderId, Pending};
-use crate::core::Millis;
+use super::{BlockSizeError, Effect, Leaseholder, Pending};
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
+use crate::core::ids::OrderId;
 use crate::core::interval::Intervals;
 use crate::core::keys::{PoolFamily, network_key};
 use crate::core::range::Ranges;
+use crate::core::time::BootTime;
 use crate::core::txn::{
     Answer, Compare, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
@@ -108,7 +109,12 @@ pub fn block_sizes_fit(
 }
 
 impl Leaseholder {
-    pub(super) fn agree_block_size(&mut self, now: Millis, id: OrderId, agreement: AgreeBlockSize) {
+    pub(super) fn agree_block_size(
+        &mut self,
+        now: BootTime,
+        id: OrderId,
+        agreement: AgreeBlockSize,
+    ) {
         if let Some(cause) = self.unable() {
             return self
                 .effects
@@ -119,14 +125,14 @@ impl Leaseholder {
         self.agreements.insert(id, agreement);
     }
 
-    fn read_network(&mut self, now: Millis, id: OrderId, agreement: &AgreeBlockSize) {
+    fn read_network(&mut self, now: BootTime, id: OrderId, agreement: &AgreeBlockSize) {
         let span = Span::key(&network_key(&agreement.pool.network));
         self.request(now, Pending::AgreeBlockSize(id), Request::Read(vec![span]));
     }
 
     pub(super) fn agreement_answered(
         &mut self,
-        now: Millis,
+        now: BootTime,
         id: OrderId,
         answer: Result<Answer, StoreError>,
     ) {
@@ -158,7 +164,7 @@ impl Leaseholder {
 
     fn agree(
         &mut self,
-        now: Millis,
+        now: BootTime,
         id: OrderId,
         agreement: &mut AgreeBlockSize,
         snapshot: &Snapshot,

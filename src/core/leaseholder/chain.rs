@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::records::{Stretch, claimed, leaving};
-use super::{Effect, Leased, Leaseholder, Order, OrderId, Pending};
-use crate::core::Millis;
+use super::{Effect, Leased, Leaseholder, Order, Pending};
 use crate::core::cause::Cause;
+use crate::core::ids::OrderId;
 use crate::core::keys::{PoolFamily, node_key};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 use crate::core::txn::{Answer, Compare, KeyValue, Request, Span, StoreError, TxnOutcome};
 use crate::core::value::{NodeValue, Value};
 use crate::limits;
@@ -16,7 +17,7 @@ use crate::limits;
 /// Orders that are carried out together, or not at all.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) orders: Vec<(OrderId, Order)>,
+    pub(super) orders: Vec<(Option<OrderId>, Order)>,
     /// What the transaction writes to the node's key.
     pub(super) value: NodeValue,
     /// What claims of parts rest on, by the first address.
@@ -33,7 +34,7 @@ enum Step {
     /// Reading what came of it; whether the answer was lost.
     Checking(bool),
     /// The store did not answer that either: until when to wait, and the same.
-    Resting(Millis, bool),
+    Resting(BootTime, bool),
 }
 
 impl Batch {
@@ -46,7 +47,7 @@ impl Batch {
 
 impl Leaseholder {
     /// Starts the next transaction if none is under way.
-    pub(super) fn link(&mut self, now: Millis) {
+    pub(super) fn link(&mut self, now: BootTime) {
         self.ask_on();
         if !self.is_member()
             || self.batch.is_some()
@@ -55,13 +56,14 @@ impl Leaseholder {
         {
             return;
         }
+        let Some(epoch) = self.chain.epoch else { return };
         let orders = self.take_orders(now);
         if orders.is_empty() {
             return;
         }
         let value = NodeValue {
             acknowledged: self.has_acknowledged(),
-            ..self.node_value(self.chain.epoch, self.chain.sequence + 1)
+            ..self.node_value(epoch, self.chain.sequence + 1)
         };
         let guards = vec![];
         let spans: Vec<Span> = orders.iter().flat_map(|(_, o)| self.reads_before(o)).collect();
@@ -77,7 +79,7 @@ impl Leaseholder {
     }
 
     /// Sends the transaction when everything is read and the journal knows of it.
-    pub(super) fn send_prepared(&mut self, now: Millis) {
+    pub(super) fn send_prepared(&mut self, now: BootTime) {
         if let Some(batch) = &self.batch
             && batch.step == Step::Preparing(true)
             && batch.value.sequence <= self.intended
@@ -87,7 +89,7 @@ impl Leaseholder {
     }
 
     /// The orders of the next transaction: as many as fit.
-    fn take_orders(&mut self, now: Millis) -> Vec<(OrderId, Order)> {
+    fn take_orders(&mut self, now: BootTime) -> Vec<(Option<OrderId>, Order)> {
         let mut orders = Vec::new();
         let mut room = limits::TXN_OPERATIONS_MAX - 8; // the node's key, the marker, networks
         let mut written = BTreeSet::new();
@@ -113,13 +115,13 @@ impl Leaseholder {
         let without = |order| leaving(order).into_iter().chain(claimed(order));
         let leaving: Vec<Stretch> = orders.iter().flat_map(|(_, order)| without(order)).collect();
         if self.take_records(now, room, &leaving) {
-            orders.push((0, Order::Records));
+            orders.push((None, Order::Records));
         }
         orders
     }
 
     /// What was read before the transaction.
-    pub(super) fn prepared(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn prepared(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         match answer {
             Ok(Answer::Read(snapshot)) => {
                 let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
@@ -135,7 +137,7 @@ impl Leaseholder {
         }
     }
 
-    fn send(&mut self, now: Millis) {
+    fn send(&mut self, now: BootTime) {
         let Some(mut batch) = self.batch.take() else { return };
         batch.step = Step::Sent;
         let txn = self.txn_of(now, &batch);
@@ -144,7 +146,7 @@ impl Leaseholder {
     }
 
     /// The end of the transaction.
-    pub(super) fn linked(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn linked(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         match answer {
             Ok(Answer::Txn(TxnOutcome::Done(revision))) => self.landed(now, revision),
             Ok(Answer::Txn(TxnOutcome::Refused(_))) => self.check(now, false),
@@ -158,7 +160,7 @@ impl Leaseholder {
     }
 
     /// A lease that the transaction names is gone: ours, or that of a node to be answered.
-    fn without_lease(&mut self, now: Millis) {
+    fn without_lease(&mut self, now: BootTime) {
         let Some(batch) = self.batch.take() else { return };
         if batch.only().is_none() {
             return self.requeue_singly(batch.orders);
@@ -179,7 +181,7 @@ impl Leaseholder {
         }
     }
 
-    fn requeue_singly(&mut self, orders: Vec<(OrderId, Order)>) {
+    fn requeue_singly(&mut self, orders: Vec<(Option<OrderId>, Order)>) {
         for (id, order) in orders.into_iter().rev() {
             if order == Order::Records {
                 self.records.put_back();
@@ -191,9 +193,9 @@ impl Leaseholder {
     }
 
     /// Nothing of the transaction was carried out, nor will be.
-    fn fail_batch(&mut self, now: Millis, cause: &Cause) {
+    fn fail_batch(&mut self, now: BootTime, cause: &Cause) {
         let Some(batch) = self.batch.take() else { return };
-        self.link_after = now + limits::STORE_RETRY_MS;
+        self.link_after = now + limits::STORE_RETRY;
         for (id, order) in batch.orders {
             match order {
                 Order::Lease { .. } => {
@@ -216,7 +218,7 @@ impl Leaseholder {
     }
 
     /// Reads what came of the transaction.
-    fn check(&mut self, now: Millis, unknown: bool) {
+    fn check(&mut self, now: BootTime, unknown: bool) {
         let Some(batch) = &mut self.batch else { return };
         batch.step = Step::Checking(unknown);
         batch.tries += 1;
@@ -228,11 +230,11 @@ impl Leaseholder {
     }
 
     /// What came of the transaction: the node's key says whether it was carried out (rule 4).
-    pub(super) fn checked(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn checked(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         let Some(batch) = &mut self.batch else { return };
         let Step::Checking(unknown) = batch.step else { return };
         let Ok(Answer::Read(snapshot)) = answer else {
-            let wait = limits::STORE_RETRY_MS << batch.tries.min(5);
+            let wait = limits::STORE_RETRY * (1 << batch.tries.min(5));
             batch.step = Step::Resting(now + wait, unknown);
             return;
         };
@@ -262,7 +264,7 @@ impl Leaseholder {
     }
 
     /// Another daemon, or an operator, has written the node's key, or the store went back in time.
-    fn displaced(&mut self, now: Millis, node: Option<&NodeValue>) {
+    fn displaced(&mut self, now: BootTime, node: Option<&NodeValue>) {
         if let Some(batch) = self.batch.take() {
             let unknown = matches!(batch.step, Step::Checking(true) | Step::Resting(_, true));
             let went_back = node.is_none_or(|node| node.sequence < self.chain.sequence);
@@ -283,7 +285,7 @@ impl Leaseholder {
         self.rejoin(now, node);
     }
 
-    fn refused(&mut self, now: Millis, keys: Vec<KeyValue>) {
+    fn refused(&mut self, now: BootTime, keys: Vec<KeyValue>) {
         let Some(batch) = self.batch.take() else { return };
         if batch.only().is_none() {
             return self.requeue_singly(batch.orders);
@@ -293,7 +295,7 @@ impl Leaseholder {
         }
     }
 
-    fn landed(&mut self, now: Millis, revision: u64) {
+    fn landed(&mut self, now: BootTime, revision: u64) {
         let Some(batch) = self.batch.take() else { return };
         self.chain.sequence = batch.value.sequence;
         self.linked_at = now;
@@ -308,7 +310,7 @@ impl Leaseholder {
     }
 
     /// Asks again what came of a transaction.
-    pub(super) fn check_timeout(&mut self, now: Millis) {
+    pub(super) fn check_timeout(&mut self, now: BootTime) {
         if let Some(Batch { step: Step::Resting(until, unknown), .. }) = self.batch
             && until <= now
         {
@@ -316,7 +318,7 @@ impl Leaseholder {
         }
     }
 
-    pub(super) fn check_due(&self) -> Option<Millis> {
+    pub(super) fn check_due(&self) -> Option<BootTime> {
         match &self.batch {
             Some(Batch { step: Step::Resting(until, _), .. }) => Some(*until),
             None if !self.queue.is_empty() && self.is_member() && self.lease.is_some() => {

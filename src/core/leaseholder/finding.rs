@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Effect, Found, Leaseholder, Order, OrderId, Pending, parts};
-use crate::core::Millis;
+use super::{Effect, Found, Leaseholder, Order, Pending, parts};
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
+use crate::core::ids::OrderId;
 use crate::core::keys::{PoolFamily, answer_key, question_key, session_key};
+use crate::core::time::BootTime;
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, Value};
 use crate::limits;
@@ -29,7 +30,7 @@ pub(super) struct Find {
     /// Nodes that hold some of them and have not been asked, the most promising first.
     owners: VecDeque<Arc<str>>,
     /// A node that holds some and does not live.
-    gone: Option<(Arc<str>, u64)>,
+    gone: Option<(Arc<str>, BootTime)>,
     /// A node that holds some, lives, and did not answer in time.
     silent: Option<Arc<str>>,
     round: usize,
@@ -37,7 +38,7 @@ pub(super) struct Find {
     looking: Vec<Arc<str>>,
     /// Messages without an answer and who is asked, and until when to wait for them.
     open: BTreeMap<String, Arc<str>>,
-    until: Option<Millis>,
+    until: Option<BootTime>,
 }
 
 /// A block as a search sees it.
@@ -52,7 +53,7 @@ struct Seen {
 impl Leaseholder {
     pub(super) fn find(
         &mut self,
-        now: Millis,
+        now: BootTime,
         id: OrderId,
         pool: PoolFamily,
         wanted: Vec<(u128, u128)>,
@@ -81,7 +82,7 @@ impl Leaseholder {
     }
 
     /// Reads who holds what is wanted, anew.
-    fn look_around(&mut self, now: Millis, id: OrderId, mut find: Find) {
+    fn look_around(&mut self, now: BootTime, id: OrderId, mut find: Find) {
         find.seen.clear();
         (find.round, find.reads) = (0, find.reads + 1);
         let first = find.wanted.first().map_or(0, |(first, _)| *first);
@@ -90,7 +91,7 @@ impl Leaseholder {
         self.finds.insert(id, find);
     }
 
-    fn read_blocks(&mut self, now: Millis, id: OrderId, find: &Find, first: String) {
+    fn read_blocks(&mut self, now: BootTime, id: OrderId, find: &Find, first: String) {
         let last = find.wanted.iter().map(|(_, last)| *last).max().unwrap_or_default();
         let past = format!("{}~", find.pool.block_key(last));
         let span = Span { first, past, limit: limits::KEYS_PER_READ_MAX };
@@ -105,7 +106,7 @@ impl Leaseholder {
 
     pub(super) fn find_answered(
         &mut self,
-        now: Millis,
+        now: BootTime,
         id: OrderId,
         answer: Result<Answer, StoreError>,
     ) {
@@ -133,7 +134,7 @@ impl Leaseholder {
         }
     }
 
-    fn saw_blocks(&mut self, now: Millis, id: OrderId, mut find: Find, snapshot: Snapshot) {
+    fn saw_blocks(&mut self, now: BootTime, id: OrderId, mut find: Find, snapshot: Snapshot) {
         let revision = snapshot.revision;
         let keys: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
         let full = keys.len() >= limits::KEYS_PER_READ_MAX;
@@ -185,7 +186,7 @@ impl Leaseholder {
                 self.effects.push_back(Effect::Spares(pool.clone(), vec![*cidr]));
             } else {
                 let order = Order::Drop(pool.clone(), *cidr, key.mod_revision);
-                self.queue.push_back((0, order));
+                self.queue.push_back((None, order));
             }
         }
     }
@@ -199,7 +200,7 @@ impl Leaseholder {
     }
 
     /// Asks twice as many nodes as the last time.
-    fn ask_more(&mut self, now: Millis, id: OrderId, mut find: Find) {
+    fn ask_more(&mut self, now: BootTime, id: OrderId, mut find: Find) {
         let count = find.owners.len().min(1 << find.round.min(limits::ASKED_AT_ONCE_LOG2_MAX));
         find.round += 1;
         find.looking = find.owners.drain(..count).collect();
@@ -213,7 +214,7 @@ impl Leaseholder {
         self.finds.insert(id, find);
     }
 
-    fn saw_sessions(&mut self, now: Millis, id: OrderId, mut find: Find, snapshot: &Snapshot) {
+    fn saw_sessions(&mut self, now: BootTime, id: OrderId, mut find: Find, snapshot: &Snapshot) {
         let Some(lease) = self.lease else {
             let failed = Found::Failed(Cause::LeaseGone);
             return self.effects.push_back(Effect::Found(id, failed));
@@ -240,13 +241,13 @@ impl Leaseholder {
         if find.open.is_empty() {
             return self.ask_more(now, id, find);
         }
-        find.until = Some(now + limits::ASK_WAIT_MS);
+        find.until = Some(now + limits::ASK_WAIT);
         self.request(now, Pending::Find(id), Request::Txn(txn));
         self.finds.insert(id, find);
     }
 
     /// An answer to a question. What is given is ours, also when nobody waits for it any more.
-    pub(super) fn told(&mut self, now: Millis, key: &KeyValue, message: &Message) {
+    pub(super) fn told(&mut self, now: BootTime, key: &KeyValue, message: &Message) {
         let found = self.finds.iter().find(|(_, find)| find.open.contains_key(&key.key));
         let id = found.map(|(id, _)| *id);
         self.request(
@@ -272,9 +273,9 @@ impl Leaseholder {
             }
             return;
         }
-        let Some(mut find) = id.and_then(|id| self.finds.remove(&id)) else { return };
+        let Some(id) = id else { return };
+        let Some(mut find) = self.finds.remove(&id) else { return };
         find.open.remove(&key.key);
-        let id = id.unwrap_or_default();
         if find.open.is_empty() {
             self.ask_more(now, id, find);
         } else {
@@ -282,12 +283,12 @@ impl Leaseholder {
         }
     }
 
-    pub(super) fn find_due(&self) -> Option<Millis> {
+    pub(super) fn find_due(&self) -> Option<BootTime> {
         self.finds.values().filter_map(|find| find.until).min()
     }
 
     /// Whoever has not answered in time is passed over.
-    pub(super) fn find_timeout(&mut self, now: Millis) {
+    pub(super) fn find_timeout(&mut self, now: BootTime) {
         let late = |find: &Find| find.until.is_some_and(|until| until <= now);
         let late: Vec<OrderId> =
             self.finds.iter().filter(|(_, find)| late(find)).map(|(id, _)| *id).collect();

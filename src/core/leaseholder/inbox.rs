@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Effect, Leaseholder, Question};
-use crate::core::Millis;
 use crate::core::keys::{PoolFamily, inbox, message_network};
+use crate::core::time::BootTime;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{MessageBody, Value};
 
@@ -29,7 +29,7 @@ impl Leaseholder {
 
     /// What a watch reports. Hints only (rule 5): whatever is decided on them is decided by a
     /// transaction that compares.
-    pub fn observed(&mut self, now: Millis, watched: Watched) {
+    pub fn observed(&mut self, now: BootTime, watched: Watched) {
         match watched {
             Watched::Listed(keys) => {
                 let there: BTreeSet<&str> = keys.iter().map(|key| &*key.key).collect();
@@ -51,7 +51,7 @@ impl Leaseholder {
         self.link(now);
     }
 
-    fn received(&mut self, now: Millis, key: &KeyValue) {
+    fn received(&mut self, now: BootTime, key: &KeyValue) {
         let Value::Message(message) = &key.value else { return };
         let MessageBody::Ask { wanted, even_cooling } = &message.body else {
             return self.told(now, key, message);

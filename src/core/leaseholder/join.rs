@@ -1,14 +1,16 @@
 //! Becoming a member of the cluster, staying one, and what may end it.
 
+use std::time::Duration;
+
 use super::record_scan::RecordScan;
 use super::{Chain, Effect, Leaseholder, Order, Pending, StoredState, restore_barrier};
-use crate::core::Millis;
 use crate::core::cause::Cause;
-use crate::core::ids::LeaseId;
+use crate::core::ids::{Epoch, LeaseId};
 use crate::core::keys::{
     BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
 };
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 use crate::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
@@ -69,7 +71,7 @@ pub(super) enum Step {
     Mapping,
     /// Reading the records of a node that forgot.
     ScanningRecords,
-    Resting(Millis),
+    Resting(BootTime),
 }
 
 impl Leaseholder {
@@ -87,7 +89,7 @@ impl Leaseholder {
     }
 
     /// Takes the first step, or the first one again.
-    pub(super) fn join(&mut self, now: Millis) {
+    pub(super) fn join(&mut self, now: BootTime) {
         if self.lease.is_none() {
             self.step(Step::Granting);
             return self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
@@ -102,19 +104,19 @@ impl Leaseholder {
     }
 
     /// A new lease for a member whose lease is gone.
-    pub(super) fn regrant(&mut self, now: Millis) {
+    pub(super) fn regrant(&mut self, now: BootTime) {
         self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
     }
 
     /// A member learns that the store knows it otherwise.
-    pub(super) fn rejoin(&mut self, now: Millis, node: Option<&NodeValue>) {
+    pub(super) fn rejoin(&mut self, now: BootTime, node: Option<&NodeValue>) {
         if let Some(node) = node
-            && node.epoch > self.chain.epoch
-            && node.removed_unix_ms.is_none()
+            && Some(node.epoch) > self.chain.epoch
+            && node.removed.is_none()
         {
             let cause = Cause::TakenOver { node: self.identity.node.clone() };
             self.phase = Phase::Fenced(cause.clone());
-            self.heartbeat_at = Millis::MAX;
+            self.heartbeat_at = None;
             return self.halt(Some(cause));
         }
         if let Some(lease) = self.lease {
@@ -125,7 +127,7 @@ impl Leaseholder {
         self.join(now);
     }
 
-    pub(super) fn join_due(&self) -> Option<Millis> {
+    pub(super) fn join_due(&self) -> Option<BootTime> {
         match &self.phase {
             Phase::Joining(joining) => match joining.step {
                 Step::Resting(until) => Some(until),
@@ -135,21 +137,21 @@ impl Leaseholder {
         }
     }
 
-    pub(super) fn join_timeout(&mut self, now: Millis) {
+    pub(super) fn join_timeout(&mut self, now: BootTime) {
         if self.join_due().is_some_and(|until| until <= now) {
             self.join(now);
         }
     }
 
-    fn rest(&mut self, now: Millis, wait: Option<Millis>) {
+    fn rest(&mut self, now: BootTime, wait: Option<Duration>) {
         if let Some(joining) = self.joining() {
             joining.tries += 1;
-            let wait = wait.unwrap_or(limits::STORE_RETRY_MS << joining.tries.min(5));
+            let wait = wait.unwrap_or(limits::STORE_RETRY * (1 << joining.tries.min(5)));
             joining.step = Step::Resting(now + wait);
         }
     }
 
-    pub(super) fn join_answered(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn join_answered(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         if let Ok(Answer::Granted(lease, ttl_s)) = answer {
             return self.granted(now, lease, ttl_s);
         }
@@ -179,7 +181,7 @@ impl Leaseholder {
     }
 
     /// The answer to a step that was taken again since.
-    pub(super) fn join_outdated(&mut self, now: Millis, answer: &Result<Answer, StoreError>) {
+    pub(super) fn join_outdated(&mut self, now: BootTime, answer: &Result<Answer, StoreError>) {
         if let Ok(Answer::Granted(lease, _)) = answer
             && self.lease != Some(*lease)
         {
@@ -187,15 +189,15 @@ impl Leaseholder {
         }
     }
 
-    fn granted(&mut self, now: Millis, lease: LeaseId, ttl_s: u64) {
+    fn granted(&mut self, now: BootTime, lease: LeaseId, ttl_s: u64) {
         self.kept_at = self.contact;
         match &self.phase {
             Phase::Joining(_) => {
-                (self.lease, self.ttl) = (Some(lease), ttl_s * 1000);
+                (self.lease, self.ttl) = (Some(lease), Duration::from_secs(ttl_s));
                 self.join(now);
             }
             Phase::Member if self.lease.is_none() => {
-                (self.lease, self.ttl) = (Some(lease), ttl_s * 1000);
+                (self.lease, self.ttl) = (Some(lease), Duration::from_secs(ttl_s));
                 self.renew_session();
             }
             _ => self.request(now, Pending::Aside, Request::Revoke(lease)),
@@ -203,7 +205,7 @@ impl Leaseholder {
     }
 
     /// Decides on what the store says of this node.
-    fn looked(&mut self, now: Millis, snapshot: &Snapshot) {
+    fn looked(&mut self, now: BootTime, snapshot: &Snapshot) {
         let first = |i: usize| snapshot.spans.get(i).and_then(|keys| keys.first());
         let (node, session) = (first(0), first(1));
         self.set_draining(first(2).is_some());
@@ -225,7 +227,7 @@ impl Leaseholder {
         if let Some(cause) = self.name_conflict(node.as_ref(), session.as_ref()) {
             self.stall(None);
             self.stall(Some(cause));
-            return self.rest(now, Some(limits::NAME_TAKEN_RETRY_MS));
+            return self.rest(now, Some(limits::NAME_TAKEN_RETRY));
         }
         let known = self.chain;
         if marked && let Some(joining) = self.joining() {
@@ -242,14 +244,15 @@ impl Leaseholder {
             }
             self.step(Step::Marking);
             let seen = first(3).map_or(0, |mark| mark.mod_revision);
-            let txn = restore_barrier::mark(self.unix_ms(now), seen);
+            let txn = restore_barrier::mark(self.unix_time(now), seen);
             return self.request(now, Pending::Join, Request::Txn(txn));
         }
         if !marked && !went_back {
             self.note_settled(now);
         }
         self.notice_state_loss(node.as_ref());
-        let epoch = known.epoch.max(node.as_ref().map_or(0, |node| node.epoch)) + 1;
+        let epoch = known.epoch.max(node.as_ref().map(|node| node.epoch));
+        let epoch = epoch.map_or(Epoch::FIRST, Epoch::next);
         let sequence = known.sequence.max(node.as_ref().map_or(0, |node| node.sequence)) + 1;
         let value = NodeValue { acknowledged: false, ..self.node_value(epoch, sequence) };
         self.intend(value, revision, session);
@@ -281,7 +284,7 @@ impl Leaseholder {
         }
     }
 
-    pub(super) fn register_intended(&mut self, now: Millis) {
+    pub(super) fn register_intended(&mut self, now: BootTime) {
         let intended = self.intended;
         let Some(joining) = self.joining() else { return };
         let Step::Intending(revision) = joining.step else { return };
@@ -292,7 +295,7 @@ impl Leaseholder {
         }
     }
 
-    fn register(&mut self, now: Millis, value: NodeValue, revision: u64) {
+    fn register(&mut self, now: BootTime, value: NodeValue, revision: u64) {
         let (node, session) = (node_key(&self.identity.node), session_key(&self.identity.node));
         // Without a lease the session would stay for ever.
         let Some(lease) = self.lease else { return self.join(now) };
@@ -312,7 +315,7 @@ impl Leaseholder {
         node: Option<&NodeValue>,
         session: Option<&SessionValue>,
     ) -> Option<Cause> {
-        let (node, me) = (node.filter(|node| node.removed_unix_ms.is_none())?, &self.identity);
+        let (node, me) = (node.filter(|node| node.removed.is_none())?, &self.identity);
         let known = !node.machine_id.is_empty() && !me.machine_id.is_empty();
         if known && node.machine_id != me.machine_id {
             return Some(Cause::OtherMachine {
@@ -327,26 +330,30 @@ impl Leaseholder {
         None
     }
 
-    fn registered(&mut self, now: Millis, revision: u64) {
+    fn registered(&mut self, now: BootTime, revision: u64) {
         let Some(joining) = self.joining() else { return };
         let Some(value) = joining.attempt.take() else { return };
         joining.step = Step::Listing;
         joining.blocks.clear();
         let old = joining.old_lease.take();
-        self.chain =
-            Chain { epoch: value.epoch, sequence: value.sequence, revision, acknowledged: false };
+        self.chain = Chain {
+            epoch: Some(value.epoch),
+            sequence: value.sequence,
+            revision,
+            acknowledged: false,
+        };
         if let Some(lease) = old {
             self.request(now, Pending::Aside, Request::Revoke(lease));
         }
         self.list(now, BLOCKS.to_owned());
     }
 
-    fn list(&mut self, now: Millis, first: String) {
+    fn list(&mut self, now: BootTime, first: String) {
         let span = Span { first, ..Span::prefix(BLOCKS, limits::KEYS_PER_READ_MAX) };
         self.request(now, Pending::Join, Request::Read(vec![span]));
     }
 
-    fn listed(&mut self, now: Millis, snapshot: &Snapshot) {
+    fn listed(&mut self, now: BootTime, snapshot: &Snapshot) {
         let me = self.identity.node.clone();
         let Some(joining) = self.joining() else { return };
         let keys = snapshot.spans.first().map_or(&[][..], |keys| keys);
@@ -367,7 +374,7 @@ impl Leaseholder {
         }
     }
 
-    pub(super) fn become_member(&mut self, now: Millis) {
+    pub(super) fn become_member(&mut self, now: BootTime) {
         let phase = std::mem::replace(&mut self.phase, Phase::Member);
         let Phase::Joining(joining) = phase else { return };
         self.reconcile(now, *joining);
@@ -375,8 +382,10 @@ impl Leaseholder {
         self.watch_inboxes();
         // Not before: a daemon that dies while it remembers must remember again.
         self.effects.push_back(Effect::Reached(self.chain.sequence));
-        self.heartbeat_at = now + self.ttl / 3;
-        self.effects.push_back(Effect::Joined { epoch: self.chain.epoch });
+        self.heartbeat_at = Some(now + self.ttl / 3);
+        if let Some(epoch) = self.chain.epoch {
+            self.effects.push_back(Effect::Joined { epoch });
+        }
         if self.lease.is_none() {
             self.regrant(now);
         }
@@ -384,22 +393,22 @@ impl Leaseholder {
         self.scan(now);
     }
 
-    pub(super) fn node_value(&self, epoch: u64, sequence: u64) -> NodeValue {
+    pub(super) fn node_value(&self, epoch: Epoch, sequence: u64) -> NodeValue {
         NodeValue {
             epoch,
             sequence,
             machine_id: self.identity.machine_id.clone(),
             boot_id: self.identity.boot_id.clone(),
             version: self.identity.version.clone(),
-            since_unix_ms: self.identity.since_unix_ms,
+            since: self.identity.since,
             acknowledged: self.chain.acknowledged,
-            removed_unix_ms: None,
+            removed: None,
         }
     }
 
     /// Keeps the lease alive and looks whether the store still knows this node as it is.
-    pub(super) fn heartbeat(&mut self, now: Millis) {
-        self.heartbeat_at = now + self.ttl / 3;
+    pub(super) fn heartbeat(&mut self, now: BootTime) {
+        self.heartbeat_at = Some(now + self.ttl / 3);
         match self.lease {
             Some(lease) => self.request(now, Pending::KeepAlive, Request::KeepAlive(lease)),
             None => self.regrant(now),
@@ -413,7 +422,12 @@ impl Leaseholder {
         self.scan(now);
     }
 
-    pub(super) fn kept(&mut self, now: Millis, sent: Millis, answer: &Result<Answer, StoreError>) {
+    pub(super) fn kept(
+        &mut self,
+        now: BootTime,
+        sent: BootTime,
+        answer: &Result<Answer, StoreError>,
+    ) {
         if let Ok(Answer::Kept(Some(_))) = answer {
             self.kept_at = self.kept_at.max(sent);
         }
@@ -427,7 +441,7 @@ impl Leaseholder {
     /// under way.
     pub(super) fn beat(
         &mut self,
-        now: Millis,
+        now: BootTime,
         idle: Option<u64>,
         answer: Result<Answer, StoreError>,
     ) {
@@ -445,13 +459,14 @@ impl Leaseholder {
             Value::Node(node) => Some(node),
             _ => None,
         });
-        if node != Some(&self.node_value(self.chain.epoch, self.chain.sequence)) {
+        let expected = self.chain.epoch.map(|epoch| self.node_value(epoch, self.chain.sequence));
+        if node != expected.as_ref() {
             return self.rejoin(now, node);
         }
         let session = first(2).and_then(|key| key.lease);
         // A backup of the store that is older than this cannot pass for the store: no claim of
         // this node would be carried out on it.
-        let stale = now.saturating_sub(self.linked_at) >= limits::TOUCH_MS;
+        let stale = now.since(self.linked_at) >= limits::TOUCH;
         if self.lease.is_some() && (session != self.lease || stale) {
             self.renew_session();
         }
@@ -463,7 +478,7 @@ impl Leaseholder {
 
     pub(super) fn renew_session(&mut self) {
         if !self.queue.iter().any(|(_, order)| *order == Order::Session) {
-            self.queue.push_front((0, Order::Session));
+            self.queue.push_front((None, Order::Session));
         }
     }
 

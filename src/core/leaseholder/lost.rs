@@ -1,15 +1,15 @@
 //! Blocks and spares that are not this node's any longer, and what comes back of them.
 
 use super::{Effect, Leaseholder, Order, Phase};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::keys::PoolFamily;
+use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
 use crate::limits;
 
 impl Leaseholder {
     /// The lease is gone, and with it every spare.
-    pub(super) fn lease_gone(&mut self, now: Millis) {
+    pub(super) fn lease_gone(&mut self, now: BootTime) {
         self.lease = None;
         for blocks in self.owned.values_mut() {
             blocks.retain(|_, owned| owned.status != BlockStatus::Spare);
@@ -21,9 +21,14 @@ impl Leaseholder {
         }
     }
 
+    /// Reclaims what is lost after the reclaim period at the latest.
+    pub(super) fn reclaim_soon(&mut self, now: BootTime) {
+        self.reclaim_at = self.reclaim_at.into_iter().chain([now + limits::RECLAIM]).min();
+    }
+
     /// Tries again, after the reclaim period, to get back what was lost.
-    pub(super) fn reclaim_lost(&mut self, now: Millis) {
-        self.reclaim_at = if self.lost.is_empty() { Millis::MAX } else { now + limits::RECLAIM_MS };
+    pub(super) fn reclaim_lost(&mut self, now: BootTime) {
+        self.reclaim_at = (!self.lost.is_empty()).then_some(now + limits::RECLAIM);
         let queued = |order: &Order, at: &(PoolFamily, Cidr)| match order {
             Order::Reclaim(pool, cidr) => *pool == at.0 && *cidr == at.1,
             Order::Trim { pool, keep, .. } => *pool == at.0 && keep.contains(&at.1),
@@ -35,12 +40,12 @@ impl Leaseholder {
                 |lost| !self.queue.iter().chain(batch).any(|(_, order)| queued(order, lost)),
             );
         let orders: Vec<_> = lost.map(|(pool, cidr)| Order::Reclaim(pool.clone(), *cidr)).collect();
-        self.queue.extend(orders.into_iter().map(|order| (0, order)));
+        self.queue.extend(orders.into_iter().map(|order| (None, order)));
     }
 
     /// A block is this node's again, if it ever was not. Nothing of what came and went meanwhile
     /// is recorded, so its records are compared.
-    pub(super) fn regained(&mut self, now: Millis, pool: &PoolFamily, cidr: Cidr, revision: u64) {
+    pub(super) fn regained(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr, revision: u64) {
         self.keep_owned(pool, cidr, revision, BlockStatus::Active);
         if self.lost.remove(&(pool.clone(), cidr)) {
             self.effects.push_back(Effect::Regained(pool.clone(), cidr));
@@ -52,7 +57,7 @@ impl Leaseholder {
     }
 
     /// A block is not this node's any more. What it handed out of it, it claims again and again.
-    pub(super) fn lose(&mut self, now: Millis, pool: &PoolFamily, cidr: Cidr) {
+    pub(super) fn lose(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr) {
         let owned = self.find_owned(pool, cidr);
         self.forget_owned(pool, cidr);
         if owned.is_some_and(|owned| owned.status == BlockStatus::Spare) {
@@ -61,6 +66,6 @@ impl Leaseholder {
         if self.lost.insert((pool.clone(), cidr)) {
             self.effects.push_back(Effect::Lost(pool.clone(), vec![cidr]));
         }
-        self.reclaim_at = self.reclaim_at.min(now + limits::RECLAIM_MS);
+        self.reclaim_soon(now);
     }
 }

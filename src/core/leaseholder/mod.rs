@@ -31,19 +31,22 @@ mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::Map;
 use super::address::Cidr;
 use super::cause::Cause;
-use super::ids::LeaseId;
+use super::ids::{Epoch, LeaseId, OrderId};
 use super::keys::PoolFamily;
+use super::time::BootTime;
+use super::time::UnixTime;
 use super::txn::{Answer, Request, StoreError};
 use super::value::{BlockStatus, NetworkValue};
-use super::{Map, Millis};
 use crate::limits;
 
 pub use types::{
-    BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, OrderId, Question, RecordChange,
-    Recorded, StoredState,
+    BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, Question, RecordChange, Recorded,
+    StoredState,
 };
 
 pub use block_size::block_sizes_fit;
@@ -68,7 +71,8 @@ struct OwnedBlock {
 /// The last transaction of the node that was carried out.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Chain {
-    epoch: u64,
+    /// None before the node has joined.
+    epoch: Option<Epoch>,
     sequence: u64,
     /// The revision of the node's key.
     revision: u64,
@@ -98,17 +102,17 @@ enum Pending {
 #[derive(Debug)]
 pub struct Leaseholder {
     identity: NodeIdentity,
-    /// What to add to the boot clock to get milliseconds since 1970.
-    unix_offset: u64,
+    /// When the boot clock was at 0.
+    booted_at: UnixTime,
     phase: Phase,
     chain: Chain,
     /// The sequence number up to which the journal knows that transactions may be on their way:
     /// if the store has seen later ones, the journal is older than the node.
     intended: u64,
     lease: Option<LeaseId>,
-    ttl: Millis,
+    ttl: Duration,
     /// When the request was sent that last made the lease last for all of that time.
-    kept_at: Millis,
+    kept_at: BootTime,
     owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
     /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
     lost: BTreeSet<(PoolFamily, Cidr)>,
@@ -117,24 +121,24 @@ pub struct Leaseholder {
     settling: Option<BTreeSet<(PoolFamily, Cidr)>>,
     networks: BTreeMap<Arc<str>, (u64, NetworkValue)>,
     watched: BTreeSet<String>,
-    queue: VecDeque<(OrderId, Order)>,
+    queue: VecDeque<(Option<OrderId>, Order)>,
     /// How many orders at the head of the queue go each in a transaction of its own.
     singly: usize,
     batch: Option<Batch>,
     /// When the last transaction was carried out.
-    linked_at: Millis,
+    linked_at: BootTime,
     /// When the next transaction may be sent, after one that failed.
-    link_after: Millis,
+    link_after: BootTime,
     finds: BTreeMap<OrderId, Find>,
     agreements: BTreeMap<OrderId, AgreeBlockSize>,
     questions: BTreeMap<String, u64>,
     /// Questions that wait for the end of the transaction under way.
     unasked: Vec<Question>,
     /// Nodes without a session, and when that was noticed, on the boot clock.
-    absent: BTreeMap<Arc<str>, u64>,
+    absent: BTreeMap<Arc<str>, BootTime>,
     records: Records,
     scan: RecordScan,
-    pending: Map<u64, (Pending, Millis)>,
+    pending: Map<u64, (Pending, BootTime)>,
     next_request: u64,
     /// The last step of joining: answers to earlier ones come too late.
     join_request: u64,
@@ -146,11 +150,11 @@ pub struct Leaseholder {
     /// The daemon ends: nothing is done but that its leases are ended.
     left: bool,
     /// When the request was sent whose answer was the last good one.
-    contact: Millis,
+    contact: BootTime,
     /// With `offline_limit`: until when range sets were told that they may hand out (rule 19).
-    good_until: Millis,
-    heartbeat_at: Millis,
-    reclaim_at: Millis,
+    good_until: BootTime,
+    heartbeat_at: Option<BootTime>,
+    reclaim_at: Option<BootTime>,
     effects: VecDeque<Effect>,
 }
 
@@ -158,8 +162,8 @@ impl Leaseholder {
     /// A node that has not joined. `sequence`: how far its chain had come, by its journal (0: the
     /// journal is new); `intended`: how far it may have come at most; `blocks`: the active blocks
     /// that the journal holds; `lost`: those that the store gave to others; `settling`: while a
-    /// restore is being settled, those that were lost before it; `unix_offset`: what to add to the
-    /// boot clock to get milliseconds since 1970.
+    /// restore is being settled, those that were lost before it; `booted_at`: when the boot
+    /// clock was at 0.
     pub fn new(
         identity: NodeIdentity,
         (sequence, intended): (u64, u64),
@@ -168,7 +172,7 @@ impl Leaseholder {
             impl IntoIterator<Item = (PoolFamily, Cidr)>,
             Option<BTreeSet<(PoolFamily, Cidr)>>,
         ),
-        unix_offset: u64,
+        booted_at: UnixTime,
     ) -> Self {
         let mut owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>> = BTreeMap::new();
         for (pool, cidr) in blocks {
@@ -176,12 +180,12 @@ impl Leaseholder {
             owned.entry(pool).or_default().insert(cidr.start, block);
         }
         Self {
-            ttl: identity.ttl_s * 1000,
-            kept_at: 0,
+            ttl: Duration::from_secs(identity.ttl_s),
+            kept_at: BootTime::BOOT,
             // So that no number is used again after a restart.
-            next_message: identity.since_unix_ms,
+            next_message: identity.since.as_millis(),
             identity,
-            unix_offset,
+            booted_at,
             phase: Phase::new(),
             chain: Chain { sequence, ..Chain::default() },
             intended,
@@ -194,8 +198,8 @@ impl Leaseholder {
             queue: VecDeque::new(),
             singly: 0,
             batch: None,
-            linked_at: 0,
-            link_after: 0,
+            linked_at: BootTime::BOOT,
+            link_after: BootTime::BOOT,
             finds: BTreeMap::new(),
             agreements: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -211,33 +215,34 @@ impl Leaseholder {
             alone: None,
             draining: false,
             left: false,
-            contact: 0,
-            good_until: 0,
-            heartbeat_at: Millis::MAX,
-            reclaim_at: Millis::MAX,
+            contact: BootTime::BOOT,
+            good_until: BootTime::BOOT,
+            heartbeat_at: None,
+            reclaim_at: None,
             effects: VecDeque::new(),
         }
     }
 
     /// Begins to join the cluster.
-    pub fn start(&mut self, now: Millis) {
+    pub fn start(&mut self, now: BootTime) {
         self.contact = now;
         self.watch_inboxes();
         self.join(now);
     }
 
-    /// Something to be done; the effect that answers it has this id.
-    pub fn order(&mut self, now: Millis, id: OrderId, order: Order) {
+    /// Something to be done; the effect that answers it has this id. Without one nobody waits.
+    pub fn order(&mut self, now: BootTime, id: Option<OrderId>, order: Order) {
         match order {
             Order::Find { pool, wanted, even_cooling } => {
-                self.find(now, id, pool, wanted, even_cooling);
+                if let Some(id) = id {
+                    self.find(now, id, pool, wanted, even_cooling);
+                }
             }
             Order::AgreeBlockSize { pool, ranges, block_log2, explicit } => {
-                self.agree_block_size(
-                    now,
-                    id,
-                    AgreeBlockSize::new(pool, ranges, block_log2, explicit),
-                );
+                let agreement = AgreeBlockSize::new(pool, ranges, block_log2, explicit);
+                if let Some(id) = id {
+                    self.agree_block_size(now, id, agreement);
+                }
             }
             Order::GiveBack { pool, mut cidrs } => {
                 // What is not this node's any more needs no giving back.
@@ -245,7 +250,7 @@ impl Leaseholder {
                     self.lost.remove(&(pool.clone(), cidr));
                     let owned = self.find_owned(&pool, cidr);
                     // What nobody waits for are spares that nobody wants.
-                    owned.is_some_and(|owned| id > 0 || owned.status == BlockStatus::Spare)
+                    owned.is_some_and(|owned| id.is_some() || owned.status == BlockStatus::Spare)
                 });
                 if cidrs.is_empty() {
                     return self.effects.push_back(Effect::GivenBack(id, true));
@@ -289,7 +294,7 @@ impl Leaseholder {
     }
 
     /// The store's answer to [`Effect::Store`].
-    pub fn answered(&mut self, now: Millis, request: u64, answer: Result<Answer, StoreError>) {
+    pub fn answered(&mut self, now: BootTime, request: u64, answer: Result<Answer, StoreError>) {
         let Some((pending, sent)) = self.pending.remove(&request) else { return };
         match &answer {
             Ok(_) | Err(StoreError::LeaseGone) => self.reached(sent),
@@ -313,25 +318,25 @@ impl Leaseholder {
     }
 
     /// The journal has the sequence number of [`Effect::Intend`].
-    pub fn intended(&mut self, now: Millis, sequence: u64) {
+    pub fn intended(&mut self, now: BootTime, sequence: u64) {
         self.intended = self.intended.max(sequence);
         self.register_intended(now);
         self.send_prepared(now);
     }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Millis) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.join_timeout(now);
         self.check_timeout(now);
         self.find_timeout(now);
-        if self.heartbeat_at <= now {
+        if self.heartbeat_at.is_some_and(|due| due <= now) {
             self.heartbeat(now);
         }
-        if self.reclaim_at <= now {
+        if self.reclaim_at.is_some_and(|due| due <= now) {
             self.reclaim_lost(now);
         }
         if let Some(limit) = self.identity.offline_limit
-            && now.saturating_sub(self.contact) > limit
+            && self.silence(now) > limit
             && self.halted.is_none()
         {
             self.halt(Some(Cause::OfflineLimit));
@@ -340,12 +345,12 @@ impl Leaseholder {
     }
 
     /// When [`Leaseholder::handle_timeout`] has something to do next.
-    pub fn poll_timeout(&self) -> Option<Millis> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         let offline = (self.identity.offline_limit.filter(|_| self.halted.is_none()))
-            .map(|limit| self.contact + limit + 1);
-        let due = [Some(self.heartbeat_at), Some(self.reclaim_at), offline, self.join_due()];
+            .map(|limit| self.contact + limit + limits::CLOCK_STEP);
+        let due = [self.heartbeat_at, self.reclaim_at, offline, self.join_due()];
         let due = due.into_iter().chain([self.check_due(), self.find_due(), self.records_due()]);
-        due.flatten().filter(|&due| due < Millis::MAX).min()
+        due.flatten().min()
     }
 
     /// The next effect, until there is none.
@@ -379,14 +384,14 @@ impl Leaseholder {
         self.lost.len()
     }
 
-    /// For how long the store has not answered, in milliseconds.
-    pub fn silence(&self, now: Millis) -> Millis {
-        now.saturating_sub(self.contact)
+    /// For how long the store has not answered.
+    pub fn silence(&self, now: BootTime) -> Duration {
+        now.since(self.contact)
     }
 
-    /// How long the lease lasts if the store is not reached again, in milliseconds.
-    pub fn lease_left(&self, now: Millis) -> Millis {
-        self.lease.map_or(0, |_| (self.kept_at + self.ttl).saturating_sub(now))
+    /// How long the lease lasts if the store is not reached again.
+    pub fn lease_left(&self, now: BootTime) -> Duration {
+        self.lease.map_or(Duration::ZERO, |_| (self.kept_at + self.ttl).since(now))
     }
 
     /// How many orders wait.
@@ -394,7 +399,7 @@ impl Leaseholder {
         self.queue.len()
     }
 
-    fn request(&mut self, now: Millis, pending: Pending, request: Request) {
+    fn request(&mut self, now: BootTime, pending: Pending, request: Request) {
         if self.left && !matches!(request, Request::Revoke(_)) {
             return; // a session that is written now would outlive the daemon
         }
@@ -407,10 +412,10 @@ impl Leaseholder {
         self.effects.push_back(Effect::Store(id, request));
     }
 
-    fn reached(&mut self, sent: Millis) {
+    fn reached(&mut self, sent: BootTime) {
         self.contact = self.contact.max(sent);
         if let Some(limit) = self.identity.offline_limit
-            && self.contact + limit >= self.good_until + limits::GOOD_UNTIL_STEP_MS
+            && self.contact + limit >= self.good_until + limits::GOOD_UNTIL_STEP
         {
             self.good_until = self.contact + limit;
             self.effects.push_back(Effect::GoodUntil(self.good_until));
@@ -434,8 +439,8 @@ impl Leaseholder {
         self.effects.push_back(Effect::Halted(cause));
     }
 
-    fn unix_ms(&self, now: Millis) -> u64 {
-        now + self.unix_offset
+    fn unix_time(&self, now: BootTime) -> UnixTime {
+        self.booted_at + now.since(BootTime::BOOT)
     }
 
     fn find_owned(&self, pool: &PoolFamily, cidr: Cidr) -> Option<OwnedBlock> {

@@ -2,11 +2,12 @@
 
 use super::records::stretches;
 use super::txns::behind;
-use super::{Effect, Leased, Leaseholder, Order, OrderId, parts};
-use crate::core::Millis;
+use super::{Effect, Leased, Leaseholder, Order, parts};
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
+use crate::core::ids::OrderId;
 use crate::core::keys::{PoolFamily, RESTORED, network_key};
+use crate::core::time::BootTime;
 use crate::core::txn::{KeyValue, Span};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;
@@ -35,8 +36,8 @@ impl Leaseholder {
     /// Answers an order that was refused by itself.
     pub(super) fn why_refused(
         &mut self,
-        now: Millis,
-        id: OrderId,
+        now: BootTime,
+        id: Option<OrderId>,
         order: Order,
         keys: &[KeyValue],
     ) {
@@ -58,7 +59,7 @@ impl Leaseholder {
                 keep.into_iter().for_each(|cidr| self.lose(now, &pool, cidr));
             }
             // It stays lost until the next try.
-            Order::Reclaim(..) => self.reclaim_at = self.reclaim_at.min(now + limits::RECLAIM_MS),
+            Order::Reclaim(..) => self.reclaim_soon(now),
             Order::Records => self.records.put_back(),
             Order::Session
             | Order::Drop(..)
@@ -69,7 +70,7 @@ impl Leaseholder {
 
     fn lease_refused(
         &mut self,
-        id: OrderId,
+        id: Option<OrderId>,
         pool: PoolFamily,
         activate: Vec<Cidr>,
         claim: Vec<(Cidr, BlockStatus)>,
@@ -107,7 +108,13 @@ impl Leaseholder {
     }
 
     /// Blocks whose key is not as this node left it are not its own any more (rule 11).
-    fn lose_changed(&mut self, now: Millis, pool: &PoolFamily, cidrs: &[Cidr], keys: &[KeyValue]) {
+    fn lose_changed(
+        &mut self,
+        now: BootTime,
+        pool: &PoolFamily,
+        cidrs: &[Cidr],
+        keys: &[KeyValue],
+    ) {
         for &cidr in cidrs {
             let key = pool.block_key(cidr.start);
             let found = keys.iter().find(|found| found.key == key).map(|found| found.mod_revision);
@@ -120,7 +127,7 @@ impl Leaseholder {
     }
 
     /// An order was carried out at this revision.
-    pub(super) fn done(&mut self, now: Millis, id: OrderId, order: Order, revision: u64) {
+    pub(super) fn done(&mut self, now: BootTime, id: Option<OrderId>, order: Order, revision: u64) {
         match order {
             Order::Lease { pool, activate, claim } => {
                 for cidr in activate {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::join::Step;
 use super::record_scan::RecordScan;
 use super::{Effect, Leaseholder, Pending, Recorded, StoredState};
-use crate::core::Millis;
 use crate::core::keys::{NETWORKS, PoolFamily, parse_block_key};
+use crate::core::time::BootTime;
 use crate::core::txn::Snapshot;
 use crate::core::value::{BlockStatus, Value};
 
 impl Leaseholder {
     /// The networks are read: of which this node has blocks.
-    pub(super) fn mapped(&mut self, now: Millis, snapshot: Snapshot) {
+    pub(super) fn mapped(&mut self, now: BootTime, snapshot: Snapshot) {
         let Some(joining) = self.joining() else { return };
         joining.step = Step::ScanningRecords;
         let blocks = joining.blocks.iter().filter(|(_, block)| block.status != BlockStatus::Spare);
@@ -35,7 +35,7 @@ impl Leaseholder {
     }
 
     /// Some records of a node that forgot are read.
-    pub(super) fn rebuild(&mut self, now: Millis, snapshot: Option<Snapshot>) {
+    pub(super) fn rebuild(&mut self, now: BootTime, snapshot: Option<Snapshot>) {
         let Some(joining) = self.joining() else { return };
         let (mut scan, mut stored_state) =
             (std::mem::take(&mut joining.scan), std::mem::take(&mut joining.stored_state));
@@ -51,7 +51,7 @@ impl Leaseholder {
     /// of it back to its memory; whether it did.
     fn recover(
         &mut self,
-        now: Millis,
+        now: BootTime,
         scan: &mut RecordScan,
         stored_state: &mut StoredState,
         answer: Option<Snapshot>,

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::join::Joining;
 use super::record_scan::RecordScan;
 use super::{Effect, Leaseholder, Order, OwnedBlock, parts};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::keys::PoolFamily;
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
 
 /// A block of this node in the store.
@@ -24,7 +24,7 @@ impl Leaseholder {
     /// is verified; what the store lost is claimed anew, and nothing is handed out of it meanwhile;
     /// what the store has and the node does not know is given back, since nothing was handed out
     /// of it (rules 9 and 11).
-    pub(super) fn reconcile(&mut self, now: Millis, joining: Joining) {
+    pub(super) fn reconcile(&mut self, now: BootTime, joining: Joining) {
         self.forget_earlier_findings();
         let mut stored: BTreeMap<PoolFamily, Vec<Stored>> = BTreeMap::new();
         for (key, block) in &joining.blocks {
@@ -81,14 +81,14 @@ impl Leaseholder {
         self.scan = RecordScan::new(owned.filter(|_| self.identity.records));
         // It goes back before it may be claimed again.
         for order in strange.into_iter().rev() {
-            self.queue.push_front((0, order));
+            self.queue.push_front((None, order));
         }
         if !self.lost.is_empty() {
             self.reclaim_lost(now);
         }
         if joining.marked || joining.went_back {
             // So that the node's key says, in the end, that this is done.
-            self.queue.push_back((0, Order::Session));
+            self.queue.push_back((None, Order::Session));
         }
     }
 
@@ -113,7 +113,7 @@ impl Leaseholder {
     /// says what was so before the loss (rule 26).
     fn leave_to_last_holders(
         &mut self,
-        now: Millis,
+        now: BootTime,
         known: &mut BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
         lost: &BTreeSet<(PoolFamily, Cidr)>,
     ) {
@@ -132,7 +132,7 @@ impl Leaseholder {
     /// One block that this node hands out of, or did before it was lost.
     fn verify(
         &mut self,
-        now: Millis,
+        now: BootTime,
         pool: &PoolFamily,
         cidr: Cidr,
         stored: &[Stored],

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 
 use super::{Effect, Leaseholder, Pending, Recorded};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::keys::{PoolFamily, allocation_address, allocation_key};
+use crate::core::time::BootTime;
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError};
 use crate::core::value::Value;
 use crate::limits;
@@ -80,7 +80,7 @@ impl RecordScan {
 
 impl Leaseholder {
     /// Reads the records of the next blocks, if none are being read.
-    pub(super) fn scan(&mut self, now: Millis) {
+    pub(super) fn scan(&mut self, now: BootTime) {
         if self.scan.requested.is_empty()
             && let Some(read) = self.scan.next()
         {
@@ -89,7 +89,7 @@ impl Leaseholder {
     }
 
     /// What records there are in some blocks.
-    pub(super) fn records_listed(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn records_listed(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         let Ok(Answer::Read(snapshot)) = answer else {
             return self.scan.put_back(); // until the next heartbeat
         };

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Effect, Leaseholder, Order, OwnedBlock, RecordChange, parts};
-use crate::core::Millis;
 use crate::core::address::{Cidr, Family, number};
 use crate::core::keys::{PoolFamily, allocation_key};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 use crate::core::txn::{Txn, Write};
 use crate::core::value::{AllocationValue, BlockStatus, Value};
 use crate::limits;
@@ -22,17 +23,24 @@ pub(super) type At = (Arc<str>, IpAddr);
 #[derive(Clone, Debug)]
 struct Change {
     value: Option<Box<AllocationValue>>,
-    since: Millis,
+    since: BootTime,
     waiting: Vec<u64>,
 }
 
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct Records {
     dirty: BTreeMap<At, Change>,
     under_way: Vec<(At, Change)>,
     /// How many changes somebody waits for.
     urgent: usize,
-    flush_at: Millis,
+    /// When changes for which nobody waits are due.
+    flush_at: BootTime,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { dirty: BTreeMap::new(), under_way: vec![], urgent: 0, flush_at: BootTime::BOOT }
+    }
 }
 
 impl Records {
@@ -64,7 +72,7 @@ impl Records {
 
     /// Whatever waits is due now.
     pub(super) fn hurry(&mut self) {
-        self.flush_at = 0;
+        self.flush_at = BootTime::BOOT;
     }
 
     pub(super) fn write(&self, txn: &mut Txn) {
@@ -89,7 +97,7 @@ impl Records {
         }
     }
 
-    pub(super) fn written(&mut self, _: Millis, effects: &mut VecDeque<Effect>) {
+    pub(super) fn written(&mut self, _: BootTime, effects: &mut VecDeque<Effect>) {
         let written = std::mem::take(&mut self.under_way);
         let waiting: Vec<u64> =
             written.into_iter().flat_map(|(_, change)| change.waiting).collect();
@@ -162,7 +170,7 @@ pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
 impl Leaseholder {
     /// An allocation began or ended. With `waiting`, an [`Effect::Recorded`] with it comes when
     /// the store has it.
-    pub fn record(&mut self, now: Millis, change: RecordChange, waiting: Option<u64>) {
+    pub fn record(&mut self, now: BootTime, change: RecordChange, waiting: Option<u64>) {
         if !self.identity.records {
             return;
         }
@@ -172,11 +180,11 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// For how long the oldest change has waited, in milliseconds.
-    pub fn record_lag(&self, now: Millis) -> Millis {
+    /// For how long the oldest change has waited.
+    pub fn record_lag(&self, now: BootTime) -> Duration {
         let under_way = self.records.under_way.iter().map(|(_, change)| change);
         let all = self.records.dirty.values().chain(under_way);
-        all.map(|change| now.saturating_sub(change.since)).max().unwrap_or_default()
+        all.map(|change| now.since(change.since)).max().unwrap_or_default()
     }
 
     /// How many changes wait.
@@ -197,7 +205,7 @@ impl Leaseholder {
     /// Moves changes into the transaction that is being made, but for those of addresses that
     /// leave with it. What others hold is theirs to record: that is forgotten, and compared with
     /// what is held when its block comes back.
-    pub(super) fn take_records(&mut self, now: Millis, room: usize, leaving: &[Stretch]) -> bool {
+    pub(super) fn take_records(&mut self, now: BootTime, room: usize, leaving: &[Stretch]) -> bool {
         if self.records.urgent > 0 || self.records.flush_at <= now {
             let urgent = self.records.urgent > 0 && self.records.flush_at > now;
             let (mut taken, mut strange) = (Vec::new(), Vec::new());
@@ -217,14 +225,14 @@ impl Leaseholder {
             taken.iter().for_each(|at| self.records.take(at));
             if !urgent && !taken.is_empty() {
                 let all = taken.len() < room;
-                let busy = limits::RECORDS_BUSY_PERIOD_MS;
-                self.records.flush_at = now + if all { limits::RECORDS_PERIOD_MS } else { busy };
+                let busy = limits::RECORDS_BUSY_PERIOD;
+                self.records.flush_at = now + if all { limits::RECORDS_PERIOD } else { busy };
             }
         }
         !self.records.under_way.is_empty()
     }
 
-    pub(super) fn records_due(&self) -> Option<Millis> {
+    pub(super) fn records_due(&self) -> Option<BootTime> {
         let due = (!self.records.dirty.is_empty()).then_some(self.records.flush_at)?;
         (self.batch.is_none() && self.is_member() && self.lease.is_some())
             .then_some(due.max(self.link_after))

@@ -4,26 +4,26 @@
 //! What a node did after the backup was made is gone from the store, but not from the node. So a
 //! block that looks free may be in use. The mark goes when the key of every node is newer than it:
 //! each has joined again, or found that nothing of its own was lost, or was removed by an operator.
-//! A node that the backup does not know can object only for [`limits::RESTORE_SETTLE_MS`].
+//! A node that the backup does not know can object only for [`limits::RESTORE_SETTLE`].
 //!
 //! A block that a node had lost before the restore is another node's, or may be. The backup may
 //! say that it is still the first one's. So that node gives it back, and claims it again only when
 //! the restore is settled: by then its last holder has it (rule 26).
 
 use super::{Effect, Leaseholder, Order, Pending};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::keys::{NODES, PoolFamily, RESTORED};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::{BootTime, UnixTime};
 use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, Write};
 use crate::core::value::Value;
 use crate::limits;
 
 /// Marks that the store went back in time; anew, if there is a mark of this revision, since it may
 /// be from before.
-pub(super) fn mark(unix_ms: u64, seen: u64) -> Txn {
+pub(super) fn mark(now: UnixTime, seen: u64) -> Txn {
     let when = vec![Compare::ModRevision(RESTORED.to_owned(), seen)];
-    let then = vec![Write::Put(RESTORED.to_owned(), Value::Flag(unix_ms), None)];
+    let then = vec![Write::Put(RESTORED.to_owned(), Value::Flag(now), None)];
     Txn { when, then }
 }
 
@@ -43,7 +43,7 @@ impl Leaseholder {
     }
 
     /// No restore is being settled any more: whatever is lost may be claimed.
-    pub(super) fn note_settled(&mut self, now: Millis) {
+    pub(super) fn note_settled(&mut self, now: BootTime) {
         if self.settling.take().is_some() {
             self.effects.push_back(Effect::Settled);
             self.reclaim_lost(now);
@@ -65,7 +65,7 @@ impl Leaseholder {
     }
 
     /// The mark is there: says that this node knows, and looks whether all others do.
-    pub(super) fn keep_restore_barrier(&mut self, now: Millis, marked: u64) {
+    pub(super) fn keep_restore_barrier(&mut self, now: BootTime, marked: u64) {
         if self.chain.revision < marked {
             // Its spares may be others' blocks by now: it joins anew, without them.
             return self.rejoin(now, None);
@@ -81,7 +81,7 @@ impl Leaseholder {
     }
 
     /// Takes the mark away when every node has been heard.
-    pub(super) fn barrier_answered(&mut self, now: Millis, answer: Result<Answer, StoreError>) {
+    pub(super) fn barrier_answered(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         let Ok(Answer::Read(snapshot)) = answer else { return };
         let [mark, nodes] = &snapshot.spans[..] else { return };
         let Some(mark) = mark.first() else { return };
@@ -89,11 +89,11 @@ impl Leaseholder {
         let heard = nodes.iter().all(|key| match &key.value {
             Value::Node(node) => {
                 key.mod_revision > mark.mod_revision
-                    && (node.acknowledged || node.removed_unix_ms.is_some())
+                    && (node.acknowledged || node.removed.is_some())
             }
             _ => true,
         });
-        if heard && self.unix_ms(now) >= since.saturating_add(limits::RESTORE_SETTLE_MS) {
+        if heard && self.unix_time(now) >= since + limits::RESTORE_SETTLE {
             let when = vec![Compare::ModRevision(RESTORED.to_owned(), mark.mod_revision)];
             let then = vec![Write::Delete(RESTORED.to_owned())];
             self.request(now, Pending::Aside, Request::Txn(Txn { when, then }));

@@ -2,13 +2,14 @@
 
 use super::chain::Batch;
 use super::records::{claimed, leaving, stretches};
-use super::{Effect, Leased, Leaseholder, Order, OrderId, Question, parts};
-use crate::core::Millis;
+use super::{Effect, Leased, Leaseholder, Order, Question, parts};
 use crate::core::address::Cidr;
+use crate::core::ids::OrderId;
 use crate::core::keys::{
     PoolFamily, RESTORED, answer_key, network_key, node_key, question_number, session_key,
 };
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 use crate::core::txn::{Compare, KeyValue, Span, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, SessionValue, Value};
 use crate::limits;
@@ -72,7 +73,7 @@ impl Leaseholder {
     }
 
     /// Whether this node still has what the order is about; if not, it is answered.
-    pub(super) fn is_possible(&mut self, id: OrderId, order: &Order) -> bool {
+    pub(super) fn is_possible(&mut self, id: Option<OrderId>, order: &Order) -> bool {
         match order {
             Order::Lease { pool, activate, claim } => {
                 let claims = |owned: &Cidr| {
@@ -225,7 +226,7 @@ impl Leaseholder {
     }
 
     /// The transaction of a batch.
-    pub(super) fn txn_of(&self, now: Millis, batch: &Batch) -> Txn {
+    pub(super) fn txn_of(&self, now: BootTime, batch: &Batch) -> Txn {
         let node = node_key(&self.identity.node);
         let mut txn = Txn::default();
         if !broken(Mutant::EpochNotCompared) {
@@ -238,7 +239,7 @@ impl Leaseholder {
         txn
     }
 
-    fn add(&self, txn: &mut Txn, now: Millis, batch: &Batch, order: &Order) {
+    fn add(&self, txn: &mut Txn, now: BootTime, batch: &Batch, order: &Order) {
         if self.identity.records && !broken(Mutant::RecordsLeftBehind) {
             let without = leaving(order).into_iter().chain(claimed(order));
             txn.then.extend(without.map(|stretch| stretch.delete_records()));
@@ -307,7 +308,7 @@ impl Leaseholder {
     }
 
     /// Claims a lost block again. During a restore only its last holder does (rule 26).
-    fn reclaim(&self, txn: &mut Txn, now: Millis, batch: &Batch, pool: &PoolFamily, cidr: Cidr) {
+    fn reclaim(&self, txn: &mut Txn, now: BootTime, batch: &Batch, pool: &PoolFamily, cidr: Cidr) {
         self.compare_claims(txn, batch, pool, std::iter::once(cidr));
         let waits = !self.is_last_holder(pool, cidr) && !broken(Mutant::RestoredTrusted);
         if waits && !txn.when.contains(&not_restored()) {
@@ -346,7 +347,7 @@ impl Leaseholder {
 
     fn put(
         &self,
-        now: Millis,
+        now: BootTime,
         batch: &Batch,
         pool: &PoolFamily,
         cidr: Cidr,
@@ -356,10 +357,10 @@ impl Leaseholder {
             cidr,
             family: pool.family,
             owner: self.identity.node.clone(),
-            epoch: batch.value.epoch,
+            epoch: Some(batch.value.epoch),
             claim: batch.value.sequence,
             status,
-            since_unix_ms: self.unix_ms(now),
+            since: self.unix_time(now),
         };
         let durable = status != BlockStatus::Spare && !broken(Mutant::ActiveOnLease);
         let lease = if durable { None } else { self.lease };
@@ -370,7 +371,7 @@ impl Leaseholder {
     fn hand_over(
         &self,
         txn: &mut Txn,
-        now: Millis,
+        now: BootTime,
         batch: &Batch,
         question: &Question,
         give: Cidr,
@@ -379,10 +380,10 @@ impl Leaseholder {
             cidr: give,
             family: question.pool.family,
             owner: question.from.clone(),
-            epoch: 0,
+            epoch: None,
             claim: batch.value.sequence,
             status: BlockStatus::Spare,
-            since_unix_ms: self.unix_ms(now),
+            since: self.unix_time(now),
         };
         let key = question.pool.block_key(give.start);
         txn.then.push(Write::Put(key, Value::Block(value), Some(question.lease)));

@@ -2,17 +2,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
-use crate::core::ids::LeaseId;
+use crate::core::ids::{Epoch, LeaseId, OrderId};
 use crate::core::keys::PoolFamily;
+use crate::core::time::BootTime;
+use crate::core::time::UnixTime;
 use crate::core::txn::Request;
 use crate::core::value::{AllocationValue, BlockStatus, NetworkValue};
-
-/// Names an order in the effect that answers it.
-pub type OrderId = u64;
 
 /// Who this node is, for as long as its daemon runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,12 +24,12 @@ pub struct NodeIdentity {
     pub boot_id: Arc<str>,
     /// The daemon's version.
     pub version: Arc<str>,
-    /// When the daemon started, in milliseconds since 1970.
-    pub since_unix_ms: u64,
+    /// When the daemon started.
+    pub since: UnixTime,
     /// The life of the node's lease in seconds, as asked for.
     pub ttl_s: u64,
-    /// Stop handing out after this long without the store, in milliseconds.
-    pub offline_limit: Option<Millis>,
+    /// Stop handing out after this long without the store.
+    pub offline_limit: Option<Duration>,
     /// What containers held before a reboot is kept: they are there again after it.
     pub keeps_after_reboot: bool,
     /// Allocations are recorded in the store, for other nodes and for people. In a store that only
@@ -178,7 +177,7 @@ pub enum Found {
         others: Vec<Cidr>,
         /// A node that holds some of them and does not live, and since when that is known, on the
         /// boot clock.
-        gone: Option<(Arc<str>, Millis)>,
+        gone: Option<(Arc<str>, BootTime)>,
     },
     /// The store could not be asked.
     Failed(Cause),
@@ -206,11 +205,11 @@ pub enum Effect {
     /// Watch a prefix and call `observed` with what it reports.
     Watch(String),
     /// The end of an [`Order::Lease`].
-    Leased(OrderId, Leased),
+    Leased(Option<OrderId>, Leased),
     /// The end of an [`Order::GiveBack`]: whether they are given back.
-    GivenBack(OrderId, bool),
+    GivenBack(Option<OrderId>, bool),
     /// The end of an [`Order::Transfer`]: whether it is given.
-    Transferred(OrderId, bool),
+    Transferred(Option<OrderId>, bool),
     /// The end of an [`Order::Find`].
     Found(OrderId, Found),
     /// The end of an [`Order::AgreeBlockSize`]: the block size, as a binary logarithm.
@@ -232,7 +231,7 @@ pub enum Effect {
     /// Nothing may be handed out at all, because of this; or it may again.
     Halted(Option<Cause>),
     /// With `offline_limit`: until when addresses may be handed out, on the boot clock.
-    GoodUntil(Millis),
+    GoodUntil(BootTime),
     /// Whether this is the only node that the cluster knows.
     Alone(bool),
     /// An operator wants this node to give its blocks back, or not any more.
@@ -245,7 +244,7 @@ pub enum Effect {
     /// The node joined, or joined again.
     Joined {
         /// Its epoch.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// The store went back in time; these blocks were lost before that. To be made durable before
     /// whatever is told next.

@@ -6,6 +6,7 @@ use crate::core::journal::{JournalEntry, JournalState};
 use crate::core::leaseholder::{Leaseholder, NodeIdentity};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::Settings;
+use crate::core::time::UnixTime;
 
 /// What a node's machines start with, beside its journal.
 #[derive(Clone, Debug)]
@@ -19,8 +20,8 @@ pub struct BootOptions {
     /// When this daemon became the only one of its state directory, in nanoseconds on the boot
     /// clock.
     pub alone_since_ns: u64,
-    /// What to add to the boot clock to get milliseconds since 1970.
-    pub unix_offset: u64,
+    /// When the boot clock was at 0.
+    pub booted_at: UnixTime,
 }
 
 /// The machines of a node, to be started.
@@ -54,7 +55,7 @@ pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, Restore
     let (node, records) = (identity.node.clone(), identity.records);
     let limited = identity.offline_limit.is_some();
     let leaseholder =
-        Leaseholder::new(identity, chain, blocks, (lost, settling), options.unix_offset);
+        Leaseholder::new(identity, chain, blocks, (lost, settling), options.booted_at);
     Ok(Booted {
         entries: entries.collect(),
         coordinator: CoordinatorMachine::new(coordinator, sets, unconfirmed, records, limited),

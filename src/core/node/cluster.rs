@@ -5,17 +5,17 @@ use super::coordinator::CoordinatorMachine;
 use super::message::{
     After, Commit, Event, Message, OrderOrigin, Output, ToLeaseholder, ToRangeSet,
 };
-use crate::core::Millis;
 use crate::core::address::Cidr;
-use crate::core::coordinator::SetId;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Order, Question};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::set_record::SetId;
+use crate::core::time::BootTime;
 
 impl CoordinatorMachine {
     /// Takes what the leaseholder says, in the order in which it says it.
-    pub(super) fn heard(&mut self, now: Millis, effect: Effect, origin: Option<OrderOrigin>) {
+    pub(super) fn heard(&mut self, now: BootTime, effect: Effect, origin: Option<OrderOrigin>) {
         match (origin, effect) {
             (Some(OrderOrigin::RangeSet(set, context)), effect) => {
                 self.send_set(set, ToRangeSet::OrderEnded(context, effect));
@@ -28,7 +28,7 @@ impl CoordinatorMachine {
         }
     }
 
-    fn told(&mut self, now: Millis, effect: Effect) {
+    fn told(&mut self, now: BootTime, effect: Effect) {
         match effect {
             Effect::Intend(sequence) => self.intend(sequence),
             Effect::Reached(sequence) => {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::core::Millis;
 use crate::core::cause::Cause;
 use crate::core::leaseholder::Effect;
 use crate::core::range_set::RangeSet;
+use crate::core::time::BootTime;
 
 /// The state of the cluster as this node knows it.
 #[derive(Default, Debug)]
@@ -18,7 +18,7 @@ pub(super) struct ClusterView {
     pub(super) halted: Option<Cause>,
     pub(super) draining: bool,
     /// With `offline_limit`: until when addresses may be handed out.
-    pub(super) good_until: Option<Millis>,
+    pub(super) good_until: Option<BootTime>,
     /// Nothing is handed out before the node has joined: its journal is not confirmed (rule 17).
     pub(super) unconfirmed: bool,
     /// What is held is published in the store.
@@ -31,7 +31,7 @@ impl ClusterView {
     /// Nothing is known yet. `unconfirmed`: nothing is handed out before the node has joined;
     /// `limited`: nor before the store was reached, nor too long after that.
     pub(super) fn new(unconfirmed: bool, records: bool, limited: bool) -> Self {
-        let good_until = limited.then_some(0);
+        let good_until = limited.then_some(BootTime::BOOT);
         Self { unconfirmed, records, good_until, ..Self::default() }
     }
 
@@ -47,7 +47,7 @@ impl ClusterView {
     }
 
     /// Tells a range set that opens all that the others know.
-    pub(super) fn tell(&self, now: Millis, set: &mut RangeSet) {
+    pub(super) fn tell(&self, now: BootTime, set: &mut RangeSet) {
         if self.joined {
             set.joined();
         }

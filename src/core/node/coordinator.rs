@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use super::cluster_view::ClusterView;
 use super::message::{After, Event, Machine, Output, ToCoordinator, ToLeaseholder, ToRangeSet};
+use crate::core::Map;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::cause::Cause;
-use crate::core::coordinator::{
-    Call, CallError, Coordinator, Crowd, Effect, Outcome, SetId, SetRecord,
-};
+use crate::core::coordinator::{Call, CallError, Coordinator, Crowd, Effect, Outcome};
 use crate::core::journal::JournalFailure;
 use crate::core::range::Ranges;
 use crate::core::range_set::RangeSet;
-use crate::core::{Map, Millis};
+use crate::core::set_record::{SetId, SetRecord};
+use crate::core::time::BootTime;
 use crate::limits;
 
 /// The machine through which every call of a node passes, and all that its leaseholder says.
@@ -33,7 +33,7 @@ pub struct CoordinatorMachine {
     /// How many records of these operations are missing.
     recording: Map<u64, usize>,
     /// Until when they are waited for.
-    recording_until: VecDeque<(Millis, u64)>,
+    recording_until: VecDeque<(BootTime, u64)>,
     overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
     journal_failed: bool,
     life: Life,
@@ -47,7 +47,7 @@ enum Life {
     /// Calls that run are finished; new ones are refused.
     Finishing,
     /// The leaseholder leaves the cluster; until when that is waited for.
-    Leaving(Millis),
+    Leaving(BootTime),
     /// The journal is being closed.
     Closing,
     Stopped,
@@ -136,7 +136,7 @@ impl CoordinatorMachine {
         Ok(open)
     }
 
-    fn call(&mut self, now: Millis, id: u64, call: Call) {
+    fn call(&mut self, now: BootTime, id: u64, call: Call) {
         let refused = if self.life != Life::Serving {
             Some(CallError::Stopping)
         } else if self.open_calls >= limits::CALLS_IN_FLIGHT_MAX {
@@ -187,7 +187,7 @@ impl CoordinatorMachine {
     }
 
     /// Begins the calls that came too early, if it is time.
-    pub(super) fn begin_early_calls(&mut self, now: Millis) {
+    pub(super) fn begin_early_calls(&mut self, now: BootTime) {
         if self.may_begin() {
             for (id, call) in std::mem::take(&mut self.early_calls) {
                 self.core.call(now, id, call);
@@ -195,7 +195,7 @@ impl CoordinatorMachine {
         }
     }
 
-    fn open(&mut self, now: Millis, record: SetRecord, mut set: RangeSet) {
+    fn open(&mut self, now: BootTime, record: SetRecord, mut set: RangeSet) {
         self.cluster.tell(now, &mut set);
         self.sets.insert(record.id);
         let (set, lease_number) = (Box::new(set), self.cluster.lease_number);
@@ -203,17 +203,17 @@ impl CoordinatorMachine {
     }
 
     /// Carries out what the core asks for, in order.
-    fn drive(&mut self, now: Millis) {
+    fn drive(&mut self, now: BootTime) {
         while let Some(effect) = self.core.poll_effect() {
             self.carry_out(now, effect);
         }
         if self.life == Life::Finishing && self.open_calls == 0 {
-            self.life = Life::Leaving(now + limits::LEAVE_WAIT_MS_MAX);
+            self.life = Life::Leaving(now + limits::LEAVE_WAIT_MAX);
             self.send_leaseholder(ToLeaseholder::Leave);
         }
     }
 
-    fn carry_out(&mut self, now: Millis, effect: Effect) {
+    fn carry_out(&mut self, now: BootTime, effect: Effect) {
         match effect {
             Effect::Open(record) => {
                 let set = RangeSet::new(record.family, record.block_log2, self.core.settings());
@@ -273,27 +273,27 @@ impl CoordinatorMachine {
     }
 
     /// Waits, but not for ever, until every address of the holding is recorded.
-    fn await_record(&mut self, now: Millis, operation: u64, holding: Arc<Holding>) {
+    fn await_record(&mut self, now: BootTime, operation: u64, holding: Arc<Holding>) {
         if let Some(cause) = self.cluster.stalled.clone() {
             return self.core.recorded(now, operation, Err(cause));
         }
         self.recording.insert(operation, holding.addresses.len());
-        self.recording_until.push_back((now + limits::ASSIGN_WAIT_MS_MAX, operation));
+        self.recording_until.push_back((now + limits::ASSIGN_WAIT_MAX, operation));
         self.publish(holding, true, Some(operation));
     }
 
     /// Waits, but not for ever, until no address of the holding is recorded.
-    fn await_end(&mut self, now: Millis, operation: u64, holding: Arc<Holding>) {
+    fn await_end(&mut self, now: BootTime, operation: u64, holding: Arc<Holding>) {
         if let Some(cause) = self.cluster.stalled.clone() {
             return self.core.recorded(now, operation, Err(cause));
         }
         self.recording.insert(operation, holding.addresses.len());
-        self.recording_until.push_back((now + limits::ASSIGN_WAIT_MS_MAX, operation));
+        self.recording_until.push_back((now + limits::ASSIGN_WAIT_MAX, operation));
         self.publish(holding, false, Some(operation));
     }
 
     /// Ends the waits for records that took too long.
-    fn end_late_records(&mut self, now: Millis) {
+    fn end_late_records(&mut self, now: BootTime) {
         while let Some(&(until, operation)) = self.recording_until.front() {
             if until > now && self.recording.contains_key(&operation) {
                 return;
@@ -308,7 +308,7 @@ impl CoordinatorMachine {
     }
 
     /// Every operation that waits for a record fails: the store does not answer.
-    pub(super) fn not_recorded(&mut self, now: Millis, cause: &Cause) {
+    pub(super) fn not_recorded(&mut self, now: BootTime, cause: &Cause) {
         let mut waiting: Vec<u64> = self.recording.keys().copied().collect();
         waiting.sort_unstable();
         self.recording.clear();
@@ -318,7 +318,7 @@ impl CoordinatorMachine {
     }
 
     /// One record of each of these operations is in the store.
-    pub(super) fn recorded(&mut self, now: Millis, operations: Vec<u64>) {
+    pub(super) fn recorded(&mut self, now: BootTime, operations: Vec<u64>) {
         for operation in operations {
             let Some(missing) = self.recording.get_mut(&operation) else { continue };
             *missing -= 1;
@@ -331,7 +331,7 @@ impl CoordinatorMachine {
 
     fn committed(
         &mut self,
-        now: Millis,
+        now: BootTime,
         operations: Vec<u64>,
         result: &Result<(), JournalFailure>,
     ) {
@@ -358,14 +358,14 @@ impl CoordinatorMachine {
 impl Machine for CoordinatorMachine {
     type Input = ToCoordinator;
 
-    fn start(&mut self, now: Millis) {
+    fn start(&mut self, now: BootTime) {
         for (record, set) in std::mem::take(&mut self.restored) {
             self.open(now, record, set);
         }
         self.drive(now);
     }
 
-    fn handle(&mut self, now: Millis, input: ToCoordinator) {
+    fn handle(&mut self, now: BootTime, input: ToCoordinator) {
         match input {
             ToCoordinator::Call(id, call) => self.call(now, id, call),
             ToCoordinator::Assigned(operation, result) => {
@@ -400,7 +400,7 @@ impl Machine for CoordinatorMachine {
         self.drive(now);
     }
 
-    fn handle_timeout(&mut self, now: Millis) {
+    fn handle_timeout(&mut self, now: BootTime) {
         self.end_late_records(now);
         if let Life::Leaving(until) = self.life
             && until <= now
@@ -411,7 +411,7 @@ impl Machine for CoordinatorMachine {
         self.drive(now);
     }
 
-    fn poll_timeout(&self) -> Option<Millis> {
+    fn poll_timeout(&self) -> Option<BootTime> {
         let leaving = match self.life {
             Life::Leaving(until) => Some(until),
             _ => None,

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use super::message::{
     After, Commit, Message, OrderOrigin, ToCoordinator, ToLeaseholder, ToRangeSet,
 };
-use crate::core::Millis;
 use crate::core::journal::{JournalEntry, JournalFailure};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 use crate::limits;
 
 /// Commits in the order in which they were asked for. [`JournalQueue::next_group`] takes what is
@@ -20,7 +20,7 @@ pub struct JournalQueue {
     /// How many of `waiting` have something waiting for them.
     urgent: usize,
     /// When the entries that nothing waits for are due.
-    due: Option<Millis>,
+    due: Option<BootTime>,
     writing: Option<Vec<After>>,
     failed: Option<JournalFailure>,
     closed: bool,
@@ -35,13 +35,13 @@ pub struct Group {
 
 impl JournalQueue {
     /// Adds a commit. Returns the messages of one that cannot be written any longer.
-    pub fn push(&mut self, now: Millis, commit: Commit) -> Vec<Message> {
+    pub fn push(&mut self, now: BootTime, commit: Commit) -> Vec<Message> {
         if self.closed {
             let cause = Err(JournalFailure::Closed);
             return release(std::iter::once(commit.then), &cause);
         }
         if let After::Nothing = commit.then {
-            self.due.get_or_insert(now + limits::APPEND_WAIT_MS_MAX);
+            self.due.get_or_insert(now + limits::APPEND_WAIT_MAX);
         } else {
             self.urgent += 1;
         }
@@ -55,7 +55,7 @@ impl JournalQueue {
     }
 
     /// When a group is to be written although nothing waits for it.
-    pub fn poll_timeout(&self) -> Option<Millis> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         self.due.filter(|_| self.writing.is_none())
     }
 

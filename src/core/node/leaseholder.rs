@@ -2,19 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::message::{
     Event, Machine, Message, OrderOrigin, Output, SearchEnd, ToCoordinator, ToLeaseholder,
 };
+use crate::core::Map;
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
-use crate::core::ids::LeaseId;
+use crate::core::ids::{Epoch, LeaseId, OrderId};
 use crate::core::keys::PoolFamily;
-use crate::core::leaseholder::{Effect, Found, Leaseholder, Order, OrderId, RecordChange};
+use crate::core::leaseholder::{Effect, Found, Leaseholder, Order, RecordChange};
 use crate::core::range::Ranges;
+use crate::core::time::BootTime;
 use crate::core::txn::Request;
 use crate::core::value::AllocationValue;
-use crate::core::{Map, Millis};
 
 /// The machine that speaks for its node to the cluster's store.
 #[derive(Debug)]
@@ -46,8 +48,8 @@ pub struct Standing {
     pub member: bool,
     /// Another daemon took its name: this one never becomes a member again.
     pub fenced: bool,
-    /// Its epoch; 0: it has not joined yet.
-    pub epoch: u64,
+    /// Its epoch; none before it has joined.
+    pub epoch: Option<Epoch>,
     /// Its lease.
     pub lease: Option<LeaseId>,
     /// It is the only node.
@@ -63,16 +65,16 @@ pub struct Standing {
 /// The figures of a node's dealings with the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// For how long the store has not answered, in milliseconds.
-    pub silence: Millis,
+    /// For how long the store has not answered.
+    pub silence: Duration,
     /// Blocks that this node handed out of and the store gave to others.
     pub lost: usize,
-    /// How long its lease lasts if the store is not reached again, in milliseconds.
-    pub lease_left: Millis,
+    /// How long its lease lasts if the store is not reached again.
+    pub lease_left: Duration,
     /// Records that wait.
     pub records_waiting: usize,
-    /// For how long the oldest of them has waited, in milliseconds.
-    pub record_lag: Millis,
+    /// For how long the oldest of them has waited.
+    pub record_lag: Duration,
 }
 
 impl LeaseholderMachine {
@@ -81,7 +83,7 @@ impl LeaseholderMachine {
             core,
             node,
             origins: Map::default(),
-            next_order: 1,
+            next_order: OrderId::FIRST,
             departure: Departure::NotBegun,
             standing: Standing::default(),
             outputs: VecDeque::new(),
@@ -99,7 +101,7 @@ impl LeaseholderMachine {
     }
 
     /// The figures of now.
-    pub fn figures(&self, now: Millis) -> Figures {
+    pub fn figures(&self, now: BootTime) -> Figures {
         Figures {
             silence: self.core.silence(now),
             lost: self.core.lost(),
@@ -115,7 +117,7 @@ impl LeaseholderMachine {
     }
 
     /// Carries out what the core asks for, in order.
-    fn drive(&mut self, now: Millis) {
+    fn drive(&mut self, now: BootTime) {
         self.drain();
         if self.departure == Departure::Flushing {
             self.go_on_leaving(now);
@@ -154,9 +156,10 @@ impl LeaseholderMachine {
         let origin = match &effect {
             Effect::Leased(order, _)
             | Effect::GivenBack(order, _)
-            | Effect::Transferred(order, _)
-            | Effect::Found(order, _)
-            | Effect::BlockSizeAgreed(order, _) => self.origins.remove(order),
+            | Effect::Transferred(order, _) => order.and_then(|order| self.origins.remove(&order)),
+            Effect::Found(order, _) | Effect::BlockSizeAgreed(order, _) => {
+                self.origins.remove(order)
+            }
             _ => None,
         };
         self.send(ToCoordinator::Cluster(effect, origin));
@@ -187,7 +190,7 @@ impl LeaseholderMachine {
                 Event::Halted(cause.clone())
             }
             Effect::Joined { epoch } => {
-                standing.epoch = *epoch;
+                standing.epoch = Some(*epoch);
                 Event::Joined { epoch: *epoch }
             }
             Effect::WentBack(_) => Event::WentBack,
@@ -204,19 +207,17 @@ impl LeaseholderMachine {
         self.outputs.push_back(Output::Report(Box::new(event)));
     }
 
-    fn place(&mut self, now: Millis, origin: Option<OrderOrigin>, order: Order) {
-        let id = match origin {
-            Some(origin) => {
-                self.origins.insert(self.next_order, origin);
-                self.next_order += 1;
-                self.next_order - 1
-            }
-            None => 0,
-        };
+    fn place(&mut self, now: BootTime, origin: Option<OrderOrigin>, order: Order) {
+        let id = origin.map(|origin| {
+            let id = self.next_order;
+            self.next_order = id.next();
+            self.origins.insert(id, origin);
+            id
+        });
         self.core.order(now, id, order);
     }
 
-    fn agree_block_size(&mut self, now: Millis, network: Arc<str>, allowed: Arc<Ranges>) {
+    fn agree_block_size(&mut self, now: BootTime, network: Arc<str>, allowed: Arc<Ranges>) {
         let order = Order::AgreeBlockSize {
             pool: PoolFamily { network: network.clone(), family: allowed.family() },
             ranges: allowed.iter().map(|range| (range.start, range.end)).collect(),
@@ -226,7 +227,7 @@ impl LeaseholderMachine {
         self.place(now, Some(OrderOrigin::Coordinator(network, allowed)), order);
     }
 
-    fn publish(&mut self, now: Millis, holding: &Holding, held: bool, waiting: Option<u64>) {
+    fn publish(&mut self, now: BootTime, holding: &Holding, held: bool, waiting: Option<u64>) {
         for &address in holding.addresses.iter() {
             let network = holding.scope.pool.clone();
             let value = held.then(|| Box::new(allocation(&self.node, holding)));
@@ -235,7 +236,7 @@ impl LeaseholderMachine {
     }
 
     /// Writes the records that wait, if the store can be asked, and then ends the lease.
-    fn go_on_leaving(&mut self, now: Millis) {
+    fn go_on_leaving(&mut self, now: BootTime) {
         let able = self.core.is_member() && self.core.unable().is_none();
         if able && self.core.records_waiting() > 0 {
             return self.core.flush(now);
@@ -256,12 +257,12 @@ impl LeaseholderMachine {
 impl Machine for LeaseholderMachine {
     type Input = ToLeaseholder;
 
-    fn start(&mut self, now: Millis) {
+    fn start(&mut self, now: BootTime) {
         self.core.start(now);
         self.drive(now);
     }
 
-    fn handle(&mut self, now: Millis, input: ToLeaseholder) {
+    fn handle(&mut self, now: BootTime, input: ToLeaseholder) {
         match input {
             ToLeaseholder::Place(origin, order) => self.place(now, origin, order),
             ToLeaseholder::AgreeBlockSize(network, allowed) => {
@@ -289,12 +290,12 @@ impl Machine for LeaseholderMachine {
         self.drive(now);
     }
 
-    fn handle_timeout(&mut self, now: Millis) {
+    fn handle_timeout(&mut self, now: BootTime) {
         self.core.handle_timeout(now);
         self.drive(now);
     }
 
-    fn poll_timeout(&self) -> Option<Millis> {
+    fn poll_timeout(&self) -> Option<BootTime> {
         self.core.poll_timeout()
     }
 
@@ -317,7 +318,7 @@ fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
         pod: pod.map(|pod| pod.name.clone()).unwrap_or_default(),
         stage: holding.stage.map(|stage| stage.as_str().into()).unwrap_or_default(),
         netns: holding.netns.path.clone(),
-        since_unix_ms: holding.since_unix_ms,
+        since: holding.since,
         started_at: holding.started_at(),
         sequence: holding.sequence,
     }

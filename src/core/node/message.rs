@@ -3,18 +3,21 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::core::Millis;
 use crate::core::address::{Cidr, Family};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
-use crate::core::coordinator::{Call, Outcome, Recovered, SetId, SetRecord};
+use crate::core::coordinator::{Call, Outcome, Recovered};
+use crate::core::ids::Epoch;
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Leased, Order, Question};
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError, RangeSet};
+use crate::core::set_record::{SetId, SetRecord};
+use crate::core::time::BootTime;
 use crate::core::txn::{Answer, Request, StoreError, Watched};
 
 /// A machine behind a mailbox. After each input the outputs are polled and carried out, in order,
@@ -24,16 +27,16 @@ pub trait Machine {
     type Input;
 
     /// The mailbox is open: called once, before the first input.
-    fn start(&mut self, now: Millis);
+    fn start(&mut self, now: BootTime);
 
     /// Takes one message.
-    fn handle(&mut self, now: Millis, input: Self::Input);
+    fn handle(&mut self, now: BootTime, input: Self::Input);
 
     /// Does what is due.
-    fn handle_timeout(&mut self, now: Millis);
+    fn handle_timeout(&mut self, now: BootTime);
 
     /// The time at which [`Machine::handle_timeout`] has something to do, on the boot clock.
-    fn poll_timeout(&self) -> Option<Millis>;
+    fn poll_timeout(&self) -> Option<BootTime>;
 
     /// The next output, until there is none.
     fn poll_output(&mut self) -> Option<Output>;
@@ -235,8 +238,8 @@ pub enum Event {
         network: Arc<str>,
         /// The family of the range set.
         family: Family,
-        /// For how long, in milliseconds.
-        waited: Millis,
+        /// For how long.
+        waited: Duration,
         /// It has an address.
         served: bool,
     },
@@ -247,7 +250,7 @@ pub enum Event {
     /// The node joined the cluster.
     Joined {
         /// Its epoch.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// Nothing can be leased, because of this; or it can again.
     Stalled(Option<Cause>),

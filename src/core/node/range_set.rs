@@ -1,14 +1,15 @@
 //! A range set among the machines of its node.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::message::{
     After, Commit, Event, Machine, Message, OrderContext, OrderOrigin, Output, ToCoordinator,
     ToLeaseholder, ToRangeSet,
 };
+use crate::core::Map;
 use crate::core::address::Cidr;
 use crate::core::block::Block;
-use crate::core::coordinator::{SetId, SetRecord};
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
@@ -16,8 +17,9 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Capacity, Effect, RangeSet, Settings, Stats};
+use crate::core::set_record::{SetId, SetRecord};
+use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
-use crate::core::{Map, Millis};
 
 /// The machine of one range set: it leases blocks ahead of demand and hands single addresses out
 /// from memory.
@@ -31,7 +33,7 @@ pub struct RangeSetMachine {
     /// told: its spares hang on the lease of now.
     lease_number: u64,
     /// The requests that wait for a block, and since when: for the figures.
-    waits: Map<u64, Millis>,
+    waits: Map<u64, BootTime>,
     outputs: VecDeque<Output>,
 }
 
@@ -70,7 +72,7 @@ impl RangeSetMachine {
     }
 
     /// Whether an ADD from these ranges could be served now, as far as this range set knows.
-    pub fn could_assign(&mut self, now: Millis, allowed: &Ranges) -> bool {
+    pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> bool {
         self.core.could_assign(now, allowed)
     }
 
@@ -84,7 +86,7 @@ impl RangeSetMachine {
     }
 
     /// Carries out what the core asks for, in order.
-    fn drive(&mut self, now: Millis) {
+    fn drive(&mut self, now: BootTime) {
         while let Some(effect) = self.core.poll_effect() {
             self.note_wait(now, &effect);
             self.carry_out(effect);
@@ -97,12 +99,12 @@ impl RangeSetMachine {
     }
 
     /// Reports for how long a request waited, when its wait ends.
-    fn note_wait(&mut self, now: Millis, effect: &Effect) {
+    fn note_wait(&mut self, now: BootTime, effect: &Effect) {
         if let Effect::Assigned(operation, result) = effect
             && let Some(since) = self.waits.remove(operation)
         {
             let (network, family) = (self.record.network.clone(), self.record.family);
-            let (waited, served) = (now.saturating_sub(since), result.is_ok());
+            let (waited, served) = (now.since(since), result.is_ok());
             self.report(Event::Waited { network, family, waited, served });
         }
     }
@@ -214,7 +216,7 @@ impl RangeSetMachine {
     }
 
     /// The end of an order.
-    fn order_ended(&mut self, now: Millis, context: OrderContext, effect: leaseholder::Effect) {
+    fn order_ended(&mut self, now: BootTime, context: OrderContext, effect: leaseholder::Effect) {
         use leaseholder::Effect;
         let (network, family) = (self.record.network.clone(), self.record.family);
         match (effect, context) {
@@ -241,7 +243,7 @@ impl RangeSetMachine {
     }
 
     /// An order was not placed: the journal failed.
-    fn order_failed(&mut self, now: Millis, context: &OrderContext) {
+    fn order_failed(&mut self, now: BootTime, context: &OrderContext) {
         match context {
             OrderContext::GiveBack(_) => self.core.given_back(now, false),
             OrderContext::Transfer(key) => self.core.transferred(now, key, false),
@@ -250,7 +252,7 @@ impl RangeSetMachine {
     }
 
     /// What the leaseholder says unasked.
-    fn heard(&mut self, now: Millis, effect: leaseholder::Effect) {
+    fn heard(&mut self, now: BootTime, effect: leaseholder::Effect) {
         use leaseholder::Effect;
         match effect {
             Effect::Asked(question) => self.core.asked(now, question),
@@ -276,7 +278,7 @@ impl RangeSetMachine {
 
     /// Gives away everything and ends.
     fn hand_over(&mut self, heir: SetId) {
-        let settings = Settings { cooldown: 0, min_free: 0, seed: 0 };
+        let settings = Settings { cooldown: Duration::ZERO, min_free: 0, seed: 0 };
         let empty = RangeSet::new(self.record.family, self.core.block_log2(), settings);
         let set = Box::new(std::mem::replace(&mut self.core, empty));
         let (from, lease_number) = (self.record.clone(), self.lease_number);
@@ -284,7 +286,7 @@ impl RangeSetMachine {
         self.outputs.push_back(Output::Close(self.record.id));
     }
 
-    fn absorb(&mut self, now: Millis, from: SetRecord, mut set: RangeSet, lease_number: u64) {
+    fn absorb(&mut self, now: BootTime, from: SetRecord, mut set: RangeSet, lease_number: u64) {
         // It ended before it was told that the lease is lost, and with it its spares (rule 18).
         if lease_number < self.lease_number && !broken(Mutant::LostLeaseSparesKept) {
             set.spares_gone(now);
@@ -298,11 +300,11 @@ impl RangeSetMachine {
 impl Machine for RangeSetMachine {
     type Input = ToRangeSet;
 
-    fn start(&mut self, now: Millis) {
+    fn start(&mut self, now: BootTime) {
         self.drive(now);
     }
 
-    fn handle(&mut self, now: Millis, input: ToRangeSet) {
+    fn handle(&mut self, now: BootTime, input: ToRangeSet) {
         match input {
             ToRangeSet::Assign(request) => {
                 let operation = request.id;
@@ -327,12 +329,12 @@ impl Machine for RangeSetMachine {
         self.drive(now);
     }
 
-    fn handle_timeout(&mut self, now: Millis) {
+    fn handle_timeout(&mut self, now: BootTime) {
         self.core.handle_timeout(now);
         self.drive(now);
     }
 
-    fn poll_timeout(&self) -> Option<Millis> {
+    fn poll_timeout(&self) -> Option<BootTime> {
         self.core.poll_timeout()
     }
 

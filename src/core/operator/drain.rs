@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Command, Step};
 use crate::core::keys::{drain_key, node_key, session_key};
+use crate::core::time::UnixTime;
 use crate::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
 };
@@ -57,7 +58,7 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct DrainNode {
     command: DrainNodeCommand,
-    at_unix_ms: u64,
+    at: UnixTime,
     phase: Phase,
     tries: u32,
     /// Whether the node had a session when it was last looked at.
@@ -71,8 +72,8 @@ type End = Result<Drained, DrainError>;
 impl Command for DrainNode {
     type End = End;
 
-    fn start(&mut self, now_unix_ms: u64) -> Step<End> {
-        self.at_unix_ms = now_unix_ms;
+    fn start(&mut self, now: UnixTime) -> Step<End> {
+        self.at = now;
         self.look()
     }
 
@@ -97,8 +98,8 @@ impl Command for DrainNode {
 impl DrainNode {
     /// Prepares the beginning or the end of a drain.
     pub fn new(command: DrainNodeCommand) -> Self {
-        let (at_unix_ms, phase, tries) = (0, Phase::Reading, 0);
-        Self { command, at_unix_ms, phase, tries, live: false, lost: false }
+        let (at, phase, tries) = (UnixTime::EPOCH, Phase::Reading, 0);
+        Self { command, at, phase, tries, live: false, lost: false }
     }
 
     fn look(&mut self) -> Step<End> {
@@ -136,7 +137,7 @@ impl DrainNode {
         let when = vec![Compare::ModRevision(key.clone(), revision)];
         let then = vec![match self.command.undo {
             true => Write::Delete(key),
-            false => Write::Put(key, Value::Flag(self.at_unix_ms), None),
+            false => Write::Put(key, Value::Flag(self.at), None),
         }];
         self.phase = Phase::Writing;
         Step::Ask(Request::Txn(Txn { when, then }))

@@ -18,6 +18,7 @@ pub use self::drain::{DrainError, DrainNode, DrainNodeCommand, Drained};
 pub use self::remove::RemoveNode;
 pub use self::types::{Fate, RemoveError, RemoveNodeCommand, Removed};
 use super::txn::{Answer, Request, StoreError};
+use crate::core::time::UnixTime;
 
 /// What a command needs next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,8 +34,8 @@ pub trait Command {
     /// How it ends.
     type End;
 
-    /// Begins. `now_unix_ms`: the time of the command, in milliseconds since 1970.
-    fn start(&mut self, now_unix_ms: u64) -> Step<Self::End>;
+    /// Begins. `now`: the time of the command.
+    fn start(&mut self, now: UnixTime) -> Step<Self::End>;
 
     /// Goes on with the answer to the last request.
     fn answered(&mut self, answer: Result<Answer, StoreError>) -> Step<Self::End>;

@@ -11,9 +11,10 @@ use super::seen::Seen;
 use super::txns::{Removal, delete_records, forget, is_quarantined, is_spare};
 use super::types::{End, Fate, RemoveError, RemoveNodeCommand, Removed};
 use super::{Command, Step};
-use crate::core::ids::LeaseId;
+use crate::core::ids::{Epoch, LeaseId};
 use crate::core::keys::{ALLOCATIONS, BLOCKS, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::UnixTime;
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome};
 use crate::core::value::Value;
 use crate::limits;
@@ -23,7 +24,7 @@ use crate::limits;
 pub struct RemoveNode {
     command: RemoveNodeCommand,
     /// The time of the command. The removal says so in the node's key, which tells it apart.
-    at_unix_ms: u64,
+    at: UnixTime,
     phase: Phase,
     tries: u32,
     seen: Seen,
@@ -46,8 +47,8 @@ pub struct RemoveNode {
 impl Command for RemoveNode {
     type End = End;
 
-    fn start(&mut self, now_unix_ms: u64) -> Step<End> {
-        self.at_unix_ms = now_unix_ms;
+    fn start(&mut self, now: UnixTime) -> Step<End> {
+        self.at = now;
         let (min, max) = (limits::QUARANTINE_MIN.as_secs(), limits::QUARANTINE_MAX.as_secs());
         if !(min..=max).contains(&self.removed.quarantine_s) {
             return self.end(Err(RemoveError::Quarantine(min, max)));
@@ -134,17 +135,17 @@ impl RemoveNode {
     pub fn new(command: RemoveNodeCommand) -> Self {
         let removed = Removed {
             fate: Fate::Removed,
-            epoch: 0,
+            epoch: None,
             quarantined: 0,
             freed: 0,
             quarantine_s: command.quarantine_s.unwrap_or(limits::QUARANTINE.as_secs()),
             records: 0,
             was_live: false,
-            last_write_unix_ms: 0,
+            last_write: None,
         };
         Self {
             command,
-            at_unix_ms: 0,
+            at: UnixTime::EPOCH,
             phase: Phase::Ended,
             tries: 0,
             seen: Seen::default(),
@@ -213,9 +214,9 @@ impl RemoveNode {
         self.count_lost();
         let known = self.seen.known.as_ref();
         self.revision = known.map_or(0, |(_, revision)| *revision);
-        let removed_unix_ms = known.and_then(|(node, _)| node.removed_unix_ms);
-        let last_write = self.seen.last_write_unix_ms();
-        self.removed.last_write_unix_ms = self.removed.last_write_unix_ms.max(last_write);
+        let removed = known.and_then(|(node, _)| node.removed);
+        let last_write = self.seen.last_write();
+        self.removed.last_write = self.removed.last_write.max(last_write);
         self.removed.quarantined = self.seen.blocks.len() - self.seen.spares();
         if known.is_none() && self.seen.blocks.is_empty() {
             // It was there at an earlier look: this command has forgotten it, or another one has.
@@ -224,10 +225,10 @@ impl RemoveNode {
             let end = was_there.then(|| self.removed.clone()).ok_or(RemoveError::UnknownNode);
             return self.end(end);
         }
-        let epoch = known.map_or(0, |(node, _)| node.epoch);
+        let epoch = known.map(|(node, _)| node.epoch);
         // The answer to the transaction that did it may have been lost.
-        self.begun |= self.changed && removed_unix_ms == Some(self.at_unix_ms);
-        if self.begun && removed_unix_ms.is_none() {
+        self.begun |= self.changed && removed == Some(self.at);
+        if self.begun && removed.is_none() {
             return self.end(Err(RemoveError::CameBack));
         }
         if self.begun {
@@ -246,7 +247,7 @@ impl RemoveNode {
             return self.end(Err(refusal));
         }
         self.removed.was_live |= self.seen.live;
-        self.removed.fate = match removed_unix_ms.filter(|_| !self.seen.live) {
+        self.removed.fate = match removed.filter(|_| !self.seen.live) {
             Some(_) if self.seen.blocks.is_empty() => Fate::Forgotten,
             Some(_) if self.seen.blocks.iter().all(is_quarantined) => Fate::AlreadyRemoved,
             _ => Fate::Removed,
@@ -255,7 +256,7 @@ impl RemoveNode {
         // backup, what counts is that its key is newer than that.
         self.removed.epoch = match self.removed.fate {
             Fate::Forgotten | Fate::Succeeded => epoch,
-            Fate::Removed | Fate::AlreadyRemoved => epoch + 1,
+            Fate::Removed | Fate::AlreadyRemoved => Some(epoch.map_or(Epoch::FIRST, Epoch::next)),
         };
         if self.command.dry_run {
             self.removed.freed = self.seen.spares();
@@ -344,7 +345,7 @@ impl RemoveNode {
             node: self.command.node.clone(),
             force: self.command.force,
             quarantine: self.lease.map(|lease| lease.id),
-            now_unix_ms: self.at_unix_ms,
+            now: self.at,
         };
         let txn = if self.begun {
             removal.go_on(self.revision, self.removed.epoch, &blocks)

@@ -2,6 +2,7 @@
 
 use super::txns::{is_of, is_quarantined, is_spare};
 use crate::core::ids::LeaseId;
+use crate::core::time::UnixTime;
 use crate::core::txn::KeyValue;
 use crate::core::value::{NodeValue, Value};
 
@@ -35,17 +36,17 @@ impl Seen {
         self.blocks.iter().chain(&self.records).any(|of| of.key == key)
     }
 
-    /// The time of the last write of the node itself, in milliseconds since 1970. Quarantined
+    /// The time of the last write of the node itself. Quarantined
     /// blocks were written by somebody else.
-    pub(super) fn last_write_unix_ms(&self) -> u64 {
+    pub(super) fn last_write(&self) -> Option<UnixTime> {
         let since = |key: &KeyValue| match &key.value {
-            Value::Block(block) if !is_quarantined(key) => block.since_unix_ms,
-            Value::Allocation(allocation) => allocation.since_unix_ms,
-            _ => 0,
+            Value::Block(block) if !is_quarantined(key) => Some(block.since),
+            Value::Allocation(allocation) => Some(allocation.since),
+            _ => None,
         };
-        let keys = self.blocks.iter().chain(&self.records).map(since);
-        let joined = self.known.as_ref().map(|(node, _)| node.since_unix_ms);
-        keys.chain(joined).max().unwrap_or_default()
+        let keys = self.blocks.iter().chain(&self.records).filter_map(since);
+        let joined = self.known.as_ref().map(|(node, _)| node.since);
+        keys.chain(joined).max()
     }
 
     /// How many of its blocks are spare.

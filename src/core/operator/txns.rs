@@ -8,9 +8,10 @@
 
 use std::sync::Arc;
 
-use crate::core::ids::LeaseId;
+use crate::core::ids::{Epoch, LeaseId};
 use crate::core::keys::{drain_key, forgotten_key, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::UnixTime;
 use crate::core::txn::{Compare, KeyValue, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, NodeValue, Value};
 
@@ -23,14 +24,14 @@ pub struct Removal {
     pub force: bool,
     /// The lease on which its blocks hang until the quarantine ends; none, if none of them has to.
     pub quarantine: Option<LeaseId>,
-    /// When the operator asked for it, in milliseconds since 1970.
-    pub now_unix_ms: u64,
+    /// When the operator asked for it.
+    pub now: UnixTime,
 }
 
 impl Removal {
     /// The epoch that the node is raised to, from its key; a node without one never was there.
-    pub fn epoch(known: Option<&NodeValue>) -> u64 {
-        known.map_or(0, |node| node.epoch) + 1
+    pub fn epoch(known: Option<&NodeValue>) -> Epoch {
+        known.map_or(Epoch::FIRST, |node| node.epoch.next())
     }
 
     /// Raises the node's epoch, ends its session and its drain, and takes these of its blocks.
@@ -39,18 +40,18 @@ impl Removal {
     pub fn begin(&self, known: Option<(&NodeValue, u64)>, blocks: &[KeyValue]) -> Txn {
         let (node, session) = (node_key(&self.node), session_key(&self.node));
         let epoch = Self::epoch(known.map(|(node, _)| node));
-        let removed_unix_ms = Some(self.now_unix_ms);
+        let removed = Some(self.now);
         let value = match known {
-            Some((known, _)) => NodeValue { epoch, removed_unix_ms, ..known.clone() },
+            Some((known, _)) => NodeValue { epoch, removed, ..known.clone() },
             None => NodeValue {
                 epoch,
                 sequence: 0,
                 machine_id: "".into(),
                 boot_id: "".into(),
                 version: "".into(),
-                since_unix_ms: self.now_unix_ms,
+                since: self.now,
                 acknowledged: false,
-                removed_unix_ms,
+                removed,
             },
         };
         let mut txn = Txn::default();
@@ -64,19 +65,19 @@ impl Removal {
         }
         txn.then.push(Write::Delete(session));
         txn.then.push(Write::Delete(drain_key(&self.node)));
-        self.take(&mut txn, epoch, blocks);
+        self.take(&mut txn, Some(epoch), blocks);
         txn
     }
 
     /// Takes more of its blocks. `revision`: that of the key of the removed node, so that nothing
     /// is taken from one that has come back.
-    pub fn go_on(&self, revision: u64, epoch: u64, blocks: &[KeyValue]) -> Txn {
+    pub fn go_on(&self, revision: u64, epoch: Option<Epoch>, blocks: &[KeyValue]) -> Txn {
         let mut txn = after(&self.node, revision);
         self.take(&mut txn, epoch, blocks);
         txn
     }
 
-    fn take(&self, txn: &mut Txn, epoch: u64, blocks: &[KeyValue]) {
+    fn take(&self, txn: &mut Txn, epoch: Option<Epoch>, blocks: &[KeyValue]) {
         for key in blocks {
             let Value::Block(block) = &key.value else { continue };
             txn.when.push(Compare::ModRevision(key.key.clone(), key.mod_revision));
@@ -88,7 +89,7 @@ impl Removal {
                     let value = BlockValue {
                         epoch,
                         status: BlockStatus::Quarantined,
-                        since_unix_ms: self.now_unix_ms,
+                        since: self.now,
                         ..block.clone()
                     };
                     Write::Put(key.key.clone(), Value::Block(value), self.quarantine)
@@ -150,15 +151,16 @@ mod tests {
     use crate::core::address::{Cidr, Family};
 
     fn node(epoch: u64) -> NodeValue {
+        let epoch = Epoch::new(epoch).unwrap();
         NodeValue {
             epoch,
             sequence: 77,
             machine_id: "m".into(),
             boot_id: "b".into(),
             version: "1".into(),
-            since_unix_ms: 5,
+            since: UnixTime::from_millis(5),
             acknowledged: true,
-            removed_unix_ms: None,
+            removed: None,
         }
     }
 
@@ -167,17 +169,22 @@ mod tests {
             cidr: Cidr::containing(start, 3),
             family: Family::V4,
             owner: "n".into(),
-            epoch: 3,
+            epoch: Epoch::new(3),
             claim: 9,
             status,
-            since_unix_ms: 6,
+            since: UnixTime::from_millis(6),
         };
         let key = crate::core::keys::block_key("net", Family::V4, start);
         KeyValue { key, value: Value::Block(value), mod_revision: revision, lease: None }
     }
 
     fn removal(force: bool) -> Removal {
-        Removal { node: "n".into(), force, quarantine: LeaseId::new(42), now_unix_ms: 1000 }
+        Removal {
+            node: "n".into(),
+            force,
+            quarantine: LeaseId::new(42),
+            now: UnixTime::from_millis(1000),
+        }
     }
 
     fn at(key: &str, revision: u64) -> Compare {
@@ -192,15 +199,25 @@ mod tests {
         let expected =
             [at("nodes/n", 10), at("sessions/n", 0), at(&active.key, 11), at(&spare.key, 12)];
         assert_eq!(txn.when, expected);
-        let removed = NodeValue { epoch: 4, removed_unix_ms: Some(1000), ..node(3) };
+        let removed = NodeValue {
+            epoch: Epoch::new(4).unwrap(),
+            removed: Some(UnixTime::from_millis(1000)),
+            ..node(3)
+        };
         assert_eq!(txn.then[0], Write::Put("nodes/n".into(), Value::Node(removed), None));
         assert_eq!(txn.then[1..3], ["sessions/n", "drains/n"].map(|k| Write::Delete(k.into())));
         let Write::Put(key, Value::Block(value), Some(lease)) = &txn.then[3] else {
             panic!("{:?}", txn.then[3]);
         };
         assert_eq!(lease.get(), 42);
-        assert_eq!((key, value.status, value.epoch), (&active.key, BlockStatus::Quarantined, 4));
-        assert_eq!((&*value.owner, value.claim, value.since_unix_ms), ("n", 9, 1000));
+        assert_eq!(
+            (key, value.status, value.epoch),
+            (&active.key, BlockStatus::Quarantined, Epoch::new(4))
+        );
+        assert_eq!(
+            (&*value.owner, value.claim, value.since),
+            ("n", 9, UnixTime::from_millis(1000))
+        );
         // Nothing was ever handed out of a spare.
         assert_eq!(txn.then[4], Write::Delete(spare.key));
         // A node that lives is removed by force only.
@@ -215,13 +232,16 @@ mod tests {
         let Write::Put(_, Value::Node(value), None) = &txn.then[0] else {
             panic!("{:?}", txn.then[0]);
         };
-        assert_eq!((value.epoch, value.sequence, value.removed_unix_ms), (1, 0, Some(1000)));
+        assert_eq!(
+            (value.epoch, value.sequence, value.removed),
+            (Epoch::FIRST, 0, Some(UnixTime::from_millis(1000)))
+        );
     }
 
     #[test]
     fn later_transactions_are_refused_once_the_node_has_come_back() {
         let blocks = [block(8, BlockStatus::Active, 11)];
-        let more = removal(false).go_on(20, 4, &blocks);
+        let more = removal(false).go_on(20, Epoch::new(4), &blocks);
         assert_eq!(more.when, [at("nodes/n", 20), at(&blocks[0].key, 11)]);
         assert_eq!(more.then.len(), 1);
         let records = delete_records("n", 20, &blocks);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::core::ids::Epoch;
+use crate::core::time::UnixTime;
 use crate::core::txn::StoreError;
 
 /// Which node to remove, and how.
@@ -42,8 +44,8 @@ pub enum Fate {
 pub struct Removed {
     /// What became of it.
     pub fate: Fate,
-    /// Its epoch now.
-    pub epoch: u64,
+    /// Its epoch now; none, if it never had one.
+    pub epoch: Option<Epoch>,
     /// How many blocks are in quarantine now.
     pub quarantined: usize,
     /// How many spare blocks are free now.
@@ -54,8 +56,8 @@ pub struct Removed {
     pub records: usize,
     /// Whether it had a session.
     pub was_live: bool,
-    /// The time of the last write of the node that the store knows, in milliseconds since 1970.
-    pub last_write_unix_ms: u64,
+    /// The time of the last write of the node that the store knows.
+    pub last_write: Option<UnixTime>,
 }
 
 /// Why a node was not removed.

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::{Assign, AssignError, Effect, RangeSet};
-use crate::core::Millis;
 use crate::core::block::BlockState;
 use crate::core::cause::Cause;
 use crate::core::inventory::{AddressState, Move};
@@ -11,6 +10,7 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
 use crate::core::search::{Candidate, Search};
 use crate::core::stage::Stage;
+use crate::core::time::BootTime;
 use crate::limits;
 
 /// The end of an attempt to serve a request.
@@ -22,7 +22,7 @@ pub(super) enum Attempt {
 
 /// The requests that wait, in the order in which they came, each with its time.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Waiting(VecDeque<(Millis, Assign)>);
+pub(super) struct Waiting(VecDeque<(BootTime, Assign)>);
 
 impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
@@ -30,8 +30,8 @@ impl Waiting {
     }
 
     /// The time at which the first of them has waited for too long.
-    pub(super) fn deadline(&self) -> Option<Millis> {
-        self.0.front().map(|(came, _)| came + limits::ASSIGN_WAIT_MS_MAX)
+    pub(super) fn deadline(&self) -> Option<BootTime> {
+        self.0.front().map(|(came, _)| *came + limits::ASSIGN_WAIT_MAX)
     }
 
     /// Returns whether a request must wait behind one of the first of these.
@@ -43,7 +43,7 @@ impl Waiting {
 impl RangeSet {
     /// Assigns an address, or answers later with [`Effect::Assigned`] when a block must be had
     /// first. Requests are served in the order in which they came.
-    pub fn assign(&mut self, now: Millis, request: Assign) -> Option<Result<u128, AssignError>> {
+    pub fn assign(&mut self, now: BootTime, request: Assign) -> Option<Result<u128, AssignError>> {
         self.expire_cooldowns(now);
         self.allowed.insert(request.set_index, request.allowed.clone());
         let behind = self.waiting.blocks(&request, usize::MAX);
@@ -58,20 +58,20 @@ impl RangeSet {
     }
 
     /// Releases an assigned address, whose release is durable: it cools from `now` on.
-    pub fn release(&mut self, now: Millis, number: u128) {
+    pub fn release(&mut self, now: BootTime, number: u128) {
         self.apply(number, Move::Release(now));
         self.expire_cooldowns(now);
         self.serve(now);
     }
 
     /// Takes back an assignment that nobody has seen: no cooldown, but the cursor stays moved.
-    pub fn undo(&mut self, now: Millis, number: u128) {
+    pub fn undo(&mut self, now: BootTime, number: u128) {
         self.apply(number, Move::Undo);
         self.serve(now);
     }
 
     /// Returns whether an address of these ranges could be assigned now, or a block leased for one.
-    pub fn could_assign(&mut self, now: Millis, allowed: &Ranges) -> bool {
+    pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> bool {
         self.expire_cooldowns(now);
         if self.cluster.refusal(now).is_some() {
             return false;
@@ -88,7 +88,7 @@ impl RangeSet {
 
     /// Answers the requests that wait, in order, as far as possible: behind one that must wait on,
     /// all requests for the same wait too.
-    pub(super) fn serve(&mut self, now: Millis) {
+    pub(super) fn serve(&mut self, now: BootTime) {
         if self.waiting.is_empty() {
             return;
         }
@@ -107,7 +107,7 @@ impl RangeSet {
     }
 
     /// Answers the requests that have waited for too long.
-    pub(super) fn end_waits(&mut self, now: Millis) {
+    pub(super) fn end_waits(&mut self, now: BootTime) {
         while self.waiting.deadline().is_some_and(|deadline| deadline <= now)
             && let Some((_, request)) = self.waiting.0.pop_front()
         {
@@ -125,7 +125,7 @@ impl RangeSet {
     }
 
     /// Tries to serve a request that came at this time (`came`).
-    fn attempt(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
+    fn attempt(&mut self, now: BootTime, came: BootTime, request: &Assign) -> Attempt {
         if let Some(cause) = self.cluster.refusal(now) {
             return Attempt::Done(Err(AssignError::Halted(cause)));
         }
@@ -154,7 +154,7 @@ impl RangeSet {
     /// The next address; while nothing can be leased, the addresses in hand come first.
     fn next(
         &self,
-        now: Millis,
+        now: BootTime,
         allowed: &Ranges,
         cursor: Option<u128>,
         stage: Option<Stage>,
@@ -173,8 +173,8 @@ impl RangeSet {
     /// A call asks for an address by name.
     fn attempt_requested(
         &mut self,
-        now: Millis,
-        came: Millis,
+        now: BootTime,
+        came: BootTime,
         number: u128,
         request: &Assign,
     ) -> Attempt {

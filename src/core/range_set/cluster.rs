@@ -1,11 +1,11 @@
 //! News from the cluster that this set did not ask for.
 
 use super::{Effect, RangeSet};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::BlockState;
 use crate::core::cause::Cause;
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 
 /// The standing of this node in its cluster, as far as the range set was told.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(super) struct ClusterView {
     /// The reason why nothing may be handed out.
     halted: Option<Cause>,
     /// Until when anything may be handed out; no limit, if there is none.
-    good_until: Option<Millis>,
+    good_until: Option<BootTime>,
     /// An operator wants the blocks back.
     draining: bool,
 }
@@ -52,14 +52,14 @@ impl ClusterView {
     }
 
     /// The reason why nothing may be handed out, if there is one.
-    pub(super) fn refusal(&self, now: Millis) -> Option<Cause> {
+    pub(super) fn refusal(&self, now: BootTime) -> Option<Cause> {
         let overdue = || self.is_overdue(now).then_some(Cause::OfflineLimit);
         let drained = || self.draining.then_some(Cause::Draining);
         self.halted.clone().or_else(overdue).or_else(drained)
     }
 
     /// Returns whether the node has not reached the store for too long to hand out anything.
-    fn is_overdue(&self, now: Millis) -> bool {
+    fn is_overdue(&self, now: BootTime) -> bool {
         self.good_until.is_some_and(|until| until < now) && !broken(Mutant::OfflineLimitIgnored)
     }
 
@@ -71,7 +71,7 @@ impl ClusterView {
 
 impl RangeSet {
     /// All spares are gone, also those that are being given back.
-    pub fn spares_gone(&mut self, now: Millis) {
+    pub fn spares_gone(&mut self, now: BootTime) {
         let returning = self.demand.returning_spares();
         let returning = returning.filter(|cidr| self.inventory.get(*cidr).is_some());
         let spares: Vec<Cidr> = self.inventory.spares().chain(returning).collect();
@@ -80,7 +80,7 @@ impl RangeSet {
     }
 
     /// Another node gave these: spares. Those that overlap blocks in hand go back.
-    pub fn spares(&mut self, now: Millis, cidrs: &[Cidr]) {
+    pub fn spares(&mut self, now: BootTime, cidrs: &[Cidr]) {
         let mut unwanted = Vec::new();
         for &cidr in cidrs {
             if self.inventory.get(cidr).is_some() {
@@ -108,7 +108,7 @@ impl RangeSet {
 
     /// The store says that these are not this node's. Addresses that are assigned stay so until
     /// their DEL; no other address is handed out of them.
-    pub fn lost(&mut self, now: Millis, cidrs: &[Cidr]) {
+    pub fn lost(&mut self, now: BootTime, cidrs: &[Cidr]) {
         for &cidr in cidrs {
             match self.inventory.get(cidr).map(|block| block.is_unused()) {
                 // Nothing of it is in use: it need not be claimed again.
@@ -129,7 +129,7 @@ impl RangeSet {
 
     /// A lost block is this node's again. If it is not in hand, because nothing of it was held, it
     /// comes as a spare, whose first change of hands makes it active or gives it back.
-    pub fn regained(&mut self, now: Millis, cidr: Cidr) {
+    pub fn regained(&mut self, now: BootTime, cidr: Cidr) {
         match self.inventory.block(cidr.start).map(|block| (block.cidr(), block.state)) {
             Some((block, BlockState::Lost)) if block == cidr => {
                 self.set_state(cidr, BlockState::Active);
@@ -144,7 +144,7 @@ impl RangeSet {
 
     /// Nothing can be leased, because of this; or it can again. Requests that wait get what is in
     /// hand, or learn the cause at once.
-    pub fn stalled(&mut self, now: Millis, cause: Option<Cause>) {
+    pub fn stalled(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.stalled.clone_from(&cause);
         self.serve(now);
         if let Some(cause) = cause {
@@ -153,14 +153,14 @@ impl RangeSet {
     }
 
     /// Nothing may be handed out, because of this; or it may again.
-    pub fn halted(&mut self, now: Millis, cause: Option<Cause>) {
+    pub fn halted(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.halted = cause;
         self.serve(now);
     }
 
     /// Addresses may be handed out until then, and not later (rule 19). The leaseholder's timer
     /// halts range sets as well, but after a pause of the process a call may come before it.
-    pub fn good_until(&mut self, now: Millis, until: Millis) {
+    pub fn good_until(&mut self, now: BootTime, until: BootTime) {
         self.cluster.good_until = Some(until);
         self.serve(now);
     }
@@ -176,7 +176,7 @@ impl RangeSet {
     }
 
     /// An operator wants the blocks back, or does not.
-    pub fn draining(&mut self, now: Millis, draining: bool) {
+    pub fn draining(&mut self, now: BootTime, draining: bool) {
         self.cluster.draining = draining;
         self.demand.reclaim_from(now);
         self.serve(now);

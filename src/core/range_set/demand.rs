@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::assign::Attempt;
 use super::{AssignError, Effect, RangeSet, Stats};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 use crate::core::cause::Cause;
 use crate::core::leaseholder::Leased;
 use crate::core::range::Ranges;
 use crate::core::search::Search;
+use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
 use crate::limits;
 
@@ -21,14 +21,14 @@ pub(super) struct Demand {
     /// The number of blocks to lease at once.
     batch: usize,
     /// The time at which the last lease began.
-    leased_at: Option<Millis>,
+    leased_at: Option<BootTime>,
     /// The time until which no lease is tried, and the reason.
-    paused: Option<(Millis, Cause)>,
+    paused: Option<(BootTime, Cause)>,
     leasing: Option<Leasing>,
     /// The blocks that are being given back, each with the state in which it was.
     giving_back: Vec<(Cidr, BlockState)>,
     /// The time of the next look for idle blocks.
-    next_reclaim: Millis,
+    next_reclaim: BootTime,
     /// The fewest free addresses since the last look.
     low_free: u64,
 }
@@ -50,7 +50,7 @@ impl Default for Demand {
             paused: None,
             leasing: None,
             giving_back: Vec::new(),
-            next_reclaim: 0,
+            next_reclaim: BootTime::BOOT,
             low_free: 0,
         }
     }
@@ -89,12 +89,12 @@ impl Demand {
     }
 
     /// Tries no lease for a while, because of this.
-    pub(super) fn pause(&mut self, now: Millis, cause: Cause) {
-        self.paused = Some((now + limits::CLAIM_PAUSE_MS, cause));
+    pub(super) fn pause(&mut self, now: BootTime, cause: Cause) {
+        self.paused = Some((now + limits::CLAIM_PAUSE, cause));
     }
 
     /// Looks for idle blocks at this time.
-    pub(super) fn reclaim_from(&mut self, now: Millis) {
+    pub(super) fn reclaim_from(&mut self, now: BootTime) {
         self.next_reclaim = now;
     }
 
@@ -116,13 +116,13 @@ impl RangeSet {
     }
 
     /// The reason why nothing can be leased now, if there is one.
-    pub(super) fn unable(&self, now: Millis) -> Option<Cause> {
+    pub(super) fn unable(&self, now: BootTime) -> Option<Cause> {
         let paused = self.demand.paused.as_ref().filter(|(until, _)| now < *until);
         self.cluster.stalled().or(paused.map(|(_, cause)| cause)).cloned()
     }
 
     /// A call must have an active block around this address, or fail with the cause.
-    pub(super) fn need(&mut self, now: Millis, number: u128, allowed: &Ranges) -> Attempt {
+    pub(super) fn need(&mut self, now: BootTime, number: u128, allowed: &Ranges) -> Attempt {
         if let Some(cause) = self.unable(now) {
             return Attempt::Done(Err(AssignError::NoBlock(cause)));
         }
@@ -131,7 +131,7 @@ impl RangeSet {
     }
 
     /// Leases the next blocks before they are needed: while no more than enough addresses are left.
-    pub(super) fn look_ahead(&mut self, now: Millis, allowed: &Ranges, cursor: u128) {
+    pub(super) fn look_ahead(&mut self, now: BootTime, allowed: &Ranges, cursor: u128) {
         let unable = self.demand.leasing.is_some() || self.cluster.is_draining();
         if unable || self.unable(now).is_some() {
             return;
@@ -156,12 +156,12 @@ impl RangeSet {
 
     /// Leases the block around an address, and more of them when the last lease was not long ago:
     /// spares become active, and in a burst as many new spares are claimed ahead.
-    fn lease(&mut self, now: Millis, number: u128, allowed: &Ranges) {
+    fn lease(&mut self, now: BootTime, number: u128, allowed: &Ranges) {
         if self.demand.leasing.is_some() {
             return;
         }
         let demand = &mut self.demand;
-        let burst = demand.leased_at.is_some_and(|at| now - at < limits::BURST_MS);
+        let burst = demand.leased_at.is_some_and(|at| now.since(at) < limits::BURST);
         demand.batch = if burst { demand.batch * 2 } else { demand.batch / 2 };
         demand.batch = demand.batch.clamp(1, limits::BLOCKS_PER_CLAIM_MAX);
         demand.leased_at = Some(now);
@@ -210,7 +210,7 @@ impl RangeSet {
     }
 
     /// The end of an [`Effect::Lease`].
-    pub fn leased(&mut self, now: Millis, leased: Leased) {
+    pub fn leased(&mut self, now: BootTime, leased: Leased) {
         let Some(Leasing { activate, claim }) = self.demand.leasing.take() else { return };
         self.demand.paused = None;
         match leased {
@@ -245,7 +245,7 @@ impl RangeSet {
 
     /// The time of the next look for idle blocks; never, when there is nothing but the one block
     /// that is always kept.
-    pub(super) fn reclaim_due(&self) -> Option<Millis> {
+    pub(super) fn reclaim_due(&self) -> Option<BootTime> {
         let Stats { spare, active, returning, lost, .. } = self.stats();
         let kept = if self.cluster.is_draining() { 0 } else { 1 };
         let any = spare + returning + lost > 0 || active > kept;
@@ -253,11 +253,10 @@ impl RangeSet {
     }
 
     /// Gives idle blocks back if it is time to look for them.
-    pub(super) fn reclaim_idle_if_due(&mut self, now: Millis) {
+    pub(super) fn reclaim_idle_if_due(&mut self, now: BootTime) {
         if self.demand.next_reclaim <= now {
             let draining = self.cluster.is_draining();
-            let period =
-                if draining { limits::DRAIN_RECLAIM_IDLE_MS } else { limits::RECLAIM_IDLE_MS };
+            let period = if draining { limits::DRAIN_RECLAIM_IDLE } else { limits::RECLAIM_IDLE };
             self.demand.next_reclaim = now + period;
             self.reclaim_idle();
         }
@@ -321,7 +320,7 @@ impl RangeSet {
     }
 
     /// The end of an [`Effect::GiveBack`]: whether the blocks are free now.
-    pub fn given_back(&mut self, now: Millis, done: bool) {
+    pub fn given_back(&mut self, now: BootTime, done: bool) {
         for (cidr, before) in std::mem::take(&mut self.demand.giving_back) {
             let block = self.inventory.get(cidr);
             if block.is_none_or(|block| block.state != BlockState::Returning) {

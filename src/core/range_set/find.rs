@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::assign::Attempt;
 use super::{Assign, AssignError, Effect, RangeSet};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::BlockState;
 use crate::core::leaseholder::Found;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
+use crate::core::time::BootTime;
 use crate::limits;
 
 /// The addresses that a request could be served with.
@@ -68,11 +68,11 @@ struct Refusal {
     even_cooling: bool,
     /// The time at which the search began. A request that came later may find an address that was
     /// released since.
-    began: Millis,
+    began: BootTime,
     /// The time until which nobody searches for the same again.
-    until: Millis,
+    until: BootTime,
     /// The node that might have had it, and the time since which that one is known to be gone.
-    gone: Option<(Arc<str>, Millis)>,
+    gone: Option<(Arc<str>, BootTime)>,
 }
 
 /// A search under way.
@@ -81,7 +81,7 @@ struct Finding {
     want: Want,
     /// Addresses that cool at other nodes will do.
     even_cooling: bool,
-    began: Millis,
+    began: BootTime,
 }
 
 /// Searches for addresses in the blocks of other nodes.
@@ -109,17 +109,17 @@ impl Finds {
     }
 
     /// Forgets the searches in vain that may be tried again.
-    pub(super) fn forget(&mut self, now: Millis) {
+    pub(super) fn forget(&mut self, now: BootTime) {
         self.refused.retain(|refusal| now < refusal.until);
     }
 
     /// The time at which something can be searched for again.
-    pub(super) fn due(&self) -> Option<Millis> {
+    pub(super) fn due(&self) -> Option<BootTime> {
         self.refused.iter().map(|refusal| refusal.until).min()
     }
 
     /// Returns whether another node may have an address of these ranges.
-    pub(super) fn may_have(&self, now: Millis, allowed: &Ranges) -> bool {
+    pub(super) fn may_have(&self, now: BootTime, allowed: &Ranges) -> bool {
         let refused = |refusal: &Refusal| match &refusal.want {
             Want::AnyOf(of, None) => **of == *allowed && now < refusal.until,
             _ => false,
@@ -131,7 +131,12 @@ impl Finds {
 impl RangeSet {
     /// Asks other nodes, when no address is free in hand and no block can be leased. If they have
     /// none, the address that cooled longest goes.
-    pub(super) fn attempt_find(&mut self, now: Millis, came: Millis, request: &Assign) -> Attempt {
+    pub(super) fn attempt_find(
+        &mut self,
+        now: BootTime,
+        came: BootTime,
+        request: &Assign,
+    ) -> Attempt {
         let want = Want::of(request);
         self.finds.forget(now);
         // The last address that cools here may have gone to a request before this one: then the
@@ -164,7 +169,7 @@ impl RangeSet {
         let allowed = request.allowed.clone();
         let error = match (refused.flatten(), unable, request.requested) {
             (Some((node, since)), ..) => {
-                AssignError::Gone { allowed, node, seconds: now.saturating_sub(since) / 1000 }
+                AssignError::Gone { allowed, node, seconds: now.since(since).as_secs() }
             }
             (None, Some(cause), _) if self.finds.others => AssignError::NoBlock(cause),
             (None, _, Some(number)) => self.taken(number, request),
@@ -174,7 +179,7 @@ impl RangeSet {
     }
 
     /// The end of an [`Effect::Find`].
-    pub fn found(&mut self, now: Millis, found: Found) {
+    pub fn found(&mut self, now: BootTime, found: Found) {
         let Some(Finding { want, even_cooling, began }) = self.finds.finding.take() else {
             return;
         };
@@ -190,7 +195,7 @@ impl RangeSet {
                     self.finds.refused.remove(0);
                 }
                 let many = matches!(want, Want::AnyOf(_, None));
-                let until = now + if many { limits::NOBODY_MS } else { 1 };
+                let until = now + if many { limits::NOBODY } else { limits::CLOCK_STEP };
                 self.finds.refused.push(Refusal { want, even_cooling, began, until, gone });
             }
             Found::Failed(cause) => self.demand.pause(now, cause),

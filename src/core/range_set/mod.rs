@@ -26,12 +26,12 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::Millis;
 use super::address::{Cidr, Family};
 use super::block::{Block, BlockState};
 use super::inventory::{AddressState, BlockError, Inventory, Move};
 use super::range::Ranges;
 use super::search::Search;
+use super::time::BootTime;
 
 pub use super::inventory::Stats;
 pub use capacity::Capacity;
@@ -97,7 +97,7 @@ impl RangeSet {
             self.inventory.apply(number, Move::Restore).map_err(|_| number)?;
         }
         // An address may be there several times: it cools from its last release.
-        let cooling: BTreeMap<u128, Millis> =
+        let cooling: BTreeMap<u128, BootTime> =
             restored.cooling.into_iter().map(|(released, number)| (number, released)).collect();
         let mut cooling: Vec<_> = cooling.into_iter().map(|(n, released)| (released, n)).collect();
         cooling.sort_unstable();
@@ -114,7 +114,7 @@ impl RangeSet {
 
     /// Learns from the store what the journal forgot: blocks of this node, and addresses of them
     /// that are held. The others of them may be in use as well: they cool from now on.
-    pub fn recover(&mut self, now: Millis, blocks: &[Cidr], held: &BTreeSet<u128>) {
+    pub fn recover(&mut self, now: BootTime, blocks: &[Cidr], held: &BTreeSet<u128>) {
         for &cidr in blocks {
             if !self.inventory.overlaps(cidr) {
                 self.insert(cidr, BlockState::Active);
@@ -148,7 +148,7 @@ impl RangeSet {
     }
 
     /// Ends waits that took too long, lets addresses cool off and gives idle blocks back.
-    pub fn handle_timeout(&mut self, now: Millis) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.expire_cooldowns(now);
         self.end_waits(now);
         self.reclaim_idle_if_due(now);
@@ -160,7 +160,7 @@ impl RangeSet {
 
     /// The time at which [`RangeSet::handle_timeout`] has something to do next; never, when nothing
     /// is cooling and nothing could be given back.
-    pub fn poll_timeout(&self) -> Option<Millis> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         let wait = self.waiting.deadline();
         let find = self.finds.due().filter(|_| wait.is_some());
         let released = self.inventory.oldest_release();
@@ -248,8 +248,8 @@ impl RangeSet {
     }
 
     /// Frees the addresses that have cooled off.
-    fn expire_cooldowns(&mut self, now: Millis) {
-        if let Some(until) = now.checked_sub(self.settings.cooldown) {
+    fn expire_cooldowns(&mut self, now: BootTime) {
+        if let Some(until) = now.before(self.settings.cooldown) {
             self.inventory.expire(until);
         }
     }

@@ -4,6 +4,7 @@ mod blocks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -39,9 +40,9 @@ fn views() -> [Arc<Ranges>; 2] {
 #[derive(Default)]
 struct Model {
     held: BTreeMap<u128, ()>,
-    cooling: Vec<(Millis, u128)>,
+    cooling: Vec<(BootTime, u128)>,
     cursors: BTreeMap<u16, u128>,
-    cooldown: Millis,
+    cooldown: Duration,
 }
 
 impl Model {
@@ -49,7 +50,7 @@ impl Model {
         !self.held.contains_key(&number) && !self.cooling.iter().any(|&(_, n)| n == number)
     }
 
-    fn expire_cooldowns(&mut self, now: Millis) {
+    fn expire_cooldowns(&mut self, now: BootTime) {
         self.cooling.retain(|&(released, _)| released + self.cooldown > now);
     }
 
@@ -87,7 +88,7 @@ enum Step {
     Assign { narrow: bool, set_index: u16, requested: Option<u8>, sandbox: bool },
     Release(usize),
     Undo(usize),
-    Wait(Millis),
+    Wait(u64),
     Timeout,
 }
 
@@ -105,7 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn settings(cooldown: Millis) -> Settings {
+fn settings(cooldown: Duration) -> Settings {
     Settings { cooldown, min_free: 0, seed: 0 }
 }
 
@@ -117,7 +118,11 @@ struct Store {
 }
 
 impl Store {
-    fn answer(&mut self, set: &mut RangeSet, now: Millis) -> Vec<(u64, Result<u128, AssignError>)> {
+    fn answer(
+        &mut self,
+        set: &mut RangeSet,
+        now: BootTime,
+    ) -> Vec<(u64, Result<u128, AssignError>)> {
         let mut answers = Vec::new();
         while let Some(effect) = set.poll_effect() {
             match effect {
@@ -153,7 +158,7 @@ impl Store {
 }
 
 /// Assigns, and waits for blocks as long as it takes.
-fn assign(set: &mut RangeSet, store: &mut Store, now: Millis, request: Assign) -> Option<u128> {
+fn assign(set: &mut RangeSet, store: &mut Store, now: BootTime, request: Assign) -> Option<u128> {
     let id = request.id;
     let at_once = set.assign(now, request);
     let later = store.answer(set, now);
@@ -173,13 +178,13 @@ proptest! {
     fn it_walks_like_host_local(
         steps in prop::collection::vec(step(), 1..120),
         block_log2 in 0u8..5,
-        cooldown in prop_oneof![Just(0u64), Just(100)],
+        cooldown in prop_oneof![Just(Duration::ZERO), Just(Duration::from_millis(100))],
     ) {
         let mut set = RangeSet::new(Family::V4, block_log2, settings(cooldown));
         let mut model = Model { cooldown, ..Model::default() };
         let mut store = Store::default();
         let [wide, narrow] = views();
-        let mut now = 1_000_000;
+        let mut now = BootTime::from_millis(1_000_000);
         for (id, step) in steps.into_iter().enumerate() {
             model.expire_cooldowns(now);
             match step {
@@ -197,7 +202,7 @@ proptest! {
                 Step::Release(which) if !model.held.is_empty() => {
                     let number = *model.held.keys().nth(which % model.held.len()).unwrap();
                     model.held.remove(&number);
-                    if cooldown > 0 {
+                    if !cooldown.is_zero() {
                         model.cooling.push((now, number));
                     }
                     set.release(now, number);
@@ -207,7 +212,7 @@ proptest! {
                     model.held.remove(&number);
                     set.undo(now, number);
                 }
-                Step::Wait(millis) => now += millis,
+                Step::Wait(millis) => now = now + Duration::from_millis(millis),
                 Step::Timeout => {
                     now = now.max(set.poll_timeout().unwrap_or(now));
                     set.handle_timeout(now);
@@ -231,10 +236,10 @@ proptest! {
         fates in prop::collection::vec((0u8..4, 1usize..8, 0u64..2_000), 1..60),
         block_log2 in 0u8..4,
     ) {
-        let mut set = RangeSet::new(Family::V4, block_log2, settings(0));
+        let mut set = RangeSet::new(Family::V4, block_log2, settings(Duration::ZERO));
         let mut others: Vec<Cidr> = Vec::new();
         let [wide, _] = views();
-        let (mut now, mut id, mut next) = (1_000_000, 0, 0);
+        let (mut now, mut id, mut next) = (BootTime::from_millis(1_000_000), 0, 0);
         let mut given = BTreeSet::new();
         for (fate, requests, wait) in fates {
             let mut pending = Vec::new();
@@ -248,7 +253,7 @@ proptest! {
                     None => pending.push(id - 1),
                 }
             }
-            now += wait;
+            now = now + Duration::from_millis(wait);
             let mut fate = fate;
             for _ in 0..2 {
             while let Some(effect) = set.poll_effect() {
@@ -287,7 +292,7 @@ proptest! {
                 set.leased(now, leased);
             }
             // Whoever came right after a search in vain waits for the next one.
-            now += limits::NOBODY_MS;
+            now = now + limits::NOBODY;
             set.handle_timeout(now);
             }
             prop_assert_eq!(&pending, &Vec::<u64>::new(), "everybody is answered");
@@ -308,12 +313,13 @@ fn a_burst_takes_few_leases() {
         smallflow: vec![],
     };
     let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
-    let mut set = RangeSet::new(Family::V4, allowed.usual_block_log2(), settings(0));
+    let mut set = RangeSet::new(Family::V4, allowed.usual_block_log2(), settings(Duration::ZERO));
     let mut store = Store::default();
     for id in 0..10_000 {
         let request =
             Assign { id, set_index: 0, allowed: allowed.clone(), requested: None, stage: None };
-        let number = assign(&mut set, &mut store, 1_000_000, request).unwrap();
+        let number =
+            assign(&mut set, &mut store, BootTime::from_millis(1_000_000), request).unwrap();
         assert_eq!(
             number,
             super::super::address::number("10.0.0.2".parse().unwrap()) + u128::from(id)
@@ -323,9 +329,9 @@ fn a_burst_takes_few_leases() {
 }
 
 /// A set of blocks of one address, one of which is in hand; the next one is on its way.
-fn one_in_hand(now: Millis) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
+fn one_in_hand(now: BootTime) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
     let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 0, settings(0));
+    let mut set = RangeSet::new(Family::V4, 0, settings(Duration::ZERO));
     let request =
         move |id| Assign { id, set_index: 0, allowed: wide.clone(), requested: None, stage: None };
     assert_eq!(set.assign(now, request(0)), None);
@@ -339,7 +345,7 @@ fn one_in_hand(now: Millis) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
 /// Alone, a node goes strictly in order, also to the next block; but not while it cannot have it.
 #[test]
 fn without_the_store_what_is_in_hand_is_handed_out() {
-    let now = 1_000_000;
+    let now = BootTime::from_millis(1_000_000);
     let (mut set, held, request) = one_in_hand(now);
     set.release(now, held);
     set.stalled(now, Some(Cause::OfflineLimit));
@@ -354,7 +360,7 @@ fn without_the_store_what_is_in_hand_is_handed_out() {
 /// meanwhile.
 #[test]
 fn requests_that_wait_when_the_store_goes_get_what_is_in_hand() {
-    let now = 1_000_000;
+    let now = BootTime::from_millis(1_000_000);
     let (mut set, held, request) = one_in_hand(now);
     assert_eq!(set.assign(now, request(1)), None);
     set.release(now, held);

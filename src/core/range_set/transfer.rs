@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{Effect, RangeSet};
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::block::{Block, BlockState};
 use crate::core::inventory::{AddressState, Move};
 use crate::core::leaseholder::{Question, without};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::time::BootTime;
 use crate::limits;
 
 /// A part of a block that is on its way to another node.
@@ -48,7 +48,7 @@ impl Transfers {
 
 impl RangeSet {
     /// Another node asks for an address.
-    pub fn asked(&mut self, now: Millis, question: Question) {
+    pub fn asked(&mut self, now: BootTime, question: Question) {
         self.expire_cooldowns(now);
         if self.transfers.in_transfer.contains_key(&question.key) {
             return; // it is being answered
@@ -78,7 +78,7 @@ impl RangeSet {
     }
 
     /// Answers the questions that had to wait for blocks on their way.
-    pub(super) fn answer_questions(&mut self, now: Millis) {
+    pub(super) fn answer_questions(&mut self, now: BootTime) {
         for question in std::mem::take(&mut self.transfers.unanswered) {
             self.asked(now, question);
         }
@@ -136,7 +136,7 @@ impl RangeSet {
     }
 
     /// The end of an [`Effect::Transfer`]: whether that part is the other node's now.
-    pub fn transferred(&mut self, now: Millis, key: &str, done: bool) {
+    pub fn transferred(&mut self, now: BootTime, key: &str, done: bool) {
         let Some(transfer) = self.transfers.in_transfer.remove(key) else { return };
         if done {
             self.part_with(transfer.give);
@@ -159,7 +159,7 @@ impl RangeSet {
 
     /// These addresses stay here, and go back into the journal. Their block may be several by now,
     /// or gone.
-    fn keep(&mut self, now: Millis, Transfer { block, give, cooling }: Transfer) {
+    fn keep(&mut self, now: BootTime, Transfer { block, give, cooling }: Transfer) {
         for number in give.start..=give.end() {
             if self.inventory.state_of(number) == Some(AddressState::InTransfer) {
                 self.apply(number, if cooling { Move::ReturnCooling(now) } else { Move::Return });

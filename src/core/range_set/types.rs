@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::core::Millis;
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
 use crate::core::leaseholder::Question;
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
+use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
 
 /// The reason why no address was assigned.
@@ -128,8 +129,8 @@ pub enum Effect {
 /// The settings of a range set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The time for which a released address is not handed out again, in milliseconds.
-    pub cooldown: Millis,
+    /// The time for which a released address is not handed out again.
+    pub cooldown: Duration,
     /// The number of free addresses to keep in active blocks, at most a block's worth.
     pub min_free: u32,
     /// The number from which this node draws its place in a pool that it shares with others.
@@ -146,7 +147,7 @@ pub struct RecoveredSet {
     /// The addresses that are assigned; each in one of the blocks.
     pub allocated: Vec<u128>,
     /// Cooling addresses with their time of release, oldest first.
-    pub cooling: Vec<(Millis, u128)>,
+    pub cooling: Vec<(BootTime, u128)>,
     /// The last address handed out, by the index of the range set in its configuration.
     pub cursors: BTreeMap<u16, u128>,
 }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use redb::TableDefinition;
 
 use super::*;
 use crate::core::address::number;
 use crate::core::attachment::Pod;
-use crate::core::coordinator::SetRecord;
+use crate::core::set_record::SetRecord;
 use crate::core::stage::Stage;
+use crate::core::time::{BootTime, UnixTime};
 
 /// A journal from before there were format numbers, of a daemon that was killed: the output of
 /// `od -A x -t x1z`.
@@ -46,7 +48,8 @@ fn format_0() -> (tempfile::TempDir, Options) {
     fs::write(dir.path().join("journal.redb"), bytes_of(FORMAT_0)).unwrap();
     fs::write(dir.path().join("journal.commits"), 8u64.to_le_bytes()).unwrap();
     fs::write(dir.path().join("boot-id"), BOOT).unwrap();
-    let options = Options { boot_id: BOOT.to_owned(), ..options(dir.path(), 60_000) };
+    let options =
+        Options { boot_id: BOOT.to_owned(), ..options(dir.path(), Duration::from_secs(60)) };
     (dir, options)
 }
 
@@ -63,10 +66,13 @@ fn holdings_of_format_0() -> [Holding; 2] {
         addresses: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()].into(),
         sequence: 1,
         started_at: NonZeroU64::new(123_456_789),
-        since_unix_ms: 1_700_000_000_000,
+        since: UnixTime::from_millis(1_700_000_000_000),
         stage: Some(Stage::Sandbox),
         pod: Some(Box::new(pod)),
-        netns: Netns { path: "/proc/7/ns/net".into(), inode: 4_026_531_840 },
+        netns: Netns {
+            path: "/proc/7/ns/net".into(),
+            inode: std::num::NonZeroU32::new(4_026_531_840),
+        },
     };
     let scope = Scope { network: "pods".into(), ifname: "net1".into(), pool: "pods".into() };
     let bare = Holding {
@@ -75,7 +81,7 @@ fn holdings_of_format_0() -> [Holding; 2] {
         addresses: vec!["10.0.0.3".parse().unwrap()].into(),
         sequence: 2,
         started_at: None,
-        since_unix_ms: 1_700_000_000_001,
+        since: UnixTime::from_millis(1_700_000_000_001),
         stage: None,
         pod: None,
         netns: "".into(),
@@ -93,7 +99,9 @@ fn state_of_format_0() -> JournalState {
     let v4 = [("10.0.0.0", "10.0.0.255"), ("10.0.2.0", "10.0.2.9")];
     state.sets =
         [set(1, Family::V4, 6, &v4), set(2, Family::V6, 4, &[("fd00::", "fd00::ff")])].into();
-    state.cooling = [(5_000, 1, at("10.0.0.4")), (6_000, 2, at("fd00::3"))].into();
+    state.cooling = [(5_000, 1, at("10.0.0.4")), (6_000, 2, at("fd00::3"))]
+        .map(|(ms, set, number)| (BootTime::from_millis(ms), set, number))
+        .into();
     state.cursors = [((1, 0), at("10.0.0.3")), ((2, 1), at("fd00::2"))].into();
     state.next_sequence = 4_097;
     let block = |family, start, size_log2| {
@@ -173,7 +181,7 @@ fn a_newer_journal_is_refused_and_nothing_is_touched() {
 #[test]
 fn a_format_is_a_number_that_the_oldest_version_does_not_know() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Journal::open(&options(dir.path(), 0)).unwrap());
+    drop(Journal::open(&options(dir.path(), Duration::ZERO)).unwrap());
     let numbers: TableDefinition<'_, (u8, u32, u16), u128> = TableDefinition::new("numbers");
     let db = Database::open(dir.path().join("journal.redb")).unwrap();
     let txn = redb::ReadableDatabase::begin_read(&db).unwrap();

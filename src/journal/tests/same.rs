@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::core::attachment::Pod;
-use crate::core::coordinator::{SetId, SetRecord};
+use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
+use crate::core::time::{BootTime, UnixTime};
 use crate::limits;
 
 fn family() -> impl Strategy<Value = Family> {
@@ -50,17 +52,17 @@ fn holding() -> impl Strategy<Value = Arc<Holding>> {
     let addresses = prop::collection::vec(address(), 1..3);
     (sequence, container, place, addresses, rest).prop_map(
         |(sequence, container, (network, pool, ifname), addresses, rest)| {
-            let (started_at, since_unix_ms, stage, pod, (path, inode)) = rest;
+            let (started_at, since, stage, pod, (path, inode)) = rest;
             Arc::new(Holding {
                 scope: Arc::new(Scope { network, ifname: ifname.into(), pool }),
                 container_id: (&*container).into(),
                 addresses: addresses.into(),
                 sequence,
                 started_at: started_at.and_then(NonZeroU64::new),
-                since_unix_ms,
+                since: UnixTime::from_millis(since),
                 stage,
                 pod: pod.map(|(namespace, name)| Box::new(Pod { namespace, name })),
-                netns: Netns { path, inode },
+                netns: Netns { path, inode: std::num::NonZeroU32::new(inode) },
             })
         },
     )
@@ -101,7 +103,9 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
     prop_oneof![
         4 => holding().prop_map(JournalEntry::Hold),
         3 => holding().prop_map(JournalEntry::End),
-        4 => cool.prop_map(|(set, number, at)| JournalEntry::Cool(set, number, at)),
+        4 => cool.prop_map(|(set, number, at)| {
+            JournalEntry::Cool(set, number, BootTime::from_millis(at))
+        }),
         4 => (set_id(), slot(), any::<u128>())
             .prop_map(|(set, slot, number)| JournalEntry::Cursor(set, slot, number)),
         2 => set().prop_map(JournalEntry::Set),
@@ -149,7 +153,7 @@ proptest! {
     #[test]
     fn the_tables_say_what_memory_says(
         commits in commits(),
-        cooldown in prop_oneof![Just(0u64), 1..50u64],
+        cooldown in prop_oneof![Just(0u64), 1..50u64].prop_map(Duration::from_millis),
         keep_holdings in any::<bool>(),
     ) {
         let storage = Storage::new(Box::new(InMemoryBackend::new()));
@@ -163,7 +167,7 @@ proptest! {
             commit.iter().for_each(|entry| state.apply(cooldown, entry));
             prop_assert_eq!(&tables::read(&journal.db).unwrap().0, &state);
         }
-        state.begin_boot(NewBoot { keep_holdings, cooldown, now: 70 });
+        state.begin_boot(NewBoot { keep_holdings, cooldown, now: BootTime::from_millis(70) });
         tables::begin_boot(&journal.db, &state, "next").unwrap();
         let (read, counted) = tables::read(&journal.db).unwrap();
         prop_assert_eq!(&read, &state);

@@ -4,7 +4,7 @@
 use serde_core::de::IgnoredAny;
 use serde_json::Value;
 
-use super::environment::Command;
+use super::command::Command;
 use super::failure::TRY_AGAIN;
 
 /// Whether it is a result: an object, or nothing where the command has no result.

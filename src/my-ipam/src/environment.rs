@@ -2,46 +2,11 @@
 
 use std::ffi::OsString;
 
+use super::command::Command;
 use super::failure::{ENVIRONMENT, Failure};
 
 /// The variable that makes a run a CNI call.
 pub(super) const COMMAND: &str = "CNI_COMMAND";
-
-/// What the runtime wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
-    Add,
-    Check,
-    Del,
-    Gc,
-    Status,
-    Version,
-}
-
-impl Command {
-    fn parse(name: &str) -> Option<Self> {
-        match name {
-            "ADD" => Some(Self::Add),
-            "CHECK" => Some(Self::Check),
-            "DEL" => Some(Self::Del),
-            "GC" => Some(Self::Gc),
-            "STATUS" => Some(Self::Status),
-            "VERSION" => Some(Self::Version),
-            _ => None,
-        }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Add => "ADD",
-            Self::Check => "CHECK",
-            Self::Del => "DEL",
-            Self::Gc => "GC",
-            Self::Status => "STATUS",
-            Self::Version => "VERSION",
-        }
-    }
-}
 
 /// The variables of one call; what is unset is empty.
 #[derive(Debug)]

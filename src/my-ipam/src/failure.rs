@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::environment::Command;
+use super::command::Command;
 use super::note::NoteError;
 use super::peek::Peek;
 use crate::client::{ClientError, Response};

@@ -14,6 +14,7 @@
 mod about;
 mod answer;
 pub mod client;
+mod command;
 mod environment;
 mod failure;
 pub mod limits;
@@ -33,7 +34,8 @@ pub use about::VERSIONS_SUPPORTED;
 pub use process::main;
 
 use client::{ClientError, reason};
-use environment::{Command, Environment};
+use command::Command;
+use environment::Environment;
 use failure::Failure;
 use limits::STDIN_BYTES_MAX;
 use peek::Peek;

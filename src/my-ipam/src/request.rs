@@ -5,7 +5,8 @@
 
 use std::io::Write as _;
 
-use super::environment::{Command, Environment};
+use super::command::Command;
+use super::environment::Environment;
 
 /// Room for a usual first line, in bytes: it has about 300, much of it `CNI_ARGS`.
 const FIRST_LINE_BYTES_USUAL: usize = 512;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::ids::Epoch;
 use proptest::prelude::*;
 
 fn v4(text: &str) -> u128 {
@@ -10,22 +11,23 @@ type Pinned = (&'static str, Value, &'static str);
 
 fn pinned_nodes() -> Vec<Pinned> {
     let node = NodeValue {
-        epoch: 7,
+        epoch: Epoch::new(7).unwrap(),
         sequence: 12,
         machine_id: "4c4c".into(),
         boot_id: "b-1".into(),
         version: "0.1.0".into(),
-        since_unix_ms: 1_700_000_000_123,
+        since: UnixTime::from_millis(1_700_000_000_123),
         acknowledged: false,
-        removed_unix_ms: None,
+        removed: None,
     };
     let removed = NodeValue {
         machine_id: "".into(),
         acknowledged: true,
-        removed_unix_ms: Some(0),
+        removed: Some(UnixTime::from_millis(0)),
         ..node.clone()
     };
-    let session = SessionValue { epoch: 7, lease: LeaseId::new(0x694d_8c2f).unwrap() };
+    let session =
+        SessionValue { epoch: Epoch::new(7).unwrap(), lease: LeaseId::new(0x694d_8c2f).unwrap() };
     vec![
         (
             "nodes/n",
@@ -45,8 +47,16 @@ fn pinned_nodes() -> Vec<Pinned> {
             ),
         ),
         ("sessions/n", Value::Session(session), r#"{"epoch":7,"lease":"694d8c2f"}"#),
-        ("restored", Value::Flag(0), r#"{"since":"1970-01-01T00:00:00.000Z"}"#),
-        ("drains/n", Value::Flag(0), r#"{"since":"1970-01-01T00:00:00.000Z"}"#),
+        (
+            "restored",
+            Value::Flag(UnixTime::from_millis(0)),
+            r#"{"since":"1970-01-01T00:00:00.000Z"}"#,
+        ),
+        (
+            "drains/n",
+            Value::Flag(UnixTime::from_millis(0)),
+            r#"{"since":"1970-01-01T00:00:00.000Z"}"#,
+        ),
     ]
 }
 
@@ -62,10 +72,10 @@ fn pinned_blocks() -> Vec<Pinned> {
         cidr: Cidr::containing(v4("10.1.2.0"), 6),
         family: Family::V4,
         owner: "node-1".into(),
-        epoch: 7,
+        epoch: Epoch::new(7),
         claim: 12,
         status: BlockStatus::Active,
-        since_unix_ms: 1_700_000_000_000,
+        since: UnixTime::from_millis(1_700_000_000_000),
     };
     let spare = BlockValue { status: BlockStatus::Spare, ..block.clone() };
     let quarantined = BlockValue {
@@ -156,7 +166,7 @@ fn an_allocation_is_written_without_what_it_has_not() {
         pod: "web-0-sandbox-x".into(),
         stage: "sandbox".into(),
         netns: "/run/netns/a".into(),
-        since_unix_ms: 1_700_000_000_000,
+        since: UnixTime::from_millis(1_700_000_000_000),
         started_at: Some(99),
         sequence: 5,
     };
@@ -228,6 +238,7 @@ fn what_cannot_be_read_says_why() {
         ("networks/n", r#"{"ipam":"text"}"#.to_owned(), &["ipam", "object"]),
         ("networks/n", geometry(33), &["blockSize", "33"]),
         ("sessions/s", r#"{"epoch":-1,"lease":"1"}"#.to_owned(), &["-1"]),
+        ("sessions/s", r#"{"epoch":0,"lease":"1"}"#.to_owned(), &["epoch", "0"]),
         ("other/o", "{}".to_owned(), &["does not know such a key"]),
     ] {
         let Value::Unreadable(why) = decode(key, text.as_bytes()) else { panic!("{text} is read") };
@@ -274,31 +285,36 @@ fn any_ranges() -> impl Strategy<Value = (Family, Vec<(u128, u128)>)> {
 /// Milliseconds up to the year 9999, the last one that RFC 3339 has.
 const MS: std::ops::Range<u64> = 0..253_402_300_800_000;
 
+fn at_least_first(epoch: u64) -> Epoch {
+    Epoch::new(epoch).unwrap_or(Epoch::FIRST)
+}
+
 fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
     let text = || ".{0,12}";
     let lease = || (1..=i64::MAX).prop_map(|lease| LeaseId::new(lease).unwrap());
     let numbers = || (any::<u64>(), any::<u64>());
     let node = (numbers(), text(), MS, any::<bool>(), proptest::option::of(MS)).prop_map(
-        |((epoch, sequence), text, since_unix_ms, settled, removed_unix_ms)| {
+        |((epoch, sequence), text, since, settled, removed)| {
             let machine_id: std::sync::Arc<str> = text.into();
             let (boot_id, version) = (machine_id.clone(), machine_id.clone());
             (
                 "nodes/n",
                 Value::Node(NodeValue {
-                    epoch,
+                    epoch: at_least_first(epoch),
                     sequence,
                     machine_id,
                     boot_id,
                     version,
-                    since_unix_ms,
+                    since: UnixTime::from_millis(since),
                     acknowledged: settled,
-                    removed_unix_ms,
+                    removed: removed.map(UnixTime::from_millis),
                 }),
             )
         },
     );
-    let session = (any::<u64>(), lease())
-        .prop_map(|(epoch, lease)| ("sessions/n", Value::Session(SessionValue { epoch, lease })));
+    let session = (any::<u64>(), lease()).prop_map(|(epoch, lease)| {
+        ("sessions/n", Value::Session(SessionValue { epoch: at_least_first(epoch), lease }))
+    });
     let network = (proptest::collection::vec((any_ranges(), 0..=32_u8), 0..3), text()).prop_map(
         |(sets, text)| {
             let ipam = serde_json::json!({ "type": text }).to_string();
@@ -313,7 +329,7 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
         Just(BlockStatus::Quarantined),
     ];
     let block = (any_run(), text(), numbers(), status, MS).prop_map(
-        |((family, cidr), owner, (epoch, claim), status, since_unix_ms)| {
+        |((family, cidr), owner, (epoch, claim), status, since)| {
             let owner = owner.into();
             (
                 "blocks/n",
@@ -321,10 +337,10 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
                     cidr,
                     family,
                     owner,
-                    epoch,
+                    epoch: Epoch::new(epoch),
                     claim,
                     status,
-                    since_unix_ms,
+                    since: UnixTime::from_millis(since),
                 }),
             )
         },

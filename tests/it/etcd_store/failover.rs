@@ -191,7 +191,7 @@ impl Chain<'_> {
         let Some(Value::Session(session)) = found.map(|found| found.value) else {
             panic!("the key is gone");
         };
-        let doubtful = self.doubtful.contains(&session.epoch);
+        let doubtful = self.doubtful.contains(&(session.epoch.get() - 1));
         assert!(doubtful, "{} was carried out, but taken for failed", session.epoch);
         self.revision = revision;
         self.doubtful.clear();

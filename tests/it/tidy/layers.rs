@@ -71,13 +71,13 @@ const MAY_USE: [(&str, &[&str]); 18] = [
 ];
 
 /// The source folder of the plugin's package.
-const PLUGIN_FOLDER: &str = "src/my-ipam/src/";
-const OF_PLUGIN: &str = "my_ipam::";
+pub(super) const PLUGIN_FOLDER: &str = "src/my-ipam/src/";
+pub(super) const OF_PLUGIN: &str = "my_ipam::";
 
 /// A path as it is used somewhere, from the root of its crate.
-struct Used {
-    line: usize,
-    path: String,
+pub(super) struct Used {
+    pub(super) line: usize,
+    pub(super) path: String,
 }
 
 /// The core uses nothing that could make two runs differ.
@@ -181,7 +181,7 @@ fn part(path: &str) -> String {
 }
 
 /// Every path in the code that is not for tests: in `use`, taken apart, and anywhere else.
-fn used(file: &File) -> Vec<Used> {
+pub(super) fn used(file: &File) -> Vec<Used> {
     let mut found = Vec::new();
     let mut rest = file.code.clone();
     let statements: Vec<(usize, String)> = use_statements(&file.code);

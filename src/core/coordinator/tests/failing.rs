@@ -1,11 +1,13 @@
 //! What an ADD that fails leaves behind.
 
+use std::time::Duration;
+
 use super::*;
 
 /// As in host-local, the next ADD goes on behind the failed one, also after a crash.
 #[test]
 fn a_failed_add_is_answered_when_the_journal_knows_its_cursors() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     let gateway = "fd00::1".parse().unwrap();
     world.call(1, add(1, 0, vec![gateway], 100));
     while !world.replies.contains_key(&1) {

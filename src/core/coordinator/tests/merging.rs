@@ -1,11 +1,13 @@
 //! Range sets that become one.
 
+use std::time::Duration;
+
 use super::*;
 
 /// Also after a restart: the journal has it under the id of a range set that is no more.
 #[test]
 fn what_cools_in_a_range_set_cools_on_when_it_has_become_part_of_another() {
-    let mut world = World::new(1_000_000);
+    let mut world = World::new(Duration::from_secs(1_000));
     let Outcome::Added(holding) = run(&mut world, 1, add(1, 1, vec![], 100)) else { panic!() };
     assert!(matches!(run(&mut world, 2, del(1, 200)), Outcome::Ended(1)));
     assert_eq!(world.sets.len(), 2);

@@ -1,5 +1,7 @@
 //! Networks that use the pool of another one.
 
+use std::time::Duration;
+
 use super::*;
 
 /// The same ADD, out of another network's pool.
@@ -16,7 +18,7 @@ fn held(outcome: Outcome) -> Arc<Holding> {
 
 #[test]
 fn networks_share_a_pool_and_keep_their_attachments_apart() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     // One container on two networks, and another one on the pool's own network.
     let on = |network: &str, at| {
         let Call::Add(mut add) = from("pool", add(1, 0, vec![], at)) else { panic!() };
@@ -42,7 +44,7 @@ fn networks_share_a_pool_and_keep_their_attachments_apart() {
 
 #[test]
 fn what_is_held_goes_back_to_its_own_pool() {
-    let mut world = World::new(0);
+    let mut world = World::new(Duration::ZERO);
     let first = held(run(&mut world, 1, from("a", add(1, 0, vec![], 100))));
     // The configuration leads elsewhere now: the answer is another pool's, and no answer.
     let moved = run(&mut world, 2, from("b", add(1, 0, vec![], 200)));

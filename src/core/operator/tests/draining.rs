@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::operator::{DrainError, DrainNode, DrainNodeCommand, Drained};
+use crate::core::time::UnixTime;
 use crate::limits;
 
 fn drain(node: &str, undo: bool) -> DrainNode {
@@ -19,7 +20,7 @@ fn a_drain_is_set_and_undone() {
     assert_eq!(world.run(drain("n", true)), ended(true, false, true));
     assert_eq!(world.run(drain("n", false)), ended(false, true, true));
     let since = world.key(&drain_key("n")).expect("a drain");
-    assert_eq!((since.value, since.lease), (Value::Flag(world.now), None));
+    assert_eq!((since.value, since.lease), (Value::Flag(UnixTime::from_millis(world.now)), None));
     world.dies("n");
     world.now += 1000;
     assert_eq!(world.run(drain("n", false)), ended(false, false, false));
@@ -34,7 +35,8 @@ fn nobody_drains_an_unknown_node() {
     assert_eq!(world.run(drain("n", false)), Err(DrainError::UnknownNode));
     assert_eq!(world.run(drain("n", true)), Err(DrainError::UnknownNode));
     // One that was forgotten may have left its drain behind.
-    world.txn(vec![], vec![Write::Put(drain_key("n"), Value::Flag(1), None)]);
+    world
+        .txn(vec![], vec![Write::Put(drain_key("n"), Value::Flag(UnixTime::from_millis(1)), None)]);
     assert_eq!(world.run(drain("n", false)), Err(DrainError::UnknownNode));
     assert_eq!(world.run(drain("n", true)), ended(true, true, false));
     assert_eq!(world.run(drain("n", true)), Err(DrainError::UnknownNode));
@@ -51,7 +53,10 @@ fn a_lost_answer_is_looked_up() {
         (Fault::Late, true),
     ] {
         let mut world = World::new();
-        world.txn(vec![], vec![Write::Put(drain_key("n"), Value::Flag(1), None)]);
+        world.txn(
+            vec![],
+            vec![Write::Put(drain_key("n"), Value::Flag(UnixTime::from_millis(1)), None)],
+        );
         if !undo {
             world.txn(vec![], vec![Write::Delete(drain_key("n"))]);
             world.join("n");
@@ -92,9 +97,15 @@ fn it_gives_up_when_others_change_their_minds_all_the_time() {
     let end = world.run_with(drain("n", false), |world, _, request| {
         if is_txn(request) {
             tries += 1;
-            world.txn(vec![], vec![Write::Put(drain_key("n"), Value::Flag(tries), None)]);
+            world.txn(
+                vec![],
+                vec![Write::Put(drain_key("n"), Value::Flag(UnixTime::from_millis(tries)), None)],
+            );
             world.txn(vec![], vec![Write::Delete(drain_key("n"))]);
-            world.txn(vec![], vec![Write::Put(drain_key("m"), Value::Flag(tries), None)]);
+            world.txn(
+                vec![],
+                vec![Write::Put(drain_key("m"), Value::Flag(UnixTime::from_millis(tries)), None)],
+            );
         }
         Fault::None
     });
@@ -104,7 +115,10 @@ fn it_gives_up_when_others_change_their_minds_all_the_time() {
     let end = world.run_with(drain("n", true), |world, _, request| {
         if is_txn(request) {
             tries += 1;
-            world.txn(vec![], vec![Write::Put(drain_key("n"), Value::Flag(7), None)]);
+            world.txn(
+                vec![],
+                vec![Write::Put(drain_key("n"), Value::Flag(UnixTime::from_millis(7)), None)],
+            );
         }
         Fault::None
     });

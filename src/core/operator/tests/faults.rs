@@ -1,9 +1,11 @@
 //! Removals with lost answers, and with another operator at work.
 
 use super::*;
+use crate::core::ids::Epoch;
 use crate::core::keys::forgotten_key;
 use crate::core::operator::types::End;
 use crate::core::operator::{Fate, RemoveError};
+use crate::core::time::UnixTime;
 
 const FAULTS: [Fault; 4] = [Fault::Failed, Fault::Dropped, Fault::Unanswered, Fault::Late];
 
@@ -44,7 +46,7 @@ fn a_removal_with_a_lost_answer_ends_well_or_can_be_repeated() {
                 let removed = end.expect(&context);
                 assert_eq!((removed.fate, removed.quarantined), (Fate::Removed, 130), "{context}");
                 assert_eq!((removed.freed, removed.records), (2, 3), "{context}");
-                assert_eq!(removed.epoch, 2, "{context}: it is removed once");
+                assert_eq!(removed.epoch, Epoch::new(2), "{context}: it is removed once");
                 world.assert_removed(1);
             }
             Request::KeepAlive(_) => assert!(end.is_ok(), "{context}"),
@@ -164,8 +166,8 @@ fn race(
     ends
 }
 
-fn started(mut command: RemoveNode, now_unix_ms: u64) -> (RemoveNode, Step<End>) {
-    let step = command.start(now_unix_ms);
+fn started(mut command: RemoveNode, now: UnixTime) -> (RemoveNode, Step<End>) {
+    let step = command.start(now);
     (command, step)
 }
 
@@ -178,7 +180,10 @@ fn two_operators_at_once_do_not_disturb_each_other() {
         let second = RemoveNode::new(RemoveNodeCommand { quarantine_s, ..command() });
         // Also within the same millisecond.
         let later = world.now + rng.u64(0..2);
-        let running = vec![started(removal(), world.now), started(second, later)];
+        let running = vec![
+            started(removal(), UnixTime::from_millis(world.now)),
+            started(second, UnixTime::from_millis(later)),
+        ];
         for end in race(&mut world, running, &mut rng) {
             assert_eq!(end.map(|removed| removed.quarantined), Ok(130), "seed {seed}");
         }
@@ -202,7 +207,8 @@ fn two_operators_forget_a_node_once() {
             world.now += 1;
         }
         (0..130).for_each(|address| world.record("n", address));
-        let running = [removal(), removal()].map(|command| started(command, world.now));
+        let running = [removal(), removal()]
+            .map(|command| started(command, UnixTime::from_millis(world.now)));
         let ends = race(&mut world, running.to_vec(), &mut rng);
         // One that looks for the first time after the other has forgotten the node knows of none.
         let good = |end: &End| matches!(end, Ok(_) | Err(RemoveError::UnknownNode));

@@ -6,10 +6,11 @@ mod faults;
 mod removing;
 
 use super::{Command, RemoveNode, RemoveNodeCommand, Step};
-use crate::core::Millis;
 use crate::core::address::{Cidr, Family};
+use crate::core::ids::Epoch;
 use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, allocation_key, block_key, drain_key, node_key, session_key};
+use crate::core::time::UnixTime;
 use crate::core::txn::{
     Answer, Compare, KeyValue, Request, Span, StoreError, Txn, TxnOutcome, Write,
 };
@@ -35,7 +36,7 @@ enum Fault {
 
 struct World {
     etcd: Etcd,
-    now: Millis,
+    now: u64,
     /// Every request so far.
     asked: Vec<Request>,
     late: Option<Request>,
@@ -120,14 +121,14 @@ impl World {
         let lease = self.grant(30);
         let known = self.node(node);
         let value = NodeValue {
-            epoch: known.as_ref().map_or(0, |known| known.epoch) + 1,
+            epoch: known.as_ref().map_or(Epoch::FIRST, |known| known.epoch.next()),
             sequence: known.map_or(0, |known| known.sequence) + 1,
             machine_id: machine.into(),
             boot_id: "b".into(),
             version: "1".into(),
-            since_unix_ms: 500,
+            since: UnixTime::from_millis(500),
             acknowledged: true,
-            removed_unix_ms: None,
+            removed: None,
         };
         let session = Value::Session(SessionValue { epoch: value.epoch, lease });
         let then = vec![
@@ -184,7 +185,7 @@ impl World {
             pod: "".into(),
             stage: "".into(),
             netns: "".into(),
-            since_unix_ms: 700,
+            since: UnixTime::from_millis(700),
             started_at: None,
             sequence: 1,
         };
@@ -203,7 +204,7 @@ impl World {
         world.hold("n", (0..130).map(|i| 800 + 8 * i), BlockStatus::Active);
         world.hold("n", [8, 16], BlockStatus::Spare);
         (0..3).for_each(|i| world.record("n", 800 + i));
-        let drain = Write::Put(drain_key("n"), Value::Flag(1), None);
+        let drain = Write::Put(drain_key("n"), Value::Flag(UnixTime::from_millis(1)), None);
         world.txn(vec![], vec![drain]);
         world.dies("n");
         world
@@ -236,7 +237,7 @@ impl World {
         mut command: C,
         mut disturb: impl FnMut(&mut Self, usize, &Request) -> Fault,
     ) -> C::End {
-        let mut step = command.start(self.now);
+        let mut step = command.start(UnixTime::from_millis(self.now));
         for number in 0.. {
             let request = match step {
                 Step::Done(end) => return end,
@@ -259,10 +260,10 @@ fn block(node: &str, start: u128, status: BlockStatus) -> BlockValue {
         cidr: Cidr::containing(start, 3),
         family: Family::V4,
         owner: node.into(),
-        epoch: 1,
+        epoch: Some(Epoch::FIRST),
         claim: 1,
         status,
-        since_unix_ms: 600,
+        since: UnixTime::from_millis(600),
     }
 }
 

@@ -1,16 +1,18 @@
 //! Removals in which every request is answered.
 
 use super::*;
+use crate::core::ids::Epoch;
 use crate::core::keys::{NODES, forgotten_key};
 use crate::core::mutant::{Mutant, breaks};
 use crate::core::operator::{Fate, RemoveError, Removed};
+use crate::core::time::UnixTime;
 use crate::limits;
 
 impl World {
     /// Asserts that the node is removed: whatever it handed addresses out of is in quarantine.
     pub(super) fn assert_removed(&mut self, epoch_above: u64) {
         let node = self.node("n").expect("a key");
-        assert!(node.epoch > epoch_above && node.removed_unix_ms.is_some(), "{node:?}");
+        assert!(node.epoch.get() > epoch_above && node.removed.is_some(), "{node:?}");
         let blocks = self.blocks("n");
         assert_eq!(blocks.len(), 130);
         for (start, status, lease) in blocks {
@@ -38,20 +40,26 @@ fn a_dead_node_is_removed_and_then_forgotten() {
     let removed = world.run(removal());
     let expected = Removed {
         fate: Fate::Removed,
-        epoch: 2,
+        epoch: Epoch::new(2),
         quarantined: 130,
         freed: 2,
         quarantine_s: 300,
         records: 3,
         was_live: false,
-        last_write_unix_ms: 700,
+        last_write: Some(UnixTime::from_millis(700)),
     };
     assert_eq!(removed, Ok(expected.clone()));
     world.assert_removed(1);
     // Two transactions for the blocks, one for the records.
     assert_eq!(world.asked.iter().filter(|request| is_txn(request)).count(), 3);
-    let again = Removed { fate: Fate::AlreadyRemoved, epoch: 3, freed: 0, records: 0, ..expected };
-    let again = Removed { last_write_unix_ms: 500, ..again };
+    let again = Removed {
+        fate: Fate::AlreadyRemoved,
+        epoch: Epoch::new(3),
+        freed: 0,
+        records: 0,
+        ..expected
+    };
+    let again = Removed { last_write: Some(UnixTime::from_millis(500)), ..again };
     assert_eq!(world.run(removal()), Ok(again.clone()));
     world.assert_removed(2);
     assert_eq!(world.idle_leases().len(), 0);
@@ -61,7 +69,7 @@ fn a_dead_node_is_removed_and_then_forgotten() {
     assert_eq!(world.run(removal()), Ok(forgotten));
     assert_eq!(world.node("n"), None);
     let copy = world.key(&forgotten_key("n")).expect("a copy of its key");
-    assert!(matches!(copy.value, Value::Node(NodeValue { epoch: 3, .. })), "{copy:?}");
+    assert!(matches!(&copy.value, Value::Node(node) if node.epoch.get() == 3), "{copy:?}");
     assert_eq!(copy.lease.and_then(|lease| world.left(lease)), Some(limits::FORGOTTEN.as_secs()));
     assert_eq!(world.run(removal()), Err(RemoveError::UnknownNode));
 }
@@ -157,7 +165,7 @@ fn a_machine_that_takes_the_name_while_the_hook_looks_is_not_hit() {
         Fault::None
     });
     assert_eq!(end.map(|removed| removed.fate), Ok(Fate::Succeeded));
-    assert!(world.node("n").is_some_and(|node| node.removed_unix_ms.is_none()));
+    assert!(world.node("n").is_some_and(|node| node.removed.is_none()));
 }
 
 #[test]
@@ -188,7 +196,10 @@ fn blocks_of_a_node_without_a_key_are_taken_too() {
     let mut world = World::new();
     world.hold("n", [8], BlockStatus::Active);
     let removed = world.run(removal()).expect("it is removed");
-    assert_eq!((removed.fate, removed.epoch, removed.quarantined), (Fate::Removed, 1, 1));
+    assert_eq!(
+        (removed.fate, removed.epoch, removed.quarantined),
+        (Fate::Removed, Some(Epoch::FIRST), 1)
+    );
     assert!(matches!(world.blocks("n")[..], [(8, BlockStatus::Quarantined, Some(_))]));
 }
 
@@ -304,7 +315,7 @@ fn broken_rules_break_what_they_say() {
     breaks(Some(Mutant::RemovalFreesBlocks));
     let mut world = World::with_dead_node();
     assert!(world.run(removal()).is_ok());
-    assert_eq!((world.blocks("n"), world.node("n").map(|n| n.epoch)), (vec![], Some(2)));
+    assert_eq!((world.blocks("n"), world.node("n").map(|n| n.epoch)), (vec![], Epoch::new(2)));
     breaks(Some(Mutant::RemovalKeepsEpoch));
     let mut world = World::with_dead_node();
     let before = world.etcd.read(&Span::prefix(NODES, 10));

@@ -1,6 +1,7 @@
 //! Blocks that come, go and are divided.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::*;
 use crate::core::ids::LeaseId;
@@ -10,10 +11,10 @@ use crate::core::leaseholder::{Question, without};
 #[test]
 fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
     set.joined();
     let mut store = Store::default();
-    let mut now = 1_000_000;
+    let mut now = BootTime::from_millis(1_000_000);
     let held: Vec<u128> = (0..20)
         .map(|id| {
             let allowed = wide.clone();
@@ -40,15 +41,15 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
     let [wide, _] = views();
     let first = number("10.0.0.4".parse().unwrap());
     let blocks: Vec<Cidr> = (0..4).map(|n| Cidr { start: first + 4 * n, size_log2: 2 }).collect();
-    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
     set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
     set.alone(false);
     set.joined();
-    let look = |set: &mut RangeSet, nth: Millis| {
-        set.handle_timeout(nth * limits::RECLAIM_IDLE_MS);
+    let look = |set: &mut RangeSet, nth: u32| {
+        set.handle_timeout(BootTime::BOOT + limits::RECLAIM_IDLE * nth);
         effects(set)
     };
-    let now = limits::RECLAIM_IDLE_MS;
+    let now = BootTime::BOOT + limits::RECLAIM_IDLE;
     assert_eq!(look(&mut set, 1), []);
     let wanted = first..first + 12;
     for number in wanted.clone() {
@@ -62,9 +63,9 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
 }
 
 /// A set with one block, of which the last address is on its way to another node.
-fn one_in_transfer(now: Millis) -> (RangeSet, Cidr, Cidr) {
+fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
     let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
     let block = set.inventory.block(held).unwrap().cidr();
@@ -90,7 +91,7 @@ fn effects(set: &mut RangeSet) -> Vec<Effect> {
 /// block is lost and regained: a restart without the store would hand it out.
 #[test]
 fn a_part_in_transfer_stays_out_of_the_journal() {
-    let now = 1_000_000;
+    let now = BootTime::from_millis(1_000_000);
     let (mut set, block, give) = one_in_transfer(now);
     let parts = without(block, give);
     set.lost(now, &[block]);
@@ -108,7 +109,7 @@ fn a_part_in_transfer_stays_out_of_the_journal() {
 /// The store may divide the block before the transfer ends.
 #[test]
 fn a_part_in_transfer_leaves_or_stays_when_its_block_was_divided() {
-    let now = 1_000_000;
+    let now = BootTime::from_millis(1_000_000);
     let (whole, block, give) = one_in_transfer(now);
     let low = Cidr { size_log2: block.size_log2 - 1, ..block };
     let high = Cidr { start: low.end() + 1, ..low };
@@ -133,7 +134,7 @@ fn a_journal_that_contradicts_itself_is_refused() {
     let restore = |blocks: &[Cidr], lost: &[Cidr], allocated: &[u128]| {
         let (blocks, lost, allocated) = (blocks.to_vec(), lost.to_vec(), allocated.to_vec());
         let recovered = RecoveredSet { blocks, lost, allocated, ..RecoveredSet::default() };
-        RangeSet::new(Family::V4, 2, settings(0)).restore(recovered)
+        RangeSet::new(Family::V4, 2, settings(Duration::ZERO)).restore(recovered)
     };
     assert_eq!(restore(&[block], &[], &[block.start, block.end()]), Ok(()));
     assert_eq!(restore(&[block], &[], &[block.start, block.start]), Err(block.start));
@@ -145,8 +146,11 @@ fn a_journal_that_contradicts_itself_is_refused() {
 /// address stays assigned until its DEL, and the journal has a block around it.
 #[test]
 fn an_address_in_a_spare_that_goes_stays_assigned() {
-    let (now, block) = (1_000_000, Cidr::containing(number("10.0.0.0".parse().unwrap()), 2));
-    let mut set = RangeSet::new(Family::V4, 2, settings(0));
+    let (now, block) = (
+        BootTime::from_millis(1_000_000),
+        Cidr::containing(number("10.0.0.0".parse().unwrap()), 2),
+    );
+    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
     set.spares(now, &[block]);
     set.recover(now, &[block], &BTreeSet::from([block.start]));
     set.spares_gone(now);

@@ -108,8 +108,13 @@ assert {"/var/lib/leasehold", "/run/leasehold", "/etc/machine-id"} <= mounts.key
 assert daemon(own)["livenessProbe"]["httpGet"]["path"] == "/healthz"
 assert daemon(own)["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
+whole = kustomize("overlays/monitored")
+dashboards = whole["ConfigMap/leasehold-dashboards"]["data"]
+assert sorted(dashboards) == sorted(of for of in os.listdir("dashboards") if of.endswith(".json"))
+assert all(json.loads(text)["panels"] for text in dashboards.values())
+assert "PrometheusRule/leasehold" in whole
 # A variable is expanded only if it comes before; kubelet then asks the address of the node.
-monitored = daemon(kustomize("overlays/monitored"))
+monitored = daemon(whole)
 names = [of["name"] for of in monitored["env"]]
 assert names.index("HOST_IP") < names.index("LEASEHOLD_LISTEN"), names
 assert "host" not in monitored["readinessProbe"]["httpGet"]

@@ -255,9 +255,8 @@ fn every_expression_returns_something() {
         round += 1;
     });
     forge_a_duplicate(&etcd);
-    watch.until("a duplicate", &["LeaseholdDuplicate"], || {
-        daemons[0].client().get("/v1/check");
-    });
+    let check = || drop(daemons[0].client().get("/v1/check"));
+    watch.until("a duplicate", &["LeaseholdDuplicate"], check);
     leasehold(&daemons[1], &["drain"]);
     watch.until("a drained node", &["LeaseholdNotReady"], || {});
     leasehold(&daemons[1], &["drain", "--undo"]);

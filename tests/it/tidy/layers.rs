@@ -37,7 +37,10 @@ const IMPURE_WORDS: [&str; 13] = [
 /// of them is the plugin's package; `my_ipam::note` is only that module of it.
 const MAY_USE: [(&str, &[&str]); 18] = [
     ("bin", &["cli", "limits"]),
-    ("cli", &["daemon", "my_ipam::client", "config", "api", "core", "clock", "limits"]),
+    (
+        "cli",
+        &["daemon", "my_ipam::client", "config", "api", "cni::central", "core", "clock", "limits"],
+    ),
     (
         "daemon",
         &[

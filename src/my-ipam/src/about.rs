@@ -36,7 +36,8 @@ daemon of the node (leasehold serve) and prints the daemon's answer.
 Environment: CNI_COMMAND (ADD, DEL, CHECK, GC, STATUS, VERSION), CNI_CONTAINERID, CNI_NETNS,
 CNI_IFNAME, CNI_ARGS, CNI_PATH. Standard input: the network configuration.
 The daemon's socket: \"socket\" in \"ipam\", else LEASEHOLD_SOCKET, else
-/run/leasehold/leasehold.sock.
+/run/leasehold/leasehold.sock. An ADD waits up to 10 seconds for a daemon that does not listen
+yet: \"waitSeconds\" in \"ipam\", else LEASEHOLD_WAIT_SECONDS.
 
 CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0
 ",

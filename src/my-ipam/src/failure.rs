@@ -33,6 +33,24 @@ const WHO_IS_IT: &str = "see which program listens on that socket (ss -xlp); it 
 /// How much of a strange answer is quoted, in characters.
 const QUOTED_CHARACTERS_MAX: usize = 200;
 
+/// What is wrong with a configuration that is not a JSON object, in the daemon's words; `None`: it
+/// is one.
+pub(super) fn not_json(config: &[u8]) -> Option<Failure> {
+    let msg = match serde_json::from_slice::<Value>(config) {
+        Ok(Value::Object(_)) => return None,
+        Ok(_) => "network configuration must be an object".to_owned(),
+        Err(_) if config.trim_ascii().is_empty() => "network configuration is empty".to_owned(),
+        Err(error) => {
+            let at = format!(" at line {} column {}", error.line(), error.column());
+            let full = error.to_string();
+            let why = full.strip_suffix(&at).unwrap_or(&full);
+            format!("network configuration is not valid JSON{at}: {why}")
+        }
+    };
+    let details = "a plugin gets its configuration as JSON on standard input: mend the CNI file";
+    Some(Failure::new(DECODING, msg, details))
+}
+
 /// A CNI error object: what was wrong, where, and what to do about it.
 #[derive(Debug)]
 pub(super) struct Failure {

@@ -2,9 +2,10 @@
 //!
 //! It carries no logic. It sends its environment and its standard input as they are to
 //! `POST /v1/cni` and prints what comes back. By itself it formats only what must work without a
-//! daemon: VERSION, a broken environment, "nobody answers". Two things it does beyond that, so
-//! that no address leaks: a DEL that no daemon takes, or takes now, is left as a note (see
-//! [`note`]), and an ADD whose result cannot be printed is undone.
+//! daemon: VERSION, a broken environment, a configuration that is not JSON, "nobody answers". An
+//! ADD waits some seconds for a daemon that does not listen yet. Two things it does so that no
+//! address leaks: a DEL that no daemon takes, or takes now, is left as a note (see [`note`]), and
+//! an ADD whose result cannot be printed is undone.
 //!
 //! Absent on purpose: async, threads, clap, logging. The whole run costs about as much as the exec.
 //! The daemon and its commands use the [`client`], and need to know where the notes are.
@@ -106,7 +107,7 @@ pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
     };
     let socket = socket_path(&peek, surroundings.environment);
     let request = Request::new(environment, started_at_ns, config);
-    let answer = post(&request, &socket, surroundings.answer_wait);
+    let answer = ask(&request, &socket, &peek, surroundings);
     match judge(&request, &socket, answer, &peek) {
         Outcome::Refusal(error) => refuse(surroundings, &error),
         Outcome::Success(result) => match surroundings.stdout.write_all(&result) {
@@ -176,9 +177,44 @@ fn judge(
                 Err(second) => Failure::note(socket, &error, &second),
             }
         }
-        Err(error) => Failure::unanswered(socket, &error, command),
+        // Trying again would not help.
+        Err(error) => failure::not_json(request.config())
+            .unwrap_or_else(|| Failure::unanswered(socket, &error, command)),
     };
     Outcome::Refusal(failure.to_json(peek))
+}
+
+/// Sends a call. An ADD waits for a daemon that does not listen yet: runtimes start containers as
+/// soon as the machine is up, and many do not try again.
+fn ask(
+    request: &Request,
+    socket: &Path,
+    peek: &Peek,
+    surroundings: &Surroundings<'_>,
+) -> Result<client::Response, ClientError> {
+    let began = Instant::now();
+    let wait = daemon_wait(peek, surroundings.environment);
+    loop {
+        let left = surroundings.answer_wait.saturating_sub(began.elapsed());
+        let answer = post(request, socket, left);
+        let Err(ClientError::NotReachable(cause)) = &answer else { return answer };
+        let absent =
+            matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        let waits = request.command() == Command::Add && began.elapsed() < wait;
+        // A daemon would only refuse what is not JSON.
+        if !absent || !waits || failure::not_json(request.config()).is_some() {
+            return answer;
+        }
+        std::thread::sleep(limits::DAEMON_LOOK);
+    }
+}
+
+/// How long an ADD waits for a daemon: `ipam.waitSeconds`, else the environment's
+/// `LEASEHOLD_WAIT_SECONDS`, else [`limits::DAEMON_WAIT`]; at most [`limits::DAEMON_WAIT_MAX`].
+fn daemon_wait(peek: &Peek, environment: &dyn Fn(&str) -> Option<OsString>) -> Duration {
+    let inherited = || environment("LEASEHOLD_WAIT_SECONDS")?.to_str()?.parse().ok();
+    let wait = peek.wait_s.or_else(inherited).map_or(limits::DAEMON_WAIT, Duration::from_secs);
+    wait.min(limits::DAEMON_WAIT_MAX)
 }
 
 fn post(request: &Request, socket: &Path, wait: Duration) -> Result<client::Response, ClientError> {

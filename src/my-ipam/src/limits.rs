@@ -15,6 +15,17 @@ pub const STDIN_BYTES_MAX: usize = BODY_BYTES_MAX - (1 << 20);
 /// daemon, shorter than the minute that runtimes give to a DEL.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
 
+/// How long an ADD waits for a daemon that does not listen yet, unless it is told otherwise. A
+/// restart of the daemon takes less than a second; a boot, a few.
+pub const DAEMON_WAIT: Duration = Duration::from_secs(10);
+
+/// The longest such wait that may be asked for: what is left of [`ANSWER_WAIT_MAX`] suffices for an
+/// answer. containerd and CRI-O give a whole sandbox two minutes or more.
+pub const DAEMON_WAIT_MAX: Duration = Duration::from_secs(40);
+
+/// The pause between two attempts to reach it.
+pub const DAEMON_LOOK: Duration = Duration::from_millis(50);
+
 /// Largest answer that the plugin and the commands read from the daemon, in bytes, head included.
 /// A listing of 60,000 allocations at 200 bytes each is 12 MB.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;

@@ -19,6 +19,8 @@ const VERSION_USUAL: &str = "1.1.0";
 pub(super) struct Peek {
     /// `ipam.socket`, if it is a non-empty string.
     pub(super) socket: Option<String>,
+    /// `ipam.waitSeconds`, if it is a whole number.
+    pub(super) wait_s: Option<u64>,
     /// `cniVersion`, if it is a non-empty string.
     version: Option<String>,
 }
@@ -65,6 +67,9 @@ impl<'de> Visitor<'de> for Object<'_> {
                 Key::Socket if self.inside_ipam => {
                     self.found.socket = text(entries.next_value()?);
                 }
+                Key::Wait if self.inside_ipam => {
+                    self.found.wait_s = entries.next_value::<Value>()?.as_u64();
+                }
                 Key::Version if !self.inside_ipam => {
                     self.found.version = text(entries.next_value()?);
                 }
@@ -82,6 +87,7 @@ impl<'de> Visitor<'de> for Object<'_> {
 /// A key, as far as it counts.
 enum Key {
     Socket,
+    Wait,
     Version,
     Ipam,
     Other,
@@ -106,6 +112,7 @@ impl Visitor<'_> for KeyVisitor {
         let is = |name: &str| key.eq_ignore_ascii_case(name);
         Ok(match () {
             () if is("socket") => Key::Socket,
+            () if is("waitSeconds") => Key::Wait,
             () if is("cniVersion") => Key::Version,
             () if is("ipam") => Key::Ipam,
             () => Key::Other,
@@ -125,7 +132,7 @@ mod tests {
     use super::*;
 
     fn peek(config: &str) -> (Option<String>, Option<String>) {
-        let Peek { socket, version } = Peek::at(config.as_bytes());
+        let Peek { socket, version, .. } = Peek::at(config.as_bytes());
         (socket, version)
     }
 
@@ -157,6 +164,16 @@ mod tests {
             assert_eq!(peek(config), (None, None), "{config}");
         }
         assert_eq!(Peek::at(b"\xff").version(), "1.1.0");
+    }
+
+    #[test]
+    fn a_wait_is_a_whole_number_of_seconds() {
+        let wait = |config: &str| Peek::at(config.as_bytes()).wait_s;
+        assert_eq!(wait(r#"{"ipam":{"waitSeconds":7}}"#), Some(7));
+        assert_eq!(wait(r#"{"ipam":{"waitSeconds":0}}"#), Some(0));
+        for config in [r#"{"waitSeconds":7}"#, r#"{"ipam":{"waitSeconds":"7"}}"#, "{}"] {
+            assert_eq!(wait(config), None, "{config}");
+        }
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Request {
         self.environment.command
     }
 
+    /// The network configuration as it came.
+    pub(super) fn config(&self) -> &[u8] {
+        &self.config
+    }
+
     /// The body, in pieces, so that the configuration is not copied.
     pub(super) fn parts(&self) -> [&[u8]; 3] {
         [&self.first_line, &self.config, b"\n}"]

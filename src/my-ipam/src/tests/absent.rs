@@ -27,6 +27,73 @@ fn without_a_daemon_a_call_is_to_be_tried_again() {
 }
 
 #[test]
+fn an_add_waits_for_a_daemon_that_comes_late() {
+    for stale in [false, true] {
+        let mut case = Case::new("ADD");
+        case.config = br#"{"ipam":{"waitSeconds":20}}"#.to_vec();
+        if stale {
+            drop(UnixListener::bind(case.socket()).unwrap());
+        }
+        let socket = case.socket();
+        let daemon = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            let _ = fs::remove_file(&socket);
+            let listener = UnixListener::bind(socket).unwrap();
+            let mut stream = listener.accept().unwrap().0;
+            read_request(&stream);
+            stream.write_all(ok("{\"ips\": []}").as_bytes()).unwrap();
+        });
+        let ran = case.run();
+        assert_eq!((ran.status, ran.stdout.as_str()), (0, "{\"ips\": []}"), "{ran:?}");
+        daemon.join().unwrap();
+    }
+}
+
+#[test]
+fn the_wait_ends_and_only_an_add_waits() {
+    for (command, configured, environment, seconds) in [
+        ("ADD", ",\"waitSeconds\":1", "30", 1),
+        ("ADD", "", "1", 1),
+        ("ADD", ",\"waitSeconds\":0", "30", 0),
+        ("CHECK", ",\"waitSeconds\":30", "30", 0),
+        ("STATUS", ",\"waitSeconds\":30", "30", 0),
+        ("DEL", ",\"waitSeconds\":30", "30", 0),
+    ] {
+        let mut case = Case::new(command);
+        case.config = format!("{{\"ipam\":{{\"type\":\"my-ipam\"{configured}}}}}").into_bytes();
+        case.variables.insert("LEASEHOLD_WAIT_SECONDS", environment.into());
+        let start = Instant::now();
+        case.run();
+        let took = start.elapsed().as_secs();
+        assert!((seconds..seconds + 5).contains(&took), "{command}{configured}: {took} s");
+    }
+}
+
+#[test]
+fn what_is_not_json_is_no_reason_to_try_again() {
+    for (config, words) in [
+        ("{\"ipam\":\n {x}", "not valid JSON at line 2 column 3: key must be a string"),
+        ("", "network configuration is empty"),
+        ("[]", "must be an object"),
+    ] {
+        for command in ["ADD", "CHECK", "GC", "STATUS"] {
+            let mut case = Case::new(command);
+            case.config = config.into();
+            case.variables.insert("LEASEHOLD_WAIT_SECONDS", "30".into());
+            let start = Instant::now();
+            let (code, msg) = case.run().code_and_msg();
+            assert_eq!(code, 6, "{command}: {msg}");
+            assert!(msg.contains(words), "{command}: {msg}");
+            assert!(start.elapsed().as_secs() < 10, "{command} waited");
+        }
+    }
+    // A DEL works whatever the configuration says.
+    let mut case = Case::new("DEL");
+    case.config = b"{".to_vec();
+    assert_eq!((case.run().status, case.notes().len()), (0, 1));
+}
+
+#[test]
 fn without_a_daemon_a_del_leaves_a_note_and_succeeds() {
     let mut case = Case::new("DEL");
     let socket = case.home.path().join("deep/er/s");

@@ -74,6 +74,7 @@ impl Case {
             ("CNI_ARGS", "A=1;B=\\".into()),
             ("CNI_PATH", "/opt/cni/bin".into()),
             ("LEASEHOLD_SOCKET", home.path().join("s").into()),
+            ("LEASEHOLD_WAIT_SECONDS", "0".into()),
         ];
         let variables = variables.into();
         let (config, started_at_ns) = (CONFIG.into(), Some(42));

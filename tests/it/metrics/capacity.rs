@@ -106,11 +106,13 @@ fn sums_agree_with_each_other_and_with_etcd() {
     await_sums(&etcd, &all, 1.0);
     assert_eq!(metric(&daemons[0], "leasehold_nodes", &["state=\"gone\""]), 1.0);
     assert_eq!(metric(&daemons[0], "leasehold_nodes", &["state=\"live\""]), 2.0);
-    // It comes back, and the pool is used up to its last address, on one node.
+    // It comes back, and learns from a repeated ADD what its gateways are.
     last.restart();
+    last.client().call(&Call::new("ADD", "c-2-1", &config)).expect_result();
     let mut all = all;
     all.push(&last);
     await_sums(&etcd, &all, 0.0);
+    // The pool is used up to its last address, on one node.
     let mut client = daemons[0].client();
     let mut number = 0;
     let filled = poll(PATIENCE, || {

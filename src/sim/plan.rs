@@ -249,7 +249,8 @@ pub(super) fn restored(seed: u64) -> Plan {
     plan.configurations = configurations(seed.is_multiple_of(2), 2);
     plan.configurations.truncate(1);
     plan.whole = plan.configurations[0][0].clone();
-    plan.faults = vec![(Fault::Vanish, 20_000), (Fault::Restore, 15_000), (Fault::Crash, 60_000)];
+    plan.faults = vec![(Fault::Vanish, 40_000), (Fault::Restore, 4_000), (Fault::Crash, 90_000)];
+    // What was lost is remembered while addresses of it cool.
     plan.settings.cooldown = Duration::from_secs(20);
     plan.span = 400_000;
     plan
@@ -270,7 +271,7 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         Mutant::RestoredTrusted => return restored(seed),
         Mutant::RefusalShared => return scarce(),
         // State directories are lost while calls are under way.
-        Mutant::CallsOutrunRecovery | Mutant::EarlyDelForgotten => {
+        Mutant::EarlyDelForgotten => {
             let mut plan = plan(seed);
             let cut = (Fault::Cut, 20_000);
             plan.faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 10_000), cut];

@@ -91,9 +91,6 @@ impl Coordinator {
 
     /// The attachments of which something is being written down: that is newer than any record.
     fn being_written(&self) -> BTreeSet<AttachmentId> {
-        if broken(Mutant::CallsOutrunRecovery) {
-            return self.queues.keys().cloned().collect();
-        }
         let id = |operation: &Operation| match operation {
             Operation::Holding { holding, .. }
             | Operation::Recording { holding, .. }

@@ -290,6 +290,8 @@ fn pool_labels(network: &str, family: Family) -> Vec<Label> {
 /// The addresses of one family on one network.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Pool {
+    /// No call has said yet what its gateways are: its size is not shown.
+    pub unsure: bool,
     /// Those that can ever be handed out in the cluster.
     pub size: u128,
     /// Those that are kept for pods of a stage.
@@ -319,15 +321,17 @@ pub struct PoolInCluster {
 #[allow(clippy::cast_precision_loss)]
 pub fn pool(network: &str, family: Family, pool: &Pool) {
     let show = |name, value: f64| metrics::gauge!(name, pool_labels(network, family)).set(value);
-    show(POOL_SIZE, pool.size as f64);
-    show(POOL_KEPT, pool.kept as f64);
-    show(POOL_RESERVED, pool.reserved as f64);
-    show(BLOCK_SIZE, pool.block_size as f64);
-    if let Some(cluster) = pool.cluster {
-        show(POOL_UNCLAIMED, cluster.unclaimed as f64);
-        show(POOL_GONE, cluster.gone as f64);
-        show(POOL_QUARANTINED, cluster.quarantined as f64);
+    if !pool.unsure {
+        show(POOL_SIZE, pool.size as f64);
+        show(POOL_KEPT, pool.kept as f64);
+        show(POOL_RESERVED, pool.reserved as f64);
+        if let Some(cluster) = pool.cluster {
+            show(POOL_UNCLAIMED, cluster.unclaimed as f64);
+            show(POOL_GONE, cluster.gone as f64);
+            show(POOL_QUARANTINED, cluster.quarantined as f64);
+        }
     }
+    show(BLOCK_SIZE, pool.block_size as f64);
     let local = &pool.local;
     for (state, addresses) in [
         ("allocated", local.allocated),

@@ -48,6 +48,7 @@ fn pools(node: &AppState, sets: &[Description]) -> BTreeMap<(String, Family), me
         let key = (set.record.network.to_string(), set.record.family);
         let sum = all.entry(key).or_default();
         let of = of_set(node, set);
+        sum.unsure |= of.unsure;
         sum.size = sum.size.saturating_add(of.size);
         sum.kept += of.kept;
         sum.reserved += of.reserved;
@@ -67,6 +68,7 @@ fn pools(node: &AppState, sets: &[Description]) -> BTreeMap<(String, Family), me
 pub(super) fn of_set(node: &AppState, set: &Description) -> metrics::Pool {
     let pool = PoolFamily { network: set.record.network.clone(), family: set.record.family };
     metrics::Pool {
+        unsure: !set.offer.is_whole(),
         size: set.offer.size(),
         kept: set.offer.kept(),
         reserved: set.offer.reserved(),

@@ -16,6 +16,8 @@ pub struct Offer {
     gateways: Vec<u128>,
     /// The addresses in these runs that are kept for the pods of a stage, in order.
     listed: Vec<u128>,
+    /// Gateways and stages are known.
+    is_whole: bool,
 }
 
 impl Offer {
@@ -42,12 +44,18 @@ impl Offer {
             runs: runs.iter().collect(),
             gateways: gateways.into_iter().collect(),
             listed: listed.into_iter().collect(),
+            is_whole: true,
         }
     }
 
     /// What these runs offer, whose gateways and stages are not known. They are in order.
     pub fn of_runs(runs: &[(u128, u128)]) -> Self {
-        Self { runs: runs.to_vec(), gateways: vec![], listed: vec![] }
+        Self { runs: runs.to_vec(), gateways: vec![], listed: vec![], is_whole: false }
+    }
+
+    /// Whether gateways and stages are known.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The number of addresses that can ever be handed out.

@@ -106,9 +106,9 @@ fn sums_agree_with_each_other_and_with_etcd() {
     await_sums(&etcd, &all, 1.0);
     assert_eq!(metric(&daemons[0], "leasehold_nodes", &["state=\"gone\""]), 1.0);
     assert_eq!(metric(&daemons[0], "leasehold_nodes", &["state=\"live\""]), 2.0);
-    // It comes back, and learns from a repeated ADD what its gateways are.
+    // It comes back, and learns from the next ADD what its gateways are.
     last.restart();
-    last.client().call(&Call::new("ADD", "c-2-1", &config)).expect_result();
+    last.client().call(&Call::new("ADD", "c-2-next", &config)).expect_result();
     let mut all = all;
     all.push(&last);
     await_sums(&etcd, &all, 0.0);

@@ -18,10 +18,14 @@ mod etcd;
 #[cfg(test)]
 mod shipped;
 
+/// The configuration file that is read if none is named and this one is there.
+pub const FILE_DEFAULT: &str = "/etc/leasehold.toml";
+
 /// The options of `leasehold serve`.
 #[derive(Args, Clone, Default, Debug)]
 pub struct ServeArgs {
-    /// TOML file with the options below in camelCase (stateDir = "...")
+    /// TOML file with the options below in camelCase (stateDir = "...") [default:
+    /// /etc/leasehold.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_CONFIG")]
     pub config: Option<PathBuf>,
     /// Name of this node; unique in the cluster [default: the host name]
@@ -129,6 +133,8 @@ struct File {
 /// The settings with which the daemon runs.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
     /// This node's name.
     pub node: String,
     /// The directory of journal and embedded store.
@@ -236,10 +242,7 @@ impl Config {
     /// # Errors
     /// An option is wrong; the error names its source and the allowed values.
     pub fn new(args: ServeArgs) -> anyhow::Result<Self> {
-        let file = match &args.config {
-            Some(path) => read(path)?,
-            None => ServeArgs::default(),
-        };
+        let (path, file) = read_file(args.config)?;
         let node = match args.node.or(file.node) {
             Some(node) => node,
             None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -260,6 +263,7 @@ impl Config {
         );
         let grace = grace.unwrap_or(limits::SWEEP_GRACE);
         let config = Self {
+            file: path,
             node,
             state_dir: args.state_dir.or(file.state_dir).unwrap_or("/var/lib/leasehold".into()),
             socket: args.socket.or(file.socket).unwrap_or(SOCKET_DEFAULT.into()),
@@ -293,10 +297,24 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<ServeArgs> {
+/// Reads the file that is named, or the default one if it is there. A default file that cannot be
+/// read is an error: without its options the node would hand out the addresses of others.
+fn read_file(named: Option<PathBuf>) -> anyhow::Result<(Option<PathBuf>, ServeArgs)> {
+    let is_named = named.is_some();
+    let path = named.unwrap_or_else(|| FILE_DEFAULT.into());
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if !is_named && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((None, ServeArgs::default()));
+        }
+        text => text.with_context(|| format!("configuration file {}", path.display()))?,
+    };
+    let args = parse_file(&path, &text)?;
+    Ok((Some(path), args))
+}
+
+fn parse_file(path: &Path, text: &str) -> anyhow::Result<ServeArgs> {
     let named = || format!("configuration file {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(named)?;
-    let file: File = toml::from_str(&text).with_context(named)?;
+    let file: File = toml::from_str(text).with_context(named)?;
     file.args().map_err(|error| anyhow::anyhow!("{}: {error}", named()))
 }
 

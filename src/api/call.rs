@@ -89,8 +89,9 @@ async fn add(
     answers: Rc<Answers>,
     from: Origin,
     version: Version,
-    add: request::Add,
+    mut add: request::Add,
 ) -> Answering {
+    node.warnings.note(&from.network, std::mem::take(&mut add.unknown));
     let dns = match &add.resolv_conf {
         Some(path) => match read_resolv_conf(path).await {
             Ok(dns) => dns,

@@ -14,12 +14,15 @@ pub mod networks;
 pub mod nodes;
 pub mod notes;
 pub mod pools;
+pub mod probe;
 pub mod read;
 mod records;
 pub mod release;
 pub mod server;
 pub mod socket;
+pub mod warnings;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
@@ -35,6 +38,7 @@ use self::check::Checks;
 use self::lists::Lists;
 use self::network_cache::NetworkCache;
 use self::pools::Pools;
+use self::warnings::Warnings;
 
 pub use crate::metrics::COMMIT;
 
@@ -66,12 +70,16 @@ pub struct AppState {
     pub checks: Checks,
     /// The long answers of the listener.
     pub lists: Lists,
+    /// What is unwise in the configurations of calls.
+    pub warnings: Warnings,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.
     pub metrics: PrometheusHandle,
     /// Who and where this daemon is.
     pub about: Arc<About>,
+    /// The socket that `/healthz` probes; none where the request came on it.
+    pub probed: Option<Arc<Path>>,
     /// Whether calls are served: not before the waiting notes were acted on, nor when stopping.
     pub phase: watch::Receiver<Phase>,
 }
@@ -104,6 +112,9 @@ pub struct About {
     pub epoch: u64,
     /// Where it keeps its state.
     pub state_dir: String,
+    /// The configuration file that it read, if any.
+    #[serde(default)]
+    pub config: Option<String>,
     /// Where reads are served over TCP.
     pub listen: String,
     /// The cluster's store: `embedded`, or `etcd` with its endpoints.
@@ -114,6 +125,14 @@ pub struct About {
 
 /// What [`About::store`] says of a node without etcd.
 pub const EMBEDDED: &str = "embedded";
+
+/// What a node without etcd says of itself, in place of its state in a cluster.
+pub const ALONE: &str = "alone: no etcd is configured";
+
+/// What that means.
+pub const ALONE_MEANS: &str = "this node shares no pool with others; if other nodes use the same \
+                               ranges, give all of them the same etcd (--etcd, or [etcd] in the \
+                               configuration file)";
 
 /// An error of the admin API: one sentence that says what was wrong and what to do.
 #[derive(Serialize, Deserialize, Debug)]

@@ -12,6 +12,7 @@ use super::json::Json;
 use super::json_cursor::JsonCursor;
 use super::netconf::{self, IDENTIFIER_RULE, is_identifier};
 use super::request::Verb;
+use super::unknown::{UnknownKey, unknown};
 use crate::limits::NAME_BYTES_MAX;
 
 /// The name of a centrally kept object in messages about its syntax.
@@ -188,11 +189,11 @@ pub fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Checks an `ipam` object before it is kept centrally, by all rules for network configurations.
-/// Returns its range sets.
+/// Returns its range sets, and its keys without effect.
 ///
 /// # Errors
 /// [`Code::Decode`] or [`Code::Config`], with the fault and its field.
-pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
+pub fn check(object: &[u8]) -> Result<(Vec<Ranges>, Vec<UnknownKey>), Error> {
     let ipam = Json::parse(object, OBJECT)?;
     if !matches!(ipam, Json::Object(_)) {
         let msg = format!("an ipam object must be an object, not {}", ipam.kind());
@@ -204,14 +205,16 @@ pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
     }
     let config = Json::Object(vec![("ipam".into(), ipam)]);
     let root = netconf::root(&config)?;
+    let mut without_effect = Vec::new();
     if let Some(ipam) = root.object("ipam")? {
+        without_effect = unknown(&ipam);
         for key in REFERENCES {
             if let Some(reference) = ipam.get(key) {
                 return Err(reference.refuse("refers to a central object, and must not be in one"));
             }
         }
     }
-    netconf::ranges_and_routes(&root)
+    Ok((netconf::ranges_and_routes(&root)?, without_effect))
 }
 
 #[cfg(test)]
@@ -363,9 +366,9 @@ mod tests {
 
     #[test]
     fn an_object_is_checked_like_a_configuration() {
-        assert_eq!(check(OBJECT.as_bytes()).unwrap().len(), 1);
+        assert_eq!(check(OBJECT.as_bytes()).unwrap().0.len(), 1);
         let small = br#"{"type":"my-ipam","subnet":"fd00::/64","blockSize6":120}"#;
-        assert_eq!(check(small).unwrap()[0].block_log2, Some(8));
+        assert_eq!(check(small).unwrap().0[0].block_log2, Some(8));
         for (object, msg) in [
             ("[]", "an ipam object must be an object, not an array"),
             ("{", "ipam object is not valid JSON at line 1 column 1: EOF while parsing an object"),

@@ -6,6 +6,7 @@
 
 mod args;
 pub mod central;
+mod cuts;
 mod envelope;
 pub mod error;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod range_set_parser;
 pub mod request;
 pub mod resolv;
 pub mod result;
+pub mod unknown;
 #[cfg(test)]
 mod vectors;
 pub mod version;

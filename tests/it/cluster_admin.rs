@@ -47,7 +47,7 @@ fn texts(output: &Output) -> (String, String) {
 }
 
 /// Runs a command that must end with that exit status. Returns its output.
-fn ends(daemon: &Daemon, args: &[&str], code: i32) -> String {
+pub(crate) fn ends(daemon: &Daemon, args: &[&str], code: i32) -> String {
     let output = leasehold(daemon, args);
     let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout}{stderr}");
@@ -61,14 +61,14 @@ fn ends_json(daemon: &Daemon, args: &[&str], code: i32) -> Value {
 }
 
 /// Runs a command that cannot do its work. Returns its one line on standard error.
-fn fails(daemon: &Daemon, args: &[&str]) -> String {
+pub(crate) fn fails(daemon: &Daemon, args: &[&str]) -> String {
     let output = leasehold(daemon, args);
     let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {stdout}{stderr}");
     stderr
 }
 
-fn config(network: &str, ipam: &Value) -> Value {
+pub(crate) fn config(network: &str, ipam: &Value) -> Value {
     json!({ "cniVersion": "1.0.0", "name": network, "ipam": ipam })
 }
 

@@ -1,0 +1,7 @@
+//! The first hour of a node: what starts before what, what ready means, and what a configuration
+//! says that is not carried out.
+
+mod keys;
+mod networks;
+mod ready;
+mod robbed;

@@ -242,7 +242,11 @@ impl Config {
     /// # Errors
     /// An option is wrong; the error names its source and the allowed values.
     pub fn new(args: ServeArgs) -> anyhow::Result<Self> {
-        let (path, file) = read_file(args.config)?;
+        let (path, file) = read_file(args.config.clone())?;
+        Self::merge(args, file, path)
+    }
+
+    fn merge(args: ServeArgs, file: ServeArgs, path: Option<PathBuf>) -> anyhow::Result<Self> {
         let node = match args.node.or(file.node) {
             Some(node) => node,
             None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -316,6 +320,53 @@ fn parse_file(path: &Path, text: &str) -> anyhow::Result<ServeArgs> {
     let named = || format!("configuration file {}", path.display());
     let file: File = toml::from_str(text).with_context(named)?;
     file.args().map_err(|error| anyhow::anyhow!("{}: {error}", named()))
+}
+
+/// What is wrong in a file of the daemon.
+#[derive(Debug)]
+pub struct Fault {
+    /// Where, in bytes from the start of the file.
+    pub offset: usize,
+    /// The fault and its remedy.
+    pub text: String,
+}
+
+/// Checks a file of the daemon as its start would, alone: without flags and variables. Returns what
+/// is unwise.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_file(path: &Path, text: &str) -> Result<Vec<String>, Fault> {
+    toml::from_str::<File>(text).map_err(|error| Fault {
+        offset: error.span().map_or(0, |span| span.start),
+        text: error.message().to_owned(),
+    })?;
+    let fault = |error: anyhow::Error| {
+        let said = format!("{error:#}");
+        Fault { offset: offset_of_named(text, &said), text: said }
+    };
+    let args = parse_file(path, text).map_err(fault)?;
+    let config = Config::merge(ServeArgs::default(), args, None).map_err(fault)?;
+    let mut unwise = Vec::new();
+    if config.etcd.is_none() {
+        unwise
+            .push("no [etcd]: this node is alone, and shares no pool with other nodes".to_owned());
+    }
+    Ok(unwise)
+}
+
+/// Where the first line begins whose key a message names; the start, if there is none.
+fn offset_of_named(text: &str, message: &str) -> usize {
+    let words: Vec<&str> = message.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        if !key.is_empty() && line.contains('=') && words.contains(&key) {
+            return offset;
+        }
+        offset += line.len();
+    }
+    0
 }
 
 /// A node's name is part of keys in the cluster's store.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::actors::{self, Running};
 use crate::api::check::{Checks, sweep};
+use crate::api::foreign::Foreign;
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
 use crate::api::pools::Pools;
@@ -317,6 +318,7 @@ pub fn start(
         pools,
         checks,
         lists: Lists::default(),
+        foreign: Foreign::default(),
         warnings: Warnings::default(),
         index,
         metrics,

@@ -20,6 +20,12 @@ pub const UNKNOWN_KEYS_MAX: usize = 16;
 /// Networks whose keys without effect are remembered, so that each is told of once.
 pub const WARNED_NETWORKS_MAX: usize = 4096;
 
+/// Files in host-local's directory of one network.
+pub const FOREIGN_FILES_MAX: usize = 100_000;
+
+/// The longest file of host-local that is read, in bytes: a container and an interface.
+pub const FOREIGN_FILE_BYTES_MAX: u64 = 1024;
+
 /// Ranges in one configuration, over all its sets.
 pub const RANGES_MAX: usize = 256;
 

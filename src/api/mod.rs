@@ -7,6 +7,8 @@ pub mod cluster;
 pub mod cni;
 mod delivery;
 pub mod figures;
+pub mod foreign;
+pub mod inspect;
 pub mod lists;
 mod netns;
 pub mod network_cache;
@@ -35,6 +37,7 @@ use crate::core::node::Standing;
 use crate::store::ClusterStore;
 
 use self::check::Checks;
+use self::foreign::Foreign;
 use self::lists::Lists;
 use self::network_cache::NetworkCache;
 use self::pools::Pools;
@@ -70,6 +73,8 @@ pub struct AppState {
     pub checks: Checks,
     /// The long answers of the listener.
     pub lists: Lists,
+    /// What host-local holds, until it is taken over.
+    pub foreign: Foreign,
     /// What is unwise in the configurations of calls.
     pub warnings: Warnings,
     /// The read index.

@@ -12,12 +12,14 @@ pub mod error;
 #[cfg(test)]
 mod fuzz;
 mod gc;
+pub mod inspect;
 mod ip;
 mod json;
 mod json_cursor;
 mod negotiate;
 mod netconf;
 pub mod parse;
+pub mod place;
 mod prev_result;
 mod print;
 mod range_set_parser;

@@ -118,7 +118,8 @@ pub(super) fn add(
     let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);
     let stage = stage.or(env.stage).or_else(of_pod);
     let unknown = unknown(&ipam);
-    Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf, unknown })
+    let data_dir = ipam.string("dataDir")?.filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf, data_dir, unknown })
 }
 
 /// Reads the request of a CHECK.

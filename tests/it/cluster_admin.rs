@@ -55,7 +55,7 @@ pub(crate) fn ends(daemon: &Daemon, args: &[&str], code: i32) -> String {
     stdout
 }
 
-fn ends_json(daemon: &Daemon, args: &[&str], code: i32) -> Value {
+pub(crate) fn ends_json(daemon: &Daemon, args: &[&str], code: i32) -> Value {
     let stdout = ends(daemon, &[args, &["-o", "json"]].concat(), code);
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }

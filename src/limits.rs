@@ -10,8 +10,8 @@ pub use my_ipam::limits::{
 /// Calls in one array.
 pub const CALLS_PER_ARRAY_MAX: usize = 1024;
 
-/// Entries of `exclude` and `reserved` in one configuration: each cuts a range in two, whatever its
-/// size.
+/// Entries of `exclude` and `reserved` in one configuration: each cuts a range in two, at the
+/// same cost for any size.
 pub const CUTS_MAX: usize = 1024;
 
 /// Keys without effect that are told of in one configuration.

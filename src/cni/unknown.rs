@@ -115,7 +115,7 @@ fn meant(known: &[&'static str], key: &str) -> Hint {
 /// How many letters must be added, left out or exchanged to make one word of the other.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
-    // Whoever writes such a key meant nothing that is known.
+    // Such a key is no mistyped one.
     if a.len().abs_diff(b.len()) > 2 {
         return usize::MAX;
     }

@@ -166,7 +166,7 @@ impl Range {
     }
 
     /// The range without what is excluded, and with what is reserved in ranges of its own. Each cut
-    /// costs one more range, whatever its size; nobody who reads ranges need know of cuts.
+    /// costs one more range, at any size, and readers of ranges need not know of cuts.
     ///
     /// # Errors
     /// Nothing is left, or an address that is listed for a stage is cut out.

@@ -56,7 +56,7 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// Opens the file, or makes it. Whatever another boot wrote is gone after that.
+    /// Opens the file, or makes it. It forgets what another boot wrote.
     pub(super) fn open(path: &Path, boot_id: &str) -> io::Result<Self> {
         let mut options = File::options();
         let options = options.read(true).write(true).create(true).truncate(false);

@@ -134,7 +134,7 @@ pub const READY_LOOK: Duration = Duration::from_millis(100);
 
 /// The time for which a stopping daemon serves those who connected before its socket's file was
 /// removed.
-pub const SOCKET_LINGER: Duration = Duration::from_millis(30);
+pub const SOCKET_LINGER: Duration = Duration::from_millis(100);
 
 /// The longest answer that is read from the daemon's own socket when it is probed, in bytes.
 pub const PROBE_BYTES_MAX: u64 = 4 << 10;

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
-use crate::cni::central::{check, check_name};
+use crate::cni::central::{check, check_keys, check_name};
 use crate::core::address::Family;
 use crate::core::keys::{ALLOCATIONS, NETWORKS, network_key};
 use crate::core::leaseholder::{BlockSizeError, block_sizes_fit};
@@ -159,7 +159,7 @@ async fn apart(store: &Store, network: &str, sets: &[Ranges]) -> Result<(), Refu
 /// The addresses of a network: of its object, and of what nodes have used.
 fn runs_of(value: &NetworkValue) -> Vec<(Family, u128, u128)> {
     let object = value.ipam.as_deref().and_then(|ipam| check(ipam.as_bytes()).ok());
-    let (sets, _) = object.unwrap_or_default();
+    let sets = object.unwrap_or_default();
     let of_object = sets.iter().flat_map(|set| set.iter());
     let mut runs: Vec<_> =
         of_object.map(|range| (range.family(), range.start, range.end)).collect();
@@ -246,7 +246,7 @@ struct Object {
 
 /// The object, if it is good. `unknown`: keys without effect are no fault.
 fn object(body: &[u8], unknown: bool) -> Result<Object, Refusal> {
-    let (sets, without_effect) = check(body).map_err(|error| match &*error.details {
+    let (sets, without_effect) = check_keys(body).map_err(|error| match &*error.details {
         "" => Refusal::wrong(error.msg),
         details => Refusal::wrong(format!("{}: {details}", error.msg)),
     })?;

@@ -188,12 +188,20 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// The range sets of an `ipam` object that may be kept centrally.
+///
+/// # Errors
+/// As [`check_keys`].
+pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
+    check_keys(object).map(|(sets, _)| sets)
+}
+
 /// Checks an `ipam` object before it is kept centrally, by all rules for network configurations.
 /// Returns its range sets, and its keys without effect.
 ///
 /// # Errors
 /// [`Code::Decode`] or [`Code::Config`], with the fault and its field.
-pub fn check(object: &[u8]) -> Result<(Vec<Ranges>, Vec<UnknownKey>), Error> {
+pub fn check_keys(object: &[u8]) -> Result<(Vec<Ranges>, Vec<UnknownKey>), Error> {
     let ipam = Json::parse(object, OBJECT)?;
     if !matches!(ipam, Json::Object(_)) {
         let msg = format!("an ipam object must be an object, not {}", ipam.kind());
@@ -366,9 +374,9 @@ mod tests {
 
     #[test]
     fn an_object_is_checked_like_a_configuration() {
-        assert_eq!(check(OBJECT.as_bytes()).unwrap().0.len(), 1);
+        assert_eq!(check(OBJECT.as_bytes()).unwrap().len(), 1);
         let small = br#"{"type":"my-ipam","subnet":"fd00::/64","blockSize6":120}"#;
-        assert_eq!(check(small).unwrap().0[0].block_log2, Some(8));
+        assert_eq!(check(small).unwrap()[0].block_log2, Some(8));
         for (object, msg) in [
             ("[]", "an ipam object must be an object, not an array"),
             ("{", "ipam object is not valid JSON at line 1 column 1: EOF while parsing an object"),

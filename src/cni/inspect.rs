@@ -127,7 +127,7 @@ pub fn inspect(text: &[u8]) -> (Subject, Vec<Remark>) {
 fn central_object(text: &[u8], remarks: &mut Remarks<'_>) {
     // Paths begin with `ipam.`, which is the whole text here.
     let own = |path: &str| path.strip_prefix("ipam").unwrap_or(path).to_owned();
-    match central::check(text) {
+    match central::check_keys(text) {
         Ok((_, without_effect)) => {
             for key in without_effect {
                 remarks.add(Weight::Unknown, &own(&key.place), key.to_string());

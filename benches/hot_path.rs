@@ -108,6 +108,7 @@ fn journal_with(criterion: &mut Criterion, held: u64) {
         boot_id: "bench".into(),
         cooldown: COOLDOWN,
         now: BootTime::BOOT,
+        marker: None,
     };
     let (mut journal, _) = Journal::open(&options).unwrap();
     for first in (0..held).step_by(64) {

@@ -39,6 +39,14 @@ pub fn parse_rfc3339(text: &str) -> Result<UnixTime, String> {
     Ok(UnixTime::EPOCH + since)
 }
 
+/// Whether something that the system timed so is of this boot. It is for files of others, which
+/// have no other time.
+pub fn is_of_this_boot(time: SystemTime) -> bool {
+    let boot = SystemTime::now().checked_sub(Duration::from_nanos(boot_ns()));
+    // The clock may have been set a little since.
+    boot.is_none_or(|boot| time + Duration::from_secs(1) >= boot)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,10 +18,14 @@ mod etcd;
 #[cfg(test)]
 mod shipped;
 
+/// The configuration file that is read if none is named and this one is there.
+pub const FILE_DEFAULT: &str = "/etc/leasehold.toml";
+
 /// The options of `leasehold serve`.
 #[derive(Args, Clone, Default, Debug)]
 pub struct ServeArgs {
-    /// TOML file with the options below in camelCase (stateDir = "...")
+    /// TOML file with the options below in camelCase (stateDir = "...") [default:
+    /// /etc/leasehold.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_CONFIG")]
     pub config: Option<PathBuf>,
     /// Name of this node; unique in the cluster [default: the host name]
@@ -129,6 +133,8 @@ struct File {
 /// The settings with which the daemon runs.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
     /// This node's name.
     pub node: String,
     /// The directory of journal and embedded store.
@@ -236,10 +242,11 @@ impl Config {
     /// # Errors
     /// An option is wrong; the error names its source and the allowed values.
     pub fn new(args: ServeArgs) -> anyhow::Result<Self> {
-        let file = match &args.config {
-            Some(path) => read(path)?,
-            None => ServeArgs::default(),
-        };
+        let (path, file) = read_file(args.config.clone())?;
+        Self::merge(args, file, path)
+    }
+
+    fn merge(args: ServeArgs, file: ServeArgs, path: Option<PathBuf>) -> anyhow::Result<Self> {
         let node = match args.node.or(file.node) {
             Some(node) => node,
             None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -260,6 +267,7 @@ impl Config {
         );
         let grace = grace.unwrap_or(limits::SWEEP_GRACE);
         let config = Self {
+            file: path,
             node,
             state_dir: args.state_dir.or(file.state_dir).unwrap_or("/var/lib/leasehold".into()),
             socket: args.socket.or(file.socket).unwrap_or(SOCKET_DEFAULT.into()),
@@ -293,11 +301,72 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<ServeArgs> {
+/// Reads the file that is named, or the default one if it is there. A default file that cannot be
+/// read is an error: without its options the node would hand out the addresses of others.
+fn read_file(named: Option<PathBuf>) -> anyhow::Result<(Option<PathBuf>, ServeArgs)> {
+    let is_named = named.is_some();
+    let path = named.unwrap_or_else(|| FILE_DEFAULT.into());
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if !is_named && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((None, ServeArgs::default()));
+        }
+        text => text.with_context(|| format!("configuration file {}", path.display()))?,
+    };
+    let args = parse_file(&path, &text)?;
+    Ok((Some(path), args))
+}
+
+fn parse_file(path: &Path, text: &str) -> anyhow::Result<ServeArgs> {
     let named = || format!("configuration file {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(named)?;
-    let file: File = toml::from_str(&text).with_context(named)?;
+    let file: File = toml::from_str(text).with_context(named)?;
     file.args().map_err(|error| anyhow::anyhow!("{}: {error}", named()))
+}
+
+/// What is wrong in a file of the daemon.
+#[derive(Debug)]
+pub struct Fault {
+    /// Where, in bytes from the start of the file.
+    pub offset: usize,
+    /// The fault and its remedy.
+    pub text: String,
+}
+
+/// Checks a file of the daemon as its start would, alone: without flags and variables. Returns what
+/// is unwise.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_file(path: &Path, text: &str) -> Result<Vec<String>, Fault> {
+    toml::from_str::<File>(text).map_err(|error| Fault {
+        offset: error.span().map_or(0, |span| span.start),
+        text: error.message().to_owned(),
+    })?;
+    let fault = |error: anyhow::Error| {
+        let said = format!("{error:#}");
+        Fault { offset: offset_of_named(text, &said), text: said }
+    };
+    let args = parse_file(path, text).map_err(fault)?;
+    let config = Config::merge(ServeArgs::default(), args, None).map_err(fault)?;
+    let mut unwise = Vec::new();
+    if config.etcd.is_none() {
+        unwise
+            .push("no [etcd]: this node is alone, and shares no pool with other nodes".to_owned());
+    }
+    Ok(unwise)
+}
+
+/// Where the first line begins whose key a message names; the start, if there is none.
+fn offset_of_named(text: &str, message: &str) -> usize {
+    let words: Vec<&str> = message.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        if !key.is_empty() && line.contains('=') && words.contains(&key) {
+            return offset;
+        }
+        offset += line.len();
+    }
+    0
 }
 
 /// A node's name is part of keys in the cluster's store.

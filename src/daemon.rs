@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,12 +15,14 @@ use tokio::sync::watch;
 
 use crate::actors::{self, Running};
 use crate::api::check::{Checks, sweep};
+use crate::api::foreign::Foreign;
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
 use crate::api::pools::Pools;
 use crate::api::server::{self, Room};
-use crate::api::socket::Socket;
-use crate::api::{self, About, AppState, Phase, notes};
+use crate::api::socket::{Serving, Socket};
+use crate::api::warnings::Warnings;
+use crate::api::{self, About, AppState, Phase, notes, read};
 use crate::config::{self, Commit, Config};
 use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
@@ -33,6 +35,10 @@ use crate::store::ClusterStore;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{Etcd, Probe, Server};
 use crate::{clock, limits, metrics};
+
+mod supervisor;
+
+use supervisor::Supervisor;
 
 /// A node whose actors have not been started.
 pub struct BootState {
@@ -49,11 +55,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     // From the first moment on a signal ends the daemon in order.
     let mut signals = Signals::listen()?;
+    say_where(&config);
     let _lock = lock(&config.state_dir)?;
     let alone_since = clock::boot_ns();
     let metrics = metrics::install().context("metrics")?;
+    metrics::alone(config.etcd.is_none());
     let room = Room::make();
-    let socket = Socket::bind(&config.socket)?;
+    let supervisor = Supervisor::of_environment();
+    let mut socket = Socket::bind(&config.socket)?;
     let notes_dir = my_ipam::note::directory(&config.socket);
     notes::make_directory(&notes_dir)
         .with_context(|| format!("directory {}", notes_dir.display()))?;
@@ -70,7 +79,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         move || start(restored, &config, about, metrics, phases)
     };
     let (on_socket, node) = socket.serve(room, start).await?;
-    let on_tcp = server::serve_tcp(tcp, room, node.clone())?;
+    let on_tcp = server::serve_tcp(tcp, room, node.clone(), &config.socket)?;
     let ready = async {
         join(&node).await;
         notes::act_on(&node, &notes_dir).await;
@@ -87,9 +96,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             attachments = node.index.len(), started_in_ms = millis, "serving"
         );
         actix_rt::spawn(sweep::run(node.clone(), sweep_of(&config)));
-        until_told_to_stop(&node, &notes_dir, &mut signals).await;
+        let house = House { node: &node, notes_dir: &notes_dir, serving: &on_socket };
+        tokio::select! {
+            () = house.keep(&mut socket, &mut signals) => {}
+            () = keep_told(supervisor.as_ref(), &node, &config.socket) => {}
+        }
     }
     tracing::info!("stopping: finishing what runs");
+    if let Some(supervisor) = &supervisor {
+        supervisor.stopping();
+    }
+    // Who comes now waits for the next daemon, or leaves a note.
+    socket.unlink();
+    tokio::time::sleep(limits::SOCKET_LINGER).await;
     let _ = phase.send(Phase::Stopping);
     let stop = async {
         node.machines.shutdown().await;
@@ -101,6 +120,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     drop(socket);
     Ok(())
+}
+
+/// Says which configuration counts, and whether the node is alone.
+fn say_where(config: &Config) {
+    match &config.file {
+        Some(file) => tracing::info!(file = %file.display(), "configuration file read"),
+        None => tracing::info!("no configuration file ({} is not there)", config::FILE_DEFAULT),
+    }
+    if config.etcd.is_none() {
+        tracing::warn!("{}: {}", api::ALONE, api::ALONE_MEANS);
+    }
 }
 
 /// Makes the state directory and locks it for the life of the process: one daemon per node.
@@ -139,7 +169,22 @@ fn journal_options(config: &Config) -> journal::Options {
         boot_id: config.boot_id.clone(),
         cooldown: config.cooldown,
         now: clock::boot(),
+        marker: marker(config),
     }
+}
+
+/// The file beside the socket that remembers this boot's state. With etcd, that remembers more.
+fn marker(config: &Config) -> Option<PathBuf> {
+    if config.etcd.is_some() {
+        return None;
+    }
+    let marker = config.socket.with_extension("boot");
+    let is_there = |name| config.state_dir.join(name).exists();
+    // An operator moves a damaged journal away, and the node's own store knows its blocks.
+    if !is_there("journal.redb") && is_there("cluster.redb") {
+        let _ = fs::remove_file(&marker);
+    }
+    Some(marker)
 }
 
 fn report(opened: &Opened) {
@@ -235,6 +280,7 @@ fn about(config: &Config, listen: String) -> About {
         pid: std::process::id(),
         epoch: 0,
         state_dir: config.state_dir.display().to_string(),
+        config: config.file.as_ref().map(|file| file.display().to_string()),
         listen,
         store: match &config.etcd {
             Some(etcd) => format!("etcd {}", etcd.endpoints.join(",")),
@@ -272,9 +318,12 @@ pub fn start(
         pools,
         checks,
         lists: Lists::default(),
+        foreign: Foreign::default(),
+        warnings: Warnings::default(),
         index,
         metrics,
         about,
+        probed: None,
         phase,
     })
 }
@@ -318,16 +367,55 @@ impl Signals {
     }
 }
 
-/// Keeps house until a signal comes.
-async fn until_told_to_stop(node: &AppState, notes_dir: &Path, signals: &mut Signals) {
-    let mut housekeeping = tokio::time::interval(limits::HOUSEKEEPING);
-    housekeeping.tick().await;
-    loop {
-        tokio::select! {
-            () = signals.next() => return,
-            _ = housekeeping.tick() => {
-                node.metrics.run_upkeep();
-                notes::act_on(node, notes_dir).await;
+/// Keeps the supervisor told, for ever.
+async fn keep_told(supervisor: Option<&Supervisor>, node: &AppState, socket: &Path) {
+    if let Some(supervisor) = supervisor {
+        supervisor.keep_told(node, socket).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// What the daemon looks after while it serves.
+struct House<'a> {
+    node: &'a AppState,
+    notes_dir: &'a Path,
+    serving: &'a Serving,
+}
+
+impl House<'_> {
+    /// Binds the socket again if somebody removed its file.
+    fn mend(&self, socket: &mut Socket) {
+        if socket.is_there() {
+            return;
+        }
+        let path = socket.path().to_owned();
+        let bound = Socket::bind(&path).and_then(|bound| {
+            self.serving.take(&bound)?;
+            notes::make_directory(self.notes_dir)?;
+            Ok(bound)
+        });
+        match bound {
+            Ok(bound) => {
+                tracing::warn!(socket = %path.display(), "its file was gone: bound again");
+                *socket = bound;
+            }
+            Err(error) => tracing::error!("the socket's file is gone: {error:#}"),
+        }
+    }
+
+    /// Keeps house until a signal comes.
+    async fn keep(&self, socket: &mut Socket, signals: &mut Signals) {
+        let mut housekeeping = tokio::time::interval(limits::HOUSEKEEPING);
+        housekeeping.tick().await;
+        loop {
+            tokio::select! {
+                () = signals.next() => return,
+                _ = housekeeping.tick() => {
+                    self.mend(socket);
+                    let _ = read::ready(self.node).await;
+                    self.node.metrics.run_upkeep();
+                    notes::act_on(self.node, self.notes_dir).await;
+                }
             }
         }
     }

@@ -3,11 +3,28 @@
 use std::time::Duration;
 
 pub use my_ipam::limits::{
-    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, NOTES_MAX,
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, DAEMON_WAIT_MAX,
+    NOTES_MAX,
 };
 
 /// Calls in one array.
 pub const CALLS_PER_ARRAY_MAX: usize = 1024;
+
+/// Entries of `exclude` and `reserved` in one configuration: each cuts a range in two, at the
+/// same cost for any size.
+pub const CUTS_MAX: usize = 1024;
+
+/// Keys without effect that are told of in one configuration.
+pub const UNKNOWN_KEYS_MAX: usize = 16;
+
+/// Networks whose keys without effect are remembered, so that each is told of once.
+pub const WARNED_NETWORKS_MAX: usize = 4096;
+
+/// Files in host-local's directory of one network.
+pub const FOREIGN_FILES_MAX: usize = 100_000;
+
+/// The longest file of host-local that is read, in bytes: a container and an interface.
+pub const FOREIGN_FILE_BYTES_MAX: u64 = 1024;
 
 /// Ranges in one configuration, over all its sets.
 pub const RANGES_MAX: usize = 256;
@@ -102,6 +119,25 @@ pub const ROWS_PER_PAGE_MAX: usize = 20_000;
 
 /// The longest time that `/healthz` waits for the coordinator.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The longest time that one write of the journal may take before the daemon counts as dead. A disk
+/// that takes this long is not slow, but gone.
+pub const JOURNAL_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The longest time after its start for which a daemon that cannot serve an ADD lets its supervisor
+/// wait. It must be shorter than the supervisor's own limit (90 s in systemd), and it must end:
+/// runtimes start after the daemon, and one of their containers may be the etcd that it waits for.
+pub const READY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The time between two looks whether an ADD could be served, until one could.
+pub const READY_LOOK: Duration = Duration::from_millis(100);
+
+/// The time for which a stopping daemon serves those who connected before its socket's file was
+/// removed.
+pub const SOCKET_LINGER: Duration = Duration::from_millis(100);
+
+/// The longest answer that is read from the daemon's own socket when it is probed, in bytes.
+pub const PROBE_BYTES_MAX: u64 = 4 << 10;
 
 /// The longest time that journal entries for which no call waits may wait for the next commit, in
 /// milliseconds.
@@ -248,9 +284,9 @@ pub const ASKED_AT_ONCE_LOG2_MAX: usize = 6;
 /// again after it has asked all owners, for as long as blocks change hands meanwhile.
 pub const FIND_READS_MAX: u32 = 20;
 
-/// Runs of addresses in one message: as many as the lists of stages can cut one configuration's
-/// ranges into.
-pub const RUNS_PER_MESSAGE_MAX: usize = LISTED_MAX + 2 * RANGES_MAX;
+/// Runs of addresses in one message: as many as the lists of stages, `exclude`, `reserved` and
+/// gateways can cut one configuration's ranges into.
+pub const RUNS_PER_MESSAGE_MAX: usize = LISTED_MAX + CUTS_MAX + 3 * RANGES_MAX;
 
 /// Requests of other nodes that wait in one range set for blocks that are being leased or
 /// transferred.

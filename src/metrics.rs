@@ -181,6 +181,11 @@ pub fn process() {
     metrics_process::Collector::default().collect();
 }
 
+/// Shows whether the node is alone: no etcd is configured.
+pub fn alone(is: bool) {
+    metrics::gauge!(ALONE).set(f64::from(u8::from(is)));
+}
+
 /// Counts an acted-on note: `ok`, `failed` or `unreadable`.
 pub fn note(result: &'static str) {
     metrics::counter!(NOTES, "result" => result).increment(1);

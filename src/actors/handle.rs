@@ -7,6 +7,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::host::{Deliver, Host, Inspect};
+use super::journal::{HowLong, JournalActor};
 use crate::clock;
 use crate::core::address::Cidr;
 use crate::core::attachment::Holding;
@@ -14,12 +15,16 @@ use crate::core::block::{Block, BlockState};
 use crate::core::coordinator::{Call, CallError, Outcome};
 use crate::core::node::{
     CoordinatorMachine, Figures, LeaseholderMachine, RangeSetMachine, ToCoordinator, ToLeaseholder,
-    Unable,
+    Unable, Unready,
 };
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Capacity, Stats};
 use crate::core::set_record::{SetId, SetRecord};
+use crate::limits;
+
+/// Said of a coordinator that has ended.
+const NO_ANSWER: &str = "the coordinator does not answer";
 
 type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;
 
@@ -28,6 +33,7 @@ type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;
 pub struct NodeHandle {
     coordinator: Addr<Host<CoordinatorMachine>>,
     leaseholder: Addr<Host<LeaseholderMachine>>,
+    journal: Addr<JournalActor>,
     sets: Arc<RwLock<Sets>>,
 }
 
@@ -98,8 +104,9 @@ impl NodeHandle {
     pub(super) fn new(
         coordinator: Addr<Host<CoordinatorMachine>>,
         leaseholder: Addr<Host<LeaseholderMachine>>,
+        journal: Addr<JournalActor>,
     ) -> Self {
-        Self { coordinator, leaseholder, sets: Arc::default() }
+        Self { coordinator, leaseholder, journal, sets: Arc::default() }
     }
 
     pub(super) fn coordinator(&self) -> &Addr<Host<CoordinatorMachine>> {
@@ -153,6 +160,38 @@ impl NodeHandle {
     /// Pairs of networks whose addresses overlap; nothing, if the coordinator does not answer.
     pub async fn overlaps(&self) -> Option<Vec<(Arc<str>, Arc<str>)>> {
         inspect(&self.coordinator, |machine| machine.overlaps()).await
+    }
+
+    /// Why no ADD could be served now, if so. A full pool is no such reason.
+    pub async fn unready(&self) -> Option<String> {
+        let unready = inspect(&self.coordinator, |machine| machine.unready(clock::boot())).await;
+        let Some(unready) = unready else { return Some(NO_ANSWER.to_owned()) };
+        let Unready { cause, serves_in_hand } = unready?;
+        if serves_in_hand {
+            for set in self.all_sets() {
+                if inspect(&set, |machine| machine.stats().free).await.is_some_and(|free| free > 0)
+                {
+                    return None;
+                }
+            }
+        }
+        Some(cause.to_string())
+    }
+
+    /// Whether the machines that every call needs do their work.
+    ///
+    /// # Errors
+    /// Which one does not.
+    pub async fn alive(&self) -> Result<(), String> {
+        self.overlaps().await.ok_or(NO_ANSWER)?;
+        match self.journal.send(HowLong).await {
+            Err(_) => Err("the journal has ended".to_owned()),
+            Ok(Some(time)) if time > limits::JOURNAL_WAIT_MAX => Err(format!(
+                "the journal has been writing for {} s: the disk does not answer",
+                time.as_secs()
+            )),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The figures of the node's dealings with the store; nothing, if nobody answers.

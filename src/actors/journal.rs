@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::sync::mpsc;
@@ -19,6 +19,11 @@ use crate::{limits, metrics};
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Write;
+
+/// For how long the group that is being written has been with the disk, if one is.
+#[derive(Message)]
+#[rtype(result = "Option<Duration>")]
+pub(super) struct HowLong;
 
 /// The end of a group that was written on the journal's own thread.
 #[derive(Message)]
@@ -43,6 +48,8 @@ pub struct JournalActor {
     /// A [`Write`] is on its way.
     called: bool,
     timer: bool,
+    /// Since when the journal's own thread has been at work on a group.
+    writing: Option<Instant>,
     metrics: metrics::Journal,
 }
 
@@ -68,7 +75,7 @@ impl JournalActor {
             Writer::Here(Box::new(journal))
         };
         let queue = JournalQueue::default();
-        Ok(Self { queue, writer, outlet, called: false, timer: false, metrics })
+        Ok(Self { queue, writer, outlet, called: false, timer: false, writing: None, metrics })
     }
 
     /// Has the next group written when everything that has come in by now is in the queue.
@@ -98,7 +105,10 @@ impl JournalActor {
                     self.written(result);
                 }
                 // It is gone only after a panic, which ends the process.
-                Writer::Beside(groups, _) => drop(groups.send(group)),
+                Writer::Beside(groups, _) => {
+                    self.writing = Some(Instant::now());
+                    drop(groups.send(group));
+                }
                 Writer::Closed => self.written(Err(JournalFailure::Closed)),
             }
         }
@@ -106,6 +116,7 @@ impl JournalActor {
     }
 
     fn written(&mut self, result: Result<(), JournalFailure>) {
+        self.writing = None;
         let messages = self.queue.ended(result);
         if self.queue.is_closed()
             && let Writer::Beside(groups, thread) =
@@ -166,6 +177,14 @@ impl Handler<Write> for JournalActor {
     fn handle(&mut self, _: Write, ctx: &mut Self::Context) {
         self.called = false;
         self.write(ctx);
+    }
+}
+
+impl Handler<HowLong> for JournalActor {
+    type Result = Option<Duration>;
+
+    fn handle(&mut self, _: HowLong, _: &mut Self::Context) -> Self::Result {
+        self.writing.map(|since| since.elapsed())
     }
 }
 

@@ -68,7 +68,11 @@ pub fn start(
     let for_coordinator = Context::<Host<CoordinatorMachine>>::new();
     let for_leaseholder = Context::<Host<LeaseholderMachine>>::new();
     let for_journal = Context::<JournalActor>::new();
-    let handle = NodeHandle::new(for_coordinator.address(), for_leaseholder.address());
+    let handle = NodeHandle::new(
+        for_coordinator.address(),
+        for_leaseholder.address(),
+        for_journal.address(),
+    );
     let wires = Wires::new(handle.clone(), for_journal.address(), store, index.clone());
     let journal = JournalActor::new(journal, fsync, wires.clone(), for_journal.address())?;
     for_journal.run(journal);

@@ -89,8 +89,13 @@ async fn add(
     answers: Rc<Answers>,
     from: Origin,
     version: Version,
-    add: request::Add,
+    mut add: request::Add,
 ) -> Answering {
+    node.warnings.note(&from.network, std::mem::take(&mut add.unknown));
+    let id = attachment(&from.network, add.id);
+    if let Err(error) = node.foreign.admit(node, &id, &add.asked, add.data_dir.take()).await {
+        return Box::pin(async move { Err(error) });
+    }
     let dns = match &add.resolv_conf {
         Some(path) => match read_resolv_conf(path).await {
             Ok(dns) => dns,
@@ -99,7 +104,7 @@ async fn add(
         None => Dns::default(),
     };
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
-    let (id, at) = (attachment(&from.network, add.id), clock::unix());
+    let at = clock::unix();
     let network = from.network.clone();
     let call = Call::Add(Box::new(Add {
         id: id.clone(),

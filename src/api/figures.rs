@@ -32,7 +32,7 @@ async fn refresh(node: &AppState) {
     if let Some(nodes) = node.pools.nodes() {
         metrics::nodes(nodes.live, nodes.draining, nodes.gone.len());
     }
-    metrics::ready(read::state(node).0 == "serving");
+    let _ = read::ready(node).await;
     let journal = Path::new(&node.about.state_dir).join("journal.redb");
     let size = tokio::time::timeout(limits::HEALTH_WAIT_MAX, tokio::fs::metadata(journal)).await;
     if let Ok(Ok(about)) = size {

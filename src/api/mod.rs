@@ -7,6 +7,8 @@ pub mod cluster;
 pub mod cni;
 mod delivery;
 pub mod figures;
+pub mod foreign;
+pub mod inspect;
 pub mod lists;
 mod netns;
 pub mod network_cache;
@@ -14,12 +16,15 @@ pub mod networks;
 pub mod nodes;
 pub mod notes;
 pub mod pools;
+pub mod probe;
 pub mod read;
 mod records;
 pub mod release;
 pub mod server;
 pub mod socket;
+pub mod warnings;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
@@ -32,9 +37,11 @@ use crate::core::node::Standing;
 use crate::store::ClusterStore;
 
 use self::check::Checks;
+use self::foreign::Foreign;
 use self::lists::Lists;
 use self::network_cache::NetworkCache;
 use self::pools::Pools;
+use self::warnings::Warnings;
 
 pub use crate::metrics::COMMIT;
 
@@ -66,12 +73,18 @@ pub struct AppState {
     pub checks: Checks,
     /// The long answers of the listener.
     pub lists: Lists,
+    /// What host-local holds, until it is taken over.
+    pub foreign: Foreign,
+    /// What is unwise in the configurations of calls.
+    pub warnings: Warnings,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.
     pub metrics: PrometheusHandle,
     /// Who and where this daemon is.
     pub about: Arc<About>,
+    /// The socket that `/healthz` probes; none where the request came on it.
+    pub probed: Option<Arc<Path>>,
     /// Whether calls are served: not before the waiting notes were acted on, nor when stopping.
     pub phase: watch::Receiver<Phase>,
 }
@@ -104,6 +117,9 @@ pub struct About {
     pub epoch: u64,
     /// Where it keeps its state.
     pub state_dir: String,
+    /// The configuration file that it read, if any.
+    #[serde(default)]
+    pub config: Option<String>,
     /// Where reads are served over TCP.
     pub listen: String,
     /// The cluster's store: `embedded`, or `etcd` with its endpoints.
@@ -114,6 +130,14 @@ pub struct About {
 
 /// What [`About::store`] says of a node without etcd.
 pub const EMBEDDED: &str = "embedded";
+
+/// What a node without etcd says of itself, in place of its state in a cluster.
+pub const ALONE: &str = "alone: no etcd is configured";
+
+/// What that means.
+pub const ALONE_MEANS: &str = "this node shares no pool with others; if other nodes use the same \
+                               ranges, give all of them the same etcd (--etcd, or [etcd] in the \
+                               configuration file)";
 
 /// An error of the admin API: one sentence that says what was wrong and what to do.
 #[derive(Serialize, Deserialize, Debug)]

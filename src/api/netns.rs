@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use rustix::fs::{stat, statfs};
 
+use super::foreign::NETNS_UNKNOWN;
 use crate::core::attachment::Netns;
 use crate::limits;
 
@@ -16,7 +17,7 @@ const QUICK_PLACES: [&str; 3] = ["/run/", "/var/run/", "/proc/"];
 
 /// The namespace that a runtime named, as it is when its ADD comes.
 pub(super) fn named(path: Box<str>) -> Netns {
-    if path.len() > limits::NETNS_BYTES_MAX {
+    if path.len() > limits::NETNS_BYTES_MAX || &*path == NETNS_UNKNOWN {
         return Netns::default();
     }
     let quick = QUICK_PLACES.iter().any(|place| path.starts_with(place));

@@ -6,12 +6,12 @@ use serde_json::Value as Json;
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
-use crate::cni::central::{check, check_name};
+use crate::cni::central::{check, check_keys, check_name};
 use crate::core::address::Family;
-use crate::core::keys::{NETWORKS, network_key};
+use crate::core::keys::{ALLOCATIONS, NETWORKS, network_key};
 use crate::core::leaseholder::{BlockSizeError, block_sizes_fit};
 use crate::core::range::Ranges;
-use crate::core::txn::{Compare, KeyValue, Txn, Write};
+use crate::core::txn::{Compare, KeyValue, Span, Txn, Write};
 use crate::core::value::{Geometry, NetworkValue, Value};
 use crate::limits;
 
@@ -49,6 +49,12 @@ pub struct GeometryRow {
 pub struct At {
     /// Only if the network's key has this revision; 0: it does not exist.
     pub revision: Option<u64>,
+    /// Also an object with keys that have no effect.
+    #[serde(default)]
+    pub unknown: bool,
+    /// Also if the addresses are another network's too, or the network is in use.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// What a change did.
@@ -92,10 +98,78 @@ pub fn writes(config: &mut web::ServiceConfig) {
 }
 
 async fn list(node: web::Data<AppState>) -> HttpResponse {
-    let mut rows = Vec::new();
-    let take = |key: KeyValue| rows.extend(row(&key));
-    let listed = Store::new(&node.store).each(NETWORKS, take).await;
-    answer(listed.map(|()| rows).map_err(Refusal::from))
+    let store = Store::new(&node.store);
+    let listed = async {
+        let mut rows = Vec::new();
+        store.each(NETWORKS, |key| rows.extend(row(&key))).await?;
+        let mut shown = Vec::with_capacity(rows.len());
+        for row in rows {
+            // What is left of a deleted network is the block size, which is no network.
+            let is_network = row.ipam.is_some() || row.unreadable.is_some();
+            if is_network || is_in_use(&node, &store, &row.network).await? {
+                shown.push(row);
+            }
+        }
+        Ok::<_, Refusal>(shown)
+    };
+    answer(listed.await)
+}
+
+/// Whether any container holds an address out of the network's pool, here or on another node.
+async fn is_in_use(node: &AppState, store: &Store, network: &str) -> Result<bool, Refusal> {
+    if node.index.all().iter().any(|holding| &*holding.scope.pool == network) {
+        return Ok(true);
+    }
+    let records = Span::prefix(&format!("{ALLOCATIONS}{network}/"), 1);
+    let found = store.read(vec![records]).await?;
+    Ok(found.spans.iter().any(|keys| !keys.is_empty()))
+}
+
+/// Refuses ranges that another network has too: each network has a pool of its own, so the same
+/// address would be handed out in both.
+async fn apart(store: &Store, network: &str, sets: &[Ranges]) -> Result<(), Refusal> {
+    let mut overlaps = Vec::new();
+    let compare = |key: KeyValue| {
+        let Some(other) = key.key.strip_prefix(NETWORKS).filter(|other| *other != network) else {
+            return;
+        };
+        let Value::Network(value) = &key.value else { return };
+        let runs = runs_of(value);
+        let shared = sets.iter().flat_map(|set| set.iter()).find(|range| {
+            runs.iter().any(|&(family, first, last)| {
+                family == range.family() && range.start <= last && first <= range.end
+            })
+        });
+        if let Some(range) = shared {
+            overlaps.push(format!("{range} with network {other}"));
+        }
+    };
+    store.each(NETWORKS, compare).await?;
+    if overlaps.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::conflict(format!(
+        "network {network} shares addresses: {}; each network has a pool of its own, so the same \
+         address would be handed out in both. Use one network for both (\"network\" in the CNI \
+         file), give other ranges, or store it all the same with --force",
+        overlaps.join(", ")
+    )))
+}
+
+/// The addresses of a network: of its object, and of what nodes have used.
+fn runs_of(value: &NetworkValue) -> Vec<(Family, u128, u128)> {
+    let object = value.ipam.as_deref().and_then(|ipam| check(ipam.as_bytes()).ok());
+    let sets = object.unwrap_or_default();
+    let of_object = sets.iter().flat_map(|set| set.iter());
+    let mut runs: Vec<_> =
+        of_object.map(|range| (range.family(), range.start, range.end)).collect();
+    // Without an object, what nodes have agreed on is all that is known.
+    if runs.is_empty() {
+        for geometry in &value.geometry {
+            runs.extend(geometry.ranges.iter().map(|&(a, b)| (geometry.family, a, b)));
+        }
+    }
+    runs
 }
 
 async fn get(node: web::Data<AppState>, network: web::Path<String>) -> HttpResponse {
@@ -157,8 +231,8 @@ async fn put(
         }
         Err(_) => Err(Refusal::wrong("the request body did not come in time")),
     };
-    let result = match body.and_then(|body| object(&body)) {
-        Ok(object) => change(&node, &network, at.revision, Some(object)).await,
+    let result = match body.and_then(|body| object(&body, at.unknown)) {
+        Ok(object) => change(&node, &network, &at, Some(object)).await,
         Err(refusal) => Err(refusal),
     };
     answer(result)
@@ -170,12 +244,19 @@ struct Object {
     sets: Vec<Ranges>,
 }
 
-/// The object, if it is good.
-fn object(body: &[u8]) -> Result<Object, Refusal> {
-    let sets = check(body).map_err(|error| match &*error.details {
+/// The object, if it is good. `unknown`: keys without effect are no fault.
+fn object(body: &[u8], unknown: bool) -> Result<Object, Refusal> {
+    let (sets, without_effect) = check_keys(body).map_err(|error| match &*error.details {
         "" => Refusal::wrong(error.msg),
         details => Refusal::wrong(format!("{}: {details}", error.msg)),
     })?;
+    if !unknown && !without_effect.is_empty() {
+        let keys: Vec<String> = without_effect.iter().map(ToString::to_string).collect();
+        return Err(Refusal::wrong(format!(
+            "{}; leave it out, or store it all the same with --allow-unknown",
+            keys.join("; ")
+        )));
+    }
     let json = serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
     Ok(Object { json, sets })
 }
@@ -215,17 +296,32 @@ async fn delete(
     network: web::Path<String>,
     at: web::Query<At>,
 ) -> HttpResponse {
-    answer(change(&node, &network, at.revision, None).await)
+    answer(change(&node, &network, &at, None).await)
 }
 
 /// Writes a network's object, or deletes it, and waits until this node has seen it.
 async fn change(
     node: &AppState,
     network: &str,
-    at: Option<u64>,
+    at: &At,
     object: Option<Object>,
 ) -> Result<Changed, Refusal> {
-    let changed = write(&Store::new(&node.store), network, at, object).await?;
+    let store = Store::new(&node.store);
+    if !at.force {
+        named(network)?;
+        match &object {
+            Some(object) => apart(&store, network, &object.sets).await?,
+            None if is_in_use(node, &store, network).await? => {
+                return Err(Refusal::conflict(format!(
+                    "containers hold addresses of network {network} (leasehold allocations --pool \
+                     {network}): without its configuration no ADD or CHECK of theirs works, and a \
+                     DEL does. Delete it all the same with --force"
+                )));
+            }
+            None => {}
+        }
+    }
+    let changed = write(&store, network, at.revision, object).await?;
     if changed.outcome != Change::Unchanged {
         tracing::info!(network, outcome = ?changed.outcome, "an operator's central configuration");
         let seen = node.networks.seen(network, changed.revision);

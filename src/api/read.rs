@@ -9,7 +9,7 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, AppState, Phase, lists, refuse};
+use super::{About, AppState, EMBEDDED, Phase, lists, probe, refuse};
 use crate::actors::{BlockFigures, Blocks, Description};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
@@ -147,8 +147,8 @@ pub struct SetRow {
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterRow {
-    /// `member`; `joining`, which it does until the store lets it; or `fenced`: another daemon
-    /// took its name, for good.
+    /// `member`; `joining`, which it does until the store lets it; `fenced`: another daemon took
+    /// its name, for good; or `alone`: no etcd is configured.
     pub state: String,
     /// What keeps it from leasing blocks, if anything does.
     pub cause: Option<String>,
@@ -204,7 +204,8 @@ pub struct BlockFilter {
 pub struct Status {
     /// Who and where the daemon is.
     pub about: About,
-    /// `starting`, `serving`, `halted`, `drained`, `stopping` or `broken`.
+    /// `starting`, `serving`, `halted`, `drained`, `stopping`, `broken`; or `unready`: the daemon
+    /// answers, but no ADD could be served.
     pub state: String,
     /// Why ADD is refused, if it is.
     pub cause: Option<String>,
@@ -216,6 +217,9 @@ pub struct Status {
     pub range_sets: Vec<SetRow>,
     /// Pairs of networks whose addresses overlap.
     pub overlaps: Vec<(String, String)>,
+    /// What is unwise in the configurations of networks.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Adds the routes of what this file reads.
@@ -228,24 +232,46 @@ pub(super) fn reads(config: &mut web::ServiceConfig) {
         .route("/v1/blocks", web::get().to(blocks));
 }
 
-/// The daemon lives: its coordinator answers.
+/// The daemon lives: its machines answer, its journal works, and its socket is served.
 async fn healthz(node: web::Data<AppState>) -> HttpResponse {
-    match tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.machines.overlaps()).await {
-        Ok(Some(_)) => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
-        _ => refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer"),
+    let refused = |why: String| refuse(StatusCode::SERVICE_UNAVAILABLE, why);
+    if let Some(cause) = node.index.broken() {
+        return refused(format!("the journal failed: {cause}"));
     }
+    match tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.machines.alive()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(cause)) => return refused(cause),
+        Err(_) => return refused("the coordinator does not answer".to_owned()),
+    }
+    if let Some(socket) = &node.probed
+        && let Err(cause) = probe::socket(socket).await
+    {
+        return refused(cause);
+    }
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
-/// The daemon serves ADD.
+/// The daemon could serve an ADD.
 async fn readyz(node: web::Data<AppState>) -> HttpResponse {
-    let (state, cause) = state(&node);
+    let (state, cause) = state(&node).await;
     match state {
         "serving" => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
         state => refuse(StatusCode::SERVICE_UNAVAILABLE, cause.unwrap_or(state.to_owned())),
     }
 }
 
-pub(super) fn state(node: &AppState) -> (&'static str, Option<String>) {
+/// Whether an ADD could be served now; else why not. Shows it as a metric too.
+///
+/// # Errors
+/// Why not.
+pub async fn ready(node: &AppState) -> Result<(), String> {
+    let (state, cause) = state(node).await;
+    let ready = state == "serving";
+    crate::metrics::ready(ready);
+    if ready { Ok(()) } else { Err(cause.unwrap_or_else(|| state.to_owned())) }
+}
+
+async fn state(node: &AppState) -> (&'static str, Option<String>) {
     if let Some(cause) = node.index.broken() {
         return ("broken", Some(format!("the journal failed: {cause}")));
     }
@@ -254,14 +280,21 @@ pub(super) fn state(node: &AppState) -> (&'static str, Option<String>) {
         Phase::Stopping => return ("stopping", None),
         Phase::Serving => {}
     }
-    let standing = node.standing.borrow();
-    if let Some(cause) = &standing.halted {
-        return ("halted", Some(cause.to_string()));
+    {
+        let standing = node.standing.borrow();
+        if let Some(cause) = &standing.halted {
+            return ("halted", Some(cause.to_string()));
+        }
+        if standing.draining {
+            return ("drained", Some("an operator drains this node".to_owned()));
+        }
     }
-    if standing.draining {
-        return ("drained", Some("an operator drains this node".to_owned()));
+    let unready = tokio::time::timeout(limits::HEALTH_WAIT_MAX, node.machines.unready());
+    match unready.await {
+        Ok(None) => ("serving", None),
+        Ok(cause) => ("unready", cause),
+        Err(_) => ("unready", Some("the coordinator does not answer".to_owned())),
     }
-    ("serving", None)
 }
 
 async fn status(node: web::Data<AppState>) -> HttpResponse {
@@ -270,7 +303,7 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer");
     };
     let sets = node.machines.describe_sets().await;
-    let (state, cause) = state(&node);
+    let (state, cause) = state(&node).await;
     let epoch = node.standing.borrow().epoch.map_or(0, Epoch::get);
     HttpResponse::Ok().json(Status {
         about: About { epoch, ..(*node.about).clone() },
@@ -280,6 +313,7 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
         attachments: node.index.len(),
         range_sets: sets.into_iter().map(set).collect(),
         overlaps: overlaps.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect(),
+        warnings: node.warnings.list(),
     })
 }
 
@@ -308,6 +342,7 @@ fn millis(duration: Duration) -> u64 {
 fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
     let standing = node.standing.borrow();
     let state = match (standing.fenced, standing.member) {
+        _ if node.about.store == EMBEDDED => "alone",
         (true, _) => "fenced",
         (false, true) => "member",
         (false, false) => "joining",

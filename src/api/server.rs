@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
@@ -78,9 +79,14 @@ pub fn bind_tcp(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// The listener cannot be taken over.
-pub fn serve_tcp(listener: TcpListener, room: Room, node: AppState) -> io::Result<Running> {
+pub fn serve_tcp(
+    listener: TcpListener,
+    room: Room,
+    node: AppState,
+    socket: &Path,
+) -> io::Result<Running> {
     // Who reads lists slowly here keeps nobody from those on the socket.
-    let node = AppState { lists: Lists::default(), ..node };
+    let node = AppState { lists: Lists::default(), probed: Some(socket.into()), ..node };
     let server =
         HttpServer::new(move || App::new().app_data(web::Data::new(node.clone())).configure(reads));
     let server = server

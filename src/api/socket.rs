@@ -8,7 +8,9 @@ use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,18 +21,21 @@ use actix_service::map_config;
 use actix_web::dev::{AppConfig, Service, ServiceFactory as _};
 use actix_web::{App, web};
 use anyhow::Context as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::delivery::Client;
 use super::server::Room;
 use super::{AppState, check, cni, networks, nodes, reads, release};
 use crate::limits;
 
-/// The unix socket, bound but not yet served. Removed when dropped.
+/// The unix socket, bound but not yet served. Removed when dropped, unless the path has another
+/// file by then.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
     listener: UnixListener,
+    /// Device and inode of the file.
+    file: (u64, u64),
 }
 
 impl Socket {
@@ -62,8 +67,29 @@ impl Socket {
         let _ = fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary).with_context(about)?;
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600)).with_context(about)?;
+        let bound = fs::symlink_metadata(&temporary).with_context(about)?;
         fs::rename(&temporary, path).with_context(about)?;
-        Ok(Self { path: path.to_owned(), listener })
+        let file = (bound.dev(), bound.ino());
+        Ok(Self { path: path.to_owned(), listener, file })
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file at the path is this socket. If not, no client finds it.
+    pub fn is_there(&self) -> bool {
+        let there = fs::symlink_metadata(&self.path);
+        there.is_ok_and(|there| (there.dev(), there.ino()) == self.file)
+    }
+
+    /// Removes the file, so that clients wait for the next daemon. Those that are connected, or
+    /// are about to be, are served.
+    pub fn unlink(&self) {
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 
     /// Serves the socket on one thread of its own, where `start` starts the actors first.
@@ -84,13 +110,14 @@ impl Socket {
         let thread = thread.context("the socket's thread")?;
         let (started, node) = oneshot::channel();
         let (stop, stopping) = watch::channel(false);
+        let (bound, listeners) = mpsc::unbounded_channel();
         thread.spawn_fn(move || {
             let node = start();
             let serves = node.as_ref().ok().cloned();
             let _ = started.send(node);
             if let Some(node) = serves {
                 actix_rt::spawn(async move {
-                    if let Err(error) = serve(listener, room, node, stopping).await {
+                    if let Err(error) = serve(listener, listeners, room, node, stopping).await {
                         tracing::error!(%error, "the socket is not served");
                     }
                 });
@@ -98,13 +125,13 @@ impl Socket {
         });
         let node =
             node.await.context("the socket's thread ended")?.context("start of the actors")?;
-        Ok((Serving { thread, stop }, node))
+        Ok((Serving { thread, stop, bound }, node))
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        self.unlink();
     }
 }
 
@@ -112,9 +139,20 @@ impl Drop for Socket {
 pub struct Serving {
     thread: Arbiter,
     stop: watch::Sender<bool>,
+    bound: mpsc::UnboundedSender<UnixListener>,
 }
 
 impl Serving {
+    /// Serves a socket that was bound anew, in place of the one before.
+    ///
+    /// # Errors
+    /// The listener cannot be taken over.
+    pub fn take(&self, socket: &Socket) -> io::Result<()> {
+        let listener = socket.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        self.bound.send(listener).map_err(|_| io::Error::other("the socket's thread ended"))
+    }
+
     /// Stops accepting, finishes what runs, and ends the thread with its actors.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
@@ -130,11 +168,12 @@ type Accepted = (Client, Option<SocketAddr>);
 /// Accepts and serves until it is to stop and every client is gone.
 async fn serve(
     listener: UnixListener,
+    mut listeners: mpsc::UnboundedReceiver<UnixListener>,
     room: Room,
     node: AppState,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let mut listener = tokio::net::UnixListener::from_std(listener)?;
     let app = App::new().app_data(web::Data::new(node.clone())).configure(routes);
     let app = map_config(app, |()| AppConfig::default());
     let when_stopping = stopping.clone();
@@ -152,8 +191,16 @@ async fn serve(
         .h1(app);
     let http = http.new_service(()).await.map_err(|()| io::Error::other("its service"))?;
     let places = Arc::new(Semaphore::new(room.socket));
-    while let Some(client) = next(&listener, &places, &mut stopping).await {
-        let (stream, place) = client;
+    loop {
+        let next = tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => break,
+            Some(bound) = listeners.recv() => {
+                listener = tokio::net::UnixListener::from_std(bound)?;
+                continue;
+            }
+            next = next(&listener, &places) => next,
+        };
+        let Some((stream, place)) = next else { break };
         if poll_fn(|context| Service::<Accepted>::poll_ready(&http, context)).await.is_ok() {
             let (client, node) = (Client::new(stream), node.clone());
             let answers = client.answers.clone();
@@ -171,27 +218,20 @@ async fn serve(
     Ok(())
 }
 
-/// The next client, when there is a place for one; nothing when it is time to stop.
+/// The next client, when there is a place for one.
 async fn next(
     listener: &tokio::net::UnixListener,
     places: &Arc<Semaphore>,
-    stopping: &mut watch::Receiver<bool>,
 ) -> Option<(tokio::net::UnixStream, OwnedSemaphorePermit)> {
-    let client = async {
-        let place = places.clone().acquire_owned().await.ok()?;
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => return Some((stream, place)),
-                Err(error) => {
-                    tracing::warn!(%error, "a client of the socket cannot be accepted");
-                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
-                }
+    let place = places.clone().acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return Some((stream, place)),
+            Err(error) => {
+                tracing::warn!(%error, "a client of the socket cannot be accepted");
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
-    };
-    tokio::select! {
-        _ = stopping.wait_for(|stop| *stop) => None,
-        client = client => client,
     }
 }
 

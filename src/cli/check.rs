@@ -149,7 +149,7 @@ mod tests {
             "revision": null, "certain": true, "why": "w", "remedy": "r"
         }]);
         let text = show(&report(false, &dead, &[]));
-        let expected = "blocks-of-dead-node, node b, network pods, blocks 10.0.0.0/26, and 21 \
+        let expected = "blocksOfDeadNode, node b, network pods, blocks 10.0.0.0/26, and 21 \
                         more, last known write 1970-01-01T00:00:01.000Z\n    w\n    -> r\n1 found";
         assert!(text.starts_with(expected), "{text}");
     }

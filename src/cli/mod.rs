@@ -7,9 +7,11 @@ mod blocks;
 mod check;
 mod child;
 mod completion;
+mod config;
 mod demo;
 mod drain;
 mod gc;
+mod import;
 mod install;
 mod network;
 mod networks;
@@ -81,6 +83,15 @@ enum Command {
     /// Plan a cluster: whether a configuration fits a number of nodes and containers
     #[command(after_help = plan::examples())]
     Plan(plan::PlanArgs),
+    /// Check configuration files; this needs no daemon
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Take over the addresses that another plugin holds on this node
+    #[command(subcommand)]
+    Import(import::ImportCommand),
+    /// Hand the addresses of this node over to another plugin
+    #[command(subcommand)]
+    Export(import::ExportCommand),
     /// See Leasehold work: its own daemon, real plugin calls, and a checked churn of containers
     #[command(after_help = demo::examples())]
     Demo(demo::DemoArgs),
@@ -119,6 +130,9 @@ pub fn main() -> ExitCode {
         Command::Network(command) => network::run(&command),
         Command::Install(args) => install::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Config(command) => config::run(&command),
+        Command::Import(command) => import::run_import(&command),
+        Command::Export(command) => import::run_export(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Version(args) => version::run(&args),

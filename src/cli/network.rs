@@ -34,7 +34,7 @@ pub(super) enum NetworkCommand {
     Edit(NameArgs),
     /// Delete the ipam object of a network
     #[command(after_help = delete_examples())]
-    Delete(NameArgs),
+    Delete(DeleteArgs),
 }
 
 /// The options of `leasehold network list`.
@@ -63,8 +63,37 @@ pub(super) struct PutArgs {
     /// File with the ipam object; -: standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Store an object with keys that are not known, and so have no effect
+    #[arg(long)]
+    allow_unknown: bool,
+    /// Store ranges that another network has too
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     admin: AdminArgs,
+}
+
+/// The options of `leasehold network delete`.
+#[derive(Args, Debug)]
+pub(super) struct DeleteArgs {
+    /// The network
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    network: String,
+    /// Delete it although containers hold addresses out of its pool
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The query of a change.
+fn query(revision: Option<u64>, unknown: bool, force: bool) -> [(&'static str, Option<String>); 3] {
+    let yes = |is: bool| is.then(|| "true".to_owned());
+    [
+        ("revision", revision.map(|revision| revision.to_string())),
+        ("unknown", yes(unknown)),
+        ("force", yes(force)),
+    ]
 }
 
 fn help(about: &str, examples: &[&str]) -> String {
@@ -103,7 +132,9 @@ fn get_examples() -> String {
 fn put_examples() -> String {
     help(
         "The file has the value of \"ipam\" in a network configuration, and is checked like it:\n\
-         {\"ranges\": [[{\"subnet\": \"10.10.0.0/16\"}]]}. Errors name the field at fault.",
+         {\"ranges\": [[{\"subnet\": \"10.10.0.0/16\"}]]}. Errors name the field at fault.\n\
+         A key that is not known, and addresses that another network has too, are refused unless\n\
+         the options say otherwise.",
         &["put pods ipam.json", "get pods | sed s/10.10/10.20/ | leasehold network put pods -"],
     )
 }
@@ -121,7 +152,7 @@ fn delete_examples() -> String {
     help(
         "CNI files that rely on the object are refused with code 7 from then on. Containers keep\n\
          their addresses, and the block size on which the nodes agreed stays. Exit status 1: the\n\
-         network has no object.",
+         network has no object, or containers hold addresses of it.",
         &["delete pods", "delete pods -o json"],
     )
 }
@@ -134,7 +165,8 @@ pub(super) fn run(command: &NetworkCommand) -> anyhow::Result<ExitCode> {
         NetworkCommand::Put(args) => put(args),
         NetworkCommand::Edit(args) => edit(args),
         NetworkCommand::Delete(args) => {
-            let deleted = admin::delete(&args.admin.socket, &path(&args.network));
+            let at = admin::with_query(&path(&args.network), &query(None, false, args.force));
+            let deleted = admin::delete(&args.admin.socket, &at);
             end(args.admin.output.form, deleted)
         }
     }
@@ -208,7 +240,9 @@ fn get(args: &NameArgs) -> anyhow::Result<ExitCode> {
 
 fn put(args: &PutArgs) -> anyhow::Result<ExitCode> {
     let object = read(&args.file)?;
-    let put = admin::put(&args.admin.socket, &path(&args.network), &object);
+    let query = query(None, args.allow_unknown, args.force);
+    let at = admin::with_query(&path(&args.network), &query);
+    let put = admin::put(&args.admin.socket, &at, &object);
     end(args.admin.output.form, put.with_context(|| args.file.display().to_string()))
 }
 

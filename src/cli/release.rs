@@ -49,7 +49,7 @@ pub(super) fn examples() -> String {
          addresses, of every family. First make sure that the container does not run: another\n\
          can get its addresses. An attachment that changed since it was looked up is skipped.\n\n\
          Examples:\n  leasehold release --address 10.10.1.22 --dry-run\n  \
-         leasehold release --container 4f2a0c9e17bb --ifname eth0 --sequence 812\n\n{}\n\
+         leasehold release --container web-1 --ifname eth0 --sequence 812\n\n{}\n\
          Here 1 means: nothing matched, or something was skipped.",
         super::EXIT_CODES
     )

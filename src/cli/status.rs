@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::admin::{self, AdminArgs, Form};
-use crate::api::About;
 use crate::api::read::{ClusterRow, SetRow, Status};
+use crate::api::{ALONE, About};
 use crate::clock;
 use crate::clock::rfc3339;
 use crate::core::time::UnixTime;
@@ -68,9 +68,14 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
         ("up", format!("{} (since {})", humantime::format_duration(up), rfc3339(since))),
         ("socket", socket.to_owned()),
         ("listen", format!("http://{}", about.listen)),
+        ("config", about.config.clone().unwrap_or_else(|| "no file".to_owned())),
         ("store", format!("{}, state in {}", about.store, about.state_dir)),
-        ("cluster", cluster(&status.cluster)),
     ]);
+    lines.push(if status.cluster.state == "alone" {
+        ("etcd", ALONE.to_owned())
+    } else {
+        ("cluster", cluster(&status.cluster))
+    });
     if let Some(cause) = status.cluster.cause.as_ref().filter(|_| status.cause.is_none()) {
         lines.push(("", cause.clone()));
     }
@@ -91,6 +96,9 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
             "warning: networks {one} and {other} overlap: each has its own pool, so the same \
              address can be given out in both"
         );
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "warning: {}", admin::printable(warning));
     }
     text
 }
@@ -121,6 +129,10 @@ fn remedy(status: &Status) -> Option<&'static str> {
         (_, "joining") => Some(
             "see whether the endpoints in --etcd answer (etcdctl endpoint status); meanwhile the \
              node hands out what it has",
+        ),
+        ("unready", _) => Some(
+            "see whether the endpoints in --etcd answer (etcdctl endpoint status), and the user, \
+             its password and the certificates are right",
         ),
         ("halted", _) => Some("see whether the cluster's store answers"),
         _ => None,
@@ -171,7 +183,7 @@ mod tests {
             "state": "broken", "cause": "the journal failed: disk full", "attachments": 0,
             "cluster": {
                 "state": "joining", "cause": "etcd: refused", "alone": false, "lease": null,
-                "silenceMs": 7, "lostBlocks": 2, "recordsWaiting": 5, "recordLagMs": 9_000
+                "silenceMs": 62_000, "lostBlocks": 2, "recordsWaiting": 5, "recordLagMs": 9_000
             },
             "rangeSets": [], "overlaps": [["a", "b"]]
         });
@@ -184,7 +196,8 @@ mod tests {
             "cause        the journal failed: disk full\n",
             "up           1h 2m 5s (since 1970-01-01T00:16:40.000Z)\n",
             "listen       http://127.0.0.1:9750\n",
-            "cluster      joining, 2 blocks lost, 5 records waiting\n",
+            "cluster      joining, 2 blocks lost, no answer of the store for 62 s, 5 records \
+             waiting\n",
             "no network is in use on this node yet\n",
             "warning: networks a and b overlap: ",
         ] {

@@ -12,6 +12,7 @@ use super::json::Json;
 use super::json_cursor::JsonCursor;
 use super::netconf::{self, IDENTIFIER_RULE, is_identifier};
 use super::request::Verb;
+use super::unknown::{UnknownKey, unknown};
 use crate::limits::NAME_BYTES_MAX;
 
 /// The name of a centrally kept object in messages about its syntax.
@@ -187,12 +188,20 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// The range sets of an `ipam` object that may be kept centrally.
+///
+/// # Errors
+/// As [`check_keys`].
+pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
+    check_keys(object).map(|(sets, _)| sets)
+}
+
 /// Checks an `ipam` object before it is kept centrally, by all rules for network configurations.
-/// Returns its range sets.
+/// Returns its range sets, and its keys without effect.
 ///
 /// # Errors
 /// [`Code::Decode`] or [`Code::Config`], with the fault and its field.
-pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
+pub fn check_keys(object: &[u8]) -> Result<(Vec<Ranges>, Vec<UnknownKey>), Error> {
     let ipam = Json::parse(object, OBJECT)?;
     if !matches!(ipam, Json::Object(_)) {
         let msg = format!("an ipam object must be an object, not {}", ipam.kind());
@@ -204,14 +213,16 @@ pub fn check(object: &[u8]) -> Result<Vec<Ranges>, Error> {
     }
     let config = Json::Object(vec![("ipam".into(), ipam)]);
     let root = netconf::root(&config)?;
+    let mut without_effect = Vec::new();
     if let Some(ipam) = root.object("ipam")? {
+        without_effect = unknown(&ipam);
         for key in REFERENCES {
             if let Some(reference) = ipam.get(key) {
                 return Err(reference.refuse("refers to a central object, and must not be in one"));
             }
         }
     }
-    netconf::ranges_and_routes(&root)
+    Ok((netconf::ranges_and_routes(&root)?, without_effect))
 }
 
 #[cfg(test)]

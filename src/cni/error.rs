@@ -128,6 +128,9 @@ pub struct Error {
     pub msg: String,
     /// The place of the fault, and its remedy; may be empty.
     pub details: String,
+    /// The path of the value at fault in the configuration, such as `ipam.ranges[0][0].subnet`, if
+    /// it is known; for tools that look for it, not printed.
+    pub place: String,
     /// The command of the call that failed, if it is known; for metrics, not printed.
     pub verb: Option<&'static str>,
 }
@@ -135,8 +138,14 @@ pub struct Error {
 impl Error {
     /// An error of an unknown `cniVersion`, without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
-        let (cni_version, details) = (String::new(), String::new());
-        Self { cni_version, code, msg: msg.into(), details, verb: None }
+        let (cni_version, details, place) = Default::default();
+        Self { cni_version, code, msg: msg.into(), details, place, verb: None }
+    }
+
+    /// The same error, at this path.
+    #[must_use]
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        Self { place: place.to_string(), ..self }
     }
 
     /// The same error with these details.

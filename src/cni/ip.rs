@@ -43,6 +43,11 @@ pub(super) fn asked(text: &str) -> Option<IpAddr> {
     address(text)
 }
 
+/// An address alone, or a network, whose host bits do not count.
+pub(super) fn net_or_address(text: &str) -> Option<IpNet> {
+    if text.contains('/') { net(text) } else { address(text).map(IpNet::from) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,6 +81,20 @@ impl<'a> JsonCursor<'a> {
         self.get(key).map(|node| node.an_array(max)).transpose()
     }
 
+    /// The path to the value.
+    pub(super) fn path(&self) -> impl fmt::Display {
+        self.path
+    }
+
+    /// The keys of an object as they are written, in order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        let pairs = match self.json {
+            Json::Object(pairs) => pairs.as_slice(),
+            _ => &[],
+        };
+        pairs.iter().map(|(key, _)| &**key)
+    }
+
     /// True if the value is `null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(self.json, Json::Null)
@@ -141,12 +155,13 @@ impl<'a> JsonCursor<'a> {
 
     /// An error whose message names the value's place and its fault.
     pub(super) fn refuse(&self, what: impl fmt::Display) -> Error {
-        Error::new(Code::Config, format!("{} {what}", self.path))
+        Error::new(Code::Config, format!("{} {what}", self.path)).at(self.path)
     }
 
     /// An error with host-local's message. The details name the value's place and the remedy.
     pub(super) fn blame(&self, msg: impl Into<String>, what: impl fmt::Display) -> Error {
-        Error::new(Code::Config, msg).with_details(format!("{} {what}", self.path))
+        let details = format!("{} {what}", self.path);
+        Error::new(Code::Config, msg).with_details(details).at(self.path)
     }
 
     /// The error for an array that is too long.

@@ -6,23 +6,27 @@
 
 mod args;
 pub mod central;
+mod cuts;
 mod envelope;
 pub mod error;
 #[cfg(test)]
 mod fuzz;
 mod gc;
+pub mod inspect;
 mod ip;
 mod json;
 mod json_cursor;
 mod negotiate;
 mod netconf;
 pub mod parse;
+pub mod place;
 mod prev_result;
 mod print;
 mod range_set_parser;
 pub mod request;
 pub mod resolv;
 pub mod result;
+pub mod unknown;
 #[cfg(test)]
 mod vectors;
 pub mod version;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
-use crate::limits::{ASKED_MAX, NAME_BYTES_MAX, ROUTES_MAX};
+use crate::limits::{ASKED_MAX, DAEMON_WAIT_MAX, NAME_BYTES_MAX, ROUTES_MAX};
 
 use super::args::{Args, stages};
 use super::error::{Code, Error};
@@ -20,6 +20,7 @@ use super::prev_result::prev_ips;
 use super::range_set_parser::RangeSetParser;
 use super::request::{Add, Check, Id, Pod};
 use super::result::Route;
+use super::unknown::unknown;
 use super::version::Version;
 
 /// Keys of `ipam` that must be strings if they are there. The daemon uses `network`, `networkFrom`
@@ -116,7 +117,9 @@ pub(super) fn add(
     let staged = ranges.any(|range| Stage::ALL.iter().any(|&of| !range.listed(of).is_empty()));
     let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);
     let stage = stage.or(env.stage).or_else(of_pod);
-    Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf })
+    let unknown = unknown(&ipam);
+    let data_dir = ipam.string("dataDir")?.filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf, data_dir, unknown })
 }
 
 /// Reads the request of a CHECK.
@@ -166,6 +169,15 @@ fn ipam<'a>(root: &'a JsonCursor<'_>) -> Result<JsonCursor<'a>, Error> {
     };
     for key in IPAM_STRINGS {
         ipam.string(key)?;
+    }
+    // The plugin reads it too, and takes its own default for what is wrong.
+    let max = DAEMON_WAIT_MAX.as_secs();
+    let wait = ipam.integer("waitSeconds")?;
+    if wait.is_some_and(|seconds| !u64::try_from(seconds).is_ok_and(|s| s <= max)) {
+        let what = format!("must be from 0 to {max} seconds");
+        return Err(ipam
+            .get("waitSeconds")
+            .map_or_else(|| ipam.refuse(&what), |w| w.refuse(&what)));
     }
     Ok(ipam)
 }

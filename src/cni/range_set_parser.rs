@@ -9,6 +9,7 @@ use crate::core::range::{Range, RangeError, RangeSpec, Ranges};
 use crate::core::stage::Stage;
 use crate::limits::{LISTED_MAX, RANGES_MAX};
 
+use super::cuts::{Cut, Cuts};
 use super::error::{Code, Error};
 use super::ip;
 use super::json_cursor::JsonCursor;
@@ -21,6 +22,9 @@ const BLOCK_LOG2_MAX: u8 = 12;
 /// `runtimeConfig.ipRanges`, then the single range of `ipam`, then `ipam.ranges`.
 pub(super) struct RangeSetParser {
     sets: Vec<Ranges>,
+    /// What is excluded from each range of each set, and what is reserved in it.
+    cut: Vec<Vec<Cut>>,
+    cuts: Cuts,
     ranges: usize,
     /// `blockSize` and `blockSize6`, as binary logarithms.
     block_log2: [Option<u8>; 2],
@@ -37,21 +41,45 @@ impl RangeSetParser {
     ) -> Result<Vec<Ranges>, Error> {
         let block_log2 =
             [block(ipam, "blockSize", Family::V4)?, block(ipam, "blockSize6", Family::V6)?];
-        let mut pool = Self { sets: Vec::new(), ranges: 0, block_log2 };
+        let (sets, cut, cuts) = Default::default();
+        let mut pool = Self { sets, cut, cuts, ranges: 0, block_log2 };
         if let Some(runtime) = runtime {
             pool.add_sets(runtime, "ipRanges")?;
         }
         if ipam.get("subnet").is_some() {
             pool.count(ipam, 1)?;
             let range = pool.range(ipam)?;
-            pool.add(ipam, vec![range])?;
+            let cuts = vec![pool.cuts.of(ipam, &range)?];
+            pool.add(ipam, vec![range], cuts)?;
         }
         pool.add_sets(ipam, "ranges")?;
         if version < Version::V0_3_0 {
             pool.check_one_per_family(raw_version)?;
         }
         pool.check_apart()?;
-        Ok(pool.sets)
+        pool.cut()
+    }
+
+    /// The sets without what is excluded, and without the gateways of all of them: host-local takes
+    /// only a range's own gateway for one.
+    fn cut(self) -> Result<Vec<Ranges>, Error> {
+        let mut gateways: Vec<IpAddr> =
+            self.sets.iter().flat_map(Ranges::iter).map(|range| range.gateway).collect();
+        gateways.sort_unstable();
+        gateways.dedup();
+        let sets = self.sets.into_iter().zip(self.cut).enumerate();
+        let cut = sets.map(|(index, (set, cuts))| {
+            let cut = set.split(&cuts).map_err(|(range, error)| {
+                let msg = format!("invalid range set {index}: {error}");
+                let details = format!(
+                    "range {range} of the set: a listed address must be neither excluded nor \
+                     reserved, and exclude must leave an address"
+                );
+                Error::new(Code::Config, msg).with_details(details)
+            })?;
+            Ok(cut.with_gateways(&gateways))
+        });
+        cut.collect()
     }
 
     fn add_sets(&mut self, node: &JsonCursor<'_>, key: &'static str) -> Result<(), Error> {
@@ -62,10 +90,14 @@ impl RangeSetParser {
             let items = set.an_array(RANGES_MAX)?;
             self.count(&set, items.len())?;
             let mut ranges = Vec::with_capacity(items.len());
-            for range in items.iter() {
-                ranges.push(self.range(&range.an_object()?)?);
+            let mut cuts = Vec::with_capacity(items.len());
+            for node in items.iter() {
+                let node = node.an_object()?;
+                let range = self.range(&node)?;
+                cuts.push(self.cuts.of(&node, &range)?);
+                ranges.push(range);
             }
-            self.add(&set, ranges)?;
+            self.add(&set, ranges, cuts)?;
         }
         Ok(())
     }
@@ -80,7 +112,12 @@ impl RangeSetParser {
         Ok(())
     }
 
-    fn add(&mut self, set: &JsonCursor<'_>, ranges: Vec<Range>) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        set: &JsonCursor<'_>,
+        ranges: Vec<Range>,
+        cuts: Vec<Cut>,
+    ) -> Result<(), Error> {
         let family = ranges.first().map_or(Family::V4, Range::family);
         let block_log2 = self.block_log2[family as usize];
         let ranges = Ranges::new(ranges, block_log2).map_err(|error| {
@@ -95,6 +132,7 @@ impl RangeSetParser {
             self.invalid(set, &error.to_string(), advice)
         })?;
         self.sets.push(ranges);
+        self.cut.push(cuts);
         Ok(())
     }
 
@@ -154,9 +192,10 @@ impl RangeSetParser {
                  the gateway"
                     .to_owned(),
             ),
-            RangeError::Empty | RangeError::Mixed | RangeError::Overlap(..) => {
-                ("subnet", "does not fit the other fields".to_owned())
-            }
+            RangeError::Empty
+            | RangeError::Mixed
+            | RangeError::Overlap(..)
+            | RangeError::NothingLeft(_) => ("subnet", "does not fit the other fields".to_owned()),
         };
         let field = node.get(key);
         self.invalid(field.as_ref().unwrap_or(node), &error.to_string(), &advice)

@@ -12,6 +12,7 @@ use crate::core::stage::Stage;
 
 use super::error::Error;
 use super::result::Route;
+use super::unknown::UnknownKey;
 use super::version::Version;
 
 /// A CNI command.
@@ -142,6 +143,10 @@ pub struct Add {
     pub routes: Vec<Route>,
     /// The `resolv.conf` whose contents go into the result.
     pub resolv_conf: Option<PathBuf>,
+    /// Where host-local had its files for this configuration, if not at the usual place.
+    pub data_dir: Option<PathBuf>,
+    /// Keys without effect.
+    pub unknown: Vec<UnknownKey>,
 }
 
 /// The request of a DEL.

@@ -16,6 +16,8 @@ pub enum Cause {
     NoAnswerInTime,
     /// The store did not take a record within [`crate::limits::ASSIGN_WAIT_MAX`].
     NotRecordedInTime,
+    /// The node has not joined the cluster since its daemon started.
+    NotJoined,
     /// The node's lease is gone, and there is no new one yet.
     LeaseGone,
     /// The store was not reached for longer than `offlineLimit`.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::address::{Cidr, Family, number};
+use super::interval::Intervals;
 use super::stage::Stage;
 
 /// The reason why a range or a range set is refused.
@@ -36,6 +37,8 @@ pub enum RangeError {
         /// The reason.
         why: ListedWrongly,
     },
+    /// Nothing is left of a range.
+    NothingLeft(String),
     /// A set without ranges.
     Empty,
     /// A set of both families.
@@ -53,6 +56,10 @@ pub enum ListedWrongly {
     Gateway,
     /// It is in this list, or in another one, already.
     Twice,
+    /// It is excluded.
+    Excluded,
+    /// It is reserved.
+    Reserved,
 }
 
 /// What one range object of a configuration says, parsed but not yet checked.
@@ -86,6 +93,8 @@ pub struct Range {
     pub gateway: IpAddr,
     /// The addresses of each stage, in order.
     lists: [Vec<u128>; 2],
+    /// Its addresses are handed out only if they are asked for by name.
+    pub reserved: bool,
 }
 
 impl Range {
@@ -126,7 +135,8 @@ impl Range {
         }
         let gateway = spec.gateway.unwrap_or_else(|| family.address(whole.start + 1));
         let end = spec.end.map_or(last, number);
-        let mut range = Self { subnet, start, end, gateway, lists: Default::default() };
+        let mut range =
+            Self { subnet, start, end, gateway, lists: Default::default(), reserved: false };
         range.list(Stage::Sandbox, &spec.sandbox)?;
         range.list(Stage::Smallflow, &spec.smallflow)?;
         Ok(range)
@@ -153,6 +163,80 @@ impl Range {
         }
         self.lists[stage as usize] = list;
         Ok(())
+    }
+
+    /// The range without what is excluded, and with what is reserved in ranges of its own. Each cut
+    /// costs one more range, at any size, and readers of ranges need not know of cuts.
+    ///
+    /// # Errors
+    /// Nothing is left, or an address that is listed for a stage is cut out.
+    pub fn split(
+        self,
+        excluded: &Intervals,
+        reserved: &Intervals,
+    ) -> Result<Vec<Self>, RangeError> {
+        for stage in Stage::ALL {
+            for &number in self.listed(stage) {
+                let of = |cuts: &Intervals, why| cuts.overlaps(number, number).then_some(why);
+                let excluded = of(excluded, ListedWrongly::Excluded);
+                let why = excluded.or_else(|| of(reserved, ListedWrongly::Reserved));
+                if let Some(why) = why {
+                    let address = self.family().address(number);
+                    return Err(RangeError::Listed { stage, address, why });
+                }
+            }
+        }
+        let mut only_reserved = reserved.clone();
+        excluded.iter().for_each(|(first, last)| only_reserved.remove(first, last));
+        let mut cuts: Vec<(u128, u128, bool)> =
+            excluded.iter().map(|(first, last)| (first, last, false)).collect();
+        cuts.extend(only_reserved.iter().map(|(first, last)| (first, last, true)));
+        cuts.sort_unstable();
+        let (mut pieces, mut from) = (Vec::new(), Some(self.start));
+        for (first, last, reserved) in cuts {
+            let Some(start) = from.filter(|&start| last >= start && first <= self.end) else {
+                continue;
+            };
+            if start < first {
+                pieces.push(self.piece(start, first - 1, false));
+            }
+            if reserved {
+                pieces.push(self.piece(first.max(start), last.min(self.end), true));
+            }
+            from = last.checked_add(1).filter(|&next| next <= self.end);
+        }
+        pieces.extend(from.map(|start| self.piece(start, self.end, false)));
+        if pieces.is_empty() {
+            return Err(RangeError::NothingLeft(self.to_string()));
+        }
+        Ok(pieces)
+    }
+
+    /// The range with an address that is the gateway of another range in a range of its own, whose
+    /// gateway it is too: so it is never handed out.
+    pub fn with_gateway(self, gateway: IpAddr) -> Vec<Self> {
+        let at = number(gateway);
+        let foreign = Family::of(gateway) != self.family() || !self.contains(at);
+        if foreign || self.gateway == gateway {
+            return vec![self];
+        }
+        let mut pieces = Vec::with_capacity(3);
+        if self.start < at {
+            pieces.push(self.piece(self.start, at - 1, self.reserved));
+        }
+        pieces.push(Self { gateway, ..self.piece(at, at, self.reserved) });
+        if at < self.end {
+            pieces.push(self.piece(at + 1, self.end, self.reserved));
+        }
+        pieces
+    }
+
+    fn piece(&self, start: u128, end: u128, reserved: bool) -> Self {
+        let lists = self.lists.each_ref().map(|list| {
+            let inside = |number: &u128| start <= *number && *number <= end;
+            list.iter().copied().filter(inside).collect()
+        });
+        Self { subnet: self.subnet, gateway: self.gateway, start, end, lists, reserved }
     }
 
     /// The family of the subnet.
@@ -182,6 +266,11 @@ impl Range {
 
     /// Whether a pod of that stage may get the address without asking for it.
     pub fn offers(&self, number: u128, stage: Option<Stage>) -> bool {
+        !self.reserved && self.may_have(number, stage)
+    }
+
+    /// Whether a pod of that stage may get the address if it asks for it.
+    pub fn may_have(&self, number: u128, stage: Option<Stage>) -> bool {
         !self.is_gateway(number) && self.stage_of(number) == stage
     }
 }
@@ -220,6 +309,36 @@ impl Ranges {
             }
         }
         Ok(Self { ranges, block_log2 })
+    }
+
+    /// The same set with each range cut: `cuts` has what is excluded and what is reserved, for each
+    /// range in order.
+    ///
+    /// # Errors
+    /// The index of a range, and why it cannot be cut so.
+    pub fn split(self, cuts: &[(Intervals, Intervals)]) -> Result<Self, (usize, RangeError)> {
+        let mut ranges = Vec::with_capacity(self.ranges.len());
+        for (index, (range, (excluded, reserved))) in self.ranges.into_iter().zip(cuts).enumerate()
+        {
+            if excluded.is_empty() && reserved.is_empty() {
+                ranges.push(range);
+            } else {
+                ranges.extend(range.split(excluded, reserved).map_err(|error| (index, error))?);
+            }
+        }
+        Ok(Self { ranges, block_log2: self.block_log2 })
+    }
+
+    /// The same set, of which no address that is one of these gateways is handed out.
+    pub fn with_gateways(mut self, gateways: &[IpAddr]) -> Self {
+        for &gateway in gateways {
+            // Nearly always nothing is to be done.
+            if self.find_address(gateway).is_some_and(|range| range.gateway != gateway) {
+                let ranges = self.ranges.into_iter();
+                self.ranges = ranges.flat_map(|range| range.with_gateway(gateway)).collect();
+            }
+        }
+        self
     }
 
     /// The family of all its ranges.
@@ -270,5 +389,84 @@ impl fmt::Display for Ranges {
             write!(f, "{comma}{range}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u128, end: u128, sandbox: &[u128]) -> Range {
+        let address = |number| Family::V4.address((10 << 24) + number);
+        let spec = RangeSpec {
+            subnet: "10.0.0.0/8".parse().unwrap(),
+            start: Some(address(start)),
+            end: Some(address(end)),
+            gateway: None,
+            sandbox: sandbox.iter().map(|&number| address(number)).collect(),
+            smallflow: Vec::new(),
+        };
+        Range::new(spec).unwrap()
+    }
+
+    fn intervals(of: &[(u128, u128)]) -> Intervals {
+        let mut intervals = Intervals::default();
+        for (first, last) in of {
+            intervals.insert((10 << 24) + first, (10 << 24) + last);
+        }
+        intervals
+    }
+
+    #[test]
+    fn cuts_leave_every_other_address() {
+        let all = [(0, 9), (4, 4), (9, 30), (15, 20), (30, 40), (0, 40), (12, 12)];
+        for excluded in all.iter().map(|&one| intervals(&[one])) {
+            for reserved in all.iter().map(|&one| intervals(&[one, (25, 26)])) {
+                let pieces = range(5, 30, &[]).split(&excluded, &reserved);
+                for number in 5..=30 {
+                    let number = (10 << 24) + number;
+                    let is_in = |cuts: &Intervals| cuts.overlaps(number, number);
+                    let expected = (!is_in(&excluded)).then(|| is_in(&reserved));
+                    let pieces = pieces.as_deref().unwrap_or_default();
+                    let mut found = pieces.iter().filter(|piece| piece.contains(number));
+                    let one = found.next().map(|piece| piece.reserved);
+                    assert_eq!((one, found.next()), (expected, None), "{excluded:?} {reserved:?}");
+                }
+                let nothing = pieces.is_err();
+                assert_eq!(nothing, excluded == intervals(&[(0, 40)]), "{pieces:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_costs_the_same_at_any_size() {
+        let six: Range = {
+            let spec = RangeSpec {
+                subnet: "fd00::/16".parse().unwrap(),
+                start: None,
+                end: None,
+                gateway: None,
+                sandbox: Vec::new(),
+                smallflow: Vec::new(),
+            };
+            Range::new(spec).unwrap()
+        };
+        let mut excluded = Intervals::default();
+        excluded.insert(six.start + 5, six.end - 5);
+        assert_eq!(six.split(&excluded, &Intervals::default()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_address_of_a_stage_is_not_cut_out() {
+        let cut = intervals(&[(7, 8)]);
+        let none = Intervals::default();
+        for (excluded, reserved, why) in
+            [(&cut, &none, "is excluded"), (&none, &cut, "is reserved")]
+        {
+            let error = range(5, 30, &[7]).split(excluded, reserved).unwrap_err();
+            assert_eq!(error.to_string(), format!("sandbox lists 10.0.0.7, which {why}"));
+        }
+        let pieces = range(5, 30, &[9]).split(&cut, &none).unwrap();
+        assert_eq!(pieces[1].listed(Stage::Sandbox), [(10 << 24) + 9]);
     }
 }

@@ -193,5 +193,7 @@ fn segments(allowed: &Ranges, cursor: Option<u128>) -> impl Iterator<Item = Segm
     let up_to = at.and_then(|(c, i)| Some(Segment { end: c, ..whole(allowed.iter().nth(i)?) }));
     let after = allowed.iter().skip(first + usize::from(at.is_some())).map(whole);
     let before = allowed.iter().take(first).map(whole);
-    rest.into_iter().chain(after).chain(before).chain(up_to)
+    let all = rest.into_iter().chain(after).chain(before).chain(up_to);
+    // What is reserved is not looked for, only asked for.
+    all.filter(|segment| !segment.range.reserved)
 }

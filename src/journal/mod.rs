@@ -23,7 +23,7 @@ use crate::core::journal::JournalFailure;
 use crate::core::journal::{self, JournalEntry, JournalState, NewBoot, Rows as _};
 use crate::core::time::BootTime;
 use crate::store::file::{self, Storage};
-use counter::CommitCounter;
+use counter::{CommitCounter, Marker};
 use tables::Tables;
 
 /// Memory for redb's pages, in bytes. The journal is written, hardly ever read.
@@ -75,6 +75,23 @@ pub enum JournalError {
         /// Where the id of this boot is found.
         this_boot: &'static str,
     },
+    /// The state that this node had in this boot is gone.
+    #[error(
+        "the state directory {dir} is not the one of this boot: its journal has {commits} commits, \
+         and this node made {made} since the machine started (says {marker}); the addresses of \
+         containers that run now would be handed out again. Put the directory back, or stop this \
+         node's containers and remove {marker}, then start"
+    )]
+    Robbed {
+        /// The state directory.
+        dir: PathBuf,
+        /// The commits of the journal that is there.
+        commits: u64,
+        /// The commits that were made.
+        made: u64,
+        /// The file that says so.
+        marker: PathBuf,
+    },
     /// A file beside the journal.
     #[error("{path}: {source}")]
     File {
@@ -107,6 +124,9 @@ pub struct Options {
     pub cooldown: Duration,
     /// Now, on the boot clock.
     pub now: BootTime,
+    /// A file outside of `dir` that ends with this boot. It is the only memory of a state directory
+    /// that is gone; where the cluster's store remembers, there is none.
+    pub marker: Option<PathBuf>,
 }
 
 /// What the file told.
@@ -132,6 +152,7 @@ pub struct Journal {
     /// Commits of entries so far, this one's number included in each.
     commits: u64,
     counter: Option<CommitCounter>,
+    marker: Option<Marker>,
     broken: Option<JournalFailure>,
 }
 
@@ -153,7 +174,7 @@ impl Journal {
         let boot = boot.filter(|text| text.trim().len() == options.boot_id.len());
         let other_boot = boot.as_ref().is_some_and(|text| text.trim() != options.boot_id);
         let needed = !other_boot || options.keep_after_reboot;
-        let (journal, mut opened) = match Self::open_file(&path, options) {
+        let (mut journal, mut opened) = match Self::open_file(&path, options) {
             Err(JournalError::Damaged { .. }) if !needed => {
                 let aside = path.with_extension("redb.broken");
                 fs::rename(&path, &aside)
@@ -172,6 +193,9 @@ impl Journal {
         if !same_boot && boot.is_none() && written_in.is_none() && journal.commits > 0 {
             let this_boot = "/proc/sys/kernel/random/boot_id";
             return Err(JournalError::BootUnknown { path: boot_path, this_boot });
+        }
+        if let Some(path) = &options.marker {
+            journal.mark(path, options)?;
         }
         opened.new_boot = !same_boot;
         if same_boot && written_in.as_deref() != Some(ours) {
@@ -195,6 +219,20 @@ impl Journal {
                 .map_err(|source| JournalError::File { path: boot_path, source })?;
         }
         Ok((journal, opened))
+    }
+
+    /// Compares the journal with the marker, and keeps the marker up to date from then on.
+    fn mark(&mut self, path: &Path, options: &Options) -> Result<(), JournalError> {
+        let mut marker = Marker::open(path, &options.boot_id)
+            .map_err(|source| JournalError::File { path: path.to_owned(), source })?;
+        if marker.last > self.commits {
+            let (dir, made) = (options.dir.clone(), marker.last);
+            let (commits, marker) = (self.commits, path.to_owned());
+            return Err(JournalError::Robbed { dir, commits, made, marker });
+        }
+        marker.set(self.commits);
+        self.marker = Some(marker);
+        Ok(())
     }
 
     fn open_file(path: &Path, options: &Options) -> Result<(Self, Opened), JournalError> {
@@ -262,6 +300,7 @@ impl Journal {
             next_sequence: state.next_sequence,
             commits,
             counter: None,
+            marker: None,
             broken: None,
         };
         Ok((journal, Opened { state, ..Opened::default() }))
@@ -305,6 +344,9 @@ impl Journal {
         tables.finish()?;
         txn.commit().map_err(boxed)?;
         self.commits += 1;
+        if let Some(marker) = &mut self.marker {
+            marker.set(self.commits);
+        }
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ fn options(dir: &Path, cooldown: Duration) -> Options {
         boot_id: "boot".to_owned(),
         cooldown,
         now: BootTime::BOOT,
+        marker: None,
     }
 }
 
@@ -159,4 +160,38 @@ fn a_lost_boot_id_is_no_reboot() {
         fs::write(&path, "next").unwrap();
         assert!(Journal::open(&next).is_ok_and(|(_, opened)| !opened.new_boot));
     }
+}
+
+#[test]
+fn a_marker_tells_a_robbed_node_from_a_new_one() {
+    let (dir, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let marker = run.path().join("leasehold.boot");
+    let with_marker =
+        |dir: &Path| Options { marker: Some(marker.clone()), ..options(dir, Duration::ZERO) };
+    let commit = |options: &Options| {
+        let (mut journal, _) = Journal::open(options).unwrap();
+        journal.commit(&[hold(1)]).unwrap();
+    };
+    commit(&with_marker(dir.path()));
+    let old = fs::read(dir.path().join("journal.redb")).unwrap();
+    commit(&with_marker(dir.path()));
+    // Lost, replaced by an older copy, or another directory: each is not the one of this boot.
+    let other = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    fs::write(copy.path().join("journal.redb"), old).unwrap();
+    for (dir, commits) in [(other.path(), 0), (copy.path(), 1)] {
+        for _ in 0..2 {
+            let error = Journal::open(&with_marker(dir)).unwrap_err();
+            let JournalError::Robbed { commits: found, made, .. } = error else {
+                panic!("{error:?}")
+            };
+            assert_eq!((found, made), (commits, 2));
+        }
+    }
+    // The directory is back; and in another boot, or without the marker, any will do.
+    commit(&with_marker(dir.path()));
+    let next = Options { boot_id: "next".to_owned(), ..with_marker(other.path()) };
+    commit(&next);
+    fs::remove_file(&marker).unwrap();
+    commit(&with_marker(tempfile::tempdir().unwrap().path()));
 }

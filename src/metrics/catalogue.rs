@@ -67,6 +67,8 @@ metrics! {
          (told by an operator to give its blocks back), gone (with blocks and without a session)";
     READY = Gauge "leasehold_ready" &[],
         "1 while this node serves ADD";
+    ALONE = Gauge "leasehold_alone" &[],
+        "1 if no etcd is configured: the node shares no pool with others";
     REQUESTS = Counter "leasehold_requests_total" &["network", "verb", "result"],
         "CNI calls by network, verb, and ok or the name of the error code";
     ADD_FAILURES = Counter "leasehold_add_failures_total" &["network", "cause"],

@@ -20,6 +20,7 @@ impl fmt::Display for Cause {
             Self::NotRecordedInTime => {
                 f.write_str("the cluster's store did not take the record in time")
             }
+            Self::NotJoined => f.write_str("this node has not joined the cluster yet"),
             Self::LeaseGone => f.write_str("this node's etcd lease ran out a moment ago"),
             Self::OfflineLimit => {
                 f.write_str("the cluster's store was not reached for longer than offlineLimit")

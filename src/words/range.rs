@@ -23,6 +23,7 @@ impl fmt::Display for RangeError {
             Self::Listed { stage, address, why } => {
                 write!(f, "{stage} lists {address}, which {why}")
             }
+            Self::NothingLeft(range) => write!(f, "exclude leaves no address of {range}"),
             Self::Empty => f.write_str("empty range set"),
             Self::Mixed => f.write_str("mixed address families"),
             Self::Overlap(a, b) => write!(f, "subnets {a} and {b} overlap"),
@@ -38,6 +39,8 @@ impl fmt::Display for ListedWrongly {
             Self::Outside => "is outside the range",
             Self::Gateway => "is the range's gateway",
             Self::Twice => "is listed twice",
+            Self::Excluded => "is excluded",
+            Self::Reserved => "is reserved",
         })
     }
 }

@@ -47,7 +47,7 @@ fn texts(output: &Output) -> (String, String) {
 }
 
 /// Runs a command that must end with that exit status. Returns its output.
-fn ends(daemon: &Daemon, args: &[&str], code: i32) -> String {
+pub(crate) fn ends(daemon: &Daemon, args: &[&str], code: i32) -> String {
     let output = leasehold(daemon, args);
     let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout}{stderr}");
@@ -55,20 +55,20 @@ fn ends(daemon: &Daemon, args: &[&str], code: i32) -> String {
     stdout
 }
 
-fn ends_json(daemon: &Daemon, args: &[&str], code: i32) -> Value {
+pub(crate) fn ends_json(daemon: &Daemon, args: &[&str], code: i32) -> Value {
     let stdout = ends(daemon, &[args, &["-o", "json"]].concat(), code);
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }
 
 /// Runs a command that cannot do its work. Returns its one line on standard error.
-fn fails(daemon: &Daemon, args: &[&str]) -> String {
+pub(crate) fn fails(daemon: &Daemon, args: &[&str]) -> String {
     let output = leasehold(daemon, args);
     let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {stdout}{stderr}");
     stderr
 }
 
-fn config(network: &str, ipam: &Value) -> Value {
+pub(crate) fn config(network: &str, ipam: &Value) -> Value {
     json!({ "cniVersion": "1.0.0", "name": network, "ipam": ipam })
 }
 

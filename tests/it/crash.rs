@@ -121,6 +121,7 @@ impl StorageBackend for Recorder {
 fn config(cooldown: Duration) -> Config {
     Config {
         node: "n1".to_owned(),
+        file: None,
         state_dir: "/nowhere".into(),
         socket: "/nowhere/socket".into(),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -157,6 +158,7 @@ async fn start(
         boot_id: "boot".to_owned(),
         cooldown,
         now: leasehold::clock::boot(),
+        marker: None,
     };
     let (journal, opened) =
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
@@ -172,6 +174,7 @@ async fn start(
         pid: 0,
         epoch: 1,
         state_dir: String::new(),
+        config: None,
         listen: String::new(),
         store: String::new(),
         since_unix_ms: 0,

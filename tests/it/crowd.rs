@@ -114,7 +114,16 @@ impl Poor {
         let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         let mut command = Command::new("sh");
         let script = format!("ulimit -n {FEW_FILES} && exec \"$0\" \"$@\"");
-        command.args(["-c", &script, LEASEHOLD, "serve", "--listen", "127.0.0.1:0"]);
+        command.args([
+            "-c",
+            &script,
+            LEASEHOLD,
+            "serve",
+            "--config",
+            "/dev/null",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
         command.arg("--state-dir").arg(dir.path().join("state"));
         command.arg("--socket").arg(dir.path().join("socket"));
         let log = fs::File::create(dir.path().join("log")).expect("a log");

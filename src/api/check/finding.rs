@@ -34,13 +34,13 @@ impl Kind {
         Self::Unreadable,
     ];
 
-    /// Its word in tables and metrics.
+    /// Its word, the same in tables, metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::NamespaceGone => "namespace-gone",
-            Self::RecordWithoutAllocation => "record-without-allocation",
-            Self::AllocationWithoutRecord => "allocation-without-record",
-            Self::BlocksOfDeadNode => "blocks-of-dead-node",
+            Self::NamespaceGone => "namespaceGone",
+            Self::RecordWithoutAllocation => "recordWithoutAllocation",
+            Self::AllocationWithoutRecord => "allocationWithoutRecord",
+            Self::BlocksOfDeadNode => "blocksOfDeadNode",
             Self::Duplicate => "duplicate",
             Self::Unreadable => "unreadable",
         }

@@ -62,7 +62,8 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let (socket, log) = (dir.join("run/leasehold.sock"), dir.join("daemon.log"));
         let mut command = super::this_program()?;
-        command.arg("serve").arg("--state-dir").arg(dir.join("state"));
+        // The node's own file may name the cluster's etcd.
+        command.args(["serve", "--config", "/dev/null"]).arg("--state-dir").arg(dir.join("state"));
         command.arg("--socket").arg(&socket).args(["--listen", &listen.to_string()]).args(args);
         let child = super::spawn(command, &log)?;
         let mut daemon = Self { child, socket, log, listen: String::new() };

@@ -42,8 +42,13 @@ impl ClusterView {
 
     /// The reason why no block can be leased, if there is one.
     pub(super) fn unable(&self) -> Option<Cause> {
+        self.refusing().or_else(|| self.stalled.clone())
+    }
+
+    /// The reason why every ADD is refused, if there is one.
+    pub(super) fn refusing(&self) -> Option<Cause> {
         let draining = || self.draining.then_some(Cause::Draining);
-        self.halted().or_else(draining).or_else(|| self.stalled.clone())
+        self.halted().or_else(draining)
     }
 
     /// Tells a range set that opens all that the others know.

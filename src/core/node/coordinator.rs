@@ -62,6 +62,15 @@ pub enum Unable {
     NewSet(usize, Cause),
 }
 
+/// Why a node as a whole cannot serve every ADD now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unready {
+    /// The cause.
+    pub cause: Cause,
+    /// Addresses in hand can still be handed out.
+    pub serves_in_hand: bool,
+}
+
 impl CoordinatorMachine {
     /// `restored`: the range sets of the journal; `unconfirmed`: nothing is handed out before
     /// the node has joined; `records`: what is held is published in the store;
@@ -113,6 +122,18 @@ impl CoordinatorMachine {
     /// Why no block can be leased, if so.
     pub fn unable_to_lease(&self) -> Option<Cause> {
         self.cluster.unable()
+    }
+
+    /// Why this node cannot serve every ADD now, if so. A full pool does not count, and
+    /// of a journal that failed readers know by themselves.
+    pub fn unready(&self, now: BootTime) -> Option<Unready> {
+        let cluster = &self.cluster;
+        let overdue = cluster.good_until.is_some_and(|until| until < now);
+        let never = cluster.refusing().or(overdue.then_some(Cause::OfflineLimit));
+        let not_joined = || (!cluster.joined).then_some(Cause::NotJoined);
+        let serves_in_hand = never.is_none();
+        let cause = never.or_else(|| cluster.stalled.clone()).or_else(not_joined)?;
+        Some(Unready { cause, serves_in_hand })
     }
 
     /// The range sets that an ADD with these ranges would use, each with its index; those that are

@@ -39,7 +39,7 @@ mod message;
 mod range_set;
 
 pub use boot::{BootOptions, Booted, boot};
-pub use coordinator::{CoordinatorMachine, Unable};
+pub use coordinator::{CoordinatorMachine, Unable, Unready};
 pub use journal::{Group, JournalQueue};
 pub use leaseholder::{Figures, LeaseholderMachine, Standing};
 pub use message::{

@@ -185,7 +185,7 @@ impl RangeSet {
         if range.is_gateway(number) {
             return Attempt::Done(Err(AssignError::Gateway(address)));
         }
-        if !range.offers(number, request.stage) {
+        if !range.may_have(number, request.stage) {
             return Attempt::Done(Err(AssignError::Stage { address, stage: request.stage }));
         }
         let block = self.inventory.block(number);

@@ -39,7 +39,7 @@ impl Want {
             return listed.map(|&number| (number, number)).collect();
         }
         let mut wanted = Vec::new();
-        for range in allowed.iter() {
+        for range in allowed.iter().filter(|range| !range.reserved) {
             let gateway = crate::core::address::number(range.gateway);
             let listed = Stage::ALL.iter().flat_map(|&stage| range.listed(stage)).copied();
             let mut not: Vec<u128> = listed.chain([gateway]).collect();

@@ -81,7 +81,7 @@ fn an_object_is_put_got_listed_and_deleted() {
         daemon.allocations().into_iter().map(|row| row["address"].clone()).collect();
     assert_eq!(held, ["10.40.0.2", "10.41.0.2"]);
     assert!(call(&daemon, "DEL", "c1", &pods).succeeded());
-    assert!(ends(&daemon, &["network", "delete", "pods"], 0).starts_with("deleted"));
+    assert!(ends(&daemon, &["network", "delete", "pods", "--force"], 0).starts_with("deleted"));
     assert_eq!(geometry(&daemon), Some(2));
     let refused = call(&daemon, "ADD", "c3", &pods);
     assert_eq!(refused.code(), Some(7), "{refused:?}");

@@ -27,7 +27,7 @@ pub(crate) struct Reply {
 }
 
 impl Client {
-    pub(super) const fn new(socket: PathBuf) -> Self {
+    pub(crate) const fn new(socket: PathBuf) -> Self {
         Self { socket, connection: None }
     }
 

@@ -106,7 +106,7 @@ impl Daemon {
         let settled = poll(PATIENCE, || {
             status = child.try_wait().expect("the state of the daemon");
             let answer = client.try_request("GET", "/v1/status", "");
-            let serves = |text: &str| text.contains(&ready) && text.contains("\"serving\"");
+            let serves = |text: &str| text.contains(&ready) && super::has_begun(text);
             status.is_some() || answer.is_ok_and(|reply| serves(&reply.body))
         });
         assert!(settled, "neither ready nor ended in {PATIENCE:?}\n{}", self.log_tail());
@@ -140,11 +140,20 @@ impl Daemon {
 
     /// One request over TCP, which must be answered.
     pub(crate) fn over_tcp(&self, method: &str, path: &str, body: &str) -> Reply {
-        let mut stream = TcpStream::connect(self.listen()).expect("a TCP connection");
-        stream.set_read_timeout(Some(RAW_ANSWER_LIMIT)).expect("a time limit");
-        stream.write_all(post(method, path, body).as_bytes()).expect("a request over TCP");
-        reply_of(stream).unwrap_or_else(|error| panic!("{method} {path} over TCP: {error}"))
+        tcp(self.listen(), method, path, body)
     }
+}
+
+/// A read over TCP from a daemon whose socket need not be there.
+pub(crate) fn get_tcp(listen: SocketAddr, path: &str) -> Reply {
+    tcp(listen, "GET", path, "")
+}
+
+fn tcp(listen: SocketAddr, method: &str, path: &str, body: &str) -> Reply {
+    let mut stream = TcpStream::connect(listen).expect("a TCP connection");
+    stream.set_read_timeout(Some(RAW_ANSWER_LIMIT)).expect("a time limit");
+    stream.write_all(post(method, path, body).as_bytes()).expect("a request over TCP");
+    reply_of(stream).unwrap_or_else(|error| panic!("{method} {path} over TCP: {error}"))
 }
 
 impl Client {

@@ -27,10 +27,11 @@ enum Difference {
     GarbageCollection,
     NullAddress,
     LeadingZeroByte,
+    GatewayOfAnotherRange,
 }
 
 impl Difference {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::ErrorHasVersion,
         Self::ErrorCodes,
         Self::DecoderWords,
@@ -47,6 +48,7 @@ impl Difference {
         Self::GarbageCollection,
         Self::NullAddress,
         Self::LeadingZeroByte,
+        Self::GatewayOfAnotherRange,
     ];
 
     const fn reason(self) -> &'static str {
@@ -66,6 +68,7 @@ impl Difference {
             Self::NewerVersion => "1.1.1 is older than version 1.1.0 of the specification",
             Self::GarbageCollection => "host-local has no GC",
             Self::NullAddress => "host-local crashes",
+            Self::GatewayOfAnotherRange => "a container must not have the address of a gateway",
             Self::LeadingZeroByte => {
                 "1.1.1 loses leading zero bytes (T54), fixed in newer host-local"
             }
@@ -92,6 +95,7 @@ impl Difference {
             Self::GarbageCollection => garbage_collection(sides, network),
             Self::NullAddress => null_address(sides, network),
             Self::LeadingZeroByte => leading_zero_byte(sides, network),
+            Self::GatewayOfAnotherRange => gateway_of_another_range(sides, network),
         }
     }
 }
@@ -264,6 +268,20 @@ fn start_at_broadcast(sides: &mut Sides, network: &str) -> Result<(), String> {
     let (theirs, ours) = sides.both(&add("b", &config, None), Way::Plugin);
     let outside = addresses(&result(&theirs)) == ["10.0.1.0/24 via 10.0.0.1"];
     shown(outside && ours.code() == Some(7), &theirs, &ours)
+}
+
+fn gateway_of_another_range(sides: &mut Sides, network: &str) -> Result<(), String> {
+    let ipam = json!({"ranges": [[
+        {"subnet": "10.0.0.0/30", "rangeStart": "10.0.0.2", "gateway": "10.0.1.2"},
+        {"subnet": "10.0.1.0/29", "rangeStart": "10.0.1.2"}
+    ]]});
+    let config = configuration(network, &ipam);
+    sides.both(&add("a", &config, None), Way::Plugin);
+    let (theirs, ours) = sides.both(&add("b", &config, None), Way::Plugin);
+    let of = |outcome| addresses(&result(outcome));
+    let differ =
+        of(&theirs) == ["10.0.1.2/29 via 10.0.1.1"] && of(&ours) == ["10.0.1.3/29 via 10.0.1.1"];
+    shown(differ, &theirs, &ours)
 }
 
 fn data_directory(sides: &mut Sides, network: &str) -> Result<(), String> {

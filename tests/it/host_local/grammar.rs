@@ -21,9 +21,9 @@ G4 a gateway of the other family is taken as it is
   {"subnet": "10.0.0.0/29", "gateway": "2001:DB8::1"}
   add a => 10.0.0.1/29 via 2001:db8::1
 
-G5 the gateway of another range is an address like any other
-  {"ranges": [[{"subnet": "10.0.0.0/30", "gateway": "10.0.1.2"}, {"subnet": "10.0.1.0/30"}]]}
-  fill 10.0.0.1 10.0.0.2 10.0.1.2
+G5 the default gateway of another range leaves its addresses to both
+  {"ranges": [[{"subnet": "10.0.0.0/30"}, {"subnet": "10.0.1.0/30"}]]}
+  fill 10.0.0.2 10.0.1.2
 
 G6 the gateway of a range is refused to who asks for it
   {"subnet": "10.0.0.0/29"}

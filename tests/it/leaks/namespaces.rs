@@ -41,7 +41,7 @@ fn a_container_whose_namespace_is_gone_is_found_and_released() {
     let said = ends(&daemon, &["check"], 1);
     assert!(said.contains("nothing is at") && said.contains("`leasehold gc` releases"), "{said}");
     let figure = |kind| metric(&daemon, &format!("leasehold_check_findings{{kind=\"{kind}\"}}"));
-    assert_eq!((figure("namespace-gone"), figure("duplicate")), (1.0, 0.0));
+    assert_eq!((figure("namespaceGone"), figure("duplicate")), (1.0, 0.0));
     let state =
         |state| metric(&daemon, &format!("leasehold_network_namespaces{{state=\"{state}\"}}"));
     assert_eq!((state("there"), state("gone"), state("doubtful")), (1.0, 1.0, 0.0));
@@ -56,7 +56,7 @@ fn a_container_whose_namespace_is_gone_is_found_and_released() {
     assert_eq!((&dry[0]["outcome"], holders(&daemon).len()), (&json!("would"), 2));
     let (code, said, _) = leasehold(&daemon, &["gc", "--report", "-"], &report.to_string());
     assert_eq!(code, 0, "{said}");
-    assert!(said.starts_with("released: namespace-gone,"), "{said}");
+    assert!(said.starts_with("released: namespaceGone,"), "{said}");
     assert_eq!(holders(&daemon), ["stays"]);
     assert_eq!(findings(&daemon), Vec::<Value>::new());
     // A second release is skipped, and the output says so.

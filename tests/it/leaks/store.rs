@@ -211,7 +211,7 @@ fn what_comes_and_goes_is_no_leak_and_without_etcd_namespaces_are_still_looked_f
     etcd.kill(0);
     drop(gone);
     let said = ends(&a, &["check"], 1);
-    assert!(said.contains("namespace-gone") && said.contains("container gone"), "{said}");
+    assert!(said.contains("namespaceGone") && said.contains("container gone"), "{said}");
     assert!(said.contains("not checked: records and blocks: the cluster's store"), "{said}");
     // Without etcd, containers that are gone can be released; the output says that the rest was not
     // checked.

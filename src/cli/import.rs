@@ -1,0 +1,337 @@
+//! `leasehold import host-local` and `leasehold export host-local`: the addresses of running
+//! containers change hands, and the containers notice nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::admin::{self, AdminArgs, Form, printable};
+use super::allocations;
+use crate::api::foreign::{self, Entry};
+use crate::api::read::{AllocationRow, Filter};
+
+/// The place where runtimes look for network configurations.
+const CONF_DIR: &str = "/etc/cni/net.d";
+
+/// The commands that take over what another plugin holds.
+#[derive(Subcommand, Debug)]
+pub(super) enum ImportCommand {
+    /// Take over the addresses that host-local holds on this node
+    #[command(after_help = import_examples())]
+    HostLocal(ImportArgs),
+}
+
+/// The commands that hand over to another plugin.
+#[derive(Subcommand, Debug)]
+pub(super) enum ExportCommand {
+    /// Write the addresses that this node holds as host-local's files
+    #[command(after_help = export_examples())]
+    HostLocal(ExportArgs),
+}
+
+/// The options of `leasehold import host-local`.
+#[derive(Args, Debug)]
+pub(super) struct ImportArgs {
+    /// Directory of host-local: one directory in it for each network
+    #[arg(value_name = "DIR", default_value = foreign::DIR_DEFAULT)]
+    dir: PathBuf,
+    /// Directory with the network configurations, which have the ranges
+    #[arg(long, value_name = "DIR", default_value = CONF_DIR)]
+    conf_dir: PathBuf,
+    /// Only this network
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Only show what would be taken over
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The options of `leasehold export host-local`.
+#[derive(Args, Debug)]
+pub(super) struct ExportArgs {
+    /// Directory for the files, such as /var/lib/cni/networks
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Only this network
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Only show what would be written
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+fn import_examples() -> String {
+    format!(
+        "Put the new configurations (\"type\": \"my-ipam\") into place first. Each running\n\
+         container then keeps its addresses, and its DEL works. Files of an earlier boot are\n\
+         passed over: their containers are gone. What was taken over is removed from the\n\
+         directory. If another container holds one of the addresses, nothing is changed.\n\n\
+         Examples:\n  leasehold import host-local --dry-run\n  \
+         leasehold import host-local /var/lib/cni/networks --network pods\n\n{}",
+        super::EXIT_CODES
+    )
+}
+
+fn export_examples() -> String {
+    format!(
+        "The way back to host-local: stop the runtime, export, put the old configurations into\n\
+         place, start the runtime. The daemon goes on holding the addresses. If a file of another\n\
+         container is in the way, nothing is written.\n\n\
+         Examples:\n  leasehold export host-local /var/lib/cni/networks --dry-run\n  \
+         leasehold export host-local /var/lib/cni/networks\n\n{}",
+        super::EXIT_CODES
+    )
+}
+
+/// What was done with the addresses of one container's interface.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    network: String,
+    container_id: String,
+    ifname: String,
+    addresses: Vec<IpAddr>,
+    /// `imported`, `wouldImport`, `held` (already), `exported`, `wouldExport` or `conflict`.
+    outcome: &'static str,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+/// Runs a command of `leasehold import`.
+pub(super) fn run_import(command: &ImportCommand) -> anyhow::Result<ExitCode> {
+    let ImportCommand::HostLocal(args) = command;
+    let groups = groups(args)?;
+    let held = allocations::list(&args.admin.socket, &Filter::default())?;
+    let mut rows: Vec<Row> = groups
+        .keys()
+        .zip(groups.values())
+        .map(|(key, entries)| plan(key, entries, &held))
+        .collect();
+    // All or nothing, as far as can be seen beforehand.
+    let conflicts = rows.iter().any(|row| row.outcome == "conflict");
+    if !conflicts && !args.dry_run {
+        for (row, entries) in rows.iter_mut().zip(groups.values()) {
+            take_over(args, row, entries)?;
+        }
+    }
+    show(args.admin.output.form, &rows, "nothing of host-local is left to take over")
+}
+
+/// The entries of each network, container and interface, of this boot.
+fn groups(args: &ImportArgs) -> anyhow::Result<BTreeMap<(String, String, String), Vec<Entry>>> {
+    let mut groups: BTreeMap<_, Vec<Entry>> = BTreeMap::new();
+    let listed = fs::read_dir(&args.dir).with_context(|| args.dir.display().to_string())?;
+    for dir in listed {
+        let dir = dir.with_context(|| args.dir.display().to_string())?;
+        let network = dir.file_name().to_string_lossy().into_owned();
+        let wanted = args.network.as_ref().is_none_or(|wanted| *wanted == network);
+        if !wanted || !dir.path().is_dir() {
+            continue;
+        }
+        let entries = foreign::read(&dir.path());
+        for entry in entries.with_context(|| dir.path().display().to_string())? {
+            if entry.of_this_boot {
+                let key = (network.clone(), entry.container_id.clone(), entry.ifname.clone());
+                groups.entry(key).or_default().push(entry);
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// What is to be done, by what this node holds.
+fn plan(
+    (network, container_id, ifname): &(String, String, String),
+    entries: &[Entry],
+    held: &[AllocationRow],
+) -> Row {
+    let addresses: Vec<IpAddr> = entries.iter().map(|entry| entry.address).collect();
+    let holder = |address: &IpAddr| {
+        let text = address.to_string();
+        held.iter().find(|row| row.network == *network && row.address == text)
+    };
+    let own = |row: &AllocationRow| row.container_id == *container_id && row.ifname == *ifname;
+    let other = addresses.iter().filter_map(holder).find(|row| !own(row));
+    let all = addresses.iter().all(|address| holder(address).is_some_and(own));
+    let (outcome, why) = match other {
+        Some(row) => {
+            ("conflict", Some(format!("container {} holds {}", row.container_id, row.address)))
+        }
+        None if all => ("held", None),
+        None => ("wouldImport", None),
+    };
+    Row {
+        network: network.clone(),
+        container_id: container_id.clone(),
+        ifname: ifname.clone(),
+        addresses,
+        outcome,
+        why,
+    }
+}
+
+fn take_over(args: &ImportArgs, row: &mut Row, entries: &[Entry]) -> anyhow::Result<()> {
+    if row.outcome == "wouldImport" {
+        let config = configuration(&args.conf_dir, &row.network, &row.addresses)?;
+        let call = json!({
+            "command": "ADD", "containerId": row.container_id, "ifname": row.ifname,
+            "netns": foreign::NETNS_UNKNOWN, "config": config
+        });
+        let answers: Vec<Value> = admin::post(&args.admin.socket, "/v1/cni", &json!([call]))?;
+        let answer = answers.first().cloned().unwrap_or_default();
+        if answer["status"] != 200 {
+            row.outcome = "conflict";
+            let text = |key: &str| answer["body"][key].as_str().unwrap_or_default().to_owned();
+            row.why = Some(format!("{} {}", text("msg"), text("details")).trim().to_owned());
+            return Ok(());
+        }
+        row.outcome = "imported";
+    }
+    for entry in entries {
+        fs::remove_file(&entry.file).with_context(|| entry.file.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The configuration of a network, with only those range sets that have one of the addresses; it
+/// asks for these.
+fn configuration(dir: &Path, network: &str, addresses: &[IpAddr]) -> anyhow::Result<Value> {
+    let mut ipam = ipam_of(dir, network)?.with_context(|| {
+        format!(
+            "no configuration of network {network} in {}: name the directory with --conf-dir",
+            dir.display()
+        )
+    })?;
+    let has = |range: &Value| {
+        let subnet = range["subnet"].as_str().and_then(|subnet| subnet.parse::<IpNet>().ok());
+        subnet.is_some_and(|subnet| addresses.iter().any(|address| subnet.contains(address)))
+    };
+    if let Some(fields) = ipam.as_object_mut() {
+        fields.insert("type".to_owned(), "my-ipam".into());
+        if !has(&json!({ "subnet": fields.get("subnet") })) {
+            fields.remove("subnet");
+        }
+        if let Some(Value::Array(sets)) = fields.get_mut("ranges") {
+            sets.retain(|set| set.as_array().is_some_and(|set| set.iter().any(has)));
+        }
+    }
+    Ok(json!({
+        "cniVersion": "1.0.0", "name": network, "ipam": ipam,
+        "args": { "cni": { "ips": addresses } }
+    }))
+}
+
+/// The `ipam` of a network in the first file of a directory that has it.
+fn ipam_of(dir: &Path, network: &str) -> anyhow::Result<Option<Value>> {
+    let listed = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let mut files: Vec<PathBuf> = listed.filter_map(|file| Some(file.ok()?.path())).collect();
+    files.sort();
+    let is_conf = |file: &PathBuf| {
+        file.extension().is_some_and(|is| is == "conf" || is == "conflist" || is == "json")
+    };
+    for file in files.into_iter().filter(is_conf) {
+        let text = fs::read(&file).with_context(|| file.display().to_string())?;
+        // Another network's file may be as wrong as it likes.
+        let Ok(config) = serde_json::from_slice::<Value>(&text) else { continue };
+        if config["name"] != network {
+            continue;
+        }
+        let plugins = config["plugins"].as_array().cloned().unwrap_or_else(|| vec![config.clone()]);
+        if let Some(ipam) = plugins.iter().map(|plugin| &plugin["ipam"]).find(|i| i.is_object()) {
+            return Ok(Some(ipam.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Runs a command of `leasehold export`.
+pub(super) fn run_export(command: &ExportCommand) -> anyhow::Result<ExitCode> {
+    let ExportCommand::HostLocal(args) = command;
+    let wanted = |row: &AllocationRow| args.network.as_ref().is_none_or(|of| *of == row.network);
+    let held: Vec<AllocationRow> = allocations::list(&args.admin.socket, &Filter::default())?
+        .into_iter()
+        .filter(wanted)
+        .collect();
+    let mut rows = Vec::with_capacity(held.len());
+    for row in &held {
+        let address: IpAddr = row.address.parse().context("an address of the daemon")?;
+        let file = args.dir.join(&row.network).join(&row.address);
+        let (outcome, why) = match fs::read_to_string(&file) {
+            Ok(there) if there != content(row) => {
+                ("conflict", Some(format!("{} is of another container", file.display())))
+            }
+            Ok(_) => ("held", None),
+            Err(_) => ("wouldExport", None),
+        };
+        rows.push(Row {
+            network: row.network.clone(),
+            container_id: row.container_id.clone(),
+            ifname: row.ifname.clone(),
+            addresses: vec![address],
+            outcome,
+            why,
+        });
+    }
+    let conflicts = rows.iter().any(|row| row.outcome == "conflict");
+    if !conflicts && !args.dry_run {
+        for (row, held) in rows.iter_mut().zip(&held) {
+            if row.outcome == "wouldExport" {
+                write(&args.dir.join(&held.network), held)?;
+                row.outcome = "exported";
+            }
+        }
+    }
+    show(args.admin.output.form, &rows, "this node holds no address")
+}
+
+/// The content of host-local's file.
+fn content(row: &AllocationRow) -> String {
+    format!("{}\r\n{}", row.container_id, row.ifname)
+}
+
+fn write(dir: &Path, row: &AllocationRow) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let path = dir.join(&row.address);
+    let file = fs::File::options().write(true).create_new(true).mode(0o644).open(&path);
+    file.and_then(|mut file| file.write_all(content(row).as_bytes()))
+        .with_context(|| path.display().to_string())
+}
+
+fn show(form: Form, rows: &[Row], nothing: &str) -> anyhow::Result<ExitCode> {
+    match form {
+        Form::Json => admin::print_json(&rows)?,
+        Form::Table if rows.is_empty() => admin::print(&format!("{nothing}\n"))?,
+        Form::Table => {
+            let cells = |row: &Row| {
+                let addresses: Vec<String> = row.addresses.iter().map(IpAddr::to_string).collect();
+                let texts = [
+                    &row.network,
+                    &row.container_id,
+                    &row.ifname,
+                    &addresses.join(","),
+                    row.outcome,
+                    row.why.as_deref().unwrap_or_default(),
+                ];
+                texts.map(printable).to_vec()
+            };
+            let header = ["NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "OUTCOME", "WHY"];
+            admin::print(&admin::table(&header, rows.iter().map(cells).collect()))?;
+        }
+    }
+    Ok(super::verdict(rows.iter().all(|row| row.outcome != "conflict")))
+}

@@ -1,0 +1,9 @@
+//! The first hour of a node: what starts before what, what ready means, and what a configuration
+//! says that is not carried out.
+
+mod check;
+mod import;
+mod keys;
+mod networks;
+mod ready;
+mod robbed;

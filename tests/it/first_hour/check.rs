@@ -1,0 +1,49 @@
+//! `leasehold config check`, on files as people write them.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::common::LEASEHOLD;
+
+/// Exit status and output for one file.
+fn check(name: &str, text: &str) -> (i32, String) {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join(name);
+    fs::write(&file, text).expect("a file");
+    let output = Command::new(LEASEHOLD).args(["config", "check"]).arg(&file).output();
+    let output = output.expect("leasehold runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code().expect("an exit status"), said)
+}
+
+#[test]
+fn each_kind_of_file_is_known_and_each_fault_has_its_place() {
+    for (name, text, code, words) in [
+        (
+            "a.conf",
+            r#"{"cniVersion":"1.0.0","name":"n","ipam":{"type":"my-ipam","subnet":"10.9.0.0/24"}}"#,
+            0,
+            "a.conf: good: a network configuration",
+        ),
+        (
+            "a.conflist",
+            "{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"plugins\":[{\"ipam\":\
+             {\"type\":\"my-ipam\",\n\
+             \"ranges\":[[{\"subnet\":\"10.9.0.0/24\",\n  \"range_start\":\"10.9.0.9\"}]]}}]}",
+            1,
+            "a.conflist:3:3: unknown: ipam.ranges[0][0].range_start",
+        ),
+        ("o.json", "{\"subnet\":\n\"10.9.0.1/24\"}", 1, "o.json:1:2: wrong: invalid range set 0"),
+        ("o.json", "{\"subnet\":,}", 1, "o.json:1:11: wrong: file is not valid JSON"),
+        ("l.toml", "node = \"a\"\n[etcd]\nendpoint = [\"x\"]\n", 1, "l.toml:3:1: wrong: unknown"),
+        ("l.toml", "node = \"a\"\nsweepGrace = \"1m\"\n", 1, "l.toml:2:1: wrong: sweepGrace needs"),
+        ("l.toml", "node = \"a\"\n", 0, "l.toml:1:1: unwise: no [etcd]"),
+    ] {
+        let (ended, said) = check(name, text);
+        assert_eq!(ended, code, "{text}: {said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}

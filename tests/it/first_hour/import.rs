@@ -1,0 +1,96 @@
+//! A node whose containers run on host-local changes to Leasehold, and back.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cluster_admin::{ends, ends_json};
+use crate::common::{CNI_PLUGINS, Call, Daemon, Options, Outcome, require_plugins, run};
+
+fn config(kind: &str, data: &Path) -> Value {
+    json!({ "cniVersion": "1.0.0", "name": "pods", "type": "bridge", "ipam": {
+        "type": kind, "dataDir": data, "ranges": [[{ "subnet": "10.9.0.0/24" }]]
+    } })
+}
+
+fn host_local(command: &'static str, container: &str, data: &Path) -> Outcome {
+    let call = Call::new(command, container, &config("host-local", data));
+    let program = Path::new(CNI_PLUGINS).join("host-local");
+    Outcome::of_process(&run(&program, &call.environment(), &call.config.to_string()))
+}
+
+fn ours(daemon: &Daemon, command: &'static str, container: &str, data: &Path) -> Outcome {
+    daemon.client().call(&Call::new(command, container, &config("my-ipam", data)))
+}
+
+fn address(outcome: &Outcome) -> String {
+    outcome.expect_result()["ips"][0]["address"].as_str().expect("an address").to_owned()
+}
+
+#[test]
+fn a_node_that_ran_host_local_keeps_the_addresses_of_its_containers() {
+    require_plugins(&["host-local"]);
+    let (dir, daemon) = (TempDir::new().expect("a directory"), Daemon::start(&Options::default()));
+    let (data, conf) = (dir.path().join("networks"), dir.path().join("net.d"));
+    fs::create_dir_all(&conf).expect("a directory");
+    let file = conf.join("10-pods.conflist");
+    let list = json!({ "cniVersion": "1.0.0", "name": "pods",
+        "plugins": [config("my-ipam", &data)] });
+    fs::write(file, list.to_string()).expect("a file");
+    let before: Vec<String> =
+        ["p1", "p2", "p3"].map(|pod| address(&host_local("ADD", pod, &data))).to_vec();
+    // The first ADD is refused, and names the command; a DEL of another container is not.
+    let refused = ours(&daemon, "ADD", "new", &data);
+    assert_eq!(refused.code(), Some(11), "{refused:?}");
+    let said = format!("{refused:?}");
+    let command = format!("leasehold import host-local {}", data.display());
+    assert!(said.contains(&command) && said.contains("3 addresses"), "{said}");
+    assert!(ours(&daemon, "DEL", "new", &data).succeeded());
+    // What was asked for by the message, first without doing it.
+    let (data_text, conf_text) = (data.display().to_string(), conf.display().to_string());
+    let import = ["import", "host-local", &data_text, "--conf-dir", &conf_text];
+    let shown = ends_json(&daemon, &[&import[..], &["--dry-run"]].concat(), 0);
+    assert_eq!(shown.as_array().map(Vec::len), Some(3), "{shown}");
+    assert!(daemon.allocations().is_empty());
+    let done = ends_json(&daemon, &import, 0);
+    assert!(done.as_array().expect("rows").iter().all(|row| row["outcome"] == "imported"));
+    let held: Vec<String> = daemon
+        .allocations()
+        .iter()
+        .map(|row| format!("{}/24", row["address"].as_str().expect("an address")))
+        .collect();
+    assert_eq!(held, before);
+    // Nobody gets a container's address; its own DEL gives it back.
+    let new = address(&ours(&daemon, "ADD", "new", &data));
+    assert!(!before.contains(&new), "{new}");
+    assert!(ours(&daemon, "DEL", "p1", &data).succeeded());
+    assert_eq!(daemon.allocations().len(), 3);
+    // Once more, there is nothing to do.
+    assert_eq!(ends_json(&daemon, &import, 0), json!([]));
+    // The way back.
+    let export = ["export", "host-local", &data_text];
+    ends(&daemon, &[&export[..], &["--dry-run"]].concat(), 0);
+    assert!(!data.join("pods/10.9.0.3").exists());
+    ends(&daemon, &export, 0);
+    assert!(host_local("DEL", "p2", &data).succeeded());
+    assert!(!data.join("pods/10.9.0.3").exists(), "host-local knows it as its own");
+    let next = address(&host_local("ADD", "p4", &data));
+    assert!(next != before[2] && next != new, "{next}");
+}
+
+#[test]
+fn an_address_that_another_container_holds_is_not_taken_over() {
+    require_plugins(&["host-local"]);
+    let (dir, daemon) = (TempDir::new().expect("a directory"), Daemon::start(&Options::default()));
+    let nothing = dir.path().join("nothing");
+    let taken = address(&ours(&daemon, "ADD", "mine", &nothing));
+    let data = dir.path().join("networks");
+    assert_eq!(address(&host_local("ADD", "theirs", &data)), taken);
+    let data_text = data.display().to_string();
+    let said = ends(&daemon, &["import", "host-local", &data_text], 1);
+    assert!(said.contains("conflict") && said.contains("container mine holds"), "{said}");
+    assert_eq!(daemon.allocations().len(), 1);
+    assert!(data.join("pods/10.9.0.2").exists(), "the file stays");
+}

@@ -270,6 +270,10 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         // A node loses its blocks for good, and the store goes back soon after it has returned.
         Mutant::RestoredTrusted => return restored(seed),
         Mutant::RefusalShared => return scarce(),
+        // ADDs are repeated, and wait for their records, in outages.
+        Mutant::UndoEndsMore => {
+            return Plan { await_records: true, repeats: true, ..plan(seed) };
+        }
         // State directories are lost while calls are under way.
         Mutant::EarlyDelForgotten => {
             let mut plan = plan(seed);

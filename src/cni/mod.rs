@@ -23,6 +23,7 @@ mod range_set_parser;
 pub mod request;
 pub mod resolv;
 pub mod result;
+mod salvage;
 #[cfg(test)]
 mod vectors;
 pub mod version;

@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod gc;
 mod install;
+mod log;
 mod network;
 mod networks;
 mod node;

@@ -32,6 +32,7 @@ use crate::core::node::Standing;
 use crate::store::ClusterStore;
 
 use self::check::Checks;
+use self::check::sweep::Sweeps;
 use self::lists::Lists;
 use self::network_cache::NetworkCache;
 use self::pools::Pools;
@@ -64,6 +65,10 @@ pub struct AppState {
     pub pools: Arc<Pools>,
     /// What checks must not do at the same time.
     pub checks: Checks,
+    /// Asks the sweep for a pass.
+    pub sweeps: Sweeps,
+    /// What an operator decided on how calls are answered.
+    pub policy: Policy,
     /// The long answers of the listener.
     pub lists: Lists,
     /// The read index.
@@ -74,6 +79,13 @@ pub struct AppState {
     pub about: Arc<About>,
     /// Whether calls are served: not before the waiting notes were acted on, nor when stopping.
     pub phase: watch::Receiver<Phase>,
+}
+
+/// How calls are answered where it is a matter of taste.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Policy {
+    /// STATUS fails while every address is taken.
+    pub status_fails_when_full: bool,
 }
 
 /// Where a daemon is in its life.

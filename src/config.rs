@@ -28,7 +28,8 @@ pub struct ServeArgs {
     /// /etc/leasehold.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Name of this node; unique in the cluster [default: the host name]
+    /// Name of this node; unique in the cluster [default: the one that the state directory has, or
+    /// the host name]
     #[arg(long, value_name = "NAME", env = "LEASEHOLD_NODE")]
     pub node: Option<String>,
     /// Directory of the journal and of the embedded store [default: /var/lib/leasehold]
@@ -71,13 +72,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_OFFLINE_LIMIT",
           value_parser = offline_limit)]
     pub offline_limit: Option<Duration>,
-    /// Interval at which to release addresses of containers whose network namespace is gone, such
-    /// as 30s [default: never]
-    #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP", value_parser = sweep)]
+    /// Interval at which to release addresses of containers whose network namespace is gone; 0s
+    /// turns this off [default: 30s]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP", value_parser = sweep_every)]
     pub sweep: Option<Duration>,
-    /// Time for which the namespace must have been gone; needs sweep [default: 1m]
+    /// Time for which the namespace must have been gone; needs sweep [default: 2m]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP_GRACE", value_parser = sweep)]
     pub sweep_grace: Option<Duration>,
+    /// Let STATUS fail while every address of a network is taken: runtimes then take the node out
+    /// of service [default: false]
+    #[arg(long, value_name = "BOOL", env = "LEASEHOLD_STATUS_FAILS_WHEN_FULL", num_args = 0..=1,
+          default_missing_value = "true")]
+    pub status_fails_when_full: Option<bool>,
     /// File that names the current boot
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_BOOT_ID_FILE", hide = true)]
     pub boot_id_file: Option<PathBuf>,
@@ -126,6 +132,7 @@ struct File {
     offline_limit: Option<String>,
     sweep: Option<String>,
     sweep_grace: Option<String>,
+    status_fails_when_full: Option<bool>,
     boot_id_file: Option<PathBuf>,
     machine_id_file: Option<PathBuf>,
 }
@@ -137,6 +144,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// This node's name.
     pub node: String,
+    /// True if an option says it; otherwise it is the host name, and the state directory's counts.
+    pub node_is_given: bool,
     /// The directory of journal and embedded store.
     pub state_dir: PathBuf,
     /// The unix socket.
@@ -161,6 +170,8 @@ pub struct Config {
     pub offline_limit: Option<Duration>,
     /// The sweep for containers whose network namespace is gone, if it is on.
     pub sweep: Option<Sweep>,
+    /// True if STATUS fails while every address is taken.
+    pub status_fails_when_full: bool,
     /// The id of this boot.
     pub boot_id: String,
     /// The id of this machine; empty if it has none.
@@ -192,6 +203,11 @@ fn lease_ttl(text: &str) -> Result<Duration, String> {
 
 fn offline_limit(text: &str) -> Result<Duration, String> {
     between(text, limits::OFFLINE_LIMIT_MIN, limits::OFFLINE_LIMIT_MAX)
+}
+
+fn sweep_every(text: &str) -> Result<Duration, String> {
+    let every = between(text, Duration::ZERO, limits::SWEEP_MAX)?;
+    if every.is_zero() { Ok(every) } else { sweep(text) }
 }
 
 fn sweep(text: &str) -> Result<Duration, String> {
@@ -228,8 +244,9 @@ impl File {
             warm_addresses: self.warm_addresses,
             commit: self.commit,
             offline_limit: parse("offlineLimit", self.offline_limit.as_deref(), offline_limit)?,
-            sweep: parse("sweep", self.sweep.as_deref(), sweep)?,
+            sweep: parse("sweep", self.sweep.as_deref(), sweep_every)?,
             sweep_grace: parse("sweepGrace", self.sweep_grace.as_deref(), sweep)?,
+            status_fails_when_full: self.status_fails_when_full,
             boot_id_file: self.boot_id_file,
             machine_id_file: self.machine_id_file,
         })
@@ -247,10 +264,10 @@ impl Config {
     }
 
     fn merge(args: ServeArgs, file: ServeArgs, path: Option<PathBuf>) -> anyhow::Result<Self> {
-        let node = match args.node.or(file.node) {
-            Some(node) => node,
-            None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        };
+        let given = args.node.or(file.node);
+        let node_is_given = given.is_some();
+        let node = given
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
         check_node(&node)?;
         let boot_id_file = (args.boot_id_file.or(file.boot_id_file))
             .unwrap_or_else(|| "/proc/sys/kernel/random/boot_id".into());
@@ -260,15 +277,18 @@ impl Config {
         let machine_id_file = (args.machine_id_file.or(file.machine_id_file))
             .unwrap_or_else(|| "/etc/machine-id".into());
         let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
-        let (every, grace) = (args.sweep.or(file.sweep), args.sweep_grace.or(file.sweep_grace));
+        let every = args.sweep.or(file.sweep).unwrap_or(limits::SWEEP);
+        let grace = args.sweep_grace.or(file.sweep_grace);
         anyhow::ensure!(
-            every.is_some() || grace.is_none(),
-            "sweepGrace needs sweep: give an interval (--sweep), or leave sweepGrace out"
+            !every.is_zero() || grace.is_none(),
+            "sweepGrace needs sweep, which is off: give an interval (--sweep), or leave sweepGrace \
+             out"
         );
         let grace = grace.unwrap_or(limits::SWEEP_GRACE);
         let config = Self {
             file: path,
             node,
+            node_is_given,
             state_dir: args.state_dir.or(file.state_dir).unwrap_or("/var/lib/leasehold".into()),
             socket: args.socket.or(file.socket).unwrap_or(SOCKET_DEFAULT.into()),
             listen: args.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9750))),
@@ -281,7 +301,10 @@ impl Config {
                 .unwrap_or(limits::WARM_ADDRESSES),
             commit: args.commit.or(file.commit).unwrap_or_default(),
             offline_limit: args.offline_limit.or(file.offline_limit),
-            sweep: every.map(|every| Sweep { every, grace }),
+            sweep: (!every.is_zero()).then_some(Sweep { every, grace }),
+            status_fails_when_full: (args.status_fails_when_full)
+                .or(file.status_fails_when_full)
+                .unwrap_or(false),
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
         };

@@ -1,5 +1,7 @@
 //! The daemon's life: start in order, serve, stop in order. The only file that knows all parts.
 
+mod disk;
+
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -14,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::actors::{self, Running};
+use crate::api::check::sweep::Sweeps;
 use crate::api::check::{Checks, sweep};
 use crate::api::foreign::Foreign;
 use crate::api::lists::Lists;
@@ -22,7 +25,7 @@ use crate::api::pools::Pools;
 use crate::api::server::{self, Room};
 use crate::api::socket::{Serving, Socket};
 use crate::api::warnings::Warnings;
-use crate::api::{self, About, AppState, Phase, notes, read};
+use crate::api::{self, About, AppState, Phase, Policy, notes, read};
 use crate::config::{self, Commit, Config};
 use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
@@ -30,6 +33,7 @@ use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
 use crate::core::time::BootTime;
+use crate::identity::Identity;
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
 use crate::store::embedded::Embedded;
@@ -51,7 +55,7 @@ pub struct BootState {
 ///
 /// # Errors
 /// Why it did not start.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     // From the first moment on a signal ends the daemon in order.
     let mut signals = Signals::listen()?;
@@ -63,6 +67,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let room = Room::make();
     let supervisor = Supervisor::of_environment();
     let mut socket = Socket::bind(&config.socket)?;
+    let identity = Identity::claim(&config)?;
+    config.node.clone_from(&identity.node);
     let notes_dir = my_ipam::note::directory(&config.socket);
     notes::make_directory(&notes_dir)
         .with_context(|| format!("directory {}", notes_dir.display()))?;
@@ -71,7 +77,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (journal, opened) = Journal::open(&journal_options(&config))?;
     report(&opened);
     let store = store(&config)?;
-    let restored = restore(&config, journal, opened, store, alone_since)?;
+    let restored = restore(&config, &identity.id, journal, opened, store, alone_since)?;
     let about = about(&config, listen.to_string());
     let (phase, phases) = watch::channel(Phase::Starting);
     let start = {
@@ -84,23 +90,24 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         join(&node).await;
         notes::act_on(&node, &notes_dir).await;
     };
+    let mut why = Stop::Told;
     let told_to_stop = tokio::select! {
         () = signals.next() => true,
         () = ready => false,
     };
     if !told_to_stop {
         let _ = phase.send(Phase::Serving);
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             node = config.node, socket = %config.socket.display(), listen = %listen,
-            attachments = node.index.len(), started_in_ms = millis, "serving"
+            attachments = node.index.len(), started_in = ?began.elapsed(), "serving"
         );
         actix_rt::spawn(sweep::run(node.clone(), sweep_of(&config)));
         let house = House { node: &node, notes_dir: &notes_dir, serving: &on_socket };
-        tokio::select! {
-            () = house.keep(&mut socket, &mut signals) => {}
-            () = keep_told(supervisor.as_ref(), &node, &config.socket) => {}
-        }
+        why = tokio::select! {
+            () = house.keep(&mut socket, &mut signals) => Stop::Told,
+            () = keep_told(supervisor.as_ref(), &node, &config.socket) => Stop::Told,
+            () = disk::mended(&node, &config.state_dir) => Stop::ToStartAgain,
+        };
     }
     tracing::info!("stopping: finishing what runs");
     if let Some(supervisor) = &supervisor {
@@ -110,16 +117,32 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     socket.unlink();
     tokio::time::sleep(limits::SOCKET_LINGER).await;
     let _ = phase.send(Phase::Stopping);
-    let stop = async {
+    finish(&node, on_socket, on_tcp).await;
+    drop(socket);
+    match why {
+        Stop::Told => Ok(()),
+        Stop::ToStartAgain => disk::start_again(),
+    }
+}
+
+/// Finishes what runs, but not for ever.
+async fn finish(node: &AppState, on_socket: Serving, on_tcp: server::Running) {
+    let finish = async {
         node.machines.shutdown().await;
         on_socket.stop().await;
         on_tcp.stop().await;
     };
-    if tokio::time::timeout(limits::SHUTDOWN_WAIT_MAX, stop).await.is_err() {
+    if tokio::time::timeout(limits::SHUTDOWN_WAIT_MAX, finish).await.is_err() {
         tracing::warn!("stopped before all calls were finished; none of them was answered");
     }
-    drop(socket);
-    Ok(())
+}
+
+/// The reason why the daemon stops.
+enum Stop {
+    /// It was told to.
+    Told,
+    /// Its journal failed, and the disk takes writes again.
+    ToStartAgain,
 }
 
 /// Says which configuration counts, and whether the node is alone.
@@ -222,20 +245,21 @@ async fn warn_of_etcd(store: Etcd) {
     }
 }
 
-/// Makes the journal one state in memory. `alone_since`: when this daemon locked the state
-/// directory, in nanoseconds on the boot clock.
+/// Makes the journal one state in memory. `id`: the identity of the state directory;
+/// `alone_since`: when this daemon locked it, in nanoseconds on the boot clock.
 ///
 /// # Errors
 /// The journal contradicts itself, or cannot be written.
 pub fn restore(
     config: &Config,
+    id: &str,
     mut journal: Journal,
     opened: Opened,
     store: Arc<dyn ClusterStore>,
     alone_since: u64,
 ) -> anyhow::Result<BootState> {
     let options = BootOptions {
-        identity: identity(config),
+        identity: node_identity(config, id),
         settings: settings(config),
         await_records: config.commit == Commit::Etcd,
         alone_since_ns: alone_since,
@@ -258,10 +282,12 @@ fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
     config.sweep.map(|config::Sweep { every, grace }| sweep::Sweep { every, grace })
 }
 
-fn identity(config: &Config) -> NodeIdentity {
+fn node_identity(config: &Config, id: &str) -> NodeIdentity {
     NodeIdentity {
         node: config.node.as_str().into(),
         machine_id: config.machine_id.as_str().into(),
+        // The embedded store is in the state directory: nobody else can have its blocks.
+        identity: if config.etcd.is_some() { id.into() } else { "".into() },
         boot_id: config.boot_id.as_str().into(),
         version: env!("CARGO_PKG_VERSION").into(),
         since: clock::unix(),
@@ -317,6 +343,8 @@ pub fn start(
         networks,
         pools,
         checks,
+        sweeps: Sweeps::default(),
+        policy: Policy { status_fails_when_full: config.status_fails_when_full },
         lists: Lists::default(),
         foreign: Foreign::default(),
         warnings: Warnings::default(),

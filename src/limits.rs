@@ -146,6 +146,13 @@ pub const APPEND_WAIT_MAX: Duration = Duration::from_secs(1);
 /// The time that a starting daemon waits for the cluster's store before it serves from its journal.
 pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// The time between two looks whether the disk of a journal that failed takes writes again.
+pub const DISK_LOOK: Duration = Duration::from_secs(1);
+
+/// The room on the disk, in bytes, with which a journal that failed is opened again: enough for
+/// thousands of calls, so that it does not fail at once.
+pub const DISK_ROOM: usize = 1 << 20;
+
 /// The longest time that a stopping daemon takes to write its records and to end its lease, in
 /// milliseconds.
 pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(4);
@@ -210,9 +217,15 @@ pub const SWEEP_MIN: Duration = Duration::from_secs(1);
 /// The longest interval of a sweep, and the longest grace time.
 pub const SWEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// The default interval of the sweep.
+pub const SWEEP: Duration = Duration::from_secs(30);
+
 /// The default time for which a network namespace must have been gone before a sweep releases its
-/// addresses. A runtime that ends a container may delete its namespace a moment before its DEL.
-pub const SWEEP_GRACE: Duration = Duration::from_secs(60);
+/// addresses. A runtime that ends a container may delete its namespace before its DEL.
+pub const SWEEP_GRACE: Duration = Duration::from_secs(120);
+
+/// The longest time that an ADD which found every address taken waits for the sweep.
+pub const SWEEP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Attachments that one pass of a sweep releases.
 pub const SWEPT_PER_PASS_MAX: usize = 1_000;

@@ -74,6 +74,7 @@ fn begin() {
     counters(FINDS, "result", &["gap", "given", "nobody", "failed"]);
     counters(NOTES, "result", &["ok", "failed", "unreadable"]);
     counters(SWEPT, "result", &["released", "skipped", "failed"]);
+    counters(COLLECTED, "result", &["released", "kept"]);
     for operation in ["txn", "read", "grant", "keepalive", "timetolive", "revoke", "watch"] {
         for result in ["ok", "refused", "failed", "unknown"] {
             drop(metrics::counter!(ETCD_REQUESTS, "operation" => operation, "result" => result));
@@ -210,6 +211,12 @@ pub fn findings<const N: usize>(kinds: [(&'static str, usize); N]) {
 /// Counts an attachment that a sweep handled: `released`, `skipped` or `failed`.
 pub fn swept(result: &'static str) {
     metrics::counter!(SWEPT, "result" => result).increment(1);
+}
+
+/// Counts attachments that a GC of the runtime did not name: `released`, or `kept` because their
+/// network namespace is there.
+pub fn collected(result: &'static str, count: u64) {
+    metrics::counter!(COLLECTED, "result" => result).increment(count);
 }
 
 /// Shows the number of pairs of networks that overlap.

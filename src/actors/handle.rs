@@ -237,21 +237,25 @@ impl NodeHandle {
         all
     }
 
-    /// Whether an ADD from each of these range sets could be served now.
+    /// Whether an ADD from each of these range sets could be served now; otherwise the ranges of
+    /// which every address is taken.
     ///
     /// # Errors
-    /// Why not, in words.
-    pub async fn can_serve(&self, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Result<(), String> {
+    /// Why this node could not serve it, in words.
+    pub async fn can_serve(
+        &self,
+        pool: Arc<str>,
+        sets: Vec<Arc<Ranges>>,
+    ) -> Result<Option<String>, String> {
         let stopping = || "the daemon on this node stops".to_owned();
         let of = sets.clone();
-        let plan = move |machine: &mut CoordinatorMachine| {
-            (machine.sets_of(&pool, &of), machine.unable_to_lease())
-        };
-        let (open, unable) = inspect(&self.coordinator, plan).await.ok_or_else(stopping)?;
+        let plan = move |machine: &mut CoordinatorMachine| machine.sets_of(&pool, &of);
+        let open = inspect(&self.coordinator, plan).await.ok_or_else(stopping)?;
         let open = open.map_err(|unable| match unable {
             Unable::Journal(cause) => format!("the journal on this node failed: {cause}"),
             Unable::NewSet(index, cause) => format!("range {index}: {cause}"),
         })?;
+        let mut full: Option<String> = None;
         for (index, id) in open {
             let allowed = sets[index].clone();
             let probe =
@@ -260,15 +264,15 @@ impl NodeHandle {
                 Some(set) => inspect(&set, probe).await,
                 None => None,
             };
-            if could != Some(true) {
-                let why = unable.map_or_else(
-                    || "no IP addresses available".to_owned(),
-                    |cause| cause.to_string(),
-                );
-                return Err(format!("range {index}: {why}: {}", sets[index]));
+            match could.ok_or_else(stopping)? {
+                Ok(true) => {}
+                Ok(false) => {
+                    full.get_or_insert_with(|| format!("range {index}: {}", sets[index]));
+                }
+                Err(cause) => return Err(format!("range {index}: {cause}: {}", sets[index])),
             }
         }
-        Ok(())
+        Ok(full)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 
 use super::delivery::Answers;
-use super::{AppState, Phase, cause};
+use super::{AppState, Phase, cause, check};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
 use crate::cni::resolv::{self, Dns};
@@ -51,15 +51,13 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
         }
         Body::Check(check) => {
             let node = node.clone();
-            Box::pin(async move { self::check(&node, &network, check) })
+            Box::pin(async move { compare(&node, &network, check) })
         }
         Body::Gc(gc) => match gc.valid {
             None => Box::pin(async { Ok(String::new()) }),
             Some(valid) => {
-                let valid = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
                 let started_at = started_at.unwrap_or_else(clock::boot_ns);
-                let outcome = execute(node, Call::Gc { network, valid, started_at }).await;
-                Box::pin(async move { quiet(outcome.await) })
+                collect(node, network, valid, started_at).await
             }
         },
         Body::Status(status) => {
@@ -73,6 +71,36 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
             Verb::Status => Error::new(Code::NotAvailable, error.msg).version(version),
             _ => error.version(version),
         })
+    })
+}
+
+/// A GC of the runtime. What it does not name and has its namespace there, the very one of its ADD,
+/// is kept: a list that names too few must not take the addresses of containers that run.
+async fn collect(node: &AppState, network: Arc<str>, valid: Vec<Id>, started_at: u64) -> Answering {
+    let mut valid: Vec<_> = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
+    let unnamed = check::namespaces::unnamed(node, &network, &valid).await;
+    for holding in &unnamed.living {
+        tracing::warn!(
+            network = &*network,
+            container = &*holding.container_id.to_text(),
+            ifname = &*holding.scope.ifname,
+            netns = &*holding.netns.path,
+            "kept although a GC does not name it: its network namespace is there (if its container \
+             is gone: leasehold release --container)"
+        );
+        metrics::collected("kept", 1);
+        valid.push((holding.container_id.clone(), (*holding.scope.ifname).into()));
+    }
+    let call = Call::Gc { network: network.clone(), valid, started_at };
+    let (outcome, index) = (execute(node, call).await, node.index.clone());
+    Box::pin(async move {
+        let outcome = outcome.await;
+        for id in unnamed.others.into_iter().filter(|id| index.find(id).is_none()) {
+            let (container, ifname) = (&*id.container_id.to_text(), &*id.ifname);
+            tracing::info!(network = &*network, container, ifname, "released by a GC");
+            metrics::collected("released", 1);
+        }
+        quiet(outcome)
     })
 }
 
@@ -117,9 +145,15 @@ async fn add(
         started_at: from.started_at,
         at,
     }));
+    let (again, node_again) = (call.clone(), node.clone());
     let (outcome, routes) = (execute(node, call).await, add.routes);
     Box::pin(async move {
-        match outcome.await {
+        let mut outcome = outcome.await;
+        // What leaked goes before anything is called exhausted.
+        if is_exhausted(&outcome) && node_again.sweeps.pass().await {
+            outcome = execute(&node_again, again).await.await;
+        }
+        match outcome {
             Outcome::Added(holding) => {
                 // A repeated ADD only renewed it.
                 if holding.since == at {
@@ -137,6 +171,12 @@ async fn add(
     })
 }
 
+/// Whether an ADD failed because every address is taken.
+fn is_exhausted(outcome: &Outcome) -> bool {
+    let Outcome::Failed(CallError::Assign { error, .. }) = outcome else { return false };
+    matches!(error, AssignError::Exhausted { .. } | AssignError::Gone { .. })
+}
+
 /// The result's addresses, with what the ranges say about them.
 fn assigned(holding: &Holding, sets: &[Arc<Ranges>]) -> Vec<Assigned> {
     let with_range = |&address: &IpAddr| {
@@ -146,7 +186,7 @@ fn assigned(holding: &Holding, sets: &[Arc<Ranges>]) -> Vec<Assigned> {
     holding.addresses.iter().filter_map(with_range).collect()
 }
 
-fn check(node: &AppState, network: &Arc<str>, check: request::Check) -> Result<String, Error> {
+fn compare(node: &AppState, network: &Arc<str>, check: request::Check) -> Result<String, Error> {
     let id = attachment(network, check.id);
     let failed = |msg: String| {
         let details = "DEL the attachment and ADD it again";
@@ -170,10 +210,29 @@ fn check(node: &AppState, network: &Arc<str>, check: request::Check) -> Result<S
 }
 
 fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
-    let machines = node.machines.clone();
+    let (machines, full_fails) = (node.machines.clone(), node.policy.status_fails_when_full);
+    let unable = |cause: String| Error::new(Code::NotAvailable, cause);
     Box::pin(async move {
-        let answer = machines.can_serve(pool, sets).await;
-        answer.map(|()| String::new()).map_err(|cause| Error::new(Code::NotAvailable, cause))
+        if let Some(index) = sets.iter().position(|set| !offers_any(set)) {
+            return Err(unable(format!(
+                "range {index}: every address is reserved, listed for a stage or a gateway, so \
+                 none is left for an ADD that asks for none: {}",
+                sets[index]
+            )));
+        }
+        match machines.can_serve(pool, sets).await.map_err(unable)? {
+            // Running pods use them: a runtime would take the whole node out of service.
+            Some(full) if full_fails => Err(unable(format!("no IP addresses available: {full}"))),
+            _ => Ok(String::new()),
+        }
+    })
+}
+
+/// Whether the ranges have an address for an ADD that asks for none and has no stage. Of each
+/// range, at most as many addresses as are listed, and the gateway, are looked at in vain.
+fn offers_any(set: &Ranges) -> bool {
+    set.iter().any(|range| {
+        (range.start..=range.end).take(limits::LISTED_MAX + 2).any(|at| range.offers(at, None))
     })
 }
 
@@ -200,7 +259,7 @@ pub(super) fn explain(error: CallError) -> Error {
         CallError::Assign { error, .. } => match error {
             AssignError::Exhausted { .. } => (
                 Code::Exhausted,
-                "add a range, or find what is not released: leasehold allocations",
+                "add a range, or find what is not released: leasehold check, leasehold allocations",
             ),
             AssignError::Taken { .. } => {
                 (Code::Taken, "ask for another address, or see who has it: leasehold allocations")
@@ -233,7 +292,7 @@ pub(super) fn explain(error: CallError) -> Error {
             "gone networks keep theirs: move the state directory away when no container runs",
         ),
         CallError::Journal(_) => {
-            (Code::Io, "free or mend the disk of the state directory and restart leasehold")
+            (Code::Io, "free or mend the disk of the state directory: Leasehold restarts then")
         }
         CallError::Busy(_) | CallError::Stopping | CallError::TooOld(_) => {
             (Code::TryAgain, "try again")

@@ -187,6 +187,8 @@ fn status(code: Code) -> StatusCode {
             StatusCode::CONFLICT
         }
         Code::TryAgain | Code::NotAvailable | Code::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
-        Code::Io | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        // The journal failed. The plugin leaves a note of a DEL that is refused so.
+        Code::Io => StatusCode::INSUFFICIENT_STORAGE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -37,6 +37,7 @@ use crate::core::node::Standing;
 use crate::store::ClusterStore;
 
 use self::check::Checks;
+use self::check::sweep::Sweeps;
 use self::foreign::Foreign;
 use self::lists::Lists;
 use self::network_cache::NetworkCache;
@@ -71,6 +72,10 @@ pub struct AppState {
     pub pools: Arc<Pools>,
     /// What checks must not do at the same time.
     pub checks: Checks,
+    /// Asks the sweep for a pass.
+    pub sweeps: Sweeps,
+    /// What an operator decided on how calls are answered.
+    pub policy: Policy,
     /// The long answers of the listener.
     pub lists: Lists,
     /// What host-local holds, until it is taken over.
@@ -87,6 +92,13 @@ pub struct AppState {
     pub probed: Option<Arc<Path>>,
     /// Whether calls are served: not before the waiting notes were acted on, nor when stopping.
     pub phase: watch::Receiver<Phase>,
+}
+
+/// How calls are answered where it is a matter of taste.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Policy {
+    /// STATUS fails while every address is taken.
+    pub status_fails_when_full: bool,
 }
 
 /// Where a daemon is in its life.

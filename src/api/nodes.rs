@@ -285,7 +285,8 @@ async fn remove(
     name: web::Path<String>,
     remove: web::Json<Remove>,
 ) -> HttpResponse {
-    let local = node.about.node == *name;
+    // A daemon that has only the name of the node is not the node.
+    let local = node.about.node == *name && node.standing.borrow().epoch.is_some();
     answer(take_out(&Store::new(&node.store), &name, &remove, local).await)
 }
 

@@ -13,6 +13,7 @@ mod drain;
 mod gc;
 mod import;
 mod install;
+mod log;
 mod network;
 mod networks;
 mod node;

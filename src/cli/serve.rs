@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use super::log::Limited;
 use crate::config::{Config, ServeArgs};
 
 /// The command `leasehold serve`.
@@ -31,7 +32,8 @@ enum LogFormat {
 pub(super) const EXAMPLES: &str = "\
 Flags win over LEASEHOLD_* variables, variables over the file, the file over the defaults.
 The log goes to stderr; LEASEHOLD_LOG sets its level (error, warn, info, debug): debug has a line
-for each ADD and DEL. A directive such as info,h2=debug sets levels by module. SIGTERM stops
+for each ADD and DEL. A directive such as info,h2=debug sets levels by module. A line that says the
+same as one within the last minute is counted instead, but for debug. SIGTERM stops
 the daemon in order. Containers keep their addresses, even if the daemon is killed (kill -9).
 
 Examples:
@@ -45,8 +47,13 @@ pub(super) fn run(command: ServeCommand) -> anyhow::Result<ExitCode> {
         .with_env_filter(EnvFilter::new(directives(&asked)))
         .with_writer(std::io::stderr);
     match command.log_format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let log = log.with_ansi(std::io::stderr().is_terminal());
+            log.map_event_format(Limited::new).init();
+        }
+        LogFormat::Json => {
+            log.json().flatten_event(true).map_event_format(Limited::new).init();
+        }
     }
     let config = Config::new(command.args)?;
     actix_rt::System::new().block_on(crate::daemon::serve(config))?;

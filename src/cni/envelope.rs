@@ -32,7 +32,7 @@ const IFNAME_BYTES_MAX: usize = 15;
 /// # Errors
 /// [`Code::Decode`].
 pub(super) fn read(body: &[u8]) -> Result<Json<'_>, Error> {
-    let Some(input) = plugin_input(body) else {
+    let Some((_, input)) = plugin_parts(body) else {
         return Json::parse(body, BODY);
     };
     if input.trim_ascii().is_empty() {
@@ -49,15 +49,15 @@ pub(super) fn read(body: &[u8]) -> Result<Json<'_>, Error> {
     json
 }
 
-/// The text between a first line that ends with `"config":` and the last bracket.
-fn plugin_input(body: &[u8]) -> Option<&[u8]> {
+/// A first line that ends with `"config":`, and the text between it and the last bracket.
+pub(super) fn plugin_parts(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let newline = body.iter().position(|&byte| byte == b'\n')?;
     let (head, rest) = body.split_at(newline);
     if !head.starts_with(b"{") || !head.trim_ascii_end().ends_with(b"\"config\":") {
         return None;
     }
     let input = rest[1..].trim_ascii_end().strip_suffix(b"}")?;
-    Some(input.strip_suffix(b"\n").unwrap_or(input))
+    Some((head, input.strip_suffix(b"\n").unwrap_or(input)))
 }
 
 /// One call. Texts that are absent are empty, as variables are in the CNI library.

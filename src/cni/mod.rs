@@ -26,6 +26,7 @@ mod range_set_parser;
 pub mod request;
 pub mod resolv;
 pub mod result;
+mod salvage;
 pub mod unknown;
 #[cfg(test)]
 mod vectors;

@@ -12,6 +12,7 @@ use super::json::Json;
 use super::negotiate::negotiate;
 use super::netconf;
 use super::request::{Body, Calls, Del, Request, Status, Verb};
+use super::salvage;
 use super::version::Version;
 
 /// Parses a body that holds one call, without any central configuration.
@@ -20,7 +21,16 @@ use super::version::Version;
 /// The error object to answer with: a code below 10 and, as soon as it is known, the
 /// configuration's `cniVersion`.
 pub fn parse(body: &[u8]) -> Result<Request, Error> {
-    call(&envelope::read(body)?, &Nowhere)
+    match envelope::read(body) {
+        Ok(json) => call(&json, &Nowhere),
+        Err(error) => salvaged(body).ok_or(error)?,
+    }
+}
+
+/// The DEL in a body whose configuration cannot be read: its name is all that counts.
+fn salvaged(body: &[u8]) -> Option<Result<Request, Error>> {
+    let body = salvage::del(body)?;
+    Some(envelope::read(&body).and_then(|json| call(&json, &Nowhere)))
 }
 
 /// Parses a body that holds one call, or an array of up to [`CALLS_PER_ARRAY_MAX`] calls. Calls
@@ -29,7 +39,11 @@ pub fn parse(body: &[u8]) -> Result<Request, Error> {
 /// # Errors
 /// As [`parse`] for one call; for an array only when it is not JSON or has too many calls.
 pub fn split(body: &[u8], central: &dyn Central) -> Result<Calls, Error> {
-    match envelope::read(body)? {
+    let json = match envelope::read(body) {
+        Ok(json) => json,
+        Err(error) => return salvaged(body).ok_or(error)?.map(Calls::One),
+    };
+    match json {
         Json::Array(calls) if calls.len() > CALLS_PER_ARRAY_MAX => {
             let msg = format!("{} calls in one request body", calls.len());
             Err(Error::new(Code::Decode, msg)

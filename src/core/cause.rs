@@ -49,6 +49,24 @@ pub enum Cause {
         /// The lifetime of a session without its daemon, in seconds.
         ttl_s: u64,
     },
+    /// The node in the store is another state directory's.
+    OtherDirectory {
+        /// The node's name.
+        node: Arc<str>,
+        /// The identity in the store.
+        stored: Arc<str>,
+        /// This one.
+        own: Arc<str>,
+        /// The node has a session.
+        lives: bool,
+    },
+    /// The node has a session of another boot: this daemon may run on a copy of its disk.
+    OtherBoot {
+        /// The node's name.
+        node: Arc<str>,
+        /// The lifetime of a session without its daemon, in seconds.
+        ttl_s: u64,
+    },
     /// This live node holds some of the addresses that are left, and did not answer a question.
     OwnerSilent(Arc<str>),
     /// Blocks change hands faster than their owners can be asked.

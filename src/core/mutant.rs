@@ -71,6 +71,8 @@ pub enum Mutant {
     RemovalKeepsEpoch,
     /// The active blocks of a removed node are free at once (rule 3).
     RemovalFreesBlocks,
+    /// Another state directory gets the blocks of a node with its name (rule 30).
+    NameInherits,
 }
 
 impl Mutant {
@@ -107,6 +109,7 @@ impl Mutant {
         Self::RefusalShared,
         Self::EarlyDelForgotten,
         Self::EndNotAwaited,
+        Self::NameInherits,
     ];
 }
 

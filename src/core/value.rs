@@ -41,6 +41,11 @@ pub struct NodeValue {
     pub sequence: u64,
     /// `/etc/machine-id`, or empty: tells two machines of one name apart.
     pub machine_id: Arc<str>,
+    /// The identity of the node's state directory, or empty: an older version wrote this.
+    pub identity: Arc<str>,
+    /// The epoch in which that identity became this node; none: it always was. Blocks of earlier
+    /// epochs are not its own.
+    pub first_epoch: Option<Epoch>,
     /// The boot during which the daemon started.
     pub boot_id: Arc<str>,
     /// The daemon's version.

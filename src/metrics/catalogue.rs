@@ -130,6 +130,8 @@ metrics! {
         "Findings of the last check on this node, by kind";
     SWEPT = Counter "leasehold_swept_total" &["result"],
         "Attachments that a sweep handled, by result: released, skipped, failed";
+    COLLECTED = Counter "leasehold_gc_attachments_total" &["result"],
+        "Attachments that a GC of the runtime did not name, by result: released, kept";
     BUILD = Gauge "leasehold_build_info" &["version", "commit"],
         "1, with the version of the daemon and the commit of its source as labels";
 }

@@ -17,6 +17,9 @@ use crate::core::time::{BootTime, UnixTime};
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
     pub(super) name: Arc<str>,
+    /// Which of several with that name. It comes back with a lost state directory in the same
+    /// boot, and is written so that a power cut does not lose it.
+    pub(super) identity: Arc<str>,
     pub(super) boot: u64,
     /// The journal at the beginning of the boot.
     base: JournalState,
@@ -39,6 +42,7 @@ impl Disk {
     /// An empty one.
     pub(super) fn new(name: Arc<str>, settings: Settings, plan: &Plan) -> Self {
         Self {
+            identity: name.clone(),
             name,
             boot: 1,
             base: JournalState::default(),
@@ -107,6 +111,7 @@ impl Disk {
         let identity = NodeIdentity {
             node: self.name.clone(),
             machine_id: self.name.clone(),
+            identity: self.identity.clone(),
             boot_id: format!("{}", self.boot).into(),
             version: "sim".into(),
             since: UnixTime::EPOCH + now.since(BootTime::BOOT),

@@ -68,6 +68,7 @@ impl World {
             Fault::Remove => self.remove(node, 300),
             Fault::Vanish => self.vanish(node),
             Fault::Restore => self.restore(),
+            Fault::Usurp => self.usurp(node),
             Fault::Drain => self.drain(node),
             Fault::Configure => {
                 let all = &self.plan.configurations;

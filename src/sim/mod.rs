@@ -17,6 +17,7 @@ mod plan;
 mod stories;
 mod tests;
 mod trace_fmt;
+mod usurper;
 mod world;
 
 /// Milliseconds of the simulated world, points in time and spans alike. Machines are told the time

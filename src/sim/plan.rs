@@ -74,6 +74,8 @@ pub(super) enum Fault {
     Drain,
     /// Another configuration of the network.
     Configure,
+    /// A daemon starts on another state directory under the name of a node, which is cut off.
+    Usurp,
 }
 
 impl Plan {
@@ -228,6 +230,12 @@ pub(super) fn plan(seed: u64) -> Plan {
         plan.faults.retain(|(fault, _)| !unknowable.contains(fault));
         plan.faults.extend([(Fault::Restore, 60_000), (Fault::Vanish, 40_000)]);
         (plan.bad_message, plan.bad_disks, plan.span) = (0, false, 300_000);
+    }
+    let restores = plan.faults.iter().any(|(fault, _)| *fault == Fault::Restore);
+    if !restores && rng.u32(0..5) == 0 {
+        // After a removal the name would be free, and the first one could come back no more.
+        plan.faults.retain(|(fault, _)| *fault != Fault::Remove);
+        plan.faults.push((Fault::Usurp, 15_000));
     }
     if seed % 100 == 99 {
         (plan.nodes, plan.containers) = (50, 2);

@@ -90,6 +90,25 @@ pub(super) struct SimNode {
     pub(super) away_until: Millis,
 }
 
+impl SimNode {
+    /// One whose daemon has not started.
+    pub(super) fn new(disk: Disk) -> Self {
+        Self {
+            disk,
+            daemon: None,
+            life: 0,
+            paused_until: 0,
+            cut: false,
+            watches: BTreeSet::new(),
+            last_report: 0,
+            timer_at: Millis::MAX,
+            draining: false,
+            stopping: false,
+            away_until: 0,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum State {
     Adding,
@@ -204,19 +223,7 @@ impl World {
                 ..world.plan.settings
             };
             let disk = Disk::new(format!("n{node}").into(), settings, &world.plan);
-            world.nodes.push(SimNode {
-                disk,
-                daemon: None,
-                life: 0,
-                paused_until: 0,
-                cut: false,
-                watches: BTreeSet::new(),
-                last_report: 0,
-                timer_at: Millis::MAX,
-                draining: false,
-                stopping: false,
-                away_until: 0,
-            });
+            world.nodes.push(SimNode::new(disk));
             world.after(node as u64, Event::Start(node));
         }
         world.after(100, Event::Calls);
@@ -258,6 +265,7 @@ impl World {
         self.configuration = self.plan.configurations[0].clone();
         self.etcd_down = false;
         self.end_drains();
+        self.end_usurper();
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until = 0;
             if std::mem::take(&mut self.nodes[node].disk.fails) || self.nodes[node].stopping {

@@ -27,6 +27,10 @@ struct Node {
     sequence: u64,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     machine_id: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    identity: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    first_epoch: u64,
     boot_id: String,
     version: String,
     since: String,
@@ -140,6 +144,11 @@ pub fn encode(value: &Value) -> Vec<u8> {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|_| unreachable!("a value is plain data"))
 }
@@ -169,6 +178,8 @@ impl From<&NodeValue> for Node {
             epoch: node.epoch.get(),
             sequence: node.sequence,
             machine_id: node.machine_id.to_string(),
+            identity: node.identity.to_string(),
+            first_epoch: node.first_epoch.map_or(0, Epoch::get),
             boot_id: node.boot_id.to_string(),
             version: node.version.to_string(),
             since: rfc3339(node.since),
@@ -184,6 +195,8 @@ impl Node {
             epoch: epoch(self.epoch)?,
             sequence: self.sequence,
             machine_id: self.machine_id.into(),
+            identity: self.identity.into(),
+            first_epoch: Epoch::new(self.first_epoch),
             boot_id: self.boot_id.into(),
             version: self.version.into(),
             since: time("since", &self.since)?,

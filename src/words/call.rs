@@ -98,6 +98,7 @@ impl fmt::Display for HeldOtherwise {
             Self::OtherPool => "out of another network's pool than this ADD names: DEL it first",
             Self::OtherAddresses => "and this ADD asks for other addresses: DEL it first",
             Self::OutOfRanges => "and this configuration has one of them in no range: DEL it first",
+            Self::MoreSets => "and this configuration has more range sets than that: DEL it first",
         })
     }
 }

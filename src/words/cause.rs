@@ -49,9 +49,11 @@ impl fmt::Display for Cause {
             Self::NetworkChanging => {
                 f.write_str("the network's key in the cluster's store keeps changing")
             }
-            Self::TakenOver { .. } | Self::OtherMachine { .. } | Self::NameInUse { .. } => {
-                conflict(self, f)
-            }
+            Self::TakenOver { .. }
+            | Self::OtherMachine { .. }
+            | Self::OtherDirectory { .. }
+            | Self::OtherBoot { .. }
+            | Self::NameInUse { .. } => conflict(self, f),
         }
     }
 }
@@ -70,6 +72,22 @@ fn conflict(cause: &Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
              give this node another name (--node), or remove the old one (leasehold node remove \
              {node})"
         ),
+        Cause::OtherDirectory { node, stored, own, lives } => write!(
+            f,
+            "node {node} has another state directory ({}){}, and its blocks are not this one's \
+             ({}): give this node another name (--node, with a new state directory), or, if the \
+             other one will not come back, remove it (leasehold node remove {node})",
+            short(stored),
+            if *lives { " and is alive" } else { "" },
+            short(own)
+        ),
+        Cause::OtherBoot { node, ttl_s } => write!(
+            f,
+            "a daemon of node {node} is alive, or died within the last {ttl_s} s, and it started \
+             in another boot than this one: it waits until the other's lease has run out. If this \
+             machine is a copy of another one, give it another name (--node) and a new state \
+             directory"
+        ),
         Cause::NameInUse { node, ttl_s } => write!(
             f,
             "a daemon of node {node} is alive, or died within the last {ttl_s} s, and the state \
@@ -77,6 +95,11 @@ fn conflict(cause: &Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ),
         _ => Ok(()),
     }
+}
+
+/// As much of an identity as tells two apart.
+fn short(identity: &str) -> &str {
+    identity.get(..8).unwrap_or(identity)
 }
 
 impl fmt::Display for StoreError {

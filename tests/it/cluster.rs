@@ -17,6 +17,7 @@ mod name;
 mod outage;
 mod reach;
 mod records;
+mod refused;
 mod removed;
 mod restored;
 

@@ -122,6 +122,7 @@ fn config(cooldown: Duration) -> Config {
     Config {
         node: "n1".to_owned(),
         file: None,
+        node_is_given: true,
         state_dir: "/nowhere".into(),
         socket: "/nowhere/socket".into(),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -133,6 +134,7 @@ fn config(cooldown: Duration) -> Config {
         lease_ttl: Duration::from_secs(30),
         offline_limit: None,
         sweep: None,
+        status_fails_when_full: false,
         warm_addresses: 32,
         commit: Commit::Journal,
         etcd: None,
@@ -164,7 +166,7 @@ async fn start(
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
     let store = Arc::new(Embedded::open_on(recorder(STORE, store))?);
     log.lock().unwrap().push(Entry::Made);
-    let restored = daemon::restore(&config, journal, opened, store.clone(), 0)?;
+    let restored = daemon::restore(&config, "", journal, opened, store.clone(), 0)?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let (_, phase) = tokio::sync::watch::channel(Phase::Serving);
     let about = About {

@@ -137,6 +137,8 @@ pub(crate) fn large(number: u64, bytes: usize) -> Value {
         epoch: epoch(number),
         sequence: 0,
         machine_id: "x".repeat(bytes).into(),
+        identity: "".into(),
+        first_epoch: None,
         boot_id: "".into(),
         version: "".into(),
         since: UnixTime::from_millis(0),

@@ -76,6 +76,7 @@ impl World {
         let me = NodeIdentity {
             node: node.into(),
             machine_id: "".into(),
+            identity: "".into(),
             boot_id: "boot".into(),
             version: "".into(),
             since: UnixTime::from_millis(0),

@@ -62,7 +62,7 @@ fn the_core_is_pure() {
     }
     for text in [
         "use std::net::{IpAddr, Ipv4Addr};\nuse ipnet::IpNet;\nuse crate::limits;",
-        "use std::time::Duration;\nuse thiserror::Error;\nuse super::address::Run;",
+        "use std::time::Duration;\nuse super::address::Run;",
         "// use std::fs;\n/* async */ const X: &str = \"use tokio::spawn;\";",
         "#[cfg(test)]\nmod tests {\n    use proptest::prelude::*;\n    use std::fs;\n}",
     ] {

@@ -6,7 +6,7 @@
 mod compare;
 mod finding;
 pub mod gc;
-mod namespaces;
+pub(super) mod namespaces;
 pub mod sweep;
 
 use std::collections::HashSet;

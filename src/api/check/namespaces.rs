@@ -4,7 +4,7 @@
 //! processes. So one that is not there is gone for certain only if this daemon saw it when it was
 //! given an address, and if it can see others in the same place now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use rustix::io::Errno;
 
 use crate::api::AppState;
 use crate::api::netns::inode;
-use crate::core::attachment::{Holding, Netns};
+use crate::core::attachment::{AttachmentId, Holding, Netns};
+use crate::core::container_id::ContainerId;
 use crate::{limits, metrics};
 
 /// The inode number of the first process namespace: whoever is in it sees every process.
@@ -122,6 +123,39 @@ pub(super) async fn look(node: &AppState) -> View {
     let doubtful = allowed.lacking.len() - certain + allowed.unknown;
     metrics::namespaces(allowed.looked - certain - doubtful, certain, doubtful);
     allowed
+}
+
+/// What a node holds on a network and a list does not name.
+#[derive(Default, Debug)]
+pub(in crate::api) struct Unnamed {
+    /// Those whose namespace is there, the very one of their ADD.
+    pub(in crate::api) living: Vec<Arc<Holding>>,
+    /// The others.
+    pub(in crate::api) others: Vec<AttachmentId>,
+}
+
+/// Looks at the namespaces of what a list of attachments does not name.
+pub(in crate::api) async fn unnamed(
+    node: &AppState,
+    network: &Arc<str>,
+    named: &[(ContainerId, Box<str>)],
+) -> Unnamed {
+    let named: HashSet<(&ContainerId, &str)> =
+        named.iter().map(|(id, ifname)| (id, &**ifname)).collect();
+    let is_unnamed = |holding: &Arc<Holding>| {
+        let scope = &holding.scope;
+        scope.network == *network && !named.contains(&(&holding.container_id, &*scope.ifname))
+    };
+    let held: Vec<Arc<Holding>> = node.index.all().into_iter().filter(is_unnamed).collect();
+    // Those with a number are where looking never waits.
+    let judged = tokio::task::spawn_blocking(move || {
+        let lives = |holding: &Arc<Holding>| {
+            holding.netns.inode.is_some() && see(&holding.netns) == Seen::There
+        };
+        let (living, others): (Vec<_>, Vec<_>) = held.into_iter().partition(lives);
+        Unnamed { living, others: others.iter().map(|holding| holding.id()).collect() }
+    });
+    judged.await.unwrap_or_default()
 }
 
 fn see(netns: &Netns) -> Seen {

@@ -1,8 +1,12 @@
-//! The sweep: releases, now and then, what attachments hold whose network namespace is gone. Off
-//! unless an operator turns it on; the look itself is always taken, for the figures.
+//! The sweep: releases, now and then, what attachments hold whose network namespace is gone, and
+//! before an ADD is told that every address is taken. An operator may turn it off; the look itself
+//! is always taken, for the figures.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
 
 use super::gc::{self, Fate};
 use super::namespaces::{self, View};
@@ -18,6 +22,32 @@ pub struct Sweep {
     pub every: Duration,
     /// For how long a namespace must have been gone.
     pub grace: Duration,
+}
+
+/// Asks the sweep for a pass out of turn.
+#[derive(Clone, Debug)]
+pub struct Sweeps {
+    wanted: Arc<Notify>,
+    /// How many attachments were released so far, told after each pass; nothing: the sweep is off.
+    released: Arc<watch::Sender<Option<u64>>>,
+}
+
+impl Default for Sweeps {
+    fn default() -> Self {
+        Self { wanted: Arc::default(), released: Arc::new(watch::Sender::new(None)) }
+    }
+}
+
+impl Sweeps {
+    /// Has a pass done, unless the last one was a moment ago. Returns whether anything was
+    /// released.
+    pub async fn pass(&self) -> bool {
+        let mut told = self.released.subscribe();
+        let Some(before) = *told.borrow_and_update() else { return false };
+        self.wanted.notify_one();
+        let told = tokio::time::timeout(limits::SWEEP_WAIT_MAX, told.changed()).await;
+        told.is_ok() && self.released.borrow().is_some_and(|now| now > before)
+    }
 }
 
 /// What lacks its namespace, and since when it was seen so each time, on the boot clock.
@@ -48,41 +78,58 @@ fn flip<A, B>((a, b): (A, B)) -> (B, A) {
 pub async fn run(node: AppState, sweep: Option<Sweep>) {
     let mut waiting = Waiting::default();
     let mut blind = false;
+    let mut last: Option<BootTime> = None;
+    let Sweeps { wanted, released } = node.sweeps.clone();
+    released.send_replace(sweep.map(|_| 0));
     loop {
         let every = sweep.map_or(limits::NAMESPACES_LOOK, |sweep| sweep.every);
-        tokio::time::sleep(every).await;
+        let _ = tokio::time::timeout(every, wanted.notified()).await;
         match *node.phase.borrow() {
             Phase::Starting => continue,
             Phase::Serving => {}
             Phase::Stopping => return,
         }
-        let allowed = namespaces::look(&node).await;
-        let Some(Sweep { grace, .. }) = sweep else { continue };
-        say(&allowed, &mut blind);
-        let gone = allowed.gone().map(|holding| (holding.id(), holding.sequence));
-        for (id, sequence) in waiting.due(clock::boot(), gone, grace) {
-            let swept = gc::end(&node, id.clone(), sequence).await;
-            let network = &*id.network;
-            let container = &*id.container_id.to_text();
-            match swept.outcome {
-                Fate::Released => {
-                    metrics::swept("released");
-                    tracing::warn!(
-                        network,
-                        container,
-                        sequence,
-                        "its network namespace is gone and no DEL came: its addresses are released"
-                    );
-                }
-                Fate::Failed => {
-                    metrics::swept("failed");
-                    let reason = swept.reason.unwrap_or_default();
-                    tracing::warn!(network, container, sequence, reason, "not swept");
-                }
-                _ => metrics::swept("skipped"),
+        let mut count = 0;
+        if last.is_none_or(|last| clock::boot().since(last) >= limits::SWEEP_MIN) {
+            let allowed = namespaces::look(&node).await;
+            if let Some(Sweep { grace, .. }) = sweep {
+                say(&allowed, &mut blind);
+                count = pass(&node, &allowed, &mut waiting, grace).await;
             }
+            last = Some(clock::boot());
+        }
+        released.send_modify(|released| *released = released.map(|released| released + count));
+    }
+}
+
+/// Releases what has been gone for long enough. Returns how many attachments that was.
+async fn pass(node: &AppState, allowed: &View, waiting: &mut Waiting, grace: Duration) -> u64 {
+    let gone = allowed.gone().map(|holding| (holding.id(), holding.sequence));
+    let mut count = 0;
+    for (id, sequence) in waiting.due(clock::boot(), gone, grace) {
+        let swept = gc::end(node, id.clone(), sequence).await;
+        let network = &*id.network;
+        let container = &*id.container_id.to_text();
+        match swept.outcome {
+            Fate::Released => {
+                count += 1;
+                metrics::swept("released");
+                tracing::warn!(
+                    network,
+                    container,
+                    sequence,
+                    "its network namespace is gone and no DEL came: its addresses are released"
+                );
+            }
+            Fate::Failed => {
+                metrics::swept("failed");
+                let reason = swept.reason.unwrap_or_default();
+                tracing::warn!(network, container, sequence, reason, "not swept");
+            }
+            _ => metrics::swept("skipped"),
         }
     }
+    count
 }
 
 /// Says, when it begins, that nothing can be seen somewhere, and so is not swept there.

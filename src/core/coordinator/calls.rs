@@ -173,6 +173,9 @@ impl Coordinator {
         if !holding.addresses.iter().all(configured) {
             return refuse(HeldOtherwise::OutOfRanges);
         }
+        if holding.addresses.len() < add.sets.len() {
+            return refuse(HeldOtherwise::MoreSets);
+        }
         Some(Outcome::Added(holding))
     }
 

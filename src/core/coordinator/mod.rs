@@ -190,6 +190,8 @@ pub enum HeldOtherwise {
     OtherAddresses,
     /// One of them is in no range of the ADD's configuration.
     OutOfRanges,
+    /// The ADD's configuration has more range sets than that.
+    MoreSets,
 }
 
 /// Those of whose calls too many wait.

@@ -456,6 +456,18 @@ fn gc_spares_what_came_after_it_and_what_is_listed() {
 }
 
 #[test]
+fn a_repeated_add_with_one_more_range_set_is_refused() {
+    let mut world = World::new(Duration::ZERO);
+    assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
+    let Call::Add(mut more) = add(1, 0, vec![], 200) else { panic!() };
+    more.sets.push(more.sets[0].clone());
+    let outcome = run(&mut world, 2, Call::Add(more));
+    let refused = matches!(outcome, Outcome::Failed(CallError::AlreadyHeld { .. }));
+    assert!(refused, "{outcome:?}");
+    assert!(matches!(run(&mut world, 3, add(1, 0, vec![], 300)), Outcome::Added(_)));
+}
+
+#[test]
 fn a_broken_journal_ends_all_promises() {
     let mut world = World::new(Duration::ZERO);
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));

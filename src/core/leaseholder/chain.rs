@@ -2,6 +2,7 @@
 //! lost or was no.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::records::{Stretch, claimed, leaving};
 use super::{Effect, Leased, Leaseholder, Order, Pending};
@@ -35,6 +36,8 @@ enum Step {
     Checking(bool),
     /// The store did not answer that either: until when to wait, and the same.
     Resting(BootTime, bool),
+    /// It was not carried out for the store's sake, more than once: when it is sent again.
+    Delayed(BootTime),
 }
 
 impl Batch {
@@ -195,7 +198,8 @@ impl Leaseholder {
     /// Nothing of the transaction was carried out, nor will be.
     fn fail_batch(&mut self, now: BootTime, cause: &Cause) {
         let Some(batch) = self.batch.take() else { return };
-        self.link_after = now + limits::STORE_RETRY;
+        self.link_after = now + Self::back_off(self.failed_links);
+        self.failed_links += 1;
         for (id, order) in batch.orders {
             match order {
                 Order::Lease { .. } => {
@@ -214,6 +218,9 @@ impl Leaseholder {
                 }
                 Order::Find { .. } | Order::AgreeBlockSize { .. } => {}
             }
+        }
+        if self.unwritable {
+            self.renew_session(); // so that it shows when the store takes writes again
         }
     }
 
@@ -234,8 +241,7 @@ impl Leaseholder {
         let Some(batch) = &mut self.batch else { return };
         let Step::Checking(unknown) = batch.step else { return };
         let Ok(Answer::Read(snapshot)) = answer else {
-            let wait = limits::STORE_RETRY * (1 << batch.tries.min(5));
-            batch.step = Step::Resting(now + wait, unknown);
+            batch.step = Step::Resting(now + Self::back_off(batch.tries), unknown);
             return;
         };
         let mut spans = snapshot.spans.into_iter();
@@ -258,9 +264,24 @@ impl Leaseholder {
             // Sent once more it says the same, so whichever of the two comes first, the other one
             // is refused.
             self.chain.revision = mod_revision;
-            return self.send(now);
+            return self.send_again(now);
         }
         self.refused(now, spans.flatten().collect());
+    }
+
+    /// Returns how long to wait after so many failures in a row.
+    pub(super) fn back_off(failures: u32) -> Duration {
+        limits::STORE_RETRY * (1 << failures.min(5))
+    }
+
+    /// Sends a transaction that was not carried out: at once the first time, since its answer may
+    /// have been lost on the way, and then later and later, since the store may refuse every write.
+    fn send_again(&mut self, now: BootTime) {
+        let Some(batch) = &mut self.batch else { return };
+        if batch.tries < 2 {
+            return self.send(now);
+        }
+        batch.step = Step::Delayed(now + Self::back_off(batch.tries));
     }
 
     /// Another daemon, or an operator, has written the node's key, or the store went back in time.
@@ -297,6 +318,7 @@ impl Leaseholder {
 
     fn landed(&mut self, now: BootTime, revision: u64) {
         let Some(batch) = self.batch.take() else { return };
+        self.written();
         self.chain.sequence = batch.value.sequence;
         self.linked_at = now;
         self.chain.revision = revision;
@@ -309,18 +331,22 @@ impl Leaseholder {
         }
     }
 
-    /// Asks again what came of a transaction.
+    /// Asks again what came of a transaction, or sends it again.
     pub(super) fn check_timeout(&mut self, now: BootTime) {
-        if let Some(Batch { step: Step::Resting(until, unknown), .. }) = self.batch
-            && until <= now
-        {
-            self.check(now, unknown);
+        match self.batch {
+            Some(Batch { step: Step::Resting(until, unknown), .. }) if until <= now => {
+                self.check(now, unknown);
+            }
+            Some(Batch { step: Step::Delayed(until), .. }) if until <= now => self.send(now),
+            _ => {}
         }
     }
 
     pub(super) fn check_due(&self) -> Option<BootTime> {
         match &self.batch {
-            Some(Batch { step: Step::Resting(until, _), .. }) => Some(*until),
+            Some(Batch { step: Step::Resting(until, _) | Step::Delayed(until), .. }) => {
+                Some(*until)
+            }
             None if !self.queue.is_empty() && self.is_member() && self.lease.is_some() => {
                 Some(self.link_after)
             }

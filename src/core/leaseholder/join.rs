@@ -46,6 +46,8 @@ pub(super) struct Joining {
     pub(super) marked: bool,
     /// This node has said so.
     has_marked: bool,
+    /// The node's name is another's at present: nothing is handed out.
+    pub(super) nameless: bool,
     /// The journal is older than the node, in the boot that lasts: what the store has and the
     /// journal has not may be in use.
     pub(super) state_lost: bool,
@@ -80,6 +82,15 @@ impl Leaseholder {
             Phase::Joining(joining) => Some(joining),
             _ => None,
         }
+    }
+
+    /// Whether an answer is that to a write of the joining.
+    pub(super) fn is_registering(&self, pending: &Pending) -> bool {
+        let step = match &self.phase {
+            Phase::Joining(joining) => joining.step,
+            _ => return false,
+        };
+        *pending == Pending::Join && matches!(step, Step::Registering | Step::Marking)
     }
 
     fn step(&mut self, step: Step) {
@@ -146,7 +157,7 @@ impl Leaseholder {
     fn rest(&mut self, now: BootTime, wait: Option<Duration>) {
         if let Some(joining) = self.joining() {
             joining.tries += 1;
-            let wait = wait.unwrap_or(limits::STORE_RETRY * (1 << joining.tries.min(5)));
+            let wait = wait.unwrap_or(Self::back_off(joining.tries));
             joining.step = Step::Resting(now + wait);
         }
     }
@@ -225,10 +236,10 @@ impl Leaseholder {
             _ => None,
         });
         if let Some(cause) = self.name_conflict(node.as_ref(), session.as_ref()) {
-            self.stall(None);
-            self.stall(Some(cause));
+            self.lose_name(cause);
             return self.rest(now, Some(limits::NAME_TAKEN_RETRY));
         }
+        self.regain_name();
         let known = self.chain;
         if marked && let Some(joining) = self.joining() {
             joining.marked = true;
@@ -254,7 +265,9 @@ impl Leaseholder {
         let epoch = known.epoch.max(node.as_ref().map(|node| node.epoch));
         let epoch = epoch.map_or(Epoch::FIRST, Epoch::next);
         let sequence = known.sequence.max(node.as_ref().map_or(0, |node| node.sequence)) + 1;
-        let value = NodeValue { acknowledged: false, ..self.node_value(epoch, sequence) };
+        let first_epoch = self.first_epoch(node.as_ref(), epoch);
+        let value =
+            NodeValue { acknowledged: false, first_epoch, ..self.node_value(epoch, sequence) };
         self.intend(value, revision, session);
         self.register_intended(now);
     }
@@ -264,7 +277,8 @@ impl Leaseholder {
     fn notice_state_loss(&mut self, node: Option<&NodeValue>) {
         let Some(node) = node else { return };
         let same_boot = node.boot_id == self.identity.boot_id || self.identity.keeps_after_reboot;
-        let state_lost = same_boot && node.sequence > self.intended.max(self.chain.sequence);
+        let older = node.sequence > self.intended.max(self.chain.sequence);
+        let state_lost = same_boot && older && self.is_own(node);
         let state_lost = state_lost && !broken(Mutant::ForgetsUnnoticed);
         if let Some(joining) = self.joining() {
             joining.state_lost |= state_lost;
@@ -309,35 +323,16 @@ impl Leaseholder {
         self.request(now, Pending::Join, Request::Txn(Txn { when, then }));
     }
 
-    /// Why this daemon must not be the node that the store knows by its name.
-    fn name_conflict(
-        &self,
-        node: Option<&NodeValue>,
-        session: Option<&SessionValue>,
-    ) -> Option<Cause> {
-        let (node, me) = (node.filter(|node| node.removed.is_none())?, &self.identity);
-        let known = !node.machine_id.is_empty() && !me.machine_id.is_empty();
-        if known && node.machine_id != me.machine_id {
-            return Some(Cause::OtherMachine {
-                node: me.node.clone(),
-                stored: node.machine_id.clone(),
-                own: me.machine_id.clone(),
-            });
-        }
-        if self.chain == Chain::default() && session.is_some() {
-            return Some(Cause::NameInUse { node: me.node.clone(), ttl_s: me.ttl_s });
-        }
-        None
-    }
-
     fn registered(&mut self, now: BootTime, revision: u64) {
         let Some(joining) = self.joining() else { return };
         let Some(value) = joining.attempt.take() else { return };
         joining.step = Step::Listing;
         joining.blocks.clear();
         let old = joining.old_lease.take();
+        self.written();
         self.chain = Chain {
             epoch: Some(value.epoch),
+            first_epoch: value.first_epoch,
             sequence: value.sequence,
             revision,
             acknowledged: false,
@@ -354,11 +349,12 @@ impl Leaseholder {
     }
 
     fn listed(&mut self, now: BootTime, snapshot: &Snapshot) {
-        let me = self.identity.node.clone();
+        let (me, first_epoch) = (self.identity.node.clone(), self.chain.first_epoch);
         let Some(joining) = self.joining() else { return };
         let keys = snapshot.spans.first().map_or(&[][..], |keys| keys);
+        let is_own = |block: &BlockValue| block.owner == me && block.epoch >= first_epoch;
         joining.blocks.extend(keys.iter().filter_map(|key| match &key.value {
-            Value::Block(block) if block.owner == me => Some((key.clone(), block.clone())),
+            Value::Block(block) if is_own(block) => Some((key.clone(), block.clone())),
             _ => None,
         }));
         match keys.last() {
@@ -398,6 +394,8 @@ impl Leaseholder {
             epoch,
             sequence,
             machine_id: self.identity.machine_id.clone(),
+            identity: self.identity.identity.clone(),
+            first_epoch: self.chain.first_epoch,
             boot_id: self.identity.boot_id.clone(),
             version: self.identity.version.clone(),
             since: self.identity.since,

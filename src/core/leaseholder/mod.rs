@@ -19,6 +19,7 @@ mod inbox;
 mod join;
 mod leave;
 mod lost;
+mod name;
 mod outcomes;
 mod parts;
 mod rebuild;
@@ -73,6 +74,8 @@ struct OwnedBlock {
 struct Chain {
     /// None before the node has joined.
     epoch: Option<Epoch>,
+    /// The epoch in which this state directory became the node; none: it always was.
+    first_epoch: Option<Epoch>,
     sequence: u64,
     /// The revision of the node's key.
     revision: u64,
@@ -129,6 +132,10 @@ pub struct Leaseholder {
     linked_at: BootTime,
     /// When the next transaction may be sent, after one that failed.
     link_after: BootTime,
+    /// How many transactions in a row were not carried out for the store's sake.
+    failed_links: u32,
+    /// The last write failed, whatever reads say: the store answers again when one has landed.
+    unwritable: bool,
     finds: BTreeMap<OrderId, Find>,
     agreements: BTreeMap<OrderId, AgreeBlockSize>,
     questions: BTreeMap<String, u64>,
@@ -200,6 +207,8 @@ impl Leaseholder {
             batch: None,
             linked_at: BootTime::BOOT,
             link_after: BootTime::BOOT,
+            failed_links: 0,
+            unwritable: false,
             finds: BTreeMap::new(),
             agreements: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -298,7 +307,10 @@ impl Leaseholder {
         let Some((pending, sent)) = self.pending.remove(&request) else { return };
         match &answer {
             Ok(_) | Err(StoreError::LeaseGone) => self.reached(sent),
-            Err(error) => self.stall(Some(Cause::Store(error.clone()))),
+            Err(error) => {
+                self.unwritable |= pending == Pending::Link || self.is_registering(&pending);
+                self.stall(Some(Cause::Store(error.clone())));
+            }
         }
         match pending {
             Pending::Prepare => self.prepared(now, answer),
@@ -420,11 +432,24 @@ impl Leaseholder {
             self.good_until = self.contact + limit;
             self.effects.push_back(Effect::GoodUntil(self.good_until));
         }
-        self.stall(None);
+        // A node whose name is another's is not well because the store answers.
+        if self.is_nameless() {
+            return;
+        }
+        if !self.unwritable {
+            self.stall(None);
+        }
         let fenced = matches!(self.phase, Phase::Fenced(_));
         if self.halted.is_some() && !fenced {
             self.halt(None);
         }
+    }
+
+    /// A write has landed.
+    fn written(&mut self) {
+        self.unwritable = false;
+        self.failed_links = 0;
+        self.stall(None);
     }
 
     fn stall(&mut self, cause: Option<Cause>) {

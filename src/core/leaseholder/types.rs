@@ -20,6 +20,9 @@ pub struct NodeIdentity {
     pub node: Arc<str>,
     /// `/etc/machine-id`, or empty.
     pub machine_id: Arc<str>,
+    /// The identity of the state directory: the blocks are this identity's, not the name's. Empty
+    /// in a store that is part of the state directory.
+    pub identity: Arc<str>,
     /// The boot id.
     pub boot_id: Arc<str>,
     /// The daemon's version.

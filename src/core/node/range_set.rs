@@ -10,6 +10,7 @@ use super::message::{
 use crate::core::Map;
 use crate::core::address::Cidr;
 use crate::core::block::Block;
+use crate::core::cause::Cause;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
@@ -71,8 +72,12 @@ impl RangeSetMachine {
         self.core.is_asking()
     }
 
-    /// Whether an ADD from these ranges could be served now, as far as this range set knows.
-    pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> bool {
+    /// Whether an ADD from these ranges could be served now, as far as this range set knows;
+    /// otherwise every address is taken.
+    ///
+    /// # Errors
+    /// Why this node cannot serve it.
+    pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> Result<bool, Cause> {
         self.core.could_assign(now, allowed)
     }
 

@@ -70,19 +70,29 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// Returns whether an address of these ranges could be assigned now, or a block leased for one.
-    pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> bool {
+    /// Returns whether an address of these ranges could be assigned now, or a block leased for
+    /// one; otherwise every address that may be had is taken.
+    ///
+    /// # Errors
+    /// Why this node can assign none, although there may be some.
+    pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> Result<bool, Cause> {
         self.expire_cooldowns(now);
-        if self.cluster.refusal(now).is_some() {
-            return false;
+        if let Some(cause) = self.cluster.refusal(now) {
+            return Err(cause);
         }
-        match self.next(now, allowed, None, None) {
-            Some(Candidate::Free(_)) => true,
-            Some(Candidate::Spare(_) | Candidate::Unclaimed(_)) => self.unable(now).is_none(),
-            None => {
-                self.inventory.oldest_cooling(|number| offers(allowed, number, None)).is_some()
-                    || self.finds.may_have(now, allowed) && self.unable(now).is_none()
+        match (self.next(now, allowed, None, None), self.unable(now)) {
+            (Some(Candidate::Free(_)), _) => return Ok(true),
+            (Some(Candidate::Spare(_) | Candidate::Unclaimed(_)), unable) => {
+                return unable.map_or(Ok(true), Err);
             }
+            (None, _) => {}
+        }
+        if self.inventory.oldest_cooling(|number| offers(allowed, number, None)).is_some() {
+            return Ok(true);
+        }
+        match self.unable(now) {
+            Some(cause) if self.finds.has_others() => Err(cause),
+            _ => Ok(self.finds.may_have(now, allowed)),
         }
     }
 

@@ -108,6 +108,11 @@ impl Finds {
         self.others = true;
     }
 
+    /// Returns whether some addresses are in blocks of others.
+    pub(super) fn has_others(&self) -> bool {
+        self.others
+    }
+
     /// Forgets the searches in vain that may be tried again.
     pub(super) fn forget(&mut self, now: BootTime) {
         self.refused.retain(|refusal| now < refusal.until);
@@ -149,9 +154,17 @@ impl RangeSet {
         let known = self.finds.refused.iter().find(covers);
         let refused = known.filter(|refusal| came <= refusal.began);
         let refused = refused.map(|refusal| refusal.gone.clone());
+        let known = known.is_some();
         let unable = self.unable(now);
+        // A moment ago nobody had one: another search would come to the same.
+        if known
+            && request.requested.is_none()
+            && let Some(done) = self.attempt_cooling(request)
+        {
+            return done;
+        }
         if refused.is_none() && self.finds.others && unable.is_none() {
-            if self.finds.finding.is_none() && known.is_none() {
+            if self.finds.finding.is_none() && !known {
                 let wanted = want.addresses();
                 self.finds.finding = Some(Finding { want, even_cooling, began: now });
                 self.effects.push_back(Effect::Find { wanted, even_cooling });

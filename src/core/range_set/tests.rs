@@ -349,11 +349,11 @@ fn without_the_store_what_is_in_hand_is_handed_out() {
     let (mut set, held, request) = one_in_hand(now);
     set.release(now, held);
     set.stalled(now, Some(Cause::OfflineLimit));
-    assert!(set.could_assign(now, &request(1).allowed));
+    assert_eq!(set.could_assign(now, &request(1).allowed), Ok(true));
     assert_eq!(set.assign(now, request(1)), Some(Ok(held)));
     let refused = set.assign(now, request(2));
     assert!(matches!(refused, Some(Err(AssignError::NoBlock(_)))), "{refused:?}");
-    assert!(!set.could_assign(now, &request(3).allowed));
+    assert_eq!(set.could_assign(now, &request(3).allowed), Err(Cause::OfflineLimit));
 }
 
 /// A request that waits for a block when the store goes away gets an address that has come back

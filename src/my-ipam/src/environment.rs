@@ -37,13 +37,18 @@ impl Environment {
             let msg = format!("unknown CNI_COMMAND: {name}");
             return Err(Failure::new(ENVIRONMENT, msg, ""));
         };
+        // A DEL has no use for these, and its addresses must not be stranded for them.
+        let unused = |name: &str| match variable(name).unwrap_or_default() {
+            value if command == Command::Del => Ok(value.to_string_lossy().into_owned()),
+            _ => text(name),
+        };
         let environment = Self {
             command,
             container_id: text("CNI_CONTAINERID")?,
             netns: text("CNI_NETNS")?,
             ifname: text("CNI_IFNAME")?,
-            args: text("CNI_ARGS")?,
-            path: text("CNI_PATH")?,
+            args: unused("CNI_ARGS")?,
+            path: unused("CNI_PATH")?,
         };
         environment.require()?;
         Ok(environment)

@@ -1,40 +1,44 @@
 //! One member of etcd: a connection that is made when it is needed and dropped when it fails.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Error};
 use tokio::time::timeout;
 
 use super::failure::{Failure, chain};
-use super::options::User;
+use super::options::{Options, User};
 
 /// A member of etcd.
 pub(super) struct Endpoint {
     pub(super) url: String,
-    options: ConnectOptions,
-    user: User,
-    /// The longest time to connect.
-    connect_deadline: Duration,
-    request_deadline: Duration,
+    /// What is read anew, files and all, for each new connection: certificates and passwords are
+    /// renewed while the daemon runs.
+    source: Options,
+    /// What was read last that was good.
+    prepared: Mutex<(ConnectOptions, User)>,
     client: Mutex<Option<Client>>,
 }
 
 impl Endpoint {
-    pub(super) fn new(
-        url: &str,
-        options: &ConnectOptions,
-        user: &User,
-        deadlines: (Duration, Duration),
-    ) -> Self {
+    pub(super) fn new(url: &str, source: &Options, prepared: &(ConnectOptions, User)) -> Self {
         Self {
             url: url.to_owned(),
-            options: options.clone(),
-            user: user.clone(),
-            connect_deadline: deadlines.0,
-            request_deadline: deadlines.1,
+            source: source.clone(),
+            prepared: Mutex::new(prepared.clone()),
             client: Mutex::default(),
         }
+    }
+
+    /// The options for a new connection. Files that are just being replaced count as unchanged.
+    fn prepare(&self) -> (ConnectOptions, User) {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.source.prepare() {
+            Ok(now) => *prepared = now,
+            Err(error) => {
+                tracing::warn!(%error, "a file cannot be read anew; what was read before counts");
+            }
+        }
+        prepared.clone()
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Client>> {
@@ -47,8 +51,8 @@ impl Endpoint {
             return Ok(client.clone());
         }
         let connect = |options| Client::connect([&self.url], Some(options));
-        let options = self.options.clone();
-        let connected = match &self.user {
+        let (options, user) = self.prepare();
+        let connected = match &user {
             None => connect(options).await?,
             Some((user, password)) => {
                 match connect(options.clone().with_user(user, password)).await {
@@ -73,19 +77,21 @@ impl Endpoint {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut known = self.user.is_none();
+        let mut known = self.source.user.is_none();
+        let request_deadline = self.source.request_deadline;
         loop {
-            let connecting = timeout(self.connect_deadline + self.request_deadline, self.client());
+            let connecting =
+                timeout(self.source.connect_deadline + request_deadline, self.client());
             let client = match connecting.await {
                 Ok(Ok(client)) => client,
                 Ok(Err(error)) => return Err(Failure::NotSent(chain(&error))),
                 Err(_) => return Err(Failure::NotSent("no answer to the password".to_owned())),
             };
-            let failure = match timeout(self.request_deadline, request(client)).await {
+            let failure = match timeout(request_deadline, request(client)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => Failure::of(&error),
                 Err(_) => {
-                    let waited = humantime::format_duration(self.request_deadline);
+                    let waited = humantime::format_duration(request_deadline);
                     Failure::Lost(format!("no answer within {waited}"))
                 }
             };

@@ -69,9 +69,8 @@ impl Etcd {
     /// # Errors
     /// An option is wrong, or a file cannot be read; the error names it and the remedy.
     pub fn connect(options: Options) -> Result<Self, OptionsError> {
-        let (connect, user) = options.prepare()?;
-        let deadlines = (options.connect_deadline, options.request_deadline);
-        let endpoint = |url: &String| Arc::new(Endpoint::new(url, &connect, &user, deadlines));
+        let prepared = options.prepare()?;
+        let endpoint = |url: &String| Arc::new(Endpoint::new(url, &options, &prepared));
         let cluster = Arc::new(Cluster {
             prefix: Prefix::new(&options.prefix),
             endpoints: options.endpoints.iter().map(endpoint).collect(),
@@ -81,7 +80,7 @@ impl Etcd {
         let (alive, ended) = mpsc::channel(1);
         let (to, started) = sync_channel(1);
         let endpoints = cluster.options.endpoints.clone();
-        let work = move || run(&endpoints, connect, ended, to);
+        let work = move || run(&endpoints, prepared.0, ended, to);
         let system = |error: String| OptionsError(format!("cannot start its thread: {error}"));
         thread::Builder::new()
             .name("etcd".to_owned())

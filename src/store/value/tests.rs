@@ -14,6 +14,8 @@ fn pinned_nodes() -> Vec<Pinned> {
         epoch: Epoch::new(7).unwrap(),
         sequence: 12,
         machine_id: "4c4c".into(),
+        identity: "0b9d6c0e".into(),
+        first_epoch: Epoch::new(3),
         boot_id: "b-1".into(),
         version: "0.1.0".into(),
         since: UnixTime::from_millis(1_700_000_000_123),
@@ -22,6 +24,8 @@ fn pinned_nodes() -> Vec<Pinned> {
     };
     let removed = NodeValue {
         machine_id: "".into(),
+        identity: "".into(),
+        first_epoch: None,
         acknowledged: true,
         removed: Some(UnixTime::from_millis(0)),
         ..node.clone()
@@ -33,7 +37,8 @@ fn pinned_nodes() -> Vec<Pinned> {
             "nodes/n",
             Value::Node(node),
             concat!(
-                r#"{"epoch":7,"sequence":12,"machineId":"4c4c","bootId":"b-1","#,
+                r#"{"epoch":7,"sequence":12,"machineId":"4c4c","identity":"0b9d6c0e","#,
+                r#""firstEpoch":3,"bootId":"b-1","#,
                 r#""version":"0.1.0","since":"2023-11-14T22:13:20.123Z"}"#,
             ),
         ),
@@ -297,12 +302,15 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
         |((epoch, sequence), text, since, settled, removed)| {
             let machine_id: std::sync::Arc<str> = text.into();
             let (boot_id, version) = (machine_id.clone(), machine_id.clone());
+            let (identity, first_epoch) = (machine_id.clone(), Some(at_least_first(epoch)));
             (
                 "nodes/n",
                 Value::Node(NodeValue {
                     epoch: at_least_first(epoch),
                     sequence,
                     machine_id,
+                    identity,
+                    first_epoch,
                     boot_id,
                     version,
                     since: UnixTime::from_millis(since),

@@ -7,12 +7,13 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{assert_refused, config};
-use crate::common::{Call, Client, Daemon, Options, Outcome};
+use crate::common::{Call, Client, Daemon, Options, Outcome, poll};
 
 /// The size of the small disk.
 const DISK: &str = "size=4m";
@@ -135,7 +136,7 @@ fn full_disk(arguments: &[&str]) {
     assert_eq!(listed(&world.daemon), held, "what was refused is not listed");
     // From now on every answer says so.
     let again = client.call(&call("ADD", "again"));
-    assert_refused(&again, 5, &["No space left on device", "restart"]);
+    assert_refused(&again, 5, &["No space left on device", "restarts then"]);
     let status = client.call(&call("STATUS", "any"));
     assert_refused(&status, 50, &["No space left on device"]);
     let ready = client.request("GET", "/readyz", "");
@@ -191,6 +192,29 @@ fn a_plain_del_through_the_plugin_is_kept_as_a_note_or_refused_never_forgotten()
     world.daemon.restart();
     let there = listed(&world.daemon).contains_key("early");
     assert_eq!(there, !deleted.succeeded(), "the DEL was answered with {deleted:?}");
+}
+
+/// Nobody restarts the daemon: it goes on by itself when there is room, under the same number, and
+/// acts on the DEL that it had to refuse.
+#[test]
+fn a_node_goes_on_by_itself_when_the_disk_has_room_again() {
+    let world = World::new(&[]);
+    let mut client = world.daemon.client();
+    client.call(&call("ADD", "early")).expect_result();
+    let ballast = world.disk.fill(16 << 10);
+    let (mut held, failure) = fill_up(&mut client);
+    assert_eq!(failure.code(), Some(5), "{failure:?}");
+    let deleted = world.daemon.plugin(&call("DEL", "early"));
+    assert!(deleted.succeeded(), "a DEL is kept as a note: {deleted:?}");
+    let pid = client.get("/v1/status")["about"]["pid"].clone();
+    fs::remove_file(ballast).expect("room on the disk");
+    let goes_on = || {
+        let added = world.daemon.plugin(&call("ADD", "later"));
+        added.succeeded().then(|| held.insert("later".to_owned(), address(&added))).is_some()
+    };
+    assert!(poll(Duration::from_secs(10), goes_on), "{}", world.daemon.log_tail());
+    assert_eq!(world.daemon.client().get("/v1/status")["about"]["pid"], pid);
+    assert_eq!(listed(&world.daemon), held, "all that was answered, and no more");
 }
 
 #[test]

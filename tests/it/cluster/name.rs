@@ -1,56 +1,125 @@
-//! Two daemons of one name.
+//! Names: two daemons with one, copies, and a host whose name changes.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::{add, address_of, await_status, containers, options, wide};
 use crate::common::etcd::Cluster;
-use crate::common::{Daemon, go_on, poll, stop};
+use crate::common::{Daemon, LEASEHOLD, Options, go_on, poll, stop};
 
 /// Longer than the TTL of a node's lease and etcd's delay in ending it.
 const LEASE_GONE_MAX: Duration = Duration::from_secs(20);
 
-/// While the first daemon lives, the second one waits and says for what. When the first one has
-/// been away for too long, the second one takes over, and the first one never serves again.
-#[test]
-fn of_two_daemons_of_one_name_the_newer_serves_once_the_older_seems_dead() {
-    let etcd = Cluster::start(1);
-    let config = wide();
-    let older = Daemon::start(&options(&etcd, "twin", &[]));
-    let held = address_of(&add(&older, "of-the-older", &config));
+/// Options of a machine in a boot of its own.
+fn in_boot(etcd: &Cluster, node: &str, boot: &str) -> Options {
+    let file =
+        std::env::temp_dir().join(format!("leasehold-it-boot-{}-{boot}", std::process::id()));
+    fs::write(&file, boot).expect("a file");
+    let boot = ("LEASEHOLD_BOOT_ID_FILE".to_owned(), file.display().to_string());
+    let mut options = options(etcd, node, &[]);
+    options.env.push(boot);
+    options
+}
 
+/// Waits until a daemon says why it cannot have its name.
+fn await_refusal(daemon: &Daemon, why: &str) {
+    await_status(daemon, "waiting for the name", |status| {
+        let cause = status["cluster"]["cause"].as_str().unwrap_or_default();
+        status["cluster"]["state"] == "joining" && cause.contains(why)
+    });
+    let outcome = add(daemon, "too-soon", &wide());
+    assert!(!outcome.succeeded(), "two daemons serve one name: {outcome:?}");
+    assert!(outcome.message().contains(why), "{outcome:?}");
+}
+
+/// Ends the session of a daemon without its knowing.
+fn outlast(daemon: &Daemon, etcd: &Cluster) {
+    stop(daemon.pid());
+    let gone = || !etcd.ctl(&["get", "--prefix", "/leasehold/v1/sessions/twin"]).contains("epoch");
+    assert!(poll(LEASE_GONE_MAX, gone), "the session does not end");
+}
+
+fn remove(daemon: &Daemon, node: &str) {
+    let mut command = Command::new(LEASEHOLD);
+    command.args(["node", "remove", node, "--force", "--yes", "--quarantine", "60s"]);
+    let output = command.env("LEASEHOLD_SOCKET", daemon.socket()).output().expect("leasehold runs");
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// A second state directory under the name of a node inherits nothing, also if the node is cut off
+/// for longer than its lease lives. Once the node is removed, it has the name and no block.
+#[test]
+fn a_second_daemon_under_a_name_inherits_nothing_without_a_removal() {
+    let etcd = Cluster::start(1);
+    let older = Daemon::start(&options(&etcd, "twin", &[]));
+    let held = address_of(&add(&older, "of-the-older", &wide()));
     let mut newer = Daemon::prepare(&options(&etcd, "twin", &[]));
     newer.try_start().expect("a daemon that waits");
-    await_status(&newer, "waiting for the name", |status| {
-        let cause = status["cluster"]["cause"].as_str().unwrap_or_default();
-        status["cluster"]["state"] == "joining" && cause.contains("twin")
-    });
-    let outcome = add(&newer, "too-soon", &config);
-    assert!(!outcome.succeeded(), "two daemons serve one name: {outcome:?}");
-    assert!(outcome.message().contains("twin"), "{outcome:?}");
-    assert!(add(&older, "still", &config).succeeded());
+    await_refusal(&newer, "another state directory");
+    assert!(add(&older, "still", &wide()).succeeded());
+
+    outlast(&older, &etcd);
+    std::thread::sleep(Duration::from_secs(5));
+    await_refusal(&newer, "leasehold node remove twin");
+    go_on(older.pid());
+    let serves = || add(&older, "again", &wide()).succeeded();
+    assert!(poll(LEASE_GONE_MAX, serves), "the older one does not serve\n{}", older.log_tail());
 
     stop(older.pid());
-    let serves = poll(LEASE_GONE_MAX, || {
-        std::thread::sleep(Duration::from_millis(100));
-        add(&newer, "of-the-newer", &config).succeeded()
-    });
+    remove(&newer, "twin");
+    let serves = || add(&newer, "of-the-newer", &wide()).succeeded();
+    assert!(poll(LEASE_GONE_MAX, serves), "the newer one never serves\n{}", newer.log_tail());
     go_on(older.pid());
-    assert!(serves, "the newer one never serves\n{}", newer.log_tail());
-    // For a moment after its sleep its server's clock is behind, and every request seems too slow.
-    let awake = || older.client().request("GET", "/v1/status", "").status == 200;
-    assert!(poll(LEASE_GONE_MAX, awake), "the older one does not wake up");
-
     await_status(&older, "fenced", |status| status["cluster"]["state"] == "fenced");
-    let ready = older.client().request("GET", "/readyz", "");
-    assert_eq!(ready.status, 503, "{}", ready.body);
-    assert!(ready.body.contains("another daemon took over node twin"), "{}", ready.body);
-    let outcome = add(&older, "fenced", &config);
-    assert!(!outcome.succeeded(), "a fenced daemon hands out: {outcome:?}");
-    assert!(outcome.message().contains("another daemon took over node twin"), "{outcome:?}");
-
-    // Addresses that the older one handed out are not handed out again.
+    assert!(!add(&older, "fenced", &wide()).succeeded());
     let more = containers("newer", 1_000);
-    for outcome in super::add_all(&mut newer.client(), &more, &config) {
-        assert_ne!(address_of(&outcome), held);
+    for outcome in super::add_all(&mut newer.client(), &more, &wide()) {
+        assert_ne!(address_of(&outcome), held, "a block of the older one went on");
     }
+}
+
+/// A copy of a machine waits as long as the original lives, and hands nothing out.
+#[test]
+fn a_copy_of_a_machine_waits_for_the_end_of_the_original() {
+    let etcd = Cluster::start(1);
+    let original = Daemon::start(&in_boot(&etcd, "twin", "1"));
+    add(&original, "of-the-original", &wide()).expect_result();
+    let mut copy = Daemon::prepare(&in_boot(&etcd, "twin", "2"));
+    let mut cp = Command::new("cp");
+    cp.arg("-aT").args([original.state_dir(), copy.state_dir()]);
+    assert!(cp.status().expect("cp").success());
+    copy.try_start().expect("a daemon that waits");
+    await_refusal(&copy, "in another boot than this one");
+    std::thread::sleep(Duration::from_secs(6));
+    await_refusal(&copy, "in another boot than this one");
+    assert!(add(&original, "still", &wide()).succeeded());
+}
+
+/// The name of a state directory stays, also if the host gets another one.
+#[test]
+fn a_node_keeps_the_name_of_its_state_directory() {
+    let etcd = Cluster::start(1);
+    let mut daemon = Daemon::start(&options(&etcd, "web-1", &[]));
+    let held = address_of(&add(&daemon, "c", &wide()));
+    let with = |daemon: &mut Daemon, args: &[&str]| {
+        let etcd = etcd.options("").endpoints.join(",");
+        let usual = ["--etcd", &etcd, "--lease-ttl", "5s"];
+        let args = usual.iter().chain(args).map(|&arg| arg.to_owned()).collect();
+        daemon.set_options(Options { args, ..Options::default() });
+    };
+    daemon.terminate();
+    with(&mut daemon, &["--node", "web-1.example"]);
+    let (code, text) = daemon.refusal();
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("of node web-1,") && text.contains("web-1.example"), "{text}");
+
+    with(&mut daemon, &[]);
+    daemon.restart();
+    let status: Value = daemon.client().get("/v1/status");
+    assert_eq!(status["about"]["node"], "web-1", "{status:#}");
+    await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
+    assert_eq!(address_of(&add(&daemon, "c", &wide())), held);
 }

@@ -81,6 +81,11 @@ impl Daemon {
         self.launch();
     }
 
+    /// Has the next start use these settings.
+    pub(crate) fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// Kills the daemon on the spot, as the kernel would when memory runs out.
     pub(crate) fn kill9(&mut self) {
         let mut child = self.child.take().expect("a running daemon");

@@ -135,11 +135,28 @@ fn what_args_say_is_heeded() {
     assert_eq!((&row["namespace"], &row["pod"]), (&json!("work"), &json!("web-7")), "{row}");
 }
 
-/// STATUS is 0 while an ADD can be served, and 50 otherwise. 51 is about the connectivity of
-/// containers, which an IPAM plugin does not provide.
+/// A runtime takes the whole node out of service when STATUS fails, so it does not fail because the
+/// containers of this node use every address.
+#[test]
+fn status_is_good_while_every_address_is_taken() {
+    let daemon = Daemon::start(&Options::default());
+    let status = Call::new("STATUS", "", &super::config("net", "10.73.0.0/30"));
+    let add = Call { command: "ADD", container: "a".to_owned(), ..status.clone() };
+    daemon.plugin(&add).expect_result();
+    assert_eq!(daemon.plugin(&status), Outcome::Done(None));
+    let mut reserved = super::config("reserved", "10.74.0.0/30");
+    reserved["ipam"]["ranges"] =
+        serde_json::json!([[{ "subnet": "10.74.0.0/30", "sandbox": ["10.74.0.2"] }]]);
+    let none = daemon.plugin(&Call::new("STATUS", "", &reserved));
+    assert_eq!(none.code(), Some(50), "no plain ADD can work: {none:?}");
+}
+
+/// STATUS is 0 while an ADD can be served, and 50 otherwise, if the operator wants it so. 51 is
+/// about the connectivity of containers, which an IPAM plugin does not provide.
 #[test]
 fn status_says_whether_an_add_can_be_served() {
-    let mut daemon = Daemon::start(&Options::default());
+    let args = vec!["--status-fails-when-full".to_owned()];
+    let mut daemon = Daemon::start(&Options { args, ..Options::default() });
     let status = Call::new("STATUS", "", &super::config("net", "10.73.0.0/30"));
     let of_a = |command| Call { command, container: "a".to_owned(), ..status.clone() };
     assert_eq!(daemon.plugin(&status), Outcome::Done(None));

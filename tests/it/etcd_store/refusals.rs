@@ -188,3 +188,25 @@ fn a_key_of_another_certificate_is_refused_at_once() {
     let error = error.to_string().to_lowercase();
     assert!(error.contains("inconsistent") || error.contains("mismatch"), "{error}");
 }
+
+/// Certificates are renewed by writing new files in their place.
+#[test]
+fn renewed_certificates_are_used_for_the_next_connection() {
+    let cluster = Cluster::start_tls();
+    let renew = |from: &str| {
+        for end in ["pem", "key"] {
+            let (from, to) = (format!("{from}.{end}"), format!("renewed.{end}"));
+            fs::copy(cluster.path(&from), cluster.path(&to)).expect("a copy");
+        }
+    };
+    renew("other-client");
+    let (cert_file, key_file) =
+        (Some(cluster.path("renewed.pem")), Some(cluster.path("renewed.key")));
+    let options = Options { cert_file, key_file, ..cluster.options("/test") };
+    let store = Subject::etcd(options);
+    assert!(store.txn(&[], &[put("sessions/a", 1)]).is_err(), "etcd knows no such authority");
+    renew("client");
+    store.done(&[], &[put("sessions/a", 1)]);
+    fs::remove_file(cluster.path("renewed.key")).expect("an end");
+    store.done(&[], &[put("sessions/a", 2)]);
+}

@@ -1,4 +1,4 @@
-//! The sweep, which an operator may turn on.
+//! The sweep, which an operator may turn off.
 
 use std::time::{Duration, Instant};
 
@@ -51,9 +51,31 @@ fn a_sweep_that_sees_nothing_releases_nothing() {
     assert_eq!(log.matches("nothing is swept there: all 2 network").count(), 1, "{log}");
 }
 
+/// The sweep comes out of turn before anything is called exhausted.
+#[test]
+fn what_leaked_is_released_before_an_add_is_told_that_nothing_is_free() {
+    let args = ["--sweep", "1h", "--sweep-grace", "1s"].map(str::to_owned).to_vec();
+    let daemon = Daemon::start(&Options { args, ..Options::default() });
+    let mut small = config("small");
+    small["ipam"]["ranges"][0][0]["subnet"] = "10.61.0.0/29".into();
+    let stays = Namespace::new();
+    added(&add_in(&daemon, "stays", &stays.path(), &small));
+    for leak in 0..4 {
+        let gone = Namespace::new();
+        added(&add_in(&daemon, &format!("leak-{leak}"), &gone.path(), &small));
+    }
+    let full = add_in(&daemon, "next", &stays.path(), &small);
+    assert_eq!(full.code(), Some(100), "their grace is not over: {full:?}");
+    assert!(format!("{full:?}").contains("leasehold check"), "{full:?}");
+    let works = || add_in(&daemon, "next", &stays.path(), &small).succeeded();
+    assert!(poll(PATIENCE, works), "{}", daemon.log_tail());
+    assert!(holders(&daemon).contains(&"stays".to_owned()));
+}
+
 #[test]
 fn without_a_sweep_nothing_is_released() {
-    let daemon = Daemon::start(&Options::default());
+    let args = ["--sweep", "0s"].map(str::to_owned).to_vec();
+    let daemon = Daemon::start(&Options { args, ..Options::default() });
     let (gone, stays) = (Namespace::new(), Namespace::new());
     added(&add_in(&daemon, "gone", &gone.path(), &config("pods")));
     added(&add_in(&daemon, "stays", &stays.path(), &config("pods")));
@@ -64,7 +86,7 @@ fn without_a_sweep_nothing_is_released() {
 #[test]
 fn a_sweep_is_configured_within_limits() {
     for (args, word) in [
-        (&["--sweep-grace", "2s"][..], "sweepGrace needs sweep"),
+        (&["--sweep", "0s", "--sweep-grace", "2s"][..], "sweepGrace needs sweep"),
         (&["--sweep", "10ms"], "it must be at least 1s"),
         (&["--sweep", "1s", "--sweep-grace", "2days"], "it must be at most 1day"),
     ] {

@@ -35,7 +35,7 @@ const IMPURE_WORDS: [&str; 13] = [
 
 /// The other parts that each part may use. A part is a folder or a file right below `src`, and one
 /// of them is the plugin's package; `my_ipam::note` is only that module of it.
-const MAY_USE: [(&str, &[&str]); 18] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("bin", &["cli", "limits"]),
     (
         "cli",
@@ -48,6 +48,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
             "actors",
             "store",
             "journal",
+            "identity",
             "metrics",
             "config",
             "core",
@@ -59,6 +60,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("api", &["actors", "cni", "core", "store", "metrics", "clock", "limits"]),
     ("actors", &["core", "store", "journal", "metrics", "clock", "limits"]),
     ("journal", &["core", "store::file", "limits"]),
+    ("identity", &["config"]),
     ("store", &["core", "clock", "metrics", "limits"]),
     ("metrics", &["core", "limits"]),
     ("cni", &["core", "limits"]),

@@ -124,6 +124,8 @@ impl World {
             epoch: known.as_ref().map_or(Epoch::FIRST, |known| known.epoch.next()),
             sequence: known.map_or(0, |known| known.sequence) + 1,
             machine_id: machine.into(),
+            identity: "i".into(),
+            first_epoch: None,
             boot_id: "b".into(),
             version: "1".into(),
             since: UnixTime::from_millis(500),

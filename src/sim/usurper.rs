@@ -1,0 +1,56 @@
+//! A second daemon under the name of a node, on a state directory of its own.
+
+use super::disk::Disk;
+use super::world::{Event, SimNode, World};
+
+impl World {
+    /// A node is cut off, and a daemon with its name starts elsewhere. There is one at a time.
+    pub(super) fn usurp(&mut self, victim: usize) {
+        if self.nodes.len() > self.plan.nodes {
+            return;
+        }
+        let usurper = self.nodes.len();
+        let of = &mut self.nodes[victim];
+        of.cut = true;
+        let mut disk = Disk::new(of.disk.name.clone(), of.disk.settings, &self.plan);
+        disk.identity = format!("{} again", of.disk.name).into();
+        disk.boot = of.disk.boot;
+        self.nodes.push(SimNode::new(disk));
+        let (heal, start) = (self.rng.u64(1_000..90_000), self.rng.u64(10..20_000));
+        self.after(heal, Event::Heal(victim));
+        self.after(start, Event::Start(usurper));
+    }
+
+    /// Somebody notices, and ends it with its containers.
+    pub(super) fn end_usurper(&mut self) {
+        let usurper = self.plan.nodes;
+        if self.nodes.len() == usurper {
+            return;
+        }
+        self.crash(usurper);
+        self.end_containers(usurper);
+        self.nodes.truncate(usurper);
+        self.events.retain(|_, event| event.node() != Some(usurper));
+    }
+}
+
+impl Event {
+    /// The node that it is for.
+    fn node(&self) -> Option<usize> {
+        match self {
+            Self::Arrive { node, .. }
+            | Self::Answer { node, .. }
+            | Self::Report { node, .. }
+            | Self::Sync { node, .. }
+            | Self::Serve { node, .. }
+            | Self::Timer { node, .. }
+            | Self::Start(node)
+            | Self::Kill { node, .. }
+            | Self::Heal(node)
+            | Self::Repair { node, .. } => Some(*node),
+            Self::Calls | Self::Fault(_) | Self::EtcdUp | Self::Backup | Self::Operate { .. } => {
+                None
+            }
+        }
+    }
+}

@@ -44,7 +44,7 @@ pub fn parse_rfc3339(text: &str) -> Result<UnixTime, String> {
 pub fn is_of_this_boot(time: SystemTime) -> bool {
     let boot = SystemTime::now().checked_sub(Duration::from_nanos(boot_ns()));
     // The clock may have been set a little since.
-    boot.is_none_or(|boot| time + Duration::from_secs(1) >= boot)
+    boot.is_none_or(|boot| time + crate::limits::CLOCK_SET_MAX >= boot)
 }
 
 #[cfg(test)]

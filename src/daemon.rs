@@ -59,7 +59,6 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     // From the first moment on a signal ends the daemon in order.
     let mut signals = Signals::listen()?;
-    say_where(&config);
     let _lock = lock(&config.state_dir)?;
     let alone_since = clock::boot_ns();
     let metrics = metrics::install().context("metrics")?;
@@ -69,6 +68,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let mut socket = Socket::bind(&config.socket)?;
     let identity = Identity::claim(&config)?;
     config.node.clone_from(&identity.node);
+    say_where(&config);
     let notes_dir = my_ipam::note::directory(&config.socket);
     notes::make_directory(&notes_dir)
         .with_context(|| format!("directory {}", notes_dir.display()))?;

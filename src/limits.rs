@@ -7,6 +7,11 @@ pub use my_ipam::limits::{
     NOTES_MAX,
 };
 
+/// The longest time from the start of a plugin's process to its first look for the daemon, in
+/// nanoseconds, for which an ADD that found none is believed that no daemon has answered its DEL.
+/// A process takes 1 ms to look; a runtime that gives up on an ADD ends its process before the DEL.
+pub const FIRST_LOOK_NS_MAX: u64 = 250_000_000;
+
 /// Calls in one array.
 pub const CALLS_PER_ARRAY_MAX: usize = 1024;
 
@@ -50,6 +55,10 @@ pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
 
 /// ADDs that wait for a block, per range set.
 pub const ASSIGNS_WAITING_MAX: usize = 10_000;
+
+/// The time by which the wall clock may have been set since a file was written, without the file
+/// being taken for one of an earlier boot.
+pub const CLOCK_SET_MAX: Duration = Duration::from_secs(1);
 
 /// The smallest difference of two times that a machine is told: it counts in milliseconds.
 pub const CLOCK_STEP: Duration = Duration::from_millis(1);

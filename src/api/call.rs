@@ -29,14 +29,15 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>
 /// done: calls are carried out in the order in which they are begun.
 pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Request) -> Answering {
     let version = request.version.as_str();
-    let Request { verb, version: of, network, pool, started_at, undo, netns, body } = request;
+    let Request { verb, version: of, network, pool, netns, undo, body, .. } = request;
+    let (started_at, waited_since) = (request.started_at, request.waited_since);
     // A start that is yet to come cannot be, and would outlive every DEL, or every ADD, of those
     // that tell the truth.
     let started_at = started_at.map(|at| at.min(clock::boot_ns()));
     let answer: Answering = match body {
         Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
         Body::Add(add) => {
-            let from = Origin { network, pool, netns, started_at };
+            let from = Origin { network, pool, netns, started_at, waited_since };
             self::add(node, answers.clone(), from, of, *add).await
         }
         Body::Del(del) => {
@@ -110,6 +111,7 @@ struct Origin {
     pool: Arc<str>,
     netns: Box<str>,
     started_at: Option<u64>,
+    waited_since: Option<u64>,
 }
 
 async fn add(
@@ -143,6 +145,7 @@ async fn add(
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
         netns: super::netns::named(from.netns),
         started_at: from.started_at,
+        waited_since: from.waited_since,
         at,
     }));
     let (again, node_again) = (call.clone(), node.clone());

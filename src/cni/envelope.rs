@@ -15,8 +15,18 @@ const BODY: &str = "request body";
 const CONFIG: &str = "network configuration";
 
 /// All keys of a call, in the order of [`Envelope::new`].
-const KEYS: [&str; 9] =
-    ["command", "containerId", "netns", "ifname", "args", "path", "config", "startedAt", "undo"];
+const KEYS: [&str; 10] = [
+    "command",
+    "containerId",
+    "netns",
+    "ifname",
+    "args",
+    "path",
+    "config",
+    "startedAt",
+    "waitedSince",
+    "undo",
+];
 
 /// The kernel's limit for interface names, less its terminating zero.
 const IFNAME_BYTES_MAX: usize = 15;
@@ -69,6 +79,7 @@ pub(super) struct Envelope<'a> {
     pub(super) args: &'a str,
     pub(super) config: Option<&'a Json<'a>>,
     pub(super) started_at: Option<u64>,
+    pub(super) waited_since: Option<u64>,
     pub(super) undo: bool,
 }
 
@@ -92,7 +103,7 @@ impl<'a> Envelope<'a> {
                 return Err(decode(format!("{BODY} has the key {key:?} twice")));
             }
         }
-        let [command, container_id, netns, ifname, args, path, config, started_at, undo] =
+        let [command, container_id, netns, ifname, args, path, config, started, waited, undo] =
             values.map(|value| value.filter(|value| **value != Json::Null));
         let this = Self {
             command: text("command", command)?,
@@ -101,11 +112,8 @@ impl<'a> Envelope<'a> {
             ifname: text("ifname", ifname)?,
             args: text("args", args)?,
             config,
-            started_at: match started_at {
-                None => None,
-                Some(Json::Unsigned(time)) => Some(*time),
-                Some(_) => return Err(decode("startedAt must be a number of nanoseconds")),
-            },
+            started_at: nanoseconds("startedAt", started)?,
+            waited_since: nanoseconds("waitedSince", waited)?,
             undo: match undo {
                 None => false,
                 Some(Json::Bool(undo)) => *undo,
@@ -182,6 +190,14 @@ fn text<'a>(key: &str, value: Option<&'a Json<'a>>) -> Result<&'a str, Error> {
     }
 }
 
+fn nanoseconds(key: &str, value: Option<&Json<'_>>) -> Result<Option<u64>, Error> {
+    match value {
+        None => Ok(None),
+        Some(Json::Unsigned(time)) => Ok(Some(*time)),
+        Some(_) => Err(decode(format!("{key} must be a number of nanoseconds"))),
+    }
+}
+
 fn wrong_type(key: &str, right: &str, value: &Json<'_>) -> Error {
     decode(format!("{key} must be {right}, not {}", value.kind()))
 }
@@ -255,6 +271,7 @@ mod tests {
             (r#"{"netns":5}"#, "netns must be a string, not a number"),
             (r#"{"path":[]}"#, "path must be a string, not an array"),
             (r#"{"undo":"yes"}"#, "undo must be a boolean, not a string"),
+            (r#"{"waitedSince":"now"}"#, "waitedSince must be a number of nanoseconds"),
             (r#"{"startedAt":-1}"#, "startedAt must be a number of nanoseconds"),
             (r#"{"startedAt":1.5}"#, "startedAt must be a number of nanoseconds"),
             (
@@ -272,8 +289,19 @@ mod tests {
 
     fn id(verb: Option<Verb>, [container_id, netns, ifname]: [&str; 3]) -> Result<Id, Error> {
         let (command, args, config) = (verb.map_or("", Verb::as_str), "", None);
-        let (started_at, undo) = (None, false);
-        Envelope { command, container_id, netns, ifname, args, config, started_at, undo }.id(verb)
+        let (started_at, waited_since, undo) = (None, None, false);
+        let envelope = Envelope {
+            command,
+            container_id,
+            netns,
+            ifname,
+            args,
+            config,
+            started_at,
+            waited_since,
+            undo,
+        };
+        envelope.id(verb)
     }
 
     #[test]

@@ -123,6 +123,7 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
         pool: kept.as_ref().map_or_else(|| network.clone(), |kept| kept.network.clone()),
         network,
         started_at: envelope.started_at,
+        waited_since: envelope.waited_since,
         undo: envelope.undo,
         netns: envelope.netns.into(),
         body,

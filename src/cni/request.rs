@@ -80,6 +80,8 @@ pub struct Request {
     /// The start time of the plugin's process, in nanoseconds on the boot clock; only the plugin
     /// sends it.
     pub started_at: Option<u64>,
+    /// The time since which the plugin's process has found no daemon, likewise, if it had to wait.
+    pub waited_since: Option<u64>,
     /// DEL: release only what the ADD with the same `started_at` made.
     pub undo: bool,
     /// The container's network namespace, as the runtime gave it; may be empty.

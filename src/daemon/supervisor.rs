@@ -7,10 +7,10 @@
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::api::{AppState, probe, read};
-use crate::limits;
+use crate::{clock, limits};
 
 /// The supervisor of this process.
 #[derive(Debug)]
@@ -70,12 +70,12 @@ impl Supervisor {
     }
 
     async fn wait_until_ready(&self, node: &AppState) {
-        let began = Instant::now();
+        let began = clock::boot();
         let mut said = String::new();
         loop {
             match read::ready(node).await {
                 Ok(()) => return self.tell("READY=1\nSTATUS=serving"),
-                Err(cause) if began.elapsed() > limits::READY_WAIT_MAX => {
+                Err(cause) if clock::boot().since(began) > limits::READY_WAIT_MAX => {
                     tracing::warn!(cause, "not ready, but the supervisor must not wait for longer");
                     return self.tell(&format!("READY=1\nSTATUS=not ready: {}", line(&cause)));
                 }

@@ -105,6 +105,7 @@ impl World {
             pod: None,
             netns: "".into(),
             started_at: Some(self.now * 1_000_000),
+            waited_since: None,
             at: UnixTime::from_millis(0),
         }));
         self.with(node, |daemon, _| daemon.call(call, add));

@@ -285,7 +285,8 @@ fn allocations_are_listed_and_filtered() {
         (&["--address", "fd77:0::2"], &["fd77::2"]),
         (&["--container", "c2"], &["10.88.0.2"]),
         (&["--container", long, "--address", "10.77.0.2"], &["10.77.0.2"]),
-        (&["--container", "0123456789ab"], &[]),
+        (&["--container", "0123456789ab"], &["10.77.0.2", "fd77::2"]),
+        (&["--container", "123456789ab"], &[]),
     ] {
         let rows = ends_json(&socket, &[&["allocations"], args].concat(), 0);
         let rows = rows.as_array().expect("an array");

@@ -252,6 +252,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
         pod: None,
         netns: "/n".into(),
         started_at: None,
+        waited_since: None,
         at: UnixTime::from_millis(0),
     }))
 }

@@ -66,6 +66,8 @@ pub struct Add {
     pub netns: Netns,
     /// When the plugin process started, in nanoseconds on the boot clock.
     pub started_at: Option<u64>,
+    /// The time since which the plugin process had found no daemon, likewise, if it waited for one.
+    pub waited_since: Option<u64>,
     /// Now.
     pub at: UnixTime,
 }

@@ -59,6 +59,7 @@ fn add(container: u8, configuration: usize, requested: Vec<IpAddr>, started_at: 
         pod: None,
         netns: "".into(),
         started_at: Some(started_at),
+        waited_since: None,
         at: UnixTime::from_millis(0),
     }))
 }
@@ -409,6 +410,24 @@ fn an_add_from_before_the_daemon_may_try_again() {
 }
 
 #[test]
+fn an_add_that_waited_for_the_daemon_is_served_unless_its_del_came() {
+    let mut world = World::new(Duration::ZERO);
+    let second = 1_000_000_000;
+    world.coordinator = Coordinator::new(settings(Duration::ZERO), false, 10 * second);
+    let waited = |container, since| {
+        let Call::Add(add) = add(container, 0, vec![], second) else { panic!() };
+        Call::Add(Box::new(Add { waited_since: Some(since), ..*add }))
+    };
+    let late = run(&mut world, 1, waited(1, 2 * second));
+    assert!(matches!(late, Outcome::Failed(CallError::TooOld(_))), "{late:?}");
+    assert!(matches!(run(&mut world, 2, waited(1, second + 1)), Outcome::Added(_)));
+    // The note of a DEL from meanwhile.
+    run(&mut world, 3, del(2, 5 * second));
+    let ended = run(&mut world, 4, waited(2, second + 1));
+    assert!(matches!(ended, Outcome::Failed(CallError::Overtaken(_))), "{ended:?}");
+}
+
+#[test]
 fn an_undo_ends_only_what_its_own_add_made() {
     let mut world = World::new(Duration::ZERO);
     let undo = |at| Call::Del(Del { id: id(1), selector: HoldingSelector::MadeBy(at) });
@@ -480,7 +499,9 @@ fn a_broken_journal_ends_all_promises() {
         assert!(matches!(outcome, Outcome::Failed(CallError::Journal(_))), "{outcome:?}");
     }
     assert!(matches!(world.replies[&2], Outcome::Failed(CallError::Journal(_))));
-    assert!(matches!(run(&mut world, 6, del(9, 105)), Outcome::Ended(0)), "nothing to promise");
+    // Before the node has joined, a DEL of something unknown is a promise too (rule 28).
+    let unknown = run(&mut world, 6, del(9, 105));
+    assert!(matches!(unknown, Outcome::Failed(CallError::Journal(_))), "{unknown:?}");
     assert!(world.shown.contains_key(&id(1)), "what was promised before is still shown");
 }
 

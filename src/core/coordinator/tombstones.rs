@@ -14,14 +14,17 @@ use crate::limits;
 pub(super) struct Tombstones {
     latest: Map<u64, u64>,
     order: VecDeque<(u64, u64)>,
+    /// The start of the daemon. ADDs from before that are refused, unless they found no daemon:
+    /// another one may have answered their DEL.
+    daemon_started_at: u64,
     /// ADDs that started before this are refused: their DEL may be forgotten.
     floor: u64,
 }
 
 impl Tombstones {
-    /// No DEL is known; ADDs that started before `floor` are refused.
-    pub(super) fn new(floor: u64) -> Self {
-        Self { floor, ..Self::default() }
+    /// No DEL is known to a daemon that started then, in nanoseconds on the boot clock.
+    pub(super) fn new(daemon_started_at: u64) -> Self {
+        Self { daemon_started_at, ..Self::default() }
     }
 
     /// Remembers a DEL for [`limits::CALL_AGE_NS_MAX`]; what is forgotten raises the floor.
@@ -49,7 +52,12 @@ impl Tombstones {
         if started < latest {
             return Some(CallError::Overtaken(id.clone()));
         }
-        (started < self.floor).then(|| CallError::TooOld(id.clone()))
+        // While it waited, nobody answered a DEL: those of that time left notes, which are known.
+        let found_no_daemon = add
+            .waited_since
+            .is_some_and(|since| since.saturating_sub(started) <= limits::FIRST_LOOK_NS_MAX);
+        let too_old = started < self.floor || started < self.daemon_started_at && !found_no_daemon;
+        too_old.then(|| CallError::TooOld(id.clone()))
     }
 
     /// Whether a DEL of the attachment that started after this ADD is remembered.

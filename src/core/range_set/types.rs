@@ -53,7 +53,7 @@ pub enum AssignError {
     },
     /// Nothing is handed out on this node.
     Halted(Cause),
-    /// More callers wait than [`limits::ASSIGNS_WAITING_MAX`].
+    /// More callers wait than [`crate::limits::ASSIGNS_WAITING_MAX`].
     Busy,
 }
 

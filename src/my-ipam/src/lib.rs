@@ -109,8 +109,8 @@ pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
         return refuse(surroundings, &Failure::no_clock().to_json(&peek));
     };
     let socket = socket_path(&peek, surroundings.environment);
-    let request = Request::new(environment, started_at_ns, config);
-    let answer = ask(&request, &socket, &peek, surroundings);
+    let mut request = Request::new(environment, started_at_ns, config);
+    let answer = ask(&mut request, &socket, &peek, surroundings);
     match judge(&request, &socket, answer, &peek) {
         Outcome::Refusal(error) => refuse(surroundings, &error),
         Outcome::Success(result) => match surroundings.stdout.write_all(&result) {
@@ -197,15 +197,17 @@ fn judge(
 }
 
 /// Sends a call. An ADD waits for a daemon that does not listen yet: runtimes start containers as
-/// soon as the machine is up, and many do not try again.
+/// soon as the machine is up, and many do not try again. The daemon learns since when there was
+/// none: nobody answered a DEL meanwhile.
 fn ask(
-    request: &Request,
+    request: &mut Request,
     socket: &Path,
     peek: &Peek,
     surroundings: &Surroundings<'_>,
 ) -> Result<client::Response, ClientError> {
     let began = Instant::now();
     let wait = daemon_wait(peek, surroundings.environment);
+    let mut waits_already = false;
     loop {
         let left = surroundings.answer_wait.saturating_sub(began.elapsed());
         let answer = post(request, socket, left);
@@ -216,6 +218,11 @@ fn ask(
         // A daemon would only refuse what is not JSON.
         if !absent || !waits || failure::not_json(request.config()).is_some() {
             return answer;
+        }
+        if !std::mem::replace(&mut waits_already, true)
+            && let Some(now) = process::boot_clock_ns()
+        {
+            request.waiting(now);
         }
         std::thread::sleep(limits::DAEMON_LOOK);
     }

@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
 /// The start of the process as the kernel knows it (`/proc/self/stat`, field 22) would be the
 /// real thing, but it counts in ticks of 10 ms, in which a runtime can do a DEL *and* the next ADD
 /// of the same attachment. This is later than the exec by a fraction of a millisecond.
-fn boot_clock_ns() -> Option<u64> {
+pub(super) fn boot_clock_ns() -> Option<u64> {
     let time = clock_gettime_dynamic(DynamicClockId::Boottime).ok()?;
     let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
     Some(seconds.ok()? * 1_000_000_000 + nanoseconds.ok()?)

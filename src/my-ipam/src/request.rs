@@ -34,6 +34,12 @@ impl Request {
         Self { environment, first_line, ..self }
     }
 
+    /// The same call, which has found no daemon since then (nanoseconds on the boot clock).
+    pub(super) fn waiting(&mut self, since_ns: u64) {
+        let more = format!(",\"waitedSince\":{since_ns}");
+        self.first_line = first_line(&self.environment, self.started_at_ns, &more);
+    }
+
     pub(super) const fn command(&self) -> Command {
         self.environment.command
     }

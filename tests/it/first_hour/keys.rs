@@ -24,6 +24,10 @@ fn excluded_addresses_never_go_out_and_reserved_ones_only_by_name() {
         "subnet": "10.9.0.0/28", "exclude": ["10.9.0.2", "10.9.0.8/29"],
         "reserved": ["10.9.0.4/31"]
     }]] });
+    for excluded in ["IP=10.9.0.2", "IP=10.9.0.9"] {
+        let refused = add(&daemon, "excluded", &ipam, excluded);
+        assert_eq!(refused.code(), Some(102), "{refused:?}");
+    }
     let mut given: Vec<String> = Vec::new();
     for number in 0..3 {
         given.push(address(&add(&daemon, &format!("c{number}"), &ipam, "")));
@@ -33,10 +37,6 @@ fn excluded_addresses_never_go_out_and_reserved_ones_only_by_name() {
     let full = add(&daemon, "full", &ipam, "");
     assert_eq!(full.code(), Some(100), "{full:?}");
     assert_eq!(address(&add(&daemon, "named", &ipam, "IP=10.9.0.5")), "10.9.0.5/28");
-    for excluded in ["IP=10.9.0.2", "IP=10.9.0.9"] {
-        let refused = add(&daemon, "excluded", &ipam, excluded);
-        assert_eq!(refused.code(), Some(102), "{refused:?}");
-    }
 }
 
 #[test]

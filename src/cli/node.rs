@@ -45,8 +45,7 @@ pub(super) struct RemoveArgs {
     /// Time for which no node gets its blocks, such as 10m; at least 1m [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = quarantine)]
     quarantine: Option<Duration>,
-    /// Remove it only if it is the machine with this /etc/machine-id (MACHINE in the list); for
-    /// automatic hooks: a repetition succeeds, and a new machine under the name stays
+    /// Remove it only if it is this machine (MACHINE in the list), so that a hook may repeat it
     #[arg(long, value_name = "MACHINE-ID", value_parser = NonEmptyStringValueParser::new())]
     incarnation: Option<String>,
     /// Remove it even if it is running, or is the node that carries out this command

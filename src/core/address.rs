@@ -97,7 +97,7 @@ impl Cidr {
         1 << self.size_log2
     }
 
-    /// Whether the address is in the run.
+    /// Returns whether the address is in the run.
     pub fn contains(self, number: u128) -> bool {
         number & !mask(self.size_log2) == self.start
     }

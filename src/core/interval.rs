@@ -1,5 +1,5 @@
-//! A set of numbers kept as disjoint intervals: every operation is logarithmic in their number,
-//! whatever their length.
+//! A set of numbers kept as disjoint intervals: the cost of every operation is logarithmic in their
+//! number and does not depend on their length.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ impl Intervals {
         }
     }
 
-    /// Whether any of `start..=end` is in the set.
+    /// Returns whether any of `start..=end` is in the set.
     pub fn overlaps(&self, start: u128, end: u128) -> bool {
         self.by_start.range(..=end).next_back().is_some_and(|(_, &e)| e >= start)
     }
@@ -60,7 +60,7 @@ impl Intervals {
         self.by_start.iter().map(|(&s, &e)| (s, e))
     }
 
-    /// Whether nothing is in the set.
+    /// Returns whether nothing is in the set.
     pub fn is_empty(&self) -> bool {
         self.by_start.is_empty()
     }

@@ -38,7 +38,7 @@ pub fn drain_key(node: &str) -> String {
     format!("{DRAINS}{node}")
 }
 
-/// What a node was when an operator made the cluster forget it, for a while.
+/// The key that keeps, for a while, what a node was when an operator made the cluster forget it.
 pub fn forgotten_key(node: &str) -> String {
     format!("forgotten/{node}")
 }
@@ -108,7 +108,7 @@ pub fn block_key(network: &str, family: Family, start: u128) -> String {
     format!("{BLOCKS}{network}/{family}/{}", wide(family.address(start)))
 }
 
-/// What a block key names, or nothing if it is none.
+/// Returns what a block key names, or `None` if it is not a block key.
 pub fn parse_block_key(key: &str) -> Option<(&str, Family, u128)> {
     let (rest, start) = key.strip_prefix(BLOCKS)?.rsplit_once('/')?;
     let (network, family) = rest.rsplit_once('/')?;

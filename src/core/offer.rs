@@ -7,7 +7,7 @@ use super::interval::Intervals;
 use super::range::Ranges;
 use super::stage::Stage;
 
-/// What ranges offer: the addresses from their starts to their ends, without gateways.
+/// The addresses that ranges offer: from their starts to their ends, without gateways.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Offer {
     /// First and last of each run, in order, gateways among them.
@@ -21,7 +21,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// What these ranges offer together.
+    /// Returns the offer of these ranges together.
     pub fn of<'a>(sets: impl Iterator<Item = &'a Ranges> + Clone) -> Self {
         let all = || sets.clone().flat_map(Ranges::iter);
         let mut runs = Intervals::default();
@@ -48,12 +48,12 @@ impl Offer {
         }
     }
 
-    /// What these runs offer, whose gateways and stages are not known. They are in order.
+    /// Returns the offer of these runs, whose gateways and stages are not known. They are in order.
     pub fn of_runs(runs: &[(u128, u128)]) -> Self {
         Self { runs: runs.to_vec(), gateways: vec![], listed: vec![], is_whole: false }
     }
 
-    /// Whether gateways and stages are known.
+    /// Returns whether gateways and stages are known.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
@@ -88,7 +88,8 @@ impl Offer {
         &self.listed
     }
 
-    /// What nobody gets, as first and last of each run: gateways, and all between the ranges.
+    /// Returns the addresses that nobody gets, as first and last of each run: gateways, and all
+    /// between the ranges.
     pub fn gaps(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
         let ends = self.runs.iter().map(|&(_, last)| last.checked_add(1));
         let firsts = std::iter::once(Some(0)).chain(ends);

@@ -62,7 +62,7 @@ pub enum ListedWrongly {
     Reserved,
 }
 
-/// What one range object of a configuration says, parsed but not yet checked.
+/// The contents of one range object of a configuration, parsed but not yet checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RangeSpec {
     /// `subnet`, host bits kept.
@@ -244,7 +244,7 @@ impl Range {
         Family::of(self.subnet.addr())
     }
 
-    /// Whether the address is between start and end.
+    /// Returns whether the address is between start and end.
     pub fn contains(&self, number: u128) -> bool {
         self.start <= number && number <= self.end
     }
@@ -259,17 +259,17 @@ impl Range {
         Stage::ALL.into_iter().find(|&stage| self.listed(stage).binary_search(&number).is_ok())
     }
 
-    /// Whether the address is the gateway, which is never handed out.
+    /// Returns whether the address is the gateway, which is never handed out.
     pub fn is_gateway(&self, address: u128) -> bool {
         Family::of(self.gateway) == self.family() && number(self.gateway) == address
     }
 
-    /// Whether a pod of that stage may get the address without asking for it.
+    /// Returns whether a pod of that stage may get the address without asking for it.
     pub fn offers(&self, number: u128, stage: Option<Stage>) -> bool {
         !self.reserved && self.may_have(number, stage)
     }
 
-    /// Whether a pod of that stage may get the address if it asks for it.
+    /// Returns whether a pod of that stage may get the address if it asks for it.
     pub fn may_have(&self, number: u128, stage: Option<Stage>) -> bool {
         !self.is_gateway(number) && self.stage_of(number) == stage
     }
@@ -332,7 +332,7 @@ impl Ranges {
     /// The same set, of which no address that is one of these gateways is handed out.
     pub fn with_gateways(mut self, gateways: &[IpAddr]) -> Self {
         for &gateway in gateways {
-            // Nearly always nothing is to be done.
+            // In nearly all cases there is nothing to do.
             if self.find_address(gateway).is_some_and(|range| range.gateway != gateway) {
                 let ranges = self.ranges.into_iter();
                 self.ranges = ranges.flat_map(|range| range.with_gateway(gateway)).collect();
@@ -361,7 +361,7 @@ impl Ranges {
         if Family::of(address) == self.family() { self.find(number(address)) } else { None }
     }
 
-    /// Whether the two sets share an address.
+    /// Returns whether the two sets share an address.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.family() == other.family()
             && self.iter().any(|a| other.iter().any(|b| a.start <= b.end && b.start <= a.end))

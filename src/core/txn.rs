@@ -1,5 +1,5 @@
-//! What is asked of the cluster's store, in etcd's terms: keys with revisions, compared and
-//! written in one step; leases on which keys hang; prefixes that are watched.
+//! The requests to the cluster's store, in etcd's terms: keys with revisions, compared and written
+//! in one step; leases on which keys hang; prefixes that are watched.
 
 use std::sync::Arc;
 
@@ -36,8 +36,9 @@ pub struct Txn {
     pub then: Vec<Write>,
 }
 
-/// How a transaction ended that the store answered. Both carry the store's revision, which rises
-/// with every transaction that writes and goes back only when the store is restored from a backup.
+/// The result of a transaction that the store answered. Both carry the store's revision, which
+/// rises with every transaction that writes and goes back only when the store is restored from a
+/// backup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TxnOutcome {
     /// All conditions held; everything was written at this revision.
@@ -66,7 +67,7 @@ pub struct Span {
     pub first: String,
     /// Behind the last key.
     pub past: String,
-    /// How many at most; in order of keys.
+    /// The largest number of keys, which are read in order.
     pub limit: usize,
 }
 
@@ -92,7 +93,7 @@ impl Span {
     }
 }
 
-/// What spans held, all at one revision.
+/// The contents of spans, all at one revision.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     /// The store's revision.
@@ -135,7 +136,7 @@ pub enum Answer {
     Revoked,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreError {
     /// It was not carried out, and never will be.
@@ -148,10 +149,11 @@ pub enum StoreError {
     OddAnswer,
 }
 
-/// What a watch on a prefix reports.
+/// A report of a watch on a prefix.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Watched {
-    /// Everything under the prefix now: at first, and after whatever may have been missed.
+    /// Everything under the prefix now: at first, and after each time that changes may have been
+    /// missed.
     Listed(Vec<KeyValue>),
     /// A key was written.
     Put(KeyValue),

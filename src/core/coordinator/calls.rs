@@ -79,7 +79,8 @@ impl Coordinator {
     fn start(&mut self, now: BootTime, waiting: Waiting) {
         let pool = match &waiting.work {
             Work::Add(add) => add.pool.clone(),
-            // What is held goes back to where it came from, whatever the configuration says now.
+            // Held addresses go back to the range sets that they came from, regardless of the
+            // configuration of now.
             Work::Del(del) => self
                 .held
                 .find(&del.id)
@@ -220,7 +221,8 @@ impl Coordinator {
         }
     }
 
-    /// Makes range sets one when nothing else is under way on the network, and then starts again.
+    /// Merges range sets into one when no other operation of the network is open, and then starts
+    /// again.
     fn merge_first(&mut self, now: BootTime, asker: Asker, add: Box<Add>, ids: &[SetId]) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
@@ -232,7 +234,7 @@ impl Coordinator {
         self.open_merge_barrier(now, &pool);
     }
 
-    /// Lets the calls go on that waited, once nothing is under way.
+    /// Lets the calls that waited continue, once no operation is open.
     pub(super) fn open_merge_barrier(&mut self, now: BootTime, network: &Arc<str>) {
         let Some(entry) = self.networks.get_mut(network) else { return };
         if entry.under_way == 0 && entry.merging == 0 {
@@ -301,7 +303,8 @@ impl Coordinator {
         if cursors.is_empty() {
             return self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
         }
-        // As in host-local, the cursor stays where the failed ADD moved it, whatever comes after.
+        // As in host-local, the cursor stays where the failed ADD moved it, regardless of what
+        // follows.
         self.operations.insert(operation, Operation::Failing { asker, add, error });
         self.effects.push_back(Effect::Commit(operation, cursors));
     }
@@ -359,7 +362,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
-    /// Answers a call that was under way on a pool and lets the next ones begin.
+    /// Answers an open call on a pool and lets the next ones begin.
     pub(super) fn finish(
         &mut self,
         now: BootTime,
@@ -419,14 +422,14 @@ impl Coordinator {
     }
 }
 
-/// Whether a repeated ADD is a later one. Without start times another namespace tells: what is held
-/// from now on is held by what is in there.
+/// Returns whether a repeated ADD is a later one. Without start times, another namespace shows it:
+/// from now on the pod in that namespace holds the addresses.
 fn is_newer(add: &Add, holding: &Holding) -> bool {
     add.started_at > holding.started_at()
         || add.started_at == holding.started_at() && add.netns != holding.netns
 }
 
-/// Where the cursor of each set stands after these addresses.
+/// Returns the entries that move the cursor of each set to its address.
 fn cursors(sets: &[SetId], got: &[u128]) -> Vec<JournalEntry> {
     let cursor = |(set_index, (&set, &number)): (usize, (&SetId, &u128))| {
         #[allow(clippy::cast_possible_truncation)]

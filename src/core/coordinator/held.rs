@@ -33,12 +33,12 @@ impl Held {
         self.0.iter().flatten().map(|held| &held.0)
     }
 
-    /// How many attachments hold something.
+    /// Returns the number of attachments that hold something.
     pub fn len(&self) -> usize {
         self.0.iter().map(HashSet::len).sum()
     }
 
-    /// Whether nothing is held.
+    /// Returns whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

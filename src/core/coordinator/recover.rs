@@ -1,5 +1,5 @@
-//! What the records in the cluster's store say of this node: to be remembered when its journal
-//! forgot, to be written anew where they are wrong.
+//! Reads the records of this node in the cluster's store: holdings that the journal forgot are
+//! remembered, and records that are wrong are written anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::core::stage::Stage;
 use crate::core::time::BootTime;
 use crate::core::value::{AllocationValue, NetworkValue};
 
-/// What came of [`Coordinator::recover`].
+/// The result of [`Coordinator::recover`].
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Recovered {
     /// Blocks of this node.
@@ -101,7 +101,8 @@ impl Coordinator {
         self.operations.values().filter_map(id).collect()
     }
 
-    /// What was recorded as held in this node's blocks, as far as the journal knows nothing newer.
+    /// Returns the holdings recorded in this node's blocks, except where the journal knows
+    /// something newer.
     fn remembered(
         &mut self,
         records: Vec<(Arc<str>, Recorded)>,
@@ -197,8 +198,8 @@ impl Coordinator {
         }
     }
 
-    /// Whether a recorded holding is no news: it is known, or newer, or has ended since the journal
-    /// forgot it.
+    /// Returns whether a recorded holding brings nothing new: the journal knows it or a newer one,
+    /// or it has ended since the journal forgot it.
     fn is_superseded(&self, recorded: &Holding) -> bool {
         let newer = |held: Arc<Holding>| held.sequence >= recorded.sequence;
         self.held.find(&recorded.id()).is_some_and(newer)
@@ -275,7 +276,7 @@ impl Coordinator {
                 wrong.push(holding.clone());
             }
         }
-        // A record of what nobody holds any more.
+        // The records that are left are of addresses that nobody holds.
         for (network, address) in found.into_keys() {
             self.effects.push_back(Effect::Forget(network, address));
         }

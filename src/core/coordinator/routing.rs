@@ -3,8 +3,8 @@
 //! A range set of a configuration becomes a range set of the node, with an actor of its own. The
 //! ranges come with every call and may change from one to the next; so the node's range set owns a
 //! *territory*, all addresses that were ever routed to it, and ranges that touch it go to it.
-//! Ranges that touch two of them make them one: an address has one owner on a node, whatever
-//! configurations say.
+//! Ranges that touch two of them merge the two into one: an address has one owner on a node,
+//! regardless of the configurations.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
 use crate::limits;
 
-/// Where the ranges of a call go.
+/// The destination of a call's ranges.
 pub(super) enum Route {
     To(SetId),
     /// Range sets that must become one first.
@@ -54,7 +54,7 @@ impl OpenSet {
         self.territory.insert(start, end);
     }
 
-    /// Whether these ranges, in whole blocks, meet the territory.
+    /// Returns whether these ranges, in whole blocks, meet the territory.
     fn touches(&self, allowed: &Ranges) -> bool {
         let log2 = allowed.usual_block_log2();
         let mut parts = intervals(allowed).map(|range| rounded(range, log2));
@@ -69,13 +69,13 @@ impl OpenSet {
         })
     }
 
-    /// Whether the two share a block.
+    /// Returns whether the two share a block.
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.family == other.family
             && other.territory.iter().any(|(start, end)| self.territory.overlaps(start, end))
     }
 
-    /// Whether the two share an address that both may hand out.
+    /// Returns whether the two share an address that both may hand out.
     fn overlaps(&self, other: &Self) -> bool {
         self.family == other.family
             && self.ranges.iter().any(|(start, end)| other.ranges.overlaps(start, end))

@@ -8,8 +8,8 @@ use crate::core::Map;
 use crate::core::attachment::AttachmentId;
 use crate::limits;
 
-/// When attachments (by their hash) were ended, for as long as an ADD from before that may still be
-/// on its way.
+/// The time at which each attachment (by its hash) was ended, kept for as long as an ADD from
+/// before that may still be on its way.
 #[derive(Default, Debug)]
 pub(super) struct Tombstones {
     latest: Map<u64, u64>,
@@ -45,7 +45,8 @@ impl Tombstones {
         }
     }
 
-    /// Whether a DEL of the attachment that started after this ADD came before it, or may have.
+    /// Returns the error of an ADD if a DEL of the attachment that started after it came before it,
+    /// or may have.
     pub(super) fn refuses(&self, add: &Add) -> Option<CallError> {
         let (started, id) = (add.started_at?, &add.id.container_id);
         let latest = self.latest.get(&Self::hash(&add.id)).copied().unwrap_or_default();
@@ -60,7 +61,7 @@ impl Tombstones {
         too_old.then(|| CallError::TooOld(id.clone()))
     }
 
-    /// Whether a DEL of the attachment that started after this ADD is remembered.
+    /// Returns whether a DEL of the attachment that started after this ADD is remembered.
     pub(super) fn has_ended(&self, id: &AttachmentId, started_at: Option<u64>) -> bool {
         let latest = self.latest.get(&Self::hash(id));
         latest.is_some_and(|latest| started_at.is_none_or(|started| started <= *latest))

@@ -19,9 +19,9 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) orders: Vec<(Option<OrderId>, Order)>,
-    /// What the transaction writes to the node's key.
+    /// The value that the transaction writes to the node's key.
     pub(super) value: NodeValue,
-    /// What claims of parts rest on, by the first address.
+    /// The conditions on which claims of parts rest, by the first address.
     pub(super) guards: Vec<(PoolFamily, u128, Vec<Compare>)>,
     step: Step,
     tries: u32,
@@ -49,7 +49,7 @@ impl Batch {
 }
 
 impl Leaseholder {
-    /// Starts the next transaction if none is under way.
+    /// Starts the next transaction unless one has been started and has not ended.
     pub(super) fn link(&mut self, now: BootTime) {
         self.ask_on();
         if !self.is_member()
@@ -123,7 +123,7 @@ impl Leaseholder {
         orders
     }
 
-    /// What was read before the transaction.
+    /// Handles the store's answer to the reads before the transaction.
     pub(super) fn prepared(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         match answer {
             Ok(Answer::Read(snapshot)) => {
@@ -236,7 +236,8 @@ impl Leaseholder {
         self.request(now, Pending::Check, Request::Read(spans));
     }
 
-    /// What came of the transaction: the node's key says whether it was carried out (rule 4).
+    /// Handles the store's answer to the check of a transaction: the node's key says whether it was
+    /// carried out (rule 4).
     pub(super) fn checked(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         let Some(batch) = &mut self.batch else { return };
         let Step::Checking(unknown) = batch.step else { return };

@@ -56,7 +56,8 @@ impl Leaseholder {
         }
     }
 
-    /// A block is not this node's any more. What it handed out of it, it claims again and again.
+    /// Drops a block that is no longer this node's. If the node handed addresses out of it, it
+    /// claims the block again and again.
     pub(super) fn lose(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr) {
         let owned = self.find_owned(pool, cidr);
         self.forget_owned(pool, cidr);

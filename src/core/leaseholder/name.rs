@@ -9,7 +9,8 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::value::{NodeValue, SessionValue};
 
 impl Leaseholder {
-    /// Why this daemon must not be the node that the store knows by its name.
+    /// Returns the reason why this daemon must not be the node that the store knows by its name, if
+    /// there is one.
     pub(super) fn name_conflict(
         &self,
         node: Option<&NodeValue>,
@@ -38,8 +39,8 @@ impl Leaseholder {
         may_be_copy.then_some(Cause::OtherBoot { node: name, ttl_s: me.ttl_s })
     }
 
-    /// Whether the node in the store is the one of this state directory. An older version wrote
-    /// no identity, and took the name for it.
+    /// Returns whether the node in the store is the one of this state directory. An older version
+    /// wrote no identity, and took the name for it.
     pub(super) fn is_own(&self, node: &NodeValue) -> bool {
         let me = &self.identity.identity;
         let no_identity = me.is_empty() || node.identity.is_empty();

@@ -1,4 +1,5 @@
-//! What this node hands out of against what the store says it holds: at every joining.
+//! Compares the blocks that this node hands out of with those that the store says it holds, at
+//! every joining.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,8 +110,8 @@ impl Leaseholder {
         }
     }
 
-    /// What was lost before a restore that is being settled stays lost, whatever the store says: it
-    /// says what was so before the loss (rule 26).
+    /// Keeps lost the blocks that were lost before a restore that is being settled: the store says
+    /// what was so before the loss (rule 26).
     fn leave_to_last_holders(
         &mut self,
         now: BootTime,

@@ -31,9 +31,9 @@ struct Change {
 pub(super) struct Records {
     dirty: BTreeMap<At, Change>,
     under_way: Vec<(At, Change)>,
-    /// How many changes somebody waits for.
+    /// The number of changes that somebody waits for.
     urgent: usize,
-    /// When changes for which nobody waits are due.
+    /// The time at which changes for which nobody waits are due.
     flush_at: BootTime,
 }
 
@@ -70,7 +70,7 @@ impl Records {
         if change.value.is_none() { change.waiting } else { vec![] }
     }
 
-    /// Whatever waits is due now.
+    /// Makes all waiting changes due now.
     pub(super) fn hurry(&mut self) {
         self.flush_at = BootTime::BOOT;
     }
@@ -85,7 +85,8 @@ impl Records {
         }
     }
 
-    /// What was under way was not carried out; what has changed since counts.
+    /// Returns the changes of a transaction that was not carried out to those that wait; newer
+    /// changes replace them.
     pub(super) fn put_back(&mut self) {
         for (at, mut change) in std::mem::take(&mut self.under_way) {
             if let Some(newer) = self.dirty.remove(&at) {
@@ -121,7 +122,7 @@ impl Stretch {
             && (self.first..=self.last).contains(&number(*address))
     }
 
-    /// Deletes whatever is recorded of them.
+    /// Deletes all records of them.
     pub(super) fn delete_records(&self) -> Write {
         let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));
         Write::DeleteIn(key(self.first), format!("{}\0", key(self.last)))
@@ -142,7 +143,7 @@ pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> 
     stretches
 }
 
-/// The addresses that are not this node's any more when the order is carried out. Nothing of them
+/// Returns the addresses that are no longer this node's when the order is carried out. None of them
 /// is held.
 pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
     let (pool, stretches) = match order {
@@ -187,12 +188,12 @@ impl Leaseholder {
         all.map(|change| now.since(change.since)).max().unwrap_or_default()
     }
 
-    /// How many changes wait.
+    /// Returns the number of changes that wait.
     pub fn records_waiting(&self) -> usize {
         self.records.dirty.len() + self.records.under_way.len()
     }
 
-    /// Whether the address is this node's to record: in a block of its own.
+    /// Returns whether the address is this node's to record: in a block of its own.
     fn is_ours(&self, (network, address): &At) -> bool {
         let pool = PoolFamily { network: network.clone(), family: Family::of(*address) };
         let number = number(*address);

@@ -1,10 +1,10 @@
-//! After the store went back in time (it was restored from a backup): whoever notices marks it, and
-//! nobody claims new blocks until every node has said what it holds (rule 24).
+//! After the store went back in time (it was restored from a backup): the first node that notices
+//! marks it, and nobody claims new blocks until every node has said what it holds (rule 24).
 //!
 //! What a node did after the backup was made is gone from the store, but not from the node. So a
-//! block that looks free may be in use. The mark goes when the key of every node is newer than it:
-//! each has joined again, or found that nothing of its own was lost, or was removed by an operator.
-//! A node that the backup does not know can object only for [`limits::RESTORE_SETTLE`].
+//! block that looks free may be in use. The mark is removed when the key of every node is newer
+//! than it: each has joined again, or found that nothing of its own was lost, or was removed by an
+//! operator. A node that the backup does not know can object only for [`limits::RESTORE_SETTLE`].
 //!
 //! A block that a node had lost before the restore is another node's, or may be. The backup may
 //! say that it is still the first one's. So that node gives it back, and claims it again only when
@@ -28,7 +28,7 @@ pub(super) fn mark(now: UnixTime, seen: u64) -> Txn {
 }
 
 impl Leaseholder {
-    /// Whether nothing waits of what this node says it holds.
+    /// Returns whether the store has everything that this node has to say about what it holds.
     pub(super) fn has_acknowledged(&self) -> bool {
         let waits = |order: &Order| matches!(order, Order::Trim { .. } | Order::Drop(..));
         let waiting = self.queue.iter().any(|(_, order)| waits(order));
@@ -42,7 +42,7 @@ impl Leaseholder {
         self.effects.push_back(Effect::WentBack(before));
     }
 
-    /// No restore is being settled any more: whatever is lost may be claimed.
+    /// Notes that no restore is being settled: all lost blocks may be claimed.
     pub(super) fn note_settled(&mut self, now: BootTime) {
         if self.settling.take().is_some() {
             self.effects.push_back(Effect::Settled);
@@ -50,13 +50,13 @@ impl Leaseholder {
         }
     }
 
-    /// Whether this lost block was lost because the store went back: nobody else has been given it
-    /// since this node held it.
+    /// Returns whether this lost block was lost because the store went back: nobody else has been
+    /// given it since this node held it.
     pub(super) fn is_last_holder(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
         self.settling.is_some() && !self.was_lost_before(pool, cidr)
     }
 
-    /// Whether a restore is being settled, and this block was lost before it.
+    /// Returns whether a restore is being settled, and this block was lost before it.
     pub(super) fn was_lost_before(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
         let meets = |of: &Cidr| of.start <= cidr.end() && cidr.start <= of.end();
         let before = self.settling.iter().flatten();

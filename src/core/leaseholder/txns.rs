@@ -1,4 +1,4 @@
-//! What each order compares and writes, and what its end means.
+//! The comparisons and writes of each order, and the effect of its end.
 
 use super::chain::Batch;
 use super::records::{claimed, leaving, stretches};
@@ -29,7 +29,7 @@ fn not_restored() -> Compare {
 }
 
 impl Leaseholder {
-    /// How many operations of a transaction an order takes.
+    /// Returns the number of operations of a transaction that an order takes.
     pub(super) fn weigh(order: &Order) -> usize {
         match order {
             Order::Lease { activate, claim, .. } => activate.len() + claim.len() * 2 + 1,
@@ -72,7 +72,7 @@ impl Leaseholder {
         starts.into_iter().map(|start| (pool.clone(), start)).collect()
     }
 
-    /// Whether this node still has what the order is about; if not, it is answered.
+    /// Returns whether this node still has what the order is about; if not, answers the order.
     pub(super) fn is_possible(&mut self, id: Option<OrderId>, order: &Order) -> bool {
         match order {
             Order::Lease { pool, activate, claim } => {
@@ -120,8 +120,8 @@ impl Leaseholder {
         false
     }
 
-    /// What must be known before the order can be carried out: the agreed block sizes, and for a
-    /// claim of a part of a block what lies before it.
+    /// Returns the spans that must be known before the order can be carried out: the agreed block
+    /// sizes, and for a claim of a part of a block what lies before it.
     pub(super) fn reads_before(&self, order: &Order) -> Vec<Span> {
         let (pool, claims): (&PoolFamily, Vec<Cidr>) = match order {
             Order::Lease { pool, claim, .. } if !claim.is_empty() => {
@@ -143,8 +143,8 @@ impl Leaseholder {
         spans
     }
 
-    /// The run of the agreed size around a claim of a part; nothing when whole blocks are claimed,
-    /// since then whatever overlaps the claim begins in it.
+    /// Returns the run of the agreed size around a claim of a part; nothing when whole blocks are
+    /// claimed, since then every block that overlaps the claim begins in it.
     fn enclosing(&self, pool: &PoolFamily, first: u128, claims: &[Cidr]) -> Option<Cidr> {
         let cidr = claims.iter().find(|cidr| cidr.start == first)?;
         let agreed = match self.networks.get(&pool.network) {
@@ -367,7 +367,8 @@ impl Leaseholder {
         Write::Put(pool.block_key(cidr.start), Value::Block(value), lease)
     }
 
-    /// What is given is the asker's from this transaction on, as a spare on its lease (rule 10).
+    /// Gives runs to the asker: they are its own from this transaction on, as a spare on its lease
+    /// (rule 10).
     fn hand_over(
         &self,
         txn: &mut Txn,

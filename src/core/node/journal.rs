@@ -17,9 +17,9 @@ use crate::limits;
 #[derive(Default, Debug)]
 pub struct JournalQueue {
     waiting: VecDeque<Commit>,
-    /// How many of `waiting` have something waiting for them.
+    /// The number of commits in `waiting` that something waits for.
     urgent: usize,
-    /// When the entries that nothing waits for are due.
+    /// The time at which the entries that nothing waits for are due.
     due: Option<BootTime>,
     writing: Option<Vec<After>>,
     failed: Option<JournalFailure>,
@@ -49,12 +49,12 @@ impl JournalQueue {
         self.refuse()
     }
 
-    /// Whether something waits for a group to be written.
+    /// Returns whether something waits for a group to be written.
     pub fn is_urgent(&self) -> bool {
         self.urgent > 0 && self.writing.is_none()
     }
 
-    /// When a group is to be written although nothing waits for it.
+    /// Returns the time at which a group must be written although nothing waits for it.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         self.due.filter(|_| self.writing.is_none())
     }
@@ -104,7 +104,7 @@ impl JournalQueue {
         release(waiting.into_iter().map(|commit| commit.then), &Err(cause))
     }
 
-    /// Whether the journal has been told to close and everything before that is durable.
+    /// Returns whether the journal has been told to close and everything before that is durable.
     pub fn is_closed(&self) -> bool {
         self.closed && self.writing.is_none()
     }

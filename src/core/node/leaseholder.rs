@@ -41,7 +41,7 @@ enum Departure {
     Left,
 }
 
-/// How a node stands in the cluster.
+/// The standing of a node in the cluster.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Standing {
     /// It is a member: it can lease blocks.
@@ -56,9 +56,9 @@ pub struct Standing {
     pub alone: bool,
     /// An operator wants its blocks back.
     pub draining: bool,
-    /// Why nothing can be leased.
+    /// The reason why nothing can be leased.
     pub stalled: Option<Cause>,
-    /// Why nothing is handed out.
+    /// The reason why nothing is handed out.
     pub halted: Option<Cause>,
 }
 
@@ -69,7 +69,7 @@ pub struct Figures {
     pub silence: Duration,
     /// Blocks that this node handed out of and the store gave to others.
     pub lost: usize,
-    /// How long its lease lasts if the store is not reached again.
+    /// The time for which its lease lasts if the store is not reached again.
     pub lease_left: Duration,
     /// Records that wait.
     pub records_waiting: usize,
@@ -90,12 +90,12 @@ impl LeaseholderMachine {
         }
     }
 
-    /// How the node stands.
+    /// Returns the node's standing in the cluster.
     pub fn standing(&self) -> &Standing {
         &self.standing
     }
 
-    /// How many blocks this node handed out of that the store gave to others.
+    /// Returns the number of blocks that this node handed out of and that the store gave to others.
     pub fn lost(&self) -> usize {
         self.core.lost()
     }

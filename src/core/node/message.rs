@@ -23,7 +23,7 @@ use crate::core::txn::{Answer, Request, StoreError, Watched};
 /// A machine behind a mailbox. After each input the outputs are polled and carried out, in order,
 /// and the timer is set to [`Machine::poll_timeout`].
 pub trait Machine {
-    /// What its mailbox takes.
+    /// The inputs that its mailbox takes.
     type Input;
 
     /// The mailbox is open: called once, before the first input.
@@ -106,7 +106,7 @@ pub enum ToRangeSet {
         from: SetRecord,
         /// Its state.
         set: Box<RangeSet>,
-        /// How often the node's lease was lost before it ended.
+        /// The number of times that the node's lease was lost before it ended.
         lease_number: u64,
     },
 }
@@ -122,7 +122,7 @@ pub enum ToLeaseholder {
     PublishRecord {
         /// The holding.
         holding: Arc<Holding>,
-        /// Whether it is held.
+        /// True if it is held.
         held: bool,
         /// The operation that waits for the records, if one does.
         waiting: Option<u64>,
@@ -148,7 +148,7 @@ pub enum OrderOrigin {
     Coordinator(Arc<str>, Arc<Ranges>),
 }
 
-/// What a range set must know when its order ends.
+/// The context that a range set must know when its order ends.
 #[derive(Clone, Debug)]
 pub enum OrderContext {
     /// Blocks are leased; these will be active.
@@ -166,11 +166,11 @@ pub enum OrderContext {
 pub struct Commit {
     /// All of them become durable, or none.
     pub entries: Vec<JournalEntry>,
-    /// What waits for them.
+    /// The work that waits for them.
     pub then: After,
 }
 
-/// What waits for a commit.
+/// The work that waits for a commit.
 #[derive(Debug)]
 pub enum After {
     /// Nothing: the entries may wait for the next commit, which takes them along.
@@ -208,7 +208,7 @@ pub enum Output {
         record: SetRecord,
         /// Its state.
         set: Box<RangeSet>,
-        /// How often the node's lease was lost.
+        /// The number of times that the node's lease was lost.
         lease_number: u64,
     },
     /// Close the mailbox of a range set.
@@ -270,7 +270,7 @@ pub enum Event {
     LeaseLeft,
 }
 
-/// How a search of other nodes ended.
+/// The result of a search of other nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SearchEnd {
     /// An address is in no block.

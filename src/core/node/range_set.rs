@@ -30,8 +30,8 @@ pub struct RangeSetMachine {
     core: RangeSet,
     /// The range set that takes everything over as soon as no order is open.
     heir: Option<SetId>,
-    /// How often the node's lease was lost since the daemon started, as far as this range set was
-    /// told: its spares hang on the lease of now.
+    /// The number of times that the node's lease was lost since the daemon started, as far as this
+    /// range set was told: its spares hang on the lease of now.
     lease_number: u64,
     /// The requests that wait for a block, and since when: for the figures.
     waits: Map<u64, BootTime>,
@@ -55,7 +55,8 @@ impl RangeSetMachine {
         self.core.stats()
     }
 
-    /// What it can ever hand out, and the addresses of its blocks in hand by state.
+    /// Returns the addresses that it can ever hand out, and the addresses of its blocks in hand by
+    /// state.
     pub fn capacity(&self) -> (Offer, Capacity) {
         let offer = self.core.offer(&self.record.ranges);
         let figures = self.core.capacity(&offer);
@@ -67,16 +68,16 @@ impl RangeSetMachine {
         self.core.blocks()
     }
 
-    /// Whether an order of it is open; for simulators.
+    /// Returns whether an order of it is open; for simulators.
     pub fn is_asking(&self) -> bool {
         self.core.is_asking()
     }
 
-    /// Whether an ADD from these ranges could be served now, as far as this range set knows;
-    /// otherwise every address is taken.
+    /// Returns whether an ADD from these ranges could be served now, as far as this range set
+    /// knows; otherwise every address is taken.
     ///
     /// # Errors
-    /// Why this node cannot serve it.
+    /// The reason why this node cannot serve it.
     pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> Result<bool, Cause> {
         self.core.could_assign(now, allowed)
     }
@@ -256,7 +257,7 @@ impl RangeSetMachine {
         }
     }
 
-    /// What the leaseholder says unasked.
+    /// Handles an effect of the leaseholder that answers no order.
     fn heard(&mut self, now: BootTime, effect: leaseholder::Effect) {
         use leaseholder::Effect;
         match effect {

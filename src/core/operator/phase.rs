@@ -1,4 +1,4 @@
-//! How far a removal has come.
+//! The phases of a removal.
 
 use super::types::End;
 use crate::core::ids::LeaseId;
@@ -40,7 +40,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Whether a transaction waits for its answer.
+    /// Returns whether a transaction waits for its answer.
     pub(super) fn is_txn(&self) -> bool {
         matches!(self, Self::Taking(_) | Self::Deleting(_) | Self::Forgetting(_))
     }

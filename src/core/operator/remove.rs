@@ -125,7 +125,7 @@ fn next(keys: &mut Vec<KeyValue>) -> Vec<KeyValue> {
     keys.drain(..keys.len().min(limits::REMOVED_PER_TXN_MAX)).collect()
 }
 
-/// Whether any of these blocks goes into quarantine when it is taken.
+/// Returns whether any of these blocks goes into quarantine when it is taken.
 fn needs_lease(blocks: &[KeyValue]) -> bool {
     !blocks.iter().all(is_spare)
 }
@@ -284,8 +284,8 @@ impl RemoveNode {
         }
     }
 
-    /// Whether the node is the machine that the caller means. The transaction that begins the
-    /// removal compares the key that was read, so another machine that joins later is not hit.
+    /// Returns whether the node is the machine that the caller means. The transaction that begins
+    /// the removal compares the key that was read, so another machine that joins later is not hit.
     fn is_meant(&self) -> Result<bool, RemoveError> {
         let Some(meant) = &self.command.incarnation else { return Ok(true) };
         match &self.seen.known {

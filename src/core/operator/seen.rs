@@ -1,4 +1,4 @@
-//! What the store says of a node that is to be removed.
+//! The state of a node that is being removed, as the store has it.
 
 use super::txns::{is_of, is_quarantined, is_spare};
 use crate::core::ids::LeaseId;
@@ -12,7 +12,7 @@ pub(super) struct Seen {
     /// The node's key with its revision. It was read before the blocks: a claim that came later
     /// changed it.
     pub(super) known: Option<(NodeValue, u64)>,
-    /// Whether it had a session then.
+    /// True if it had a session then.
     pub(super) live: bool,
     /// Its blocks in every state.
     pub(super) blocks: Vec<KeyValue>,
@@ -31,7 +31,7 @@ impl Seen {
         }
     }
 
-    /// Whether it has this block or record.
+    /// Returns whether it has this block or record.
     pub(super) fn has(&self, key: &str) -> bool {
         self.blocks.iter().chain(&self.records).any(|of| of.key == key)
     }
@@ -49,7 +49,7 @@ impl Seen {
         keys.chain(joined).max()
     }
 
-    /// How many of its blocks are spare.
+    /// Returns the number of its blocks that are spare.
     pub(super) fn spares(&self) -> usize {
         self.blocks.iter().filter(|key| is_spare(key)).count()
     }

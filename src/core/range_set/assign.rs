@@ -74,7 +74,7 @@ impl RangeSet {
     /// one; otherwise every address that may be had is taken.
     ///
     /// # Errors
-    /// Why this node can assign none, although there may be some.
+    /// The reason why this node can assign none, although there may be some.
     pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> Result<bool, Cause> {
         self.expire_cooldowns(now);
         if let Some(cause) = self.cluster.refusal(now) {

@@ -1,5 +1,5 @@
-//! How many addresses there are, and in which state: every address of the blocks in hand is in
-//! exactly one of the figures.
+//! The numbers of addresses by state: every address of the blocks in hand is in exactly one of the
+//! figures.
 
 use super::RangeSet;
 use crate::core::block::BlockState;
@@ -36,8 +36,8 @@ impl Capacity {
 }
 
 impl RangeSet {
-    /// What the ranges of the last calls offer; before the first call, these runs, which are all
-    /// that was ever routed to this set.
+    /// Returns the offer of the ranges of the last calls; before the first call, that of these
+    /// runs, which are all that was ever routed to this set.
     pub fn offer(&self, runs: &[(u128, u128)]) -> Offer {
         if self.allowed.is_empty() {
             return Offer::of_runs(runs);

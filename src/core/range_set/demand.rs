@@ -130,7 +130,8 @@ impl RangeSet {
         Attempt::Wait
     }
 
-    /// Leases the next blocks before they are needed: while no more than enough addresses are left.
+    /// Leases the next blocks before they are needed: while the addresses that are left are just
+    /// enough or fewer.
     pub(super) fn look_ahead(&mut self, now: BootTime, allowed: &Ranges, cursor: u128) {
         let unable = self.demand.leasing.is_some() || self.cluster.is_draining();
         if unable || self.unable(now).is_some() {

@@ -75,7 +75,7 @@ struct Refusal {
     gone: Option<(Arc<str>, BootTime)>,
 }
 
-/// A search under way.
+/// A search that has begun.
 #[derive(Clone, Debug)]
 struct Finding {
     want: Want,

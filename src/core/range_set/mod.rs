@@ -53,7 +53,8 @@ pub struct RangeSet {
     inventory: Inventory,
     /// The last address handed out for each index of a range set in its configuration.
     cursors: BTreeMap<u16, u128>,
-    /// What the last call allowed, for each of these indexes: the figures are about these ranges.
+    /// The ranges that the last call allowed, for each of these indexes: the figures are about
+    /// them.
     allowed: BTreeMap<u16, Arc<Ranges>>,
     waiting: Waiting,
     demand: Demand,

@@ -84,8 +84,8 @@ impl RangeSet {
         }
     }
 
-    /// Chooses a part of a spare, or the largest free part of an active block, but no more than
-    /// half of the addresses that are free here. If there is none, an address that cools will do.
+    /// Chooses a part of a spare, or the largest free part of an active block, but at most half of
+    /// the addresses that are free here. If there is none, an address that cools will do.
     fn choose(&self, question: &Question) -> Option<Transfer> {
         let half = (self.inventory.free() / 2).max(1);
         let usable =

@@ -19,7 +19,7 @@ use crate::core::value::{
 };
 use crate::sim::etcd::Etcd;
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     /// It is answered.

@@ -9,7 +9,8 @@ use crate::core::time::UnixTime;
 use crate::limits;
 
 impl World {
-    /// Asserts that the node is removed: whatever it handed addresses out of is in quarantine.
+    /// Asserts that the node is removed: all blocks that it handed addresses out of are in
+    /// quarantine.
     pub(super) fn assert_removed(&mut self, epoch_above: u64) {
         let node = self.node("n").expect("a key");
         assert!(node.epoch.get() > epoch_above && node.removed.is_some(), "{node:?}");

@@ -1,4 +1,4 @@
-//! What runtimes ask for, and what they must be answered.
+//! The requests of runtimes, and the answers that they must get.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -191,8 +191,8 @@ impl World {
         assert!(self.calls.is_empty(), "calls without an answer: {:?}", self.calls);
     }
 
-    /// What is held can be had by nobody else, and everything else can be had by anybody: fills
-    /// the pool to the last address.
+    /// Nobody else can have a held address, and everybody can have every other one: fills the pool
+    /// to the last address.
     pub(super) fn fill(&mut self) {
         let whole = self.plan.whole.clone();
         let offered = whole.iter().flat_map(|range| {
@@ -221,13 +221,13 @@ impl World {
         assert!(!self.containers.contains_key(&id), "more addresses than there are");
     }
 
-    /// How many addresses of the whole pool are held.
+    /// Returns the number of addresses of the whole pool that are held.
     fn held_in_pool(&self) -> usize {
         let whole = &self.plan.whole;
         self.held.keys().filter(|address| whole.find_address(**address).is_some()).count()
     }
 
-    /// Where the addresses are that nobody has.
+    /// Returns the places of the addresses that nobody has.
     pub(super) fn missing(&self) -> String {
         let whole = self.plan.whole.clone();
         let mut text = String::new();

@@ -13,7 +13,7 @@ use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
 use crate::core::time::{BootTime, UnixTime};
 
-/// What of a node outlives its daemon.
+/// The part of a node that outlives its daemon.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
     pub(super) name: Arc<str>,
@@ -57,7 +57,7 @@ impl Disk {
         }
     }
 
-    /// What the written groups make.
+    /// Returns the state that the written groups make.
     pub(super) fn state(&self) -> JournalState {
         let mut state = self.base.clone();
         for entry in self.journal.iter().flatten() {
@@ -66,7 +66,7 @@ impl Disk {
         state
     }
 
-    /// What the journal says is held.
+    /// Returns the holdings in the journal.
     pub(super) fn held(&self) -> BTreeSet<(AttachmentId, IpAddr)> {
         let holdings = self.state().holdings.into_iter();
         let each = |holding: Arc<Holding>| {

@@ -24,7 +24,7 @@ struct Lease {
     until: Millis,
 }
 
-/// What etcd was asked for: the counters of the table of scale.
+/// The counts of requests to etcd: the counters of the table of scale.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counters {
     pub(crate) txns: u64,
@@ -156,7 +156,7 @@ impl Etcd {
         }
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub(crate) fn keys(&self) -> usize {
         self.keys.len()
     }

@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! The faults of a run.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -97,7 +97,7 @@ impl World {
         self.remove(node, 60);
     }
 
-    /// Whether an operator has removed the node, and it has not joined since.
+    /// Returns whether an operator has removed the node, and it has not joined since.
     fn is_removed(&self, node: usize) -> bool {
         let key = self.etcd.read(&Span::key(&node_key(&self.nodes[node].disk.name))).pop();
         key.is_some_and(|key| match key.value {
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// What no container of a node holds any more is released, as runtimes have it done.
+    /// Releases what no container of a node holds now, as runtimes have it done.
     pub(super) fn collect_garbage(&mut self) {
         for node in 0..self.nodes.len() {
             let here = self.containers.iter().filter(|(_, container)| container.node == node);
@@ -203,7 +203,7 @@ impl World {
         }
     }
 
-    /// What is answered is there, now that every node has remembered.
+    /// Asserts that every answered allocation is there, now that every node has remembered.
     pub(super) fn check_remembered(&self) {
         for (id, container) in &self.containers {
             let daemon = self.nodes[container.node].daemon.as_ref();
@@ -228,7 +228,7 @@ impl World {
         of.paused_until = 0;
         of.timer_at = Millis::MAX;
         for container in self.containers.values_mut().filter(|c| c.node == node) {
-            // Whoever called knows nothing, and will delete.
+            // The caller knows nothing, and will delete.
             match container.state {
                 State::Adding | State::Deleting | State::Renewing(_) => {
                     container.state = State::Orphan;
@@ -282,7 +282,7 @@ impl World {
         self.start(node);
     }
 
-    /// Whether the store is going to be restored.
+    /// Returns whether the store is going to be restored.
     pub(super) fn restores(&self) -> bool {
         self.plan.faults.iter().any(|(fault, _)| *fault == Fault::Restore)
     }

@@ -1,4 +1,4 @@
-//! What happens in a run: drawn from its seed.
+//! The plan of a run: drawn from its seed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::core::range_set::Settings;
 /// A configuration of the network: one range set for each address of an ADD.
 pub(super) type Configuration = Vec<Arc<Ranges>>;
 
-/// What may happen in a run: times in milliseconds, 0 for never.
+/// The events that may happen in a run: times in milliseconds, 0 for never.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) nodes: usize,
@@ -19,11 +19,11 @@ pub(super) struct Plan {
     pub(super) whole: Arc<Ranges>,
     /// The configurations that come and go; the first has the whole pool.
     pub(super) configurations: Vec<Configuration>,
-    /// How long things go wrong.
+    /// The time for which things go wrong.
     pub(super) span: Millis,
     /// The mean time between calls.
     pub(super) between_calls: Millis,
-    /// How many containers a node wants.
+    /// The number of containers that a node wants.
     pub(super) containers: usize,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
@@ -34,7 +34,7 @@ pub(super) struct Plan {
     pub(super) repeats: bool,
     /// One in so many messages to the store is lost, or its answer, or it is late.
     pub(super) bad_message: u32,
-    /// How long a write to the journal takes at most.
+    /// The longest time that a write to the journal takes.
     pub(super) write_ms: Millis,
     /// One in so many messages between machines is followed by a pause.
     pub(super) idle: u32,
@@ -79,14 +79,14 @@ pub(super) enum Fault {
 }
 
 impl Plan {
-    /// Whether the store can always be asked, and every node too.
+    /// Returns whether the store can always be asked, and every node too.
     pub(super) fn has_no_outages(&self) -> bool {
         use Fault::{Configure, Crash, Disk, Drain, Forget, Stop};
         let harmless = [Configure, Crash, Disk, Drain, Forget, Stop];
         self.bad_message == 0 && self.faults.iter().all(|(fault, _)| harmless.contains(fault))
     }
 
-    /// Whether nothing goes wrong and there are enough addresses for every container.
+    /// Returns whether nothing goes wrong and there are enough addresses for every container.
     pub(super) fn has_enough(&self) -> bool {
         let offered = |range: &Range| {
             (range.start..=range.end).filter(|number| range.offers(*number, None)).count()
@@ -233,7 +233,7 @@ pub(super) fn plan(seed: u64) -> Plan {
     }
     let restores = plan.faults.iter().any(|(fault, _)| *fault == Fault::Restore);
     if !restores && rng.u32(0..5) == 0 {
-        // After a removal the name would be free, and the first one could come back no more.
+        // After a removal the name would be free, and the first one could not come back.
         plan.faults.retain(|(fault, _)| *fault != Fault::Remove);
         plan.faults.push((Fault::Usurp, 15_000));
     }
@@ -282,7 +282,7 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         Mutant::UndoEndsMore => {
             return Plan { await_records: true, repeats: true, ..plan(seed) };
         }
-        // State directories are lost while calls are under way.
+        // State directories are lost while calls are open.
         Mutant::EarlyDelForgotten => {
             let mut plan = plan(seed);
             let cut = (Fault::Cut, 20_000);

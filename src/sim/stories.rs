@@ -71,7 +71,7 @@ fn addresses_that_cool_elsewhere_are_found_by_all_who_ask() {
     assert!(served < 60, "the story ends well without the rule");
 }
 
-/// How many of 60 containers get an address.
+/// Returns how many of 60 containers get an address.
 fn served_of_60() -> usize {
     let mut plan = calm_in(subnet("10.0.0.0/26", Some(1)), 3);
     plan.settings.cooldown = Duration::from_secs(600);

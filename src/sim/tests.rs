@@ -178,7 +178,7 @@ fn churn_changes_no_block() {
     assert_eq!(world.etcd.counters.block_txns - before, 0);
 }
 
-/// As many addresses as containers, whatever the blocks: every container gets one, in seconds.
+/// As many addresses as containers, with blocks of any size: every container gets one, in seconds.
 #[test]
 fn nothing_is_stranded() {
     for block_log2 in [None, Some(0), Some(6)] {
@@ -205,7 +205,7 @@ fn nothing_is_stranded() {
     }
 }
 
-/// What a test of all orders does.
+/// A step of a test of all orders.
 #[derive(Clone, Copy)]
 enum Move {
     Add(usize),

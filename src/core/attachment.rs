@@ -92,7 +92,7 @@ pub struct Scope {
 pub struct Holding {
     /// The network and the other shared values.
     pub scope: Arc<Scope>,
-    /// In which container.
+    /// The container.
     pub container_id: ContainerId,
     /// One address per range set, in the order of the sets.
     pub addresses: Addresses,

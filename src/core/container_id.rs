@@ -20,7 +20,7 @@ enum Form {
 }
 
 impl ContainerId {
-    /// The id as its runtime wrote it.
+    /// Returns the id as its runtime wrote it.
     pub fn to_text(&self) -> Cow<'_, str> {
         match &self.0 {
             Form::Digest(digest) => {

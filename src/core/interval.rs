@@ -47,7 +47,7 @@ impl Intervals {
         self.by_start.range(..=end).next_back().is_some_and(|(_, &e)| e >= start)
     }
 
-    /// The first number from `from` on that is not in the set.
+    /// Returns the first number from `from` on that is not in the set.
     pub fn first_gap(&self, from: u128) -> Option<u128> {
         match self.by_start.range(..=from).next_back() {
             Some((_, &e)) if e >= from => e.checked_add(1),
@@ -55,7 +55,7 @@ impl Intervals {
         }
     }
 
-    /// The intervals as (first, last), in order.
+    /// Returns the intervals as (first, last), in order.
     pub fn iter(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
         self.by_start.iter().map(|(&s, &e)| (s, e))
     }

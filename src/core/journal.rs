@@ -93,7 +93,7 @@ pub trait Rows {
     /// Removes the holding with this one's sequence number and attachment.
     fn remove_holding(&mut self, holding: &Holding) -> Result<(), Self::Error>;
 
-    /// The sequence number from which on none is reserved.
+    /// Returns the sequence number from which on none is reserved.
     fn next_sequence(&self) -> u64;
 
     /// Reserves all sequence numbers below this one.
@@ -105,10 +105,10 @@ pub trait Rows {
     /// Removes a cooling address.
     fn remove_cooling(&mut self, row: Cooling) -> Result<(), Self::Error>;
 
-    /// The address that was released first.
+    /// Returns the address that was released first.
     fn oldest_cooling(&mut self) -> Result<Option<Cooling>, Self::Error>;
 
-    /// All cooling addresses of a range set. It may take long: sets are merged seldom.
+    /// Returns all cooling addresses of a range set. It may take long: sets are merged seldom.
     fn cooling_of(&mut self, set: SetId) -> Result<Vec<Cooling>, Self::Error>;
 
     /// Puts the cursor of a slot of a range set.
@@ -117,7 +117,7 @@ pub trait Rows {
     /// Removes the cursor of a slot of a range set.
     fn remove_cursor(&mut self, set: SetId, slot: u16) -> Result<(), Self::Error>;
 
-    /// The slots and cursors of a range set.
+    /// Returns the slots and cursors of a range set.
     fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Self::Error>;
 
     /// Puts a range set, by its id.
@@ -133,7 +133,7 @@ pub trait Rows {
     /// Removes a block.
     fn remove_block(&mut self, pool: &PoolFamily, cidr: Cidr) -> Result<(), Self::Error>;
 
-    /// The blocks that have an address of this run, and whether each is lost.
+    /// Returns the blocks that have an address of this run, and whether each is lost.
     fn blocks_meeting(
         &mut self,
         pool: &PoolFamily,
@@ -203,8 +203,8 @@ pub fn apply<R: Rows>(
     }
 }
 
-/// Every row that is added removes a few whose time is over: so the number of rows never exceeds
-/// the number of cooling addresses by much.
+/// Removes a few rows whose time is over. It is called for every row that is added, so the number
+/// of rows never exceeds the number of cooling addresses by much.
 fn forget_cooled<R: Rows>(rows: &mut R, released_before: BootTime) -> Result<(), R::Error> {
     for _ in 0..FORGOTTEN_PER_ROW {
         match rows.oldest_cooling()? {

@@ -58,32 +58,32 @@ impl Offer {
         self.is_whole
     }
 
-    /// The number of addresses that can ever be handed out.
+    /// Returns the number of addresses that can ever be handed out.
     pub fn size(&self) -> u128 {
         self.count(0, u128::MAX)
     }
 
-    /// The number of gateways between the starts and ends of the ranges.
+    /// Returns the number of gateways between the starts and ends of the ranges.
     pub fn reserved(&self) -> u64 {
         self.gateways.len() as u64
     }
 
-    /// The number of addresses that are kept for the pods of a stage.
+    /// Returns the number of addresses that are kept for the pods of a stage.
     pub fn kept(&self) -> u64 {
         self.listed.len() as u64
     }
 
-    /// The number of addresses of a block that can ever be handed out.
+    /// Returns the number of addresses of a block that can ever be handed out.
     pub fn count_in(&self, cidr: Cidr) -> u128 {
         self.count(cidr.start, cidr.end())
     }
 
-    /// First and last of each run of addresses, gateways among them.
+    /// Returns first and last of each run of addresses, gateways among them.
     pub fn runs(&self) -> &[(u128, u128)] {
         &self.runs
     }
 
-    /// The addresses that are kept for the pods of a stage, in order.
+    /// Returns the addresses that are kept for the pods of a stage, in order.
     pub fn listed(&self) -> &[u128] {
         &self.listed
     }

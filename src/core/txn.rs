@@ -72,12 +72,12 @@ pub struct Span {
 }
 
 impl Span {
-    /// One key.
+    /// Returns the span of one key.
     pub fn key(key: &str) -> Self {
         Self { first: key.to_owned(), past: format!("{key}\0"), limit: 1 }
     }
 
-    /// Every key with a prefix that ends in '/'.
+    /// Returns the span of every key with a prefix that ends in '/'.
     pub fn prefix(prefix: &str, limit: usize) -> Self {
         debug_assert!(prefix.ends_with('/'));
         // '0' comes right after '/'.
@@ -85,8 +85,8 @@ impl Span {
         Self { first: prefix.to_owned(), past, limit }
     }
 
-    /// The part of this span that lies behind what a read of it has found; nothing if the read
-    /// has found everything.
+    /// Returns the part of this span that lies behind what a read of it has found; nothing if the
+    /// read has found everything.
     pub fn rest(&self, found: &[KeyValue]) -> Option<Self> {
         let last = found.last().filter(|_| found.len() >= self.limit)?;
         Some(Self { first: format!("{}\0", last.key), ..self.clone() })
@@ -113,7 +113,7 @@ pub enum Request {
     Grant(u64),
     /// Make a lease live on.
     KeepAlive(LeaseId),
-    /// For how long a lease lives on if it is not kept alive.
+    /// Read how long a lease lives on if it is not kept alive.
     TimeLeft(LeaseId),
     /// End a lease, and with it its keys.
     Revoke(LeaseId),
@@ -128,7 +128,7 @@ pub enum Answer {
     Read(Snapshot),
     /// A lease, and the seconds it was granted: not always those that were asked for.
     Granted(LeaseId, u64),
-    /// For how many seconds the lease lives on; nothing: it is gone.
+    /// The number of seconds for which the lease lives on; nothing: it is gone.
     Kept(Option<u64>),
     /// The seconds that are left of the lease; nothing: it is gone.
     Left(Option<u64>),

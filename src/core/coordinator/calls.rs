@@ -22,7 +22,7 @@ use crate::core::time::BootTime;
 use crate::limits;
 
 impl Coordinator {
-    /// A call; the answer comes as [`Effect::Reply`] with this id.
+    /// Takes a call; the answer comes as [`Effect::Reply`] with this id.
     pub fn call(&mut self, now: BootTime, id: u64, call: Call) {
         let asker = Asker::Call(id);
         match call {
@@ -132,9 +132,9 @@ impl Coordinator {
         self.ask_next_set(operation);
     }
 
-    /// A repeated ADD makes the holding its own: a late DEL, or an undo, of the ADD before it must
-    /// not end what this one is answered with. Nor must a release that somebody decided on before
-    /// it: the sequence number is new.
+    /// Makes the holding that of a repeated ADD: a late DEL, or an undo, of the ADD before it must
+    /// not end the holding with which this one is answered. Nor must a release that somebody
+    /// decided on before it: the sequence number is new.
     fn renew(&mut self, asker: Asker, before: Arc<Holding>, add: Add) {
         let holding = Arc::new(Holding {
             started_at: add.started_at.and_then(NonZeroU64::new),
@@ -150,7 +150,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
-    /// An ADD that must not, or need not, assign anything.
+    /// Returns the answer to an ADD that must not, or need not, assign anything.
     fn answer_without_work(&self, add: &Add) -> Option<Outcome> {
         if let Some(cause) = &self.broken {
             return Some(Outcome::Failed(CallError::Journal(cause.clone())));
@@ -201,7 +201,7 @@ impl Coordinator {
         self.open_merge_barrier(now, &pool);
     }
 
-    /// The end of an [`Effect::AgreeBlockSize`].
+    /// Handles the end of an [`Effect::AgreeBlockSize`].
     pub fn block_size_agreed(
         &mut self,
         now: BootTime,
@@ -269,7 +269,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Assign(sets[set_index], request));
     }
 
-    /// The end of an [`Effect::Assign`].
+    /// Handles the end of an [`Effect::Assign`].
     pub fn assigned(&mut self, now: BootTime, operation: u64, result: Result<u128, AssignError>) {
         if self.outrun.remove(&operation) {
             return self.add_anew(now, operation, result.ok());

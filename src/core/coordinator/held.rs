@@ -23,12 +23,12 @@ impl Held {
         Self(std::array::from_fn(|_| HashSet::default()))
     }
 
-    /// The holding of an attachment.
+    /// Returns the holding of an attachment.
     pub fn find(&self, id: &AttachmentId) -> Option<Arc<Holding>> {
         self.0[part(&id.container_id)].get(id as &dyn Key).map(|found| found.0.clone())
     }
 
-    /// All holdings, in no order.
+    /// Returns all holdings, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Holding>> {
         self.0.iter().flatten().map(|held| &held.0)
     }

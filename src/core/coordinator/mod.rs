@@ -72,7 +72,7 @@ pub struct Add {
     pub at: UnixTime,
 }
 
-/// Which holding of an attachment a [`Del`] means.
+/// The holding of an attachment that a [`Del`] means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HoldingSelector {
     /// A CNI DEL that started then (nanoseconds on the boot clock): all holdings made by an ADD
@@ -101,7 +101,7 @@ impl HoldingSelector {
 pub struct Del {
     /// The attachment.
     pub id: AttachmentId,
-    /// Which holding.
+    /// The holding.
     pub selector: HoldingSelector,
 }
 
@@ -366,9 +366,9 @@ struct OpenSet {
 }
 
 impl Coordinator {
-    /// An empty node. `floor`: when this daemon became the only one, in
-    /// nanoseconds on the boot clock. ADDs whose plugin process is older are refused, since their
-    /// DEL may have been answered by an earlier daemon.
+    /// Creates an empty node. `floor`: when this daemon became the only one, in nanoseconds on the
+    /// boot clock. ADDs whose plugin process is older are refused, since their DEL may have been
+    /// answered by an earlier daemon.
     pub fn new(settings: Settings, await_records: bool, floor: u64) -> Self {
         Self {
             settings,
@@ -390,13 +390,13 @@ impl Coordinator {
         }
     }
 
-    /// The next effect, until there is none.
+    /// Returns the next effect, until there is none.
     #[must_use]
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// The one copy of a scope.
+    /// Returns the one copy of a scope.
     fn share(&mut self, scope: Scope) -> Arc<Scope> {
         if let Some(shared) = self.scopes.get(&scope) {
             return shared.clone();

@@ -1,4 +1,4 @@
-//! Which range set an address belongs to.
+//! Finds the range set to which an address belongs.
 //!
 //! A range set of a configuration becomes a range set of the node, with an actor of its own. The
 //! ranges come with every call and may change from one to the next; so the node's range set owns a
@@ -29,7 +29,7 @@ pub(super) enum Route {
     Refused(CallError),
 }
 
-/// An interval rounded to whole blocks.
+/// Returns an interval rounded to whole blocks.
 fn rounded((start, end): (u128, u128), block_log2: u8) -> (u128, u128) {
     (Cidr::containing(start, block_log2).start, Cidr::containing(end, block_log2).end())
 }
@@ -100,7 +100,7 @@ impl Network {
 }
 
 impl Coordinator {
-    /// The range set for these ranges; opened or grown if need be.
+    /// Returns the range set for these ranges; it is opened or grown if need be.
     pub(super) fn route(
         &mut self,
         now: BootTime,
@@ -156,7 +156,7 @@ impl Coordinator {
         Route::To(id)
     }
 
-    /// The range set to which a block belongs.
+    /// Returns the range set to which a block belongs.
     pub fn owner_of_cidr(&self, pool: &PoolFamily, cidr: Cidr) -> Option<SetId> {
         let owns = |set: &&OpenSet| {
             set.family == pool.family && set.territory.overlaps(cidr.start, cidr.end())
@@ -164,8 +164,8 @@ impl Coordinator {
         self.networks.get(&pool.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
-    /// The range sets that have addresses of these runs, each once, in the order in which they were
-    /// opened.
+    /// Returns the range sets that have addresses of these runs, each once, in the order in which
+    /// they were opened.
     pub fn owners_in(&self, pool: &PoolFamily, runs: &[(u128, u128)]) -> Vec<SetId> {
         let meets = |set: &&OpenSet| {
             set.family == pool.family
@@ -175,7 +175,7 @@ impl Coordinator {
         sets.iter().filter(meets).map(|set| set.id).collect()
     }
 
-    /// A range set that has addresses of these ranges.
+    /// Returns a range set that has addresses of these ranges.
     pub fn owner_of(&self, network: &str, allowed: &Ranges) -> Option<SetId> {
         let entry = self.networks.get(network)?;
         entry.sets.iter().find(|set| set.touches(allowed)).map(|set| set.id)
@@ -233,7 +233,7 @@ impl Coordinator {
         self.commit_aside(records);
     }
 
-    /// The end of an [`Effect::Merge`].
+    /// Handles the end of an [`Effect::Merge`].
     pub fn merged(&mut self, now: BootTime, network: &Arc<str>) {
         if let Some(entry) = self.networks.get_mut(network) {
             entry.merging -= 1;

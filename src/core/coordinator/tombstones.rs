@@ -22,7 +22,8 @@ pub(super) struct Tombstones {
 }
 
 impl Tombstones {
-    /// No DEL is known to a daemon that started then, in nanoseconds on the boot clock.
+    /// Creates the memory of a daemon that started then, in nanoseconds on the boot clock, and that
+    /// knows of no DEL.
     pub(super) fn new(daemon_started_at: u64) -> Self {
         Self { daemon_started_at, ..Self::default() }
     }
@@ -67,7 +68,8 @@ impl Tombstones {
         latest.is_some_and(|latest| started_at.is_none_or(|started| started <= *latest))
     }
 
-    /// Two attachments of one hash cost an ADD a second try, in one of 2^64 cases.
+    /// Returns the hash of an attachment. Two attachments of one hash cost an ADD a second try, in
+    /// one of 2^64 cases.
     fn hash(id: &AttachmentId) -> u64 {
         BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
     }

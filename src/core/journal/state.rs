@@ -47,7 +47,7 @@ pub struct JournalState {
 }
 
 impl Default for JournalState {
-    /// An empty journal.
+    /// Creates an empty journal.
     fn default() -> Self {
         Self {
             holdings: Holdings::default(),
@@ -83,10 +83,11 @@ impl JournalState {
         let Ok(()) = apply(self, cooldown, entry);
     }
 
-    /// The first start after a reboot: the containers of the earlier boot are gone, and times on
-    /// its clock mean nothing. Holdings end, and their addresses cool from now on, as do those that
-    /// were cooling; holdings that are kept forget when their plugin process started, so that every
-    /// DEL of this boot counts as later. Returns the number of holdings that ended.
+    /// Begins a boot, at the first start after a reboot: the containers of the earlier boot are
+    /// gone, and times on its clock mean nothing. Holdings end, and their addresses cool from now
+    /// on, as do those that were cooling; holdings that are kept forget when their plugin process
+    /// started, so that every DEL of this boot counts as later. Returns the number of holdings that
+    /// ended.
     pub fn begin_boot(&mut self, boot: NewBoot) -> usize {
         self.confirmed = false;
         self.early_dels.clear();
@@ -110,7 +111,7 @@ impl JournalState {
         ended
     }
 
-    /// The range sets and numbers of the addresses of a holding.
+    /// Returns the range sets and numbers of the addresses of a holding.
     fn numbers(&self, holding: &Holding) -> impl Iterator<Item = (SetId, u128)> {
         holding.addresses.iter().filter_map(|&address| {
             let number = number(address);
@@ -157,7 +158,7 @@ impl Holdings {
         }
     }
 
-    /// The holdings, in order.
+    /// Returns the holdings, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<Holding>> {
         self.0.iter()
     }

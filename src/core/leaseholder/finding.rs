@@ -167,8 +167,8 @@ impl Leaseholder {
         self.ask_more(now, id, find);
     }
 
-    /// Blocks of this node of which it does not know: a spare whose message was lost is its spare
-    /// now; of others nothing was handed out, and they go back.
+    /// Takes in the blocks of this node of which it does not know: a spare whose message was lost
+    /// is its spare now; of others nothing was handed out, and they go back.
     fn tidy_up(&mut self, pool: &PoolFamily, revision: u64, keys: &[KeyValue]) {
         if self.batch.is_some() || !self.queue.is_empty() || revision < self.chain.revision {
             return; // or its answer is on the way
@@ -337,7 +337,7 @@ impl Find {
         self.owners = owners.into_iter().map(|(_, owner)| owner).collect();
     }
 
-    /// Everybody was asked, and nothing has changed hands since.
+    /// Ends a search in which everybody was asked, and nothing has changed hands since.
     fn nobody(mut self, me: &str) -> Found {
         match self.silent.take() {
             None => Found::Nobody { others: self.others(me), gone: self.gone },
@@ -361,7 +361,7 @@ impl Find {
     }
 }
 
-/// A number for a pair of nodes: so that not everybody asks the same node first.
+/// Returns a number for a pair of nodes: so that not everybody asks the same node first.
 fn spread(me: &str, owner: &str) -> u64 {
     use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
     BuildHasherDefault::<DefaultHasher>::default().hash_one((me, owner))

@@ -114,12 +114,13 @@ impl Leaseholder {
         self.request(now, Pending::Join, Request::Read(spans));
     }
 
-    /// A new lease for a member whose lease is gone.
+    /// Asks for a new lease for a member whose lease is gone.
     pub(super) fn regrant(&mut self, now: BootTime) {
         self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
     }
 
-    /// A member learns that the store knows it otherwise.
+    /// Handles the discovery that the store has another state of this member: it joins again, or is
+    /// fenced.
     pub(super) fn rejoin(&mut self, now: BootTime, node: Option<&NodeValue>) {
         if let Some(node) = node
             && Some(node.epoch) > self.chain.epoch
@@ -191,7 +192,7 @@ impl Leaseholder {
         }
     }
 
-    /// The answer to a step that was taken again since.
+    /// Handles the store's answer to a step that was taken again since.
     pub(super) fn join_outdated(&mut self, now: BootTime, answer: &Result<Answer, StoreError>) {
         if let Ok(Answer::Granted(lease, _)) = answer
             && self.lease != Some(*lease)
@@ -286,8 +287,9 @@ impl Leaseholder {
         }
     }
 
-    /// The journal is asked to remember what is going to be registered. One that forgot remembers
-    /// nothing before it has recovered: else a daemon that dies in between would take it for good.
+    /// Asks the journal to remember what is going to be registered. A journal that forgot remembers
+    /// nothing before it has recovered: otherwise a daemon that dies in between would take it for
+    /// complete.
     fn intend(&mut self, value: NodeValue, revision: u64, old: Option<SessionValue>) {
         let sequence = value.sequence;
         let Some(joining) = self.joining() else { return };

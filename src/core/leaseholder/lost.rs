@@ -8,7 +8,7 @@ use crate::core::value::BlockStatus;
 use crate::limits;
 
 impl Leaseholder {
-    /// The lease is gone, and with it every spare.
+    /// Drops the lease, which is gone, and with it every spare.
     pub(super) fn lease_gone(&mut self, now: BootTime) {
         self.lease = None;
         for blocks in self.owned.values_mut() {
@@ -43,8 +43,8 @@ impl Leaseholder {
         self.queue.extend(orders.into_iter().map(|order| (None, order)));
     }
 
-    /// A block is this node's again, if it ever was not. Nothing of what came and went meanwhile
-    /// is recorded, so its records are compared.
+    /// Takes back a block that is this node's again, if it ever was not. Nothing of what came and
+    /// went meanwhile is recorded, so its records are compared.
     pub(super) fn regained(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr, revision: u64) {
         self.keep_owned(pool, cidr, revision, BlockStatus::Active);
         if self.lost.remove(&(pool.clone(), cidr)) {

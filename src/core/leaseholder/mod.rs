@@ -167,10 +167,10 @@ pub struct Leaseholder {
 }
 
 impl Leaseholder {
-    /// A node that has not joined. `sequence`: how far its chain had come, by its journal (0: the
-    /// journal is new); `intended`: how far it may have come at most; `blocks`: the active blocks
-    /// that the journal holds; `lost`: those that the store gave to others; `settling`: while a
-    /// restore is being settled, those that were lost before it; `booted_at`: when the boot
+    /// Creates a node that has not joined. `sequence`: how far its chain had come, by its journal
+    /// (0: the journal is new); `intended`: how far it may have come at most; `blocks`: the active
+    /// blocks that the journal holds; `lost`: those that the store gave to others; `settling`:
+    /// while a restore is being settled, those that were lost before it; `booted_at`: when the boot
     /// clock was at 0.
     pub fn new(
         identity: NodeIdentity,
@@ -240,7 +240,7 @@ impl Leaseholder {
         self.join(now);
     }
 
-    /// Something to be done; the effect that answers it has this id. Without one nobody waits.
+    /// Takes an order; the effect that answers it has this id. Without an id nobody waits.
     pub fn order(&mut self, now: BootTime, id: Option<OrderId>, order: Order) {
         match order {
             Order::Find { pool, wanted, even_cooling } => {
@@ -304,7 +304,7 @@ impl Leaseholder {
         self.stalled.clone()
     }
 
-    /// The store's answer to [`Effect::Store`].
+    /// Handles the store's answer to [`Effect::Store`].
     pub fn answered(&mut self, now: BootTime, request: u64, answer: Result<Answer, StoreError>) {
         let Some((pending, sent)) = self.pending.remove(&request) else { return };
         match &answer {
@@ -331,7 +331,7 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// The journal has the sequence number of [`Effect::Intend`].
+    /// Notes that the journal has the sequence number of [`Effect::Intend`].
     pub fn intended(&mut self, now: BootTime, sequence: u64) {
         self.intended = self.intended.max(sequence);
         self.register_intended(now);
@@ -367,7 +367,7 @@ impl Leaseholder {
         due.flatten().min()
     }
 
-    /// The next effect, until there is none.
+    /// Returns the next effect, until there is none.
     #[must_use]
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -383,7 +383,7 @@ impl Leaseholder {
         matches!(self.phase, Phase::Member)
     }
 
-    /// The lease of now.
+    /// Returns the current lease.
     pub fn lease(&self) -> Option<LeaseId> {
         self.lease
     }
@@ -398,7 +398,7 @@ impl Leaseholder {
         self.lost.len()
     }
 
-    /// For how long the store has not answered.
+    /// Returns the time for which the store has not answered.
     pub fn silence(&self, now: BootTime) -> Duration {
         now.since(self.contact)
     }
@@ -447,7 +447,7 @@ impl Leaseholder {
         }
     }
 
-    /// A write has landed.
+    /// Notes that a write has landed.
     fn written(&mut self) {
         self.unwritable = false;
         self.failed_links = 0;

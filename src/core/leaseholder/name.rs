@@ -47,7 +47,7 @@ impl Leaseholder {
         node.identity == *me || no_identity || broken(Mutant::NameInherits)
     }
 
-    /// The epoch in which this state directory became the node, if it joins with this one.
+    /// Returns the epoch in which this state directory became the node, if it joins with this one.
     pub(super) fn first_epoch(&self, node: Option<&NodeValue>, epoch: Epoch) -> Option<Epoch> {
         match node {
             Some(node) if self.is_own(node) => node.first_epoch,
@@ -57,7 +57,7 @@ impl Leaseholder {
         }
     }
 
-    /// The name is another's: nothing is leased or handed out.
+    /// Notes that the name is another's: nothing is leased or handed out.
     pub(super) fn lose_name(&mut self, cause: Cause) {
         let new = self.stalled.as_ref() != Some(&cause);
         let Some(joining) = self.joining() else { return };
@@ -74,7 +74,7 @@ impl Leaseholder {
         matches!(&self.phase, Phase::Joining(joining) if joining.nameless)
     }
 
-    /// The name is this node's (again).
+    /// Notes that the name is this node's (again).
     pub(super) fn regain_name(&mut self) {
         if let Some(joining) = self.joining()
             && std::mem::take(&mut joining.nameless)

@@ -127,7 +127,7 @@ impl Leaseholder {
         }
     }
 
-    /// An order was carried out at this revision.
+    /// Handles an order that was carried out at this revision.
     pub(super) fn done(&mut self, now: BootTime, id: Option<OrderId>, order: Order, revision: u64) {
         match order {
             Order::Lease { pool, activate, claim } => {

@@ -93,9 +93,9 @@ impl Leaseholder {
         }
     }
 
-    /// The findings of an earlier joining are made again, if they still hold: its orders would be
-    /// refused, and blocks of this node's be taken for lost. The blocks that it was about to say
-    /// are this node's are known as such.
+    /// Forgets the findings of an earlier joining, which are made again if they still hold:
+    /// otherwise its orders would be refused, and blocks of this node's be taken for lost. The
+    /// blocks that it was about to say are this node's are known as such.
     fn forget_earlier_findings(&mut self) {
         for (id, order) in std::mem::take(&mut self.queue) {
             match order {
@@ -130,7 +130,7 @@ impl Leaseholder {
         }
     }
 
-    /// One block that this node hands out of, or did before it was lost.
+    /// Verifies one block that this node hands out of, or did before it was lost.
     fn verify(
         &mut self,
         now: BootTime,
@@ -180,7 +180,7 @@ impl Leaseholder {
         }
     }
 
-    /// One block in the store: what this node does not know of it goes back.
+    /// Trims one block in the store: what this node does not know of it goes back.
     fn trim(&mut self, pool: &PoolFamily, block: Stored, known: &[Cidr], orders: &mut Vec<Order>) {
         let meets = |cidr: &&Cidr| cidr.start <= block.cidr.end() && block.cidr.start <= cidr.end();
         let keep: Vec<Cidr> = known.iter().filter(meets).copied().collect();
@@ -199,7 +199,7 @@ impl Leaseholder {
         orders.push(Order::Trim { pool, block: cidr, revision, keep });
     }
 
-    /// The blocks of this node as the store has them; for tests and simulators.
+    /// Returns the blocks of this node as the store has them; for tests and simulators.
     pub fn blocks(&self) -> impl Iterator<Item = (&PoolFamily, Cidr, BlockStatus)> {
         let of = |(pool, blocks): (_, &'_ BTreeMap<u128, OwnedBlock>)| {
             let blocks: Vec<(Cidr, BlockStatus)> =
@@ -210,7 +210,7 @@ impl Leaseholder {
     }
 }
 
-/// A node that forgot knows again what the store knows.
+/// Adds to the blocks of a node that forgot those that the store has.
 fn rebuild(
     known: &mut BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
     stored: &BTreeMap<PoolFamily, Vec<Stored>>,

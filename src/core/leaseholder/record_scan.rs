@@ -33,7 +33,7 @@ impl RecordScan {
         self.todo.push_back(item);
     }
 
-    /// The next blocks: as many as one answer should tell of.
+    /// Requests the next blocks: as many as one answer should tell of.
     pub(super) fn next(&mut self) -> Option<Request> {
         let mut room = limits::KEYS_PER_READ_MAX as u128;
         while let Some((_, cidr)) = self.todo.front()

@@ -129,7 +129,7 @@ impl Stretch {
     }
 }
 
-/// Neighbouring runs as one: first and last address of each stretch.
+/// Joins neighbouring runs: returns the first and the last address of each stretch.
 pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> {
     let mut cidrs: Vec<Cidr> = cidrs.collect();
     cidrs.sort_unstable();
@@ -159,7 +159,7 @@ pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
     stretches.into_iter().map(of).collect()
 }
 
-/// The addresses that an order claims. A block is claimed without records: a store that was
+/// Returns the addresses that an order claims. A block is claimed without records: a store that was
 /// restored from a backup may have old ones in it, which would pass for held if this node lost its
 /// state.
 pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
@@ -169,8 +169,8 @@ pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
 }
 
 impl Leaseholder {
-    /// An allocation began or ended. With `waiting`, an [`Effect::Recorded`] with it comes when
-    /// the store has it.
+    /// Takes the beginning or the end of an allocation. With `waiting`, an [`Effect::Recorded`]
+    /// with it comes when the store has it.
     pub fn record(&mut self, now: BootTime, change: RecordChange, waiting: Option<u64>) {
         if !self.identity.records {
             return;
@@ -181,7 +181,7 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// For how long the oldest change has waited.
+    /// Returns the time for which the oldest change has waited.
     pub fn record_lag(&self, now: BootTime) -> Duration {
         let under_way = self.records.under_way.iter().map(|(_, change)| change);
         let all = self.records.dirty.values().chain(under_way);

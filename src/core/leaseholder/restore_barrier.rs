@@ -1,10 +1,11 @@
 //! After the store went back in time (it was restored from a backup): the first node that notices
 //! marks it, and nobody claims new blocks until every node has said what it holds (rule 24).
 //!
-//! What a node did after the backup was made is gone from the store, but not from the node. So a
-//! block that looks free may be in use. The mark is removed when the key of every node is newer
-//! than it: each has joined again, or found that nothing of its own was lost, or was removed by an
-//! operator. A node that the backup does not know can object only for [`limits::RESTORE_SETTLE`].
+//! Everything that a node did after the backup was made is gone from the store, but not from the
+//! node. So a block that looks free may be in use. The mark is removed when the key of every node
+//! is newer than it: each has joined again, or found that nothing of its own was lost, or was
+//! removed by an operator. A node that the backup does not know can object only for
+//! [`limits::RESTORE_SETTLE`].
 //!
 //! A block that a node had lost before the restore is another node's, or may be. The backup may
 //! say that it is still the first one's. So that node gives it back, and claims it again only when
@@ -35,7 +36,8 @@ impl Leaseholder {
         !waiting && !self.lost.iter().any(|(pool, cidr)| self.is_last_holder(pool, *cidr))
     }
 
-    /// The store is older than this node: what was lost before is not claimed until all is settled.
+    /// Notes that the store is older than this node: what was lost before is not claimed until all
+    /// is settled.
     pub(super) fn note_restore(&mut self) {
         let before = self.settling.get_or_insert_with(|| self.lost.clone());
         let before = before.iter().cloned().collect();
@@ -64,7 +66,8 @@ impl Leaseholder {
             && before.into_iter().any(|(of, lost)| of == pool && meets(lost))
     }
 
-    /// The mark is there: says that this node knows, and looks whether all others do.
+    /// Handles the mark of a restore: says that this node knows of it, and looks whether all others
+    /// do.
     pub(super) fn keep_restore_barrier(&mut self, now: BootTime, marked: u64) {
         if self.chain.revision < marked {
             // Its spares may be others' blocks by now: it joins anew, without them.

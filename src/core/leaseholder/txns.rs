@@ -14,7 +14,8 @@ use crate::core::txn::{Compare, KeyValue, Span, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, SessionValue, Value};
 use crate::limits;
 
-/// Behind every block that begins at or before an address: '~' sorts after every digit.
+/// Returns a key behind every block that begins at or before an address: '~' sorts after every
+/// digit.
 pub(super) fn behind(pool: &PoolFamily, last: u128) -> String {
     format!("{}~", pool.block_key(last))
 }
@@ -23,7 +24,7 @@ fn none_in(pool: &PoolFamily, (first, last): (u128, u128)) -> Compare {
     Compare::NoneIn(pool.block_key(first), behind(pool, last))
 }
 
-/// No restore is being settled.
+/// Compares that no restore is being settled.
 fn not_restored() -> Compare {
     Compare::ModRevision(RESTORED.to_owned(), 0)
 }
@@ -44,7 +45,7 @@ impl Leaseholder {
         }
     }
 
-    /// The blocks that an order writes, by their first address.
+    /// Returns the blocks that an order writes, by their first address.
     pub(super) fn writes(order: &Order) -> Vec<(PoolFamily, u128)> {
         let (pool, cidrs): (&PoolFamily, Vec<Cidr>) = match order {
             Order::Lease { pool, activate, claim } => (
@@ -225,7 +226,7 @@ impl Leaseholder {
         }
     }
 
-    /// The transaction of a batch.
+    /// Returns the transaction of a batch.
     pub(super) fn txn_of(&self, now: BootTime, batch: &Batch) -> Txn {
         let node = node_key(&self.identity.node);
         let mut txn = Txn::default();
@@ -324,7 +325,7 @@ impl Leaseholder {
         }
     }
 
-    /// A claim compares that nothing overlaps it (rule 1).
+    /// Compares that nothing overlaps the claims (rule 1).
     fn compare_claims(
         &self,
         txn: &mut Txn,

@@ -28,24 +28,24 @@ pub(super) struct ClusterView {
 }
 
 impl ClusterView {
-    /// Nothing is known yet. `unconfirmed`: nothing is handed out before the node has joined;
-    /// `limited`: nor before the store was reached, nor too long after that.
+    /// Creates a view in which nothing is known yet. `unconfirmed`: nothing is handed out before
+    /// the node has joined; `limited`: nor before the store was reached, nor too long after that.
     pub(super) fn new(unconfirmed: bool, records: bool, limited: bool) -> Self {
         let good_until = limited.then_some(BootTime::BOOT);
         Self { unconfirmed, records, good_until, ..Self::default() }
     }
 
-    /// The reason why nothing is handed out, if there is one.
+    /// Returns the reason why nothing is handed out, if there is one.
     pub(super) fn halted(&self) -> Option<Cause> {
         self.halted.clone().or(self.unconfirmed.then_some(Cause::Unconfirmed))
     }
 
-    /// The reason why no block can be leased, if there is one.
+    /// Returns the reason why no block can be leased, if there is one.
     pub(super) fn unable(&self) -> Option<Cause> {
         self.refusing().or_else(|| self.stalled.clone())
     }
 
-    /// The reason why every ADD is refused, if there is one.
+    /// Returns the reason why every ADD is refused, if there is one.
     pub(super) fn refusing(&self) -> Option<Cause> {
         let draining = || self.draining.then_some(Cause::Draining);
         self.halted().or_else(draining)

@@ -32,7 +32,7 @@ pub struct CoordinatorMachine {
     early_calls: VecDeque<(u64, Call)>,
     /// The number of records that are missing, for each of these operations.
     recording: Map<u64, usize>,
-    /// Until when they are waited for.
+    /// The times until which they are waited for.
     recording_until: VecDeque<(BootTime, u64)>,
     overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
     journal_failed: bool,
@@ -72,8 +72,8 @@ pub struct Unready {
 }
 
 impl CoordinatorMachine {
-    /// `restored`: the range sets of the journal; `unconfirmed`: nothing is handed out before
-    /// the node has joined; `records`: what is held is published in the store;
+    /// Creates the machine. `restored`: the range sets of the journal; `unconfirmed`: nothing is
+    /// handed out before the node has joined; `records`: what is held is published in the store;
     /// `limited`: nothing is handed out unless the store was reached within `offline_limit`.
     pub(super) fn new(
         core: Coordinator,
@@ -114,7 +114,7 @@ impl CoordinatorMachine {
         !self.retiring.is_empty()
     }
 
-    /// The open range sets.
+    /// Returns the open range sets.
     pub fn sets(&self) -> Vec<SetId> {
         self.sets.iter().copied().collect()
     }
@@ -136,8 +136,8 @@ impl CoordinatorMachine {
         Some(Unready { cause, serves_in_hand })
     }
 
-    /// The range sets that an ADD with these ranges would use, each with its index; those that are
-    /// not open yet are left out.
+    /// Returns the range sets that an ADD with these ranges would use, each with its index; those
+    /// that are not open yet are left out.
     ///
     /// # Errors
     /// No ADD can be served.
@@ -328,7 +328,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// Every operation that waits for a record fails: the store does not answer.
+    /// Fails every operation that waits for a record: the store does not answer.
     pub(super) fn not_recorded(&mut self, now: BootTime, cause: &Cause) {
         let mut waiting: Vec<u64> = self.recording.keys().copied().collect();
         waiting.sort_unstable();
@@ -338,7 +338,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// One record of each of these operations is in the store.
+    /// Notes that one record of each of these operations is in the store.
     pub(super) fn recorded(&mut self, now: BootTime, operations: Vec<u64>) {
         for operation in operations {
             let Some(missing) = self.recording.get_mut(&operation) else { continue };
@@ -367,7 +367,8 @@ impl CoordinatorMachine {
         }
     }
 
-    /// The cluster is left, or left to find out: the journal is closed after all that is in it.
+    /// Closes the journal after all that is in it: the node has left the cluster, or the cluster
+    /// will find out by itself.
     fn close(&mut self) {
         if let Life::Leaving(_) = self.life {
             self.life = Life::Closing;

@@ -65,7 +65,7 @@ pub struct Standing {
 /// The figures of a node's dealings with the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// For how long the store has not answered.
+    /// The time for which the store has not answered.
     pub silence: Duration,
     /// Blocks that this node handed out of and the store gave to others.
     pub lost: usize,
@@ -73,7 +73,7 @@ pub struct Figures {
     pub lease_left: Duration,
     /// Records that wait.
     pub records_waiting: usize,
-    /// For how long the oldest of them has waited.
+    /// The time for which the oldest of them has waited.
     pub record_lag: Duration,
 }
 
@@ -100,7 +100,7 @@ impl LeaseholderMachine {
         self.core.lost()
     }
 
-    /// The figures of now.
+    /// Returns the current figures.
     pub fn figures(&self, now: BootTime) -> Figures {
         Figures {
             silence: self.core.silence(now),
@@ -111,7 +111,7 @@ impl LeaseholderMachine {
         }
     }
 
-    /// The machine itself; for simulators.
+    /// Returns the machine itself; for simulators.
     pub fn core(&self) -> &Leaseholder {
         &self.core
     }
@@ -304,7 +304,7 @@ impl Machine for LeaseholderMachine {
     }
 }
 
-/// The record of a holding.
+/// Returns the record of a holding.
 fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
     let pod = holding.pod.as_deref();
     AllocationValue {

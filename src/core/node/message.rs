@@ -26,7 +26,7 @@ pub trait Machine {
     /// The inputs that its mailbox takes.
     type Input;
 
-    /// The mailbox is open: called once, before the first input.
+    /// Starts when the mailbox is open: called once, before the first input.
     fn start(&mut self, now: BootTime);
 
     /// Takes one message.
@@ -35,10 +35,11 @@ pub trait Machine {
     /// Does what is due.
     fn handle_timeout(&mut self, now: BootTime);
 
-    /// The time at which [`Machine::handle_timeout`] has something to do, on the boot clock.
+    /// Returns the time at which [`Machine::handle_timeout`] has something to do, on the boot
+    /// clock.
     fn poll_timeout(&self) -> Option<BootTime>;
 
-    /// The next output, until there is none.
+    /// Returns the next output, until there is none.
     fn poll_output(&mut self) -> Option<Output>;
 }
 
@@ -204,7 +205,7 @@ pub enum Output {
     Ended(Arc<Holding>),
     /// Open a mailbox for a range set.
     Open {
-        /// Which one it is.
+        /// The range set.
         record: SetRecord,
         /// Its state.
         set: Box<RangeSet>,
@@ -238,7 +239,7 @@ pub enum Event {
         network: Arc<str>,
         /// The family of the range set.
         family: Family,
-        /// For how long.
+        /// The time for which it waited.
         waited: Duration,
         /// It has an address.
         served: bool,

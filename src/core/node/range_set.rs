@@ -39,18 +39,18 @@ pub struct RangeSetMachine {
 }
 
 impl RangeSetMachine {
-    /// The machine around a range set that is opened ([`Output::Open`]).
+    /// Creates the machine around a range set that is opened ([`Output::Open`]).
     pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
         let (waits, outputs) = (Map::default(), VecDeque::new());
         Self { record, core, heir: None, lease_number, waits, outputs }
     }
 
-    /// Its name, its network and its ranges as they were when it opened.
+    /// Returns its name, its network and its ranges as they were when it opened.
     pub fn record(&self) -> &SetRecord {
         &self.record
     }
 
-    /// Its figures.
+    /// Returns its figures.
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }
@@ -63,7 +63,7 @@ impl RangeSetMachine {
         (offer, figures)
     }
 
-    /// Its blocks, in order.
+    /// Returns its blocks, in order.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.core.blocks()
     }
@@ -162,7 +162,7 @@ impl RangeSetMachine {
         self.send(Message::Leaseholder(ToLeaseholder::Place(Some(origin), order)));
     }
 
-    /// An order whose end nobody waits for.
+    /// Places an order whose end nobody waits for.
     fn place_aside(&mut self, order: Order) {
         self.send(Message::Leaseholder(ToLeaseholder::Place(None, order)));
     }
@@ -221,7 +221,7 @@ impl RangeSetMachine {
         self.place_after(entries, context, order, early);
     }
 
-    /// The end of an order.
+    /// Handles the end of an order.
     fn order_ended(&mut self, now: BootTime, context: OrderContext, effect: leaseholder::Effect) {
         use leaseholder::Effect;
         let (network, family) = (self.record.network.clone(), self.record.family);
@@ -248,7 +248,7 @@ impl RangeSetMachine {
         }
     }
 
-    /// An order was not placed: the journal failed.
+    /// Handles an order that was not placed: the journal failed.
     fn order_failed(&mut self, now: BootTime, context: &OrderContext) {
         match context {
             OrderContext::GiveBack(_) => self.core.given_back(now, false),

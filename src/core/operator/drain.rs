@@ -14,7 +14,7 @@ use crate::core::txn::{
 use crate::core::value::Value;
 use crate::limits;
 
-/// Which node to drain.
+/// The command to drain a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DrainNodeCommand {
     /// The node.

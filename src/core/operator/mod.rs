@@ -34,7 +34,7 @@ pub trait Command {
     /// The result of the command.
     type End;
 
-    /// Begins. `now`: the time of the command.
+    /// Begins the command. `now`: the time of the command.
     fn start(&mut self, now: UnixTime) -> Step<Self::End>;
 
     /// Goes on with the answer to the last request.

@@ -115,7 +115,7 @@ impl Command for RemoveNode {
     }
 }
 
-/// Everything under a prefix.
+/// Returns the span of everything under a prefix.
 fn all(prefix: &str) -> Span {
     Span::prefix(prefix, limits::KEYS_PER_READ_MAX)
 }
@@ -324,7 +324,7 @@ impl RemoveNode {
         self.ask(Phase::Leasing, request)
     }
 
-    /// The quarantine's lease is gone: if blocks were on it, so is the quarantine.
+    /// Handles the end of the quarantine's lease: if blocks were on it, the quarantine is over too.
     fn lease_gone(&mut self, then: fn(&mut Self) -> Step<End>) -> Step<End> {
         match self.lease.take() {
             Some(lease) if lease.used && self.begun => self.end(Err(RemoveError::QuarantineOver)),
@@ -366,7 +366,7 @@ impl RemoveNode {
         self.take()
     }
 
-    /// A transaction has taken these blocks, or may have.
+    /// Notes that a transaction has taken these blocks, or may have.
     fn named(&mut self, blocks: &[KeyValue]) {
         if let Some(lease) = &mut self.lease {
             lease.used |= needs_lease(blocks);

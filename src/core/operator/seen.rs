@@ -36,8 +36,8 @@ impl Seen {
         self.blocks.iter().chain(&self.records).any(|of| of.key == key)
     }
 
-    /// The time of the last write of the node itself. Quarantined
-    /// blocks were written by somebody else.
+    /// Returns the time of the last write of the node itself. Quarantined blocks were written by
+    /// somebody else.
     pub(super) fn last_write(&self) -> Option<UnixTime> {
         let since = |key: &KeyValue| match &key.value {
             Value::Block(block) if !is_quarantined(key) => Some(block.since),
@@ -54,7 +54,7 @@ impl Seen {
         self.blocks.iter().filter(|key| is_spare(key)).count()
     }
 
-    /// The leases on which its quarantined blocks hang.
+    /// Returns the leases on which its quarantined blocks hang.
     pub(super) fn quarantines(&self) -> Vec<LeaseId> {
         let quarantined = self.blocks.iter().filter(|key| is_quarantined(key));
         let mut leases: Vec<LeaseId> = quarantined.filter_map(|key| key.lease).collect();
@@ -63,8 +63,8 @@ impl Seen {
         leases
     }
 
-    /// The blocks that a removal has to take: those that are not in quarantine, and those whose
-    /// quarantine is one of the leases in `longer`, or has no end.
+    /// Returns the blocks that a removal has to take: those that are not in quarantine, and those
+    /// whose quarantine is one of the leases in `longer`, or has no end.
     pub(super) fn to_take(&self, longer: &[LeaseId]) -> Vec<KeyValue> {
         let is_long = |key: &&KeyValue| {
             !is_quarantined(key) || key.lease.is_none_or(|lease| longer.contains(&lease))

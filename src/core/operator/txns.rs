@@ -29,7 +29,8 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// The epoch that the node is raised to, from its key; a node without one never was there.
+    /// Returns the epoch that the node is raised to, from its key; a node without one never was
+    /// there.
     pub fn epoch(known: Option<&NodeValue>) -> Epoch {
         known.map_or(Epoch::FIRST, |node| node.epoch.next())
     }
@@ -101,7 +102,7 @@ impl Removal {
     }
 }
 
-/// A transaction that is refused once the node has come back.
+/// Begins a transaction that is refused once the node has come back.
 fn after(node: &str, revision: u64) -> Txn {
     Txn { when: vec![Compare::ModRevision(node_key(node), revision)], then: vec![] }
 }

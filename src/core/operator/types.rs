@@ -6,7 +6,7 @@ use crate::core::ids::Epoch;
 use crate::core::time::UnixTime;
 use crate::core::txn::StoreError;
 
-/// Which node to remove, and how.
+/// The command to remove a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RemoveNodeCommand {
     /// The node.
@@ -18,7 +18,7 @@ pub struct RemoveNodeCommand {
     pub incarnation: Option<Arc<str>>,
     /// Remove it although it has a session, or is the local one.
     pub force: bool,
-    /// For how many seconds nobody gets its blocks; unless given,
+    /// The number of seconds for which nobody gets its blocks; unless given,
     /// [`QUARANTINE`](crate::limits::QUARANTINE). If it is given, quarantines of an earlier removal
     /// that would last longer end with this one.
     pub quarantine_s: Option<u64>,
@@ -50,7 +50,7 @@ pub struct Removed {
     pub quarantined: usize,
     /// The number of spare blocks that are free now.
     pub freed: usize,
-    /// For how many seconds the quarantine lasts.
+    /// The number of seconds for which the quarantine lasts.
     pub quarantine_s: u64,
     /// The number of records of its allocations that were deleted.
     pub records: usize,

@@ -28,7 +28,7 @@ impl Want {
         }
     }
 
-    /// The addresses, as first and last of each run.
+    /// Returns the addresses, as first and last of each run.
     fn addresses(&self) -> Vec<(u128, u128)> {
         let (allowed, stage) = match self {
             Self::Address(number) => return vec![(*number, *number)],
@@ -118,7 +118,7 @@ impl Finds {
         self.refused.retain(|refusal| now < refusal.until);
     }
 
-    /// The time at which something can be searched for again.
+    /// Returns the time at which something can be searched for again.
     pub(super) fn due(&self) -> Option<BootTime> {
         self.refused.iter().map(|refusal| refusal.until).min()
     }
@@ -191,7 +191,7 @@ impl RangeSet {
         Attempt::Done(Err(error))
     }
 
-    /// The end of an [`Effect::Find`].
+    /// Handles the end of an [`Effect::Find`].
     pub fn found(&mut self, now: BootTime, found: Found) {
         let Some(Finding { want, even_cooling, began }) = self.finds.finding.take() else {
             return;

@@ -27,7 +27,7 @@ impl World {
         assert_eq!(self.key("sessions/n"), None);
     }
 
-    /// The leases on which there is nothing.
+    /// Returns the leases on which there is nothing.
     pub(super) fn idle_leases(&mut self) -> Vec<LeaseId> {
         let all = Span { first: "a".into(), past: "z".into(), limit: usize::MAX };
         let used: Vec<_> = self.etcd.read(&all).into_iter().filter_map(|key| key.lease).collect();

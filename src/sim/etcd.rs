@@ -208,7 +208,7 @@ fn key_value(key: &str, stored: &Stored) -> KeyValue {
 }
 
 impl Write {
-    /// The (first) key that is written.
+    /// Returns the (first) key that is written.
     pub(crate) fn key(&self) -> &String {
         match self {
             Self::Put(key, ..) | Self::Delete(key) | Self::DeleteIn(key, _) => key,

@@ -71,8 +71,8 @@ impl World {
         sets.map(|set| set.blocks().count()).sum()
     }
 
-    /// The requests that the store may carry out next, regardless of their time. Nodes meet nowhere
-    /// else: everything between two of them happens first, in order.
+    /// Returns the requests that the store may carry out next, regardless of their time. Nodes meet
+    /// nowhere else: everything between two of them happens first, in order.
     pub(super) fn next_requests(&mut self) -> Vec<(Millis, u64)> {
         let local = |event: &Event| {
             matches!(

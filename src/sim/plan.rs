@@ -96,7 +96,7 @@ impl Plan {
     }
 }
 
-/// The ranges with these first and last addresses, in subnets that contain them.
+/// Returns the ranges with these first and last addresses, in subnets that contain them.
 fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_log2: Option<u8>) -> Arc<Ranges> {
     let range = |(subnet, part): &(&str, Option<(&str, &str)>)| {
         let (start, end) = part.unzip();
@@ -114,12 +114,12 @@ fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_log2: Option<u8>) -> Arc
     Arc::new(Ranges::new(parts.iter().map(range).collect(), block_log2).unwrap())
 }
 
-/// All addresses of a subnet.
+/// Returns all addresses of a subnet.
 pub(super) fn subnet(subnet: &str, block_log2: Option<u8>) -> Arc<Ranges> {
     ranges(&[(subnet, None)], block_log2)
 }
 
-/// Addresses of a subnet from the first to the last.
+/// Returns the addresses of a subnet from the first to the last.
 pub(super) fn part(subnet: &str, first: &str, last: &str, block_log2: Option<u8>) -> Arc<Ranges> {
     ranges(&[(subnet, Some((first, last)))], block_log2)
 }
@@ -147,7 +147,7 @@ fn configurations(large: bool, log2: u8) -> Vec<Configuration> {
     ]
 }
 
-/// Nothing goes wrong.
+/// Returns a plan in which nothing goes wrong.
 pub(super) fn calm(nodes: usize) -> Plan {
     let whole = subnet("10.0.0.0/26", Some(2));
     Plan {
@@ -170,12 +170,12 @@ pub(super) fn calm(nodes: usize) -> Plan {
     }
 }
 
-/// Nothing goes wrong in this pool.
+/// Returns a plan in which nothing goes wrong in this pool.
 pub(super) fn calm_in(whole: Arc<Ranges>, nodes: usize) -> Plan {
     Plan { configurations: vec![vec![whole.clone()]], whole, ..calm(nodes) }
 }
 
-/// A run that a seed decides: some things go wrong, never all at once.
+/// Returns the run that a seed decides: some things go wrong, never all at once.
 pub(super) fn plan(seed: u64) -> Plan {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xA5A5);
     let mut faults = Vec::new();
@@ -243,7 +243,8 @@ pub(super) fn plan(seed: u64) -> Plan {
     plan
 }
 
-/// As many addresses as containers, hardly, and nearly all of them cool: every ADD gets one.
+/// Returns a plan with hardly enough addresses for the containers, and nearly all of the addresses
+/// cool: every ADD gets one.
 pub(super) fn scarce() -> Plan {
     let mut plan = calm_in(subnet("10.0.0.0/28", Some(0)), 3);
     plan.settings.cooldown = Duration::from_secs(20);
@@ -251,7 +252,7 @@ pub(super) fn scarce() -> Plan {
     plan
 }
 
-/// A run in which nodes vanish and return, and then the store goes back.
+/// Returns a run in which nodes vanish and return, and then the store goes back.
 pub(super) fn restored(seed: u64) -> Plan {
     let mut plan = calm(3);
     plan.configurations = configurations(seed.is_multiple_of(2), 2);
@@ -264,7 +265,7 @@ pub(super) fn restored(seed: u64) -> Plan {
     plan
 }
 
-/// A run in which a broken rule matters that hardly ever does: other things go wrong as in
+/// Returns a run in which a broken rule matters that hardly ever does: other things go wrong as in
 /// [`plan`], and what it takes goes wrong often.
 pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
     let often: &[(Fault, Millis)] = match mutant {

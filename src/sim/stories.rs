@@ -10,7 +10,7 @@ use super::world::{State, World};
 use crate::core::mutant::{Mutant, breaks};
 use crate::limits;
 
-/// Every container that asks on this node, until so many have addresses.
+/// Runs so many containers on this node; every one of them gets an address.
 fn run_containers(world: &mut World, node: usize, count: usize) {
     for _ in 0..count {
         let id = world.add(node, None);

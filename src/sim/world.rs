@@ -91,7 +91,7 @@ pub(super) struct SimNode {
 }
 
 impl SimNode {
-    /// One whose daemon has not started.
+    /// Creates a node whose daemon has not started.
     pub(super) fn new(disk: Disk) -> Self {
         Self {
             disk,

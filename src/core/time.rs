@@ -5,7 +5,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 /// A time on the boot clock (`CLOCK_BOOTTIME`), in whole milliseconds since the boot. The clock
-/// runs on while the machine sleeps, and starts anew with each boot. It never goes backwards
+/// runs on while the machine sleeps, and starts again with each boot. It never goes backwards
 /// between two inputs to one machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BootTime(u64);

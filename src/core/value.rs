@@ -31,7 +31,7 @@ pub enum Value {
 }
 
 /// A node, for as long as it is in the cluster. Every ownership transaction of the node compares
-/// the revision of this key and writes it anew: a chain with one writer. So every transaction that
+/// the revision of this key and writes it again: a chain with one writer. So every transaction that
 /// is late on its way to the store is refused, and what the last link says was carried out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeValue {

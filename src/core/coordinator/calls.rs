@@ -80,7 +80,7 @@ impl Coordinator {
         let pool = match &waiting.work {
             Work::Add(add) => add.pool.clone(),
             // Held addresses go back to the range sets that they came from, regardless of the
-            // configuration of now.
+            // current configuration.
             Work::Del(del) => self
                 .held
                 .find(&del.id)
@@ -309,8 +309,8 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, cursors));
     }
 
-    /// Starts an ADD anew that was collecting addresses when the node recovered: its attachment may
-    /// hold some. The addresses that it has go back, but for those that are held since.
+    /// Starts again an ADD that was collecting addresses when the node recovered: its attachment
+    /// may hold some. The addresses that it has go back, but for those that are held since.
     fn add_anew(&mut self, now: BootTime, operation: u64, last: Option<u128>) {
         let Some(Operation::Adding { asker, add, sets, got, .. }) =
             self.operations.remove(&operation)

@@ -236,13 +236,13 @@ pub enum Effect {
     Commit(u64, Vec<JournalEntry>),
     /// Have it recorded that this is held.
     Held(Arc<Holding>),
-    /// Have it recorded that this is held no longer.
+    /// Have it recorded that this is no longer held.
     Ended(Arc<Holding>),
     /// Have it recorded that the recorded holding of an address on a network has ended.
     Forget(Arc<str>, IpAddr),
     /// Answer a call.
     Reply(u64, Outcome),
-    /// The addresses of two networks overlap: said once for each pair.
+    /// The addresses of two networks overlap: reported once for each pair.
     Overlap(Arc<str>, Arc<str>),
 }
 
@@ -269,7 +269,7 @@ pub struct Coordinator {
     /// DELs that were answered before the node has joined, until it has: when they started. What
     /// the store has of these attachments has ended (rule 28).
     early_dels: Option<BTreeMap<AttachmentId, u64>>,
-    /// ADDs that were collecting addresses when the node recovered: they start anew.
+    /// ADDs that were collecting addresses when the node recovered: they start again.
     outrun: BTreeSet<u64>,
     /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
     /// held after a restart, so no DEL of them is answered before that.
@@ -277,7 +277,7 @@ pub struct Coordinator {
     effects: VecDeque<Effect>,
 }
 
-/// Whom an operation answers.
+/// The asker that an operation answers.
 #[derive(Clone, Copy, Debug)]
 enum Asker {
     Call(u64),

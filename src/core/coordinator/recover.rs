@@ -1,5 +1,5 @@
 //! Reads the records of this node in the cluster's store: holdings that the journal forgot are
-//! remembered, and records that are wrong are written anew.
+//! remembered, and records that are wrong are written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

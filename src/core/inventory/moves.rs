@@ -71,7 +71,7 @@ pub enum Move {
     /// The address stays here after all.
     Return,
     /// An address that cooled when its transfer began stays here after all. Its cooldown begins
-    /// anew at this time.
+    /// again at this time.
     ReturnCooling(BootTime),
 }
 

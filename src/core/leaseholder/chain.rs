@@ -264,8 +264,7 @@ impl Leaseholder {
             return self.displaced(now, Some(&node));
         }
         if unknown || mod_revision != self.chain.revision {
-            // Sent once more it says the same, so whichever of the two comes first, the other one
-            // is refused.
+            // Sent once more it says the same, so the second of the two to arrive is refused.
             self.chain.revision = mod_revision;
             return self.send_again(now);
         }

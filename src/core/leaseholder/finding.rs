@@ -81,7 +81,7 @@ impl Leaseholder {
         self.look_around(now, id, find);
     }
 
-    /// Reads who holds what is wanted, anew.
+    /// Reads again who holds what is wanted.
     fn look_around(&mut self, now: BootTime, id: OrderId, mut find: Find) {
         find.seen.clear();
         (find.round, find.reads) = (0, find.reads + 1);

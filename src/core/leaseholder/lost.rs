@@ -1,4 +1,4 @@
-//! Blocks and spares that are not this node's any longer, and what comes back of them.
+//! Blocks and spares that are no longer this node's, and what comes back of them.
 
 use super::{Effect, Leaseholder, Order, Phase};
 use crate::core::address::Cidr;

@@ -7,7 +7,7 @@
 //! order.
 //!
 //! **The chain.** Every transaction that changes ownership compares the revision of the node's own
-//! key and writes that key anew, with the next sequence number. One is open at a time, with
+//! key and writes that key again, with the next sequence number. One is open at a time, with
 //! everything that waits in it. So the node's key says which transaction was carried out last; a
 //! late one is refused; a daemon that was displaced can no longer change anything; and a store that
 //! went back in time shows (rules 1, 2, 4, 6 and 11).

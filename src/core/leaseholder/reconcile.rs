@@ -21,10 +21,10 @@ struct Stored {
 }
 
 impl Leaseholder {
-    /// Makes the node's memory and the store one: what the node hands out of and the store knows
-    /// is verified; what the store lost is claimed anew, and nothing is handed out of it meanwhile;
-    /// what the store has and the node does not know is given back, since nothing was handed out
-    /// of it (rules 9 and 11).
+    /// Makes the node's memory and the store one: what the node hands out of and the store knows is
+    /// verified; what the store lost is claimed again, and nothing is handed out of it meanwhile;
+    /// what the store has and the node does not know is given back, since nothing was handed out of
+    /// it (rules 9 and 11).
     pub(super) fn reconcile(&mut self, now: BootTime, joining: Joining) {
         self.forget_earlier_findings();
         let mut stored: BTreeMap<PoolFamily, Vec<Stored>> = BTreeMap::new();
@@ -39,7 +39,7 @@ impl Leaseholder {
             let (cidr, revision, status) = (block.cidr, key.mod_revision, block.status);
             stored.entry(pool).or_default().push(Stored { cidr, revision, status });
         }
-        // Spares on the lease of now are new, and what they are.
+        // Spares on the current lease are new, and what they are.
         let mut known = std::mem::take(&mut self.owned);
         for (pool, blocks) in &mut known {
             for (_, owned) in blocks.extract_if(.., |_, owned| owned.status == BlockStatus::Spare) {

@@ -62,8 +62,8 @@ impl Records {
         }
     }
 
-    /// Forgets a change that is not this node's to write. Who waits for the end of a record need
-    /// not wait.
+    /// Forgets a change that is not this node's to write. The operation that waits for the end of a
+    /// record need not wait.
     fn forget(&mut self, at: &At) -> Vec<u64> {
         let Some(change) = self.dirty.remove(at) else { return vec![] };
         self.urgent -= change.waiting.len();

@@ -20,7 +20,7 @@ use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, Write};
 use crate::core::value::Value;
 use crate::limits;
 
-/// Marks that the store went back in time; anew, if there is a mark of this revision, since it may
+/// Marks that the store went back in time. A mark of this revision is written again, since it may
 /// be from before.
 pub(super) fn mark(now: UnixTime, seen: u64) -> Txn {
     let when = vec![Compare::ModRevision(RESTORED.to_owned(), seen)];
@@ -70,7 +70,7 @@ impl Leaseholder {
     /// do.
     pub(super) fn keep_restore_barrier(&mut self, now: BootTime, marked: u64) {
         if self.chain.revision < marked {
-            // Its spares may be others' blocks by now: it joins anew, without them.
+            // Its spares may be others' blocks by now: it joins again, without them.
             return self.rejoin(now, None);
         }
         if !self.chain.acknowledged {

@@ -128,7 +128,7 @@ pub enum Order {
         /// The configuration says it.
         explicit: bool,
     },
-    /// Claim anew what this node hands out of although the store lost it.
+    /// Claim again what this node hands out of although the store lost it.
     Reclaim(PoolFamily, Cidr),
     /// Give back a block with a key of this revision that the store has for this node's, and of
     /// which this node knows nothing.
@@ -145,7 +145,7 @@ pub enum Order {
         /// The parts.
         keep: Vec<Cidr>,
     },
-    /// Write the session anew, on the lease of now.
+    /// Write the session again, on the current lease.
     Session,
     /// Write records.
     Records,
@@ -217,7 +217,7 @@ pub enum Effect {
     Found(OrderId, Found),
     /// The end of an [`Order::AgreeBlockSize`]: the block size, as a binary logarithm.
     BlockSizeAgreed(OrderId, Result<u8, BlockSizeError>),
-    /// Another node asks; to be answered by [`Order::Transfer`] or [`Order::Refuse`].
+    /// Another node asks; it must be answered by [`Order::Transfer`] or [`Order::Refuse`].
     Asked(Question),
     /// Blocks that another node gave without being waited for: spares.
     Spares(PoolFamily, Vec<Cidr>),
@@ -258,7 +258,7 @@ pub enum Effect {
     /// before the next effect is handled.
     Recover(Box<StoredState>),
     /// These are all the records in these blocks of this node, with their networks: everything that
-    /// is held otherwise must be recorded anew.
+    /// is held otherwise must be recorded again.
     RecordsListed(Vec<(PoolFamily, Cidr)>, Vec<(Arc<str>, Recorded)>),
     /// The records of these orders are in the store.
     Recorded(Vec<u64>),

@@ -24,7 +24,7 @@ pub struct BootOptions {
     pub booted_at: UnixTime,
 }
 
-/// The machines of a node, to be started.
+/// The machines of a node, which the caller must start.
 #[derive(Debug)]
 pub struct Booted {
     /// Entries that must be durable before the first machine starts: blocks of no range set are

@@ -24,7 +24,7 @@ pub struct CoordinatorMachine {
     pub(super) sets: BTreeSet<SetId>,
     /// Range sets that are becoming part of others.
     pub(super) retiring: BTreeSet<SetId>,
-    /// Range sets as they were before the daemon's start, to be opened.
+    /// Range sets as they were before the daemon's start, which must be opened.
     restored: Vec<(SetRecord, RangeSet)>,
     /// Calls without an answer.
     open_calls: usize,

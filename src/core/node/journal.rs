@@ -34,7 +34,7 @@ pub struct Group {
 }
 
 impl JournalQueue {
-    /// Adds a commit. Returns the messages of one that cannot be written any longer.
+    /// Adds a commit. Returns the messages of one that can no longer be written.
     pub fn push(&mut self, now: BootTime, commit: Commit) -> Vec<Message> {
         if self.closed {
             let cause = Err(JournalFailure::Closed);

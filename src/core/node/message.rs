@@ -201,7 +201,7 @@ pub enum Output {
     Reply(u64, Outcome),
     /// Show readers that this is held.
     Held(Arc<Holding>),
-    /// Show readers that this is not held any longer.
+    /// Show readers that this is no longer held.
     Ended(Arc<Holding>),
     /// Open a mailbox for a range set.
     Open {
@@ -257,7 +257,7 @@ pub enum Event {
     Stalled(Option<Cause>),
     /// Nothing is handed out, because of this; or it is again.
     Halted(Option<Cause>),
-    /// An operator drains this node, or does not any longer.
+    /// An operator drains this node, or no longer does.
     Draining(bool),
     /// The store is older than this node.
     WentBack,

@@ -31,7 +31,7 @@ pub struct RangeSetMachine {
     /// The range set that takes everything over as soon as no order is open.
     heir: Option<SetId>,
     /// The number of times that the node's lease was lost since the daemon started, as far as this
-    /// range set was told: its spares hang on the lease of now.
+    /// range set was told: its spares hang on the current lease.
     lease_number: u64,
     /// The requests that wait for a block, and since when: for the figures.
     waits: Map<u64, BootTime>,

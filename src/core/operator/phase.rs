@@ -27,7 +27,7 @@ pub(super) enum Phase {
     Leasing,
     /// Taking these blocks.
     Taking(Vec<KeyValue>),
-    /// Having the quarantine begin anew, now that all blocks are in it.
+    /// Having the quarantine begin again, now that all blocks are in it.
     Prolonging,
     /// Deleting these records.
     Deleting(Vec<KeyValue>),

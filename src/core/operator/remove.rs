@@ -28,7 +28,7 @@ pub struct RemoveNode {
     phase: Phase,
     tries: u32,
     seen: Seen,
-    /// The leases of quarantines that are to be shortened.
+    /// The leases of quarantines that must be shortened.
     longer: Vec<LeaseId>,
     lease: Option<Lease>,
     /// Blocks that are not taken yet.
@@ -252,7 +252,7 @@ impl RemoveNode {
             Some(_) if self.seen.blocks.iter().all(is_quarantined) => Fate::AlreadyRemoved,
             _ => Fate::Removed,
         };
-        // A node that was removed before is removed anew: after the store was restored from a
+        // A node that was removed before is removed again: after the store was restored from a
         // backup, what counts is that its key is newer than that.
         self.removed.epoch = match self.removed.fate {
             Fate::Forgotten | Fate::Succeeded => epoch,

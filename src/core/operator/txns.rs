@@ -4,7 +4,7 @@
 //! out. So its blocks do not become free at once: they are quarantined, on a lease that nobody
 //! keeps alive. The same transaction raises the node's epoch, so that every earlier transaction of
 //! the node that is still on its way is refused from then on (rule 3). A node that comes back joins
-//! anew and takes its quarantined blocks back.
+//! again and takes its quarantined blocks back.
 
 use std::sync::Arc;
 

@@ -113,7 +113,7 @@ impl Finds {
         self.others
     }
 
-    /// Forgets the searches in vain that may be tried again.
+    /// Forgets the searches that found nothing and may be tried again.
     pub(super) fn forget(&mut self, now: BootTime) {
         self.refused.retain(|refusal| now < refusal.until);
     }
@@ -156,7 +156,7 @@ impl RangeSet {
         let refused = refused.map(|refusal| refusal.gone.clone());
         let known = known.is_some();
         let unable = self.unable(now);
-        // A moment ago nobody had one: another search would come to the same.
+        // A moment ago nobody had one: another search would find the same.
         if known
             && request.requested.is_none()
             && let Some(done) = self.attempt_cooling(request)

@@ -291,7 +291,7 @@ proptest! {
                 };
                 set.leased(now, leased);
             }
-            // An ADD that comes right after a search in vain waits for the next one.
+            // An ADD that comes right after a search that found nothing waits for the next one.
             now = now + limits::NOBODY;
             set.handle_timeout(now);
             }

@@ -57,7 +57,7 @@ pub(super) enum Fault {
     Cut,
     /// Nobody does.
     Outage,
-    /// The machine starts anew.
+    /// The machine starts again.
     Reboot,
     /// The journal's disk fails.
     Disk,
@@ -269,7 +269,7 @@ pub(super) fn restored(seed: u64) -> Plan {
 /// [`plan`], and what it takes goes wrong often.
 pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
     let often: &[(Fault, Millis)] = match mutant {
-        // A node is removed, and joins anew, while its range sets become one.
+        // A node is removed, and joins again, while its range sets become one.
         Mutant::MergeNotHeldBack => &[
             (Fault::Remove, 8_000),
             (Fault::Configure, 3_000),

@@ -111,7 +111,7 @@ fn calls_that_come_before_a_node_has_recovered_change_nothing_of_it() {
         }
         world.settle(60_000);
         for &id in &ids {
-            // Who was told to try again does so.
+            // A caller that was told to try again does so.
             if world.containers.get(&id).is_some_and(|of| of.state == State::Orphan) {
                 world.delete(id);
             }

@@ -174,7 +174,7 @@ pub(super) struct World {
     pub(super) quiet: bool,
     /// Nothing goes wrong before that.
     pub(super) calm_until: Millis,
-    /// The configuration of now.
+    /// The current configuration.
     pub(super) configuration: Configuration,
     pub(super) steps: u64,
     pub(super) counters: Counters,

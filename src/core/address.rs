@@ -15,7 +15,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address.
+    /// Returns the family of an address.
     pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::V4,
@@ -31,7 +31,7 @@ impl Family {
         }
     }
 
-    /// `ipv4` or `ipv6`: the word in keys, labels and messages.
+    /// Returns `ipv4` or `ipv6`: the word in keys, labels and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V4 => "ipv4",
@@ -39,7 +39,7 @@ impl Family {
         }
     }
 
-    /// The inverse of [`Family::as_str`].
+    /// Reads the word that [`Family::as_str`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "ipv4" => Some(Self::V4),
@@ -48,7 +48,7 @@ impl Family {
         }
     }
 
-    /// The address with this number; bits above the family's width are dropped.
+    /// Returns the address with this number; bits above the family's width are dropped.
     pub fn address(self, number: u128) -> IpAddr {
         match self {
             #[allow(clippy::cast_possible_truncation)]
@@ -64,7 +64,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// An address as a number, to be read together with its family.
+/// Returns an address as a number, to be read together with its family.
 pub fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),
@@ -82,39 +82,39 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// The aligned run of that size around an address.
+    /// Returns the aligned run of that size around an address.
     pub fn containing(number: u128, size_log2: u8) -> Self {
         Self { start: number & !mask(size_log2), size_log2 }
     }
 
-    /// The last address.
+    /// Returns the last address.
     pub fn end(self) -> u128 {
         self.start | mask(self.size_log2)
     }
 
-    /// The number of its addresses, which are fewer than 2^128.
+    /// Returns the number of its addresses, which are fewer than 2^128.
     pub fn size(self) -> u128 {
         1 << self.size_log2
     }
 
-    /// Whether the address is in the run.
+    /// Returns whether the address is in the run.
     pub fn contains(self, number: u128) -> bool {
         number & !mask(self.size_log2) == self.start
     }
 
-    /// The run in CIDR form, such as `10.1.2.8/29`.
+    /// Returns the run in CIDR form, such as `10.1.2.8/29`.
     pub fn net(self, family: Family) -> IpNet {
         let prefix = family.bits().saturating_sub(self.size_log2);
         IpNet::new_assert(family.address(self.start), prefix)
     }
 
-    /// The run that a CIDR covers, host bits dropped.
+    /// Returns the run that a CIDR covers, host bits dropped.
     pub fn of(net: IpNet) -> Self {
         Self { start: number(net.network()), size_log2: net.max_prefix_len() - net.prefix_len() }
     }
 }
 
-/// The low `bits` bits set; all bits from 128 up.
+/// Returns a mask of the low `bits` bits; all bits from 128 up.
 fn mask(bits: u8) -> u128 {
     1u128.checked_shl(u32::from(bits)).map_or(u128::MAX, |bit| bit - 1)
 }

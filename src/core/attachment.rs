@@ -75,7 +75,7 @@ impl From<Vec<IpAddr>> for Addresses {
     }
 }
 
-/// What nearly all attachments of a network have in common, and memory has once.
+/// The values that nearly all attachments of a network share. Memory holds them once.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Scope {
     /// The CNI network, by its `name`.
@@ -90,17 +90,17 @@ pub struct Scope {
 /// The addresses that one attachment holds: its allocations, which live and end together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holding {
-    /// Where.
+    /// The network and the other shared values.
     pub scope: Arc<Scope>,
-    /// In which container.
+    /// The container.
     pub container_id: ContainerId,
     /// One address per range set, in the order of the sets.
     pub addresses: Addresses,
     /// Rises with every ADD of this node: tells two holdings of one attachment apart.
     pub sequence: u64,
-    /// When the plugin process of the ADD started; see [`Holding::started_at`].
+    /// The time at which the plugin process of the ADD started; see [`Holding::started_at`].
     pub started_at: Option<NonZeroU64>,
-    /// When the ADD was answered.
+    /// The time at which the ADD was answered.
     pub since: UnixTime,
     /// The pod's stage.
     pub stage: Option<Stage>,
@@ -111,19 +111,20 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// When the plugin process of the ADD started, in nanoseconds on the boot clock.
+    /// Returns the time at which the plugin process of the ADD started, in nanoseconds on the boot
+    /// clock.
     pub fn started_at(&self) -> Option<u64> {
         self.started_at.map(NonZeroU64::get)
     }
 
-    /// Whether the attachment holds the addresses.
+    /// Returns whether the attachment holds the addresses.
     pub fn is_of(&self, id: &AttachmentId) -> bool {
         self.container_id == id.container_id
             && self.scope.ifname == id.ifname
             && self.scope.network == id.network
     }
 
-    /// Who holds the addresses.
+    /// Returns the attachment that holds the addresses.
     pub fn id(&self) -> AttachmentId {
         AttachmentId {
             network: self.scope.network.clone(),

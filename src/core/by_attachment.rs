@@ -13,7 +13,7 @@ pub struct ByAttachment(pub Arc<Holding>);
 
 /// The parts by which attachments differ, wherever they are kept.
 pub trait Key {
-    /// Network, container and interface.
+    /// Returns network, container and interface.
     fn parts(&self) -> (&str, &ContainerId, &str);
 }
 

@@ -7,8 +7,8 @@ use std::fmt;
 const DIGEST_BYTES: usize = 32;
 
 /// `CNI_CONTAINERID`. Runtimes name containers by 64 hexadecimal digits, which take half the memory
-/// as the number they stand for, and no allocation; whatever else comes is kept as it is. Ordered,
-/// but not as texts are.
+/// as the number they stand for, and no allocation; any other text is kept as it is. Ordered, but
+/// not as texts are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(Form);
 
@@ -20,7 +20,7 @@ enum Form {
 }
 
 impl ContainerId {
-    /// The id as its runtime wrote it.
+    /// Returns the id as its runtime wrote it.
     pub fn to_text(&self) -> Cow<'_, str> {
         match &self.0 {
             Form::Digest(digest) => {
@@ -60,7 +60,7 @@ impl fmt::Debug for ContainerId {
     }
 }
 
-/// What 64 lower-case hexadecimal digits stand for.
+/// Returns the bytes that 64 lower-case hexadecimal digits stand for.
 fn digest(text: &str) -> Option<[u8; DIGEST_BYTES]> {
     let pairs = text.as_bytes().as_chunks::<2>().0;
     let mut digest = [0; DIGEST_BYTES];

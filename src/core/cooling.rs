@@ -25,7 +25,7 @@ impl Cooling {
         self.len += 1;
     }
 
-    /// The number of addresses that cool.
+    /// Returns the number of addresses that cool.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -35,7 +35,7 @@ impl Cooling {
         self.len == 0
     }
 
-    /// The address that cools longest, and when it was released.
+    /// Returns the address that cools longest, and when it was released.
     pub fn oldest(&self) -> Option<(BootTime, u128)> {
         self.queue.front().copied()
     }
@@ -66,7 +66,7 @@ impl Cooling {
         }
     }
 
-    /// The address that cooled longest among those that `wanted` accepts.
+    /// Returns the address that cooled longest among those that `wanted` accepts.
     pub fn oldest_where(&self, mut wanted: impl FnMut(u128) -> bool) -> Option<u128> {
         let mut seen: Map<u128, u32> = Map::default();
         for &(_, number) in &self.queue {
@@ -84,7 +84,7 @@ impl Cooling {
         None
     }
 
-    /// Every cooling address with its time of release, oldest first.
+    /// Returns every cooling address with its time of release, oldest first.
     pub fn drain(mut self) -> impl Iterator<Item = (BootTime, u128)> {
         std::iter::from_fn(move || {
             let oldest = self.oldest()?;

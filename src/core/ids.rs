@@ -8,12 +8,12 @@ use std::num::{NonZeroI64, NonZeroU64};
 pub struct LeaseId(NonZeroI64);
 
 impl LeaseId {
-    /// The lease with this number; nothing, if it is not a positive one.
+    /// Returns the lease with this number; nothing, if it is not a positive one.
     pub fn new(number: i64) -> Option<Self> {
         NonZeroI64::new(number).filter(|number| number.is_positive()).map(Self)
     }
 
-    /// Its number, which is positive.
+    /// Returns its number, which is positive.
     pub fn get(self) -> i64 {
         self.0.get()
     }
@@ -44,17 +44,17 @@ macro_rules! number {
             /// The first one.
             pub const FIRST: Self = Self(NonZeroU64::MIN);
 
-            /// The one with this number; none, if that is 0.
+            /// Returns the one with this number; none, if that is 0.
             pub fn new(number: u64) -> Option<Self> {
                 NonZeroU64::new(number).map(Self)
             }
 
-            /// Its number, which is not 0.
+            /// Returns its number, which is not 0.
             pub fn get(self) -> u64 {
                 self.0.get()
             }
 
-            /// The one after this one.
+            /// Returns the one after this one.
             #[must_use]
             pub fn next(self) -> Self {
                 Self(self.0.saturating_add(1))

@@ -1,5 +1,5 @@
-//! A set of numbers kept as disjoint intervals: every operation is logarithmic in their number,
-//! whatever their length.
+//! A set of numbers kept as disjoint intervals: the cost of every operation is logarithmic in their
+//! number and does not depend on their length.
 
 use std::collections::BTreeMap;
 
@@ -42,12 +42,12 @@ impl Intervals {
         }
     }
 
-    /// Whether any of `start..=end` is in the set.
+    /// Returns whether any of `start..=end` is in the set.
     pub fn overlaps(&self, start: u128, end: u128) -> bool {
         self.by_start.range(..=end).next_back().is_some_and(|(_, &e)| e >= start)
     }
 
-    /// The first number from `from` on that is not in the set.
+    /// Returns the first number from `from` on that is not in the set.
     pub fn first_gap(&self, from: u128) -> Option<u128> {
         match self.by_start.range(..=from).next_back() {
             Some((_, &e)) if e >= from => e.checked_add(1),
@@ -55,12 +55,12 @@ impl Intervals {
         }
     }
 
-    /// The intervals as (first, last), in order.
+    /// Returns the intervals as (first, last), in order.
     pub fn iter(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
         self.by_start.iter().map(|(&s, &e)| (s, e))
     }
 
-    /// Whether nothing is in the set.
+    /// Returns whether nothing is in the set.
     pub fn is_empty(&self) -> bool {
         self.by_start.is_empty()
     }

@@ -23,7 +23,7 @@ pub use state::{Holdings, JournalState, NewBoot};
 /// Sequence numbers are reserved in steps, so that not every ADD changes the row that has them.
 const SEQUENCE_STEP: u64 = 4096;
 
-/// How many cooled rows go when one is added.
+/// The number of cooled rows that are removed when one is added.
 const FORGOTTEN_PER_ROW: usize = 2;
 
 /// The reason why nothing is made durable any longer.
@@ -55,11 +55,11 @@ pub enum JournalEntry {
         /// The range set that is gone.
         from: SetId,
     },
-    /// Addresses of this run may be handed out: it is one block, and its parts are none any more.
+    /// Addresses of this run may be handed out: it is one block, and its parts no longer are.
     Block(PoolFamily, Cidr),
     /// The store gave this block to others; what is held of it stays held until its DEL.
     LostBlock(PoolFamily, Cidr),
-    /// No address of this run may be handed out any more, in whichever blocks it was.
+    /// Addresses of this run may no longer be handed out, in whichever blocks they were.
     NoBlock(PoolFamily, Cidr),
     /// The node's chain in the cluster's store has come so far.
     Chain(u64),
@@ -84,7 +84,7 @@ pub type Cooling = (BootTime, SetId, u128);
 /// The rows of a journal, wherever they are kept. A row that is put replaces the one with the same
 /// key; nothing happens when one is removed that is not there.
 pub trait Rows {
-    /// Why a row cannot be read or changed, for all methods.
+    /// The reason why a row cannot be read or changed, for all methods.
     type Error;
 
     /// Puts a holding, by sequence number and attachment.
@@ -93,7 +93,7 @@ pub trait Rows {
     /// Removes the holding with this one's sequence number and attachment.
     fn remove_holding(&mut self, holding: &Holding) -> Result<(), Self::Error>;
 
-    /// The sequence number from which on none is reserved.
+    /// Returns the sequence number from which on none is reserved.
     fn next_sequence(&self) -> u64;
 
     /// Reserves all sequence numbers below this one.
@@ -105,10 +105,10 @@ pub trait Rows {
     /// Removes a cooling address.
     fn remove_cooling(&mut self, row: Cooling) -> Result<(), Self::Error>;
 
-    /// The address that was released first.
+    /// Returns the address that was released first.
     fn oldest_cooling(&mut self) -> Result<Option<Cooling>, Self::Error>;
 
-    /// All cooling addresses of a range set. It may take long: sets are merged seldom.
+    /// Returns all cooling addresses of a range set. It may take long: sets are merged seldom.
     fn cooling_of(&mut self, set: SetId) -> Result<Vec<Cooling>, Self::Error>;
 
     /// Puts the cursor of a slot of a range set.
@@ -117,7 +117,7 @@ pub trait Rows {
     /// Removes the cursor of a slot of a range set.
     fn remove_cursor(&mut self, set: SetId, slot: u16) -> Result<(), Self::Error>;
 
-    /// The slots and cursors of a range set.
+    /// Returns the slots and cursors of a range set.
     fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Self::Error>;
 
     /// Puts a range set, by its id.
@@ -133,7 +133,7 @@ pub trait Rows {
     /// Removes a block.
     fn remove_block(&mut self, pool: &PoolFamily, cidr: Cidr) -> Result<(), Self::Error>;
 
-    /// The blocks that have an address of this run, and whether each is lost.
+    /// Returns the blocks that have an address of this run, and whether each is lost.
     fn blocks_meeting(
         &mut self,
         pool: &PoolFamily,
@@ -203,8 +203,8 @@ pub fn apply<R: Rows>(
     }
 }
 
-/// Every row that is added takes away a few that have had their time: so there are never many more
-/// rows than addresses that cool.
+/// Removes a few rows whose time is over. It is called for every row that is added, so the number
+/// of rows never exceeds the number of cooling addresses by much.
 fn forget_cooled<R: Rows>(rows: &mut R, released_before: BootTime) -> Result<(), R::Error> {
     for _ in 0..FORGOTTEN_PER_ROW {
         match rows.oldest_cooling()? {
@@ -215,8 +215,9 @@ fn forget_cooled<R: Rows>(rows: &mut R, released_before: BootTime) -> Result<(),
     Ok(())
 }
 
-/// What cools in `from` cools on in `into`, which goes on behind its own cursors where it has some.
-/// Nothing remains under the id that is gone, since a later range set may get it.
+/// Moves the addresses that cool in `from` to `into`, where they continue to cool; a slot of `into`
+/// that has a cursor keeps it. Nothing remains under the id of `from`, since a later range set may
+/// get it.
 fn merge_sets<R: Rows>(rows: &mut R, into: SetId, from: SetId) -> Result<(), R::Error> {
     for row in rows.cooling_of(from)? {
         rows.remove_cooling(row)?;

@@ -23,62 +23,63 @@ pub const DRAINS: &str = "drains/";
 /// Present while new claims wait, because the store went back in time.
 pub const RESTORED: &str = "restored";
 
-/// The key of a node.
+/// Returns the key of a node.
 pub fn node_key(node: &str) -> String {
     format!("{NODES}{node}")
 }
 
-/// The key of a node's session.
+/// Returns the key of a node's session.
 pub fn session_key(node: &str) -> String {
     format!("{SESSIONS}{node}")
 }
 
-/// Present while an operator wants a node to give its blocks back.
+/// Returns the key that is present while an operator wants a node to give its blocks back.
 pub fn drain_key(node: &str) -> String {
     format!("{DRAINS}{node}")
 }
 
-/// What a node was when an operator made the cluster forget it, for a while.
+/// Returns the key that keeps, for a while, what a node was when an operator made the cluster
+/// forget it.
 pub fn forgotten_key(node: &str) -> String {
     format!("forgotten/{node}")
 }
 
-/// The key of a network.
+/// Returns the key of a network.
 pub fn network_key(network: &str) -> String {
     format!("{NETWORKS}{network}")
 }
 
-/// The prefix of the messages to a node about a network.
+/// Returns the prefix of the messages to a node about a network.
 pub fn inbox(network: &str, node: &str) -> String {
     format!("requests/{network}/{node}/")
 }
 
-/// The key of a question; numbers are the asker's.
+/// Returns the key of a question; numbers are the asker's.
 pub fn question_key(network: &str, to: &str, from: &str, number: u64) -> String {
     format!("{}{from}.{number}", inbox(network, to))
 }
 
-/// The key of the answer to a question with that number.
+/// Returns the key of the answer to a question with that number.
 pub fn answer_key(network: &str, to: &str, from: &str, number: u64) -> String {
     format!("{}.answer", question_key(network, to, from, number))
 }
 
-/// The number of the question with this key.
+/// Returns the number of the question with this key.
 pub fn question_number(key: &str) -> Option<u64> {
     key.rsplit_once('.')?.1.parse().ok()
 }
 
-/// The network of the messages under a key or prefix of them.
+/// Returns the network of the messages under a key or prefix of them.
 pub fn message_network(key: &str) -> Option<&str> {
     key.strip_prefix("requests/")?.split_once('/').map(|(network, _)| network)
 }
 
-/// The key of the record of an allocation.
+/// Returns the key of the record of an allocation.
 pub fn allocation_key(network: &str, address: IpAddr) -> String {
     format!("{ALLOCATIONS}{network}/{}", wide(address))
 }
 
-/// The address of the record with this key.
+/// Returns the address of the record with this key.
 pub fn allocation_address(key: &str) -> Option<IpAddr> {
     narrow(key.strip_prefix(ALLOCATIONS)?.rsplit_once('/')?.1)
 }
@@ -93,7 +94,7 @@ pub struct PoolFamily {
 }
 
 impl PoolFamily {
-    /// The key of the block that starts there.
+    /// Returns the key of the block that starts there.
     pub fn block_key(&self, start: u128) -> String {
         block_key(&self.network, self.family, start)
     }
@@ -102,13 +103,13 @@ impl PoolFamily {
 /// The prefix of all block keys.
 pub const BLOCKS: &str = "blocks/";
 
-/// The key of a block: `blocks/<network>/<family>/<start>`. Starts are written at full width, so
-/// that the order of keys is the order of addresses.
+/// Returns the key of a block: `blocks/<network>/<family>/<start>`. Starts are written at full
+/// width, so that the order of keys is the order of addresses.
 pub fn block_key(network: &str, family: Family, start: u128) -> String {
     format!("{BLOCKS}{network}/{family}/{}", wide(family.address(start)))
 }
 
-/// What a block key names, or nothing if it is none.
+/// Returns what a block key names, or `None` if it is not a block key.
 pub fn parse_block_key(key: &str) -> Option<(&str, Family, u128)> {
     let (rest, start) = key.strip_prefix(BLOCKS)?.rsplit_once('/')?;
     let (network, family) = rest.rsplit_once('/')?;
@@ -117,7 +118,7 @@ pub fn parse_block_key(key: &str) -> Option<(&str, Family, u128)> {
     (Family::of(start) == family).then(|| (network, family, number(start)))
 }
 
-/// An address with every digit: `010.001.002.008`, `2001:0db8:0000:...:0010`.
+/// Returns an address with every digit: `010.001.002.008`, `2001:0db8:0000:...:0010`.
 fn wide(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => {
@@ -131,7 +132,7 @@ fn wide(address: IpAddr) -> String {
     }
 }
 
-/// The inverse of [`wide`].
+/// Reads the text that [`wide`] writes.
 fn narrow(text: &str) -> Option<IpAddr> {
     if text.contains(':') {
         return text.parse().ok();

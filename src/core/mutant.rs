@@ -16,9 +16,9 @@ pub enum Mutant {
     ActiveOnLease,
     /// A transaction whose answer was lost counts as failed (rule 4).
     UnknownMeansFailed,
-    /// What a watch reports is enough to hand out of it (rule 5).
+    /// The report of a watch is enough to hand out of a block (rule 5).
     WatchDecides,
-    /// Blocks of the journal are trusted whatever the store says (rule 11).
+    /// Blocks of the journal are trusted even if the store says otherwise (rule 11).
     TrustMemory,
     /// A DEL is answered, and the address free, before it is durable (rule 7).
     DelBeforeDurable,
@@ -35,7 +35,7 @@ pub enum Mutant {
     FailedCommitIsGood,
     /// Addresses are handed out of a block that is not in the journal (rule 15).
     BlockNotJournalled,
-    /// What is said of blocks of range sets that become one is not held back (rule 16).
+    /// Messages about blocks of range sets that become one are not held back (rule 16).
     MergeNotHeldBack,
     /// A journal of an earlier boot is trusted before the store has confirmed it (rule 17).
     UnconfirmedTrusted,
@@ -61,10 +61,10 @@ pub enum Mutant {
     EarlyDelForgotten,
     /// With `commit = "etcd"`, a DEL is answered while its record is in the store (rule 29).
     EndNotAwaited,
-    /// What a node had lost before a restore of the store is its own again on the restored store's
-    /// word (rule 26).
+    /// Blocks that a node had lost before a restore of the store are its own again on the restored
+    /// store's word (rule 26).
     RestoredTrusted,
-    /// A block is given to whoever asks although addresses in it are held (rule 10).
+    /// A block is given to the node that asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
     /// The removal of a node leaves the node's key as it is, so that the node does not notice
     /// (rule 3).
@@ -118,13 +118,13 @@ thread_local! {
     static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether that rule is broken.
+/// Returns whether that rule is broken.
 #[cfg(test)]
 pub fn broken(mutant: Mutant) -> bool {
     ACTIVE.get() == Some(mutant)
 }
 
-/// Whether that rule is broken: never.
+/// Returns whether that rule is broken: never.
 #[cfg(not(test))]
 #[inline]
 pub const fn broken(_: Mutant) -> bool {

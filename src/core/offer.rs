@@ -7,7 +7,7 @@ use super::interval::Intervals;
 use super::range::Ranges;
 use super::stage::Stage;
 
-/// What ranges offer: the addresses from their starts to their ends, without gateways.
+/// The addresses that ranges offer: from their starts to their ends, without gateways.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Offer {
     /// First and last of each run, in order, gateways among them.
@@ -21,7 +21,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// What these ranges offer together.
+    /// Returns the offer of these ranges together.
     pub fn of<'a>(sets: impl Iterator<Item = &'a Ranges> + Clone) -> Self {
         let all = || sets.clone().flat_map(Ranges::iter);
         let mut runs = Intervals::default();
@@ -48,47 +48,48 @@ impl Offer {
         }
     }
 
-    /// What these runs offer, whose gateways and stages are not known. They are in order.
+    /// Returns the offer of these runs, whose gateways and stages are not known. They are in order.
     pub fn of_runs(runs: &[(u128, u128)]) -> Self {
         Self { runs: runs.to_vec(), gateways: vec![], listed: vec![], is_whole: false }
     }
 
-    /// Whether gateways and stages are known.
+    /// Returns whether gateways and stages are known.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// The number of addresses that can ever be handed out.
+    /// Returns the number of addresses that can ever be handed out.
     pub fn size(&self) -> u128 {
         self.count(0, u128::MAX)
     }
 
-    /// The number of gateways between the starts and ends of the ranges.
+    /// Returns the number of gateways between the starts and ends of the ranges.
     pub fn reserved(&self) -> u64 {
         self.gateways.len() as u64
     }
 
-    /// The number of addresses that are kept for the pods of a stage.
+    /// Returns the number of addresses that are kept for the pods of a stage.
     pub fn kept(&self) -> u64 {
         self.listed.len() as u64
     }
 
-    /// The number of addresses of a block that can ever be handed out.
+    /// Returns the number of addresses of a block that can ever be handed out.
     pub fn count_in(&self, cidr: Cidr) -> u128 {
         self.count(cidr.start, cidr.end())
     }
 
-    /// First and last of each run of addresses, gateways among them.
+    /// Returns first and last of each run of addresses, gateways among them.
     pub fn runs(&self) -> &[(u128, u128)] {
         &self.runs
     }
 
-    /// The addresses that are kept for the pods of a stage, in order.
+    /// Returns the addresses that are kept for the pods of a stage, in order.
     pub fn listed(&self) -> &[u128] {
         &self.listed
     }
 
-    /// What nobody gets, as first and last of each run: gateways, and all between the ranges.
+    /// Returns the addresses that nobody gets, as first and last of each run: gateways, and all
+    /// between the ranges.
     pub fn gaps(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
         let ends = self.runs.iter().map(|&(_, last)| last.checked_add(1));
         let firsts = std::iter::once(Some(0)).chain(ends);

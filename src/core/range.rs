@@ -62,7 +62,7 @@ pub enum ListedWrongly {
     Reserved,
 }
 
-/// What one range object of a configuration says, parsed but not yet checked.
+/// The contents of one range object of a configuration, parsed but not yet checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RangeSpec {
     /// `subnet`, host bits kept.
@@ -165,8 +165,8 @@ impl Range {
         Ok(())
     }
 
-    /// The range without what is excluded, and with what is reserved in ranges of its own. Each cut
-    /// costs one more range, at any size, and readers of ranges need not know of cuts.
+    /// Returns the range without what is excluded, and with what is reserved in ranges of its own.
+    /// Each cut costs one more range, at any size, and readers of ranges need not know of cuts.
     ///
     /// # Errors
     /// Nothing is left, or an address that is listed for a stage is cut out.
@@ -212,8 +212,8 @@ impl Range {
         Ok(pieces)
     }
 
-    /// The range with an address that is the gateway of another range in a range of its own, whose
-    /// gateway it is too: so it is never handed out.
+    /// Returns the range with an address that is the gateway of another range in a range of its
+    /// own, whose gateway it is too: so it is never handed out.
     pub fn with_gateway(self, gateway: IpAddr) -> Vec<Self> {
         let at = number(gateway);
         let foreign = Family::of(gateway) != self.family() || !self.contains(at);
@@ -239,44 +239,44 @@ impl Range {
         Self { subnet: self.subnet, gateway: self.gateway, start, end, lists, reserved }
     }
 
-    /// The family of the subnet.
+    /// Returns the family of the subnet.
     pub fn family(&self) -> Family {
         Family::of(self.subnet.addr())
     }
 
-    /// Whether the address is between start and end.
+    /// Returns whether the address is between start and end.
     pub fn contains(&self, number: u128) -> bool {
         self.start <= number && number <= self.end
     }
 
-    /// The addresses listed for a stage, in order.
+    /// Returns the addresses listed for a stage, in order.
     pub fn listed(&self, stage: Stage) -> &[u128] {
         &self.lists[stage as usize]
     }
 
-    /// The stage that the address is kept for, if any.
+    /// Returns the stage that the address is kept for, if any.
     pub fn stage_of(&self, number: u128) -> Option<Stage> {
         Stage::ALL.into_iter().find(|&stage| self.listed(stage).binary_search(&number).is_ok())
     }
 
-    /// Whether the address is the gateway, which is never handed out.
+    /// Returns whether the address is the gateway, which is never handed out.
     pub fn is_gateway(&self, address: u128) -> bool {
         Family::of(self.gateway) == self.family() && number(self.gateway) == address
     }
 
-    /// Whether a pod of that stage may get the address without asking for it.
+    /// Returns whether a pod of that stage may get the address without asking for it.
     pub fn offers(&self, number: u128, stage: Option<Stage>) -> bool {
         !self.reserved && self.may_have(number, stage)
     }
 
-    /// Whether a pod of that stage may get the address if it asks for it.
+    /// Returns whether a pod of that stage may get the address if it asks for it.
     pub fn may_have(&self, number: u128, stage: Option<Stage>) -> bool {
         !self.is_gateway(number) && self.stage_of(number) == stage
     }
 }
 
 impl fmt::Display for Range {
-    /// `first-last`, as in host-local's messages.
+    /// Writes `first-last`, as in host-local's messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = self.family();
         write!(f, "{}-{}", family.address(self.start), family.address(self.end))
@@ -311,8 +311,8 @@ impl Ranges {
         Ok(Self { ranges, block_log2 })
     }
 
-    /// The same set with each range cut: `cuts` has what is excluded and what is reserved, for each
-    /// range in order.
+    /// Returns the same set with each range cut: `cuts` has what is excluded and what is reserved,
+    /// for each range in order.
     ///
     /// # Errors
     /// The index of a range, and why it cannot be cut so.
@@ -329,10 +329,10 @@ impl Ranges {
         Ok(Self { ranges, block_log2: self.block_log2 })
     }
 
-    /// The same set, of which no address that is one of these gateways is handed out.
+    /// Returns the same set, of which no address that is one of these gateways is handed out.
     pub fn with_gateways(mut self, gateways: &[IpAddr]) -> Self {
         for &gateway in gateways {
-            // Nearly always nothing is to be done.
+            // In nearly all cases there is nothing to do.
             if self.find_address(gateway).is_some_and(|range| range.gateway != gateway) {
                 let ranges = self.ranges.into_iter();
                 self.ranges = ranges.flat_map(|range| range.with_gateway(gateway)).collect();
@@ -341,34 +341,34 @@ impl Ranges {
         self
     }
 
-    /// The family of all its ranges.
+    /// Returns the family of all its ranges.
     pub fn family(&self) -> Family {
         self.ranges[0].family()
     }
 
-    /// The ranges, in the order in which they are handed out; at least one.
+    /// Returns the ranges, in the order in which they are handed out; at least one.
     pub fn iter(&self) -> std::slice::Iter<'_, Range> {
         self.ranges.iter()
     }
 
-    /// The range that contains the address.
+    /// Returns the range that contains the address.
     pub fn find(&self, number: u128) -> Option<&Range> {
         self.ranges.iter().find(|range| range.contains(number))
     }
 
-    /// The range that contains the address, family included.
+    /// Returns the range that contains the address, family included.
     pub fn find_address(&self, address: IpAddr) -> Option<&Range> {
         if Family::of(address) == self.family() { self.find(number(address)) } else { None }
     }
 
-    /// Whether the two sets share an address.
+    /// Returns whether the two sets share an address.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.family() == other.family()
             && self.iter().any(|a| other.iter().any(|b| a.start <= b.end && b.start <= a.end))
     }
 
-    /// The usual size of a block in this set: the largest power of two that leaves at least 32
-    /// blocks in it, at most 64 addresses, at least one; or what `blockSize` says.
+    /// Returns the usual size of a block in this set: the largest power of two that leaves at least
+    /// 32 blocks in it, at most 64 addresses, at least one; or what `blockSize` says.
     pub fn usual_block_log2(&self) -> u8 {
         if let Some(log2) = self.block_log2 {
             return log2;
@@ -382,7 +382,7 @@ impl Ranges {
 }
 
 impl fmt::Display for Ranges {
-    /// `first-last,first-last`, as in host-local's messages.
+    /// Writes `first-last,first-last`, as in host-local's messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, range) in self.ranges.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };

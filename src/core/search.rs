@@ -55,7 +55,7 @@ pub struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The next address for a pod of that stage, after `cursor`.
+    /// Returns the next address for a pod of that stage, after `cursor`.
     pub fn next(
         self,
         allowed: &Ranges,
@@ -77,8 +77,8 @@ impl Search<'_> {
         }
     }
 
-    /// The next address after `cursor` that is in no active block, spares first when the pool is
-    /// shared; and how many addresses of its range lie before it.
+    /// Returns the next address after `cursor` that is in no active block, spares first when the
+    /// pool is shared; and how many addresses of its range lie before it.
     pub fn next_inactive(self, allowed: &Ranges, cursor: Option<u128>) -> Option<(u128, u128)> {
         let cursor = cursor.or_else(|| home(allowed, self.shared?));
         if self.shared.is_some()
@@ -143,7 +143,7 @@ impl Search<'_> {
         })
     }
 
-    /// The address itself, unless it is taken or in a block that cannot hand it out.
+    /// Looks at an address: returns it, unless it is taken or in a block that cannot hand it out.
     pub fn look_at(self, number: u128) -> Option<Candidate> {
         if self.inventory.first_free(number) == Some(number) {
             Some(Candidate::Free(number))
@@ -157,7 +157,7 @@ impl Search<'_> {
     }
 }
 
-/// A place to begin in ranges of which other nodes use other parts: the address before it.
+/// Returns a place to begin in ranges of which other nodes use other parts: the address before it.
 fn home(allowed: &Ranges, seed: u64) -> Option<u128> {
     let size = |range: &Range| (range.end - range.start).saturating_add(1);
     let total = allowed.iter().map(size).fold(0u128, u128::saturating_add);
@@ -180,8 +180,8 @@ struct Segment<'a> {
     end: u128,
 }
 
-/// The rest of the cursor's range, the ranges after it, those before it, and its range up to and
-/// with the cursor. Without a cursor (or with one outside the set): all ranges in order.
+/// Returns the rest of the cursor's range, the ranges after it, those before it, and its range up
+/// to and with the cursor. Without a cursor (or with one outside the set): all ranges in order.
 fn segments(allowed: &Ranges, cursor: Option<u128>) -> impl Iterator<Item = Segment<'_>> {
     let whole = |range| Segment { range, start: range.start, end: range.end };
     let at = cursor.and_then(|c| Some((c, allowed.iter().position(|range| range.contains(c))?)));

@@ -1,4 +1,4 @@
-//! What a range set is, apart from what it does: its name and the addresses that it owns.
+//! The identity of a range set, apart from its behaviour: its name and the addresses that it owns.
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ impl Stage {
     /// All stages, in the order of their lists in a range.
     pub const ALL: [Self; 2] = [Self::Sandbox, Self::Smallflow];
 
-    /// The word in configurations.
+    /// Returns the word in configurations.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",
@@ -23,13 +23,13 @@ impl Stage {
         }
     }
 
-    /// The stage with this name; only the two words count.
+    /// Returns the stage with this name; only the two words count.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.as_str() == word)
     }
 
-    /// The stage in a pod name of the form `<service>-<number>-<stage>-...`. Every other name is
-    /// of no stage.
+    /// Returns the stage in a pod name of the form `<service>-<number>-<stage>-...`. Every other
+    /// name is of no stage.
     pub fn of_pod(name: &str) -> Option<Self> {
         let mut parts = name.split('-').skip(1).peekable();
         while let Some(part) = parts.next() {

@@ -5,7 +5,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 /// A time on the boot clock (`CLOCK_BOOTTIME`), in whole milliseconds since the boot. The clock
-/// runs on while the machine sleeps, and starts anew with each boot. It never goes backwards
+/// runs on while the machine sleeps, and starts again with each boot. It never goes backwards
 /// between two inputs to one machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BootTime(u64);
@@ -14,22 +14,22 @@ impl BootTime {
     /// The boot.
     pub const BOOT: Self = Self(0);
 
-    /// The time so many milliseconds after the boot.
+    /// Returns the time so many milliseconds after the boot.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// The number of milliseconds since the boot.
+    /// Returns the number of milliseconds since the boot.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The time since an earlier one; nothing, if that one is not earlier.
+    /// Returns the time since an earlier one; nothing, if that one is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The time so long before this one; none, if there was no boot yet.
+    /// Returns the time so long before this one; none, if there was no boot yet.
     pub fn before(self, span: Duration) -> Option<Self> {
         self.0.checked_sub(millis(span)).map(Self)
     }
@@ -57,24 +57,24 @@ impl UnixTime {
     /// The beginning of 1970.
     pub const EPOCH: Self = Self(0);
 
-    /// The time so many milliseconds after the beginning of 1970. What is later than the year 9999
-    /// counts as its last millisecond, so that every time can be written.
+    /// Returns the time so many milliseconds after the beginning of 1970. Times later than the year
+    /// 9999 count as its last millisecond, so that every time can be written.
     pub fn from_millis(millis: u64) -> Self {
         Self(millis.min(LAST_UNIX_MS))
     }
 
-    /// The number of milliseconds since the beginning of 1970.
+    /// Returns the number of milliseconds since the beginning of 1970.
     pub fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The time so long before this one; the first one there is, if that would be earlier.
+    /// Returns the time so long before this one; the first one there is, if that would be earlier.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(millis(span)))
     }
 
-    /// The time since an earlier one; nothing, if that one is not earlier.
+    /// Returns the time since an earlier one; nothing, if that one is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -90,7 +90,7 @@ impl Add<Duration> for UnixTime {
     }
 }
 
-/// Whole milliseconds; as many as there can be, if there are more.
+/// Returns whole milliseconds; as many as there can be, if there are more.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

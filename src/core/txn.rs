@@ -1,5 +1,5 @@
-//! What is asked of the cluster's store, in etcd's terms: keys with revisions, compared and
-//! written in one step; leases on which keys hang; prefixes that are watched.
+//! The requests to the cluster's store, in etcd's terms: keys with revisions, compared and written
+//! in one step; leases on which keys hang; prefixes that are watched.
 
 use std::sync::Arc;
 
@@ -36,8 +36,9 @@ pub struct Txn {
     pub then: Vec<Write>,
 }
 
-/// How a transaction ended that the store answered. Both carry the store's revision, which rises
-/// with every transaction that writes and goes back only when the store is restored from a backup.
+/// The result of a transaction that the store answered. Both carry the store's revision, which
+/// rises with every transaction that writes and goes back only when the store is restored from a
+/// backup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TxnOutcome {
     /// All conditions held; everything was written at this revision.
@@ -66,17 +67,17 @@ pub struct Span {
     pub first: String,
     /// Behind the last key.
     pub past: String,
-    /// How many at most; in order of keys.
+    /// The largest number of keys, which are read in order.
     pub limit: usize,
 }
 
 impl Span {
-    /// One key.
+    /// Returns the span of one key.
     pub fn key(key: &str) -> Self {
         Self { first: key.to_owned(), past: format!("{key}\0"), limit: 1 }
     }
 
-    /// Every key with a prefix that ends in '/'.
+    /// Returns the span of every key with a prefix that ends in '/'.
     pub fn prefix(prefix: &str, limit: usize) -> Self {
         debug_assert!(prefix.ends_with('/'));
         // '0' comes right after '/'.
@@ -84,15 +85,15 @@ impl Span {
         Self { first: prefix.to_owned(), past, limit }
     }
 
-    /// The part of this span that lies behind what a read of it has found; nothing if the read
-    /// has found everything.
+    /// Returns the part of this span that lies behind what a read of it has found; nothing if the
+    /// read has found everything.
     pub fn rest(&self, found: &[KeyValue]) -> Option<Self> {
         let last = found.last().filter(|_| found.len() >= self.limit)?;
         Some(Self { first: format!("{}\0", last.key), ..self.clone() })
     }
 }
 
-/// What spans held, all at one revision.
+/// The contents of spans, all at one revision.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     /// The store's revision.
@@ -112,7 +113,7 @@ pub enum Request {
     Grant(u64),
     /// Make a lease live on.
     KeepAlive(LeaseId),
-    /// For how long a lease lives on if it is not kept alive.
+    /// Read how long a lease lives on if it is not kept alive.
     TimeLeft(LeaseId),
     /// End a lease, and with it its keys.
     Revoke(LeaseId),
@@ -127,7 +128,7 @@ pub enum Answer {
     Read(Snapshot),
     /// A lease, and the seconds it was granted: not always those that were asked for.
     Granted(LeaseId, u64),
-    /// For how many seconds the lease lives on; nothing: it is gone.
+    /// The number of seconds for which the lease lives on; nothing: it is gone.
     Kept(Option<u64>),
     /// The seconds that are left of the lease; nothing: it is gone.
     Left(Option<u64>),
@@ -135,7 +136,7 @@ pub enum Answer {
     Revoked,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreError {
     /// It was not carried out, and never will be.
@@ -148,10 +149,11 @@ pub enum StoreError {
     OddAnswer,
 }
 
-/// What a watch on a prefix reports.
+/// A report of a watch on a prefix.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Watched {
-    /// Everything under the prefix now: at first, and after whatever may have been missed.
+    /// Everything under the prefix now: at first, and after each time that changes may have been
+    /// missed.
     Listed(Vec<KeyValue>),
     /// A key was written.
     Put(KeyValue),

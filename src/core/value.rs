@@ -31,11 +31,11 @@ pub enum Value {
 }
 
 /// A node, for as long as it is in the cluster. Every ownership transaction of the node compares
-/// the revision of this key and writes it anew: a chain with one writer. So whatever is late on
-/// its way to the store is refused, and what the last link says was carried out.
+/// the revision of this key and writes it again: a chain with one writer. So every transaction that
+/// is late on its way to the store is refused, and what the last link says was carried out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeValue {
-    /// Raised at each start of the node's daemon, and by whoever removes the node.
+    /// Raised at each start of the node's daemon, and by the command that removes the node.
     pub epoch: Epoch,
     /// Raised by each ownership transaction; never goes back, not with a new epoch either.
     pub sequence: u64,
@@ -50,12 +50,12 @@ pub struct NodeValue {
     pub boot_id: Arc<str>,
     /// The daemon's version.
     pub version: Arc<str>,
-    /// When the daemon started.
+    /// The time at which the daemon started.
     pub since: UnixTime,
-    /// The node has said what it holds: its daemon has joined, and has claimed again whatever the
-    /// store did not know.
+    /// The node has said what it holds: its daemon has joined, and has claimed again everything
+    /// that the store did not know.
     pub acknowledged: bool,
-    /// When an operator removed the node.
+    /// The time at which an operator removed the node.
     pub removed: Option<UnixTime>,
 }
 
@@ -68,7 +68,8 @@ pub struct SessionValue {
     pub lease: LeaseId,
 }
 
-/// What nodes must agree on about a network, and its configuration if that is kept centrally.
+/// The facts that nodes must agree on about a network, and its configuration if that is kept
+/// centrally.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct NetworkValue {
     /// The `ipam` object as JSON text.
@@ -88,7 +89,7 @@ pub struct Geometry {
     pub ranges: Vec<(u128, u128)>,
 }
 
-/// What the store says of a block.
+/// The status of a block in the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BlockStatus {
     /// Leased ahead of need; hangs on the owner's lease.
@@ -102,7 +103,7 @@ pub enum BlockStatus {
 /// A block.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlockValue {
-    /// What it covers.
+    /// The addresses that it covers.
     pub cidr: Cidr,
     /// Its family.
     pub family: Family,
@@ -114,24 +115,24 @@ pub struct BlockValue {
     pub claim: u64,
     /// Its state.
     pub status: BlockStatus,
-    /// When this was written.
+    /// The time at which this was written.
     pub since: UnixTime,
 }
 
 /// A message from node to node; hangs on the lease of the node that asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Who sends it.
+    /// The node that sends it.
     pub from: Arc<str>,
     /// The asker's lease, on which what it is given hangs.
     pub lease: LeaseId,
     /// The family of all addresses in it.
     pub family: Family,
-    /// What it says.
+    /// The contents of the message.
     pub body: MessageBody,
 }
 
-/// What a message says.
+/// The contents of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MessageBody {
     /// Give me an address of these, as first and last of each run.
@@ -168,9 +169,9 @@ pub struct AllocationValue {
     pub stage: Box<str>,
     /// The network namespace.
     pub netns: Box<str>,
-    /// When the ADD was answered.
+    /// The time at which the ADD was answered.
     pub since: UnixTime,
-    /// When the plugin process of the ADD started, in nanoseconds on the boot clock.
+    /// The time at which the plugin process of the ADD started, in nanoseconds on the boot clock.
     pub started_at: Option<u64>,
     /// The sequence number of the holding on its node.
     pub sequence: u64,

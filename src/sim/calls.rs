@@ -1,4 +1,4 @@
-//! What runtimes ask for, and what they must be answered.
+//! The requests of runtimes, and the answers that they must get.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// An address of some range set of the configuration of now.
+    /// Returns an address of some range set of the current configuration.
     pub(super) fn any_address(&mut self) -> IpAddr {
         let sets = &self.configuration;
         let set = &sets[self.rng.usize(0..sets.len())];
@@ -64,7 +64,7 @@ impl World {
         range.family().address(range.start + u128::from(self.rng.u64(0..size as u64)))
     }
 
-    /// A container on that node wants an address; returns its name.
+    /// Lets a container on that node ask for an address; returns its name.
     pub(super) fn add(&mut self, node: usize, requested: Option<IpAddr>) -> u64 {
         let id = self.next_call;
         let container = Container { node, state: State::Adding, requested, overdue: false };
@@ -74,7 +74,7 @@ impl World {
         id
     }
 
-    /// The runtime repeats the ADD of a container that runs.
+    /// Lets the runtime repeat the ADD of a container that runs.
     pub(super) fn repeat(&mut self, id: u64) {
         let Some(container) = self.containers.get_mut(&id) else { return };
         let State::Running(addresses) = &container.state else { return };
@@ -111,7 +111,7 @@ impl World {
         self.with(node, |daemon, _| daemon.call(call, add));
     }
 
-    /// The container is gone; returns the name of the call.
+    /// Ends the container; returns the name of the call.
     pub(super) fn delete(&mut self, container: u64) {
         let Some(of) = self.containers.get_mut(&container) else { return };
         of.state = State::Deleting;
@@ -186,13 +186,13 @@ impl World {
         }
     }
 
-    /// Every call has ended.
+    /// Asserts that every call has ended.
     pub(super) fn check_answered(&self) {
         assert!(self.calls.is_empty(), "calls without an answer: {:?}", self.calls);
     }
 
-    /// What is held can be had by nobody else, and everything else can be had by anybody: fills
-    /// the pool to the last address.
+    /// Fills the pool to the last address: nobody else can have a held address, and everybody can
+    /// have every other one.
     pub(super) fn fill(&mut self) {
         let whole = self.plan.whole.clone();
         let offered = whole.iter().flat_map(|range| {
@@ -221,13 +221,13 @@ impl World {
         assert!(!self.containers.contains_key(&id), "more addresses than there are");
     }
 
-    /// How many addresses of the whole pool are held.
+    /// Returns the number of addresses of the whole pool that are held.
     fn held_in_pool(&self) -> usize {
         let whole = &self.plan.whole;
         self.held.keys().filter(|address| whole.find_address(**address).is_some()).count()
     }
 
-    /// Where the addresses are that nobody has.
+    /// Returns the places of the addresses that nobody has.
     pub(super) fn missing(&self) -> String {
         let whole = self.plan.whole.clone();
         let mut text = String::new();
@@ -266,12 +266,12 @@ impl World {
     }
 }
 
-/// The container with this id.
+/// Returns the container with this id.
 pub(super) fn container(id: &ContainerId) -> Option<u64> {
     id.to_string().strip_prefix('c')?.parse().ok()
 }
 
-/// The attachment of a container.
+/// Returns the attachment of a container.
 pub(super) fn attachment(container: u64) -> AttachmentId {
     let container_id = format!("c{container}").into();
     AttachmentId { network: "net".into(), container_id, ifname: "eth0".into() }

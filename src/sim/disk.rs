@@ -13,11 +13,11 @@ use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
 use crate::core::time::{BootTime, UnixTime};
 
-/// What of a node outlives its daemon.
+/// The part of a node that outlives its daemon.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
     pub(super) name: Arc<str>,
-    /// Which of several with that name. It comes back with a lost state directory in the same
+    /// Tells directories of one name apart. It comes back with a lost state directory in the same
     /// boot, and is written so that a power cut does not lose it.
     pub(super) identity: Arc<str>,
     pub(super) boot: u64,
@@ -39,7 +39,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// An empty one.
+    /// Creates an empty disk.
     pub(super) fn new(name: Arc<str>, settings: Settings, plan: &Plan) -> Self {
         Self {
             identity: name.clone(),
@@ -57,7 +57,7 @@ impl Disk {
         }
     }
 
-    /// What the written groups make.
+    /// Returns the state that the written groups make.
     pub(super) fn state(&self) -> JournalState {
         let mut state = self.base.clone();
         for entry in self.journal.iter().flatten() {
@@ -66,7 +66,7 @@ impl Disk {
         state
     }
 
-    /// What the journal says is held.
+    /// Returns the holdings in the journal.
     pub(super) fn held(&self) -> BTreeSet<(AttachmentId, IpAddr)> {
         let holdings = self.state().holdings.into_iter();
         let each = |holding: Arc<Holding>| {
@@ -76,8 +76,8 @@ impl Disk {
         holdings.flat_map(each).collect()
     }
 
-    /// The machine starts anew. A power cut may leave an older journal, of
-    /// so many groups, or none.
+    /// Starts the machine again. A power cut may leave an older journal, of so many groups, or
+    /// none.
     pub(super) fn reboot(&mut self, groups: Option<usize>) {
         self.boot += 1;
         self.new_boot = true;
@@ -89,12 +89,12 @@ impl Disk {
         }
     }
 
-    /// Nothing is left of the journal.
+    /// Loses all of the journal.
     pub(super) fn lose(&mut self) {
         (self.base, self.journal) = (JournalState::default(), vec![]);
     }
 
-    /// The first start of a boot: containers of the earlier boot are gone.
+    /// Begins a boot at its first start: containers of the earlier boot are gone.
     fn begin_boot(&mut self, now: BootTime) {
         let mut state = self.state();
         let cooldown = self.settings.cooldown;
@@ -102,7 +102,7 @@ impl Disk {
         (self.base, self.journal) = (state, vec![]);
     }
 
-    /// The machines of its node, from what is on it.
+    /// Returns the machines of its node, from what is on it.
     pub(super) fn boot(&mut self, now: BootTime) -> Booted {
         let new_boot = std::mem::take(&mut self.new_boot);
         if new_boot {

@@ -24,7 +24,7 @@ struct Lease {
     until: Millis,
 }
 
-/// What etcd was asked for: the counters of the table of scale.
+/// The counts of requests to etcd: the counters of the table of scale.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counters {
     pub(crate) txns: u64,
@@ -156,7 +156,7 @@ impl Etcd {
         }
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub(crate) fn keys(&self) -> usize {
         self.keys.len()
     }
@@ -208,7 +208,7 @@ fn key_value(key: &str, stored: &Stored) -> KeyValue {
 }
 
 impl Write {
-    /// The (first) key that is written.
+    /// Returns the (first) key that is written.
     pub(crate) fn key(&self) -> &String {
         match self {
             Self::Put(key, ..) | Self::Delete(key) | Self::DeleteIn(key, _) => key,

@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! The faults of a run.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -85,8 +85,8 @@ impl World {
         }
     }
 
-    /// A machine is off and comes back after its node was removed and its blocks were freed: what
-    /// ran on it is gone.
+    /// Turns a machine off, which comes back after its node was removed and its blocks were freed:
+    /// what ran on it is gone.
     pub(super) fn vanish(&mut self, node: usize) {
         self.crash(node);
         self.end_containers(node);
@@ -97,7 +97,7 @@ impl World {
         self.remove(node, 60);
     }
 
-    /// Whether an operator has removed the node, and it has not joined since.
+    /// Returns whether an operator has removed the node, and it has not joined since.
     fn is_removed(&self, node: usize) -> bool {
         let key = self.etcd.read(&Span::key(&node_key(&self.nodes[node].disk.name))).pop();
         key.is_some_and(|key| match key.value {
@@ -106,7 +106,7 @@ impl World {
         })
     }
 
-    /// The state directory of a node is lost, or goes back to what it was at some time.
+    /// Loses the state directory of a node, or takes it back to what it was at some time.
     fn forget(&mut self, node: usize) {
         let disk = &mut self.nodes[node].disk;
         disk.is_new = self.rng.bool();
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// What no container of a node holds any more is released, as runtimes have it done.
+    /// Releases what no container of a node holds now, as runtimes have it done.
     pub(super) fn collect_garbage(&mut self) {
         for node in 0..self.nodes.len() {
             let here = self.containers.iter().filter(|(_, container)| container.node == node);
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// The containers whose records a node has sent and the store may still get.
+    /// Returns the containers whose records a node has sent and the store may still get.
     fn records_on_their_way(&self, node: usize) -> Vec<u64> {
         let writes = self.events.values().filter_map(|event| match event {
             Event::Arrive { node: of, request: Request::Txn(txn), .. } if *of == node => {
@@ -192,7 +192,7 @@ impl World {
         recorded.collect()
     }
 
-    /// No DEL that was answered is undone.
+    /// Asserts that no DEL that was answered is undone.
     pub(super) fn check_ended(&self) {
         for daemon in self.nodes.iter().filter_map(|node| node.daemon.as_ref()) {
             for holding in daemon.coordinator.held().all() {
@@ -203,7 +203,7 @@ impl World {
         }
     }
 
-    /// What is answered is there, now that every node has remembered.
+    /// Asserts that every answered allocation is there, now that every node has remembered.
     pub(super) fn check_remembered(&self) {
         for (id, container) in &self.containers {
             let daemon = self.nodes[container.node].daemon.as_ref();
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// The process dies: of what was not durable, some may be.
+    /// Ends the process at once: of what was not durable, some may be.
     pub(super) fn crash(&mut self, node: usize) {
         let Some(daemon) = self.nodes[node].daemon.take() else { return };
         let unsynced: Vec<_> = daemon.unwritten().cloned().collect();
@@ -228,7 +228,7 @@ impl World {
         of.paused_until = 0;
         of.timer_at = Millis::MAX;
         for container in self.containers.values_mut().filter(|c| c.node == node) {
-            // Whoever called knows nothing, and will delete.
+            // The caller knows nothing, and will delete.
             match container.state {
                 State::Adding | State::Deleting | State::Renewing(_) => {
                     container.state = State::Orphan;
@@ -240,8 +240,8 @@ impl World {
         self.calls.retain(|_, container| containers.get(container).is_some_and(|c| c.node != node));
     }
 
-    /// The node that dies: rather one whose journal is behind, and half of the time one that cannot
-    /// reach the store when it comes back.
+    /// Chooses the node that dies: rather one whose journal is behind, and half of the time one
+    /// that cannot reach the store when it comes back.
     fn victim(&mut self, node: usize) -> usize {
         let behind = |of: &SimNode| of.daemon.as_ref().is_some_and(|of| of.unwritten().count() > 0);
         let victim = match self.nodes.iter().position(behind) {
@@ -256,7 +256,7 @@ impl World {
         victim
     }
 
-    /// SIGTERM: the daemon ends in order, if it can in time.
+    /// Sends SIGTERM: the daemon ends in order, if it can in time.
     fn stop(&mut self, node: usize) {
         if self.nodes[node].stopping || self.nodes[node].daemon.is_none() {
             return;
@@ -267,7 +267,7 @@ impl World {
         self.with(node, |daemon, _| daemon.stop());
     }
 
-    /// A daemon has stopped in order.
+    /// Handles a daemon that has stopped in order.
     pub(super) fn stopped(&mut self, node: usize) {
         self.say(|| format!("n{node} has stopped"));
         self.crash(node);
@@ -275,14 +275,14 @@ impl World {
         self.after(wait, Event::Start(node));
     }
 
-    /// Somebody makes room on a disk and starts the daemon anew.
+    /// Makes room on a disk and starts the daemon again, as somebody would.
     pub(super) fn repair(&mut self, node: usize) {
         self.nodes[node].disk.fails = false;
         self.crash(node);
         self.start(node);
     }
 
-    /// Whether the store is going to be restored.
+    /// Returns whether the store is going to be restored.
     pub(super) fn restores(&self) -> bool {
         self.plan.faults.iter().any(|(fault, _)| *fault == Fault::Restore)
     }
@@ -325,7 +325,7 @@ impl World {
         }
     }
 
-    /// All containers of a node are gone with its machine.
+    /// Ends all containers of a node, which are gone with its machine.
     pub(super) fn end_containers(&mut self, node: usize) {
         self.containers.retain(|_, container| container.node != node);
         let containers = &self.containers;
@@ -333,7 +333,7 @@ impl World {
         self.calls.retain(|_, id| containers.contains_key(id));
     }
 
-    /// The store is lost and comes back from a backup. All nodes see it go.
+    /// Loses the store and brings it back from a backup. All nodes see it go.
     pub(super) fn restore(&mut self) {
         // A node that is away does not know that its blocks went to others after the backup was
         // made: it must have come back before (docs/protocol.md says so).

@@ -1,4 +1,4 @@
-//! What tests see of a cluster, and events by hand.
+//! The view that tests have of a cluster, and events by hand.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,13 +21,13 @@ impl World {
         self.held.len()
     }
 
-    /// How many calls have no answer yet.
+    /// Returns the number of calls that have no answer yet.
     pub(super) fn waiting(&self) -> usize {
         self.calls.len()
     }
 
-    /// What is held is recorded, and nothing else, now that nothing is under way. What was handed
-    /// out of a block that is another node's now is that one's to record.
+    /// Asserts that exactly the holdings are recorded, now that nothing is in progress. An address
+    /// handed out of a block that is another node's now is that node's to record.
     pub(super) fn check_recorded(&self) {
         let mut recorded = BTreeMap::new();
         for key in self.etcd.read(&Span::prefix(ALLOCATIONS, usize::MAX)) {
@@ -55,7 +55,7 @@ impl World {
         assert_eq!(recorded, held, "what is recorded is not what is held");
     }
 
-    /// Whether some node has a block with this address in hand.
+    /// Returns whether some node has a block with this address in hand.
     fn is_in_a_block(&self, address: IpAddr) -> bool {
         let daemons = self.nodes.iter().filter_map(|node| node.daemon.as_ref());
         let mut sets = daemons.flat_map(|daemon| daemon.sets.values());
@@ -65,14 +65,14 @@ impl World {
         })
     }
 
-    /// How many blocks a node has in hand.
+    /// Returns the number of blocks that a node has in hand.
     pub(super) fn blocks(&self, node: usize) -> usize {
         let sets = self.nodes[node].daemon.iter().flat_map(|daemon| daemon.sets.values());
         sets.map(|set| set.blocks().count()).sum()
     }
 
-    /// The requests that the store may carry out next, whatever their time. Nodes meet nowhere
-    /// else: everything between two of them happens first, in order.
+    /// Returns the requests that the store may carry out next, regardless of their time. Nodes meet
+    /// nowhere else: everything between two of them happens first, in order.
     pub(super) fn next_requests(&mut self) -> Vec<(Millis, u64)> {
         let local = |event: &Event| {
             matches!(

@@ -69,7 +69,7 @@ enum Mailbox {
 }
 
 impl Mail {
-    /// A mailbox that is not empty, any of them.
+    /// Returns a mailbox that is not empty, any of them.
     fn any(&self, rng: &mut Rng) -> Option<Mailbox> {
         let fixed = [
             (!self.coordinator.is_empty()).then_some(Mailbox::Coordinator),
@@ -135,7 +135,7 @@ impl Daemon {
         self.mail.leaseholder.push_back(ToLeaseholder::Observed(watched));
     }
 
-    /// The commits that are not durable yet, in order.
+    /// Returns the commits that are not durable yet, in order.
     pub(super) fn unwritten(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
         self.journal.unwritten().chain(self.mail.journal.iter().map(|commit| &commit.entries))
     }
@@ -310,8 +310,8 @@ impl Daemon {
         }
     }
 
-    /// Now that every mailbox is empty: what is held is taken in a block in hand, and readers see
-    /// it.
+    /// Asserts, now that every mailbox is empty, that every held address is taken in a block in
+    /// hand, and that readers see it.
     fn check(&self) {
         for set in self.sets.values() {
             set.check_invariants();
@@ -335,7 +335,7 @@ impl Daemon {
         }
     }
 
-    /// A node that waits for nothing takes no block for a spare that it does not have.
+    /// Asserts that a node that waits for nothing takes no block for a spare that it does not have.
     fn check_spares(&self) {
         let asking = self.sets.values().any(RangeSetMachine::is_asking);
         if !self.leaseholder().is_idle() || asking || self.coordinator.is_merging() {

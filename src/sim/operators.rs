@@ -11,8 +11,8 @@ use crate::core::time::UnixTime;
 use crate::core::txn::{Answer, Request, StoreError, Txn, Write};
 
 impl World {
-    /// An operator removes a node by force: one that lives may object as long as its blocks are in
-    /// quarantine. One that was removed and holds nothing is forgotten.
+    /// Has an operator remove a node by force: one that lives may object as long as its blocks are
+    /// in quarantine. One that was removed and holds nothing is forgotten.
     pub(super) fn remove(&mut self, node: usize, quarantine_s: u64) {
         // A node that has lost its state directory, and whose records are deleted before it has
         // read them and written them down, cannot know what its containers hold (ARCHITECTURE.md
@@ -36,7 +36,7 @@ impl World {
         self.after_remove(id, step);
     }
 
-    /// An operator drains a node, or ends its drain.
+    /// Has an operator drain a node, or end its drain.
     pub(super) fn drain(&mut self, node: usize) {
         self.nodes[node].draining ^= true;
         let undo = !self.nodes[node].draining;
@@ -47,7 +47,7 @@ impl World {
         self.after_drain(id, step);
     }
 
-    /// Every drain has ended, also where the store forgot that it had.
+    /// Ends every drain, also where the store forgot that it had ended.
     pub(super) fn end_drains(&mut self) {
         for node in 0..self.nodes.len() {
             self.nodes[node].draining = false;
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// A request of an operator comes to the store; now and then it, or its answer, is lost.
+    /// Brings a request of an operator to the store; now and then it, or its answer, is lost.
     pub(super) fn operate(&mut self, id: u64, request: Request) {
         let bad = !self.quiet && self.plan.bad_message > 0;
         let lost = bad && self.rng.u32(0..self.plan.bad_message) == 0;

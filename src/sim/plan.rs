@@ -1,4 +1,4 @@
-//! What happens in a run: drawn from its seed.
+//! The plan of a run: drawn from its seed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::core::range_set::Settings;
 /// A configuration of the network: one range set for each address of an ADD.
 pub(super) type Configuration = Vec<Arc<Ranges>>;
 
-/// What may happen in a run: times in milliseconds, 0 for never.
+/// The events that may happen in a run: times in milliseconds, 0 for never.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) nodes: usize,
@@ -19,11 +19,11 @@ pub(super) struct Plan {
     pub(super) whole: Arc<Ranges>,
     /// The configurations that come and go; the first has the whole pool.
     pub(super) configurations: Vec<Configuration>,
-    /// How long things go wrong.
+    /// The time for which things go wrong.
     pub(super) span: Millis,
     /// The mean time between calls.
     pub(super) between_calls: Millis,
-    /// How many containers a node wants.
+    /// The number of containers that a node wants.
     pub(super) containers: usize,
     pub(super) settings: Settings,
     pub(super) await_records: bool,
@@ -34,7 +34,7 @@ pub(super) struct Plan {
     pub(super) repeats: bool,
     /// One in so many messages to the store is lost, or its answer, or it is late.
     pub(super) bad_message: u32,
-    /// How long a write to the journal takes at most.
+    /// The longest time that a write to the journal takes.
     pub(super) write_ms: Millis,
     /// One in so many messages between machines is followed by a pause.
     pub(super) idle: u32,
@@ -57,7 +57,7 @@ pub(super) enum Fault {
     Cut,
     /// Nobody does.
     Outage,
-    /// The machine starts anew.
+    /// The machine starts again.
     Reboot,
     /// The journal's disk fails.
     Disk,
@@ -79,14 +79,14 @@ pub(super) enum Fault {
 }
 
 impl Plan {
-    /// Whether the store can always be asked, and every node too.
+    /// Returns whether the store can always be asked, and every node too.
     pub(super) fn has_no_outages(&self) -> bool {
         use Fault::{Configure, Crash, Disk, Drain, Forget, Stop};
         let harmless = [Configure, Crash, Disk, Drain, Forget, Stop];
         self.bad_message == 0 && self.faults.iter().all(|(fault, _)| harmless.contains(fault))
     }
 
-    /// Whether nothing goes wrong and there are enough addresses for every container.
+    /// Returns whether nothing goes wrong and there are enough addresses for every container.
     pub(super) fn has_enough(&self) -> bool {
         let offered = |range: &Range| {
             (range.start..=range.end).filter(|number| range.offers(*number, None)).count()
@@ -96,7 +96,7 @@ impl Plan {
     }
 }
 
-/// The ranges with these first and last addresses, in subnets that contain them.
+/// Returns the ranges with these first and last addresses, in subnets that contain them.
 fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_log2: Option<u8>) -> Arc<Ranges> {
     let range = |(subnet, part): &(&str, Option<(&str, &str)>)| {
         let (start, end) = part.unzip();
@@ -114,12 +114,12 @@ fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_log2: Option<u8>) -> Arc
     Arc::new(Ranges::new(parts.iter().map(range).collect(), block_log2).unwrap())
 }
 
-/// All addresses of a subnet.
+/// Returns all addresses of a subnet.
 pub(super) fn subnet(subnet: &str, block_log2: Option<u8>) -> Arc<Ranges> {
     ranges(&[(subnet, None)], block_log2)
 }
 
-/// Addresses of a subnet from the first to the last.
+/// Returns the addresses of a subnet from the first to the last.
 pub(super) fn part(subnet: &str, first: &str, last: &str, block_log2: Option<u8>) -> Arc<Ranges> {
     ranges(&[(subnet, Some((first, last)))], block_log2)
 }
@@ -147,7 +147,7 @@ fn configurations(large: bool, log2: u8) -> Vec<Configuration> {
     ]
 }
 
-/// Nothing goes wrong.
+/// Returns a plan in which nothing goes wrong.
 pub(super) fn calm(nodes: usize) -> Plan {
     let whole = subnet("10.0.0.0/26", Some(2));
     Plan {
@@ -170,12 +170,12 @@ pub(super) fn calm(nodes: usize) -> Plan {
     }
 }
 
-/// Nothing goes wrong in this pool.
+/// Returns a plan in which nothing goes wrong in this pool.
 pub(super) fn calm_in(whole: Arc<Ranges>, nodes: usize) -> Plan {
     Plan { configurations: vec![vec![whole.clone()]], whole, ..calm(nodes) }
 }
 
-/// A run that a seed decides: some things go wrong, never all at once.
+/// Returns the run that a seed decides: some things go wrong, never all at once.
 pub(super) fn plan(seed: u64) -> Plan {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xA5A5);
     let mut faults = Vec::new();
@@ -233,7 +233,7 @@ pub(super) fn plan(seed: u64) -> Plan {
     }
     let restores = plan.faults.iter().any(|(fault, _)| *fault == Fault::Restore);
     if !restores && rng.u32(0..5) == 0 {
-        // After a removal the name would be free, and the first one could come back no more.
+        // After a removal the name would be free, and the first one could not come back.
         plan.faults.retain(|(fault, _)| *fault != Fault::Remove);
         plan.faults.push((Fault::Usurp, 15_000));
     }
@@ -243,7 +243,8 @@ pub(super) fn plan(seed: u64) -> Plan {
     plan
 }
 
-/// As many addresses as containers, hardly, and nearly all of them cool: every ADD gets one.
+/// Returns a plan with hardly enough addresses for the containers, and nearly all of the addresses
+/// cool: every ADD gets one.
 pub(super) fn scarce() -> Plan {
     let mut plan = calm_in(subnet("10.0.0.0/28", Some(0)), 3);
     plan.settings.cooldown = Duration::from_secs(20);
@@ -251,7 +252,7 @@ pub(super) fn scarce() -> Plan {
     plan
 }
 
-/// A run in which nodes vanish and return, and then the store goes back.
+/// Returns a run in which nodes vanish and return, and then the store goes back.
 pub(super) fn restored(seed: u64) -> Plan {
     let mut plan = calm(3);
     plan.configurations = configurations(seed.is_multiple_of(2), 2);
@@ -264,11 +265,11 @@ pub(super) fn restored(seed: u64) -> Plan {
     plan
 }
 
-/// A run in which a broken rule matters that hardly ever does: other things go wrong as in
+/// Returns a run in which a broken rule matters that hardly ever does: other things go wrong as in
 /// [`plan`], and what it takes goes wrong often.
 pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
     let often: &[(Fault, Millis)] = match mutant {
-        // A node is removed, and joins anew, while its range sets become one.
+        // A node is removed, and joins again, while its range sets become one.
         Mutant::MergeNotHeldBack => &[
             (Fault::Remove, 8_000),
             (Fault::Configure, 3_000),
@@ -282,7 +283,7 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         Mutant::UndoEndsMore => {
             return Plan { await_records: true, repeats: true, ..plan(seed) };
         }
-        // State directories are lost while calls are under way.
+        // State directories are lost while calls are open.
         Mutant::EarlyDelForgotten => {
             let mut plan = plan(seed);
             let cut = (Fault::Cut, 20_000);

@@ -10,7 +10,7 @@ use super::world::{State, World};
 use crate::core::mutant::{Mutant, breaks};
 use crate::limits;
 
-/// Every container that asks on this node, until so many have addresses.
+/// Runs so many containers on this node; every one of them gets an address.
 fn run_containers(world: &mut World, node: usize, count: usize) {
     for _ in 0..count {
         let id = world.add(node, None);
@@ -71,7 +71,7 @@ fn addresses_that_cool_elsewhere_are_found_by_all_who_ask() {
     assert!(served < 60, "the story ends well without the rule");
 }
 
-/// How many of 60 containers get an address.
+/// Returns how many of 60 containers get an address.
 fn served_of_60() -> usize {
     let mut plan = calm_in(subnet("10.0.0.0/26", Some(1)), 3);
     plan.settings.cooldown = Duration::from_secs(600);
@@ -111,7 +111,7 @@ fn calls_that_come_before_a_node_has_recovered_change_nothing_of_it() {
         }
         world.settle(60_000);
         for &id in &ids {
-            // Who was told to try again does so.
+            // A caller that was told to try again does so.
             if world.containers.get(&id).is_some_and(|of| of.state == State::Orphan) {
                 world.delete(id);
             }

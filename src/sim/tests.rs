@@ -39,8 +39,8 @@ fn run(seed: u64, plan: &Plan, tracing: bool) -> Result<World, String> {
     }
 }
 
-/// Runs seeds, on all processors, until one fails: the first one that does, and why. With a broken
-/// rule, if one is given. Gives how many calls were made, too.
+/// Runs seeds, on all processors, until one fails; with a broken rule, if one is given. Returns the
+/// first seed that fails and why, and the number of calls that were made.
 fn first_failure(
     seeds: std::ops::Range<u64>,
     mutant: Option<Mutant>,
@@ -77,7 +77,7 @@ fn first_failure(
     (failures.into_inner().unwrap().into_iter().min(), calls.into_inner())
 }
 
-/// So many seeds, or `LEASEHOLD_SEEDS` of them, or the one `LEASEHOLD_SEED`.
+/// Returns so many seeds, or `LEASEHOLD_SEEDS` of them, or the one `LEASEHOLD_SEED`.
 fn seeds(count: u64) -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     match number("LEASEHOLD_SEED") {
@@ -178,7 +178,7 @@ fn churn_changes_no_block() {
     assert_eq!(world.etcd.counters.block_txns - before, 0);
 }
 
-/// As many addresses as containers, whatever the blocks: every container gets one, in seconds.
+/// As many addresses as containers, with blocks of any size: every container gets one, in seconds.
 #[test]
 fn nothing_is_stranded() {
     for block_log2 in [None, Some(0), Some(6)] {
@@ -205,15 +205,15 @@ fn nothing_is_stranded() {
     }
 }
 
-/// What a test of all orders does.
+/// A step of a test of all orders.
 #[derive(Clone, Copy)]
 enum Move {
     Add(usize),
     Del,
 }
 
-/// Every order in which requests may reach the store, for a few operations on a pool with one
-/// address, which the first node holds or nobody: walks them all, each anew from the start.
+/// Walks every order in which requests may reach the store, each again from the start, for a few
+/// operations on a pool with one address, which the first node holds or nobody.
 fn every_order(held: bool, moves: &[Move]) -> usize {
     let plan = calm_in(subnet("10.0.0.0/30", Some(0)), 2);
     let (mut path, mut runs): (Vec<usize>, usize) = (vec![], 0);

@@ -4,7 +4,7 @@ use super::disk::Disk;
 use super::world::{Event, SimNode, World};
 
 impl World {
-    /// A node is cut off, and a daemon with its name starts elsewhere. There is one at a time.
+    /// Cuts a node off and starts a daemon with its name elsewhere. There is one at a time.
     pub(super) fn usurp(&mut self, victim: usize) {
         if self.nodes.len() > self.plan.nodes {
             return;
@@ -21,7 +21,7 @@ impl World {
         self.after(start, Event::Start(usurper));
     }
 
-    /// Somebody notices, and ends it with its containers.
+    /// Ends it with its containers: somebody has noticed.
     pub(super) fn end_usurper(&mut self) {
         let usurper = self.plan.nodes;
         if self.nodes.len() == usurper {
@@ -35,7 +35,7 @@ impl World {
 }
 
 impl Event {
-    /// The node that it is for.
+    /// Returns the node that it is for.
     fn node(&self) -> Option<usize> {
         match self {
             Self::Arrive { node, .. }

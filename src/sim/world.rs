@@ -86,12 +86,12 @@ pub(super) struct SimNode {
     pub(super) draining: bool,
     /// It was told to stop.
     pub(super) stopping: bool,
-    /// When its machine comes back, at the earliest; 0: it never was away.
+    /// The earliest time at which its machine comes back; 0: it never was away.
     pub(super) away_until: Millis,
 }
 
 impl SimNode {
-    /// One whose daemon has not started.
+    /// Creates a node whose daemon has not started.
     pub(super) fn new(disk: Disk) -> Self {
         Self {
             disk,
@@ -136,7 +136,7 @@ pub(super) enum Operator {
     Drain(DrainNode),
 }
 
-/// How calls ended.
+/// The numbers of calls by their result.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Counters {
     pub(super) added: u64,
@@ -147,7 +147,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// How many calls had an answer.
+    /// Returns the number of calls that had an answer.
     pub(super) fn calls(self) -> u64 {
         self.added + self.ended + self.failed
     }
@@ -168,13 +168,13 @@ pub(super) struct World {
     pub(super) calls: BTreeMap<u64, u64>,
     pub(super) next_call: u64,
     pub(super) operators: BTreeMap<u64, Operator>,
-    /// Containers whose DELs nobody can know of any more.
+    /// Containers whose DELs nobody can know of now.
     pub(super) may_rise: BTreeSet<u64>,
     pub(super) held: BTreeMap<IpAddr, u64>,
     pub(super) quiet: bool,
     /// Nothing goes wrong before that.
     pub(super) calm_until: Millis,
-    /// The configuration of now.
+    /// The current configuration.
     pub(super) configuration: Configuration,
     pub(super) steps: u64,
     pub(super) counters: Counters,
@@ -259,7 +259,7 @@ impl World {
         while self.now < until && self.step() {}
     }
 
-    /// Nothing goes wrong any more; returns when nobody waits, or after that long.
+    /// Stops all faults; returns when nobody waits, or after that long.
     pub(super) fn settle(&mut self, span: Millis) {
         self.quiet = true;
         self.configuration = self.plan.configurations[0].clone();

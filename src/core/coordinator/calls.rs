@@ -22,7 +22,7 @@ use crate::core::time::BootTime;
 use crate::limits;
 
 impl Coordinator {
-    /// A call; the answer comes as [`Effect::Reply`] with this id.
+    /// Takes a call; the answer comes as [`Effect::Reply`] with this id.
     pub fn call(&mut self, now: BootTime, id: u64, call: Call) {
         let asker = Asker::Call(id);
         match call {
@@ -79,7 +79,8 @@ impl Coordinator {
     fn start(&mut self, now: BootTime, waiting: Waiting) {
         let pool = match &waiting.work {
             Work::Add(add) => add.pool.clone(),
-            // What is held goes back to where it came from, whatever the configuration says now.
+            // Held addresses go back to the range sets that they came from, regardless of the
+            // current configuration.
             Work::Del(del) => self
                 .held
                 .find(&del.id)
@@ -131,9 +132,9 @@ impl Coordinator {
         self.ask_next_set(operation);
     }
 
-    /// A repeated ADD makes the holding its own: a late DEL, or an undo, of the ADD before it must
-    /// not end what this one is answered with. Nor must a release that somebody decided on before
-    /// it: the sequence number is new.
+    /// Makes the holding that of a repeated ADD: a late DEL, or an undo, of the ADD before it must
+    /// not end the holding with which this one is answered. Nor must a release that somebody
+    /// decided on before it: the sequence number is new.
     fn renew(&mut self, asker: Asker, before: Arc<Holding>, add: Add) {
         let holding = Arc::new(Holding {
             started_at: add.started_at.and_then(NonZeroU64::new),
@@ -149,7 +150,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
-    /// An ADD that must not, or need not, assign anything.
+    /// Returns the answer to an ADD that must not, or need not, assign anything.
     fn answer_without_work(&self, add: &Add) -> Option<Outcome> {
         if let Some(cause) = &self.broken {
             return Some(Outcome::Failed(CallError::Journal(cause.clone())));
@@ -200,7 +201,7 @@ impl Coordinator {
         self.open_merge_barrier(now, &pool);
     }
 
-    /// The end of an [`Effect::AgreeBlockSize`].
+    /// Handles the end of an [`Effect::AgreeBlockSize`].
     pub fn block_size_agreed(
         &mut self,
         now: BootTime,
@@ -220,7 +221,8 @@ impl Coordinator {
         }
     }
 
-    /// Makes range sets one when nothing else is under way on the network, and then starts again.
+    /// Merges range sets into one when no other operation of the network is open, and then starts
+    /// again.
     fn merge_first(&mut self, now: BootTime, asker: Asker, add: Box<Add>, ids: &[SetId]) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
@@ -232,7 +234,7 @@ impl Coordinator {
         self.open_merge_barrier(now, &pool);
     }
 
-    /// Lets the calls go on that waited, once nothing is under way.
+    /// Lets the calls that waited continue, once no operation is open.
     pub(super) fn open_merge_barrier(&mut self, now: BootTime, network: &Arc<str>) {
         let Some(entry) = self.networks.get_mut(network) else { return };
         if entry.under_way == 0 && entry.merging == 0 {
@@ -267,7 +269,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Assign(sets[set_index], request));
     }
 
-    /// The end of an [`Effect::Assign`].
+    /// Handles the end of an [`Effect::Assign`].
     pub fn assigned(&mut self, now: BootTime, operation: u64, result: Result<u128, AssignError>) {
         if self.outrun.remove(&operation) {
             return self.add_anew(now, operation, result.ok());
@@ -301,13 +303,14 @@ impl Coordinator {
         if cursors.is_empty() {
             return self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
         }
-        // As in host-local, the cursor stays where the failed ADD moved it, whatever comes after.
+        // As in host-local, the cursor stays where the failed ADD moved it, regardless of what
+        // follows.
         self.operations.insert(operation, Operation::Failing { asker, add, error });
         self.effects.push_back(Effect::Commit(operation, cursors));
     }
 
-    /// Starts an ADD anew that was collecting addresses when the node recovered: its attachment may
-    /// hold some. The addresses that it has go back, but for those that are held since.
+    /// Starts again an ADD that was collecting addresses when the node recovered: its attachment
+    /// may hold some. The addresses that it has go back, but for those that are held since.
     fn add_anew(&mut self, now: BootTime, operation: u64, last: Option<u128>) {
         let Some(Operation::Adding { asker, add, sets, got, .. }) =
             self.operations.remove(&operation)
@@ -359,7 +362,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
-    /// Answers a call that was under way on a pool and lets the next ones begin.
+    /// Answers an open call on a pool and lets the next ones begin.
     pub(super) fn finish(
         &mut self,
         now: BootTime,
@@ -419,14 +422,14 @@ impl Coordinator {
     }
 }
 
-/// Whether a repeated ADD is a later one. Without start times another namespace tells: what is held
-/// from now on is held by what is in there.
+/// Returns whether a repeated ADD is a later one. Without start times, another namespace shows it:
+/// from now on the pod in that namespace holds the addresses.
 fn is_newer(add: &Add, holding: &Holding) -> bool {
     add.started_at > holding.started_at()
         || add.started_at == holding.started_at() && add.netns != holding.netns
 }
 
-/// Where the cursor of each set stands after these addresses.
+/// Returns the entries that move the cursor of each set to its address.
 fn cursors(sets: &[SetId], got: &[u128]) -> Vec<JournalEntry> {
     let cursor = |(set_index, (&set, &number)): (usize, (&SetId, &u128))| {
         #[allow(clippy::cast_possible_truncation)]

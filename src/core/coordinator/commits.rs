@@ -39,8 +39,8 @@ impl Coordinator {
         self.end_holding(now, asker, holding, None, early);
     }
 
-    /// Before the node has joined, it cannot know whether its journal forgot what this DEL ends:
-    /// then the DEL itself is remembered (rule 28).
+    /// Remembers a DEL that comes before the node has joined: the node cannot know yet whether its
+    /// journal forgot what this DEL ends (rule 28). Returns the entry for the journal.
     fn note_early_del(&mut self, del: &Del) -> Option<JournalEntry> {
         let HoldingSelector::StartedBy(started_at) = del.selector else { return None };
         let early_dels = self.early_dels.as_mut()?;
@@ -71,7 +71,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, vec![entry]));
     }
 
-    /// The node has joined, and has recovered what its journal forgot.
+    /// Notes that the node has joined, and has recovered what its journal forgot.
     pub fn joined(&mut self) {
         if self.early_dels.take().is_some_and(|dels| !dels.is_empty()) {
             self.commit_aside(vec![JournalEntry::NoEarlyDels]);
@@ -109,7 +109,8 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
-    /// The end of an [`Effect::Commit`]: the records are durable, or nothing ever will be again.
+    /// Handles the end of an [`Effect::Commit`]: the records are durable, or nothing ever will be
+    /// again.
     pub fn committed(&mut self, now: BootTime, operation: u64, result: Result<(), JournalFailure>) {
         if let Err(cause) = &result {
             self.broken.get_or_insert_with(|| cause.clone());
@@ -169,7 +170,8 @@ impl Coordinator {
         }
     }
 
-    /// The end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is not known.
+    /// Handles the end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is
+    /// not known.
     pub fn recorded(&mut self, now: BootTime, operation: u64, result: Result<(), Cause>) {
         let (asker, holding, origin) = match self.operations.remove(&operation) {
             Some(Operation::Recording { asker, holding, origin }) => (asker, holding, origin),

@@ -23,22 +23,22 @@ impl Held {
         Self(std::array::from_fn(|_| HashSet::default()))
     }
 
-    /// The holding of an attachment.
+    /// Returns the holding of an attachment.
     pub fn find(&self, id: &AttachmentId) -> Option<Arc<Holding>> {
         self.0[part(&id.container_id)].get(id as &dyn Key).map(|found| found.0.clone())
     }
 
-    /// All holdings, in no order.
+    /// Returns all holdings, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Holding>> {
         self.0.iter().flatten().map(|held| &held.0)
     }
 
-    /// How many attachments hold something.
+    /// Returns the number of attachments that hold something.
     pub fn len(&self) -> usize {
         self.0.iter().map(HashSet::len).sum()
     }
 
-    /// Whether nothing is held.
+    /// Returns whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

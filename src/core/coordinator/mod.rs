@@ -50,7 +50,7 @@ use tombstones::Tombstones;
 /// An ADD, its configuration parsed.
 #[derive(Clone, Debug)]
 pub struct Add {
-    /// Who asks.
+    /// The attachment that asks.
     pub id: AttachmentId,
     /// The network out of whose pool the addresses come: block, record and range set are its.
     pub pool: Arc<str>,
@@ -64,7 +64,7 @@ pub struct Add {
     pub pod: Option<Pod>,
     /// The network namespace, kept for the search for leaks.
     pub netns: Netns,
-    /// When the plugin process started, in nanoseconds on the boot clock.
+    /// The time at which the plugin process started, in nanoseconds on the boot clock.
     pub started_at: Option<u64>,
     /// The time since which the plugin process had found no daemon, likewise, if it waited for one.
     pub waited_since: Option<u64>,
@@ -72,11 +72,11 @@ pub struct Add {
     pub at: UnixTime,
 }
 
-/// Which holding of an attachment a [`Del`] means.
+/// The holding of an attachment that a [`Del`] means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HoldingSelector {
-    /// A CNI DEL that started then (nanoseconds on the boot clock): whatever an ADD that started
-    /// no later made.
+    /// A CNI DEL that started then (nanoseconds on the boot clock): all holdings made by an ADD
+    /// that started no later.
     StartedBy(u64),
     /// An undo: only what the ADD that started at that very moment made.
     MadeBy(u64),
@@ -99,13 +99,13 @@ impl HoldingSelector {
 /// The end of what an attachment holds.
 #[derive(Clone, Debug)]
 pub struct Del {
-    /// Who.
+    /// The attachment.
     pub id: AttachmentId,
-    /// Which holding.
+    /// The holding.
     pub selector: HoldingSelector,
 }
 
-/// What a caller may ask.
+/// A request of a caller.
 #[derive(Clone, Debug)]
 pub enum Call {
     /// CNI ADD.
@@ -114,11 +114,11 @@ pub enum Call {
     Del(Del),
     /// CNI GC: end everything on a network that is older than the call and not listed.
     Gc {
-        /// The CNI network, whatever pools it uses.
+        /// The CNI network, with all the pools that it uses.
         network: Arc<str>,
         /// Container id and interface name of each attachment that is still valid.
         valid: Vec<(ContainerId, Box<str>)>,
-        /// When the call started, in nanoseconds on the boot clock.
+        /// The time at which the call started, in nanoseconds on the boot clock.
         started_at: u64,
     },
 }
@@ -134,14 +134,14 @@ pub enum Outcome {
     Failed(CallError),
 }
 
-/// Why a call failed.
+/// The reason why a call failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CallError {
     /// No address of one of the range sets.
     Assign {
         /// The index of the range set.
         set: usize,
-        /// Why not.
+        /// The reason why there is none.
         error: AssignError,
     },
     /// Some addresses asked for are in no range set, or two are in one.
@@ -150,7 +150,7 @@ pub enum CallError {
     AlreadyHeld {
         /// The attachment.
         id: Box<AttachmentId>,
-        /// What it holds.
+        /// The addresses that it holds.
         held: Vec<IpAddr>,
         /// The reason why that is no answer.
         why: HeldOtherwise,
@@ -177,7 +177,7 @@ pub enum CallError {
     TooManySets,
     /// The journal is broken: nothing can be made durable, so nothing is promised.
     Journal(JournalFailure),
-    /// The daemon finishes what is under way and takes nothing new.
+    /// The daemon finishes the calls that it has begun and takes no new ones.
     Stopping,
     /// Too many calls of one attachment or network wait already.
     Busy(Crowd),
@@ -207,7 +207,7 @@ pub enum Crowd {
     Attachment,
 }
 
-/// What somebody must do for the machine, in order.
+/// The effects that the caller of the machine must carry out, in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Start an empty range set.
@@ -236,13 +236,13 @@ pub enum Effect {
     Commit(u64, Vec<JournalEntry>),
     /// Have it recorded that this is held.
     Held(Arc<Holding>),
-    /// Have it recorded that this is held no longer.
+    /// Have it recorded that this is no longer held.
     Ended(Arc<Holding>),
-    /// What is recorded of an address on a network has ended.
+    /// Have it recorded that the recorded holding of an address on a network has ended.
     Forget(Arc<str>, IpAddr),
     /// Answer a call.
     Reply(u64, Outcome),
-    /// The addresses of two networks overlap: said once for each pair.
+    /// The addresses of two networks overlap: reported once for each pair.
     Overlap(Arc<str>, Arc<str>),
 }
 
@@ -253,7 +253,8 @@ pub struct Coordinator {
     /// An ADD is answered when its record is in the cluster's store.
     await_records: bool,
     held: Held,
-    /// Calls that wait for the one that is under way, by attachment; present while one is.
+    /// Calls that wait for the current call of their attachment; an entry is present while there is
+    /// one.
     queues: Map<AttachmentId, VecDeque<Waiting>>,
     operations: Map<u64, Operation>,
     /// The pools, each by the name of its network.
@@ -268,7 +269,7 @@ pub struct Coordinator {
     /// DELs that were answered before the node has joined, until it has: when they started. What
     /// the store has of these attachments has ended (rule 28).
     early_dels: Option<BTreeMap<AttachmentId, u64>>,
-    /// ADDs that were collecting addresses when the node recovered: they start anew.
+    /// ADDs that were collecting addresses when the node recovered: they start again.
     outrun: BTreeSet<u64>,
     /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
     /// held after a restart, so no DEL of them is answered before that.
@@ -276,7 +277,7 @@ pub struct Coordinator {
     effects: VecDeque<Effect>,
 }
 
-/// Whom an operation answers.
+/// The asker that an operation answers.
 #[derive(Clone, Copy, Debug)]
 enum Asker {
     Call(u64),
@@ -304,7 +305,7 @@ struct Waiting {
     work: Work,
 }
 
-/// Where a holding comes from: an undo ends only what its own ADD made (rule 21).
+/// The origin of a holding: an undo ends only what its own ADD made (rule 21).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum HoldingOrigin {
     /// This ADD made it.
@@ -332,7 +333,7 @@ enum Operation {
         asker: Asker,
         holding: Arc<Holding>,
         numbers: Vec<(SetId, u128)>,
-        /// Why an ADD is undone, if one is.
+        /// The reason why an ADD is undone, if one is.
         undone: Option<CallError>,
     },
     /// Waiting for the DELs that it consists of.
@@ -342,7 +343,7 @@ enum Operation {
 #[derive(Default, Debug)]
 struct Network {
     sets: Vec<OpenSet>,
-    /// Operations under way; range sets are merged only when there are none.
+    /// The number of open operations; range sets are merged only when there are none.
     under_way: usize,
     merging: usize,
     /// Calls that wait for range sets to be merged.
@@ -365,9 +366,9 @@ struct OpenSet {
 }
 
 impl Coordinator {
-    /// An empty node. `floor`: when this daemon became the only one, in
-    /// nanoseconds on the boot clock. ADDs whose plugin process is older are refused, since their
-    /// DEL may have been answered by an earlier daemon.
+    /// Creates an empty node. `floor`: when this daemon became the only one, in nanoseconds on the
+    /// boot clock. ADDs whose plugin process is older are refused, since their DEL may have been
+    /// answered by an earlier daemon.
     pub fn new(settings: Settings, await_records: bool, floor: u64) -> Self {
         Self {
             settings,
@@ -389,18 +390,18 @@ impl Coordinator {
         }
     }
 
-    /// The next effect, until there is none.
+    /// Returns the next effect, until there is none.
     #[must_use]
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// The one copy of a scope.
+    /// Returns the one copy of a scope.
     fn share(&mut self, scope: Scope) -> Arc<Scope> {
         if let Some(shared) = self.scopes.get(&scope) {
             return shared.clone();
         }
-        // Scopes in which nothing is held any more make room.
+        // Scopes in which nothing is held are removed to make room.
         if self.scopes.len() >= limits::SCOPES_SHARED_MAX {
             self.scopes.retain(|scope| Arc::strong_count(scope) > 1);
         }
@@ -409,22 +410,22 @@ impl Coordinator {
         scope
     }
 
-    /// How its range sets behave.
+    /// Returns the settings of its range sets.
     pub fn settings(&self) -> Settings {
         self.settings
     }
 
-    /// What is held.
+    /// Returns the holdings.
     pub fn held(&self) -> &Held {
         &self.held
     }
 
-    /// How many operations are open.
+    /// Returns the number of open operations.
     pub fn under_way(&self) -> usize {
         self.operations.len()
     }
 
-    /// Why nothing can be made durable, if so.
+    /// Returns the reason why nothing can be made durable, if there is one.
     pub fn broken(&self) -> Option<&JournalFailure> {
         self.broken.as_ref()
     }

@@ -1,5 +1,5 @@
-//! What the records in the cluster's store say of this node: to be remembered when its journal
-//! forgot, to be written anew where they are wrong.
+//! Reads the records of this node in the cluster's store: holdings that the journal forgot are
+//! remembered, and records that are wrong are written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::core::stage::Stage;
 use crate::core::time::BootTime;
 use crate::core::value::{AllocationValue, NetworkValue};
 
-/// What came of [`Coordinator::recover`].
+/// The result of [`Coordinator::recover`].
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Recovered {
     /// Blocks of this node.
@@ -30,8 +30,8 @@ pub struct Recovered {
 }
 
 impl Coordinator {
-    /// The journal is older than the node (the state directory was lost, or is a copy from
-    /// earlier), in the boot that lasts: takes over what the store knows. Containers may hold more
+    /// Takes over what the store knows, when the journal is older than the node (the state
+    /// directory was lost, or is a copy from earlier) in the current boot. Containers may hold more
     /// than was recorded, so every other address of these blocks cools from now on.
     pub fn recover(&mut self, now: BootTime, memory: StoredState) -> Recovered {
         let StoredState { blocks, networks, records } = memory;
@@ -81,15 +81,16 @@ impl Coordinator {
         recovered
     }
 
-    /// ADDs that are collecting addresses start anew when they hear of the next one: by then their
-    /// attachments may hold what was forgotten.
+    /// Makes ADDs that are collecting addresses start again when they hear of the next one: by then
+    /// their attachments may hold what was forgotten.
     fn start_anew(&mut self) {
         let adding = self.operations.iter();
         let adding = adding.filter(|(_, of)| matches!(of, Operation::Adding { .. }));
         self.outrun.extend(adding.map(|(operation, _)| *operation));
     }
 
-    /// The attachments of which something is being written down: that is newer than any record.
+    /// Returns the attachments of which something is being written down: that is newer than any
+    /// record.
     fn being_written(&self) -> BTreeSet<AttachmentId> {
         let id = |operation: &Operation| match operation {
             Operation::Holding { holding, .. }
@@ -101,7 +102,8 @@ impl Coordinator {
         self.operations.values().filter_map(id).collect()
     }
 
-    /// What was recorded as held in this node's blocks, as far as the journal knows nothing newer.
+    /// Returns the holdings recorded in this node's blocks, except where the journal knows
+    /// something newer.
     fn remembered(
         &mut self,
         records: Vec<(Arc<str>, Recorded)>,
@@ -140,7 +142,7 @@ impl Coordinator {
         keep_newest(remembered)
     }
 
-    /// The range set for a block that the store has; opened if need be.
+    /// Returns the range set for a block that the store has; it is opened if need be.
     fn set_of_block(
         &mut self,
         pool: &PoolFamily,
@@ -197,8 +199,8 @@ impl Coordinator {
         }
     }
 
-    /// Whether a recorded holding is no news: it is known, or newer, or has ended since the journal
-    /// forgot it.
+    /// Returns whether a recorded holding brings nothing new: the journal knows it or a newer one,
+    /// or it has ended since the journal forgot it.
     fn is_superseded(&self, recorded: &Holding) -> bool {
         let newer = |held: Arc<Holding>| held.sequence >= recorded.sequence;
         self.held.find(&recorded.id()).is_some_and(newer)
@@ -239,7 +241,8 @@ impl Coordinator {
         older.len()
     }
 
-    /// All the records in these blocks of this node: writes those anew that are missing or wrong.
+    /// Handles the list of all records in these blocks of this node: writes those that are missing
+    /// or wrong again.
     pub fn records_listed(
         &mut self,
         cidrs: &[(PoolFamily, Cidr)],
@@ -275,7 +278,7 @@ impl Coordinator {
                 wrong.push(holding.clone());
             }
         }
-        // A record of what nobody holds any more.
+        // The records that are left are of addresses that nobody holds.
         for (network, address) in found.into_keys() {
             self.effects.push_back(Effect::Forget(network, address));
         }
@@ -283,8 +286,8 @@ impl Coordinator {
     }
 }
 
-/// Of holdings that share an address only the newest is still held: what an attachment holds lives
-/// and ends together, so an older record of another address of it is late.
+/// Keeps only the newest of holdings that share an address: what an attachment holds lives and ends
+/// together, so an older record of another address of it is late.
 fn keep_newest(mut holdings: BTreeMap<AttachmentId, Holding>) -> BTreeMap<AttachmentId, Holding> {
     let mut newest: BTreeMap<(Arc<str>, IpAddr), u64> = BTreeMap::new();
     for holding in holdings.values() {

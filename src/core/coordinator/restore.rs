@@ -12,7 +12,7 @@ use crate::core::keys::PoolFamily;
 use crate::core::range_set::{RangeSet, RecoveredSet, Settings};
 use crate::core::set_record::{SetId, SetRecord};
 
-/// Why the journal does not make one state.
+/// The reason why the entries of the journal do not make one state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RestoreError {
     /// An allocation outside every range set: the journal never writes one.

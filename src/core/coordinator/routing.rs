@@ -1,10 +1,10 @@
-//! Which range set an address belongs to.
+//! Finds the range set to which an address belongs.
 //!
 //! A range set of a configuration becomes a range set of the node, with an actor of its own. The
 //! ranges come with every call and may change from one to the next; so the node's range set owns a
 //! *territory*, all addresses that were ever routed to it, and ranges that touch it go to it.
-//! Ranges that touch two of them make them one: an address has one owner on a node, whatever
-//! configurations say.
+//! Ranges that touch two of them merge the two into one: an address has one owner on a node,
+//! regardless of the configurations.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
 use crate::limits;
 
-/// Where the ranges of a call go.
+/// The destination of a call's ranges.
 pub(super) enum Route {
     To(SetId),
     /// Range sets that must become one first.
@@ -29,7 +29,7 @@ pub(super) enum Route {
     Refused(CallError),
 }
 
-/// An interval rounded to whole blocks.
+/// Returns an interval rounded to whole blocks.
 fn rounded((start, end): (u128, u128), block_log2: u8) -> (u128, u128) {
     (Cidr::containing(start, block_log2).start, Cidr::containing(end, block_log2).end())
 }
@@ -54,7 +54,7 @@ impl OpenSet {
         self.territory.insert(start, end);
     }
 
-    /// Whether these ranges, in whole blocks, meet the territory.
+    /// Returns whether these ranges, in whole blocks, meet the territory.
     fn touches(&self, allowed: &Ranges) -> bool {
         let log2 = allowed.usual_block_log2();
         let mut parts = intervals(allowed).map(|range| rounded(range, log2));
@@ -69,13 +69,13 @@ impl OpenSet {
         })
     }
 
-    /// Whether the two share a block.
+    /// Returns whether the two share a block.
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.family == other.family
             && other.territory.iter().any(|(start, end)| self.territory.overlaps(start, end))
     }
 
-    /// Whether the two share an address that both may hand out.
+    /// Returns whether the two share an address that both may hand out.
     fn overlaps(&self, other: &Self) -> bool {
         self.family == other.family
             && self.ranges.iter().any(|(start, end)| other.ranges.overlaps(start, end))
@@ -100,7 +100,7 @@ impl Network {
 }
 
 impl Coordinator {
-    /// The range set for these ranges; opened or grown if need be.
+    /// Returns the range set for these ranges; it is opened or grown if need be.
     pub(super) fn route(
         &mut self,
         now: BootTime,
@@ -156,7 +156,7 @@ impl Coordinator {
         Route::To(id)
     }
 
-    /// The range set to which a block belongs.
+    /// Returns the range set to which a block belongs.
     pub fn owner_of_cidr(&self, pool: &PoolFamily, cidr: Cidr) -> Option<SetId> {
         let owns = |set: &&OpenSet| {
             set.family == pool.family && set.territory.overlaps(cidr.start, cidr.end())
@@ -164,8 +164,8 @@ impl Coordinator {
         self.networks.get(&pool.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
-    /// The range sets that have addresses of these runs, each once, in the order in which they were
-    /// opened.
+    /// Returns the range sets that have addresses of these runs, each once, in the order in which
+    /// they were opened.
     pub fn owners_in(&self, pool: &PoolFamily, runs: &[(u128, u128)]) -> Vec<SetId> {
         let meets = |set: &&OpenSet| {
             set.family == pool.family
@@ -175,7 +175,7 @@ impl Coordinator {
         sets.iter().filter(meets).map(|set| set.id).collect()
     }
 
-    /// A range set that has addresses of these ranges.
+    /// Returns a range set that has addresses of these ranges.
     pub fn owner_of(&self, network: &str, allowed: &Ranges) -> Option<SetId> {
         let entry = self.networks.get(network)?;
         entry.sets.iter().find(|set| set.touches(allowed)).map(|set| set.id)
@@ -233,7 +233,7 @@ impl Coordinator {
         self.commit_aside(records);
     }
 
-    /// The end of an [`Effect::Merge`].
+    /// Handles the end of an [`Effect::Merge`].
     pub fn merged(&mut self, now: BootTime, network: &Arc<str>) {
         if let Some(entry) = self.networks.get_mut(network) {
             entry.merging -= 1;

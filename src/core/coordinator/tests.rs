@@ -252,8 +252,8 @@ impl World {
         while self.deliver(draw()) {}
     }
 
-    /// Nothing is on its way any more: what is assigned is what is held, and what a restart would
-    /// find is the same.
+    /// Asserts that nothing is on its way: the assigned addresses are the held ones, and a restart
+    /// would find the same.
     fn check_settled(&self) {
         assert_eq!(self.coordinator.under_way(), 0);
         assert!(self.coordinator.queues.is_empty(), "no attachment waits");

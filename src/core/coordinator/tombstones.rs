@@ -8,8 +8,8 @@ use crate::core::Map;
 use crate::core::attachment::AttachmentId;
 use crate::limits;
 
-/// When attachments (by their hash) were ended, for as long as an ADD from before that may still be
-/// on its way.
+/// The time at which each attachment (by its hash) was ended, kept for as long as an ADD from
+/// before that may still be on its way.
 #[derive(Default, Debug)]
 pub(super) struct Tombstones {
     latest: Map<u64, u64>,
@@ -22,7 +22,8 @@ pub(super) struct Tombstones {
 }
 
 impl Tombstones {
-    /// No DEL is known to a daemon that started then, in nanoseconds on the boot clock.
+    /// Creates the memory of a daemon that started then, in nanoseconds on the boot clock, and that
+    /// knows of no DEL.
     pub(super) fn new(daemon_started_at: u64) -> Self {
         Self { daemon_started_at, ..Self::default() }
     }
@@ -45,7 +46,8 @@ impl Tombstones {
         }
     }
 
-    /// Whether a DEL of the attachment that started after this ADD came before it, or may have.
+    /// Returns the error of an ADD if a DEL of the attachment that started after it came before it,
+    /// or may have.
     pub(super) fn refuses(&self, add: &Add) -> Option<CallError> {
         let (started, id) = (add.started_at?, &add.id.container_id);
         let latest = self.latest.get(&Self::hash(&add.id)).copied().unwrap_or_default();
@@ -60,13 +62,14 @@ impl Tombstones {
         too_old.then(|| CallError::TooOld(id.clone()))
     }
 
-    /// Whether a DEL of the attachment that started after this ADD is remembered.
+    /// Returns whether a DEL of the attachment that started after this ADD is remembered.
     pub(super) fn has_ended(&self, id: &AttachmentId, started_at: Option<u64>) -> bool {
         let latest = self.latest.get(&Self::hash(id));
         latest.is_some_and(|latest| started_at.is_none_or(|started| started <= *latest))
     }
 
-    /// Two attachments of one hash cost an ADD a second try, in one of 2^64 cases.
+    /// Returns the hash of an attachment. Two attachments of one hash cost an ADD a second try, in
+    /// one of 2^64 cases.
     fn hash(id: &AttachmentId) -> u64 {
         BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
     }

@@ -26,7 +26,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// A block with all its addresses free.
+    /// Creates a block with all its addresses free.
     pub(super) fn new(cidr: Cidr, state: BlockState) -> Self {
         let size = 1usize << cidr.size_log2;
         let mut taken = vec![0u64; size.div_ceil(64)].into_boxed_slice();
@@ -39,7 +39,7 @@ impl Block {
         Self { cidr, state, touched: true, taken, cooling, other: BTreeMap::new(), counts }
     }
 
-    /// The part of this block that covers `cidr`, in the same state.
+    /// Returns the part of this block that covers `cidr`, in the same state.
     pub(super) fn part(&self, cidr: Cidr) -> Self {
         let mut part = Self::new(cidr, self.state);
         for number in cidr.start..=cidr.end() {
@@ -55,32 +55,32 @@ impl Block {
         idle && self.count(AddressState::Allocated) == 0
     }
 
-    /// Its addresses.
+    /// Returns its addresses.
     pub fn cidr(&self) -> Cidr {
         self.cidr
     }
 
-    /// The number of its addresses.
+    /// Returns the number of its addresses.
     pub fn size(&self) -> u32 {
         1 << self.cidr.size_log2
     }
 
-    /// The number of its addresses in a state.
+    /// Returns the number of its addresses in a state.
     pub fn count(&self, state: AddressState) -> u32 {
         self.counts[state as usize]
     }
 
-    /// The number of its addresses in each state.
+    /// Returns the number of its addresses in each state.
     pub(super) fn counts(&self) -> &[u32; AddressState::COUNT] {
         &self.counts
     }
 
-    /// The number of free addresses.
+    /// Returns the number of free addresses.
     pub fn free(&self) -> u32 {
         self.count(AddressState::Free)
     }
 
-    /// The number of addresses that cool.
+    /// Returns the number of addresses that cool.
     pub fn cooling(&self) -> u32 {
         self.count(AddressState::Cooling)
     }
@@ -125,7 +125,7 @@ impl Block {
         self.cooling[word] & bit != 0
     }
 
-    /// The state of an address of this block.
+    /// Returns the state of an address of this block.
     #[inline]
     pub fn state_of(&self, number: u128) -> AddressState {
         let (word, bit) = self.bit(number);
@@ -165,7 +165,7 @@ impl Block {
         self.touched = true;
     }
 
-    /// The first free address from `from` on.
+    /// Returns the first free address from `from` on.
     pub fn first_free(&self, from: u128) -> Option<u128> {
         #[allow(clippy::cast_possible_truncation)]
         let offset = from.saturating_sub(self.cidr.start).min(u128::from(self.size())) as usize;
@@ -178,7 +178,7 @@ impl Block {
         Some(self.cidr.start + (word * 64) as u128 + u128::from(free.trailing_zeros()))
     }
 
-    /// The number of free addresses among `first..=last`.
+    /// Returns the number of free addresses among `first..=last`.
     pub fn free_between(&self, first: u128, last: u128) -> u32 {
         let (first, last) = (first.max(self.cidr.start), last.min(self.cidr.end()));
         if first > last {

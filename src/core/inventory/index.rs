@@ -42,7 +42,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// A block comes in hand, or a block in hand has this state from now on.
+    /// Adds a block that comes in hand, or that has this state from now on.
     pub(super) fn add(&mut self, block: &Block) {
         let start = block.cidr().start;
         match block.state {
@@ -55,7 +55,7 @@ impl Index {
         addresses.zip(block.counts()).for_each(|(all, of_block)| *all += u64::from(*of_block));
     }
 
-    /// A block in hand goes, or will have another state.
+    /// Removes a block that is no longer in hand, or that will have another state.
     pub(super) fn remove(&mut self, block: &Block) {
         let start = block.cidr().start;
         self.open.remove(&start);
@@ -65,7 +65,7 @@ impl Index {
         addresses.zip(block.counts()).for_each(|(all, of_block)| *all -= u64::from(*of_block));
     }
 
-    /// One address of the block has changed its state.
+    /// Counts one address of the block under the state that it has now.
     #[inline]
     pub(super) fn change(&mut self, block: &Block, from: AddressState, to: AddressState) {
         let addresses = &mut self.addresses[block.state as usize];
@@ -80,12 +80,12 @@ impl Index {
         }
     }
 
-    /// Free addresses in active blocks.
+    /// Returns the number of free addresses in active blocks.
     pub(super) fn free(&self) -> u64 {
         self.free_in(BlockState::Active)
     }
 
-    /// Free addresses in blocks of that state.
+    /// Returns the number of free addresses in blocks of that state.
     pub(super) fn free_in(&self, state: BlockState) -> u64 {
         self.addresses[state as usize][AddressState::Free as usize]
     }

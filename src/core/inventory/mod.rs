@@ -56,23 +56,23 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// The block around an address.
+    /// Returns the block around an address.
     pub fn block(&self, number: u128) -> Option<&Block> {
         let (_, block) = self.blocks.range(..=number).next_back()?;
         block.cidr().contains(number).then_some(block)
     }
 
-    /// The block that has exactly these addresses.
+    /// Returns the block that has exactly these addresses.
     pub fn get(&self, cidr: Cidr) -> Option<&Block> {
         self.blocks.get(&cidr.start).filter(|block| block.cidr() == cidr)
     }
 
-    /// The blocks, in order.
+    /// Returns the blocks, in order.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.blocks.values()
     }
 
-    /// The blocks with an address in `first..=last`, in order.
+    /// Returns the blocks with an address in `first..=last`, in order.
     pub fn blocks_in(&self, first: u128, last: u128) -> impl Iterator<Item = &Block> {
         let from = self.block(first).map_or(first, |block| block.cidr().start);
         (from <= last).then(|| self.blocks.range(from..=last)).into_iter().flatten().map(|(_, b)| b)
@@ -83,32 +83,32 @@ impl Inventory {
         self.blocks_in(cidr.start, cidr.end()).next().is_some()
     }
 
-    /// The spares, in order.
+    /// Returns the spares, in order.
     pub fn spares(&self) -> impl Iterator<Item = Cidr> {
         self.index.spares.iter().filter_map(|start| self.blocks.get(start)).map(Block::cidr)
     }
 
-    /// The state of an address in a block in hand.
+    /// Returns the state of an address in a block in hand.
     pub fn state_of(&self, number: u128) -> Option<AddressState> {
         Some(self.block(number)?.state_of(number))
     }
 
-    /// The number of blocks and of addresses in each state.
+    /// Returns the number of blocks and of addresses in each state.
     pub fn stats(&self) -> Stats {
         self.index.stats()
     }
 
-    /// Free addresses in active blocks.
+    /// Returns the number of free addresses in active blocks.
     pub fn free(&self) -> u64 {
         self.index.free()
     }
 
-    /// Free addresses in blocks of that state.
+    /// Returns the number of free addresses in blocks of that state.
     pub fn free_in(&self, state: BlockState) -> u64 {
         self.index.free_in(state)
     }
 
-    /// The first free address of an active block from `from` on.
+    /// Returns the first free address of an active block from `from` on.
     pub fn first_free(&self, from: u128) -> Option<u128> {
         let around = self.blocks.range(..=from).next_back();
         let around = around.filter(|(start, _)| self.index.open.contains(start));
@@ -119,7 +119,7 @@ impl Inventory {
         self.blocks.get(next)?.first_free(*next)
     }
 
-    /// The first address of a spare from `from` on.
+    /// Returns the first address of a spare from `from` on.
     pub fn first_spare(&self, from: u128) -> Option<u128> {
         let around = self.blocks.range(..=from).next_back();
         let around = around.filter(|(start, _)| self.index.spares.contains(start));
@@ -129,7 +129,7 @@ impl Inventory {
         self.index.spares.range(from..).next().copied()
     }
 
-    /// The first address from `from` on that is in nobody's block, as far as is known.
+    /// Returns the first address from `from` on that is in nobody's block, as far as is known.
     pub fn first_unclaimed(&self, from: u128) -> Option<u128> {
         self.claimed.first_gap(from)
     }
@@ -139,12 +139,12 @@ impl Inventory {
         self.claimed.overlaps(first, last)
     }
 
-    /// The time at which the address that cools longest was released.
+    /// Returns the time at which the address that cools longest was released.
     pub fn oldest_release(&self) -> Option<BootTime> {
         self.cooling.oldest().map(|(released, _)| released)
     }
 
-    /// The address that cools longest among those that `wanted` accepts.
+    /// Returns the address that cools longest among those that `wanted` accepts.
     pub fn oldest_cooling(&self, wanted: impl FnMut(u128) -> bool) -> Option<u128> {
         self.cooling.oldest_where(wanted)
     }

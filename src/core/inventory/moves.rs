@@ -40,7 +40,7 @@ impl BlockState {
     /// The number of states.
     pub const COUNT: usize = Self::Lost as usize + 1;
 
-    /// The word in keys, labels and messages.
+    /// Returns the word in keys, labels and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Spare => "spare",
@@ -71,13 +71,13 @@ pub enum Move {
     /// The address stays here after all.
     Return,
     /// An address that cooled when its transfer began stays here after all. Its cooldown begins
-    /// anew at this time.
+    /// again at this time.
     ReturnCooling(BootTime),
 }
 
 impl Move {
-    /// The table of moves: the state in which an address is after this move; `None` if the move
-    /// does not begin in `from`.
+    /// Returns the state in which an address is after this move; `None` if the move does not begin
+    /// in `from`. This is the table of moves.
     #[inline]
     pub const fn target(self, from: AddressState) -> Option<AddressState> {
         use AddressState::{Allocated, Cooling, Free, InTransfer};
@@ -106,7 +106,7 @@ impl Move {
         }
     }
 
-    /// The time at which an address begins to cool with this move.
+    /// Returns the time at which an address begins to cool with this move.
     pub(super) const fn cools_from(self) -> Option<BootTime> {
         match self {
             Self::Release(at) | Self::ReturnCooling(at) => Some(at),

@@ -36,7 +36,7 @@ impl Model {
         self.addresses.insert(number, state);
     }
 
-    /// Each move in words: its condition, and the state after it.
+    /// Applies a move; each is told in words: its condition, and the state after it.
     fn apply(&mut self, now: BootTime, number: u128, tried: Move) -> bool {
         use AddressState::{Allocated, Cooling, Free, InTransfer};
         let Some((_, block)) = self.block(number) else { return false };
@@ -183,7 +183,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The parts of a block: a bit of `halve` divides one in two, a bit of `omit` leaves one out.
+/// Adds the parts of a block to `into`: a bit of `halve` divides one in two, a bit of `omit` leaves
+/// one out.
 fn parts(block: Cidr, halve: &mut u16, omit: &mut u16, into: &mut Vec<Cidr>) {
     let bit = |bits: &mut u16| std::mem::replace(bits, *bits >> 1) & 1 == 1;
     if block.size_log2 > 0 && bit(halve) {
@@ -262,7 +263,7 @@ fn take(step: Step, now: BootTime, inventory: &mut Inventory, model: &mut Model)
     }
 }
 
-/// Every question has the answer that a walk through all addresses finds.
+/// Asserts that every question has the answer that a walk through all addresses finds.
 fn compare(inventory: &Inventory, model: &Model) {
     inventory.check_invariants();
     assert_eq!(inventory.stats(), model.stats());

@@ -17,7 +17,7 @@ use crate::limits;
 /// Everything that the journal holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalState {
-    /// What attachments hold.
+    /// The holdings of attachments.
     pub holdings: Holdings,
     /// The range sets.
     pub sets: BTreeMap<SetId, SetRecord>,
@@ -31,9 +31,10 @@ pub struct JournalState {
     pub blocks: BTreeSet<(PoolFamily, Cidr)>,
     /// The blocks that the store gave to others while addresses of them were held here.
     pub lost: BTreeSet<(PoolFamily, Cidr)>,
-    /// How far the node's chain in the cluster's store has come; 0: it never joined.
+    /// The sequence number that the node's chain in the cluster's store has reached; 0: it never
+    /// joined.
     pub chain: u64,
-    /// How far it may have come.
+    /// The sequence number that it may have reached.
     pub intent: u64,
     /// The store has confirmed, in this boot, which blocks are this node's. A journal that is
     /// older than what was written to it, as after a power cut, may have others' blocks.
@@ -46,7 +47,7 @@ pub struct JournalState {
 }
 
 impl Default for JournalState {
-    /// An empty journal.
+    /// Creates an empty journal.
     fn default() -> Self {
         Self {
             holdings: Holdings::default(),
@@ -65,12 +66,12 @@ impl Default for JournalState {
     }
 }
 
-/// How a boot begins.
+/// The terms on which a boot begins.
 #[derive(Clone, Copy, Debug)]
 pub struct NewBoot {
-    /// What was held in the boot before is held on.
+    /// Holdings of the boot before are kept.
     pub keep_holdings: bool,
-    /// How long released addresses cool.
+    /// The time for which released addresses cool.
     pub cooldown: Duration,
     /// Now, on the clock of the new boot.
     pub now: BootTime,
@@ -82,10 +83,11 @@ impl JournalState {
         let Ok(()) = apply(self, cooldown, entry);
     }
 
-    /// The first start after a reboot: no container of the earlier boot exists any more, and times
-    /// on its clock mean nothing. Holdings end, and their addresses cool from now on, as do those
-    /// that were cooling; holdings that are kept forget when their plugin process started, so that
-    /// every DEL of this boot counts as later. Returns how many holdings ended.
+    /// Begins a boot, at the first start after a reboot: the containers of the earlier boot are
+    /// gone, and times on its clock mean nothing. Holdings end, and their addresses cool from now
+    /// on, as do those that were cooling; holdings that are kept forget when their plugin process
+    /// started, so that every DEL of this boot counts as later. Returns the number of holdings that
+    /// ended.
     pub fn begin_boot(&mut self, boot: NewBoot) -> usize {
         self.confirmed = false;
         self.early_dels.clear();
@@ -109,7 +111,7 @@ impl JournalState {
         ended
     }
 
-    /// The range sets and numbers of the addresses of a holding.
+    /// Returns the range sets and numbers of the addresses of a holding.
     fn numbers(&self, holding: &Holding) -> impl Iterator<Item = (SetId, u128)> {
         holding.addresses.iter().filter_map(|&address| {
             let number = number(address);
@@ -156,17 +158,17 @@ impl Holdings {
         }
     }
 
-    /// The holdings, in order.
+    /// Returns the holdings, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<Holding>> {
         self.0.iter()
     }
 
-    /// How many there are.
+    /// Returns the number of holdings.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What each entry means.
+//! The meaning of each entry.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ fn what_has_cooled_off_leaves_the_journal() {
     );
 }
 
-/// A repeated ADD ends the holding that it renews, and whatever came after an end stays.
+/// A repeated ADD ends the holding that it renews, and everything that came after an end stays.
 #[test]
 fn an_end_ends_the_one_holding_that_it_names() {
     let held = |entries: &[JournalEntry]| -> Vec<u64> {
@@ -113,8 +113,8 @@ fn no_sequence_number_is_given_again() {
     assert_eq!(after(Duration::ZERO, &[hold(u64::MAX)]).next_sequence, u64::MAX);
 }
 
-/// Whatever parts the blocks are in: what is given away is not in the journal any more, and
-/// nothing else is missing.
+/// For all ways to part the blocks: what is given away leaves the journal, and nothing else is
+/// missing.
 #[test]
 fn parts_of_blocks_leave_and_come_back() {
     for (before, entries, blocks, lost) in [

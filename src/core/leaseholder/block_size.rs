@@ -22,7 +22,7 @@ pub(super) struct AgreeBlockSize {
     block_log2: u8,
     explicit: bool,
     tries: u32,
-    /// What is being written.
+    /// The value that is being written.
     attempt: Option<NetworkValue>,
 }
 
@@ -49,7 +49,8 @@ fn rounded(ranges: &[(u128, u128)], block_log2: u8) -> Intervals {
     whole
 }
 
-/// What nodes agreed on before, with these ranges in it, and the block size of these ranges.
+/// Adds these ranges to what nodes agreed on before, and returns the result and the block size of
+/// these ranges.
 fn agree(
     known: &NetworkValue,
     agreement: &AgreeBlockSize,
@@ -89,7 +90,8 @@ fn agree(
     Ok((NetworkValue { ipam: known.ipam.clone(), geometry: rest }, block_log2))
 }
 
-/// Whether these range sets of a network go with the block sizes on which its nodes have agreed.
+/// Returns whether these range sets of a network go with the block sizes on which its nodes have
+/// agreed.
 ///
 /// # Errors
 /// The index of the first one that does not, and [`BlockSizeError::Size`].
@@ -145,7 +147,8 @@ impl Leaseholder {
                 agree(&network, &agreement).map(|(_, block_log2)| Some(block_log2))
             }
             Err(error @ StoreError::Failed(_)) => Err(BlockSizeError::Failed(Cause::Store(error))),
-            // Whatever came of it is read again: a late one is refused, since it compares.
+            // The result is unknown, so the value is read again; a late write is refused, since it
+            // compares.
             _ if agreement.tries < limits::FIX_TRIES_MAX => {
                 agreement.tries += 1;
                 self.read_network(now, id, &agreement);

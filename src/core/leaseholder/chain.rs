@@ -19,9 +19,9 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) orders: Vec<(Option<OrderId>, Order)>,
-    /// What the transaction writes to the node's key.
+    /// The value that the transaction writes to the node's key.
     pub(super) value: NodeValue,
-    /// What claims of parts rest on, by the first address.
+    /// The conditions on which claims of parts rest, by the first address.
     pub(super) guards: Vec<(PoolFamily, u128, Vec<Compare>)>,
     step: Step,
     tries: u32,
@@ -41,7 +41,8 @@ enum Step {
 }
 
 impl Batch {
-    /// The order of a batch that has only one, records aside: nothing of records is compared.
+    /// Returns the order of a batch that has only one, records aside: nothing of records is
+    /// compared.
     fn only(&self) -> Option<&Order> {
         let mut orders = self.orders.iter().filter(|(_, order)| *order != Order::Records);
         orders.next().filter(|_| orders.next().is_none()).map(|(_, order)| order)
@@ -49,7 +50,7 @@ impl Batch {
 }
 
 impl Leaseholder {
-    /// Starts the next transaction if none is under way.
+    /// Starts the next transaction unless one has been started and has not ended.
     pub(super) fn link(&mut self, now: BootTime) {
         self.ask_on();
         if !self.is_member()
@@ -91,7 +92,7 @@ impl Leaseholder {
         }
     }
 
-    /// The orders of the next transaction: as many as fit.
+    /// Takes the orders of the next transaction from the queue: as many as fit.
     fn take_orders(&mut self, now: BootTime) -> Vec<(Option<OrderId>, Order)> {
         let mut orders = Vec::new();
         let mut room = limits::TXN_OPERATIONS_MAX - 8; // the node's key, the marker, networks
@@ -123,7 +124,7 @@ impl Leaseholder {
         orders
     }
 
-    /// What was read before the transaction.
+    /// Handles the store's answer to the reads before the transaction.
     pub(super) fn prepared(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         match answer {
             Ok(Answer::Read(snapshot)) => {
@@ -148,7 +149,7 @@ impl Leaseholder {
         self.request(now, Pending::Link, Request::Txn(txn));
     }
 
-    /// The end of the transaction.
+    /// Handles the store's answer to the transaction.
     pub(super) fn linked(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         match answer {
             Ok(Answer::Txn(TxnOutcome::Done(revision))) => self.landed(now, revision),
@@ -162,7 +163,8 @@ impl Leaseholder {
         }
     }
 
-    /// A lease that the transaction names is gone: ours, or that of a node to be answered.
+    /// Handles the end of a lease that the transaction names: ours, or that of a node to be
+    /// answered.
     fn without_lease(&mut self, now: BootTime) {
         let Some(batch) = self.batch.take() else { return };
         if batch.only().is_none() {
@@ -195,7 +197,7 @@ impl Leaseholder {
         }
     }
 
-    /// Nothing of the transaction was carried out, nor will be.
+    /// Fails the orders of a transaction of which nothing was carried out, nor will be.
     fn fail_batch(&mut self, now: BootTime, cause: &Cause) {
         let Some(batch) = self.batch.take() else { return };
         self.link_after = now + Self::back_off(self.failed_links);
@@ -236,7 +238,8 @@ impl Leaseholder {
         self.request(now, Pending::Check, Request::Read(spans));
     }
 
-    /// What came of the transaction: the node's key says whether it was carried out (rule 4).
+    /// Handles the store's answer to the check of a transaction: the node's key says whether it was
+    /// carried out (rule 4).
     pub(super) fn checked(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         let Some(batch) = &mut self.batch else { return };
         let Step::Checking(unknown) = batch.step else { return };
@@ -261,8 +264,7 @@ impl Leaseholder {
             return self.displaced(now, Some(&node));
         }
         if unknown || mod_revision != self.chain.revision {
-            // Sent once more it says the same, so whichever of the two comes first, the other one
-            // is refused.
+            // Sent once more it says the same, so the second of the two to arrive is refused.
             self.chain.revision = mod_revision;
             return self.send_again(now);
         }
@@ -284,7 +286,8 @@ impl Leaseholder {
         batch.step = Step::Delayed(now + Self::back_off(batch.tries));
     }
 
-    /// Another daemon, or an operator, has written the node's key, or the store went back in time.
+    /// Handles a change of the node's key by another daemon or an operator, or a store that went
+    /// back in time.
     fn displaced(&mut self, now: BootTime, node: Option<&NodeValue>) {
         if let Some(batch) = self.batch.take() {
             let unknown = matches!(batch.step, Step::Checking(true) | Step::Resting(_, true));

@@ -14,7 +14,7 @@ use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Tx
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, Value};
 use crate::limits;
 
-/// A search under way.
+/// A search that has begun.
 #[derive(Debug)]
 pub(super) struct Find {
     pool: PoolFamily,
@@ -25,7 +25,7 @@ pub(super) struct Find {
     /// Blocks whose owners were asked and had nothing to give: their first addresses, and the
     /// revisions of their keys.
     asked: BTreeSet<(u128, u64)>,
-    /// How often the blocks were read.
+    /// The number of times that the blocks were read.
     reads: u32,
     /// Nodes that hold some of them and have not been asked, the most promising first.
     owners: VecDeque<Arc<str>>,
@@ -81,7 +81,7 @@ impl Leaseholder {
         self.look_around(now, id, find);
     }
 
-    /// Reads who holds what is wanted, anew.
+    /// Reads again who holds what is wanted.
     fn look_around(&mut self, now: BootTime, id: OrderId, mut find: Find) {
         find.seen.clear();
         (find.round, find.reads) = (0, find.reads + 1);
@@ -167,8 +167,8 @@ impl Leaseholder {
         self.ask_more(now, id, find);
     }
 
-    /// Blocks of this node of which it does not know: a spare whose message was lost is its spare
-    /// now; of others nothing was handed out, and they go back.
+    /// Takes in the blocks of this node of which it does not know: a spare whose message was lost
+    /// is its spare now; of others nothing was handed out, and they go back.
     fn tidy_up(&mut self, pool: &PoolFamily, revision: u64, keys: &[KeyValue]) {
         if self.batch.is_some() || !self.queue.is_empty() || revision < self.chain.revision {
             return; // or its answer is on the way
@@ -191,7 +191,7 @@ impl Leaseholder {
         }
     }
 
-    /// Whether some block of this node overlaps the run.
+    /// Returns whether some block of this node overlaps the run.
     fn knows(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
         let blocks = self.owned.get(pool).into_iter().flat_map(BTreeMap::values);
         blocks
@@ -246,7 +246,7 @@ impl Leaseholder {
         self.finds.insert(id, find);
     }
 
-    /// An answer to a question. What is given is ours, also when nobody waits for it any more.
+    /// Handles an answer to a question. What is given is ours, even if nobody waits for it now.
     pub(super) fn told(&mut self, now: BootTime, key: &KeyValue, message: &Message) {
         let found = self.finds.iter().find(|(_, find)| find.open.contains_key(&key.key));
         let id = found.map(|(id, _)| *id);
@@ -287,7 +287,7 @@ impl Leaseholder {
         self.finds.values().filter_map(|find| find.until).min()
     }
 
-    /// Whoever has not answered in time is passed over.
+    /// Passes over the nodes that have not answered in time.
     pub(super) fn find_timeout(&mut self, now: BootTime) {
         let late = |find: &Find| find.until.is_some_and(|until| until <= now);
         let late: Vec<OrderId> =
@@ -301,8 +301,8 @@ impl Leaseholder {
 }
 
 impl Find {
-    /// Whether a wanted address is in no block; `part`: only blocks up to the last one seen are
-    /// known.
+    /// Returns whether a wanted address is in no block; `part`: only blocks up to the last one seen
+    /// are known.
     fn has_gap(&self, part: bool) -> bool {
         let mut cidrs: Vec<Cidr> = self.seen.iter().map(|seen| seen.cidr).collect();
         cidrs.sort_unstable();
@@ -317,15 +317,16 @@ impl Find {
         others.map(|seen| seen.cidr).collect()
     }
 
-    /// Chooses whom to ask: whoever holds something wanted, in a block of which nobody was asked
-    /// as it is now.
+    /// Chooses the nodes to ask: those that hold something wanted, in a block of which nobody was
+    /// asked as it is now.
     fn choose_owners(&mut self, me: &str) {
         let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
         for Seen { cidr, owner, status, revision } in &self.seen {
             let meets = |&(first, last): &(u128, u128)| cidr.start <= last && first <= cidr.end();
             let held = **owner != *me && *status != BlockStatus::Quarantined;
             if held && self.wanted.iter().any(meets) && self.asked.insert((cidr.start, *revision)) {
-                // Whoever has a spare to give comes first; else nobody before others everywhere.
+                // Owners that have a spare to give come first; otherwise nobody precedes others
+                // everywhere.
                 let order = spread(me, owner);
                 let entry = owners.entry(owner.clone()).or_insert((true, order));
                 entry.0 &= *status != BlockStatus::Spare;
@@ -336,7 +337,7 @@ impl Find {
         self.owners = owners.into_iter().map(|(_, owner)| owner).collect();
     }
 
-    /// Everybody was asked, and nothing has changed hands since.
+    /// Ends a search in which everybody was asked, and nothing has changed hands since.
     fn nobody(mut self, me: &str) -> Found {
         match self.silent.take() {
             None => Found::Nobody { others: self.others(me), gone: self.gone },
@@ -344,8 +345,8 @@ impl Find {
         }
     }
 
-    /// What to ask a node for: of each wanted run what lies between the first and the last of its
-    /// blocks there, since it may hold any number of them.
+    /// Returns the runs to ask a node for: of each wanted run the part between the first and the
+    /// last of its blocks there, since it may hold any number of them.
     fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
         let held = self.seen.iter().filter(|seen| *seen.owner == *owner);
         let mut held: Vec<Cidr> = held.map(|seen| seen.cidr).collect();
@@ -360,7 +361,7 @@ impl Find {
     }
 }
 
-/// A number for a pair of nodes: so that not everybody asks the same node first.
+/// Returns a number for a pair of nodes: so that not everybody asks the same node first.
 fn spread(me: &str, owner: &str) -> u64 {
     use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
     BuildHasherDefault::<DefaultHasher>::default().hash_one((me, owner))

@@ -27,8 +27,8 @@ impl Leaseholder {
         }
     }
 
-    /// What a watch reports. Hints only (rule 5): whatever is decided on them is decided by a
-    /// transaction that compares.
+    /// Handles a report of a watch. Reports are only hints (rule 5): every decision that rests on
+    /// them is made by a transaction that compares.
     pub fn observed(&mut self, now: BootTime, watched: Watched) {
         match watched {
             Watched::Listed(keys) => {
@@ -71,8 +71,9 @@ impl Leaseholder {
         });
     }
 
-    /// Passes questions on, once it is known what the transaction under way changes of what this
-    /// node holds: who asks has seen that already, maybe. And not before it is known what it holds.
+    /// Passes questions on, once it is known what the current transaction changes of this node's
+    /// blocks, since the asker may have seen the change already. And not before it is known what
+    /// the node holds.
     pub(super) fn ask_on(&mut self) {
         if self.batch.is_none() && self.is_member() {
             self.effects.extend(self.unasked.drain(..).map(Effect::Asked));

@@ -17,12 +17,12 @@ use crate::core::txn::{
 use crate::core::value::{BlockValue, NodeValue, SessionValue, Value};
 use crate::limits;
 
-/// How far the node has come.
+/// The progress of the node's joining.
 #[derive(Debug)]
 pub(super) enum Phase {
     Joining(Box<Joining>),
     Member,
-    /// Another daemon has the node's name: this one changes nothing any more.
+    /// Another daemon has the node's name: this one no longer changes anything.
     Fenced(Cause),
 }
 
@@ -36,7 +36,7 @@ impl Phase {
 pub(super) struct Joining {
     pub(super) step: Step,
     tries: u32,
-    /// What was last written, or tried to be, to the node's key.
+    /// The value last written, or tried to be, to the node's key.
     attempt: Option<NodeValue>,
     /// The lease of the daemon before.
     old_lease: Option<LeaseId>,
@@ -51,7 +51,7 @@ pub(super) struct Joining {
     /// The journal is older than the node, in the boot that lasts: what the store has and the
     /// journal has not may be in use.
     pub(super) state_lost: bool,
-    /// What is remembered of it.
+    /// The part of it that is remembered.
     pub(super) scan: RecordScan,
     pub(super) stored_state: StoredState,
     /// Blocks of this node, as far as they are listed.
@@ -84,7 +84,7 @@ impl Leaseholder {
         }
     }
 
-    /// Whether an answer is that to a write of the joining.
+    /// Returns whether an answer is that to a write of the joining.
     pub(super) fn is_registering(&self, pending: &Pending) -> bool {
         let step = match &self.phase {
             Phase::Joining(joining) => joining.step,
@@ -114,12 +114,13 @@ impl Leaseholder {
         self.request(now, Pending::Join, Request::Read(spans));
     }
 
-    /// A new lease for a member whose lease is gone.
+    /// Asks for a new lease for a member whose lease is gone.
     pub(super) fn regrant(&mut self, now: BootTime) {
         self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
     }
 
-    /// A member learns that the store knows it otherwise.
+    /// Handles the discovery that the store has another state of this member: it joins again, or is
+    /// fenced.
     pub(super) fn rejoin(&mut self, now: BootTime, node: Option<&NodeValue>) {
         if let Some(node) = node
             && Some(node.epoch) > self.chain.epoch
@@ -191,7 +192,7 @@ impl Leaseholder {
         }
     }
 
-    /// The answer to a step that was taken again since.
+    /// Handles the store's answer to a step that was taken again since.
     pub(super) fn join_outdated(&mut self, now: BootTime, answer: &Result<Answer, StoreError>) {
         if let Ok(Answer::Granted(lease, _)) = answer
             && self.lease != Some(*lease)
@@ -272,8 +273,9 @@ impl Leaseholder {
         self.register_intended(now);
     }
 
-    /// Whether the store has seen transactions of this node of which its journal knows nothing:
-    /// each waits for the journal. After a reboot it does not matter, since no container is left.
+    /// Notes it if the store has seen transactions of this node of which its journal knows nothing:
+    /// each such transaction would have waited for the journal. After a reboot it does not matter,
+    /// since no container is left.
     fn notice_state_loss(&mut self, node: Option<&NodeValue>) {
         let Some(node) = node else { return };
         let same_boot = node.boot_id == self.identity.boot_id || self.identity.keeps_after_reboot;
@@ -285,8 +287,9 @@ impl Leaseholder {
         }
     }
 
-    /// The journal is asked to remember what is going to be registered. One that forgot remembers
-    /// nothing before it has recovered: else a daemon that dies in between would take it for good.
+    /// Asks the journal to remember what is going to be registered. A journal that forgot remembers
+    /// nothing before it has recovered: otherwise a daemon that dies in between would take it for
+    /// complete.
     fn intend(&mut self, value: NodeValue, revision: u64, old: Option<SessionValue>) {
         let sequence = value.sequence;
         let Some(joining) = self.joining() else { return };
@@ -435,8 +438,8 @@ impl Leaseholder {
         }
     }
 
-    /// What the heartbeat read; `idle`: the sequence number when it was asked, if nothing was
-    /// under way.
+    /// Handles the store's answer to a heartbeat; `idle`: the sequence number when it was asked, if
+    /// nothing was in progress.
     pub(super) fn beat(
         &mut self,
         now: BootTime,

@@ -23,7 +23,7 @@ impl Leaseholder {
         }
     }
 
-    /// Whether another daemon took this node's name, for good.
+    /// Returns whether another daemon took this node's name, for good.
     pub fn is_fenced(&self) -> bool {
         matches!(self.phase, Phase::Fenced(_))
     }

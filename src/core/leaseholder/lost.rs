@@ -1,4 +1,4 @@
-//! Blocks and spares that are not this node's any longer, and what comes back of them.
+//! Blocks and spares that are no longer this node's, and what comes back of them.
 
 use super::{Effect, Leaseholder, Order, Phase};
 use crate::core::address::Cidr;
@@ -8,7 +8,7 @@ use crate::core::value::BlockStatus;
 use crate::limits;
 
 impl Leaseholder {
-    /// The lease is gone, and with it every spare.
+    /// Drops the lease, which is gone, and with it every spare.
     pub(super) fn lease_gone(&mut self, now: BootTime) {
         self.lease = None;
         for blocks in self.owned.values_mut() {
@@ -43,8 +43,8 @@ impl Leaseholder {
         self.queue.extend(orders.into_iter().map(|order| (None, order)));
     }
 
-    /// A block is this node's again, if it ever was not. Nothing of what came and went meanwhile
-    /// is recorded, so its records are compared.
+    /// Takes back a block that is this node's again, if it ever was not. Nothing of what came and
+    /// went meanwhile is recorded, so its records are compared.
     pub(super) fn regained(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr, revision: u64) {
         self.keep_owned(pool, cidr, revision, BlockStatus::Active);
         if self.lost.remove(&(pool.clone(), cidr)) {
@@ -56,7 +56,8 @@ impl Leaseholder {
         }
     }
 
-    /// A block is not this node's any more. What it handed out of it, it claims again and again.
+    /// Drops a block that is no longer this node's. If the node handed addresses out of it, it
+    /// claims the block again and again.
     pub(super) fn lose(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr) {
         let owned = self.find_owned(pool, cidr);
         self.forget_owned(pool, cidr);

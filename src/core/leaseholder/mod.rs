@@ -1,5 +1,5 @@
-//! Who this node is to the cluster's store: every change of who holds a block is decided there,
-//! and asked for here.
+//! The node as the cluster's store sees it: the store decides every change of who holds a block,
+//! and this module asks for the changes.
 //!
 //! [`Leaseholder`] is a machine like `RangeSet`. Inputs are [`Leaseholder::start`],
 //! [`Leaseholder::order`], [`Leaseholder::answered`], [`Leaseholder::observed`] and
@@ -7,9 +7,9 @@
 //! order.
 //!
 //! **The chain.** Every transaction that changes ownership compares the revision of the node's own
-//! key and writes that key anew, with the next sequence number. One is under way at a time, with
+//! key and writes that key again, with the next sequence number. One is open at a time, with
 //! everything that waits in it. So the node's key says which transaction was carried out last; a
-//! late one is refused; a daemon that was displaced can change nothing any more; and a store that
+//! late one is refused; a daemon that was displaced can no longer change anything; and a store that
 //! went back in time shows (rules 1, 2, 4, 6 and 11).
 
 mod block_size;
@@ -79,18 +79,18 @@ struct Chain {
     sequence: u64,
     /// The revision of the node's key.
     revision: u64,
-    /// What the node's key says: the node has said what it holds.
+    /// The node's key says that the node has said what it holds.
     acknowledged: bool,
 }
 
-/// What an answer of the store is for.
+/// The request to which an answer of the store belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Pending {
     Prepare,
     Link,
     Check,
     Join,
-    /// The sequence number when it was asked, if nothing was under way.
+    /// The sequence number when it was asked, if nothing was in progress.
     Heartbeat(Option<u64>),
     KeepAlive,
     Barrier,
@@ -105,7 +105,7 @@ enum Pending {
 #[derive(Debug)]
 pub struct Leaseholder {
     identity: NodeIdentity,
-    /// When the boot clock was at 0.
+    /// The time at which the boot clock was at 0.
     booted_at: UnixTime,
     phase: Phase,
     chain: Chain,
@@ -114,7 +114,7 @@ pub struct Leaseholder {
     intended: u64,
     lease: Option<LeaseId>,
     ttl: Duration,
-    /// When the request was sent that last made the lease last for all of that time.
+    /// The time at which the request was sent that last made the lease last for all of `ttl`.
     kept_at: BootTime,
     owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
     /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
@@ -125,21 +125,22 @@ pub struct Leaseholder {
     networks: BTreeMap<Arc<str>, (u64, NetworkValue)>,
     watched: BTreeSet<String>,
     queue: VecDeque<(Option<OrderId>, Order)>,
-    /// How many orders at the head of the queue go each in a transaction of its own.
+    /// The number of orders at the head of the queue that go each in a transaction of its own.
     singly: usize,
     batch: Option<Batch>,
-    /// When the last transaction was carried out.
+    /// The time at which the last transaction was carried out.
     linked_at: BootTime,
-    /// When the next transaction may be sent, after one that failed.
+    /// The time at which the next transaction may be sent, after one that failed.
     link_after: BootTime,
-    /// How many transactions in a row were not carried out for the store's sake.
+    /// The number of transactions in a row that were not carried out because of the store.
     failed_links: u32,
-    /// The last write failed, whatever reads say: the store answers again when one has landed.
+    /// The last write failed, even if reads succeed: the store answers again when a write has
+    /// landed.
     unwritable: bool,
     finds: BTreeMap<OrderId, Find>,
     agreements: BTreeMap<OrderId, AgreeBlockSize>,
     questions: BTreeMap<String, u64>,
-    /// Questions that wait for the end of the transaction under way.
+    /// Questions that wait for the end of the current transaction.
     unasked: Vec<Question>,
     /// Nodes without a session, and when that was noticed, on the boot clock.
     absent: BTreeMap<Arc<str>, BootTime>,
@@ -156,7 +157,7 @@ pub struct Leaseholder {
     draining: bool,
     /// The daemon ends: nothing is done but that its leases are ended.
     left: bool,
-    /// When the request was sent whose answer was the last good one.
+    /// The time at which the request was sent whose answer was the last good one.
     contact: BootTime,
     /// With `offline_limit`: until when range sets were told that they may hand out (rule 19).
     good_until: BootTime,
@@ -166,10 +167,10 @@ pub struct Leaseholder {
 }
 
 impl Leaseholder {
-    /// A node that has not joined. `sequence`: how far its chain had come, by its journal (0: the
-    /// journal is new); `intended`: how far it may have come at most; `blocks`: the active blocks
-    /// that the journal holds; `lost`: those that the store gave to others; `settling`: while a
-    /// restore is being settled, those that were lost before it; `booted_at`: when the boot
+    /// Creates a node that has not joined. `sequence`: how far its chain had come, by its journal
+    /// (0: the journal is new); `intended`: how far it may have come at most; `blocks`: the active
+    /// blocks that the journal holds; `lost`: those that the store gave to others; `settling`:
+    /// while a restore is being settled, those that were lost before it; `booted_at`: when the boot
     /// clock was at 0.
     pub fn new(
         identity: NodeIdentity,
@@ -239,7 +240,7 @@ impl Leaseholder {
         self.join(now);
     }
 
-    /// Something to be done; the effect that answers it has this id. Without one nobody waits.
+    /// Takes an order; the effect that answers it has this id. Without an id nobody waits.
     pub fn order(&mut self, now: BootTime, id: Option<OrderId>, order: Order) {
         match order {
             Order::Find { pool, wanted, even_cooling } => {
@@ -254,7 +255,7 @@ impl Leaseholder {
                 }
             }
             Order::GiveBack { pool, mut cidrs } => {
-                // What is not this node's any more needs no giving back.
+                // A block that is no longer this node's needs no giving back.
                 cidrs.retain(|&cidr| {
                     self.lost.remove(&(pool.clone(), cidr));
                     let owned = self.find_owned(&pool, cidr);
@@ -275,7 +276,8 @@ impl Leaseholder {
                 if let Order::Lease { pool, .. } = &order {
                     self.watch_inbox(&pool.network.clone());
                 }
-                // While the store cannot be asked, whoever needs a block learns why at once.
+                // While the store cannot be asked, the range set that needs a block learns the
+                // reason at once.
                 if let (Order::Lease { .. }, Some(cause)) = (&order, self.unable()) {
                     return self.effects.push_back(Effect::Leased(id, Leased::Failed(cause)));
                 }
@@ -285,7 +287,7 @@ impl Leaseholder {
         }
     }
 
-    /// Whether an answer to this question is on its way: questions may be reported twice.
+    /// Returns whether an answer to this question is on its way: questions may be reported twice.
     fn is_answering(&self, key: &str) -> bool {
         let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
         self.queue.iter().chain(batch).any(|(_, order)| match order {
@@ -294,7 +296,7 @@ impl Leaseholder {
         })
     }
 
-    /// Why nothing can be leased now, if so.
+    /// Returns the reason why nothing can be leased now, if there is one.
     pub fn unable(&self) -> Option<Cause> {
         if let Phase::Fenced(cause) = &self.phase {
             return Some(cause.clone());
@@ -302,7 +304,7 @@ impl Leaseholder {
         self.stalled.clone()
     }
 
-    /// The store's answer to [`Effect::Store`].
+    /// Handles the store's answer to [`Effect::Store`].
     pub fn answered(&mut self, now: BootTime, request: u64, answer: Result<Answer, StoreError>) {
         let Some((pending, sent)) = self.pending.remove(&request) else { return };
         match &answer {
@@ -329,7 +331,7 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// The journal has the sequence number of [`Effect::Intend`].
+    /// Notes that the journal has the sequence number of [`Effect::Intend`].
     pub fn intended(&mut self, now: BootTime, sequence: u64) {
         self.intended = self.intended.max(sequence);
         self.register_intended(now);
@@ -356,7 +358,7 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// When [`Leaseholder::handle_timeout`] has something to do next.
+    /// Returns the time at which [`Leaseholder::handle_timeout`] has something to do next.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let offline = (self.identity.offline_limit.filter(|_| self.halted.is_none()))
             .map(|limit| self.contact + limit + limits::CLOCK_STEP);
@@ -365,48 +367,48 @@ impl Leaseholder {
         due.flatten().min()
     }
 
-    /// The next effect, until there is none.
+    /// Returns the next effect, until there is none.
     #[must_use]
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// Whether the node has joined and nothing is under way.
+    /// Returns whether the node has joined and nothing is in progress.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Member) && self.batch.is_none() && self.queue.is_empty()
     }
 
-    /// Whether the node is a member of the cluster.
+    /// Returns whether the node is a member of the cluster.
     pub fn is_member(&self) -> bool {
         matches!(self.phase, Phase::Member)
     }
 
-    /// The lease of now.
+    /// Returns the current lease.
     pub fn lease(&self) -> Option<LeaseId> {
         self.lease
     }
 
-    /// How far the node's chain has come.
+    /// Returns the sequence number that the node's chain has reached.
     pub fn sequence(&self) -> u64 {
         self.chain.sequence
     }
 
-    /// How many blocks this node handed out of that the store gave to others.
+    /// Returns the number of blocks that this node handed out of and that the store gave to others.
     pub fn lost(&self) -> usize {
         self.lost.len()
     }
 
-    /// For how long the store has not answered.
+    /// Returns the time for which the store has not answered.
     pub fn silence(&self, now: BootTime) -> Duration {
         now.since(self.contact)
     }
 
-    /// How long the lease lasts if the store is not reached again.
+    /// Returns the time for which the lease lasts if the store is not reached again.
     pub fn lease_left(&self, now: BootTime) -> Duration {
         self.lease.map_or(Duration::ZERO, |_| (self.kept_at + self.ttl).since(now))
     }
 
-    /// How many orders wait.
+    /// Returns the number of orders that wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
     }
@@ -445,7 +447,7 @@ impl Leaseholder {
         }
     }
 
-    /// A write has landed.
+    /// Notes that a write has landed.
     fn written(&mut self) {
         self.unwritable = false;
         self.failed_links = 0;

@@ -9,7 +9,8 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::value::{NodeValue, SessionValue};
 
 impl Leaseholder {
-    /// Why this daemon must not be the node that the store knows by its name.
+    /// Returns the reason why this daemon must not be the node that the store knows by its name, if
+    /// there is one.
     pub(super) fn name_conflict(
         &self,
         node: Option<&NodeValue>,
@@ -38,15 +39,15 @@ impl Leaseholder {
         may_be_copy.then_some(Cause::OtherBoot { node: name, ttl_s: me.ttl_s })
     }
 
-    /// Whether the node in the store is the one of this state directory. An older version wrote
-    /// no identity, and took the name for it.
+    /// Returns whether the node in the store is the one of this state directory. An older version
+    /// wrote no identity, and took the name for it.
     pub(super) fn is_own(&self, node: &NodeValue) -> bool {
         let me = &self.identity.identity;
         let no_identity = me.is_empty() || node.identity.is_empty();
         node.identity == *me || no_identity || broken(Mutant::NameInherits)
     }
 
-    /// The epoch in which this state directory became the node, if it joins with this one.
+    /// Returns the epoch in which this state directory became the node, if it joins with this one.
     pub(super) fn first_epoch(&self, node: Option<&NodeValue>, epoch: Epoch) -> Option<Epoch> {
         match node {
             Some(node) if self.is_own(node) => node.first_epoch,
@@ -56,7 +57,7 @@ impl Leaseholder {
         }
     }
 
-    /// The name is another's: nothing is leased or handed out.
+    /// Notes that the name is another's: nothing is leased or handed out.
     pub(super) fn lose_name(&mut self, cause: Cause) {
         let new = self.stalled.as_ref() != Some(&cause);
         let Some(joining) = self.joining() else { return };
@@ -73,7 +74,7 @@ impl Leaseholder {
         matches!(&self.phase, Phase::Joining(joining) if joining.nameless)
     }
 
-    /// The name is this node's (again).
+    /// Notes that the name is this node's (again).
     pub(super) fn regain_name(&mut self) {
         if let Some(joining) = self.joining()
             && std::mem::take(&mut joining.nameless)

@@ -1,4 +1,4 @@
-//! What the end of a transaction means for each order in it.
+//! The meaning that the end of a transaction has for each order in it.
 
 use super::records::stretches;
 use super::txns::behind;
@@ -13,7 +13,7 @@ use crate::core::value::{BlockStatus, Value};
 use crate::limits;
 
 impl Leaseholder {
-    /// What to read to learn why an order was refused.
+    /// Returns the keys to read to learn why an order was refused.
     pub(super) fn reads_after(&self, order: &Order) -> Vec<Span> {
         let key = |pool: &PoolFamily, cidr: Cidr| Span::key(&pool.block_key(cidr.start));
         match order {
@@ -107,7 +107,8 @@ impl Leaseholder {
         }
     }
 
-    /// Blocks whose key is not as this node left it are not its own any more (rule 11).
+    /// Loses the blocks whose key is not as this node left it: they are no longer its own (rule
+    /// 11).
     fn lose_changed(
         &mut self,
         now: BootTime,
@@ -126,7 +127,7 @@ impl Leaseholder {
         }
     }
 
-    /// An order was carried out at this revision.
+    /// Handles an order that was carried out at this revision.
     pub(super) fn done(&mut self, now: BootTime, id: Option<OrderId>, order: Order, revision: u64) {
         match order {
             Order::Lease { pool, activate, claim } => {

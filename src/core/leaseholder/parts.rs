@@ -2,7 +2,7 @@
 
 use crate::core::address::Cidr;
 
-/// The runs that together cover `block` without `part`, in order.
+/// Returns the runs that together cover `block` without `part`, in order.
 pub fn without(block: Cidr, part: Cidr) -> Vec<Cidr> {
     let mut left = Vec::new();
     let mut whole = block;
@@ -18,7 +18,7 @@ pub fn without(block: Cidr, part: Cidr) -> Vec<Cidr> {
     left
 }
 
-/// The fewest runs that cover `first..=last`.
+/// Returns the fewest runs that cover `first..=last`.
 pub(super) fn cover(first: u128, last: u128) -> Vec<Cidr> {
     let mut cidrs = Vec::new();
     let mut at = first;
@@ -36,7 +36,7 @@ pub(super) fn cover(first: u128, last: u128) -> Vec<Cidr> {
     }
 }
 
-/// The parts of `first..=last` that are in none of the runs, which are in order.
+/// Returns the parts of `first..=last` that are in none of the runs, which are in order.
 pub(super) fn uncovered(first: u128, last: u128, cidrs: &[Cidr]) -> Vec<(u128, u128)> {
     let mut bare = Vec::new();
     let mut at = first;

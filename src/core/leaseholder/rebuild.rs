@@ -11,7 +11,7 @@ use crate::core::txn::Snapshot;
 use crate::core::value::{BlockStatus, Value};
 
 impl Leaseholder {
-    /// The networks are read: of which this node has blocks.
+    /// Handles the store's answer with the networks, and keeps those of which this node has blocks.
     pub(super) fn mapped(&mut self, now: BootTime, snapshot: Snapshot) {
         let Some(joining) = self.joining() else { return };
         joining.step = Step::ScanningRecords;
@@ -34,7 +34,7 @@ impl Leaseholder {
         self.rebuild(now, None);
     }
 
-    /// Some records of a node that forgot are read.
+    /// Handles the store's answer with some records of a node that forgot.
     pub(super) fn rebuild(&mut self, now: BootTime, snapshot: Option<Snapshot>) {
         let Some(joining) = self.joining() else { return };
         let (mut scan, mut stored_state) =
@@ -47,8 +47,8 @@ impl Leaseholder {
         }
     }
 
-    /// The next step of a node that forgot: reads its records, block by block, and then gives all
-    /// of it back to its memory; whether it did.
+    /// Takes the next step of a node that forgot: reads its records, block by block, and then gives
+    /// all of it back to its memory. Returns whether a read is open.
     fn recover(
         &mut self,
         now: BootTime,

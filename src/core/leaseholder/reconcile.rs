@@ -1,4 +1,5 @@
-//! What this node hands out of against what the store says it holds: at every joining.
+//! Compares the blocks that this node hands out of with those that the store says it holds, at
+//! every joining.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,10 +21,10 @@ struct Stored {
 }
 
 impl Leaseholder {
-    /// Makes the node's memory and the store one: what the node hands out of and the store knows
-    /// is verified; what the store lost is claimed anew, and nothing is handed out of it meanwhile;
-    /// what the store has and the node does not know is given back, since nothing was handed out
-    /// of it (rules 9 and 11).
+    /// Makes the node's memory and the store one: what the node hands out of and the store knows is
+    /// verified; what the store lost is claimed again, and nothing is handed out of it meanwhile;
+    /// what the store has and the node does not know is given back, since nothing was handed out of
+    /// it (rules 9 and 11).
     pub(super) fn reconcile(&mut self, now: BootTime, joining: Joining) {
         self.forget_earlier_findings();
         let mut stored: BTreeMap<PoolFamily, Vec<Stored>> = BTreeMap::new();
@@ -38,7 +39,7 @@ impl Leaseholder {
             let (cidr, revision, status) = (block.cidr, key.mod_revision, block.status);
             stored.entry(pool).or_default().push(Stored { cidr, revision, status });
         }
-        // Spares on the lease of now are new, and what they are.
+        // Spares on the current lease are new, and what they are.
         let mut known = std::mem::take(&mut self.owned);
         for (pool, blocks) in &mut known {
             for (_, owned) in blocks.extract_if(.., |_, owned| owned.status == BlockStatus::Spare) {
@@ -92,9 +93,9 @@ impl Leaseholder {
         }
     }
 
-    /// The findings of an earlier joining are made again, if they still hold: its orders would be
-    /// refused, and blocks of this node's be taken for lost. The blocks that it was about to say
-    /// are this node's are known as such.
+    /// Forgets the findings of an earlier joining, which are made again if they still hold:
+    /// otherwise its orders would be refused, and blocks of this node's be taken for lost. The
+    /// blocks that it was about to say are this node's are known as such.
     fn forget_earlier_findings(&mut self) {
         for (id, order) in std::mem::take(&mut self.queue) {
             match order {
@@ -109,8 +110,8 @@ impl Leaseholder {
         }
     }
 
-    /// What was lost before a restore that is being settled stays lost, whatever the store says: it
-    /// says what was so before the loss (rule 26).
+    /// Keeps lost the blocks that were lost before a restore that is being settled: the store says
+    /// what was so before the loss (rule 26).
     fn leave_to_last_holders(
         &mut self,
         now: BootTime,
@@ -129,7 +130,7 @@ impl Leaseholder {
         }
     }
 
-    /// One block that this node hands out of, or did before it was lost.
+    /// Verifies one block that this node hands out of, or did before it was lost.
     fn verify(
         &mut self,
         now: BootTime,
@@ -179,7 +180,7 @@ impl Leaseholder {
         }
     }
 
-    /// One block in the store: what this node does not know of it goes back.
+    /// Trims one block in the store: what this node does not know of it goes back.
     fn trim(&mut self, pool: &PoolFamily, block: Stored, known: &[Cidr], orders: &mut Vec<Order>) {
         let meets = |cidr: &&Cidr| cidr.start <= block.cidr.end() && block.cidr.start <= cidr.end();
         let keep: Vec<Cidr> = known.iter().filter(meets).copied().collect();
@@ -198,7 +199,7 @@ impl Leaseholder {
         orders.push(Order::Trim { pool, block: cidr, revision, keep });
     }
 
-    /// The blocks of this node as the store has them; for tests and simulators.
+    /// Returns the blocks of this node as the store has them; for tests and simulators.
     pub fn blocks(&self) -> impl Iterator<Item = (&PoolFamily, Cidr, BlockStatus)> {
         let of = |(pool, blocks): (_, &'_ BTreeMap<u128, OwnedBlock>)| {
             let blocks: Vec<(Cidr, BlockStatus)> =
@@ -209,7 +210,7 @@ impl Leaseholder {
     }
 }
 
-/// A node that forgot knows again what the store knows.
+/// Adds to the blocks of a node that forgot those that the store has.
 fn rebuild(
     known: &mut BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
     stored: &BTreeMap<PoolFamily, Vec<Stored>>,

@@ -1,4 +1,4 @@
-//! What the records say: read when the node joins, and when a lost block comes back.
+//! Reads the records when the node joins, and when a lost block comes back.
 //!
 //! Two uses. A daemon whose journal is older than its node (the state directory was lost, or is a
 //! copy from earlier) rebuilds from them what it forgot, before anything is handed out. And every
@@ -33,7 +33,7 @@ impl RecordScan {
         self.todo.push_back(item);
     }
 
-    /// The next blocks: as many as one answer should tell of.
+    /// Requests the next blocks: as many as one answer should tell of.
     pub(super) fn next(&mut self) -> Option<Request> {
         let mut room = limits::KEYS_PER_READ_MAX as u128;
         while let Some((_, cidr)) = self.todo.front()
@@ -53,7 +53,7 @@ impl RecordScan {
         (!spans.is_empty()).then_some(Request::Read(spans))
     }
 
-    /// What an answer says of each block.
+    /// Returns the records of each block in an answer.
     pub(super) fn heard(&mut self, snapshot: Snapshot) -> Vec<(Item, Vec<Recorded>)> {
         let records = |keys: Vec<KeyValue>| {
             let record = |key: KeyValue| {
@@ -88,7 +88,7 @@ impl Leaseholder {
         }
     }
 
-    /// What records there are in some blocks.
+    /// Handles the store's answer with the records in some blocks.
     pub(super) fn records_listed(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         let Ok(Answer::Read(snapshot)) = answer else {
             return self.scan.put_back(); // until the next heartbeat

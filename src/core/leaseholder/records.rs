@@ -31,9 +31,9 @@ struct Change {
 pub(super) struct Records {
     dirty: BTreeMap<At, Change>,
     under_way: Vec<(At, Change)>,
-    /// How many changes somebody waits for.
+    /// The number of changes that somebody waits for.
     urgent: usize,
-    /// When changes for which nobody waits are due.
+    /// The time at which changes for which nobody waits are due.
     flush_at: BootTime,
 }
 
@@ -62,15 +62,15 @@ impl Records {
         }
     }
 
-    /// Forgets a change that is not this node's to write. Who waits for the end of a record need
-    /// not wait.
+    /// Forgets a change that is not this node's to write. The operation that waits for the end of a
+    /// record need not wait.
     fn forget(&mut self, at: &At) -> Vec<u64> {
         let Some(change) = self.dirty.remove(at) else { return vec![] };
         self.urgent -= change.waiting.len();
         if change.value.is_none() { change.waiting } else { vec![] }
     }
 
-    /// Whatever waits is due now.
+    /// Makes all waiting changes due now.
     pub(super) fn hurry(&mut self) {
         self.flush_at = BootTime::BOOT;
     }
@@ -85,7 +85,8 @@ impl Records {
         }
     }
 
-    /// What was under way was not carried out; what has changed since counts.
+    /// Returns the changes of a transaction that was not carried out to those that wait; newer
+    /// changes replace them.
     pub(super) fn put_back(&mut self) {
         for (at, mut change) in std::mem::take(&mut self.under_way) {
             if let Some(newer) = self.dirty.remove(&at) {
@@ -121,14 +122,14 @@ impl Stretch {
             && (self.first..=self.last).contains(&number(*address))
     }
 
-    /// Deletes whatever is recorded of them.
+    /// Deletes all records of them.
     pub(super) fn delete_records(&self) -> Write {
         let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));
         Write::DeleteIn(key(self.first), format!("{}\0", key(self.last)))
     }
 }
 
-/// Neighbouring runs as one: first and last address of each stretch.
+/// Joins neighbouring runs: returns the first and the last address of each stretch.
 pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> {
     let mut cidrs: Vec<Cidr> = cidrs.collect();
     cidrs.sort_unstable();
@@ -142,7 +143,7 @@ pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> 
     stretches
 }
 
-/// The addresses that are not this node's any more when the order is carried out. Nothing of them
+/// Returns the addresses that are no longer this node's when the order is carried out. None of them
 /// is held.
 pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
     let (pool, stretches) = match order {
@@ -158,7 +159,7 @@ pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
     stretches.into_iter().map(of).collect()
 }
 
-/// The addresses that an order claims. A block is claimed without records: a store that was
+/// Returns the addresses that an order claims. A block is claimed without records: a store that was
 /// restored from a backup may have old ones in it, which would pass for held if this node lost its
 /// state.
 pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
@@ -168,8 +169,8 @@ pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
 }
 
 impl Leaseholder {
-    /// An allocation began or ended. With `waiting`, an [`Effect::Recorded`] with it comes when
-    /// the store has it.
+    /// Takes the beginning or the end of an allocation. With `waiting`, an [`Effect::Recorded`]
+    /// with it comes when the store has it.
     pub fn record(&mut self, now: BootTime, change: RecordChange, waiting: Option<u64>) {
         if !self.identity.records {
             return;
@@ -180,19 +181,19 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// For how long the oldest change has waited.
+    /// Returns the time for which the oldest change has waited.
     pub fn record_lag(&self, now: BootTime) -> Duration {
         let under_way = self.records.under_way.iter().map(|(_, change)| change);
         let all = self.records.dirty.values().chain(under_way);
         all.map(|change| now.since(change.since)).max().unwrap_or_default()
     }
 
-    /// How many changes wait.
+    /// Returns the number of changes that wait.
     pub fn records_waiting(&self) -> usize {
         self.records.dirty.len() + self.records.under_way.len()
     }
 
-    /// Whether the address is this node's to record: in a block of its own.
+    /// Returns whether the address is this node's to record: in a block of its own.
     fn is_ours(&self, (network, address): &At) -> bool {
         let pool = PoolFamily { network: network.clone(), family: Family::of(*address) };
         let number = number(*address);

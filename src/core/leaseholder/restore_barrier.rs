@@ -1,10 +1,11 @@
-//! After the store went back in time (it was restored from a backup): whoever notices marks it, and
-//! nobody claims new blocks until every node has said what it holds (rule 24).
+//! After the store went back in time (it was restored from a backup): the first node that notices
+//! marks it, and nobody claims new blocks until every node has said what it holds (rule 24).
 //!
-//! What a node did after the backup was made is gone from the store, but not from the node. So a
-//! block that looks free may be in use. The mark goes when the key of every node is newer than it:
-//! each has joined again, or found that nothing of its own was lost, or was removed by an operator.
-//! A node that the backup does not know can object only for [`limits::RESTORE_SETTLE`].
+//! Everything that a node did after the backup was made is gone from the store, but not from the
+//! node. So a block that looks free may be in use. The mark is removed when the key of every node
+//! is newer than it: each has joined again, or found that nothing of its own was lost, or was
+//! removed by an operator. A node that the backup does not know can object only for
+//! [`limits::RESTORE_SETTLE`].
 //!
 //! A block that a node had lost before the restore is another node's, or may be. The backup may
 //! say that it is still the first one's. So that node gives it back, and claims it again only when
@@ -19,7 +20,7 @@ use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, Write};
 use crate::core::value::Value;
 use crate::limits;
 
-/// Marks that the store went back in time; anew, if there is a mark of this revision, since it may
+/// Marks that the store went back in time. A mark of this revision is written again, since it may
 /// be from before.
 pub(super) fn mark(now: UnixTime, seen: u64) -> Txn {
     let when = vec![Compare::ModRevision(RESTORED.to_owned(), seen)];
@@ -28,21 +29,22 @@ pub(super) fn mark(now: UnixTime, seen: u64) -> Txn {
 }
 
 impl Leaseholder {
-    /// Whether nothing waits of what this node says it holds.
+    /// Returns whether the store has everything that this node has to say about what it holds.
     pub(super) fn has_acknowledged(&self) -> bool {
         let waits = |order: &Order| matches!(order, Order::Trim { .. } | Order::Drop(..));
         let waiting = self.queue.iter().any(|(_, order)| waits(order));
         !waiting && !self.lost.iter().any(|(pool, cidr)| self.is_last_holder(pool, *cidr))
     }
 
-    /// The store is older than this node: what was lost before is not claimed until all is settled.
+    /// Notes that the store is older than this node: what was lost before is not claimed until all
+    /// is settled.
     pub(super) fn note_restore(&mut self) {
         let before = self.settling.get_or_insert_with(|| self.lost.clone());
         let before = before.iter().cloned().collect();
         self.effects.push_back(Effect::WentBack(before));
     }
 
-    /// No restore is being settled any more: whatever is lost may be claimed.
+    /// Notes that no restore is being settled: all lost blocks may be claimed.
     pub(super) fn note_settled(&mut self, now: BootTime) {
         if self.settling.take().is_some() {
             self.effects.push_back(Effect::Settled);
@@ -50,13 +52,13 @@ impl Leaseholder {
         }
     }
 
-    /// Whether this lost block was lost because the store went back: nobody else has been given it
-    /// since this node held it.
+    /// Returns whether this lost block was lost because the store went back: nobody else has been
+    /// given it since this node held it.
     pub(super) fn is_last_holder(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
         self.settling.is_some() && !self.was_lost_before(pool, cidr)
     }
 
-    /// Whether a restore is being settled, and this block was lost before it.
+    /// Returns whether a restore is being settled, and this block was lost before it.
     pub(super) fn was_lost_before(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
         let meets = |of: &Cidr| of.start <= cidr.end() && cidr.start <= of.end();
         let before = self.settling.iter().flatten();
@@ -64,10 +66,11 @@ impl Leaseholder {
             && before.into_iter().any(|(of, lost)| of == pool && meets(lost))
     }
 
-    /// The mark is there: says that this node knows, and looks whether all others do.
+    /// Handles the mark of a restore: says that this node knows of it, and looks whether all others
+    /// do.
     pub(super) fn keep_restore_barrier(&mut self, now: BootTime, marked: u64) {
         if self.chain.revision < marked {
-            // Its spares may be others' blocks by now: it joins anew, without them.
+            // Its spares may be others' blocks by now: it joins again, without them.
             return self.rejoin(now, None);
         }
         if !self.chain.acknowledged {

@@ -1,4 +1,4 @@
-//! What each order compares and writes, and what its end means.
+//! The comparisons and writes of each order, and the effect of its end.
 
 use super::chain::Batch;
 use super::records::{claimed, leaving, stretches};
@@ -14,7 +14,8 @@ use crate::core::txn::{Compare, KeyValue, Span, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, SessionValue, Value};
 use crate::limits;
 
-/// Behind every block that begins at or before an address: '~' sorts after every digit.
+/// Returns a key behind every block that begins at or before an address: '~' sorts after every
+/// digit.
 pub(super) fn behind(pool: &PoolFamily, last: u128) -> String {
     format!("{}~", pool.block_key(last))
 }
@@ -23,13 +24,13 @@ fn none_in(pool: &PoolFamily, (first, last): (u128, u128)) -> Compare {
     Compare::NoneIn(pool.block_key(first), behind(pool, last))
 }
 
-/// No restore is being settled.
+/// Compares that no restore is being settled.
 fn not_restored() -> Compare {
     Compare::ModRevision(RESTORED.to_owned(), 0)
 }
 
 impl Leaseholder {
-    /// How many operations of a transaction an order takes.
+    /// Returns the number of operations of a transaction that an order takes.
     pub(super) fn weigh(order: &Order) -> usize {
         match order {
             Order::Lease { activate, claim, .. } => activate.len() + claim.len() * 2 + 1,
@@ -44,7 +45,7 @@ impl Leaseholder {
         }
     }
 
-    /// The blocks that an order writes, by their first address.
+    /// Returns the blocks that an order writes, by their first address.
     pub(super) fn writes(order: &Order) -> Vec<(PoolFamily, u128)> {
         let (pool, cidrs): (&PoolFamily, Vec<Cidr>) = match order {
             Order::Lease { pool, activate, claim } => (
@@ -72,7 +73,7 @@ impl Leaseholder {
         starts.into_iter().map(|start| (pool.clone(), start)).collect()
     }
 
-    /// Whether this node still has what the order is about; if not, it is answered.
+    /// Returns whether this node still has what the order is about; if not, answers the order.
     pub(super) fn is_possible(&mut self, id: Option<OrderId>, order: &Order) -> bool {
         match order {
             Order::Lease { pool, activate, claim } => {
@@ -120,8 +121,8 @@ impl Leaseholder {
         false
     }
 
-    /// What must be known before the order can be carried out: the agreed block sizes, and for a
-    /// claim of a part of a block what lies before it.
+    /// Returns the spans that must be known before the order can be carried out: the agreed block
+    /// sizes, and for a claim of a part of a block what lies before it.
     pub(super) fn reads_before(&self, order: &Order) -> Vec<Span> {
         let (pool, claims): (&PoolFamily, Vec<Cidr>) = match order {
             Order::Lease { pool, claim, .. } if !claim.is_empty() => {
@@ -143,8 +144,8 @@ impl Leaseholder {
         spans
     }
 
-    /// The run of the agreed size around a claim of a part; nothing when whole blocks are claimed,
-    /// since then whatever overlaps the claim begins in it.
+    /// Returns the run of the agreed size around a claim of a part; nothing when whole blocks are
+    /// claimed, since then every block that overlaps the claim begins in it.
     fn enclosing(&self, pool: &PoolFamily, first: u128, claims: &[Cidr]) -> Option<Cidr> {
         let cidr = claims.iter().find(|cidr| cidr.start == first)?;
         let agreed = match self.networks.get(&pool.network) {
@@ -225,7 +226,7 @@ impl Leaseholder {
         }
     }
 
-    /// The transaction of a batch.
+    /// Returns the transaction of a batch.
     pub(super) fn txn_of(&self, now: BootTime, batch: &Batch) -> Txn {
         let node = node_key(&self.identity.node);
         let mut txn = Txn::default();
@@ -324,7 +325,7 @@ impl Leaseholder {
         }
     }
 
-    /// A claim compares that nothing overlaps it (rule 1).
+    /// Compares that nothing overlaps the claims (rule 1).
     fn compare_claims(
         &self,
         txn: &mut Txn,
@@ -367,7 +368,8 @@ impl Leaseholder {
         Write::Put(pool.block_key(cidr.start), Value::Block(value), lease)
     }
 
-    /// What is given is the asker's from this transaction on, as a spare on its lease (rule 10).
+    /// Gives runs to the asker: they are its own from this transaction on, as a spare on its lease
+    /// (rule 10).
     fn hand_over(
         &self,
         txn: &mut Txn,

@@ -1,4 +1,4 @@
-//! What goes into the leaseholder and what comes out of it.
+//! The inputs and outputs of the leaseholder.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::core::time::UnixTime;
 use crate::core::txn::Request;
 use crate::core::value::{AllocationValue, BlockStatus, NetworkValue};
 
-/// Who this node is, for as long as its daemon runs.
+/// The identity of this node, for as long as its daemon runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeIdentity {
     /// The node's name.
@@ -27,13 +27,13 @@ pub struct NodeIdentity {
     pub boot_id: Arc<str>,
     /// The daemon's version.
     pub version: Arc<str>,
-    /// When the daemon started.
+    /// The time at which the daemon started.
     pub since: UnixTime,
     /// The life of the node's lease in seconds, as asked for.
     pub ttl_s: u64,
     /// Stop handing out after this long without the store.
     pub offline_limit: Option<Duration>,
-    /// What containers held before a reboot is kept: they are there again after it.
+    /// Holdings from before a reboot are kept: their containers are there again after it.
     pub keeps_after_reboot: bool,
     /// Allocations are recorded in the store, for other nodes and for people. In a store that only
     /// this node sees they would be written twice.
@@ -43,7 +43,7 @@ pub struct NodeIdentity {
 /// A record, with its address; nothing when it cannot be read.
 pub type Recorded = (IpAddr, Option<Box<AllocationValue>>);
 
-/// What a node has in the store, and does not know or not for certain.
+/// The state that a node has in the store, and does not know or not for certain.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct StoredState {
     /// All its blocks.
@@ -61,7 +61,7 @@ pub struct Question {
     pub key: String,
     /// The revision of the key.
     pub revision: u64,
-    /// Who asks.
+    /// The node that asks.
     pub from: Arc<str>,
     /// The asker's lease, on which what it is given hangs.
     pub lease: LeaseId,
@@ -73,29 +73,29 @@ pub struct Question {
     pub even_cooling: bool,
 }
 
-/// What range sets, the coordinator and the recorder want done.
+/// The orders of range sets, the coordinator and the recorder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
     /// Make spares active and claim runs, as spare or active, all or nothing.
     /// Answered by [`Effect::Leased`].
     Lease {
-        /// Where.
+        /// The pool.
         pool: PoolFamily,
         /// Spares.
         activate: Vec<Cidr>,
         /// Runs that are in no block as far as is known.
         claim: Vec<(Cidr, BlockStatus)>,
     },
-    /// Give whole blocks back; it is durable that nothing is handed out of them any more.
+    /// Give whole blocks back; it is durable that nothing is handed out of them from now on.
     /// Answered by [`Effect::GivenBack`].
     GiveBack {
-        /// Where.
+        /// The pool.
         pool: PoolFamily,
         /// The blocks.
         cidrs: Vec<Cidr>,
     },
     /// Answer a question with a part of a block (or all of it); it is durable that nothing is
-    /// handed out of that part any more. Answered by [`Effect::Transferred`].
+    /// handed out of that part from now on. Answered by [`Effect::Transferred`].
     Transfer {
         /// The question.
         question: Question,
@@ -109,7 +109,7 @@ pub enum Order {
     /// Find a way to one of these addresses, which are in no block of this node.
     /// Answered by [`Effect::Found`].
     Find {
-        /// Where.
+        /// The pool.
         pool: PoolFamily,
         /// First and last of each run.
         wanted: Vec<(u128, u128)>,
@@ -119,7 +119,7 @@ pub enum Order {
     /// Agree with the cluster on the block size of a range set. Answered by
     /// [`Effect::BlockSizeAgreed`].
     AgreeBlockSize {
-        /// Where.
+        /// The pool.
         pool: PoolFamily,
         /// The addresses of the range set, as first and last of each run.
         ranges: Vec<(u128, u128)>,
@@ -128,15 +128,15 @@ pub enum Order {
         /// The configuration says it.
         explicit: bool,
     },
-    /// Claim anew what this node hands out of although the store lost it.
+    /// Claim again what this node hands out of although the store lost it.
     Reclaim(PoolFamily, Cidr),
     /// Give back a block with a key of this revision that the store has for this node's, and of
     /// which this node knows nothing.
     Drop(PoolFamily, Cidr, u64),
     /// Say of a block that the store has for this node's, maybe quarantined, which parts of it are
-    /// this node's: it knows of no more.
+    /// this node's: it knows of no other parts.
     Trim {
-        /// Where.
+        /// The pool.
         pool: PoolFamily,
         /// The block in the store.
         block: Cidr,
@@ -145,13 +145,13 @@ pub enum Order {
         /// The parts.
         keep: Vec<Cidr>,
     },
-    /// Write the session anew, on the lease of now.
+    /// Write the session again, on the current lease.
     Session,
     /// Write records.
     Records,
 }
 
-/// How a [`Order::Lease`] ended.
+/// The result of an [`Order::Lease`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Leased {
     /// Done.
@@ -160,14 +160,14 @@ pub enum Leased {
     Conflict {
         /// Blocks of others.
         others: Vec<Cidr>,
-        /// Spares that this node has no more.
+        /// Spares that this node no longer has.
         gone: Vec<Cidr>,
     },
     /// The store could not be asked.
     Failed(Cause),
 }
 
-/// How a [`Order::Find`] ended.
+/// The result of an [`Order::Find`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Found {
     /// Some wanted address is in no block: these are the blocks of others.
@@ -186,7 +186,7 @@ pub enum Found {
     Failed(Cause),
 }
 
-/// Why there is no agreement on a block size.
+/// The reason why there is no agreement on a block size.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BlockSizeError {
     /// The cluster has another one, as binary logarithms.
@@ -200,7 +200,7 @@ pub enum BlockSizeError {
     Failed(Cause),
 }
 
-/// What somebody must do for the machine, in order.
+/// The effects that the caller of the machine must carry out, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Ask the store and call `answered` with this id.
@@ -217,17 +217,17 @@ pub enum Effect {
     Found(OrderId, Found),
     /// The end of an [`Order::AgreeBlockSize`]: the block size, as a binary logarithm.
     BlockSizeAgreed(OrderId, Result<u8, BlockSizeError>),
-    /// Another node asks; to be answered by [`Order::Transfer`] or [`Order::Refuse`].
+    /// Another node asks; it must be answered by [`Order::Transfer`] or [`Order::Refuse`].
     Asked(Question),
     /// Blocks that another node gave without being waited for: spares.
     Spares(PoolFamily, Vec<Cidr>),
     /// All spares are gone: the lease ran out.
     SparesGone,
-    /// This node may not hand out of these any more: the store says that others hold them.
+    /// This node may no longer hand out of these: the store says that others hold them.
     Lost(PoolFamily, Vec<Cidr>),
     /// The store has this block in these parts.
     Split(PoolFamily, Cidr, Vec<Cidr>),
-    /// What was lost is this node's again.
+    /// A block that was lost is this node's again.
     Regained(PoolFamily, Cidr),
     /// Nothing can be leased at the moment, because of this; or it can again.
     Stalled(Option<Cause>),
@@ -235,9 +235,9 @@ pub enum Effect {
     Halted(Option<Cause>),
     /// With `offline_limit`: until when addresses may be handed out, on the boot clock.
     GoodUntil(BootTime),
-    /// Whether this is the only node that the cluster knows.
+    /// True if this is the only node that the cluster knows.
     Alone(bool),
-    /// An operator wants this node to give its blocks back, or not any more.
+    /// True if an operator wants this node to give its blocks back.
     Draining(bool),
     /// Make it durable that a transaction with this sequence number may be on its way, and then
     /// call `intended` with it.
@@ -249,16 +249,16 @@ pub enum Effect {
         /// Its epoch.
         epoch: Epoch,
     },
-    /// The store went back in time; these blocks were lost before that. To be made durable before
-    /// whatever is told next.
+    /// The store went back in time; these blocks were lost before that. This must be made durable
+    /// before the next effect is handled.
     WentBack(Vec<(PoolFamily, Cidr)>),
     /// The restore of the store is settled.
     Settled,
-    /// The journal is older than the node: this is what the store knows. To be made durable before
-    /// whatever is told next.
+    /// The journal is older than the node: this is what the store knows. It must be made durable
+    /// before the next effect is handled.
     Recover(Box<StoredState>),
-    /// These are all the records in these blocks of this node, with their networks: whatever is
-    /// held otherwise is to be recorded anew.
+    /// These are all the records in these blocks of this node, with their networks: everything that
+    /// is held otherwise must be recorded again.
     RecordsListed(Vec<(PoolFamily, Cidr)>, Vec<(Arc<str>, Recorded)>),
     /// The records of these orders are in the store.
     Recorded(Vec<u64>),

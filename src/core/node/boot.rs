@@ -8,23 +8,23 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::Settings;
 use crate::core::time::UnixTime;
 
-/// What a node's machines start with, beside its journal.
+/// The inputs with which a node's machines start, beside its journal.
 #[derive(Clone, Debug)]
 pub struct BootOptions {
-    /// Who the node is.
+    /// The identity of the node.
     pub identity: NodeIdentity,
-    /// How its range sets behave.
+    /// The settings of its range sets.
     pub settings: Settings,
     /// An ADD is answered when its record is in the cluster's store.
     pub await_records: bool,
-    /// When this daemon became the only one of its state directory, in nanoseconds on the boot
-    /// clock.
+    /// The time at which this daemon became the only one of its state directory, in nanoseconds on
+    /// the boot clock.
     pub alone_since_ns: u64,
-    /// When the boot clock was at 0.
+    /// The time at which the boot clock was at 0.
     pub booted_at: UnixTime,
 }
 
-/// The machines of a node, to be started.
+/// The machines of a node, which the caller must start.
 #[derive(Debug)]
 pub struct Booted {
     /// Entries that must be durable before the first machine starts: blocks of no range set are

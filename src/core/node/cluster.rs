@@ -166,7 +166,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// Neighbouring runs with one owner stay together.
+    /// Divides runs by their owner; neighbouring runs with one owner stay together.
     fn by_owner(&self, pool: &PoolFamily, cidrs: Vec<Cidr>) -> Vec<(Option<SetId>, Vec<Cidr>)> {
         let mut parts: Vec<(Option<SetId>, Vec<Cidr>)> = Vec::new();
         for cidr in cidrs {
@@ -179,7 +179,7 @@ impl CoordinatorMachine {
         parts
     }
 
-    /// An order whose end nobody waits for.
+    /// Places an order whose end nobody waits for.
     fn place(&mut self, order: Order) {
         self.send_leaseholder(ToLeaseholder::Place(None, order));
     }

@@ -1,4 +1,4 @@
-//! What every range set must know of the cluster, also one that opens later.
+//! The facts about the cluster that every range set must know, also one that opens later.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::core::time::BootTime;
 /// The state of the cluster as this node knows it.
 #[derive(Default, Debug)]
 pub(super) struct ClusterView {
-    /// How often the node's lease was lost.
+    /// The number of times that the node's lease was lost.
     pub(super) lease_number: u64,
     pub(super) joined: bool,
     pub(super) alone: Option<bool>,
@@ -21,31 +21,31 @@ pub(super) struct ClusterView {
     pub(super) good_until: Option<BootTime>,
     /// Nothing is handed out before the node has joined: its journal is not confirmed (rule 17).
     pub(super) unconfirmed: bool,
-    /// What is held is published in the store.
+    /// Holdings are published in the store.
     pub(super) records: bool,
-    /// What was said of single blocks while range sets become one (rule 16).
+    /// Messages about single blocks, held back while range sets become one (rule 16).
     pub(super) held_back: VecDeque<Effect>,
 }
 
 impl ClusterView {
-    /// Nothing is known yet. `unconfirmed`: nothing is handed out before the node has joined;
-    /// `limited`: nor before the store was reached, nor too long after that.
+    /// Creates a view in which nothing is known yet. `unconfirmed`: nothing is handed out before
+    /// the node has joined; `limited`: nor before the store was reached, nor too long after that.
     pub(super) fn new(unconfirmed: bool, records: bool, limited: bool) -> Self {
         let good_until = limited.then_some(BootTime::BOOT);
         Self { unconfirmed, records, good_until, ..Self::default() }
     }
 
-    /// The reason why nothing is handed out, if there is one.
+    /// Returns the reason why nothing is handed out, if there is one.
     pub(super) fn halted(&self) -> Option<Cause> {
         self.halted.clone().or(self.unconfirmed.then_some(Cause::Unconfirmed))
     }
 
-    /// The reason why no block can be leased, if there is one.
+    /// Returns the reason why no block can be leased, if there is one.
     pub(super) fn unable(&self) -> Option<Cause> {
         self.refusing().or_else(|| self.stalled.clone())
     }
 
-    /// The reason why every ADD is refused, if there is one.
+    /// Returns the reason why every ADD is refused, if there is one.
     pub(super) fn refusing(&self) -> Option<Cause> {
         let draining = || self.draining.then_some(Cause::Draining);
         self.halted().or_else(draining)

@@ -24,15 +24,15 @@ pub struct CoordinatorMachine {
     pub(super) sets: BTreeSet<SetId>,
     /// Range sets that are becoming part of others.
     pub(super) retiring: BTreeSet<SetId>,
-    /// Range sets as they were before the daemon's start, to be opened.
+    /// Range sets as they were before the daemon's start, which must be opened.
     restored: Vec<(SetRecord, RangeSet)>,
     /// Calls without an answer.
     open_calls: usize,
     /// Those of them that came before the node knew what its journal forgot (rule 23).
     early_calls: VecDeque<(u64, Call)>,
-    /// How many records of these operations are missing.
+    /// The number of records that are missing, for each of these operations.
     recording: Map<u64, usize>,
-    /// Until when they are waited for.
+    /// The times until which they are waited for.
     recording_until: VecDeque<(BootTime, u64)>,
     overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
     journal_failed: bool,
@@ -40,7 +40,7 @@ pub struct CoordinatorMachine {
     pub(super) outputs: VecDeque<Output>,
 }
 
-/// How far the daemon's life has come.
+/// The stage of the daemon's life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Life {
     Serving,
@@ -53,7 +53,7 @@ enum Life {
     Stopped,
 }
 
-/// Why a range set cannot serve an ADD now.
+/// The reason why a range set cannot serve an ADD now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unable {
     /// The journal failed.
@@ -62,7 +62,7 @@ pub enum Unable {
     NewSet(usize, Cause),
 }
 
-/// Why a node as a whole cannot serve every ADD now.
+/// The reason why a node as a whole cannot serve every ADD now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unready {
     /// The cause.
@@ -72,8 +72,8 @@ pub struct Unready {
 }
 
 impl CoordinatorMachine {
-    /// `restored`: the range sets of the journal; `unconfirmed`: nothing is handed out before
-    /// the node has joined; `records`: what is held is published in the store;
+    /// Creates the machine. `restored`: the range sets of the journal; `unconfirmed`: nothing is
+    /// handed out before the node has joined; `records`: what is held is published in the store;
     /// `limited`: nothing is handed out unless the store was reached within `offline_limit`.
     pub(super) fn new(
         core: Coordinator,
@@ -99,7 +99,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// What is held.
+    /// Returns the holdings.
     pub fn held(&self) -> &crate::core::coordinator::Held {
         self.core.held()
     }
@@ -109,23 +109,23 @@ impl CoordinatorMachine {
         self.overlaps.iter().cloned().collect()
     }
 
-    /// Whether range sets are becoming one; for simulators.
+    /// Returns whether range sets are becoming one; for simulators.
     pub fn is_merging(&self) -> bool {
         !self.retiring.is_empty()
     }
 
-    /// The open range sets.
+    /// Returns the open range sets.
     pub fn sets(&self) -> Vec<SetId> {
         self.sets.iter().copied().collect()
     }
 
-    /// Why no block can be leased, if so.
+    /// Returns the reason why no block can be leased, if there is one.
     pub fn unable_to_lease(&self) -> Option<Cause> {
         self.cluster.unable()
     }
 
-    /// Why this node cannot serve every ADD now, if so. A full pool does not count, and
-    /// of a journal that failed readers know by themselves.
+    /// Returns the reason why this node cannot serve every ADD now, if there is one. A full pool
+    /// does not count, and neither does a journal that failed: readers know of it by themselves.
     pub fn unready(&self, now: BootTime) -> Option<Unready> {
         let cluster = &self.cluster;
         let overdue = cluster.good_until.is_some_and(|until| until < now);
@@ -136,8 +136,8 @@ impl CoordinatorMachine {
         Some(Unready { cause, serves_in_hand })
     }
 
-    /// The range sets that an ADD with these ranges would use, each with its index; those that are
-    /// not open yet are left out.
+    /// Returns the range sets that an ADD with these ranges would use, each with its index; those
+    /// that are not open yet are left out.
     ///
     /// # Errors
     /// No ADD can be served.
@@ -178,14 +178,14 @@ impl CoordinatorMachine {
         }
     }
 
-    /// Whether calls are carried out: when the node has joined, so that it knows what its journal
-    /// forgot, or when the store cannot be asked.
+    /// Returns whether calls are carried out: when the node has joined, so that it knows what its
+    /// journal forgot, or when the store cannot be asked.
     fn may_begin(&self) -> bool {
         self.cluster.joined || self.cluster.stalled.is_some()
     }
 
-    /// Whether a call waits until the node may begin: an ADD, and what comes after one of the same
-    /// attachment. A DEL is remembered instead (rule 28).
+    /// Returns whether a call waits until the node may begin: an ADD waits, and so does every later
+    /// call of the same attachment. A DEL is remembered instead (rule 28).
     fn is_early(&self, call: &Call) -> bool {
         let waits = |id: &AttachmentId| {
             let waits = |(_, call): &(u64, Call)| match call {
@@ -202,7 +202,7 @@ impl CoordinatorMachine {
             }
     }
 
-    /// Whether calls wait until the node has joined; for simulators.
+    /// Returns whether calls wait until the node has joined; for simulators.
     pub fn holds_calls(&self) -> bool {
         !self.may_begin()
     }
@@ -328,7 +328,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// Every operation that waits for a record fails: the store does not answer.
+    /// Fails every operation that waits for a record: the store does not answer.
     pub(super) fn not_recorded(&mut self, now: BootTime, cause: &Cause) {
         let mut waiting: Vec<u64> = self.recording.keys().copied().collect();
         waiting.sort_unstable();
@@ -338,7 +338,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// One record of each of these operations is in the store.
+    /// Notes that one record of each of these operations is in the store.
     pub(super) fn recorded(&mut self, now: BootTime, operations: Vec<u64>) {
         for operation in operations {
             let Some(missing) = self.recording.get_mut(&operation) else { continue };
@@ -367,7 +367,8 @@ impl CoordinatorMachine {
         }
     }
 
-    /// The cluster is left, or left to find out: the journal is closed after all that is in it.
+    /// Closes the journal after all that is in it: the node has left the cluster, or the cluster
+    /// will find out by itself.
     fn close(&mut self) {
         if let Life::Leaving(_) = self.life {
             self.life = Life::Closing;

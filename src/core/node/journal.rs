@@ -17,9 +17,9 @@ use crate::limits;
 #[derive(Default, Debug)]
 pub struct JournalQueue {
     waiting: VecDeque<Commit>,
-    /// How many of `waiting` have something waiting for them.
+    /// The number of commits in `waiting` that something waits for.
     urgent: usize,
-    /// When the entries that nothing waits for are due.
+    /// The time at which the entries that nothing waits for are due.
     due: Option<BootTime>,
     writing: Option<Vec<After>>,
     failed: Option<JournalFailure>,
@@ -34,7 +34,7 @@ pub struct Group {
 }
 
 impl JournalQueue {
-    /// Adds a commit. Returns the messages of one that cannot be written any longer.
+    /// Adds a commit. Returns the messages of one that can no longer be written.
     pub fn push(&mut self, now: BootTime, commit: Commit) -> Vec<Message> {
         if self.closed {
             let cause = Err(JournalFailure::Closed);
@@ -49,18 +49,18 @@ impl JournalQueue {
         self.refuse()
     }
 
-    /// Whether something waits for a group to be written.
+    /// Returns whether something waits for a group to be written.
     pub fn is_urgent(&self) -> bool {
         self.urgent > 0 && self.writing.is_none()
     }
 
-    /// When a group is to be written although nothing waits for it.
+    /// Returns the time at which a group must be written although nothing waits for it.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         self.due.filter(|_| self.writing.is_none())
     }
 
-    /// The next group of at most that many commits, unless one is being written. Once the journal
-    /// has failed, or is closed, there is none: call [`JournalQueue::refuse`].
+    /// Returns the next group of at most that many commits, unless one is being written. Once the
+    /// journal has failed, or is closed, there is none: call [`JournalQueue::refuse`].
     pub fn next_group(&mut self, commits_max: usize) -> Option<Group> {
         if self.writing.is_some() || self.waiting.is_empty() || self.failed.is_some() {
             return None;
@@ -82,8 +82,8 @@ impl JournalQueue {
         Some(Group { entries })
     }
 
-    /// The group is durable, or the journal failed. Returns what waited for it, and after a
-    /// failure all that waits.
+    /// Handles the end of a group: it is durable, or the journal failed. Returns what waited for
+    /// it, and after a failure all that waits.
     pub fn ended(&mut self, result: Result<(), JournalFailure>) -> Vec<Message> {
         let result = if broken(Mutant::FailedCommitIsGood) { Ok(()) } else { result };
         let written = self.writing.take().unwrap_or_default();
@@ -95,7 +95,7 @@ impl JournalQueue {
         messages
     }
 
-    /// After a failure: the end of all commits that wait.
+    /// Ends all commits that wait, after a failure.
     pub fn refuse(&mut self) -> Vec<Message> {
         let Some(cause) = self.failed.clone() else { return vec![] };
         self.urgent = 0;
@@ -104,18 +104,18 @@ impl JournalQueue {
         release(waiting.into_iter().map(|commit| commit.then), &Err(cause))
     }
 
-    /// Whether the journal has been told to close and everything before that is durable.
+    /// Returns whether the journal has been told to close and everything before that is durable.
     pub fn is_closed(&self) -> bool {
         self.closed && self.writing.is_none()
     }
 
-    /// The entries that are not durable yet, commit by commit; for simulators.
+    /// Returns the entries that are not durable yet, commit by commit; for simulators.
     pub fn unwritten(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
         self.waiting.iter().map(|commit| &commit.entries)
     }
 }
 
-/// The messages of everything that waited for a commit with this result. Operations of the
+/// Returns the messages of everything that waited for a commit with this result. Operations of the
 /// coordinator come as one message: one of its own for each would cost an ADD more than its commit.
 fn release(
     waited: impl Iterator<Item = After>,

@@ -41,7 +41,7 @@ enum Departure {
     Left,
 }
 
-/// How a node stands in the cluster.
+/// The standing of a node in the cluster.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Standing {
     /// It is a member: it can lease blocks.
@@ -56,24 +56,24 @@ pub struct Standing {
     pub alone: bool,
     /// An operator wants its blocks back.
     pub draining: bool,
-    /// Why nothing can be leased.
+    /// The reason why nothing can be leased.
     pub stalled: Option<Cause>,
-    /// Why nothing is handed out.
+    /// The reason why nothing is handed out.
     pub halted: Option<Cause>,
 }
 
 /// The figures of a node's dealings with the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// For how long the store has not answered.
+    /// The time for which the store has not answered.
     pub silence: Duration,
     /// Blocks that this node handed out of and the store gave to others.
     pub lost: usize,
-    /// How long its lease lasts if the store is not reached again.
+    /// The time for which its lease lasts if the store is not reached again.
     pub lease_left: Duration,
     /// Records that wait.
     pub records_waiting: usize,
-    /// For how long the oldest of them has waited.
+    /// The time for which the oldest of them has waited.
     pub record_lag: Duration,
 }
 
@@ -90,17 +90,17 @@ impl LeaseholderMachine {
         }
     }
 
-    /// How the node stands.
+    /// Returns the node's standing in the cluster.
     pub fn standing(&self) -> &Standing {
         &self.standing
     }
 
-    /// How many blocks this node handed out of that the store gave to others.
+    /// Returns the number of blocks that this node handed out of and that the store gave to others.
     pub fn lost(&self) -> usize {
         self.core.lost()
     }
 
-    /// The figures of now.
+    /// Returns the current figures.
     pub fn figures(&self, now: BootTime) -> Figures {
         Figures {
             silence: self.core.silence(now),
@@ -111,7 +111,7 @@ impl LeaseholderMachine {
         }
     }
 
-    /// The machine itself; for simulators.
+    /// Returns the machine itself; for simulators.
     pub fn core(&self) -> &Leaseholder {
         &self.core
     }
@@ -304,7 +304,7 @@ impl Machine for LeaseholderMachine {
     }
 }
 
-/// The record of a holding.
+/// Returns the record of a holding.
 fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
     let pod = holding.pod.as_deref();
     AllocationValue {

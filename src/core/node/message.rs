@@ -23,10 +23,10 @@ use crate::core::txn::{Answer, Request, StoreError, Watched};
 /// A machine behind a mailbox. After each input the outputs are polled and carried out, in order,
 /// and the timer is set to [`Machine::poll_timeout`].
 pub trait Machine {
-    /// What its mailbox takes.
+    /// The inputs that its mailbox takes.
     type Input;
 
-    /// The mailbox is open: called once, before the first input.
+    /// Starts when the mailbox is open: called once, before the first input.
     fn start(&mut self, now: BootTime);
 
     /// Takes one message.
@@ -35,10 +35,11 @@ pub trait Machine {
     /// Does what is due.
     fn handle_timeout(&mut self, now: BootTime);
 
-    /// The time at which [`Machine::handle_timeout`] has something to do, on the boot clock.
+    /// Returns the time at which [`Machine::handle_timeout`] has something to do, on the boot
+    /// clock.
     fn poll_timeout(&self) -> Option<BootTime>;
 
-    /// The next output, until there is none.
+    /// Returns the next output, until there is none.
     fn poll_output(&mut self) -> Option<Output>;
 }
 
@@ -106,7 +107,7 @@ pub enum ToRangeSet {
         from: SetRecord,
         /// Its state.
         set: Box<RangeSet>,
-        /// How often the node's lease was lost before it ended.
+        /// The number of times that the node's lease was lost before it ended.
         lease_number: u64,
     },
 }
@@ -122,7 +123,7 @@ pub enum ToLeaseholder {
     PublishRecord {
         /// The holding.
         holding: Arc<Holding>,
-        /// Whether it is held.
+        /// True if it is held.
         held: bool,
         /// The operation that waits for the records, if one does.
         waiting: Option<u64>,
@@ -148,7 +149,7 @@ pub enum OrderOrigin {
     Coordinator(Arc<str>, Arc<Ranges>),
 }
 
-/// What a range set must know when its order ends.
+/// The context that a range set must know when its order ends.
 #[derive(Clone, Debug)]
 pub enum OrderContext {
     /// Blocks are leased; these will be active.
@@ -166,11 +167,11 @@ pub enum OrderContext {
 pub struct Commit {
     /// All of them become durable, or none.
     pub entries: Vec<JournalEntry>,
-    /// What waits for them.
+    /// The work that waits for them.
     pub then: After,
 }
 
-/// What waits for a commit.
+/// The work that waits for a commit.
 #[derive(Debug)]
 pub enum After {
     /// Nothing: the entries may wait for the next commit, which takes them along.
@@ -200,15 +201,15 @@ pub enum Output {
     Reply(u64, Outcome),
     /// Show readers that this is held.
     Held(Arc<Holding>),
-    /// Show readers that this is not held any longer.
+    /// Show readers that this is no longer held.
     Ended(Arc<Holding>),
     /// Open a mailbox for a range set.
     Open {
-        /// Which one it is.
+        /// The range set.
         record: SetRecord,
         /// Its state.
         set: Box<RangeSet>,
-        /// How often the node's lease was lost.
+        /// The number of times that the node's lease was lost.
         lease_number: u64,
     },
     /// Close the mailbox of a range set.
@@ -238,7 +239,7 @@ pub enum Event {
         network: Arc<str>,
         /// The family of the range set.
         family: Family,
-        /// For how long.
+        /// The time for which it waited.
         waited: Duration,
         /// It has an address.
         served: bool,
@@ -256,7 +257,7 @@ pub enum Event {
     Stalled(Option<Cause>),
     /// Nothing is handed out, because of this; or it is again.
     Halted(Option<Cause>),
-    /// An operator drains this node, or does not any longer.
+    /// An operator drains this node, or no longer does.
     Draining(bool),
     /// The store is older than this node.
     WentBack,
@@ -270,7 +271,7 @@ pub enum Event {
     LeaseLeft,
 }
 
-/// How a search of other nodes ended.
+/// The result of a search of other nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SearchEnd {
     /// An address is in no block.

@@ -30,8 +30,8 @@ pub struct RangeSetMachine {
     core: RangeSet,
     /// The range set that takes everything over as soon as no order is open.
     heir: Option<SetId>,
-    /// How often the node's lease was lost since the daemon started, as far as this range set was
-    /// told: its spares hang on the lease of now.
+    /// The number of times that the node's lease was lost since the daemon started, as far as this
+    /// range set was told: its spares hang on the current lease.
     lease_number: u64,
     /// The requests that wait for a block, and since when: for the figures.
     waits: Map<u64, BootTime>,
@@ -39,44 +39,45 @@ pub struct RangeSetMachine {
 }
 
 impl RangeSetMachine {
-    /// The machine around a range set that is opened ([`Output::Open`]).
+    /// Creates the machine around a range set that is opened ([`Output::Open`]).
     pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
         let (waits, outputs) = (Map::default(), VecDeque::new());
         Self { record, core, heir: None, lease_number, waits, outputs }
     }
 
-    /// Its name, its network and its ranges as they were when it opened.
+    /// Returns its name, its network and its ranges as they were when it opened.
     pub fn record(&self) -> &SetRecord {
         &self.record
     }
 
-    /// Its figures.
+    /// Returns its figures.
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }
 
-    /// What it can ever hand out, and the addresses of its blocks in hand by state.
+    /// Returns the addresses that it can ever hand out, and the addresses of its blocks in hand by
+    /// state.
     pub fn capacity(&self) -> (Offer, Capacity) {
         let offer = self.core.offer(&self.record.ranges);
         let figures = self.core.capacity(&offer);
         (offer, figures)
     }
 
-    /// Its blocks, in order.
+    /// Returns its blocks, in order.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.core.blocks()
     }
 
-    /// Whether an order of it is open; for simulators.
+    /// Returns whether an order of it is open; for simulators.
     pub fn is_asking(&self) -> bool {
         self.core.is_asking()
     }
 
-    /// Whether an ADD from these ranges could be served now, as far as this range set knows;
-    /// otherwise every address is taken.
+    /// Returns whether an ADD from these ranges could be served now, as far as this range set
+    /// knows; otherwise every address is taken.
     ///
     /// # Errors
-    /// Why this node cannot serve it.
+    /// The reason why this node cannot serve it.
     pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> Result<bool, Cause> {
         self.core.could_assign(now, allowed)
     }
@@ -161,7 +162,7 @@ impl RangeSetMachine {
         self.send(Message::Leaseholder(ToLeaseholder::Place(Some(origin), order)));
     }
 
-    /// An order whose end nobody waits for.
+    /// Places an order whose end nobody waits for.
     fn place_aside(&mut self, order: Order) {
         self.send(Message::Leaseholder(ToLeaseholder::Place(None, order)));
     }
@@ -220,7 +221,7 @@ impl RangeSetMachine {
         self.place_after(entries, context, order, early);
     }
 
-    /// The end of an order.
+    /// Handles the end of an order.
     fn order_ended(&mut self, now: BootTime, context: OrderContext, effect: leaseholder::Effect) {
         use leaseholder::Effect;
         let (network, family) = (self.record.network.clone(), self.record.family);
@@ -247,7 +248,7 @@ impl RangeSetMachine {
         }
     }
 
-    /// An order was not placed: the journal failed.
+    /// Handles an order that was not placed: the journal failed.
     fn order_failed(&mut self, now: BootTime, context: &OrderContext) {
         match context {
             OrderContext::GiveBack(_) => self.core.given_back(now, false),
@@ -256,7 +257,7 @@ impl RangeSetMachine {
         }
     }
 
-    /// What the leaseholder says unasked.
+    /// Handles an effect of the leaseholder that answers no order.
     fn heard(&mut self, now: BootTime, effect: leaseholder::Effect) {
         use leaseholder::Effect;
         match effect {

@@ -14,7 +14,7 @@ use crate::core::txn::{
 use crate::core::value::Value;
 use crate::limits;
 
-/// Which node to drain.
+/// The command to drain a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DrainNodeCommand {
     /// The node.
@@ -23,18 +23,18 @@ pub struct DrainNodeCommand {
     pub undo: bool,
 }
 
-/// What became of it.
+/// The result of a drain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Drained {
-    /// Whether the node is to be drained now.
+    /// True if the node is being drained now.
     pub draining: bool,
-    /// Whether that is new.
+    /// True if that is new.
     pub changed: bool,
-    /// Whether the node has a session; without one it learns of the drain when it joins.
+    /// True if the node has a session; without one it learns of the drain when it joins.
     pub live: bool,
 }
 
-/// Why a node is not drained, or the drain not undone.
+/// The reason why a node is not drained, or the drain not undone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DrainError {
     /// The store has no such node.
@@ -61,7 +61,7 @@ pub struct DrainNode {
     at: UnixTime,
     phase: Phase,
     tries: u32,
-    /// Whether the node had a session when it was last looked at.
+    /// True if the node had a session when it was last looked at.
     live: bool,
     /// The answer to a transaction was lost.
     lost: bool,

@@ -20,7 +20,7 @@ pub use self::types::{Fate, RemoveError, RemoveNodeCommand, Removed};
 use super::txn::{Answer, Request, StoreError};
 use crate::core::time::UnixTime;
 
-/// What a command needs next.
+/// The next thing that a command needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step<T> {
     /// To ask the store, and to be told the answer.
@@ -29,12 +29,12 @@ pub enum Step<T> {
     Done(T),
 }
 
-/// A command under way.
+/// A command that has begun.
 pub trait Command {
-    /// How it ends.
+    /// The result of the command.
     type End;
 
-    /// Begins. `now`: the time of the command.
+    /// Begins the command. `now`: the time of the command.
     fn start(&mut self, now: UnixTime) -> Step<Self::End>;
 
     /// Goes on with the answer to the last request.

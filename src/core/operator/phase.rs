@@ -1,4 +1,4 @@
-//! How far a removal has come.
+//! The phases of a removal.
 
 use super::types::End;
 use crate::core::ids::LeaseId;
@@ -27,7 +27,7 @@ pub(super) enum Phase {
     Leasing,
     /// Taking these blocks.
     Taking(Vec<KeyValue>),
-    /// Having the quarantine begin anew, now that all blocks are in it.
+    /// Having the quarantine begin again, now that all blocks are in it.
     Prolonging,
     /// Deleting these records.
     Deleting(Vec<KeyValue>),
@@ -40,7 +40,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Whether a transaction waits for its answer.
+    /// Returns whether a transaction waits for its answer.
     pub(super) fn is_txn(&self) -> bool {
         matches!(self, Self::Taking(_) | Self::Deleting(_) | Self::Forgetting(_))
     }

@@ -28,7 +28,7 @@ pub struct RemoveNode {
     phase: Phase,
     tries: u32,
     seen: Seen,
-    /// The leases of quarantines that are to be shortened.
+    /// The leases of quarantines that must be shortened.
     longer: Vec<LeaseId>,
     lease: Option<Lease>,
     /// Blocks that are not taken yet.
@@ -115,7 +115,7 @@ impl Command for RemoveNode {
     }
 }
 
-/// Everything under a prefix.
+/// Returns the span of everything under a prefix.
 fn all(prefix: &str) -> Span {
     Span::prefix(prefix, limits::KEYS_PER_READ_MAX)
 }
@@ -125,7 +125,7 @@ fn next(keys: &mut Vec<KeyValue>) -> Vec<KeyValue> {
     keys.drain(..keys.len().min(limits::REMOVED_PER_TXN_MAX)).collect()
 }
 
-/// Whether any of these blocks goes into quarantine when it is taken.
+/// Returns whether any of these blocks goes into quarantine when it is taken.
 fn needs_lease(blocks: &[KeyValue]) -> bool {
     !blocks.iter().all(is_spare)
 }
@@ -252,7 +252,7 @@ impl RemoveNode {
             Some(_) if self.seen.blocks.iter().all(is_quarantined) => Fate::AlreadyRemoved,
             _ => Fate::Removed,
         };
-        // A node that was removed before is removed anew: after the store was restored from a
+        // A node that was removed before is removed again: after the store was restored from a
         // backup, what counts is that its key is newer than that.
         self.removed.epoch = match self.removed.fate {
             Fate::Forgotten | Fate::Succeeded => epoch,
@@ -284,8 +284,8 @@ impl RemoveNode {
         }
     }
 
-    /// Whether the node is the machine that the caller means. The transaction that begins the
-    /// removal compares the key that was read, so another machine that joins later is not hit.
+    /// Returns whether the node is the machine that the caller means. The transaction that begins
+    /// the removal compares the key that was read, so another machine that joins later is not hit.
     fn is_meant(&self) -> Result<bool, RemoveError> {
         let Some(meant) = &self.command.incarnation else { return Ok(true) };
         match &self.seen.known {
@@ -324,7 +324,7 @@ impl RemoveNode {
         self.ask(Phase::Leasing, request)
     }
 
-    /// The quarantine's lease is gone: if blocks were on it, so is the quarantine.
+    /// Handles the end of the quarantine's lease: if blocks were on it, the quarantine is over too.
     fn lease_gone(&mut self, then: fn(&mut Self) -> Step<End>) -> Step<End> {
         match self.lease.take() {
             Some(lease) if lease.used && self.begun => self.end(Err(RemoveError::QuarantineOver)),
@@ -366,7 +366,7 @@ impl RemoveNode {
         self.take()
     }
 
-    /// A transaction has taken these blocks, or may have.
+    /// Notes that a transaction has taken these blocks, or may have.
     fn named(&mut self, blocks: &[KeyValue]) {
         if let Some(lease) = &mut self.lease {
             lease.used |= needs_lease(blocks);

@@ -1,4 +1,4 @@
-//! What the store says of a node that is to be removed.
+//! The state of a node that is being removed, as the store has it.
 
 use super::txns::{is_of, is_quarantined, is_spare};
 use crate::core::ids::LeaseId;
@@ -12,7 +12,7 @@ pub(super) struct Seen {
     /// The node's key with its revision. It was read before the blocks: a claim that came later
     /// changed it.
     pub(super) known: Option<(NodeValue, u64)>,
-    /// Whether it had a session then.
+    /// True if it had a session then.
     pub(super) live: bool,
     /// Its blocks in every state.
     pub(super) blocks: Vec<KeyValue>,
@@ -31,13 +31,13 @@ impl Seen {
         }
     }
 
-    /// Whether it has this block or record.
+    /// Returns whether it has this block or record.
     pub(super) fn has(&self, key: &str) -> bool {
         self.blocks.iter().chain(&self.records).any(|of| of.key == key)
     }
 
-    /// The time of the last write of the node itself. Quarantined
-    /// blocks were written by somebody else.
+    /// Returns the time of the last write of the node itself. Quarantined blocks were written by
+    /// somebody else.
     pub(super) fn last_write(&self) -> Option<UnixTime> {
         let since = |key: &KeyValue| match &key.value {
             Value::Block(block) if !is_quarantined(key) => Some(block.since),
@@ -49,12 +49,12 @@ impl Seen {
         keys.chain(joined).max()
     }
 
-    /// How many of its blocks are spare.
+    /// Returns the number of its blocks that are spare.
     pub(super) fn spares(&self) -> usize {
         self.blocks.iter().filter(|key| is_spare(key)).count()
     }
 
-    /// The leases on which its quarantined blocks hang.
+    /// Returns the leases on which its quarantined blocks hang.
     pub(super) fn quarantines(&self) -> Vec<LeaseId> {
         let quarantined = self.blocks.iter().filter(|key| is_quarantined(key));
         let mut leases: Vec<LeaseId> = quarantined.filter_map(|key| key.lease).collect();
@@ -63,8 +63,8 @@ impl Seen {
         leases
     }
 
-    /// The blocks that a removal has to take: those that are not in quarantine, and those whose
-    /// quarantine is one of the leases in `longer`, or has no end.
+    /// Returns the blocks that a removal has to take: those that are not in quarantine, and those
+    /// whose quarantine is one of the leases in `longer`, or has no end.
     pub(super) fn to_take(&self, longer: &[LeaseId]) -> Vec<KeyValue> {
         let is_long = |key: &&KeyValue| {
             !is_quarantined(key) || key.lease.is_none_or(|lease| longer.contains(&lease))

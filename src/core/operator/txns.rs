@@ -2,9 +2,9 @@
 //!
 //! A node that was removed may live after all, cut off from the store and still handing addresses
 //! out. So its blocks do not become free at once: they are quarantined, on a lease that nobody
-//! keeps alive. The same transaction raises the node's epoch, so that every transaction that the
-//! node had under way is refused from then on (rule 3). A node that comes back
-//! joins anew and takes its quarantined blocks back.
+//! keeps alive. The same transaction raises the node's epoch, so that every earlier transaction of
+//! the node that is still on its way is refused from then on (rule 3). A node that comes back joins
+//! again and takes its quarantined blocks back.
 
 use std::sync::Arc;
 
@@ -24,12 +24,13 @@ pub struct Removal {
     pub force: bool,
     /// The lease on which its blocks hang until the quarantine ends; none, if none of them has to.
     pub quarantine: Option<LeaseId>,
-    /// When the operator asked for it.
+    /// The time at which the operator asked for it.
     pub now: UnixTime,
 }
 
 impl Removal {
-    /// The epoch that the node is raised to, from its key; a node without one never was there.
+    /// Returns the epoch that the node is raised to, from its key; a node without one never was
+    /// there.
     pub fn epoch(known: Option<&NodeValue>) -> Epoch {
         known.map_or(Epoch::FIRST, |node| node.epoch.next())
     }
@@ -101,7 +102,7 @@ impl Removal {
     }
 }
 
-/// A transaction that is refused once the node has come back.
+/// Begins a transaction that is refused once the node has come back.
 fn after(node: &str, revision: u64) -> Txn {
     Txn { when: vec![Compare::ModRevision(node_key(node), revision)], then: vec![] }
 }
@@ -128,7 +129,7 @@ pub fn forget(node: &str, known: &NodeValue, revision: u64, lease: LeaseId) -> T
     txn
 }
 
-/// Whether a key is a block or a record of a node.
+/// Returns whether a key is a block or a record of a node.
 pub fn is_of(node: &str, key: &KeyValue) -> bool {
     match &key.value {
         Value::Block(block) => &*block.owner == node,
@@ -137,12 +138,12 @@ pub fn is_of(node: &str, key: &KeyValue) -> bool {
     }
 }
 
-/// Whether a key is a quarantined block.
+/// Returns whether a key is a quarantined block.
 pub fn is_quarantined(key: &KeyValue) -> bool {
     matches!(&key.value, Value::Block(block) if block.status == BlockStatus::Quarantined)
 }
 
-/// Whether a key is a spare block.
+/// Returns whether a key is a spare block.
 pub fn is_spare(key: &KeyValue) -> bool {
     matches!(&key.value, Value::Block(block) if block.status == BlockStatus::Spare)
 }

@@ -1,4 +1,4 @@
-//! What a removal is asked to do, and how it ends.
+//! The command and the result of a removal.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::core::ids::Epoch;
 use crate::core::time::UnixTime;
 use crate::core::txn::StoreError;
 
-/// Which node to remove, and how.
+/// The command to remove a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RemoveNodeCommand {
     /// The node.
@@ -18,7 +18,7 @@ pub struct RemoveNodeCommand {
     pub incarnation: Option<Arc<str>>,
     /// Remove it although it has a session, or is the local one.
     pub force: bool,
-    /// For how many seconds nobody gets its blocks; unless given,
+    /// The number of seconds for which nobody gets its blocks; unless given,
     /// [`QUARANTINE`](crate::limits::QUARANTINE). If it is given, quarantines of an earlier removal
     /// that would last longer end with this one.
     pub quarantine_s: Option<u64>,
@@ -26,7 +26,7 @@ pub struct RemoveNodeCommand {
     pub dry_run: bool,
 }
 
-/// What a removal did.
+/// The effect of a removal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
     /// The node was removed.
@@ -39,28 +39,28 @@ pub enum Fate {
     Succeeded,
 }
 
-/// What was done to a node, or would be.
+/// The changes made to a node, or those that would be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Removed {
-    /// What became of it.
+    /// The node's fate.
     pub fate: Fate,
     /// Its epoch now; none, if it never had one.
     pub epoch: Option<Epoch>,
-    /// How many blocks are in quarantine now.
+    /// The number of blocks that are in quarantine now.
     pub quarantined: usize,
-    /// How many spare blocks are free now.
+    /// The number of spare blocks that are free now.
     pub freed: usize,
-    /// For how many seconds the quarantine lasts.
+    /// The number of seconds for which the quarantine lasts.
     pub quarantine_s: u64,
-    /// How many records of its allocations were deleted.
+    /// The number of records of its allocations that were deleted.
     pub records: usize,
-    /// Whether it had a session.
+    /// True if it had a session.
     pub was_live: bool,
     /// The time of the last write of the node that the store knows.
     pub last_write: Option<UnixTime>,
 }
 
-/// Why a node was not removed.
+/// The reason why a node was not removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RemoveError {
     /// The quarantine must last so many seconds, as least and most.
@@ -91,5 +91,5 @@ pub enum RemoveError {
     },
 }
 
-/// How a removal ends.
+/// The result of a removal.
 pub(super) type End = Result<Removed, RemoveError>;

@@ -29,7 +29,7 @@ impl Waiting {
         self.0.is_empty()
     }
 
-    /// The time at which the first of them has waited for too long.
+    /// Returns the time at which the first of them has waited for too long.
     pub(super) fn deadline(&self) -> Option<BootTime> {
         self.0.front().map(|(came, _)| *came + limits::ASSIGN_WAIT_MAX)
     }
@@ -74,7 +74,7 @@ impl RangeSet {
     /// one; otherwise every address that may be had is taken.
     ///
     /// # Errors
-    /// Why this node can assign none, although there may be some.
+    /// The reason why this node can assign none, although there may be some.
     pub fn could_assign(&mut self, now: BootTime, allowed: &Ranges) -> Result<bool, Cause> {
         self.expire_cooldowns(now);
         if let Some(cause) = self.cluster.refusal(now) {
@@ -161,7 +161,7 @@ impl RangeSet {
         }
     }
 
-    /// The next address; while nothing can be leased, the addresses in hand come first.
+    /// Looks for the next address; while nothing can be leased, the addresses in hand come first.
     fn next(
         &self,
         now: BootTime,
@@ -180,7 +180,7 @@ impl RangeSet {
         }
     }
 
-    /// A call asks for an address by name.
+    /// Looks for an address that a call asks for by name.
     fn attempt_requested(
         &mut self,
         now: BootTime,

@@ -1,5 +1,5 @@
-//! How many addresses there are, and in which state: every address of the blocks in hand is in
-//! exactly one of the figures.
+//! The numbers of addresses by state: every address of the blocks in hand is in exactly one of the
+//! figures.
 
 use super::RangeSet;
 use crate::core::block::BlockState;
@@ -28,7 +28,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// All addresses of the blocks in hand.
+    /// Returns the number of all addresses of the blocks in hand.
     pub fn total(&self) -> u64 {
         let can_go_out = [self.allocated, self.cooling, self.leaving, self.free, self.kept];
         can_go_out.into_iter().sum::<u64>() + self.spare + self.withheld + self.reserved
@@ -36,8 +36,8 @@ impl Capacity {
 }
 
 impl RangeSet {
-    /// What the ranges of the last calls offer; before the first call, these runs, which are all
-    /// that was ever routed to this set.
+    /// Returns the offer of the ranges of the last calls; before the first call, that of these
+    /// runs, which are all that was ever routed to this set.
     pub fn offer(&self, runs: &[(u128, u128)]) -> Offer {
         if self.allowed.is_empty() {
             return Offer::of_runs(runs);
@@ -45,8 +45,8 @@ impl RangeSet {
         Offer::of(self.allowed.values().map(|allowed| &**allowed))
     }
 
-    /// The figures of now. The work grows with the blocks that reach beyond the ranges, and with
-    /// the addresses that are kept for a stage.
+    /// Returns the current figures. The work grows with the blocks that reach beyond the ranges,
+    /// and with the addresses that are kept for a stage.
     pub fn capacity(&self, offer: &Offer) -> Capacity {
         let stats = self.inventory.stats();
         let free_in = |state| self.inventory.free_in(state);
@@ -81,7 +81,7 @@ impl RangeSet {
 }
 
 impl Capacity {
-    /// The figure of the free addresses of blocks in that state.
+    /// Returns the figure of the free addresses of blocks in that state.
     fn of(&mut self, state: BlockState) -> &mut u64 {
         match state {
             BlockState::Active => &mut self.free,

@@ -18,7 +18,7 @@ pub(super) struct ClusterView {
     stalled: Option<Cause>,
     /// The reason why nothing may be handed out.
     halted: Option<Cause>,
-    /// Until when anything may be handed out; no limit, if there is none.
+    /// The time until which anything may be handed out; no limit, if there is none.
     good_until: Option<BootTime>,
     /// An operator wants the blocks back.
     draining: bool,
@@ -46,12 +46,12 @@ impl ClusterView {
         self.draining
     }
 
-    /// The reason why nothing can be leased now, if there is one.
+    /// Returns the reason why nothing can be leased now, if there is one.
     pub(super) fn stalled(&self) -> Option<&Cause> {
         self.stalled.as_ref()
     }
 
-    /// The reason why nothing may be handed out, if there is one.
+    /// Returns the reason why nothing may be handed out, if there is one.
     pub(super) fn refusal(&self, now: BootTime) -> Option<Cause> {
         let overdue = || self.is_overdue(now).then_some(Cause::OfflineLimit);
         let drained = || self.draining.then_some(Cause::Draining);
@@ -70,7 +70,7 @@ impl ClusterView {
 }
 
 impl RangeSet {
-    /// All spares are gone, also those that are being given back.
+    /// Drops all spares, which are gone, also those that are being given back.
     pub fn spares_gone(&mut self, now: BootTime) {
         let returning = self.demand.returning_spares();
         let returning = returning.filter(|cidr| self.inventory.get(*cidr).is_some());
@@ -79,7 +79,7 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// Another node gave these: spares. Those that overlap blocks in hand go back.
+    /// Takes spares that another node gave. Those that overlap blocks in hand go back.
     pub fn spares(&mut self, now: BootTime, cidrs: &[Cidr]) {
         let mut unwanted = Vec::new();
         for &cidr in cidrs {
@@ -98,7 +98,7 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// A block of this node is several in the store, which together are that block.
+    /// Splits a block of this node that is several in the store, which together are that block.
     pub fn split(&mut self, block: Cidr, parts: &[Cidr]) {
         if self.inventory.get(block).is_some() && !self.demand.gives_back(block) {
             let split = self.inventory.split(block, parts);
@@ -106,8 +106,8 @@ impl RangeSet {
         }
     }
 
-    /// The store says that these are not this node's. Addresses that are assigned stay so until
-    /// their DEL; no other address is handed out of them.
+    /// Notes that these are not this node's: the store says so. Addresses that are assigned stay so
+    /// until their DEL; no other address is handed out of them.
     pub fn lost(&mut self, now: BootTime, cidrs: &[Cidr]) {
         for &cidr in cidrs {
             match self.inventory.get(cidr).map(|block| block.is_unused()) {
@@ -127,8 +127,9 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// A lost block is this node's again. If it is not in hand, because nothing of it was held, it
-    /// comes as a spare, whose first change of hands makes it active or gives it back.
+    /// Takes back a lost block that is this node's again. If it is not in hand, because nothing of
+    /// it was held, it comes as a spare, whose first change of hands makes it active or gives it
+    /// back.
     pub fn regained(&mut self, now: BootTime, cidr: Cidr) {
         match self.inventory.block(cidr.start).map(|block| (block.cidr(), block.state)) {
             Some((block, BlockState::Lost)) if block == cidr => {
@@ -142,8 +143,8 @@ impl RangeSet {
         }
     }
 
-    /// Nothing can be leased, because of this; or it can again. Requests that wait get what is in
-    /// hand, or learn the cause at once.
+    /// Notes that nothing can be leased, because of this; or that it can again. Requests that wait
+    /// get what is in hand, or learn the cause at once.
     pub fn stalled(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.stalled.clone_from(&cause);
         self.serve(now);
@@ -152,30 +153,31 @@ impl RangeSet {
         }
     }
 
-    /// Nothing may be handed out, because of this; or it may again.
+    /// Notes that nothing may be handed out, because of this; or that it may again.
     pub fn halted(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.halted = cause;
         self.serve(now);
     }
 
-    /// Addresses may be handed out until then, and not later (rule 19). The leaseholder's timer
-    /// halts range sets as well, but after a pause of the process a call may come before it.
+    /// Sets the time until which addresses may be handed out, and not later (rule 19). The
+    /// leaseholder's timer halts range sets as well, but after a pause of the process a call may
+    /// come before it.
     pub fn good_until(&mut self, now: BootTime, until: BootTime) {
         self.cluster.good_until = Some(until);
         self.serve(now);
     }
 
-    /// The node has joined: blocks may be given back from now on.
+    /// Notes that the node has joined: blocks may be given back from now on.
     pub fn joined(&mut self) {
         self.cluster.joined = true;
     }
 
-    /// This is the only node of the cluster, or it is not.
+    /// Notes that this is the only node of the cluster, or that it is not.
     pub fn alone(&mut self, alone: bool) {
         self.cluster.alone = alone;
     }
 
-    /// An operator wants the blocks back, or does not.
+    /// Notes that an operator wants the blocks back, or does not.
     pub fn draining(&mut self, now: BootTime, draining: bool) {
         self.cluster.draining = draining;
         self.demand.reclaim_from(now);

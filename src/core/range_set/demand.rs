@@ -62,7 +62,7 @@ impl Demand {
         self.leasing.is_some() || self.is_giving_back()
     }
 
-    /// The spares that are being given back.
+    /// Returns the spares that are being given back.
     pub(super) fn returning_spares(&self) -> impl Iterator<Item = Cidr> {
         let spares = self.giving_back.iter().filter(|(_, before)| *before == BlockState::Spare);
         spares.map(|(cidr, _)| *cidr)
@@ -83,7 +83,7 @@ impl Demand {
         self.leasing.as_ref().is_some_and(|leasing| leasing.activate.contains(&cidr))
     }
 
-    /// The runs that are being claimed.
+    /// Returns the runs that are being claimed.
     pub(super) fn claiming(&self) -> impl Iterator<Item = Cidr> {
         self.leasing.iter().flat_map(|leasing| &leasing.claim).map(|(cidr, _)| *cidr)
     }
@@ -105,8 +105,8 @@ impl Demand {
 }
 
 impl RangeSet {
-    /// A claim was carried out, so the store had no block there: a spare of which a late message
-    /// told has gone with its lease.
+    /// Removes the spares where a claim was carried out: the store had no block there, so a spare
+    /// of which a late message told has gone with its lease.
     fn remove_dead_spares(&mut self, cidr: Cidr) {
         let there = self.inventory.blocks_in(cidr.start, cidr.end());
         let spares = there.filter(|block| block.state == BlockState::Spare);
@@ -115,13 +115,14 @@ impl RangeSet {
         }
     }
 
-    /// The reason why nothing can be leased now, if there is one.
+    /// Returns the reason why nothing can be leased now, if there is one.
     pub(super) fn unable(&self, now: BootTime) -> Option<Cause> {
         let paused = self.demand.paused.as_ref().filter(|(until, _)| now < *until);
         self.cluster.stalled().or(paused.map(|(_, cause)| cause)).cloned()
     }
 
-    /// A call must have an active block around this address, or fail with the cause.
+    /// Leases a block around this address for a call that needs an active one, or fails the call
+    /// with the cause.
     pub(super) fn need(&mut self, now: BootTime, number: u128, allowed: &Ranges) -> Attempt {
         if let Some(cause) = self.unable(now) {
             return Attempt::Done(Err(AssignError::NoBlock(cause)));
@@ -130,7 +131,8 @@ impl RangeSet {
         Attempt::Wait
     }
 
-    /// Leases the next blocks before they are needed: while no more than enough addresses are left.
+    /// Leases the next blocks before they are needed: while the addresses that are left are just
+    /// enough or fewer.
     pub(super) fn look_ahead(&mut self, now: BootTime, allowed: &Ranges, cursor: u128) {
         let unable = self.demand.leasing.is_some() || self.cluster.is_draining();
         if unable || self.unable(now).is_some() {
@@ -147,7 +149,7 @@ impl RangeSet {
         }
     }
 
-    /// The number of free addresses that are enough: half of what was leased last, or
+    /// Returns the number of free addresses that are enough: half of what was leased last, or
     /// [`Settings::min_free`](super::Settings::min_free).
     fn enough(&self) -> u64 {
         let min_free = u64::from(self.settings.min_free).min(1 << self.block_log2);
@@ -194,13 +196,13 @@ impl RangeSet {
         self.effects.push_back(Effect::Lease { activate, claim });
     }
 
-    /// The next address to lease behind another one, in order.
+    /// Returns the next address to lease behind another one, in order.
     fn next_to_lease(&self, allowed: &Ranges, after: u128) -> Option<u128> {
         let strict = Search { shared: None, ..self.search() };
         strict.next_inactive(allowed, Some(after)).map(|(number, _)| number)
     }
 
-    /// The largest run of at most the usual size around an address that is in no block.
+    /// Returns the largest run of at most the usual size around an address that is in no block.
     fn unclaimed_cidr(&self, number: u128) -> Cidr {
         let sizes = (0..=self.block_log2).rev();
         sizes
@@ -209,7 +211,7 @@ impl RangeSet {
             .unwrap_or(Cidr::containing(number, 0))
     }
 
-    /// The end of an [`Effect::Lease`].
+    /// Handles the end of an [`Effect::Lease`].
     pub fn leased(&mut self, now: BootTime, leased: Leased) {
         let Some(Leasing { activate, claim }) = self.demand.leasing.take() else { return };
         self.demand.paused = None;
@@ -243,8 +245,8 @@ impl RangeSet {
         self.answer_questions(now);
     }
 
-    /// The time of the next look for idle blocks; never, when there is nothing but the one block
-    /// that is always kept.
+    /// Returns the time of the next look for idle blocks; never, when there is nothing but the one
+    /// block that is always kept.
     pub(super) fn reclaim_due(&self) -> Option<BootTime> {
         let Stats { spare, active, returning, lost, .. } = self.stats();
         let kept = if self.cluster.is_draining() { 0 } else { 1 };
@@ -282,7 +284,7 @@ impl RangeSet {
         }
     }
 
-    /// The blocks to give back, each with its state.
+    /// Returns the blocks to give back, each with its state.
     fn idle_blocks(&self) -> Vec<(Cidr, BlockState)> {
         let (enough, draining) = (self.enough(), self.cluster.is_draining());
         let (mut left, mut blocks) = (self.demand.low_free, self.stats().active);
@@ -319,7 +321,7 @@ impl RangeSet {
         back
     }
 
-    /// The end of an [`Effect::GiveBack`]: whether the blocks are free now.
+    /// Handles the end of an [`Effect::GiveBack`]: `done` tells whether the blocks are free now.
     pub fn given_back(&mut self, now: BootTime, done: bool) {
         for (cidr, before) in std::mem::take(&mut self.demand.giving_back) {
             let block = self.inventory.get(cidr);

@@ -28,7 +28,7 @@ impl Want {
         }
     }
 
-    /// The addresses, as first and last of each run.
+    /// Returns the addresses, as first and last of each run.
     fn addresses(&self) -> Vec<(u128, u128)> {
         let (allowed, stage) = match self {
             Self::Address(number) => return vec![(*number, *number)],
@@ -75,7 +75,7 @@ struct Refusal {
     gone: Option<(Arc<str>, BootTime)>,
 }
 
-/// A search under way.
+/// A search that has begun.
 #[derive(Clone, Debug)]
 struct Finding {
     want: Want,
@@ -113,12 +113,12 @@ impl Finds {
         self.others
     }
 
-    /// Forgets the searches in vain that may be tried again.
+    /// Forgets the searches that found nothing and may be tried again.
     pub(super) fn forget(&mut self, now: BootTime) {
         self.refused.retain(|refusal| now < refusal.until);
     }
 
-    /// The time at which something can be searched for again.
+    /// Returns the time at which something can be searched for again.
     pub(super) fn due(&self) -> Option<BootTime> {
         self.refused.iter().map(|refusal| refusal.until).min()
     }
@@ -156,7 +156,7 @@ impl RangeSet {
         let refused = refused.map(|refusal| refusal.gone.clone());
         let known = known.is_some();
         let unable = self.unable(now);
-        // A moment ago nobody had one: another search would come to the same.
+        // A moment ago nobody had one: another search would find the same.
         if known
             && request.requested.is_none()
             && let Some(done) = self.attempt_cooling(request)
@@ -191,7 +191,7 @@ impl RangeSet {
         Attempt::Done(Err(error))
     }
 
-    /// The end of an [`Effect::Find`].
+    /// Handles the end of an [`Effect::Find`].
     pub fn found(&mut self, now: BootTime, found: Found) {
         let Some(Finding { want, even_cooling, began }) = self.finds.finding.take() else {
             return;

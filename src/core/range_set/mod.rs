@@ -53,7 +53,8 @@ pub struct RangeSet {
     inventory: Inventory,
     /// The last address handed out for each index of a range set in its configuration.
     cursors: BTreeMap<u16, u128>,
-    /// What the last call allowed, for each of these indexes: the figures are about these ranges.
+    /// The ranges that the last call allowed, for each of these indexes: the figures are about
+    /// them.
     allowed: BTreeMap<u16, Arc<Ranges>>,
     waiting: Waiting,
     demand: Demand,
@@ -64,7 +65,7 @@ pub struct RangeSet {
 }
 
 impl RangeSet {
-    /// An empty set. `block_log2` is the usual size of its blocks.
+    /// Creates an empty set. `block_log2` is the usual size of its blocks.
     pub fn new(family: Family, block_log2: u8, settings: Settings) -> Self {
         Self {
             family,
@@ -158,8 +159,8 @@ impl RangeSet {
         }
     }
 
-    /// The time at which [`RangeSet::handle_timeout`] has something to do next; never, when nothing
-    /// is cooling and nothing could be given back.
+    /// Returns the time at which [`RangeSet::handle_timeout`] has something to do next; never, when
+    /// nothing is cooling and nothing could be given back.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let wait = self.waiting.deadline();
         let find = self.finds.due().filter(|_| wait.is_some());
@@ -173,23 +174,23 @@ impl RangeSet {
         self.demand.is_moving() || self.finds.is_asking() || !self.transfers.is_empty()
     }
 
-    /// The next effect, until there is none.
+    /// Returns the next effect, until there is none.
     #[must_use]
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// The figures.
+    /// Returns the figures.
     pub fn stats(&self) -> Stats {
         self.inventory.stats()
     }
 
-    /// The usual size of a block, as the binary logarithm of its number of addresses.
+    /// Returns the usual size of a block, as the binary logarithm of its number of addresses.
     pub fn block_log2(&self) -> u8 {
         self.block_log2
     }
 
-    /// The blocks in hand, in order.
+    /// Returns the blocks in hand, in order.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.inventory.blocks()
     }
@@ -254,7 +255,8 @@ impl RangeSet {
         }
     }
 
-    /// A search in the order of the walk; on a node that shares the pool, from its own place.
+    /// Returns a search in the order of the walk; on a node that shares the pool, from its own
+    /// place.
     fn search(&self) -> Search<'_> {
         let shared = (!self.cluster.is_alone()).then_some(self.settings.seed);
         Search { inventory: &self.inventory, shared }

@@ -26,7 +26,7 @@ fn range(subnet: &str, start: u8, end: u8, sandbox: &[u8]) -> Range {
     Range::new(spec).unwrap()
 }
 
-/// The view that calls use, and another one over some of the same addresses.
+/// Returns the view that calls use, and another one over some of the same addresses.
 fn views() -> [Arc<Ranges>; 2] {
     let wide = [range("10.0.0.0/26", 1, 30, &[3, 20]), range("10.0.1.0/28", 1, 14, &[])];
     let narrow = [range("10.0.0.0/26", 8, 12, &[])];
@@ -291,7 +291,7 @@ proptest! {
                 };
                 set.leased(now, leased);
             }
-            // Whoever came right after a search in vain waits for the next one.
+            // An ADD that comes right after a search that found nothing waits for the next one.
             now = now + limits::NOBODY;
             set.handle_timeout(now);
             }
@@ -328,7 +328,7 @@ fn a_burst_takes_few_leases() {
     assert!(store.txns <= 20, "{} leases for a burst of 10,000", store.txns);
 }
 
-/// A set of blocks of one address, one of which is in hand; the next one is on its way.
+/// Creates a set of blocks of one address, one of which is in hand; the next one is on its way.
 fn one_in_hand(now: BootTime) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
     let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, 0, settings(Duration::ZERO));

@@ -35,19 +35,19 @@ impl Transfers {
         self.in_transfer.is_empty()
     }
 
-    /// The runs that are on their way.
+    /// Returns the runs that are on their way.
     pub(super) fn gives(&self) -> impl Iterator<Item = Cidr> {
         self.in_transfer.values().map(|transfer| transfer.give)
     }
 
-    /// A block is gone, and with it the part that was on its way.
+    /// Forgets a block that is gone, and with it the part that was on its way.
     pub(super) fn forget(&mut self, block: Cidr) {
         self.in_transfer.retain(|_, transfer| transfer.block != block);
     }
 }
 
 impl RangeSet {
-    /// Another node asks for an address.
+    /// Handles the question of another node for an address.
     pub fn asked(&mut self, now: BootTime, question: Question) {
         self.expire_cooldowns(now);
         if self.transfers.in_transfer.contains_key(&question.key) {
@@ -84,8 +84,8 @@ impl RangeSet {
         }
     }
 
-    /// Chooses a part of a spare, or the largest free part of an active block, but no more than
-    /// half of the addresses that are free here. If there is none, an address that cools will do.
+    /// Chooses a part of a spare, or the largest free part of an active block, but at most half of
+    /// the addresses that are free here. If there is none, an address that cools will do.
     fn choose(&self, question: &Question) -> Option<Transfer> {
         let half = (self.inventory.free() / 2).max(1);
         let usable =
@@ -124,8 +124,8 @@ impl RangeSet {
         Some(Transfer { block, give: Cidr::containing(number, 0), cooling: true })
     }
 
-    /// The parts of a block that are not on their way to another node. The journal has let go of
-    /// the part that is.
+    /// Returns the parts of a block that are not on their way to another node. The journal has let
+    /// go of the part that is.
     pub(super) fn staying(&self, block: Cidr) -> Vec<Cidr> {
         let meets = |give: &Cidr| give.start <= block.end() && block.start <= give.end();
         match self.transfers.gives().filter(meets).max_by_key(|give| give.size_log2) {
@@ -135,7 +135,8 @@ impl RangeSet {
         }
     }
 
-    /// The end of an [`Effect::Transfer`]: whether that part is the other node's now.
+    /// Handles the end of an [`Effect::Transfer`]: `done` tells whether that part is the other
+    /// node's now.
     pub fn transferred(&mut self, now: BootTime, key: &str, done: bool) {
         let Some(transfer) = self.transfers.in_transfer.remove(key) else { return };
         if done {
@@ -147,7 +148,8 @@ impl RangeSet {
         self.answer_questions(now);
     }
 
-    /// These addresses are another node's now. Their block may be several by now, or gone.
+    /// Drops these addresses, which are another node's now. Their block may be several by now, or
+    /// gone.
     fn part_with(&mut self, give: Cidr) {
         let blocks = self.inventory.blocks_in(give.start, give.end()).map(Block::cidr);
         for block in blocks.collect::<Vec<_>>() {
@@ -157,8 +159,8 @@ impl RangeSet {
         self.finds.note_others();
     }
 
-    /// These addresses stay here, and go back into the journal. Their block may be several by now,
-    /// or gone.
+    /// Keeps these addresses here: they go back into the journal. Their block may be several by
+    /// now, or gone.
     fn keep(&mut self, now: BootTime, Transfer { block, give, cooling }: Transfer) {
         for number in give.start..=give.end() {
             if self.inventory.state_of(number) == Some(AddressState::InTransfer) {
@@ -179,7 +181,8 @@ impl RangeSet {
     }
 }
 
-/// The largest run of free addresses of a block within `first..=last` that has at most that many.
+/// Returns the largest run of free addresses of a block within `first..=last` that has at most that
+/// many.
 fn largest_free(block: &Block, first: u128, last: u128, most: u64) -> Option<Cidr> {
     let cidr = block.cidr();
     let (first, last) = (first.max(cidr.start), last.min(cidr.end()));

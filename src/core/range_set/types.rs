@@ -48,7 +48,7 @@ pub enum AssignError {
         allowed: Arc<Ranges>,
         /// The node.
         node: Arc<str>,
-        /// For how long, as far as this node knows.
+        /// The number of seconds for which it is so, as far as this node knows.
         seconds: u64,
     },
     /// Nothing is handed out on this node.

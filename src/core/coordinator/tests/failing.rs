@@ -1,4 +1,4 @@
-//! What an ADD that fails leaves behind.
+//! The traces that a failed ADD leaves behind.
 
 use std::time::Duration;
 

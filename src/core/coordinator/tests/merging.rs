@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// Also after a restart: the journal has it under the id of a range set that is no more.
+/// Also after a restart: the journal has it under the id of a range set that no longer exists.
 #[test]
 fn what_cools_in_a_range_set_cools_on_when_it_has_become_part_of_another() {
     let mut world = World::new(Duration::from_secs(1_000));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// The same ADD, out of another network's pool.
+/// Returns the same ADD, out of another network's pool.
 pub(super) fn from(pool: &str, call: Call) -> Call {
     let Call::Add(mut add) = call else { panic!("not an ADD") };
     add.pool = pool.into();

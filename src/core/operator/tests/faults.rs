@@ -9,7 +9,7 @@ use crate::core::time::UnixTime;
 
 const FAULTS: [Fault; 4] = [Fault::Failed, Fault::Dropped, Fault::Unanswered, Fault::Late];
 
-/// Runs the command with one fault at each of its steps: what it was about, and how it ended.
+/// Runs the command with one fault at each of its steps: `check` is given the request and the end.
 fn each(start: impl Fn() -> World, mut check: impl FnMut(&mut World, Fault, &Request, bool, End)) {
     for fault in FAULTS {
         for at in 0.. {

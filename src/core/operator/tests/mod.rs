@@ -19,7 +19,7 @@ use crate::core::value::{
 };
 use crate::sim::etcd::Etcd;
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     /// It is answered.
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// The seconds that a lease has left; nothing: it is gone.
+    /// Returns the seconds that a lease has left; nothing: it is gone.
     fn left(&mut self, lease: LeaseId) -> Option<u64> {
         match self.ask(Request::TimeLeft(lease)) {
             Ok(Answer::Left(left)) => left,
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// The leases of now.
+    /// Returns the current leases.
     fn leases(&mut self) -> Vec<LeaseId> {
         let all: Vec<LeaseId> = (1..200).filter_map(LeaseId::new).collect();
         all.into_iter().filter(|&lease| self.left(lease).is_some()).collect()
@@ -92,7 +92,7 @@ impl World {
         self.key(key).map_or(0, |key| key.mod_revision)
     }
 
-    /// The blocks of a node: where they start, their state and their lease.
+    /// Returns the blocks of a node: where they start, their state and their lease.
     fn blocks(&self, node: &str) -> Vec<(u128, BlockStatus, Option<LeaseId>)> {
         let keys = self.etcd.read(&Span::prefix(BLOCKS, usize::MAX));
         let of = |key: KeyValue| match key.value {
@@ -111,12 +111,12 @@ impl World {
         keys.iter().filter(is_of).count()
     }
 
-    /// The node's daemon joins, or joins again, and takes back what is in quarantine.
+    /// Lets the node's daemon join, or join again, and take back what is in quarantine.
     fn join(&mut self, node: &str) {
         self.join_as(node, "m");
     }
 
-    /// As [`World::join`], on a certain machine.
+    /// Does the same as [`World::join`], on a certain machine.
     fn join_as(&mut self, node: &str, machine: &str) {
         let lease = self.grant(30);
         let known = self.node(node);
@@ -145,14 +145,15 @@ impl World {
         }
     }
 
-    /// The node's daemon dies, and its lease runs out.
+    /// Lets the node's daemon die, and its lease run out.
     fn dies(&mut self, node: &str) {
         if let Some(Value::Session(session)) = self.key(&session_key(node)).map(|key| key.value) {
             assert_eq!(self.ask(Request::Revoke(session.lease)), Ok(Answer::Revoked));
         }
     }
 
-    /// One transaction of a node about one of its blocks: as every such, it changes its key.
+    /// Carries out one transaction of a node about one of its blocks: as every such, it changes its
+    /// key.
     fn claim(&mut self, node: &str, start: u128, status: BlockStatus) {
         let Some(mut value) = self.node(node) else { panic!("no node {node}") };
         value.sequence += 1;
@@ -165,7 +166,7 @@ impl World {
         self.txn(vec![at], then);
     }
 
-    /// Blocks of a node, as if it had claimed them.
+    /// Adds blocks of a node, as if it had claimed them.
     fn hold(&mut self, node: &str, starts: impl IntoIterator<Item = u128>, status: BlockStatus) {
         let put = |start| {
             let block = Value::Block(block(node, start, status));
@@ -195,8 +196,8 @@ impl World {
         self.txn(vec![], vec![Write::Put(allocation_key("net", address), value, None)]);
     }
 
-    /// A dead node `n` with blocks for two transactions, two spares and three records, which was
-    /// being drained; and a live one.
+    /// Creates a dead node `n` with blocks for two transactions, two spares and three records,
+    /// which was being drained; and a live one.
     fn with_dead_node() -> Self {
         let mut world = Self::new();
         world.join("other");
@@ -269,7 +270,7 @@ fn block(node: &str, start: u128, status: BlockStatus) -> BlockValue {
     }
 }
 
-/// The removal of `n` by another node.
+/// Returns the removal of `n` by another node.
 fn command() -> RemoveNodeCommand {
     RemoveNodeCommand {
         node: "n".into(),

@@ -9,7 +9,8 @@ use crate::core::time::UnixTime;
 use crate::limits;
 
 impl World {
-    /// Asserts that the node is removed: whatever it handed addresses out of is in quarantine.
+    /// Asserts that the node is removed: all blocks that it handed addresses out of are in
+    /// quarantine.
     pub(super) fn assert_removed(&mut self, epoch_above: u64) {
         let node = self.node("n").expect("a key");
         assert!(node.epoch.get() > epoch_above && node.removed.is_some(), "{node:?}");
@@ -26,7 +27,7 @@ impl World {
         assert_eq!(self.key("sessions/n"), None);
     }
 
-    /// The leases on which there is nothing.
+    /// Returns the leases on which there is nothing.
     pub(super) fn idle_leases(&mut self) -> Vec<LeaseId> {
         let all = Span { first: "a".into(), past: "z".into(), limit: usize::MAX };
         let used: Vec<_> = self.etcd.read(&all).into_iter().filter_map(|key| key.lease).collect();

@@ -62,7 +62,7 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
     assert!(matches!(&look(&mut set, 3)[..], [Effect::GiveBack(blocks)] if blocks.len() == 3));
 }
 
-/// A set with one block, of which the last address is on its way to another node.
+/// Creates a set with one block, of which the last address is on its way to another node.
 fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));

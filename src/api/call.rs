@@ -22,11 +22,11 @@ use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
 use crate::{clock, limits, metrics};
 
-/// What the plugin prints, or the error object, as soon as it is known.
+/// Resolves to the text that the plugin prints, or to the error object, as soon as it is known.
 pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>;
 
-/// Sends a call on its way. Whatever it asks of the coordinator is in its mailbox when this is
-/// done: calls are carried out in the order in which they are begun.
+/// Sends a call on its way. When this is done, all that the call asks of the coordinator is in the
+/// coordinator's mailbox: calls are carried out in the order in which they are begun.
 pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Request) -> Answering {
     let version = request.version.as_str();
     let Request { verb, version: of, network, pool, netns, undo, body, .. } = request;
@@ -105,7 +105,7 @@ async fn collect(node: &AppState, network: Arc<str>, valid: Vec<Id>, started_at:
     })
 }
 
-/// Where an ADD comes from.
+/// The origin of an ADD: its network, its pool, its network namespace and its times.
 struct Origin {
     network: Arc<str>,
     pool: Arc<str>,
@@ -174,7 +174,7 @@ async fn add(
     })
 }
 
-/// Whether an ADD failed because every address is taken.
+/// Returns whether an ADD failed because every address is taken.
 fn is_exhausted(outcome: &Outcome) -> bool {
     let Outcome::Failed(CallError::Assign { error, .. }) = outcome else { return false };
     matches!(error, AssignError::Exhausted { .. } | AssignError::Gone { .. })
@@ -231,8 +231,8 @@ fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answeri
     })
 }
 
-/// Whether the ranges have an address for an ADD that asks for none and has no stage. Of each
-/// range, at most as many addresses as are listed, and the gateway, are looked at in vain.
+/// Returns whether the ranges have an address for an ADD that asks for none and has no stage. Of
+/// each range, at most as many addresses as are listed, and the gateway, are looked at in vain.
 fn offers_any(set: &Ranges) -> bool {
     set.iter().any(|range| {
         (range.start..=range.end).take(limits::LISTED_MAX + 2).any(|at| range.offers(at, None))

@@ -17,9 +17,9 @@ use crate::core::value::Value;
 #[derive(Debug)]
 pub struct NetworkCache {
     known: RwLock<Known>,
-    /// How far the store's reports have come: counts them.
+    /// Counts the store's reports, to tell how far they have come.
     reports: watch::Sender<u64>,
-    /// Where the objects are kept for the next start.
+    /// The file that keeps the objects for the next start.
     file: PathBuf,
 }
 
@@ -39,8 +39,8 @@ struct Network {
 }
 
 impl NetworkCache {
-    /// What an earlier daemon left in a file; a file that is not there or cannot be read is as
-    /// good as none.
+    /// Begins with what an earlier daemon left in a file; a file that is not there or cannot be
+    /// read is as good as none.
     pub fn open(file: PathBuf) -> Self {
         let kept = std::fs::read(&file).ok();
         let kept =

@@ -13,7 +13,7 @@ use super::lists::Lists;
 use super::{AppState, reads};
 use crate::limits;
 
-/// How many clients are served at once.
+/// The number of clients that are served at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {
     /// On the socket.
@@ -23,7 +23,8 @@ pub struct Room {
 }
 
 impl Room {
-    /// What fits into so many open files, beside everything else that the daemon has open.
+    /// Returns the room that so many open files give, beside everything else that the daemon has
+    /// open.
     fn within(files: u64) -> Self {
         let files = usize::try_from(files).unwrap_or(usize::MAX);
         let left = files.saturating_sub(limits::FILES_KEPT).max(limits::CONNECTIONS_MIN);
@@ -69,7 +70,7 @@ impl Running {
 /// Binds the TCP listener.
 ///
 /// # Errors
-/// The address cannot be had.
+/// The address cannot be bound.
 pub fn bind_tcp(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; choose another address with --listen"))

@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Whom a record names.
+/// The names that a record gives.
 #[derive(PartialEq, Eq, Debug)]
 struct Holder {
     node: Arc<str>,

@@ -45,7 +45,7 @@ pub use wires::Wires;
 pub struct Running {
     /// To call and to ask it.
     pub handle: NodeHandle,
-    /// How it stands in the cluster.
+    /// Its standing in the cluster.
     pub standing: watch::Receiver<Standing>,
     /// The holdings, for readers.
     pub index: Arc<Index>,

@@ -111,7 +111,7 @@ pub fn add_failed(network: &str, cause: &'static str) {
     metrics::counter!(ADD_FAILURES, "network" => shown(network), "cause" => cause).increment(1);
 }
 
-/// The label of a network. Whoever may call the daemon can invent networks: after
+/// The label of a network. All who may call the daemon can invent networks: after
 /// [`limits::NETWORKS_SHOWN_MAX`] of them, the others share the label `(others)`, which is no
 /// network's name.
 fn shown(network: &str) -> SharedString {
@@ -312,13 +312,13 @@ pub struct Pool {
     pub reserved: u64,
     /// Addresses in a block of the usual size.
     pub block_size: u64,
-    /// What the cluster's blocks say, once they are known.
+    /// The figures that the cluster's blocks give, once they are known.
     pub cluster: Option<PoolInCluster>,
     /// The addresses of this node's blocks.
     pub local: Capacity,
 }
 
-/// What the cluster's blocks say of a pool.
+/// The figures that the cluster's blocks give for a pool.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct PoolInCluster {
     /// Addresses in no node's block.

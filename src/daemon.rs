@@ -54,7 +54,7 @@ pub struct BootState {
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Why it did not start.
+/// The daemon cannot start; the error says why.
 pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     // From the first moment on a signal ends the daemon in order.
@@ -403,7 +403,7 @@ async fn keep_told(supervisor: Option<&Supervisor>, node: &AppState, socket: &Pa
     std::future::pending::<()>().await;
 }
 
-/// What the daemon looks after while it serves.
+/// The things that the daemon looks after while it serves.
 struct House<'a> {
     node: &'a AppState,
     notes_dir: &'a Path,

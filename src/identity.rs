@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 
-/// Who the daemon is.
+/// The identity of the daemon.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// The node's name.
@@ -28,7 +28,7 @@ pub(crate) struct Identity {
     _beside_socket: File,
 }
 
-/// What both files say.
+/// The content of both files.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Written {
@@ -39,7 +39,7 @@ struct Written {
     boot_id: Option<String>,
 }
 
-/// What nobody writes by hand is short.
+/// The longest file that is read, in bytes: nobody writes these files by hand, so they are short.
 const BYTES_MAX: u64 = 4096;
 
 impl Identity {
@@ -141,7 +141,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Written>> {
     Ok(Some(read))
 }
 
-/// What an earlier daemon wrote beside the socket; nothing if that cannot be read.
+/// Reads what an earlier daemon wrote beside the socket; nothing if that cannot be read.
 fn read_marker(file: &mut File) -> anyhow::Result<Option<Written>> {
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text)?;

@@ -68,15 +68,16 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
     };
     Box::pin(async move {
         answer.await.map_err(|error| match verb {
-            // 50: the network cannot serve an ADD now (specification 1.1, STATUS).
+            // Code 50: the network cannot serve an ADD now (specification 1.1, STATUS).
             Verb::Status => Error::new(Code::NotAvailable, error.msg).version(version),
             _ => error.version(version),
         })
     })
 }
 
-/// A GC of the runtime. What it does not name and has its namespace there, the very one of its ADD,
-/// is kept: a list that names too few must not take the addresses of containers that run.
+/// Carries out a GC of the runtime. An attachment that the GC does not name is kept if its
+/// namespace is there, the very one of its ADD: a list that names too few must not take the
+/// addresses of containers that run.
 async fn collect(node: &AppState, network: Arc<str>, valid: Vec<Id>, started_at: u64) -> Answering {
     let mut valid: Vec<_> = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
     let unnamed = check::namespaces::unnamed(node, &network, &valid).await;
@@ -152,7 +153,7 @@ async fn add(
     let (outcome, routes) = (execute(node, call).await, add.routes);
     Box::pin(async move {
         let mut outcome = outcome.await;
-        // What leaked goes before anything is called exhausted.
+        // Leaked addresses are released before the answer is that every address is taken.
         if is_exhausted(&outcome) && node_again.sweeps.pass().await {
             outcome = execute(&node_again, again).await.await;
         }

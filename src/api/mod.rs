@@ -98,7 +98,7 @@ pub struct AppState {
 /// The operator's decisions on how calls are answered, where that is a matter of taste.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Policy {
-    /// STATUS fails while every address is taken.
+    /// True if STATUS fails while every address is taken.
     pub status_fails_when_full: bool,
 }
 

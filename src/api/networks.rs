@@ -47,12 +47,13 @@ pub struct GeometryRow {
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// Only if the network's key has this revision; 0: it does not exist.
+    /// The revision that the network's key must have; 0: the key must not exist.
     pub revision: Option<u64>,
-    /// Also an object with keys that have no effect.
+    /// True if an object with keys that have no effect is accepted too.
     #[serde(default)]
     pub unknown: bool,
-    /// Also if the addresses are another network's too, or the network is in use.
+    /// True if the change is made even if the addresses are another network's too, or the network
+    /// is in use.
     #[serde(default)]
     pub force: bool,
 }

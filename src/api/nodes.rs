@@ -23,7 +23,7 @@ use crate::limits;
 pub struct NodeRow {
     /// Its name.
     pub node: String,
-    /// It is the one that answers.
+    /// True if it is the node that answers.
     pub local: bool,
     /// The number of times that a daemon of it has joined or an operator has removed it; 0: it has
     /// no key, only blocks that name it.
@@ -36,7 +36,7 @@ pub struct NodeRow {
     pub since_unix_ms: u64,
     /// The last thing it wrote of which the store has a time, likewise.
     pub last_write_unix_ms: u64,
-    /// It has a session: its daemon runs and reaches the store.
+    /// True if it has a session: its daemon runs and reaches the store.
     pub live: bool,
     /// The time since which an operator wants its blocks back, likewise.
     pub draining_since_unix_ms: Option<u64>,
@@ -56,17 +56,18 @@ pub struct NodeRow {
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Remove {
-    /// Only if it is the machine with this id (`/etc/machine-id`). Then a repetition succeeds too.
+    /// The id (`/etc/machine-id`) of the machine that the node must be. With it, a repetition
+    /// succeeds too.
     #[serde(default)]
     pub incarnation: Option<String>,
-    /// Although it lives, or is the one that answers.
+    /// True if the node is removed although it lives, or is the one that answers.
     #[serde(default)]
     pub force: bool,
     /// The number of seconds for which nobody gets its blocks; [`limits::QUARANTINE`] unless given.
     /// If it is given, a quarantine that would last longer is shortened.
     #[serde(default)]
     pub quarantine_s: Option<u64>,
-    /// Say what would be done, and do nothing.
+    /// True for a dry run: the answer says what would be done, and nothing is done.
     #[serde(default)]
     pub dry_run: bool,
 }

@@ -1,4 +1,5 @@
-//! The TCP listener, for reads; and how many clients are served at once, here and on the socket.
+//! The TCP listener, for reads; and the number of clients that are served at once, here and on the
+//! socket.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -86,7 +87,7 @@ pub fn serve_tcp(
     node: AppState,
     socket: &Path,
 ) -> io::Result<Running> {
-    // Who reads lists slowly here keeps nobody from those on the socket.
+    // A client that reads lists slowly here keeps nobody from those on the socket.
     let node = AppState { lists: Lists::default(), probed: Some(socket.into()), ..node };
     let server =
         HttpServer::new(move || App::new().app_data(web::Data::new(node.clone())).configure(reads));

@@ -39,8 +39,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Binds the socket, mode 0600; its directory is made, mode 0700, if it is not there. What a
-    /// dead daemon left is replaced, a living one is not.
+    /// Binds the socket, mode 0600; its directory is made, mode 0700, if it is not there. The
+    /// socket of a dead daemon is replaced, that of a living one is not.
     ///
     /// # Errors
     /// The socket cannot be bound at the path; the message says why.

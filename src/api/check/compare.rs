@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The names that a record gives.
+/// The holder that a record names.
 #[derive(PartialEq, Eq, Debug)]
 struct Holder {
     node: Arc<str>,
@@ -173,7 +173,8 @@ impl Comparison {
         }
         match ours {
             Some(ours) if record.is_of(ours) => drop(self.unrecorded.remove(&at)),
-            // The record is another one's: said of what is held, at the end.
+            // The record is another one's. The finding is about what this node holds, and is made
+            // at the end.
             Some(_) => {}
             None if find(&record.attachment()).is_some_and(|now| record.is_of(&now)) => {}
             None => {
@@ -463,7 +464,7 @@ mod tests {
         let (a, active) = ("a", BlockStatus::Active);
         let good = [block("10.0.0.0/28", a, active), block("10.0.0.16/28", "b", active)];
         assert_eq!(found("10.0.0.2", &good), []);
-        // Also with one that another one lies between.
+        // The first block overlaps the last one too, although another one lies between them.
         let bad = [
             block("10.0.0.0/27", a, active),
             block("10.0.0.4/30", a, active),

@@ -72,7 +72,7 @@ pub struct Finding {
     pub container_id: Option<String>,
     /// Its interface.
     pub ifname: Option<String>,
-    /// The sequence number of the holding: what has another one now is not released.
+    /// The sequence number of the holding: a holding that has another one now is not released.
     pub sequence: Option<u64>,
     /// The path of its network namespace.
     pub netns: Option<String>,
@@ -83,7 +83,7 @@ pub struct Finding {
     pub since_unix_ms: Option<u64>,
     /// The key in the cluster's store that it is about.
     pub key: Option<String>,
-    /// The revision of that key: what has another one now is not deleted.
+    /// The revision of that key: a key that has another one now is not deleted.
     pub revision: Option<u64>,
     /// True if it is beyond doubt. A finding that is not is released by force only.
     pub certain: bool,
@@ -94,7 +94,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// One that is about a node, and says nothing yet.
+    /// A finding that is about a node, and says nothing yet.
     pub(super) fn new(kind: Kind, node: &str, pool: &str) -> Self {
         Self {
             kind,
@@ -117,7 +117,7 @@ impl Finding {
         }
     }
 
-    /// One about what an attachment holds.
+    /// A finding about what an attachment holds.
     pub(super) fn of_holding(kind: Kind, node: &str, holding: &Holding) -> Self {
         let addresses = holding.addresses.iter().map(ToString::to_string).collect();
         Self {
@@ -179,7 +179,7 @@ pub struct Report {
     pub node: String,
     /// The time of the check, in milliseconds since 1970.
     pub at_unix_ms: u64,
-    /// Everything was looked at, and nothing found.
+    /// True if everything was looked at, and nothing found.
     pub clean: bool,
     /// The findings, at most [`limits::FINDINGS_MAX`].
     pub findings: Vec<Finding>,
@@ -204,7 +204,7 @@ impl Report {
         }
     }
 
-    /// The report as it is given: in order, and bounded.
+    /// Returns the report as it is given: in order, and bounded.
     pub(super) fn end(mut self) -> Self {
         self.findings.sort_by(|a, b| {
             let key = |found: &Finding| (found.kind, found.node.clone(), found.pool.clone());

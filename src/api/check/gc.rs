@@ -22,10 +22,10 @@ use crate::limits;
 pub struct Collect {
     /// The findings of a check, at most [`limits::FINDINGS_PER_REQUEST_MAX`].
     pub findings: Vec<Finding>,
-    /// Also what is not certain.
+    /// True if findings that are not certain are to be released too.
     #[serde(default)]
     pub force: bool,
-    /// Say what would be done, and do nothing.
+    /// True for a dry run: the answer says what would be done, and nothing is done.
     #[serde(default)]
     pub dry_run: bool,
 }

@@ -41,7 +41,7 @@ pub(super) enum Seen {
 pub(super) struct Lacking {
     pub(super) holding: Arc<Holding>,
     pub(super) seen: Seen,
-    /// Beyond doubt.
+    /// True if that is beyond doubt.
     pub(super) certain: bool,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct View {
     pub(super) lacking: Vec<Lacking>,
     /// Namespaces that cannot be looked at.
     unknown: usize,
-    /// Places where none of these can be seen: where, and how many.
+    /// The places where none of these can be seen, each with the number of those that are missing.
     blind: Vec<(String, usize)>,
 }
 
@@ -198,7 +198,8 @@ fn shows_namespaces(place: &str) -> bool {
 
 fn allowed(all: Vec<Arc<Holding>>) -> View {
     let mut allowed = View { attachments: all.len(), ..View::default() };
-    // How many of each place were seen at their ADD and are there; how many are not there.
+    // For each place: the number of those that were seen at their ADD and are there, and the number
+    // of those that are not there.
     let mut places: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for holding in all {
         // Without a namespace nothing is known, so nothing is gone.

@@ -23,7 +23,7 @@ use crate::core::range_set::{Capacity, Stats};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::limits;
 
-/// Said of a coordinator that has ended.
+/// The reason that is given when the coordinator has ended.
 const NO_ANSWER: &str = "the coordinator does not answer";
 
 type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;

@@ -43,7 +43,7 @@ pub use wires::Wires;
 
 /// A node whose actors run.
 pub struct Running {
-    /// To call and to ask it.
+    /// The handle with which it is called and asked.
     pub handle: NodeHandle,
     /// Its standing in the cluster.
     pub standing: watch::Receiver<Standing>,

@@ -29,7 +29,7 @@ pub struct Wires {
     replies: RefCell<Map<u64, oneshot::Sender<Outcome>>>,
     next_call: Cell<u64>,
     stopped: RefCell<Vec<oneshot::Sender<()>>>,
-    /// Itself, for the actors that it opens.
+    /// A reference to itself, for the actors that it opens.
     own: Weak<Self>,
 }
 

@@ -116,13 +116,13 @@ pub struct Options {
     pub dir: PathBuf,
     /// True if a commit must survive the death of the machine.
     pub fsync: bool,
-    /// Keep what containers of an earlier boot held.
+    /// True if what containers of an earlier boot held is kept.
     pub keep_after_reboot: bool,
     /// The id of this boot.
     pub boot_id: String,
     /// The time for which released addresses cool.
     pub cooldown: Duration,
-    /// Now, on the boot clock.
+    /// The time now, on the boot clock.
     pub now: BootTime,
     /// A file outside of `dir` that ends with this boot. It is the only memory of a state directory
     /// that is gone; where the cluster's store remembers, there is none.
@@ -134,8 +134,8 @@ pub struct Options {
 pub struct Opened {
     /// Its content.
     pub state: JournalState,
-    /// This is the first start of this boot: what blocks it holds may have been taken from it
-    /// meanwhile, and the file may be older than what was written.
+    /// True if this is the first start of this boot: what blocks it holds may have been taken from
+    /// it meanwhile, and the file may be older than what was written.
     pub new_boot: bool,
     /// Holdings of an earlier boot that were ended, if this is the first start since.
     pub ended_by_reboot: Option<usize>,

@@ -302,11 +302,11 @@ fn pool_labels(network: &str, family: Family) -> Vec<Label> {
 /// The addresses of one family on one network.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Pool {
-    /// No call has said yet what its gateways are: its size is not shown.
+    /// True if no call has said yet what its gateways are: then its size is not shown.
     pub unsure: bool,
-    /// Those that can ever be handed out in the cluster.
+    /// Addresses that can ever be handed out in the cluster.
     pub size: u128,
-    /// Those that are kept for pods of a stage.
+    /// Addresses that are kept for pods of a stage.
     pub kept: u64,
     /// Gateways, which are never handed out.
     pub reserved: u64,

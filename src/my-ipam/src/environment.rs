@@ -1,4 +1,5 @@
-//! The `CNI_*` variables: which must be there, and as text. What they say is the daemon's to judge.
+//! The `CNI_*` variables, with a check that those that are required are there, as text. The daemon
+//! judges what they say.
 
 use std::ffi::OsString;
 

@@ -79,14 +79,14 @@ enum Outcome {
     Refusal(Vec<u8>),
 }
 
-/// One run of the plugin. Gives the exit status: 0 or 1.
+/// Runs the plugin once. Returns the exit status: 0 or 1.
 pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
     if let Some(text) = surroundings.argument.and_then(about::argument) {
         return print(surroundings, text.as_bytes());
     }
     let command = (surroundings.environment)(environment::COMMAND);
     if command.is_none_or(|command| command.is_empty()) {
-        // Not the protocol, but a person; host-local answers so too.
+        // A person runs it, not a runtime; host-local answers so too.
         return u8::from(write!(surroundings.stderr, "{}", about::TEXT).is_err());
     }
     let environment = Environment::read(surroundings.environment);

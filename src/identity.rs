@@ -1,11 +1,11 @@
 //! The identity of a state directory and the name of its node.
 //!
 //! Blocks belong to the identity, not to the name. It is kept in two places: in the state
-//! directory, and beside the socket, in a file that the daemon keeps locked for its whole life.
-//! So a state directory that was lost while the machine ran gets its identity back: who has the
-//! lock on the file that names an identity knows that no daemon of it lives. A new directory
-//! without such a file, on another machine or beside another socket, is another identity, also if
-//! it has the same name.
+//! directory, and beside the socket, in a file that the daemon keeps locked for its whole life. So
+//! a state directory that was lost while the machine ran gets its identity back: a daemon that has
+//! the lock on the file that names an identity knows that no other daemon of it lives. A new
+//! directory without such a file, on another machine or beside another socket, is another identity,
+//! also if it has the same name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};

@@ -54,7 +54,7 @@ pub struct BootState {
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Why it did not start.
+/// The daemon cannot start; the error says why.
 pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     // From the first moment on a signal ends the daemon in order.
@@ -113,7 +113,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     if let Some(supervisor) = &supervisor {
         supervisor.stopping();
     }
-    // Who comes now waits for the next daemon, or leaves a note.
+    // A client that comes now waits for the next daemon, or leaves a note.
     socket.unlink();
     tokio::time::sleep(limits::SOCKET_LINGER).await;
     let _ = phase.send(Phase::Stopping);
@@ -139,7 +139,7 @@ async fn finish(node: &AppState, on_socket: Serving, on_tcp: server::Running) {
 
 /// The reason why the daemon stops.
 enum Stop {
-    /// It was told to.
+    /// A signal told it to stop.
     Told,
     /// Its journal failed, and the disk takes writes again.
     ToStartAgain,
@@ -403,7 +403,7 @@ async fn keep_told(supervisor: Option<&Supervisor>, node: &AppState, socket: &Pa
     std::future::pending::<()>().await;
 }
 
-/// What the daemon looks after while it serves.
+/// The things that the daemon looks after while it serves.
 struct House<'a> {
     node: &'a AppState,
     notes_dir: &'a Path,

@@ -1,11 +1,11 @@
 //! The identity of a state directory and the name of its node.
 //!
 //! Blocks belong to the identity, not to the name. It is kept in two places: in the state
-//! directory, and beside the socket, in a file that the daemon keeps locked for its whole life.
-//! So a state directory that was lost while the machine ran gets its identity back: who has the
-//! lock on the file that names an identity knows that no daemon of it lives. A new directory
-//! without such a file, on another machine or beside another socket, is another identity, also if
-//! it has the same name.
+//! directory, and beside the socket, in a file that the daemon keeps locked for its whole life. So
+//! a state directory that was lost while the machine ran gets its identity back: a daemon that has
+//! the lock on the file that names an identity knows that no other daemon of it lives. A new
+//! directory without such a file, on another machine or beside another socket, is another identity,
+//! also if it has the same name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 
-/// Who the daemon is.
+/// The identity of the daemon.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// The node's name.
@@ -28,7 +28,7 @@ pub(crate) struct Identity {
     _beside_socket: File,
 }
 
-/// What both files say.
+/// The content of both files.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Written {
@@ -39,7 +39,7 @@ struct Written {
     boot_id: Option<String>,
 }
 
-/// What nobody writes by hand is short.
+/// The longest file that is read, in bytes: nobody writes these files by hand, so they are short.
 const BYTES_MAX: u64 = 4096;
 
 impl Identity {
@@ -141,7 +141,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Written>> {
     Ok(Some(read))
 }
 
-/// What an earlier daemon wrote beside the socket; nothing if that cannot be read.
+/// Reads what an earlier daemon wrote beside the socket; nothing if that cannot be read.
 fn read_marker(file: &mut File) -> anyhow::Result<Option<Written>> {
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text)?;

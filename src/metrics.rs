@@ -111,7 +111,7 @@ pub fn add_failed(network: &str, cause: &'static str) {
     metrics::counter!(ADD_FAILURES, "network" => shown(network), "cause" => cause).increment(1);
 }
 
-/// The label of a network. Whoever may call the daemon can invent networks: after
+/// The label of a network. All who may call the daemon can invent networks: after
 /// [`limits::NETWORKS_SHOWN_MAX`] of them, the others share the label `(others)`, which is no
 /// network's name.
 fn shown(network: &str) -> SharedString {
@@ -302,23 +302,23 @@ fn pool_labels(network: &str, family: Family) -> Vec<Label> {
 /// The addresses of one family on one network.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Pool {
-    /// No call has said yet what its gateways are: its size is not shown.
+    /// True if no call has said yet what its gateways are: then its size is not shown.
     pub unsure: bool,
-    /// Those that can ever be handed out in the cluster.
+    /// Addresses that can ever be handed out in the cluster.
     pub size: u128,
-    /// Those that are kept for pods of a stage.
+    /// Addresses that are kept for pods of a stage.
     pub kept: u64,
     /// Gateways, which are never handed out.
     pub reserved: u64,
     /// Addresses in a block of the usual size.
     pub block_size: u64,
-    /// What the cluster's blocks say, once they are known.
+    /// The figures that the cluster's blocks give, once they are known.
     pub cluster: Option<PoolInCluster>,
     /// The addresses of this node's blocks.
     pub local: Capacity,
 }
 
-/// What the cluster's blocks say of a pool.
+/// The figures that the cluster's blocks give for a pool.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct PoolInCluster {
     /// Addresses in no node's block.

@@ -23,7 +23,7 @@ use crate::core::range_set::{Capacity, Stats};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::limits;
 
-/// Said of a coordinator that has ended.
+/// The reason that is given when the coordinator has ended.
 const NO_ANSWER: &str = "the coordinator does not answer";
 
 type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;
@@ -40,7 +40,7 @@ pub struct NodeHandle {
 /// A range set with its figures.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Which range set this is.
+    /// The range set.
     pub record: SetRecord,
     /// Its figures.
     pub stats: Stats,
@@ -66,7 +66,7 @@ pub struct BlockFigures {
 /// A range set with its blocks.
 #[derive(Clone, Debug)]
 pub struct Blocks {
-    /// Which range set this is.
+    /// The range set.
     pub record: SetRecord,
     /// Its blocks in hand, in order.
     pub blocks: Vec<BlockFigures>,
@@ -162,7 +162,8 @@ impl NodeHandle {
         inspect(&self.coordinator, |machine| machine.overlaps()).await
     }
 
-    /// Why no ADD could be served now, if so. A full pool is no such reason.
+    /// Returns the reason why no ADD could be served now, if there is one. A full pool is no such
+    /// reason.
     pub async fn unready(&self) -> Option<String> {
         let unready = inspect(&self.coordinator, |machine| machine.unready(clock::boot())).await;
         let Some(unready) = unready else { return Some(NO_ANSWER.to_owned()) };
@@ -178,10 +179,10 @@ impl NodeHandle {
         Some(cause.to_string())
     }
 
-    /// Whether the machines that every call needs do their work.
+    /// Checks that the machines that every call needs do their work.
     ///
     /// # Errors
-    /// Which one does not.
+    /// One of them does not; the error says which.
     pub async fn alive(&self) -> Result<(), String> {
         self.overlaps().await.ok_or(NO_ANSWER)?;
         match self.journal.send(HowLong).await {
@@ -237,11 +238,11 @@ impl NodeHandle {
         all
     }
 
-    /// Whether an ADD from each of these range sets could be served now; otherwise the ranges of
-    /// which every address is taken.
+    /// Returns the ranges of which every address is taken, or nothing if an ADD from each of these
+    /// range sets could be served now.
     ///
     /// # Errors
-    /// Why this node could not serve it, in words.
+    /// This node could not serve it; the error says why, in words.
     pub async fn can_serve(
         &self,
         pool: Arc<str>,

@@ -29,7 +29,7 @@ impl<M, R: 'static> Message for Inspect<M, R> {
 
 /// A machine whose figures are shown after every message.
 pub trait Shown: Machine {
-    /// Where they are shown.
+    /// The display on which they are shown.
     type Display;
 
     /// Shows them.

@@ -45,17 +45,17 @@ impl Index {
         self.held.iter().map(|held| held.key().0.clone()).collect()
     }
 
-    /// How many attachments hold something.
+    /// Returns the number of attachments that hold something.
     pub fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// Whether nothing is held.
+    /// Returns whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Why ADD is refused on this node, if it is.
+    /// Returns the reason why ADD is refused on this node, if it is.
     pub fn broken(&self) -> Option<JournalFailure> {
         self.broken.read().ok()?.clone()
     }

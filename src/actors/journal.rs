@@ -20,7 +20,7 @@ use crate::{limits, metrics};
 #[rtype(result = "()")]
 struct Write;
 
-/// For how long the group that is being written has been with the disk, if one is.
+/// Asks for the time that the group that is being written has been with the disk, if there is one.
 #[derive(Message)]
 #[rtype(result = "Option<Duration>")]
 pub(super) struct HowLong;
@@ -48,7 +48,7 @@ pub struct JournalActor {
     /// A [`Write`] is on its way.
     called: bool,
     timer: bool,
-    /// Since when the journal's own thread has been at work on a group.
+    /// The time since which the journal's own thread has been at work on a group.
     writing: Option<Instant>,
     metrics: metrics::Journal,
 }

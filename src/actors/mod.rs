@@ -43,9 +43,9 @@ pub use wires::Wires;
 
 /// A node whose actors run.
 pub struct Running {
-    /// To call and to ask it.
+    /// The handle with which it is called and asked.
     pub handle: NodeHandle,
-    /// How it stands in the cluster.
+    /// Its standing in the cluster.
     pub standing: watch::Receiver<Standing>,
     /// The holdings, for readers.
     pub index: Arc<Index>,

@@ -20,7 +20,7 @@ use crate::core::txn::Request;
 use crate::metrics;
 use crate::store::ClusterStore;
 
-/// What outputs are carried out with. All of it lives on the actors' thread.
+/// The means by which outputs are carried out. All of them live on the actors' thread.
 pub struct Wires {
     node: NodeHandle,
     journal: Addr<JournalActor>,
@@ -29,7 +29,7 @@ pub struct Wires {
     replies: RefCell<Map<u64, oneshot::Sender<Outcome>>>,
     next_call: Cell<u64>,
     stopped: RefCell<Vec<oneshot::Sender<()>>>,
-    /// Itself, for the actors that it opens.
+    /// A reference to itself, for the actors that it opens.
     own: Weak<Self>,
 }
 

@@ -22,11 +22,11 @@ use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
 use crate::{clock, limits, metrics};
 
-/// What the plugin prints, or the error object, as soon as it is known.
+/// Resolves to the text that the plugin prints, or to the error object, as soon as it is known.
 pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>;
 
-/// Sends a call on its way. Whatever it asks of the coordinator is in its mailbox when this is
-/// done: calls are carried out in the order in which they are begun.
+/// Sends a call on its way. When this is done, all that the call asks of the coordinator is in the
+/// coordinator's mailbox: calls are carried out in the order in which they are begun.
 pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Request) -> Answering {
     let version = request.version.as_str();
     let Request { verb, version: of, network, pool, netns, undo, body, .. } = request;
@@ -68,15 +68,16 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
     };
     Box::pin(async move {
         answer.await.map_err(|error| match verb {
-            // 50: the network cannot serve an ADD now (specification 1.1, STATUS).
+            // Code 50: the network cannot serve an ADD now (specification 1.1, STATUS).
             Verb::Status => Error::new(Code::NotAvailable, error.msg).version(version),
             _ => error.version(version),
         })
     })
 }
 
-/// A GC of the runtime. What it does not name and has its namespace there, the very one of its ADD,
-/// is kept: a list that names too few must not take the addresses of containers that run.
+/// Carries out a GC of the runtime. An attachment that the GC does not name is kept if its
+/// namespace is there, the very one of its ADD: a list that names too few must not take the
+/// addresses of containers that run.
 async fn collect(node: &AppState, network: Arc<str>, valid: Vec<Id>, started_at: u64) -> Answering {
     let mut valid: Vec<_> = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
     let unnamed = check::namespaces::unnamed(node, &network, &valid).await;
@@ -105,7 +106,7 @@ async fn collect(node: &AppState, network: Arc<str>, valid: Vec<Id>, started_at:
     })
 }
 
-/// Where an ADD comes from.
+/// The origin of an ADD: its network, its pool, its network namespace and its times.
 struct Origin {
     network: Arc<str>,
     pool: Arc<str>,
@@ -152,7 +153,7 @@ async fn add(
     let (outcome, routes) = (execute(node, call).await, add.routes);
     Box::pin(async move {
         let mut outcome = outcome.await;
-        // What leaked goes before anything is called exhausted.
+        // Leaked addresses are released before the answer is that every address is taken.
         if is_exhausted(&outcome) && node_again.sweeps.pass().await {
             outcome = execute(&node_again, again).await.await;
         }
@@ -174,7 +175,7 @@ async fn add(
     })
 }
 
-/// Whether an ADD failed because every address is taken.
+/// Returns whether an ADD failed because every address is taken.
 fn is_exhausted(outcome: &Outcome) -> bool {
     let Outcome::Failed(CallError::Assign { error, .. }) = outcome else { return false };
     matches!(error, AssignError::Exhausted { .. } | AssignError::Gone { .. })
@@ -231,8 +232,8 @@ fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answeri
     })
 }
 
-/// Whether the ranges have an address for an ADD that asks for none and has no stage. Of each
-/// range, at most as many addresses as are listed, and the gateway, are looked at in vain.
+/// Returns whether the ranges have an address for an ADD that asks for none and has no stage. Of
+/// each range, at most as many addresses as are listed, and the gateway, are looked at in vain.
 fn offers_any(set: &Ranges) -> bool {
     set.iter().any(|range| {
         (range.start..=range.end).take(limits::LISTED_MAX + 2).any(|at| range.offers(at, None))

@@ -1,4 +1,4 @@
-//! Why an ADD was refused, in one word for the metrics.
+//! The reason why an ADD was refused, in one word for the metrics.
 
 use crate::core::coordinator::CallError;
 use crate::core::range_set::AssignError;

@@ -1,4 +1,4 @@
-//! What operators read and change in the cluster's store: how it is asked, and how it answers.
+//! Asks the cluster's store for what operators read and change, and turns its answers into theirs.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Tx
 use crate::store::ClusterStore;
 use crate::{clock, limits};
 
-/// Why an operator does not get what they asked for.
+/// The reason why an operator does not get what they asked for.
 pub(super) struct Refusal(StatusCode, String);
 
 impl Refusal {
-    /// What was asked for cannot be meant.
+    /// The request itself is wrong.
     pub(super) fn wrong(why: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, why.into())
     }

@@ -1,4 +1,4 @@
-//! Whether answers reach their callers: an ADD whose caller is gone is undone.
+//! Notes whether answers reach their callers: an ADD whose caller is gone is undone.
 //!
 //! A caller that is gone before its answer is written cannot take it: writing fails. What happens
 //! to an answer that was written is not known.
@@ -16,8 +16,8 @@ use super::AppState;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 
-/// What the ADDs of one request made, by the sequence numbers of the holdings; and whether a
-/// write to their caller failed.
+/// The holdings that the ADDs of one request made, by their sequence numbers; and whether a write
+/// to their caller failed.
 #[derive(Default, Debug)]
 pub(super) struct Answers {
     made: RefCell<Vec<(AttachmentId, u64)>>,

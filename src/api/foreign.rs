@@ -1,4 +1,4 @@
-//! What host-local holds on this node: a file for each address, with the container and its
+//! Reads what host-local holds on this node: a file for each address, with the container and its
 //! interface. A node that changes from host-local to Leasehold has containers whose addresses are
 //! only there, and would be handed out again.
 
@@ -15,10 +15,11 @@ use crate::core::attachment::AttachmentId;
 use crate::core::container_id::ContainerId;
 use crate::{clock, limits};
 
-/// Where host-local keeps its files unless `dataDir` says otherwise: a directory for each network.
+/// The directory in which host-local keeps its files unless `dataDir` says otherwise: it has a
+/// directory for each network.
 pub const DIR_DEFAULT: &str = "/var/lib/cni/networks";
 
-/// What an import gives for the namespace of a container: host-local knows none.
+/// The text that an import gives for the namespace of a container: host-local knows none.
 pub const NETNS_UNKNOWN: &str = "unknown";
 
 /// One address that host-local holds.
@@ -30,7 +31,7 @@ pub struct Entry {
     pub ifname: String,
     /// The address.
     pub address: IpAddr,
-    /// Whether the file is of this boot. A container of an earlier one is gone.
+    /// True if the file is of this boot. A container of an earlier boot is gone.
     pub of_this_boot: bool,
     /// The file.
     pub file: PathBuf,
@@ -78,8 +79,8 @@ pub fn read(dir: &Path) -> io::Result<Vec<Entry>> {
 pub struct Foreign(Arc<Mutex<BTreeSet<Arc<str>>>>);
 
 impl Foreign {
-    /// Whether an ADD on a network may be served: host-local holds nothing there for containers of
-    /// this boot that this node does not hold too; or the ADD takes over just that.
+    /// Admits an ADD on a network if host-local holds nothing there for containers of this boot
+    /// that this node does not hold too, or if the ADD takes over just that.
     ///
     /// # Errors
     /// The ADD must wait until the addresses are taken over; the error names the command.

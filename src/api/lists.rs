@@ -1,4 +1,4 @@
-//! Long answers, and who reads them slowly: a bounded number of them is in memory at once.
+//! Long answers, which a client may read slowly: a bounded number of them is in memory at once.
 
 use std::convert::Infallible;
 use std::pin::Pin;

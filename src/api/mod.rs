@@ -57,51 +57,52 @@ pub fn reads(config: &mut web::ServiceConfig) {
         .configure(networks::reads);
 }
 
-/// What handlers need of the running node.
+/// The parts of the running node that handlers need.
 #[derive(Clone)]
 pub struct AppState {
     /// The machines of the node.
     pub machines: NodeHandle,
-    /// How this node stands in the cluster.
+    /// The standing of this node in the cluster.
     pub standing: watch::Receiver<Standing>,
     /// The cluster's store, for what operators ask and change.
     pub store: Arc<dyn ClusterStore>,
     /// The centrally kept configurations.
     pub networks: Arc<NetworkCache>,
-    /// Who holds which block in the cluster.
+    /// The holders of the blocks in the cluster.
     pub pools: Arc<Pools>,
-    /// What checks must not do at the same time.
+    /// Keeps checks from doing at the same time what they must not.
     pub checks: Checks,
     /// Asks the sweep for a pass.
     pub sweeps: Sweeps,
-    /// What an operator decided on how calls are answered.
+    /// The operator's decisions on how calls are answered.
     pub policy: Policy,
     /// The long answers of the listener.
     pub lists: Lists,
-    /// What host-local holds, until it is taken over.
+    /// The addresses that host-local holds, until they are taken over.
     pub foreign: Foreign,
-    /// What is unwise in the configurations of calls.
+    /// The warnings about unwise configurations of calls.
     pub warnings: Warnings,
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.
     pub metrics: PrometheusHandle,
-    /// Who and where this daemon is.
+    /// The facts about this daemon.
     pub about: Arc<About>,
     /// The socket that `/healthz` probes; none where the request came on it.
     pub probed: Option<Arc<Path>>,
-    /// Whether calls are served: not before the waiting notes were acted on, nor when stopping.
+    /// The phase of this daemon's life: calls are served neither before the waiting notes were
+    /// acted on nor when it stops.
     pub phase: watch::Receiver<Phase>,
 }
 
-/// How calls are answered where it is a matter of taste.
+/// The operator's decisions on how calls are answered, where that is a matter of taste.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Policy {
-    /// STATUS fails while every address is taken.
+    /// True if STATUS fails while every address is taken.
     pub status_fails_when_full: bool,
 }
 
-/// Where a daemon is in its life.
+/// The phase of a daemon's life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// Joining the cluster and acting on notes; calls wait.
@@ -112,7 +113,7 @@ pub enum Phase {
     Stopping,
 }
 
-/// Who and where a daemon is.
+/// The facts about a daemon: its node, its version, its paths and its addresses.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct About {
@@ -125,28 +126,29 @@ pub struct About {
     pub commit: String,
     /// Its process id.
     pub pid: u32,
-    /// How often a daemon of this node has joined the cluster; 0: it has not joined yet.
+    /// The number of times that a daemon of this node has joined the cluster; 0: it has not joined
+    /// yet.
     pub epoch: u64,
-    /// Where it keeps its state.
+    /// The directory in which it keeps its state.
     pub state_dir: String,
     /// The configuration file that it read, if any.
     #[serde(default)]
     pub config: Option<String>,
-    /// Where reads are served over TCP.
+    /// The address at which reads are served over TCP.
     pub listen: String,
     /// The cluster's store: `embedded`, or `etcd` with its endpoints.
     pub store: String,
-    /// When it started, in milliseconds since 1970.
+    /// The time at which it started, in milliseconds since 1970.
     pub since_unix_ms: u64,
 }
 
-/// What [`About::store`] says of a node without etcd.
+/// The value of [`About::store`] on a node without etcd.
 pub const EMBEDDED: &str = "embedded";
 
-/// What a node without etcd says of itself, in place of its state in a cluster.
+/// The text that a node without etcd shows in place of its state in a cluster.
 pub const ALONE: &str = "alone: no etcd is configured";
 
-/// What that means.
+/// The meaning of [`ALONE`].
 pub const ALONE_MEANS: &str = "this node shares no pool with others; if other nodes use the same \
                                ranges, give all of them the same etcd (--etcd, or [etcd] in the \
                                configuration file)";

@@ -11,8 +11,8 @@ use crate::limits;
 /// The type of the file system of namespaces (`statfs`).
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 
-/// Where runtimes have namespaces, and looking never waits for a disk or a network. A namespace
-/// elsewhere is not looked at while an ADD waits.
+/// The places where runtimes have namespaces, and where looking never waits for a disk or a
+/// network. A namespace elsewhere is not looked at while an ADD waits.
 const QUICK_PLACES: [&str; 3] = ["/run/", "/var/run/", "/proc/"];
 
 /// The namespace that a runtime named, as it is when its ADD comes.

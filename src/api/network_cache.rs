@@ -17,9 +17,9 @@ use crate::core::value::Value;
 #[derive(Debug)]
 pub struct NetworkCache {
     known: RwLock<Known>,
-    /// How far the store's reports have come: counts them.
+    /// Counts the store's reports, to tell how far they have come.
     reports: watch::Sender<u64>,
-    /// Where the objects are kept for the next start.
+    /// The file that keeps the objects for the next start.
     file: PathBuf,
 }
 
@@ -32,15 +32,15 @@ struct Known {
 
 #[derive(Debug)]
 struct Network {
-    /// Of its key; 0: it is from the file.
+    /// The revision of its key; 0: it is from the file.
     revision: u64,
     /// Its `ipam` object.
     object: Option<Arc<str>>,
 }
 
 impl NetworkCache {
-    /// What an earlier daemon left in a file; a file that is not there or cannot be read is as
-    /// good as none.
+    /// Begins with what an earlier daemon left in a file; a file that is not there or cannot be
+    /// read is as good as none.
     pub fn open(file: PathBuf) -> Self {
         let kept = std::fs::read(&file).ok();
         let kept =
@@ -64,14 +64,15 @@ impl NetworkCache {
         }
     }
 
-    /// Waits until the store has said everything once. Bound it: the store may be gone.
+    /// Waits until the store has said everything once. The caller must limit the wait: the store
+    /// may be gone.
     pub async fn listed(&self) {
         let mut reports = self.reports.subscribe();
         let _ = reports.wait_for(|count| *count > 0).await;
     }
 
-    /// Waits until a network's key is known as of this revision or later; 0: that it is gone.
-    /// Bound it.
+    /// Waits until a network's key is known as of this revision or later; if the revision is 0,
+    /// until the key is known to be gone. The caller must limit the wait.
     pub async fn seen(&self, network: &str, revision: u64) {
         let mut reports = self.reports.subscribe();
         let seen = |_: &u64| {
@@ -82,7 +83,7 @@ impl NetworkCache {
         let _ = reports.wait_for(seen).await;
     }
 
-    /// Takes in one report; whether any object changed.
+    /// Takes in one report. Returns whether any object changed.
     fn learn(&self, report: Watched) -> bool {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let before = known.objects();

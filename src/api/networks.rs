@@ -27,7 +27,7 @@ pub struct NetworkRow {
     pub geometry: Vec<GeometryRow>,
     /// The revision of its key: a change that names it cannot undo another one.
     pub revision: u64,
-    /// Why its key cannot be read, if so.
+    /// The reason why its key cannot be read, if it cannot.
     pub unreadable: Option<String>,
 }
 
@@ -43,21 +43,22 @@ pub struct GeometryRow {
     pub ranges: Vec<(String, String)>,
 }
 
-/// Which revision to change.
+/// The conditions of a change.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct At {
-    /// Only if the network's key has this revision; 0: it does not exist.
+    /// The revision that the network's key must have; 0: the key must not exist.
     pub revision: Option<u64>,
-    /// Also an object with keys that have no effect.
+    /// True if an object with keys that have no effect is accepted too.
     #[serde(default)]
     pub unknown: bool,
-    /// Also if the addresses are another network's too, or the network is in use.
+    /// True if the change is made even if the addresses are another network's too, or the network
+    /// is in use.
     #[serde(default)]
     pub force: bool,
 }
 
-/// What a change did.
+/// The effect of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
@@ -67,17 +68,17 @@ pub enum Change {
     Changed,
     /// It has had just this one.
     Unchanged,
-    /// It has none any more.
+    /// It no longer has one.
     Deleted,
 }
 
-/// What was done to a network.
+/// The outcome of a change to a network.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Changed {
     /// The network.
     pub network: String,
-    /// What was done.
+    /// The effect of the change.
     pub outcome: Change,
     /// The revision of its key now; 0: it has none.
     pub revision: u64,
@@ -115,7 +116,8 @@ async fn list(node: web::Data<AppState>) -> HttpResponse {
     answer(listed.await)
 }
 
-/// Whether any container holds an address out of the network's pool, here or on another node.
+/// Returns whether any container holds an address out of the network's pool, here or on another
+/// node.
 async fn is_in_use(node: &AppState, store: &Store, network: &str) -> Result<bool, Refusal> {
     if node.index.all().iter().any(|holding| &*holding.scope.pool == network) {
         return Ok(true);

@@ -23,24 +23,24 @@ use crate::limits;
 pub struct NodeRow {
     /// Its name.
     pub node: String,
-    /// It is the one that answers.
+    /// True if it is the node that answers.
     pub local: bool,
-    /// How often a daemon of it has joined, and operators have removed it; 0: it has no key, only
-    /// blocks that name it.
+    /// The number of times that a daemon of it has joined or an operator has removed it; 0: it has
+    /// no key, only blocks that name it.
     pub epoch: u64,
     /// Its machine, by `/etc/machine-id`; empty if that has none.
     pub machine_id: String,
     /// The version of its daemon.
     pub version: String,
-    /// When its daemon started, in milliseconds since 1970.
+    /// The time at which its daemon started, in milliseconds since 1970.
     pub since_unix_ms: u64,
     /// The last thing it wrote of which the store has a time, likewise.
     pub last_write_unix_ms: u64,
-    /// It has a session: its daemon runs and reaches the store.
+    /// True if it has a session: its daemon runs and reaches the store.
     pub live: bool,
-    /// Since when an operator wants its blocks back, likewise.
+    /// The time since which an operator wants its blocks back, likewise.
     pub draining_since_unix_ms: Option<u64>,
-    /// When an operator removed it, likewise.
+    /// The time at which an operator removed it, likewise.
     pub removed_unix_ms: Option<u64>,
     /// Its blocks out of which nothing is handed out yet.
     pub spare: u64,
@@ -48,30 +48,31 @@ pub struct NodeRow {
     pub active: u64,
     /// Its blocks that nobody has until their quarantine ends.
     pub quarantined: u64,
-    /// Why its key cannot be read, if so.
+    /// The reason why its key cannot be read, if it cannot.
     pub unreadable: Option<String>,
 }
 
-/// How to remove a node.
+/// The options of a node's removal.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Remove {
-    /// Only if it is the machine with this id (`/etc/machine-id`). Then a repetition succeeds too.
+    /// The id (`/etc/machine-id`) of the machine that the node must be. With it, a repetition
+    /// succeeds too.
     #[serde(default)]
     pub incarnation: Option<String>,
-    /// Although it lives, or is the one that answers.
+    /// True if the node is removed although it lives, or is the one that answers.
     #[serde(default)]
     pub force: bool,
-    /// For how many seconds nobody gets its blocks; [`limits::QUARANTINE`] unless given. If it is
-    /// given, a quarantine that would last longer is shortened.
+    /// The number of seconds for which nobody gets its blocks; [`limits::QUARANTINE`] unless given.
+    /// If it is given, a quarantine that would last longer is shortened.
     #[serde(default)]
     pub quarantine_s: Option<u64>,
-    /// Say what would be done, and do nothing.
+    /// True for a dry run: the answer says what would be done, and nothing is done.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// What a removal did.
+/// The effect of a removal.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum Fate {
@@ -96,15 +97,15 @@ impl From<operator::Fate> for Fate {
     }
 }
 
-/// What was done to a node, or would be.
+/// The outcome of a node's removal or, in a dry run, what it would be.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Removed {
     /// The node.
     pub node: String,
-    /// What became of it.
+    /// The effect of the removal.
     pub outcome: Fate,
-    /// It only would.
+    /// True in a dry run: nothing was done.
     pub dry_run: bool,
     /// Its epoch now.
     pub epoch: u64,
@@ -112,36 +113,36 @@ pub struct Removed {
     pub quarantined: usize,
     /// Spare blocks, free at once.
     pub freed: usize,
-    /// For how many seconds the quarantine lasts.
+    /// The number of seconds that the quarantine lasts.
     pub quarantine_s: u64,
     /// Records of its allocations that were deleted.
     pub records: usize,
-    /// Whether it had a session.
+    /// True if it had a session.
     pub was_live: bool,
     /// The last thing it wrote of which the store has a time, in milliseconds since 1970.
     pub last_write_unix_ms: u64,
 }
 
-/// Whether to drain a node.
+/// The request to drain a node, or to end that.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Drain {
-    /// Not any more.
+    /// True if the node is no longer to be drained.
     #[serde(default)]
     pub undo: bool,
 }
 
-/// What became of it.
+/// The outcome of such a request.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Drained {
     /// The node.
     pub node: String,
-    /// Whether it is to be drained now.
+    /// True if the node is to be drained now.
     pub draining: bool,
-    /// Whether that is new.
+    /// True if that is new.
     pub changed: bool,
-    /// Whether it lives: if not, it will know when it does.
+    /// True if the node lives: if it does not, it will know when it does.
     pub live: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::{clock, limits, metrics};
 /// Makes the directory of notes, for root only.
 ///
 /// # Errors
-/// As the system says.
+/// The directory cannot be made.
 pub fn make_directory(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
@@ -63,7 +63,7 @@ pub async fn act_on(node: &AppState, dir: &Path) {
     }
 }
 
-/// Whether a note that fails so can never be acted on: it names no attachment.
+/// Returns whether a note that fails so can never be acted on: it names no attachment.
 fn never(code: Code) -> bool {
     matches!(code, Code::Decode | Code::Config | Code::Environment)
 }

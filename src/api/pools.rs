@@ -1,5 +1,5 @@
-//! Who holds which block in the cluster, as this node knows it: counted as the cluster's store
-//! reports changes, so that neither a scrape nor a command lists all blocks.
+//! The holders of the blocks in the cluster, as this node knows them: counted as the cluster's
+//! store reports changes, so that neither a scrape nor a command lists all blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ struct Pool {
     blocks: BTreeMap<u128, HeldBlock>,
     /// Spare and active blocks, by their owner.
     owners: BTreeMap<Arc<str>, usize>,
-    /// What is in these blocks, for each range set of this node.
+    /// The content of these blocks, counted for each range set of this node.
     counts: BTreeMap<SetId, Count>,
 }
 
@@ -93,8 +93,8 @@ impl Pools {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the cluster's blocks say of the addresses that a range set offers; nothing before the
-    /// store was reached.
+    /// Returns what the cluster's blocks say of the addresses that a range set offers; nothing
+    /// before the store was reached.
     pub fn figures(&self, set: SetId, pool: &PoolFamily, offer: &Offer) -> Option<PoolInCluster> {
         let mut known = self.lock();
         let Known { pools, sessions, listed, .. } = &mut *known;

@@ -41,13 +41,13 @@ pub struct AllocationRow {
     pub pod: Option<String>,
     /// The pod's stage.
     pub stage: Option<String>,
-    /// Since when, in milliseconds since 1970.
+    /// The time since which it is held, in milliseconds since 1970.
     pub since_unix_ms: u64,
     /// The sequence number of the holding: a release that names it cannot hit a later one.
     pub sequence: u64,
 }
 
-/// What to list.
+/// The filter that chooses the rows of a list.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Filter {
@@ -69,12 +69,12 @@ pub struct Filter {
     pub pod: Option<String>,
     /// Only rows after this one, `pool,address`: the last row of the page before.
     pub after: Option<String>,
-    /// How many rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
+    /// The number of rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
     pub limit: Option<usize>,
 }
 
 impl Filter {
-    /// Where the page begins. A network's name has no comma.
+    /// Returns the key after which the page begins. A network's name has no comma.
     pub(super) fn after(&self) -> Option<(&str, IpAddr)> {
         let (pool, address) = self.after.as_deref()?.split_once(',')?;
         Some((pool, address.parse().ok()?))
@@ -85,7 +85,7 @@ impl Filter {
         self.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX)
     }
 
-    /// Whether a row is to be listed.
+    /// Returns whether a row is to be listed.
     pub(super) fn fits(&self, row: &AllocationRow) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
@@ -101,7 +101,7 @@ impl Filter {
             && self.address.is_none_or(|address| address.to_string() == row.address)
     }
 
-    /// Whether a holding has anything to list.
+    /// Returns whether a holding has anything to list.
     pub fn wants(&self, holding: &Holding) -> bool {
         let scope = &holding.scope;
         self.network.as_deref().is_none_or(|network| network == &*scope.network)
@@ -130,7 +130,7 @@ pub struct SetRow {
     pub active: u64,
     /// Blocks on their way back.
     pub draining: u64,
-    /// Blocks that the cluster's store does not have as this node's any more.
+    /// Blocks that the cluster's store no longer has as this node's.
     pub lost: u64,
     /// Addresses assigned.
     pub allocated: u64,
@@ -143,26 +143,26 @@ pub struct SetRow {
     pub kept: u64,
 }
 
-/// How this node stands in the cluster.
+/// The standing of this node in the cluster.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterRow {
     /// `member`; `joining`, which it does until the store lets it; `fenced`: another daemon took
     /// its name, for good; or `alone`: no etcd is configured.
     pub state: String,
-    /// What keeps it from leasing blocks, if anything does.
+    /// The cause that keeps it from leasing blocks, if there is one.
     pub cause: Option<String>,
-    /// Whether it is the only node that the store knows.
+    /// True if it is the only node that the store knows.
     pub alone: bool,
     /// Its etcd lease, in hexadecimal.
     pub lease: Option<String>,
-    /// Since when the store has not answered, in milliseconds.
+    /// The time for which the store has not answered, in milliseconds.
     pub silence_ms: u64,
     /// Blocks that it handed out of and the store gave to others.
     pub lost_blocks: usize,
     /// Records of allocations that are not in the store yet.
     pub records_waiting: usize,
-    /// For how long the oldest of them has waited, in milliseconds.
+    /// The time for which the oldest of them has waited, in milliseconds.
     pub record_lag_ms: u64,
 }
 
@@ -174,7 +174,7 @@ pub struct BlockRow {
     pub network: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
-    /// What it covers.
+    /// The prefix that it covers.
     pub prefix: String,
     /// `spare`, `active`, `draining` or `lost`.
     pub state: String,
@@ -186,7 +186,7 @@ pub struct BlockRow {
     pub cooling: u32,
 }
 
-/// Which blocks to list.
+/// The filter that chooses the blocks of a list.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BlockFilter {
@@ -194,22 +194,22 @@ pub struct BlockFilter {
     pub network: Option<String>,
     /// Only rows after this one, `network,prefix`: the last row of the page before.
     pub after: Option<String>,
-    /// How many rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
+    /// The number of rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
     pub limit: Option<usize>,
 }
 
-/// What `leasehold status` shows.
+/// The answer that `leasehold status` shows.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Who and where the daemon is.
+    /// The facts about the daemon.
     pub about: About,
     /// `starting`, `serving`, `halted`, `drained`, `stopping`, `broken`; or `unready`: the daemon
     /// answers, but no ADD could be served.
     pub state: String,
-    /// Why ADD is refused, if it is.
+    /// The reason why ADD is refused, if it is.
     pub cause: Option<String>,
-    /// How this node stands in the cluster.
+    /// The standing of this node in the cluster.
     pub cluster: ClusterRow,
     /// Attachments that hold something.
     pub attachments: usize,
@@ -217,7 +217,7 @@ pub struct Status {
     pub range_sets: Vec<SetRow>,
     /// Pairs of networks whose addresses overlap.
     pub overlaps: Vec<(String, String)>,
-    /// What is unwise in the configurations of networks.
+    /// The warnings about unwise configurations of networks.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -260,10 +260,10 @@ async fn readyz(node: web::Data<AppState>) -> HttpResponse {
     }
 }
 
-/// Whether an ADD could be served now; else why not. Shows it as a metric too.
+/// Returns whether an ADD could be served now, and shows that as a metric too.
 ///
 /// # Errors
-/// Why not.
+/// No ADD could be served; the error says why.
 pub async fn ready(node: &AppState) -> Result<(), String> {
     let (state, cause) = state(node).await;
     let ready = state == "serving";

@@ -1,4 +1,4 @@
-//! What all nodes hold, by the records in the cluster's store.
+//! The allocations of all nodes, by the records in the cluster's store.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};

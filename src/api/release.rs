@@ -8,7 +8,7 @@ use super::{AppState, refuse};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 
-/// Which holding to end. If the attachment holds something newer meanwhile, nothing is done.
+/// The holding to end. If the attachment holds something newer meanwhile, nothing is done.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Release {
@@ -22,10 +22,10 @@ pub struct Release {
     pub sequence: u64,
 }
 
-/// What was done.
+/// The outcome of a release.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct Released {
-    /// Whether the holding was ended; if not, it was gone or another one took its place.
+    /// True if the holding was ended; if not, it was gone or another one took its place.
     pub released: bool,
 }
 

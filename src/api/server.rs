@@ -1,4 +1,5 @@
-//! The TCP listener, for reads; and how many clients are served at once, here and on the socket.
+//! The TCP listener, for reads; and the number of clients that are served at once, here and on the
+//! socket.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +14,7 @@ use super::lists::Lists;
 use super::{AppState, reads};
 use crate::limits;
 
-/// How many clients are served at once.
+/// The number of clients that are served at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {
     /// On the socket.
@@ -23,7 +24,8 @@ pub struct Room {
 }
 
 impl Room {
-    /// What fits into so many open files, beside everything else that the daemon has open.
+    /// Returns the room that so many open files give, beside everything else that the daemon has
+    /// open.
     fn within(files: u64) -> Self {
         let files = usize::try_from(files).unwrap_or(usize::MAX);
         let left = files.saturating_sub(limits::FILES_KEPT).max(limits::CONNECTIONS_MIN);
@@ -69,7 +71,7 @@ impl Running {
 /// Binds the TCP listener.
 ///
 /// # Errors
-/// The address cannot be had.
+/// The address cannot be bound.
 pub fn bind_tcp(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; choose another address with --listen"))
@@ -85,7 +87,7 @@ pub fn serve_tcp(
     node: AppState,
     socket: &Path,
 ) -> io::Result<Running> {
-    // Who reads lists slowly here keeps nobody from those on the socket.
+    // A client that reads lists slowly here keeps nobody from those on the socket.
     let node = AppState { lists: Lists::default(), probed: Some(socket.into()), ..node };
     let server =
         HttpServer::new(move || App::new().app_data(web::Data::new(node.clone())).configure(reads));

@@ -39,11 +39,11 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Binds the socket, mode 0600; its directory is made, mode 0700, if it is not there. What a
-    /// dead daemon left is replaced, a living one is not.
+    /// Binds the socket, mode 0600; its directory is made, mode 0700, if it is not there. The
+    /// socket of a dead daemon is replaced, that of a living one is not.
     ///
     /// # Errors
-    /// The path cannot be had; the message says why.
+    /// The socket cannot be bound at the path; the message says why.
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let about = || format!("socket {}", path.display());
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -78,7 +78,7 @@ impl Socket {
         &self.path
     }
 
-    /// Whether the file at the path is this socket. If not, no client finds it.
+    /// Returns whether the file at the path is this socket. If it is not, no client finds it.
     pub fn is_there(&self) -> bool {
         let there = fs::symlink_metadata(&self.path);
         there.is_ok_and(|there| (there.dev(), there.ino()) == self.file)
@@ -181,7 +181,8 @@ async fn serve(
         .client_request_timeout(limits::REQUEST_WAIT_MAX)
         .client_disconnect_timeout(limits::DISCONNECT_WAIT_MAX)
         .keep_alive(limits::IDLE_CONNECTION_MAX)
-        // A call is carried out to its end, whoever waits for it: then writing tells who is gone.
+        // A call is carried out to its end, even if nobody waits for it: then writing tells who is
+        // gone.
         .h1_allow_half_closed(true)
         .on_connect_ext(|client: &Client, data| drop(data.insert(client.answers.clone())))
         .graceful_shutdown_signal(move || {

@@ -1,5 +1,5 @@
-//! What is unwise in the configurations that calls bring: told of once for each network, and listed
-//! by `leasehold status` until a call brings a better one.
+//! The unwise parts of the configurations that calls bring: told of once for each network, and
+//! listed by `leasehold status` until a call brings a better one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

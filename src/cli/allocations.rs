@@ -22,7 +22,7 @@ pub(super) const ROWS_PER_PAGE: usize = {
     if fitting < ROWS_PER_PAGE_MAX { fitting } else { ROWS_PER_PAGE_MAX }
 };
 
-/// What this node holds, and what all nodes hold.
+/// The paths of what this node holds, and of what all nodes hold.
 const HOLDINGS: &str = "/v1/allocations";
 const RECORDS: &str = "/v1/records";
 

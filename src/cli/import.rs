@@ -97,7 +97,7 @@ fn export_examples() -> String {
     )
 }
 
-/// What was done with the addresses of one container's interface.
+/// The outcome for the addresses of one container's interface.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -107,7 +107,7 @@ struct Row {
     addresses: Vec<IpAddr>,
     /// `imported`, `wouldImport`, `held` (already), `exported`, `wouldExport` or `conflict`.
     outcome: &'static str,
-    /// Why not.
+    /// The reason for a conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
@@ -154,7 +154,7 @@ fn groups(args: &ImportArgs) -> anyhow::Result<BTreeMap<(String, String, String)
     Ok(groups)
 }
 
-/// What is to be done, by what this node holds.
+/// Plans what is to be done, by what this node holds.
 fn plan(
     (network, container_id, ifname): &(String, String, String),
     entries: &[Entry],

@@ -19,7 +19,8 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// Messages that are remembered: beyond it those go that were not left out lately.
 const MESSAGES_MAX: usize = 1_000;
 
-/// When a message was last written, and how often it was left out since.
+/// The time at which each message was last written, and the number of times that it was left out
+/// since.
 type Said = HashMap<u64, (Instant, u64)>;
 
 /// Leaves out what was said within the last minute. What is said at debug is for those who look
@@ -72,7 +73,8 @@ where
     }
 }
 
-/// Whether to write a message: how often it was left out before, or nothing if it is left out.
+/// Decides whether to write a message: returns the number of times that it was left out before, or
+/// nothing if it is left out.
 fn count(said: &mut Said, key: u64, now: Instant) -> Option<u64> {
     if said.len() >= MESSAGES_MAX {
         said.retain(|_, (at, _)| now.duration_since(*at) < PERIOD);
@@ -89,7 +91,7 @@ fn count(said: &mut Said, key: u64, now: Instant) -> Option<u64> {
     Some(std::mem::take(times))
 }
 
-/// What a message says and where.
+/// Returns a hash of what a message says, and of where it is in the code.
 fn key(event: &Event<'_>) -> u64 {
     let mut hasher = Hashed(DefaultHasher::new());
     event.metadata().callsite().hash(&mut hasher.0);

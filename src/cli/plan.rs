@@ -45,7 +45,7 @@ fn churn(text: &str) -> Result<f64, String> {
     sane.then_some(rate).ok_or("give a number from 0 to 1000000".to_owned())
 }
 
-/// What is planned for one range set.
+/// The plan for one range set.
 #[derive(Serialize, PartialEq, Debug)]
 #[serde(rename_all = "camelCase")]
 struct Plan {

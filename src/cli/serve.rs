@@ -60,7 +60,8 @@ pub(super) fn run(command: ServeCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to log. A level alone is one of this program: of its libraries, only warnings are.
+/// Returns the directives that say what to log. A level alone is one of this program: of its
+/// libraries, only warnings are logged.
 fn directives(asked: &str) -> String {
     let is_level = |word: &&str| ["error", "warn", "info", "debug", "trace"].contains(word);
     match Some(asked.trim()).filter(|word| !word.is_empty()).unwrap_or("info") {

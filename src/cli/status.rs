@@ -112,7 +112,7 @@ fn daemon(about: &About) -> String {
     format!("{}{commit}, pid {}, epoch {}", about.version, about.pid, about.epoch)
 }
 
-/// What to do about a node that does not serve, or is no member of the cluster.
+/// Returns the remedy for a node that does not serve, or is no member of the cluster.
 fn remedy(status: &Status) -> Option<&'static str> {
     match (&*status.state, &*status.cluster.state) {
         (_, "fenced") => Some(

@@ -10,7 +10,7 @@ use super::error::Error;
 use super::ip;
 use super::json_cursor::JsonCursor;
 
-/// What is excluded from a range, and what is reserved in it.
+/// The addresses that are excluded from a range, and those that are reserved in it.
 pub(super) type Cut = (Intervals, Intervals);
 
 /// Reads the cuts of a configuration, and counts them.
@@ -21,7 +21,7 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    /// What a range object excludes and reserves.
+    /// Reads what a range object excludes and reserves.
     pub(super) fn of(&mut self, node: &JsonCursor<'_>, range: &Range) -> Result<Cut, Error> {
         Ok((self.list(node, "exclude", range)?, self.list(node, "reserved", range)?))
     }

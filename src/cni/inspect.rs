@@ -1,5 +1,5 @@
-//! What is wrong, unknown or unwise in a file, for its author: a network configuration, a list of
-//! plugins, or an `ipam` object that is kept centrally. It needs no daemon.
+//! Tells the author of a file what is wrong, unknown or unwise in it: in a network configuration, a
+//! list of plugins, or an `ipam` object that is kept centrally. It needs no daemon.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::place;
 use super::unknown::unknown;
 use super::version::Version;
 
-/// How bad it is.
+/// The weight of a remark.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Weight {
     /// An ADD fails.
@@ -40,13 +40,13 @@ pub struct Remark {
     pub line: usize,
     /// The column, from 1.
     pub column: usize,
-    /// How bad it is.
+    /// The weight of the remark.
     pub weight: Weight,
     /// The fault and its remedy.
     pub text: String,
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subject {
     /// Not JSON.

@@ -105,7 +105,7 @@ impl<'a> JsonCursor<'a> {
         self.json == other.json
     }
 
-    /// Itself, if it is an object.
+    /// Returns the value itself, if it is an object.
     pub(super) fn an_object(self) -> Result<Self, Error> {
         match self.json {
             Json::Object(_) => Ok(self),

@@ -1,5 +1,5 @@
-//! Where a value is in a text: the way from a path such as `ipam.ranges[0][0].subnet` to a line and
-//! a column, for people who look for it in an editor.
+//! Finds the place of a value in a text: the way from a path such as `ipam.ranges[0][0].subnet` to
+//! a line and a column, for people who look for it in an editor.
 
 /// A line and a column, both from 1; the column counts bytes.
 pub type Place = (usize, usize);

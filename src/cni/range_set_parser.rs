@@ -22,7 +22,8 @@ const BLOCK_LOG2_MAX: u8 = 12;
 /// `runtimeConfig.ipRanges`, then the single range of `ipam`, then `ipam.ranges`.
 pub(super) struct RangeSetParser {
     sets: Vec<Ranges>,
-    /// What is excluded from each range of each set, and what is reserved in it.
+    /// The addresses that are excluded from each range of each set, and those that are reserved in
+    /// it.
     cut: Vec<Vec<Cut>>,
     cuts: Cuts,
     ranges: usize,

@@ -145,7 +145,8 @@ pub struct Add {
     pub routes: Vec<Route>,
     /// The `resolv.conf` whose contents go into the result.
     pub resolv_conf: Option<PathBuf>,
-    /// Where host-local had its files for this configuration, if not at the usual place.
+    /// The directory in which host-local had its files for this configuration, if not the usual
+    /// one.
     pub data_dir: Option<PathBuf>,
     /// Keys without effect.
     pub unknown: Vec<UnknownKey>,

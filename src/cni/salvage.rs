@@ -1,6 +1,6 @@
-//! What a DEL needs of a configuration that cannot be read. Its fault was there at the ADD, or is
-//! newer than the ADD, and an error would only strand the addresses. So depth, numbers and texts
-//! count only as far as brackets and quotes go; only the name must be good.
+//! Takes what a DEL needs out of a configuration that cannot be read. Its fault was there at the
+//! ADD, or is newer than the ADD, and an error would only strand the addresses. So depth, numbers
+//! and texts count only as far as brackets and quotes go; only the name must be good.
 
 use super::envelope::plugin_parts;
 
@@ -37,7 +37,7 @@ fn name(input: &[u8]) -> Option<String> {
     text.rest.trim_ascii().is_empty().then_some(name).flatten()
 }
 
-/// What is left of a text.
+/// The rest of a text.
 struct Text<'a> {
     rest: &'a [u8],
 }

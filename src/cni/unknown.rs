@@ -112,7 +112,8 @@ fn meant(known: &[&'static str], key: &str) -> Hint {
         .map_or(Hint::None, |(_, known)| Hint::Meant(known))
 }
 
-/// How many letters must be added, left out or exchanged to make one word of the other.
+/// Returns the number of letters that must be added, left out or exchanged to make one word of the
+/// other.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     // Such a key is no mistyped one.

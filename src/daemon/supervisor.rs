@@ -1,5 +1,5 @@
-//! What the daemon tells the program that supervises it (`sd_notify`, as systemd understands it):
-//! when it is ready, that it still works, and that it stops. Without a supervisor it tells nobody.
+//! Tells the program that supervises the daemon (`sd_notify`, as systemd understands it) when the
+//! daemon is ready, that it still works, and that it stops. Without a supervisor it tells nobody.
 //!
 //! The protocol is one datagram of text to the socket that `NOTIFY_SOCKET` names. That is less code
 //! than a package for it would take to name.

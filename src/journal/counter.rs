@@ -1,4 +1,4 @@
-//! How far the journal had come, told by other files: what shows that its end, or all of it, is
+//! Keeps in other files how far the journal had come: they show that its end, or all of it, is
 //! missing.
 
 use std::fs::{self, File};

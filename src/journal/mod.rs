@@ -4,7 +4,7 @@
 //! One redb database. By default it survives the death of the process but not of the machine
 //! (`sync_data` does nothing, the page cache keeps what was written), and that is enough: after a
 //! reboot no container of the earlier boot exists, and a file that a power cut broke is recognised
-//! by its boot id and replaced. Fail-stop: after the first error nothing is written any more.
+//! by its boot id and replaced. Fail-stop: after the first error nothing more is written.
 
 mod counter;
 mod rows;
@@ -29,7 +29,7 @@ use tables::Tables;
 /// Memory for redb's pages, in bytes. The journal is written, hardly ever read.
 const CACHE_BYTES: usize = 1 << 18;
 
-/// Why the journal cannot be used. Every message says what to do.
+/// The reason why the journal cannot be used. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file cannot be opened or made.
@@ -37,7 +37,7 @@ pub enum JournalError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What redb says.
+        /// The error of redb.
         source: Box<redb::Error>,
     },
     /// The file cannot be read back.
@@ -48,7 +48,7 @@ pub enum JournalError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         cause: String,
     },
     /// The file was written by a newer version, whose rows mean other things.
@@ -72,7 +72,7 @@ pub enum JournalError {
     BootUnknown {
         /// The file with the boot's id.
         path: PathBuf,
-        /// Where the id of this boot is found.
+        /// The path at which the id of this boot is found.
         this_boot: &'static str,
     },
     /// The state that this node had in this boot is gone.
@@ -97,7 +97,7 @@ pub enum JournalError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A commit failed.
@@ -109,37 +109,37 @@ fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {
     Box::new(error.into())
 }
 
-/// How a journal is opened.
+/// The options with which a journal is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The directory of the file.
     pub dir: PathBuf,
-    /// Whether a commit must survive the death of the machine.
+    /// True if a commit must survive the death of the machine.
     pub fsync: bool,
-    /// Keep what containers of an earlier boot held.
+    /// True if what containers of an earlier boot held is kept.
     pub keep_after_reboot: bool,
     /// The id of this boot.
     pub boot_id: String,
-    /// How long released addresses cool.
+    /// The time for which released addresses cool.
     pub cooldown: Duration,
-    /// Now, on the boot clock.
+    /// The time now, on the boot clock.
     pub now: BootTime,
     /// A file outside of `dir` that ends with this boot. It is the only memory of a state directory
     /// that is gone; where the cluster's store remembers, there is none.
     pub marker: Option<PathBuf>,
 }
 
-/// What the file told.
+/// The result of reading the file.
 #[derive(Default, Debug)]
 pub struct Opened {
     /// Its content.
     pub state: JournalState,
-    /// This is the first start of this boot: what blocks it holds may have been taken from it
-    /// meanwhile, and the file may be older than what was written.
+    /// True if this is the first start of this boot: what blocks it holds may have been taken from
+    /// it meanwhile, and the file may be older than what was written.
     pub new_boot: bool,
     /// Holdings of an earlier boot that were ended, if this is the first start since.
     pub ended_by_reboot: Option<usize>,
-    /// Where a file of an earlier boot was moved that could not be read.
+    /// The path to which a file of an earlier boot was moved that could not be read.
     pub replaced: Option<PathBuf>,
 }
 
@@ -309,7 +309,7 @@ impl Journal {
     /// Makes entries durable, all or none. After the first failure every call fails.
     ///
     /// # Errors
-    /// Why nothing is durable any more.
+    /// The journal has failed, and makes nothing durable from then on; the error says why.
     pub fn commit<'a>(
         &mut self,
         entries: impl IntoIterator<Item = &'a JournalEntry>,
@@ -351,7 +351,7 @@ impl Journal {
     }
 }
 
-/// What an error on opening means: damage is never mended by trying again.
+/// Returns what an error on opening means: damage is never mended by trying again.
 fn damaged_or_unusable(path: &Path, error: Box<redb::Error>) -> JournalError {
     let path = path.to_owned();
     match *error {

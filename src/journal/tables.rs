@@ -51,18 +51,18 @@ const SETS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("range_sets")
 /// commit opens costs it about as much as a row.
 const NUMBERS: TableDefinition<'_, NumberKey, u128> = TableDefinition::new("numbers");
 
-/// What a number is, of which range set and slot.
+/// The key of a number: its meaning, its range set and its slot.
 pub(super) type NumberKey = (u8, u32, u16);
 
-/// How many commits of entries there were.
+/// The number of commits of entries.
 pub(super) const COMMITS: NumberKey = (0, 0, 0);
 /// Higher than every sequence number ever given.
 pub(super) const NEXT_SEQUENCE: NumberKey = (1, 0, 0);
 /// The first field of the keys of cursors.
 const CURSOR: u8 = 2;
-/// How far the node's chain in the cluster's store has come.
+/// The point to which the node's chain in the cluster's store has come.
 const CHAIN: NumberKey = (3, 0, 0);
-/// How far it may have come.
+/// The point to which it may have come.
 const INTENT: NumberKey = (4, 0, 0);
 /// The [`FORMAT`] of all rows but this one: no later format may give this row, or the table it is
 /// in, another name or other types.
@@ -191,8 +191,8 @@ fn read_early_dels(txn: &ReadTransaction) -> anyhow::Result<BTreeMap<AttachmentI
     Ok(early_dels)
 }
 
-/// What was lost before the restore that is being settled. The table is there only since the first
-/// one.
+/// Reads what was lost before the restore that is being settled. The table exists only since the
+/// first one.
 fn read_settling(txn: &ReadTransaction) -> anyhow::Result<Option<BTreeSet<(PoolFamily, Cidr)>>> {
     let table = match txn.open_table(LOST_BEFORE) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(None),

@@ -1,4 +1,4 @@
-//! What the tables keep, and what they do not.
+//! Tests of what the tables keep, and of what they do not.
 
 mod format;
 mod same;

@@ -1,7 +1,7 @@
 //! The list of all metrics: the only place with their names. The recorder's descriptions come from
 //! it, and tests hold `docs/metrics.md`, the dashboards and the rules against it.
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// It only rises, until the daemon starts again.
@@ -17,11 +17,11 @@ pub enum Kind {
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The names of its labels, which never have an address, a pod or a container as value.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Its description.
     pub help: &'static str,
 }
 

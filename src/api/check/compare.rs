@@ -1,4 +1,4 @@
-//! What the cluster's store says against what this node holds: pure, one key after the other.
+//! Compares what the cluster's store says with what this node holds: pure, one key after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -47,7 +47,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Whether a holding of its node is what it is of.
+    /// Returns whether a holding of the record's node is the one that the record is of.
     pub(super) fn is_of(&self, holding: &Holding) -> bool {
         holding.sequence == self.value.sequence
             && *holding.scope.pool == *self.pool
@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Whom a record names.
+/// The holder that a record names.
 #[derive(PartialEq, Eq, Debug)]
 struct Holder {
     node: Arc<str>,
@@ -100,10 +100,11 @@ struct AppState {
 /// The comparison. First every record, then every block, then every node, then every session.
 pub(super) struct Comparison {
     node: String,
-    /// What this node held before the first record was read, less what has its record.
+    /// The addresses that this node held before the first record was read, less those that have
+    /// their record.
     pub(super) unrecorded: BTreeMap<(Arc<str>, IpAddr), Arc<Holding>>,
     held: Vec<Arc<Holding>>,
-    /// Records of attachments with several addresses: who has each of these.
+    /// Records of attachments with several addresses: the holder of each of these.
     several: BTreeMap<(Box<str>, IpAddr), Arc<Holder>>,
     several_left_off: bool,
     /// Records of other nodes, by node: judged when the nodes are known.
@@ -172,7 +173,8 @@ impl Comparison {
         }
         match ours {
             Some(ours) if record.is_of(ours) => drop(self.unrecorded.remove(&at)),
-            // The record is another one's: said of what is held, at the end.
+            // The record is another one's. The finding is about what this node holds, and is made
+            // at the end.
             Some(_) => {}
             None if find(&record.attachment()).is_some_and(|now| record.is_of(&now)) => {}
             None => {
@@ -231,7 +233,7 @@ impl Comparison {
         }
     }
 
-    /// A record of a node that may not be there any more. What lives judges its records itself.
+    /// A record of a node that may no longer be there. A node that lives judges its records itself.
     fn of_other(&mut self, record: &Record<'_>, key: &KeyValue) {
         let (count, kept) = self.of_others.entry(record.value.node.clone()).or_default();
         *count += 1;
@@ -284,13 +286,14 @@ impl Comparison {
         self.held.retain(same);
     }
 
-    /// How much was looked at, with what was looked at before.
+    /// Returns what was looked at before, with the numbers of records, blocks and nodes of this
+    /// comparison.
     pub(super) fn looked_at(&self, before: LookedAt) -> LookedAt {
         let (records, blocks) = (self.records, self.blocks.len());
         LookedAt { records, blocks, nodes: self.nodes.len(), ..before }
     }
 
-    /// What could not be compared, and why.
+    /// Says what could not be compared, and why.
     pub(super) fn unchecked(&self) -> Option<String> {
         self.several_left_off.then(|| {
             format!(
@@ -355,7 +358,7 @@ impl Comparison {
         found
     }
 
-    /// What this node holds in blocks that the store has as another node's.
+    /// Finds the addresses that this node holds in blocks that the store has as another node's.
     fn in_blocks_of_others(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         for holding in &self.held {
@@ -461,7 +464,7 @@ mod tests {
         let (a, active) = ("a", BlockStatus::Active);
         let good = [block("10.0.0.0/28", a, active), block("10.0.0.16/28", "b", active)];
         assert_eq!(found("10.0.0.2", &good), []);
-        // Also with one that another one lies between.
+        // The first block overlaps the last one too, although another one lies between them.
         let bad = [
             block("10.0.0.0/27", a, active),
             block("10.0.0.4/30", a, active),

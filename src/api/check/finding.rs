@@ -1,11 +1,11 @@
-//! What a check finds, in a form for programs.
+//! The findings of a check, in a form for programs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::attachment::Holding;
 use crate::limits;
 
-/// What is wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// Whether it may only mean that a record has not been written yet.
+    /// Returns whether such a finding may only mean that a record has not been written yet.
     pub(super) fn is_of_a_record(self) -> bool {
         matches!(self, Self::RecordWithoutAllocation | Self::AllocationWithoutRecord)
     }
@@ -56,7 +56,7 @@ impl Kind {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of the fault.
     pub kind: Kind,
     /// The node that holds it, or that the store names.
     pub node: String,
@@ -66,35 +66,35 @@ pub struct Finding {
     pub pool: String,
     /// The addresses, or the blocks as prefixes; at most [`limits::NAMED_PER_FINDING_MAX`].
     pub addresses: Vec<String>,
-    /// How many there are.
+    /// The number of the addresses or blocks, with those that are not named.
     pub count: usize,
     /// The container, of an attachment.
     pub container_id: Option<String>,
     /// Its interface.
     pub ifname: Option<String>,
-    /// The sequence number of the holding: what has another one now is not released.
+    /// The sequence number of the holding: a holding that has another one now is not released.
     pub sequence: Option<u64>,
     /// The path of its network namespace.
     pub netns: Option<String>,
     /// The pod's name, if the runtime named one.
     pub pod: Option<String>,
-    /// Since when it is held; of a dead node, the time of the last thing it is known to have
-    /// written. In milliseconds since 1970.
+    /// The time since which it is held; of a dead node, the time of the last thing it is known to
+    /// have written. In milliseconds since 1970.
     pub since_unix_ms: Option<u64>,
     /// The key in the cluster's store that it is about.
     pub key: Option<String>,
-    /// The revision of that key: what has another one now is not deleted.
+    /// The revision of that key: a key that has another one now is not deleted.
     pub revision: Option<u64>,
-    /// Whether it is beyond doubt. What is not is released by force only.
+    /// True if it is beyond doubt. A finding that is not is released by force only.
     pub certain: bool,
-    /// What was seen, in one sentence.
+    /// A sentence that says what was seen.
     pub why: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
 impl Finding {
-    /// One that is about a node, and says nothing yet.
+    /// A finding that is about a node, and says nothing yet.
     pub(super) fn new(kind: Kind, node: &str, pool: &str) -> Self {
         Self {
             kind,
@@ -117,7 +117,7 @@ impl Finding {
         }
     }
 
-    /// One about what an attachment holds.
+    /// A finding about what an attachment holds.
     pub(super) fn of_holding(kind: Kind, node: &str, holding: &Holding) -> Self {
         let addresses = holding.addresses.iter().map(ToString::to_string).collect();
         Self {
@@ -139,12 +139,12 @@ impl Finding {
         Self { addresses, ..self }
     }
 
-    /// What was seen, and what to do.
+    /// Says what was seen, and what to do.
     pub(super) fn says(self, why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { why: why.into(), remedy: remedy.into(), ..self }
     }
 
-    /// What must be the same when it is found again.
+    /// Returns what must be the same when it is found again.
     pub(super) fn identity(&self) -> impl Eq + std::hash::Hash + use<> {
         // A dead node's blocks may become fewer.
         let blocks = self.kind == Kind::BlocksOfDeadNode;
@@ -155,7 +155,7 @@ impl Finding {
     }
 }
 
-/// How much a check looked at.
+/// The number of things that a check looked at.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct LookedAt {
@@ -171,23 +171,23 @@ pub struct LookedAt {
     pub nodes: usize,
 }
 
-/// What a check found.
+/// The findings of a check.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The node that looked.
     pub node: String,
-    /// When, in milliseconds since 1970.
+    /// The time of the check, in milliseconds since 1970.
     pub at_unix_ms: u64,
-    /// Everything was looked at, and nothing found.
+    /// True if everything was looked at, and nothing found.
     pub clean: bool,
-    /// What was found, at most [`limits::FINDINGS_MAX`].
+    /// The findings, at most [`limits::FINDINGS_MAX`].
     pub findings: Vec<Finding>,
-    /// How many more there are.
+    /// The number of findings beyond those.
     pub left_off: usize,
-    /// What could not be judged, why, and what to do, in a sentence each.
+    /// A sentence for each thing that could not be judged: what it is, why, and what to do.
     pub unchecked: Vec<String>,
-    /// How much was looked at.
+    /// The number of things that were looked at.
     pub looked_at: LookedAt,
 }
 
@@ -204,7 +204,7 @@ impl Report {
         }
     }
 
-    /// The report as it is given: in order, and bounded.
+    /// Returns the report as it is given: in order, and bounded.
     pub(super) fn end(mut self) -> Self {
         self.findings.sort_by(|a, b| {
             let key = |found: &Finding| (found.kind, found.node.clone(), found.pool.clone());

@@ -16,21 +16,21 @@ use crate::core::txn::{Compare, StoreError, Txn, Write};
 use crate::core::value::Value;
 use crate::limits;
 
-/// What is to be released.
+/// The request to release what a check found.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Collect {
-    /// What a check found, at most [`limits::FINDINGS_PER_REQUEST_MAX`].
+    /// The findings of a check, at most [`limits::FINDINGS_PER_REQUEST_MAX`].
     pub findings: Vec<Finding>,
-    /// Also what is not certain.
+    /// True if findings that are not certain are to be released too.
     #[serde(default)]
     pub force: bool,
-    /// Say what would be done, and do nothing.
+    /// True for a dry run: the answer says what would be done, and nothing is done.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// What became of a finding.
+/// The fate of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum Fate {
@@ -42,7 +42,7 @@ pub enum Fate {
     Recorded,
     /// One of these would have been done: a dry run.
     Would,
-    /// It is not so any more, or not certain.
+    /// It is no longer so, or it is not certain.
     Skipped,
     /// It is not this node's, or nothing that could be released.
     NotHere,
@@ -50,13 +50,13 @@ pub enum Fate {
     Failed,
 }
 
-/// What became of a finding, and why.
+/// The fate of a finding, and the reason for it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Collected {
-    /// What.
+    /// The fate.
     pub outcome: Fate,
-    /// Why, unless it was done.
+    /// The reason why it was not done, unless it was.
     pub reason: Option<String>,
 }
 
@@ -193,7 +193,7 @@ pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: u64) -> Col
     }
 }
 
-/// Deletes a record of this node, or of one that is not in the cluster any more.
+/// Deletes a record of this node, or of one that is no longer in the cluster.
 async fn delete(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
     let (Some(key), Some(revision)) = (&found.key, found.revision) else {
         let why = "the report names no key and revision: make a new one with `leasehold check -o \

@@ -26,7 +26,7 @@ use crate::core::time::BootTime;
 use crate::core::txn::StoreError;
 use crate::{clock, limits, metrics};
 
-/// One check is under way at a time, and one look at the network namespaces.
+/// Lets one check run at a time, and one look at the network namespaces.
 #[derive(Clone, Debug)]
 pub struct Checks {
     checking: Arc<Mutex<()>>,
@@ -87,7 +87,7 @@ async fn check(node: &AppState) -> Report {
     report.end()
 }
 
-/// What lacks its network namespace, as a finding.
+/// Makes a finding of an attachment that lacks its network namespace.
 fn of_namespace(node: &str, lacking: &Lacking) -> Finding {
     let holding = &lacking.holding;
     let remedy = match lacking.certain {
@@ -164,7 +164,7 @@ async fn compare(node: &AppState) -> Result<Comparison, StoreError> {
         comparison.unrecorded.clear(); // only this node sees that store
     }
     store.each(ALLOCATIONS, |key| comparison.record(&key, find)).await?;
-    // Whoever joins has a session before it has a block.
+    // A node that joins has a session before it has a block.
     store.each(BLOCKS, |key| comparison.block(&key)).await?;
     store.each(NODES, |key| comparison.node(&key)).await?;
     store.each(SESSIONS, |key| comparison.session(&key.key)).await?;

@@ -1,4 +1,4 @@
-//! Whether the network namespaces of attachments are there, as this daemon sees it.
+//! Judges whether the network namespaces of attachments are there, as this daemon sees it.
 //!
 //! A daemon in a container may not see what its host has: namespaces are mounts, or belong to
 //! processes. So one that is not there is gone for certain only if this daemon saw it when it was
@@ -18,10 +18,10 @@ use crate::core::attachment::{AttachmentId, Holding, Netns};
 use crate::core::container_id::ContainerId;
 use crate::{limits, metrics};
 
-/// The inode number of the first process namespace: whoever is in it sees every process.
+/// The inode number of the first process namespace: a process in it sees every process.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// What is at the path of a namespace.
+/// The result of a look at the path of a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
     /// The namespace.
@@ -41,12 +41,12 @@ pub(super) enum Seen {
 pub(super) struct Lacking {
     pub(super) holding: Arc<Holding>,
     pub(super) seen: Seen,
-    /// Beyond doubt.
+    /// True if that is beyond doubt.
     pub(super) certain: bool,
 }
 
 impl Lacking {
-    /// What was seen, in a sentence.
+    /// Says in a sentence what was seen.
     pub(super) fn why(&self) -> String {
         let netns = &self.holding.netns;
         let mut why = match self.seen {
@@ -63,7 +63,7 @@ impl Lacking {
     }
 }
 
-/// What a look at all namespaces showed.
+/// The result of a look at all namespaces.
 #[derive(Default, Debug)]
 pub(super) struct View {
     /// Attachments of the node.
@@ -74,12 +74,12 @@ pub(super) struct View {
     pub(super) lacking: Vec<Lacking>,
     /// Namespaces that cannot be looked at.
     unknown: usize,
-    /// Places where none of these can be seen: where, and how many.
+    /// The places where none of these can be seen, each with the number of those that are missing.
     blind: Vec<(String, usize)>,
 }
 
 impl View {
-    /// What could not be judged, why, and what to do.
+    /// Says what could not be judged, why, and what to do.
     pub(super) fn unjudged(&self) -> Vec<String> {
         let blind = self.blind.iter().map(|(place, count)| {
             format!(
@@ -98,7 +98,7 @@ impl View {
         blind.chain(unknown).collect()
     }
 
-    /// Whether nothing can be seen somewhere.
+    /// Returns whether there is a place where nothing can be seen.
     pub(super) fn is_blind(&self) -> bool {
         !self.blind.is_empty()
     }
@@ -125,7 +125,7 @@ pub(super) async fn look(node: &AppState) -> View {
     allowed
 }
 
-/// What a node holds on a network and a list does not name.
+/// The attachments that a node holds on a network and that a list does not name.
 #[derive(Default, Debug)]
 pub(in crate::api) struct Unnamed {
     /// Those whose namespace is there, the very one of their ADD.
@@ -174,7 +174,7 @@ fn see(netns: &Netns) -> Seen {
     }
 }
 
-/// Where a namespace is: its directory, or `/proc` for those of processes.
+/// Returns the place of a namespace: its directory, or `/proc` for those of processes.
 fn place(path: &str) -> &str {
     match path.starts_with("/proc/") {
         true => "/proc",
@@ -185,7 +185,8 @@ fn place(path: &str) -> &str {
     }
 }
 
-/// Whether namespaces can be seen in a place, though none of those that are looked for is there.
+/// Returns whether namespaces can be seen in a place, though none of those that are looked for is
+/// there.
 fn shows_namespaces(place: &str) -> bool {
     if place == "/proc" {
         return stat("/proc/self/ns/pid").is_ok_and(|own| own.st_ino == FIRST_PID_NAMESPACE);
@@ -197,7 +198,8 @@ fn shows_namespaces(place: &str) -> bool {
 
 fn allowed(all: Vec<Arc<Holding>>) -> View {
     let mut allowed = View { attachments: all.len(), ..View::default() };
-    // How many of each place were seen at their ADD and are there; how many are not there.
+    // For each place: the number of those that were seen at their ADD and are there, and the number
+    // of those that are not there.
     let mut places: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for holding in all {
         // Without a namespace nothing is known, so nothing is gone.

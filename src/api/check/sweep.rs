@@ -15,12 +15,12 @@ use crate::core::attachment::AttachmentId;
 use crate::core::time::BootTime;
 use crate::{clock, limits, metrics};
 
-/// How a daemon sweeps.
+/// The options of a daemon's sweep.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
-    /// How often it looks.
+    /// The time from one look to the next.
     pub every: Duration,
-    /// For how long a namespace must have been gone.
+    /// The time for which a namespace must have been gone.
     pub grace: Duration,
 }
 
@@ -28,7 +28,8 @@ pub struct Sweep {
 #[derive(Clone, Debug)]
 pub struct Sweeps {
     wanted: Arc<Notify>,
-    /// How many attachments were released so far, told after each pass; nothing: the sweep is off.
+    /// The number of attachments that were released so far, told after each pass; nothing: the
+    /// sweep is off.
     released: Arc<watch::Sender<Option<u64>>>,
 }
 
@@ -50,7 +51,8 @@ impl Sweeps {
     }
 }
 
-/// What lacks its namespace, and since when it was seen so each time, on the boot clock.
+/// The attachments that lack their namespace, and the time since which each look has found that, on
+/// the boot clock.
 #[derive(Default, Debug)]
 struct Waiting(BTreeMap<(AttachmentId, u64), BootTime>);
 

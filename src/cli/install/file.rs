@@ -10,7 +10,7 @@ use tempfile::Builder;
 /// The permissions of a directory that had to be made.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// What was done to a file, or would be.
+/// The outcome for a file or, in a dry run, what it would be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Done {
     /// It is new, or replaces another content.

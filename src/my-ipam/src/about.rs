@@ -1,4 +1,4 @@
-//! What the plugin says of itself.
+//! The plugin's words about itself.
 
 use std::borrow::Cow;
 use std::env::consts::ARCH;

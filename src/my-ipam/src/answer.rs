@@ -1,5 +1,5 @@
-//! Whether an answer is one to CNI at all: what the runtime reads must be JSON of the right
-//! outline, whoever listens on the socket.
+//! Judges whether an answer is one to CNI at all: no matter which program listens on the socket,
+//! what the runtime reads must be JSON of the right outline.
 
 use serde_core::de::IgnoredAny;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::command::Command;
 use super::failure::TRY_AGAIN;
 
-/// Whether it is a result: an object, or nothing where the command has no result.
+/// Returns whether the body is a result: an object, or nothing where the command has no result.
 pub(super) fn is_result(command: Command, body: &[u8]) -> bool {
     if body.is_empty() {
         return command != Command::Add;
@@ -17,14 +17,14 @@ pub(super) fn is_result(command: Command, body: &[u8]) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// Whether it is an error object: one with a version, a code and a message.
+/// Returns whether the body is an error object: one with a version, a code and a message.
 pub(super) fn is_error(body: &[u8]) -> bool {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     let has_text = |key: &str| object[key].as_str().is_some_and(|text| !text.is_empty());
     has_text("cniVersion") && has_text("msg") && object["code"].is_u64()
 }
 
-/// Whether it is an error object that says to try again later.
+/// Returns whether the body is an error object that says to try again later.
 pub(super) fn is_try_again(body: &[u8]) -> bool {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     object["code"] == TRY_AGAIN

@@ -17,13 +17,13 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX};
 
-/// Where the daemon listens unless it is told otherwise.
+/// The socket on which the daemon listens unless it is told otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/leasehold/leasehold.sock";
 
 /// The longest path of a socket, in bytes: the kernel keeps it with a zero byte in 108 bytes.
 const PATH_BYTES_MAX: usize = 107;
 
-/// What a first `read` of an answer makes room for, in bytes: more than any CNI result.
+/// The room for the first `read` of an answer, in bytes: more than any CNI result needs.
 const READ_BYTES_MIN: usize = 2 << 10;
 
 /// A whole answer.
@@ -35,7 +35,7 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub enum ClientError {
     /// Nobody listens, or nobody accepted the connection in time. The request was not delivered.
@@ -44,7 +44,7 @@ pub enum ClientError {
     Denied(io::Error),
     /// Connected, but no whole answer came in time. The request *may* have been acted on.
     NoAnswer(io::Error),
-    /// What came back is not HTTP as the daemon speaks it. The request may have been acted on.
+    /// The answer is not HTTP as the daemon speaks it. The request may have been acted on.
     Malformed(String),
 }
 
@@ -219,7 +219,7 @@ fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "timed out")
 }
 
-/// What counts of an answer's head.
+/// The parts of an answer's head that count.
 struct Head {
     status: u16,
     /// Length of the head with its empty line.

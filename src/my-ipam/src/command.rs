@@ -1,6 +1,6 @@
 //! The commands of CNI.
 
-/// What the runtime wants.
+/// The command that the runtime gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Add,

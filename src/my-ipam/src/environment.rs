@@ -1,4 +1,5 @@
-//! The `CNI_*` variables: which must be there, and as text. What they say is the daemon's to judge.
+//! The `CNI_*` variables, with a check that those that are required are there, as text. The daemon
+//! judges what they say.
 
 use std::ffi::OsString;
 
@@ -22,8 +23,8 @@ pub(super) struct Environment {
 impl Environment {
     /// Takes the variables; the failure (code 4) names those that are missing or not text.
     ///
-    /// `CNI_PATH` is required where the reference implementation (skel) requires it, not where
-    /// the specification does: whoever runs without it would get an error from host-local too.
+    /// `CNI_PATH` is required where the reference implementation (skel) requires it, not where the
+    /// specification does: a runtime that leaves it out would get an error from host-local too.
     pub(super) fn read(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Failure> {
         let text = |name: &str| match variable(name).unwrap_or_default().into_string() {
             Ok(value) => Ok(value),

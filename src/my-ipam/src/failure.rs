@@ -30,11 +30,11 @@ const BE_ROOT: &str = "the plugin must run as root, like the daemon: the socket 
 const WHO_IS_IT: &str = "see which program listens on that socket (ss -xlp); it must be the \
                          leasehold daemon, of the same release as this plugin";
 
-/// How much of a strange answer is quoted, in characters.
+/// The largest part of a strange answer that is quoted, in characters.
 const QUOTED_CHARACTERS_MAX: usize = 200;
 
-/// What is wrong with a configuration that is not a JSON object, in the daemon's words; `None`: it
-/// is one.
+/// Returns what is wrong with a configuration that is not a JSON object, in the daemon's words;
+/// `None`: it is one.
 pub(super) fn not_json(config: &[u8]) -> Option<Failure> {
     let msg = match serde_json::from_slice::<Value>(config) {
         Ok(Value::Object(_)) => return None,

@@ -42,7 +42,7 @@ use limits::STDIN_BYTES_MAX;
 use peek::Peek;
 use request::Request;
 
-/// Where the daemon takes CNI calls.
+/// The path at which the daemon takes CNI calls.
 pub const CALL_PATH: &str = "/v1/cni";
 
 /// The HTTP status of a call that the daemon cannot write to its journal.
@@ -67,11 +67,11 @@ pub struct Surroundings<'a> {
     pub stdout: &'a mut dyn Write,
     /// Takes what is not part of the protocol.
     pub stderr: &'a mut dyn Write,
-    /// How long to wait for one answer: [`limits::ANSWER_WAIT_MAX`], less in tests.
+    /// The time to wait for one answer: [`limits::ANSWER_WAIT_MAX`], less in tests.
     pub answer_wait: Duration,
 }
 
-/// What goes to standard output, and with which exit status.
+/// The text for standard output, and the exit status that goes with it.
 enum Outcome {
     /// Exit 0.
     Success(Vec<u8>),
@@ -79,14 +79,14 @@ enum Outcome {
     Refusal(Vec<u8>),
 }
 
-/// One run of the plugin. Gives the exit status: 0 or 1.
+/// Runs the plugin once. Returns the exit status: 0 or 1.
 pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
     if let Some(text) = surroundings.argument.and_then(about::argument) {
         return print(surroundings, text.as_bytes());
     }
     let command = (surroundings.environment)(environment::COMMAND);
     if command.is_none_or(|command| command.is_empty()) {
-        // Not the protocol, but a person; host-local answers so too.
+        // A person runs it, not a runtime; host-local answers so too.
         return u8::from(write!(surroundings.stderr, "{}", about::TEXT).is_err());
     }
     let environment = Environment::read(surroundings.environment);
@@ -149,7 +149,8 @@ fn socket_path(peek: &Peek, environment: &dyn Fn(&str) -> Option<OsString>) -> P
         .unwrap_or_else(|| PathBuf::from(client::SOCKET_DEFAULT))
 }
 
-/// What the daemon's answer means; where there is none, does what the command calls for.
+/// Turns the daemon's answer into an outcome; where there is no answer, does what the command calls
+/// for.
 fn judge(
     request: &Request,
     socket: &Path,
@@ -228,7 +229,7 @@ fn ask(
     }
 }
 
-/// How long an ADD waits for a daemon: `ipam.waitSeconds`, else the environment's
+/// Returns the time that an ADD waits for a daemon: `ipam.waitSeconds`, else the environment's
 /// `LEASEHOLD_WAIT_SECONDS`, else [`limits::DAEMON_WAIT`]; at most [`limits::DAEMON_WAIT_MAX`].
 fn daemon_wait(peek: &Peek, environment: &dyn Fn(&str) -> Option<OsString>) -> Duration {
     let inherited = || environment("LEASEHOLD_WAIT_SECONDS")?.to_str()?.parse().ok();

@@ -11,11 +11,11 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// for the envelope.
 pub const STDIN_BYTES_MAX: usize = BODY_BYTES_MAX - (1 << 20);
 
-/// How long the plugin waits for the daemon's answer to one call. Longer than any wait inside the
-/// daemon, shorter than the minute that runtimes give to a DEL.
+/// The time that the plugin waits for the daemon's answer to one call. Longer than any wait inside
+/// the daemon, shorter than the minute that runtimes give to a DEL.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);
 
-/// How long an ADD waits for a daemon that does not listen yet, unless it is told otherwise. A
+/// The time that an ADD waits for a daemon that does not listen yet, unless it is told otherwise. A
 /// restart of the daemon takes less than a second; a boot, a few.
 pub const DAEMON_WAIT: Duration = Duration::from_secs(10);
 

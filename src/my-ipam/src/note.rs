@@ -16,9 +16,10 @@ use crate::limits::NOTES_MAX;
 /// The directory of the notes, beside a socket with the usual name.
 const DIRECTORY: &str = "notes";
 
-/// Where the notes for the daemon behind `socket` are: `notes` beside a socket with the usual name,
-/// `NAME.notes` beside a socket with another one. So daemons whose sockets are in one directory
-/// have notes of their own. Names that start with a dot are not notes yet, or never became one.
+/// Returns the directory of the notes for the daemon behind `socket`: `notes` beside a socket with
+/// the usual name, `NAME.notes` beside a socket with another one. So daemons whose sockets are in
+/// one directory have notes of their own. Names that start with a dot are not notes yet, or never
+/// became one.
 #[must_use]
 pub fn directory(socket: &Path) -> PathBuf {
     let usual = Path::new(SOCKET_DEFAULT).file_name();
@@ -33,7 +34,7 @@ pub fn directory(socket: &Path) -> PathBuf {
     }
 }
 
-/// Why a note could not be left.
+/// The reason why a note could not be left.
 #[derive(Debug)]
 pub(super) enum NoteError {
     /// At this path.

@@ -1,8 +1,9 @@
-//! What the plugin must know of the configuration: the socket, and the version for error objects.
+//! Reads what the plugin must know of the configuration: the socket, and the version for error
+//! objects.
 //!
-//! Whether the configuration is right is the daemon's to say. So this never fails: it takes what
-//! it finds up to the first fault. Keys match in any case and the last one wins, as in Go's JSON,
-//! which host-local's users are used to. It costs microseconds.
+//! The daemon says whether the configuration is right. So this never fails: it takes what it finds
+//! up to the first fault. Keys match in any case and the last one wins, as in Go's JSON, which
+//! host-local's users are used to. It costs microseconds.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use serde_json::Value;
 /// The version in error objects and in VERSION where the configuration names none.
 const VERSION_USUAL: &str = "1.1.0";
 
-/// What was found.
+/// The values that were found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Peek {
     /// `ipam.socket`, if it is a non-empty string.
@@ -29,7 +30,7 @@ impl Peek {
     pub(super) fn at(config: &[u8]) -> Self {
         let mut found = Self::default();
         let mut json = serde_json::Deserializer::from_slice(config);
-        // A fault ends the search, no more: see above.
+        // A fault only ends the search: see above.
         let _ = Object { found: &mut found, inside_ipam: false }.deserialize(&mut json);
         found
     }

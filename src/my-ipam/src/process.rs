@@ -15,7 +15,8 @@ pub fn main() -> ExitCode {
     // First of all: the sooner, the closer to the start of the process.
     let started_at_ns = boot_clock_ns();
     let argument = std::env::args_os().nth(1);
-    // Nobody types a configuration, and who tries the plugin by hand must not be left hanging.
+    // Nobody types a configuration, and a person who tries the plugin by hand must not be left
+    // hanging.
     let typed = stdio::stdin().is_terminal();
     let (mut nothing, mut stdin) = (io::empty(), Stdin);
     let status = run(&mut Surroundings {

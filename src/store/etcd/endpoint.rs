@@ -11,10 +11,10 @@ use super::options::{Options, User};
 /// A member of etcd.
 pub(super) struct Endpoint {
     pub(super) url: String,
-    /// What is read anew, files and all, for each new connection: certificates and passwords are
-    /// renewed while the daemon runs.
+    /// The options, which are read anew, files and all, for each new connection: certificates and
+    /// passwords are renewed while the daemon runs.
     source: Options,
-    /// What was read last that was good.
+    /// The options that were read last without a fault.
     prepared: Mutex<(ConnectOptions, User)>,
     client: Mutex<Option<Client>>,
 }

@@ -87,7 +87,7 @@ fn what_is_not_json_is_no_reason_to_try_again() {
             assert!(start.elapsed().as_secs() < 10, "{command} waited");
         }
     }
-    // A DEL works whatever the configuration says.
+    // A DEL works with any configuration.
     let mut case = Case::new("DEL");
     case.config = b"{".to_vec();
     assert_eq!((case.run().status, case.notes().len()), (0, 1));

@@ -1,4 +1,4 @@
-//! What the plugin says without asking the daemon.
+//! Tests of what the plugin says without asking the daemon.
 
 use std::os::unix::ffi::OsStringExt;
 

@@ -17,7 +17,7 @@ mod http;
 
 const CONFIG: &str = "{\n  \"cniVersion\": \"1.0.0\",\n  \"name\": \"n\"\n}";
 
-/// How long the daemon of a test may take, in most tests.
+/// The time that the daemon of a test may take, in most tests.
 const WAIT: Duration = Duration::from_secs(10);
 
 /// An error object, as the daemon words it.
@@ -41,7 +41,7 @@ struct Case {
     started_at_ns: Option<u64>,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug)]
 struct Ran {
     status: u8,

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::time::{BootTime, UnixTime};
+use crate::limits;
 
 /// The present time, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`).
 pub fn boot_ns() -> u64 {
@@ -44,7 +45,7 @@ pub fn parse_rfc3339(text: &str) -> Result<UnixTime, String> {
 pub fn is_of_this_boot(time: SystemTime) -> bool {
     let boot = SystemTime::now().checked_sub(Duration::from_nanos(boot_ns()));
     // The clock may have been set a little since.
-    boot.is_none_or(|boot| time + crate::limits::CLOCK_SET_MAX >= boot)
+    boot.is_none_or(|boot| time + limits::CLOCK_SET_MAX >= boot)
 }
 
 #[cfg(test)]

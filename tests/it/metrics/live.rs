@@ -241,6 +241,8 @@ fn every_expression_returns_something() {
         "LeaseholdLeaksGrow",
         "LeaseholdNetworksOverlap",
         "network:leasehold_exhaustion:seconds",
+        "Leasehold: cluster: Time that they waited",
+        "Leasehold: node: Time that ADDs waited for a block",
     ];
     watch.until("calls", &names, || {
         churn(&all, round);
@@ -248,6 +250,10 @@ fn every_expression_returns_something() {
             add(&daemons[0], &format!("small-{round}-{n}"), &small);
             add(&daemons[1], &format!("tight-{round}-{n}"), &tight);
         }
+        // An address that is asked for by name, far away, waits for its block.
+        let far = format!("IP=10.0.{}.5", 100 + round % 100);
+        let far = Call { args: far, ..Call::new("ADD", &format!("far-{round}"), &wide()) };
+        daemons[0].client().call(&far);
         let leak = Namespace::new();
         add_in(&daemons[0], &format!("leak-{round}"), &leak.path(), &wide());
         drop(leak);

@@ -66,7 +66,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("cni", &["core", "limits"]),
     ("config", &["my_ipam::client", "limits", "store::etcd"]),
     ("my_ipam", &[]),
-    ("clock", &["core"]),
+    ("clock", &["core", "limits"]),
     ("core", &["limits"]),
     ("sim", &["core", "limits"]),
     ("words", &["core", "limits"]),

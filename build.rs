@@ -1,15 +1,15 @@
-//! Tells the program the commit of its source: `LEASEHOLD_COMMIT`, if the build is given one, or
+//! Tells the program the commit of its source: `LEASEHOLD_SOURCE_COMMIT`, if the build is given one, or
 //! what git says of a release build. Other builds do not ask, so that a commit builds nothing anew.
 
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=LEASEHOLD_COMMIT");
+    println!("cargo::rerun-if-env-changed=LEASEHOLD_SOURCE_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
-    let given = std::env::var("LEASEHOLD_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let given = std::env::var("LEASEHOLD_SOURCE_COMMIT").ok().filter(|commit| !commit.is_empty());
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = given.or_else(|| if is_release { of_git() } else { None });
-    println!("cargo::rustc-env=LEASEHOLD_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!("cargo::rustc-env=LEASEHOLD_SOURCE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }
 
 /// The commit of the work tree, and `-dirty` if it has changes.

@@ -17,7 +17,7 @@ use crate::limits;
 use catalogue::*;
 
 /// The commit of the source, or `unknown` if the build does not know it.
-pub const COMMIT: &str = env!("LEASEHOLD_COMMIT");
+pub const COMMIT: &str = env!("LEASEHOLD_SOURCE_COMMIT");
 
 /// The causes of refused ADDs that are counted.
 pub const CAUSES: &[&str] = &[

@@ -1,5 +1,6 @@
-//! Tells the program the commit of its source: `LEASEHOLD_SOURCE_COMMIT`, if the build is given one, or
-//! what git says of a release build. Other builds do not ask, so that a commit builds nothing anew.
+//! Tells the program the commit of its source: `LEASEHOLD_SOURCE_COMMIT`, if the build is given one,
+//! or the one that git names for a release build. Other builds do not ask, so that a commit builds
+//! nothing anew.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Tells the program the commit of its source: `LEASEHOLD_SOURCE_COMMIT`, if the build is given one,
-//! or the one that git names for a release build. Other builds do not ask, so that a commit builds
+//! Tells the program the commit of its source: `LEASEHOLD_SOURCE_COMMIT`, if the build has it, or
+//! the one that git names for a release build. Other builds do not ask, so that a commit builds
 //! nothing anew.
 
 use std::process::Command;

@@ -213,24 +213,13 @@ fn without_etcd(
     late
 }
 
-#[test]
-fn every_expression_returns_something() {
-    let mut etcd = Cluster::start(1);
-    let mut daemons = nodes(&etcd, 3, &["--cooldown", "2s"]);
-    let listen: Vec<String> = daemons.iter().map(|daemon| daemon.listen().to_string()).collect();
-    let etcd_at = etcd.endpoint(0).replace("http://", "");
-    let prometheus = Prometheus::start(&etcd_at);
-    prometheus.scrape(&listen);
-    let mut watch = Watch::all(&prometheus);
-    let expressions = watch.waiting.len();
+/// Calls, a network that is exhausted, one that will be, two that overlap, and leaks.
+fn with_calls(watch: &mut Watch<'_>, daemons: &[Daemon]) {
     let small = network("small", &json!({ "subnet": "10.41.0.0/29" }));
     let tight = network("tight", &json!({ "subnet": "10.42.0.0/24" }));
     let over = network("over", &json!({ "subnet": "10.0.4.0/24" }));
     let all: Vec<&Daemon> = daemons.iter().collect();
     let mut round = 0;
-    let backup = etcd.save();
-
-    // Calls, a network that is exhausted, one that will be, two that overlap, and leaks.
     add(&daemons[0], "overlapping", &over);
     let stays = Namespace::new();
     add_in(&daemons[0], "stays", &stays.path(), &wide());
@@ -260,6 +249,21 @@ fn every_expression_returns_something() {
         daemons[0].client().get("/v1/check");
         round += 1;
     });
+}
+
+#[test]
+fn every_expression_returns_something() {
+    let mut etcd = Cluster::start(1);
+    let mut daemons = nodes(&etcd, 3, &["--cooldown", "2s"]);
+    let listen: Vec<String> = daemons.iter().map(|daemon| daemon.listen().to_string()).collect();
+    let etcd_at = etcd.endpoint(0).replace("http://", "");
+    let prometheus = Prometheus::start(&etcd_at);
+    prometheus.scrape(&listen);
+    let mut watch = Watch::all(&prometheus);
+    let expressions = watch.waiting.len();
+    let backup = etcd.save();
+
+    with_calls(&mut watch, &daemons);
     forge_a_duplicate(&etcd);
     let check = || drop(daemons[0].client().get("/v1/check"));
     watch.until("a duplicate", &["LeaseholdDuplicate"], check);

@@ -33,15 +33,15 @@ pub fn rfc3339(time: UnixTime) -> String {
 /// Reads a time in the form of RFC 3339.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The text is no such time, or one before 1970; the error says which.
 pub fn parse_rfc3339(text: &str) -> Result<UnixTime, String> {
     let time = humantime::parse_rfc3339(text).map_err(|error| error.to_string())?;
     let since = time.duration_since(UNIX_EPOCH).map_err(|_| "before 1970")?;
     Ok(UnixTime::EPOCH + since)
 }
 
-/// Whether something that the system timed so is of this boot. It is for files of others, which
-/// have no other time.
+/// Returns whether this time, as the system keeps it for a file, is of this boot. It is for files
+/// of others, which have no other time.
 pub fn is_of_this_boot(time: SystemTime) -> bool {
     let boot = SystemTime::now().checked_sub(Duration::from_nanos(boot_ns()));
     // The clock may have been set a little since.

@@ -345,10 +345,10 @@ fn parse_file(path: &Path, text: &str) -> anyhow::Result<ServeArgs> {
     file.args().map_err(|error| anyhow::anyhow!("{}: {error}", named()))
 }
 
-/// What is wrong in a file of the daemon.
+/// A fault in a file of the daemon.
 #[derive(Debug)]
 pub struct Fault {
-    /// Where, in bytes from the start of the file.
+    /// The place, in bytes from the start of the file.
     pub offset: usize,
     /// The fault and its remedy.
     pub text: String,
@@ -358,7 +358,7 @@ pub struct Fault {
 /// is unwise.
 ///
 /// # Errors
-/// What is wrong.
+/// The first fault of the file.
 pub fn check_file(path: &Path, text: &str) -> Result<Vec<String>, Fault> {
     toml::from_str::<File>(text).map_err(|error| Fault {
         offset: error.span().map_or(0, |span| span.start),
@@ -378,7 +378,7 @@ pub fn check_file(path: &Path, text: &str) -> Result<Vec<String>, Fault> {
     Ok(unwise)
 }
 
-/// Where the first line begins whose key a message names; the start, if there is none.
+/// Returns the start of the first line whose key a message names, in bytes; 0 if there is none.
 fn offset_of_named(text: &str, message: &str) -> usize {
     let words: Vec<&str> = message.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let mut offset = 0;

@@ -51,7 +51,7 @@ pub(super) struct AllocationsArgs {
     /// Only this pod [default: all]
     #[arg(long, value_name = "NAME")]
     pod: Option<String>,
-    /// What all nodes hold, by the records in the cluster's store, a second or so late
+    /// List those of all nodes, by the records in the cluster's store, a second or so late
     #[arg(long)]
     all_nodes: bool,
     /// Only this node; it implies --all-nodes

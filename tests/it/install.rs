@@ -96,7 +96,7 @@ impl Machine {
         serde_json::from_str(&self.get("/v1/status")).expect("JSON")
     }
 
-    /// What the command prints for a person.
+    /// Returns the text that the command prints for a person.
     fn leasehold(&self, args: &[&str]) -> String {
         let mut command = Command::new(LEASEHOLD);
         command.args(args).env("LEASEHOLD_SOCKET", self.path("run/leasehold/leasehold.sock"));

@@ -71,7 +71,7 @@ pub(super) struct InstallArgs {
     dry_run: bool,
 }
 
-/// What can be installed.
+/// The parts that can be installed.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     /// The CNI plugin my-ipam

@@ -1,4 +1,5 @@
-//! What the commands about networks, blocks and all nodes say, and the files for shells and `man`.
+//! The output of the commands about networks, blocks and all nodes, and the files for shells and
+//! `man`.
 
 use std::process::Command;
 

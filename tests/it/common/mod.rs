@@ -199,8 +199,8 @@ impl Daemon {
     }
 }
 
-/// Whether a daemon with this status has acted on its notes and takes calls. It need not be ready:
-/// without etcd it may not be able to serve any ADD.
+/// Returns whether a daemon with this status has acted on its notes and takes calls. It need not be
+/// ready: without etcd it may not be able to serve any ADD.
 pub(crate) fn has_begun(status: &str) -> bool {
     status.contains("\"state\":") && !status.contains("\"state\":\"starting\"")
 }

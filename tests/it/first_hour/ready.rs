@@ -59,7 +59,7 @@ fn no_add_fails_while_the_daemon_is_restarted() {
     }
 }
 
-/// What the daemon told so far, line by line.
+/// Collects the lines that the daemon has told so far.
 fn told(supervisor: &UnixDatagram, so_far: &mut Vec<String>) {
     let mut datagram = [0; 4096];
     while let Ok(length) = supervisor.recv(&mut datagram) {

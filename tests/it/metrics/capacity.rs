@@ -9,8 +9,8 @@ use super::super::cluster::{EXHAUSTED, PATIENCE, metric, network, nodes, values}
 use super::super::common::etcd::Cluster;
 use super::super::common::{Call, Daemon, poll};
 
-/// What can go out of 10.50.0.0/23, without its network, gateway and broadcast address, and of 32
-/// addresses of 10.60.0.0/24, of which one is the gateway.
+/// The number of addresses that can go out of 10.50.0.0/23, without its network, gateway and
+/// broadcast address, and of 32 addresses of 10.60.0.0/24, of which one is the gateway.
 const SIZE: f64 = 509.0 + 31.0;
 
 /// Ranges whose ends lie within blocks, with a gateway inside of each, and a list for a stage.

@@ -19,7 +19,7 @@ pub(super) struct Dashboard {
     pub(super) rows: &'static [(&'static str, &'static [Panel])],
 }
 
-/// What the expressions of panels leave out: the choice of series, and the period of rates.
+/// The parts that the expressions of panels leave out: the choice of series, the period of rates.
 const SHORT: [(&str, &str); 6] = [
     ("@cluster", r#"cluster=~"$cluster""#),
     ("@network", r#"cluster=~"$cluster",network=~"$network""#),
@@ -38,7 +38,7 @@ pub(super) fn expression(short: &str) -> String {
 /// A panel with its expressions, each with its legend.
 pub(super) struct Panel {
     pub(super) title: &'static str,
-    /// What it shows, and what a strange picture means.
+    /// A text on the figures, and on the meaning of a strange picture.
     pub(super) says: &'static str,
     /// A unit of Grafana's.
     pub(super) unit: &'static str,
@@ -46,7 +46,7 @@ pub(super) struct Panel {
     pub(super) targets: &'static [(&'static str, &'static str)],
 }
 
-/// How a panel shows its figures.
+/// The form in which a panel shows its figures.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Lines,

@@ -89,7 +89,7 @@ impl Prometheus {
         reply_of(stream).ok().filter(|reply| reply.status == 200).map(|reply| reply.body)
     }
 
-    /// What an expression returns now.
+    /// Returns the samples of an expression now.
     fn query(&self, expr: &str) -> Vec<Value> {
         let encoded: String = expr.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let answer = self.request("/api/v1/query", &format!("query={encoded}"));
@@ -188,7 +188,7 @@ fn forge_a_duplicate(etcd: &Cluster) {
     etcd.ctl(&["put", key, &forged.to_string()]);
 }
 
-/// What happens while etcd stands still. Returns the daemon that was started meanwhile.
+/// Goes through the time in which etcd stands still. Returns the daemon that was started meanwhile.
 fn without_etcd(
     etcd: &Cluster,
     watch: &mut Watch<'_>,

@@ -12,7 +12,7 @@ use super::super::common::Daemon;
 use super::super::common::etcd::Cluster;
 use super::{generated, promtool, root};
 
-/// Where the table of `docs/metrics.md` begins and ends.
+/// The lines at the beginning and the end of the table of `docs/metrics.md`.
 const TABLE: [&str; 2] = ["<!-- table of metrics -->\n", "<!-- end of the table -->\n"];
 /// The files that may name metrics.
 const FOLDERS: [&str; 6] = ["src", "tests", "docs", "dashboards", "deploy", "benches"];

@@ -78,9 +78,9 @@ pub(super) const RECORDINGS: &[Recording] = &[
     },
 ];
 
-/// How often the rules are evaluated. Later ones use the results of earlier ones.
+/// The period at which the rules are evaluated. Later ones use the results of earlier ones.
 const INTERVAL: &str = "30s";
-/// Where the sections about alerts are.
+/// The page with a section for each alert.
 const RUNBOOK: &str = "docs/runbook.md";
 
 /// The section of the runbook about an alert, as its anchor.

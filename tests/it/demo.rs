@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::common::{LEASEHOLD, builds, my_ipam};
+use super::common::{LEASEHOLD, builds, copy_program, my_ipam, write_program};
 
 /// A demo with a directory for temporary files of its own.
 struct Demo {
@@ -63,7 +62,7 @@ impl Beside {
         let beside = Self { dir };
         let program = beside.leasehold();
         if fs::hard_link(LEASEHOLD, &program).is_err() {
-            fs::copy(LEASEHOLD, &program).expect("a copy of leasehold");
+            copy_program(Path::new(LEASEHOLD), &program);
         }
         beside
     }
@@ -81,9 +80,8 @@ impl Beside {
 }
 
 fn write_script(path: &Path, script: &str) {
-    fs::write(path, format!("#!/bin/sh\nREAL={}\n{script}\n", my_ipam().display()))
-        .expect("a script");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable script");
+    let text = format!("#!/bin/sh\nREAL={}\n{script}\n", my_ipam().display());
+    write_program(path, &text);
 }
 
 fn text(output: &Output) -> String {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::common::etcd::{Cluster, PASSWORD};
-use super::common::{Call, Client, LEASEHOLD, poll};
+use super::common::{Call, Client, LEASEHOLD, copy_program, poll};
 
 const UNIT: &str = include_str!("../../deploy/leasehold.service");
 const INSTALL: &str = include_str!("../../docs/install.md");
@@ -49,7 +49,7 @@ impl Machine {
         fs::create_dir(machine.path("var/lib").join(of_unit("StateDirectory"))).expect("state");
         fs::create_dir(machine.path("run").join(of_unit("RuntimeDirectory"))).expect("runtime");
         let program = machine.path(of_unit("ExecStart").split(' ').next().expect("a program"));
-        fs::copy(LEASEHOLD, program).expect("the program is where the unit says");
+        copy_program(Path::new(LEASEHOLD), &program);
         machine
     }
 

@@ -6,11 +6,13 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
+
+use crate::common::write_program;
 
 const WRAPPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/protoc");
 
@@ -46,8 +48,7 @@ impl World {
 
     fn install(&self, script: &str) {
         let path = self.path("bin").join("protoc");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+        write_program(&path, &format!("#!/bin/sh\n{script}\n"));
     }
 
     /// Runs the wrapper as a build script does: somewhere else, in the middle of a build.

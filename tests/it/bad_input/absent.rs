@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Held, config, refusal};
-use crate::common::{Call, Outcome, feed, my_ipam, run};
+use crate::common::{Call, Outcome, copy_program, feed, my_ipam, run};
 
 /// The user without any rights: `nobody`.
 const NOBODY: u32 = 65534;
@@ -114,8 +114,7 @@ fn who_may_not_connect_is_told_and_nothing_is_left_behind() {
     let mode = |mode| fs::Permissions::from_mode(mode);
     fs::set_permissions(dir.path(), mode(0o755)).expect("a directory for everybody");
     let plugin = dir.path().join("my-ipam");
-    fs::copy(my_ipam(), &plugin).expect("a copy of the plugin");
-    fs::set_permissions(&plugin, mode(0o755)).expect("a plugin for everybody");
+    copy_program(my_ipam(), &plugin);
     let denied = |command| {
         let call = Call::new(command, "held", &config("held", "10.99.0.0/24"));
         let mut run = Command::new(&plugin);

@@ -10,6 +10,7 @@ mod client;
 pub(crate) mod etcd;
 mod inspect;
 mod plugin;
+mod program;
 mod stop;
 
 use std::fs::{self, File, OpenOptions};
@@ -26,6 +27,7 @@ pub(crate) use call::{Call, Outcome};
 pub(crate) use client::{Client, Reply};
 pub(crate) use inspect::{get_tcp, next_reply, post, reply_of};
 pub(crate) use plugin::{builds, my_ipam};
+pub(crate) use program::{copy_program, write_program};
 pub(crate) use stop::{go_on, stop};
 
 /// The daemon under test.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::host::Host;
+use crate::common::copy_program;
 
 /// The program that is in every container under each of the names.
 const BUSYBOX: &str = "/bin/busybox";
@@ -25,10 +26,9 @@ pub(super) fn make(host: &Host) -> PathBuf {
         fs::write(root.join(file), "").expect("a file");
     }
     fs::write(root.join("index.html"), "served\n").expect("a file");
-    let copied = fs::copy(BUSYBOX, root.join("bin/busybox"));
-    copied.unwrap_or_else(|error| {
-        panic!("{BUSYBOX} is missing ({error}): install Debian's package busybox-static")
-    });
+    let busybox = Path::new(BUSYBOX);
+    assert!(busybox.exists(), "{BUSYBOX} is missing: install Debian's package busybox-static");
+    copy_program(busybox, &root.join("bin/busybox"));
     for name in NAMES {
         symlink("busybox", root.join("bin").join(name)).expect("a link");
     }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use my_ipam::Surroundings;
+use my_ipam::ProcessIo;
 use my_ipam::limits::ANSWER_WAIT_MAX;
 use tempfile::TempDir;
 
@@ -142,7 +142,7 @@ impl Case {
     fn of_library(&self, home: &Path) -> End {
         let environment = self.environment(home);
         let (mut stdout, mut stderr, mut unread) = (vec![], vec![], Unread);
-        let status = my_ipam::run(&mut Surroundings {
+        let status = my_ipam::run(&mut ProcessIo {
             started_at_ns: Some(1),
             argument: None,
             environment: &|name| environment.get(name).cloned(),

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub(super) use super::counters::Churn;
+use super::counters::{Counters, Holders};
 use super::plugin::{Call, Plugin};
 use super::screen::Screen;
 use super::steps::{self, Config, MENDED, TWO_FAMILIES};
-pub(super) use super::tally::Churn;
-use super::tally::{Book, Tally};
 
 /// The largest number of callers.
 pub(super) const CALLERS_MAX: u64 = 128;
@@ -43,7 +43,7 @@ struct Shared<'a> {
     plan: &'a Plan,
     plugin: &'a Plugin,
     bar: &'a ProgressBar,
-    book: Book,
+    holders: Holders,
     next: AtomicU64,
     failures: AtomicU64,
     began: Instant,
@@ -66,12 +66,12 @@ pub(super) fn run(plan: Plan, plugin: &Plugin, screen: &Screen) -> anyhow::Resul
         plan: &plan,
         plugin,
         bar: &bar,
-        book: Book::default(),
+        holders: Holders::default(),
         next: AtomicU64::new(0),
         failures: AtomicU64::new(0),
         began: Instant::now(),
     };
-    let tallies: Vec<anyhow::Result<Tally>> = std::thread::scope(|scope| {
+    let all: Vec<anyhow::Result<Counters>> = std::thread::scope(|scope| {
         let callers: Vec<_> =
             (0..callers).map(|_| scope.spawn(|| shared.call_until_done())).collect();
         let gone = || Err(anyhow::anyhow!("a caller ended early"));
@@ -80,9 +80,9 @@ pub(super) fn run(plan: Plan, plugin: &Plugin, screen: &Screen) -> anyhow::Resul
     let took = shared.began.elapsed();
     bar.finish_and_clear();
     plugin.interrupt().check()?;
-    let mut total = Tally::new()?;
-    for tally in tallies {
-        total.add(&tally?);
+    let mut total = Counters::new()?;
+    for counters in all {
+        total.add(&counters?);
     }
     let left = steps::left(plugin)?.iter().map(steps::describe).collect();
     let churn = Churn::new(&total, callers, took, left);
@@ -108,23 +108,23 @@ type Living = BinaryHeap<Reverse<(Instant, u64)>>;
 
 impl Shared<'_> {
     /// One caller: starts containers and ends each when its time has come.
-    fn call_until_done(&self) -> anyhow::Result<Tally> {
+    fn call_until_done(&self) -> anyhow::Result<Counters> {
         let most = usize::try_from((ALIVE_MAX / self.plan.callers).max(1))?;
-        let mut tally = Tally::new()?;
+        let mut counters = Counters::new()?;
         let mut living = Living::new();
         loop {
             self.plugin.interrupt().check()?;
             let due = living.peek().is_some_and(|Reverse((end, _))| *end <= Instant::now());
             let started = if due || living.len() >= most { None } else { self.take() };
             if let Some(number) = started {
-                self.start(number, &mut tally)?;
+                self.start(number, &mut counters)?;
                 living.push(Reverse((Instant::now() + life(number), number)));
             } else if let Some(Reverse((end, number))) = living.pop() {
                 // Not `sleep`: a signal ends this wait too.
                 self.plugin.interrupt().wait(end.saturating_duration_since(Instant::now()));
-                self.end(number, &mut tally)?;
+                self.end(number, &mut counters)?;
             } else {
-                return Ok(tally);
+                return Ok(counters);
             }
         }
     }
@@ -140,7 +140,7 @@ impl Shared<'_> {
         (number < self.plan.containers).then_some(number)
     }
 
-    fn start(&self, number: u64, tally: &mut Tally) -> anyhow::Result<()> {
+    fn start(&self, number: u64, counters: &mut Counters) -> anyhow::Result<()> {
         let args = format!("K8S_POD_NAMESPACE=demo;K8S_POD_NAME=batch-{number}");
         let container = container(number);
         let config = config_of(number);
@@ -154,30 +154,30 @@ impl Shared<'_> {
             }
             Err(format!("{} addresses instead of {sets}: {:?}", addresses.len(), run.stdout))
         });
-        tally.adds.note(run.took);
+        counters.adds.note(run.took);
         match ended {
-            Ok(()) => tally.addresses += addresses.len() as u64,
+            Ok(()) => counters.addresses += addresses.len() as u64,
             Err(why) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                tally.adds.failed(format!("ADD of {container}: {why}"));
+                counters.adds.failed(format!("ADD of {container}: {why}"));
             }
         }
         // After a failed ADD too: a printed address counts as given.
-        for twice in self.book.hold(number, addresses) {
-            tally.duplicate(twice);
+        for twice in self.holders.hold(number, addresses) {
+            counters.duplicate(twice);
         }
         Ok(())
     }
 
-    fn end(&self, number: u64, tally: &mut Tally) -> anyhow::Result<()> {
+    fn end(&self, number: u64, counters: &mut Counters) -> anyhow::Result<()> {
         let container = container(number);
         // Before the call: during it, the address may rightly go to another container.
-        self.book.let_go(number);
+        self.holders.let_go(number);
         let run = self.plugin.run(&call("DEL", &container, config_of(number)))?;
-        tally.dels.note(run.took);
+        counters.dels.note(run.took);
         if let Err(why) = run.succeeded() {
             self.failures.fetch_add(1, Ordering::Relaxed);
-            tally.dels.failed(format!("DEL of {container}: {why}"));
+            counters.dels.failed(format!("DEL of {container}: {why}"));
         }
         self.bar.inc(1);
         Ok(())

@@ -4,10 +4,10 @@
 //! plugin as a process for each call, and believes only the plugin's output.
 
 mod churn;
+mod counters;
 mod plugin;
 mod screen;
 mod steps;
-mod tally;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::routing::Route;
 use super::{
-    Add, Asker, Call, CallError, Coordinator, Crowd, Del, Effect, HeldOtherwise, HoldingOrigin,
-    HoldingSelector, Network, Operation, Outcome, Waiting, Work,
+    Add, Call, CallError, Coordinator, Crowd, Del, Effect, HeldOtherwise, HoldingOrigin,
+    HoldingSelector, Network, Operation, Outcome, ReplyTo, Waiting, Work,
 };
 use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding, Scope};
@@ -24,10 +24,10 @@ use crate::limits;
 impl Coordinator {
     /// Takes a call; the answer comes as [`Effect::Reply`] with this id.
     pub fn call(&mut self, now: BootTime, id: u64, call: Call) {
-        let asker = Asker::Call(id);
+        let reply_to = ReplyTo::Call(id);
         match call {
-            Call::Add(add) => self.enter(now, Waiting { asker, work: Work::Add(add) }),
-            Call::Del(del) => self.enter(now, Waiting { asker, work: Work::Del(del) }),
+            Call::Add(add) => self.enter(now, Waiting { reply_to, work: Work::Add(add) }),
+            Call::Del(del) => self.enter(now, Waiting { reply_to, work: Work::Del(del) }),
             Call::Gc { network, valid, started_at } => {
                 self.collect(now, id, &network, &valid, started_at);
             }
@@ -55,9 +55,9 @@ impl Coordinator {
         self.operations.insert(operation, Operation::Collecting { call, left, ended, failed });
         for id in stale {
             let work = Work::Del(Del { id, selector: HoldingSelector::StartedBy(started_at) });
-            self.enter(now, Waiting { asker: Asker::Gc(operation), work });
+            self.enter(now, Waiting { reply_to: ReplyTo::Gc(operation), work });
         }
-        self.answer(Asker::Gc(operation), Outcome::Ended(0));
+        self.answer(ReplyTo::Gc(operation), Outcome::Ended(0));
     }
 
     /// Lines a call up behind the others of its attachment.
@@ -65,7 +65,7 @@ impl Coordinator {
         match self.queues.get_mut(waiting.work.id()) {
             Some(queue) if queue.len() >= limits::CALLS_PER_ATTACHMENT_MAX => {
                 let error = CallError::Busy(Crowd::Attachment);
-                self.answer(waiting.asker, Outcome::Failed(error));
+                self.answer(waiting.reply_to, Outcome::Failed(error));
             }
             Some(queue) => queue.push_back(waiting),
             None => {
@@ -92,24 +92,24 @@ impl Coordinator {
                 entry.merge_barrier.push_back(waiting);
             } else {
                 let error = CallError::Busy(Crowd::Network);
-                self.end(now, waiting.asker, waiting.work.id(), Outcome::Failed(error));
+                self.end(now, waiting.reply_to, waiting.work.id(), Outcome::Failed(error));
             }
             return;
         }
         entry.under_way += 1;
         match waiting.work {
-            Work::Add(add) => self.start_add(now, waiting.asker, add),
-            Work::Del(del) => self.start_del(now, waiting.asker, &pool, &del),
+            Work::Add(add) => self.start_add(now, waiting.reply_to, add),
+            Work::Del(del) => self.start_del(now, waiting.reply_to, &pool, &del),
         }
     }
 
-    fn start_add(&mut self, now: BootTime, asker: Asker, add: Box<Add>) {
+    fn start_add(&mut self, now: BootTime, reply_to: ReplyTo, add: Box<Add>) {
         match self.answer_without_work(&add) {
             None => {}
             Some(Outcome::Added(holding)) if is_newer(&add, &holding) => {
-                return self.renew(asker, holding, *add);
+                return self.renew(reply_to, holding, *add);
             }
-            Some(outcome) => return self.finish(now, asker, (&add.pool, &add.id), outcome),
+            Some(outcome) => return self.finish(now, reply_to, (&add.pool, &add.id), outcome),
         }
         let mut sets = Vec::with_capacity(add.sets.len());
         for allowed in &add.sets {
@@ -117,25 +117,25 @@ impl Coordinator {
                 Route::To(set) => sets.push(set),
                 Route::AgreeBlockSize => {
                     let allowed = allowed.clone();
-                    return self.agree_first(now, asker, add, allowed);
+                    return self.agree_first(now, reply_to, add, allowed);
                 }
-                Route::Merge(ids) => return self.merge_first(now, asker, add, &ids),
+                Route::Merge(ids) => return self.merge_first(now, reply_to, add, &ids),
                 Route::Refused(error) => {
                     let outcome = Outcome::Failed(error);
-                    return self.finish(now, asker, (&add.pool, &add.id), outcome);
+                    return self.finish(now, reply_to, (&add.pool, &add.id), outcome);
                 }
             }
         }
         let operation = self.next_operation();
         let (unmet, got) = (add.requested.clone(), Vec::with_capacity(sets.len()));
-        self.operations.insert(operation, Operation::Adding { asker, add, sets, got, unmet });
+        self.operations.insert(operation, Operation::Adding { reply_to, add, sets, got, unmet });
         self.ask_next_set(operation);
     }
 
     /// Makes the holding that of a repeated ADD: a late DEL, or an undo, of the ADD before it must
     /// not end the holding with which this one is answered. Nor must a release that somebody
     /// decided on before it: the sequence number is new.
-    fn renew(&mut self, asker: Asker, before: Arc<Holding>, add: Add) {
+    fn renew(&mut self, reply_to: ReplyTo, before: Arc<Holding>, add: Add) {
         let holding = Arc::new(Holding {
             started_at: add.started_at.and_then(NonZeroU64::new),
             sequence: self.next_sequence,
@@ -146,7 +146,7 @@ impl Coordinator {
         let operation = self.next_operation();
         let records = vec![JournalEntry::End(before), JournalEntry::Hold(holding.clone())];
         let origin = HoldingOrigin::Renewed;
-        self.operations.insert(operation, Operation::Holding { asker, holding, origin });
+        self.operations.insert(operation, Operation::Holding { reply_to, holding, origin });
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
@@ -181,16 +181,22 @@ impl Coordinator {
     }
 
     /// Has the cluster agree on the block size of these ranges, and then starts again.
-    fn agree_first(&mut self, now: BootTime, asker: Asker, add: Box<Add>, allowed: Arc<Ranges>) {
+    fn agree_first(
+        &mut self,
+        now: BootTime,
+        reply_to: ReplyTo,
+        add: Box<Add>,
+        allowed: Arc<Ranges>,
+    ) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
         let waiting: usize = entry.agreeing.iter().map(|(_, waiting)| waiting.len()).sum();
         if waiting >= limits::CALLS_AT_GATE_MAX {
             let outcome = Outcome::Failed(CallError::Busy(Crowd::Network));
-            return self.finish(now, asker, (&pool, &add.id), outcome);
+            return self.finish(now, reply_to, (&pool, &add.id), outcome);
         }
         entry.under_way -= 1;
-        let waiting = Waiting { asker, work: Work::Add(add) };
+        let waiting = Waiting { reply_to, work: Work::Add(add) };
         match entry.agreeing.iter_mut().find(|(agreeing, _)| *agreeing == allowed) {
             Some((_, others)) => others.push(waiting),
             None => {
@@ -223,11 +229,11 @@ impl Coordinator {
 
     /// Merges range sets into one when no other operation of the network is open, and then starts
     /// again.
-    fn merge_first(&mut self, now: BootTime, asker: Asker, add: Box<Add>, ids: &[SetId]) {
+    fn merge_first(&mut self, now: BootTime, reply_to: ReplyTo, add: Box<Add>, ids: &[SetId]) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
         entry.under_way -= 1;
-        entry.merge_barrier.push_front(Waiting { asker, work: Work::Add(add) });
+        entry.merge_barrier.push_front(Waiting { reply_to, work: Work::Add(add) });
         if entry.under_way == 0 {
             self.merge(&pool, ids);
         }
@@ -291,7 +297,7 @@ impl Coordinator {
             }
             Err(error) => CallError::Assign { set: got.len(), error },
         };
-        let Some(Operation::Adding { asker, add, sets, got, .. }) =
+        let Some(Operation::Adding { reply_to, add, sets, got, .. }) =
             self.operations.remove(&operation)
         else {
             return;
@@ -301,18 +307,18 @@ impl Coordinator {
             self.effects.push_back(Effect::Undo(set, number));
         }
         if cursors.is_empty() {
-            return self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
+            return self.finish(now, reply_to, (&add.pool, &add.id), Outcome::Failed(error));
         }
         // As in host-local, the cursor stays where the failed ADD moved it, regardless of what
         // follows.
-        self.operations.insert(operation, Operation::Failing { asker, add, error });
+        self.operations.insert(operation, Operation::Failing { reply_to, add, error });
         self.effects.push_back(Effect::Commit(operation, cursors));
     }
 
     /// Starts again an ADD that was collecting addresses when the node recovered: its attachment
     /// may hold some. The addresses that it has go back, but for those that are held since.
     fn add_anew(&mut self, now: BootTime, operation: u64, last: Option<u128>) {
-        let Some(Operation::Adding { asker, add, sets, got, .. }) =
+        let Some(Operation::Adding { reply_to, add, sets, got, .. }) =
             self.operations.remove(&operation)
         else {
             return;
@@ -330,11 +336,11 @@ impl Coordinator {
                 self.effects.push_back(Effect::Undo(set, number));
             }
         }
-        self.start_add(now, asker, add);
+        self.start_add(now, reply_to, add);
     }
 
     fn commit_add(&mut self, operation: u64) {
-        let Some(Operation::Adding { asker, add, sets, got, .. }) =
+        let Some(Operation::Adding { reply_to, add, sets, got, .. }) =
             self.operations.remove(&operation)
         else {
             return;
@@ -358,7 +364,7 @@ impl Coordinator {
         self.next_sequence += 1;
         records.push(JournalEntry::Hold(holding.clone()));
         let origin = HoldingOrigin::New;
-        self.operations.insert(operation, Operation::Holding { asker, holding, origin });
+        self.operations.insert(operation, Operation::Holding { reply_to, holding, origin });
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
@@ -366,14 +372,14 @@ impl Coordinator {
     pub(super) fn finish(
         &mut self,
         now: BootTime,
-        asker: Asker,
+        reply_to: ReplyTo,
         (pool, id): (&Arc<str>, &AttachmentId),
         outcome: Outcome,
     ) {
         if let Some(entry) = self.networks.get_mut(pool) {
             entry.under_way -= 1;
         }
-        self.end(now, asker, id, outcome);
+        self.end(now, reply_to, id, outcome);
         self.open_merge_barrier(now, pool);
         let unused = |entry: &Network| {
             entry.under_way == 0 && entry.sets.is_empty() && entry.agreeing.is_empty()
@@ -384,8 +390,14 @@ impl Coordinator {
     }
 
     /// Answers a call and starts the next one of its attachment.
-    pub(super) fn end(&mut self, now: BootTime, asker: Asker, id: &AttachmentId, outcome: Outcome) {
-        self.answer(asker, outcome);
+    pub(super) fn end(
+        &mut self,
+        now: BootTime,
+        reply_to: ReplyTo,
+        id: &AttachmentId,
+        outcome: Outcome,
+    ) {
+        self.answer(reply_to, outcome);
         match self.queues.get_mut(id).map(VecDeque::pop_front) {
             Some(Some(next)) => self.start(now, next),
             Some(None) => drop(self.queues.remove(id)),
@@ -393,10 +405,10 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn answer(&mut self, asker: Asker, outcome: Outcome) {
-        let operation = match asker {
-            Asker::Call(call) => return self.effects.push_back(Effect::Reply(call, outcome)),
-            Asker::Gc(operation) => operation,
+    pub(super) fn answer(&mut self, reply_to: ReplyTo, outcome: Outcome) {
+        let operation = match reply_to {
+            ReplyTo::Call(call) => return self.effects.push_back(Effect::Reply(call, outcome)),
+            ReplyTo::Gc(operation) => operation,
         };
         let Some(Operation::Collecting { call, left, ended, failed }) =
             self.operations.get_mut(&operation)

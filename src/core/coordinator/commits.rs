@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Asker, CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector, Operation, Outcome,
+    CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector, Operation, Outcome,
+    ReplyTo,
 };
 use crate::core::address::{Family, number};
 use crate::core::attachment::Holding;
@@ -16,27 +17,33 @@ use crate::core::time::BootTime;
 use crate::limits;
 
 impl Coordinator {
-    pub(super) fn start_del(&mut self, now: BootTime, asker: Asker, pool: &Arc<str>, del: &Del) {
+    pub(super) fn start_del(
+        &mut self,
+        now: BootTime,
+        reply_to: ReplyTo,
+        pool: &Arc<str>,
+        del: &Del,
+    ) {
         if let HoldingSelector::StartedBy(started_at) = del.selector {
             self.tombstones.insert(&del.id, started_at);
         }
         if let Some(cause) = self.broken.clone().filter(|_| self.unsure.contains(&del.id)) {
             let outcome = Outcome::Failed(CallError::Journal(cause));
-            return self.finish(now, asker, (pool, &del.id), outcome);
+            return self.finish(now, reply_to, (pool, &del.id), outcome);
         }
         let early = self.note_early_del(del);
         let holding = self.held.find(&del.id);
         let Some(holding) = holding.filter(|holding| del.selector.matches(holding)) else {
             if let Some(entry) = early {
-                return self.remember_del(now, asker, pool, del, entry);
+                return self.remember_del(now, reply_to, pool, del, entry);
             }
-            return self.finish(now, asker, (pool, &del.id), Outcome::Ended(0));
+            return self.finish(now, reply_to, (pool, &del.id), Outcome::Ended(0));
         };
         if let Some(cause) = &self.broken {
             let outcome = Outcome::Failed(CallError::Journal(cause.clone()));
-            return self.finish(now, asker, (pool, &del.id), outcome);
+            return self.finish(now, reply_to, (pool, &del.id), outcome);
         }
-        self.end_holding(now, asker, holding, None, early);
+        self.end_holding(now, reply_to, holding, None, early);
     }
 
     /// Remembers a DEL that comes before the node has joined: the node cannot know yet whether its
@@ -57,17 +64,17 @@ impl Coordinator {
     fn remember_del(
         &mut self,
         now: BootTime,
-        asker: Asker,
+        reply_to: ReplyTo,
         pool: &Arc<str>,
         del: &Del,
         entry: JournalEntry,
     ) {
         if let Some(cause) = &self.broken {
             let outcome = Outcome::Failed(CallError::Journal(cause.clone()));
-            return self.finish(now, asker, (pool, &del.id), outcome);
+            return self.finish(now, reply_to, (pool, &del.id), outcome);
         }
         let (operation, pool, id) = (self.next_operation(), pool.clone(), del.id.clone());
-        self.operations.insert(operation, Operation::Remembering { asker, pool, id });
+        self.operations.insert(operation, Operation::Remembering { reply_to, pool, id });
         self.effects.push_back(Effect::Commit(operation, vec![entry]));
     }
 
@@ -82,7 +89,7 @@ impl Coordinator {
     fn end_holding(
         &mut self,
         now: BootTime,
-        asker: Asker,
+        reply_to: ReplyTo,
         holding: Arc<Holding>,
         undone: Option<CallError>,
         early: Option<JournalEntry>,
@@ -105,7 +112,7 @@ impl Coordinator {
                 self.effects.push_back(Effect::Release(set, number));
             }
         }
-        self.operations.insert(operation, Operation::Ending { asker, holding, numbers, undone });
+        self.operations.insert(operation, Operation::Ending { reply_to, holding, numbers, undone });
         self.effects.push_back(Effect::Commit(operation, records));
     }
 
@@ -118,7 +125,7 @@ impl Coordinator {
         let operation = self.operations.remove(&operation);
         let failed = result.err().map(|cause| Outcome::Failed(CallError::Journal(cause)));
         match operation {
-            Some(Operation::Holding { asker, holding, origin }) => {
+            Some(Operation::Holding { reply_to, holding, origin }) => {
                 let (pool, id) = (holding.scope.pool.clone(), holding.id());
                 // What the journal did not confirm stays assigned in memory: after a restart the
                 // journal says whether it was.
@@ -130,15 +137,15 @@ impl Coordinator {
                     if self.await_records {
                         let operation = self.next_operation();
                         self.effects.push_back(Effect::AwaitRecord(operation, holding.clone()));
-                        let waiting = Operation::Recording { asker, holding, origin };
+                        let waiting = Operation::Recording { reply_to, holding, origin };
                         self.operations.insert(operation, waiting);
                         return;
                     }
                 }
                 let outcome = failed.unwrap_or(Outcome::Added(holding));
-                self.finish(now, asker, (&pool, &id), outcome);
+                self.finish(now, reply_to, (&pool, &id), outcome);
             }
-            Some(Operation::Ending { asker, holding, numbers, undone }) => {
+            Some(Operation::Ending { reply_to, holding, numbers, undone }) => {
                 let outcome = failed.unwrap_or_else(|| {
                     self.held.remove(&holding.id());
                     self.effects.push_back(Effect::Ended(holding.clone()));
@@ -154,17 +161,17 @@ impl Coordinator {
                 if awaits && matches!(outcome, Outcome::Ended(_)) {
                     let operation = self.next_operation();
                     self.effects.push_back(Effect::AwaitEnd(operation, holding.clone()));
-                    self.operations.insert(operation, Operation::Unrecording { asker, holding });
+                    self.operations.insert(operation, Operation::Unrecording { reply_to, holding });
                     return;
                 }
-                self.finish(now, asker, (&holding.scope.pool, &holding.id()), outcome);
+                self.finish(now, reply_to, (&holding.scope.pool, &holding.id()), outcome);
             }
-            Some(Operation::Remembering { asker, pool, id }) => {
+            Some(Operation::Remembering { reply_to, pool, id }) => {
                 let outcome = failed.unwrap_or(Outcome::Ended(0));
-                self.finish(now, asker, (&pool, &id), outcome);
+                self.finish(now, reply_to, (&pool, &id), outcome);
             }
-            Some(Operation::Failing { asker, add, error }) => {
-                self.finish(now, asker, (&add.pool, &add.id), Outcome::Failed(error));
+            Some(Operation::Failing { reply_to, add, error }) => {
+                self.finish(now, reply_to, (&add.pool, &add.id), Outcome::Failed(error));
             }
             _ => {}
         }
@@ -173,25 +180,25 @@ impl Coordinator {
     /// Handles the end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is
     /// not known.
     pub fn recorded(&mut self, now: BootTime, operation: u64, result: Result<(), Cause>) {
-        let (asker, holding, origin) = match self.operations.remove(&operation) {
-            Some(Operation::Recording { asker, holding, origin }) => (asker, holding, origin),
+        let (reply_to, holding, origin) = match self.operations.remove(&operation) {
+            Some(Operation::Recording { reply_to, holding, origin }) => (reply_to, holding, origin),
             // A DEL does not fail because of the store.
-            Some(Operation::Unrecording { asker, holding }) => {
+            Some(Operation::Unrecording { reply_to, holding }) => {
                 let (pool, id) = (holding.scope.pool.clone(), holding.id());
-                return self.finish(now, asker, (&pool, &id), Outcome::Ended(1));
+                return self.finish(now, reply_to, (&pool, &id), Outcome::Ended(1));
             }
             _ => return,
         };
         let (pool, id) = (holding.scope.pool.clone(), holding.id());
         match result {
-            Ok(()) => self.finish(now, asker, (&pool, &id), Outcome::Added(holding)),
+            Ok(()) => self.finish(now, reply_to, (&pool, &id), Outcome::Added(holding)),
             Err(cause) if origin == HoldingOrigin::Renewed && !broken(Mutant::UndoEndsMore) => {
                 let outcome = Outcome::Failed(CallError::RenewalNotRecorded(cause));
-                self.finish(now, asker, (&pool, &id), outcome);
+                self.finish(now, reply_to, (&pool, &id), outcome);
             }
             Err(cause) => {
                 let undone = Some(CallError::NotRecorded(cause));
-                self.end_holding(now, asker, holding, undone, None);
+                self.end_holding(now, reply_to, holding, undone, None);
             }
         }
     }

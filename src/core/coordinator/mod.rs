@@ -277,9 +277,9 @@ pub struct Coordinator {
     effects: VecDeque<Effect>,
 }
 
-/// The asker that an operation answers.
+/// The reply_to that an operation answers.
 #[derive(Clone, Copy, Debug)]
-enum Asker {
+enum ReplyTo {
     Call(u64),
     Gc(u64),
 }
@@ -301,7 +301,7 @@ impl Work {
 
 #[derive(Debug)]
 struct Waiting {
-    asker: Asker,
+    reply_to: ReplyTo,
     work: Work,
 }
 
@@ -317,20 +317,26 @@ enum HoldingOrigin {
 #[derive(Debug)]
 enum Operation {
     /// Collecting one address per range set.
-    Adding { asker: Asker, add: Box<Add>, sets: Vec<SetId>, got: Vec<u128>, unmet: Vec<IpAddr> },
+    Adding {
+        reply_to: ReplyTo,
+        add: Box<Add>,
+        sets: Vec<SetId>,
+        got: Vec<u128>,
+        unmet: Vec<IpAddr>,
+    },
     /// Waiting for the journal.
-    Holding { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
+    Holding { reply_to: ReplyTo, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal to know how far the cursors came.
-    Failing { asker: Asker, add: Box<Add>, error: CallError },
+    Failing { reply_to: ReplyTo, add: Box<Add>, error: CallError },
     /// Waiting for the journal to know of a DEL from before the node has joined.
-    Remembering { asker: Asker, pool: Arc<str>, id: AttachmentId },
+    Remembering { reply_to: ReplyTo, pool: Arc<str>, id: AttachmentId },
     /// Waiting for the record to be gone; nothing fails if it is not in time.
-    Unrecording { asker: Asker, holding: Arc<Holding> },
+    Unrecording { reply_to: ReplyTo, holding: Arc<Holding> },
     /// Waiting for the record.
-    Recording { asker: Asker, holding: Arc<Holding>, origin: HoldingOrigin },
+    Recording { reply_to: ReplyTo, holding: Arc<Holding>, origin: HoldingOrigin },
     /// Waiting for the journal.
     Ending {
-        asker: Asker,
+        reply_to: ReplyTo,
         holding: Arc<Holding>,
         numbers: Vec<(SetId, u128)>,
         /// The reason why an ADD is undone, if one is.

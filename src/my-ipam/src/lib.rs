@@ -52,8 +52,8 @@ const NOT_STORED: u16 = 507;
 /// finds the end.
 const STDIN_BYTES_USUAL: usize = 2 << 10;
 
-/// Everything that a run of the plugin takes from its surroundings.
-pub struct Surroundings<'a> {
+/// Everything that a run of the plugin takes from its process.
+pub struct ProcessIo<'a> {
     /// Start of this process, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`); `None`: the
     /// system does not say, and no call can be made.
     pub started_at_ns: Option<u64>,
@@ -80,19 +80,19 @@ enum Outcome {
 }
 
 /// Runs the plugin once. Returns the exit status: 0 or 1.
-pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
-    if let Some(text) = surroundings.argument.and_then(about::argument) {
-        return print(surroundings, text.as_bytes());
+pub fn run(process: &mut ProcessIo<'_>) -> u8 {
+    if let Some(text) = process.argument.and_then(about::argument) {
+        return print(process, text.as_bytes());
     }
-    let command = (surroundings.environment)(environment::COMMAND);
+    let command = (process.environment)(environment::COMMAND);
     if command.is_none_or(|command| command.is_empty()) {
         // A person runs it, not a runtime; host-local answers so too.
-        return u8::from(write!(surroundings.stderr, "{}", about::TEXT).is_err());
+        return u8::from(write!(process.stderr, "{}", about::TEXT).is_err());
     }
-    let environment = Environment::read(surroundings.environment);
+    let environment = Environment::read(process.environment);
     // Before any complaint about the environment: its error object names the cniVersion.
     let mut config = Vec::with_capacity(STDIN_BYTES_USUAL);
-    let read = read_config(surroundings.stdin, &mut config);
+    let read = read_config(process.stdin, &mut config);
     let peek = Peek::at(&config);
     let call = environment.and_then(|environment| match environment.command {
         Command::Version => Ok((environment, vec![])),
@@ -100,24 +100,24 @@ pub fn run(surroundings: &mut Surroundings<'_>) -> u8 {
     });
     let (environment, config) = match call {
         Ok(call) => call,
-        Err(failure) => return refuse(surroundings, &failure.to_json(&peek)),
+        Err(failure) => return refuse(process, &failure.to_json(&peek)),
     };
     if environment.command == Command::Version {
-        return print(surroundings, about::version(&peek).as_bytes());
+        return print(process, about::version(&peek).as_bytes());
     }
-    let Some(started_at_ns) = surroundings.started_at_ns else {
-        return refuse(surroundings, &Failure::no_clock().to_json(&peek));
+    let Some(started_at_ns) = process.started_at_ns else {
+        return refuse(process, &Failure::no_clock().to_json(&peek));
     };
-    let socket = socket_path(&peek, surroundings.environment);
+    let socket = socket_path(&peek, process.environment);
     let mut request = Request::new(environment, started_at_ns, config);
-    let answer = ask(&mut request, &socket, &peek, surroundings);
+    let answer = ask(&mut request, &socket, &peek, process);
     match judge(&request, &socket, answer, &peek) {
-        Outcome::Refusal(error) => refuse(surroundings, &error),
-        Outcome::Success(result) => match surroundings.stdout.write_all(&result) {
+        Outcome::Refusal(error) => refuse(process, &error),
+        Outcome::Success(result) => match process.stdout.write_all(&result) {
             Ok(()) => 0,
             Err(cause) => {
                 if request.command() == Command::Add {
-                    undo(surroundings, request, &socket, &cause);
+                    undo(process, request, &socket, &cause);
                 }
                 1
             }
@@ -204,13 +204,13 @@ fn ask(
     request: &mut Request,
     socket: &Path,
     peek: &Peek,
-    surroundings: &Surroundings<'_>,
+    process: &ProcessIo<'_>,
 ) -> Result<client::Response, ClientError> {
     let began = Instant::now();
-    let wait = daemon_wait(peek, surroundings.environment);
+    let wait = daemon_wait(peek, process.environment);
     let mut waits_already = false;
     loop {
-        let left = surroundings.answer_wait.saturating_sub(began.elapsed());
+        let left = process.answer_wait.saturating_sub(began.elapsed());
         let answer = post(request, socket, left);
         let Err(ClientError::NotReachable(cause)) = &answer else { return answer };
         let absent =
@@ -243,9 +243,9 @@ fn post(request: &Request, socket: &Path, wait: Duration) -> Result<client::Resp
 
 /// Gives back what an ADD made whose result nobody will ever see (runtimes kill their direct
 /// child; this process, the child's child, runs on and finds its standard output closed).
-fn undo(surroundings: &mut Surroundings<'_>, add: Request, socket: &Path, cause: &io::Error) {
+fn undo(process: &mut ProcessIo<'_>, add: Request, socket: &Path, cause: &io::Error) {
     let request = add.undone();
-    let refusal = match post(&request, socket, surroundings.answer_wait) {
+    let refusal = match post(&request, socket, process.answer_wait) {
         Ok(response) if response.status == 200 => None,
         Ok(response) => Some(format!("status {}", response.status)),
         Err(error) => Some(error.to_string()),
@@ -262,15 +262,15 @@ fn undo(surroundings: &mut Surroundings<'_>, add: Request, socket: &Path, cause:
         (None, _) => "the ADD was undone".to_owned(),
     };
     // Nobody may be left to read this either.
-    let _ = writeln!(surroundings.stderr, "my-ipam: cannot print the result: {cause}; {end}");
+    let _ = writeln!(process.stderr, "my-ipam: cannot print the result: {cause}; {end}");
 }
 
-fn print(surroundings: &mut Surroundings<'_>, text: &[u8]) -> u8 {
-    u8::from(surroundings.stdout.write_all(text).is_err())
+fn print(process: &mut ProcessIo<'_>, text: &[u8]) -> u8 {
+    u8::from(process.stdout.write_all(text).is_err())
 }
 
-fn refuse(surroundings: &mut Surroundings<'_>, error: &[u8]) -> u8 {
+fn refuse(process: &mut ProcessIo<'_>, error: &[u8]) -> u8 {
     // If it cannot be printed, the exit status is all that is left to say.
-    let _ = surroundings.stdout.write_all(error);
+    let _ = process.stdout.write_all(error);
     1
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use rustix::stdio;
 use rustix::time::{DynamicClockId, clock_gettime_dynamic};
 
-use super::{Surroundings, run};
+use super::{ProcessIo, run};
 use crate::limits::ANSWER_WAIT_MAX;
 
 /// The whole of the binary `my-ipam`.
@@ -19,7 +19,7 @@ pub fn main() -> ExitCode {
     // hanging.
     let typed = stdio::stdin().is_terminal();
     let (mut nothing, mut stdin) = (io::empty(), Stdin);
-    let status = run(&mut Surroundings {
+    let status = run(&mut ProcessIo {
         started_at_ns,
         argument: argument.as_deref(),
         environment: &|name| std::env::var_os(name),

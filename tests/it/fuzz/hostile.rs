@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use my_ipam::{Surroundings, run};
+use my_ipam::{ProcessIo, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -89,7 +89,7 @@ fn against(deed: &Deed, command: &str, config: &[u8]) -> (u8, Vec<u8>) {
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let began = Instant::now();
-        let status = run(&mut Surroundings {
+        let status = run(&mut ProcessIo {
             started_at_ns: Some(1),
             argument: None,
             environment: &environment,

@@ -80,7 +80,7 @@ impl Random {
 
 /// The counts of a test's calls.
 #[derive(Debug, Default)]
-struct Tally {
+struct Counters {
     calls: usize,
     given: usize,
     exhausted: usize,
@@ -100,12 +100,12 @@ fn run(title: &str, shape: &Shape, cases: u64) {
     println!("{title}: TEST_SEED={seed}");
     let start = Instant::now();
     let mut sides = Sides::start();
-    let mut tally = Tally::default();
+    let mut counters = Counters::default();
     for number in 0..cases {
         let mut random = Random::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
         let case = Case::generate(&mut random, shape);
         let network = format!("{title}-{number}");
-        if let Err(why) = replay(&case, &mut sides, &network, &mut tally) {
+        if let Err(why) = replay(&case, &mut sides, &network, &mut counters) {
             let (smaller, why) = reduce(case, why, &mut sides, &network);
             panic!(
                 "TEST_SEED={seed}, case {number} of {title}, made smaller:\n{}\n{why}",
@@ -113,11 +113,12 @@ fn run(title: &str, shape: &Shape, cases: u64) {
             );
         }
     }
-    println!("{title}: {cases} cases, {tally:?} in {:?}", start.elapsed());
-    let every = [tally.given, tally.exhausted, tally.asked_and_given, tally.asked_and_refused];
-    let tame = every.contains(&0) || tally.repeated == 0 || tally.checks == 0;
+    println!("{title}: {cases} cases, {counters:?} in {:?}", start.elapsed());
+    let every =
+        [counters.given, counters.exhausted, counters.asked_and_given, counters.asked_and_refused];
+    let tame = every.contains(&0) || counters.repeated == 0 || counters.checks == 0;
     // A few cases with crashes need not have everything; the other tests must.
-    assert!(shape.crashes || !tame, "too tame to show anything: {tally:?}");
+    assert!(shape.crashes || !tame, "too tame to show anything: {counters:?}");
 }
 
 /// Leaves out step after step, as long as what remains still fails.
@@ -131,7 +132,7 @@ fn reduce(mut case: Case, mut why: String, sides: &mut Sides, network: &str) -> 
         let mut smaller = case.clone();
         smaller.steps.remove(index);
         let network = format!("{network}-smaller-{attempt}");
-        if let Err(reason) = replay(&smaller, sides, &network, &mut Tally::default()) {
+        if let Err(reason) = replay(&smaller, sides, &network, &mut Counters::default()) {
             (case, why) = (smaller, reason);
         }
     }
@@ -147,9 +148,14 @@ fn show(case: &Case) -> String {
 }
 
 /// Runs a case on both sides on a new network, and releases everything at its end.
-fn replay(case: &Case, sides: &mut Sides, network: &str, tally: &mut Tally) -> Result<(), String> {
+fn replay(
+    case: &Case,
+    sides: &mut Sides,
+    network: &str,
+    counters: &mut Counters,
+) -> Result<(), String> {
     let config = configuration(network, &case.config);
-    let mut replay = Replay { sides, config, held: BTreeMap::new(), last: None, tally };
+    let mut replay = Replay { sides, config, held: BTreeMap::new(), last: None, counters };
     for (index, step) in case.steps.iter().enumerate() {
         replay.step(step).map_err(|why| format!("step {index}: {step:?}: {why}"))?;
     }
@@ -167,7 +173,7 @@ struct Replay<'a> {
     held: BTreeMap<(String, String), Outcome>,
     /// The last result of any attachment, which serves as a stale `prevResult`.
     last: Option<Value>,
-    tally: &'a mut Tally,
+    counters: &'a mut Counters,
 }
 
 impl Replay<'_> {
@@ -183,10 +189,10 @@ impl Replay<'_> {
                 let (theirs, ours) = self.sides.both(&call, *way);
                 agree(&theirs, &ours)?;
                 match (ours.succeeded(), asks.is_empty()) {
-                    (true, true) => self.tally.given += 1,
-                    (true, false) => self.tally.asked_and_given += 1,
-                    (false, true) => self.tally.exhausted += 1,
-                    (false, false) => self.tally.asked_and_refused += 1,
+                    (true, true) => self.counters.given += 1,
+                    (true, false) => self.counters.asked_and_given += 1,
+                    (false, true) => self.counters.exhausted += 1,
+                    (false, false) => self.counters.asked_and_refused += 1,
                 }
                 if ours.succeeded() {
                     self.last = Some(ours.expect_result().clone());
@@ -200,14 +206,14 @@ impl Replay<'_> {
                 self.sides.daemon.kill9();
                 self.sides.daemon.restart();
                 self.sides.client = self.sides.daemon.client();
-                self.tally.crashes += 1;
+                self.counters.crashes += 1;
                 Ok(())
             }
         }
     }
 
     fn call(&mut self, command: &'static str, container: &str, ifname: &str) -> Call {
-        self.tally.calls += 1;
+        self.counters.calls += 1;
         let mut call = Call::new(command, container, &self.config);
         call.ifname = ifname.to_owned();
         call
@@ -220,7 +226,7 @@ impl Replay<'_> {
         first: &Outcome,
         way: Way,
     ) -> Result<(), String> {
-        self.tally.repeated += 1;
+        self.counters.repeated += 1;
         let call = self.call("ADD", container, ifname);
         let (theirs, ours) = self.sides.both(&call, way);
         if theirs.message().contains("duplicate allocation is not allowed") && ours == *first {
@@ -230,7 +236,7 @@ impl Replay<'_> {
     }
 
     fn del(&mut self, container: &str, ifname: &str, way: Way) -> Result<(), String> {
-        self.tally.releases += 1;
+        self.counters.releases += 1;
         self.held.remove(&(container.to_owned(), ifname.to_owned()));
         let call = self.call("DEL", container, ifname);
         let (theirs, ours) = self.sides.both(&call, way);
@@ -246,7 +252,7 @@ impl Replay<'_> {
         if ["", "0.1.0", "0.2.0", "0.3.0", "0.3.1"].contains(&version) {
             return Ok(());
         }
-        self.tally.checks += 1;
+        self.counters.checks += 1;
         let held = self.held.get(&(container.to_owned(), ifname.to_owned())).cloned();
         let mut call = self.call("CHECK", container, ifname);
         call.config["prevResult"] = held.as_ref().map_or(last, |it| it.expect_result().clone());

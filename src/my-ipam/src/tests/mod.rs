@@ -106,7 +106,7 @@ impl Case {
 
     fn run_into(&self, stdout: &mut dyn Write) -> (u8, String) {
         let mut stderr = vec![];
-        let status = run(&mut Surroundings {
+        let status = run(&mut ProcessIo {
             started_at_ns: self.started_at_ns,
             argument: self.argument.map(OsStr::new),
             environment: &|name| self.variables.get(name).cloned(),

@@ -16,21 +16,21 @@ const TOLD_MAX: usize = 5;
 /// The addresses that containers hold, as far as an onlooker can know: from the exit of an ADD to
 /// the start of the DEL.
 #[derive(Default, Debug)]
-pub(super) struct Book(Mutex<Pages>);
+pub(super) struct Holders(Mutex<HoldersInner>);
 
 #[derive(Default, Debug)]
-struct Pages {
+struct HoldersInner {
     holder: HashMap<String, u64>,
     held: HashMap<u64, Vec<String>>,
 }
 
-impl Book {
+impl Holders {
     /// Notes the addresses of a container. Returns a sentence for each that another one holds.
     pub(super) fn hold(&self, container: u64, addresses: Vec<String>) -> Vec<String> {
-        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut twice = Vec::new();
         for address in &addresses {
-            match pages.holder.entry(address.clone()) {
+            match inner.holder.entry(address.clone()) {
                 Entry::Vacant(free) => {
                     free.insert(container);
                 }
@@ -43,16 +43,16 @@ impl Book {
                 }
             }
         }
-        pages.held.insert(container, addresses);
+        inner.held.insert(container, addresses);
         twice
     }
 
     /// Forgets the addresses of a container.
     pub(super) fn let_go(&self, container: u64) {
-        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for address in pages.held.remove(&container).unwrap_or_default() {
-            if pages.holder.get(&address) == Some(&container) {
-                pages.holder.remove(&address);
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for address in inner.held.remove(&container).unwrap_or_default() {
+            if inner.holder.get(&address) == Some(&container) {
+                inner.holder.remove(&address);
             }
         }
     }
@@ -108,7 +108,7 @@ impl Calls {
 
 /// The counts of one caller, or of all callers.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) adds: Calls,
     pub(super) dels: Calls,
     /// Addresses that successful ADDs printed.
@@ -117,7 +117,7 @@ pub(super) struct Tally {
     told: Vec<String>,
 }
 
-impl Tally {
+impl Counters {
     pub(super) fn new() -> anyhow::Result<Self> {
         let (adds, dels) = (Calls::new()?, Calls::new()?);
         Ok(Self { adds, dels, addresses: 0, duplicates: 0, told: Vec::new() })
@@ -174,7 +174,7 @@ pub(super) struct Churn {
 }
 
 impl Churn {
-    pub(super) fn new(total: &Tally, callers: u64, took: Duration, left: Vec<String>) -> Self {
+    pub(super) fn new(total: &Counters, callers: u64, took: Duration, left: Vec<String>) -> Self {
         let seconds = took.as_secs_f64();
         let left_over = left.len() as u64;
         let mut told = total.told.clone();
@@ -236,30 +236,30 @@ mod tests {
 
     #[test]
     fn an_address_that_is_held_twice_is_found() {
-        let book = Book::default();
-        assert_eq!(book.hold(1, held(&["10.0.0.2/24", "fd00::2/64"])), held(&[]));
-        assert_eq!(book.hold(2, held(&["10.0.0.3/24"])), held(&[]));
+        let holders = Holders::default();
+        assert_eq!(holders.hold(1, held(&["10.0.0.2/24", "fd00::2/64"])), held(&[]));
+        assert_eq!(holders.hold(2, held(&["10.0.0.3/24"])), held(&[]));
         let twice = "10.0.0.3/24 was given to container batch-1 while batch-2 held it";
-        assert_eq!(book.hold(1, held(&["10.0.0.3/24"])), held(&[twice]));
+        assert_eq!(holders.hold(1, held(&["10.0.0.3/24"])), held(&[twice]));
     }
 
     #[test]
     fn an_address_that_was_let_go_may_be_held_again() {
-        let book = Book::default();
-        book.hold(1, held(&["10.0.0.2/24"]));
-        book.let_go(1);
-        assert_eq!(book.hold(2, held(&["10.0.0.2/24"])), held(&[]));
+        let holders = Holders::default();
+        holders.hold(1, held(&["10.0.0.2/24"]));
+        holders.let_go(1);
+        assert_eq!(holders.hold(2, held(&["10.0.0.2/24"])), held(&[]));
         // The old holder's end does not end the new holding.
-        book.let_go(1);
-        assert_eq!(book.hold(3, held(&["10.0.0.2/24"])).len(), 1);
+        holders.let_go(1);
+        assert_eq!(holders.hold(3, held(&["10.0.0.2/24"])).len(), 1);
     }
 
     #[test]
     fn a_report_says_all_that_was_wrong() {
-        let mut one = Tally::new().unwrap();
+        let mut one = Counters::new().unwrap();
         one.adds.note(Duration::from_millis(2));
         one.adds.failed("ADD of batch-1: why".to_owned());
-        let mut all = Tally::new().unwrap();
+        let mut all = Counters::new().unwrap();
         all.duplicate("twice".to_owned());
         all.add(&one);
         let churn = Churn::new(&all, 1, Duration::from_secs(1), held(&["left"]));
@@ -272,7 +272,7 @@ mod tests {
             "left",
         ];
         assert_eq!(churn.wrong(), wrong);
-        let none = Churn::new(&Tally::new().unwrap(), 1, Duration::from_secs(1), vec![]);
+        let none = Churn::new(&Counters::new().unwrap(), 1, Duration::from_secs(1), vec![]);
         assert_eq!(none.wrong(), held(&[]));
     }
 }

@@ -21,6 +21,7 @@ use leasehold::core::attachment::{Holding, Scope};
 use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
+use leasehold::core::set_record::SetId;
 use leasehold::core::time::{BootTime, UnixTime};
 use leasehold::journal::{Journal, Options};
 
@@ -154,7 +155,7 @@ fn address(number: u64) -> u128 {
 
 fn records(number: u64) -> [JournalEntry; 2] {
     let hold = JournalEntry::Hold(Arc::new(holding(number)));
-    [JournalEntry::Cursor(1, 0, address(number)), hold]
+    [JournalEntry::Cursor(SetId::FIRST, 0, address(number)), hold]
 }
 
 fn end(number: u64) -> JournalEntry {

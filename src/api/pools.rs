@@ -268,7 +268,7 @@ mod tests {
         let offer = Offer::of_runs(&[(run("10.0.0.2"), run("10.0.0.254"))]);
         let pool = PoolFamily { network: "net".into(), family: Family::V4 };
         let figures = || {
-            let now = pools.figures(1, &pool, &offer);
+            let now = pools.figures(SetId::FIRST, &pool, &offer);
             now.map(|now| (now.unclaimed, now.gone, now.quarantined))
         };
         let nodes = || {
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(figures(), Some((253 - 6, 0, 0)));
         // Another offer, then a new list.
         let narrow = Offer::of_runs(&[(run("10.0.0.6"), run("10.0.0.9"))]);
-        assert_eq!(pools.figures(1, &pool, &narrow).unwrap().unclaimed, 2);
+        assert_eq!(pools.figures(SetId::FIRST, &pool, &narrow).unwrap().unclaimed, 2);
         assert_eq!(figures(), Some((253 - 6, 0, 0)));
         learn(Watched::Listed(vec![]));
         assert_eq!(figures(), Some((253, 0, 0)));

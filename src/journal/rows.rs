@@ -108,16 +108,16 @@ pub(super) fn read_holding(
 }
 
 /// Time of release in milliseconds on the boot clock, range set, address.
-pub(super) type CoolingRow = (u64, SetId, u128);
+pub(super) type CoolingRow = (u64, u32, u128);
 
 /// The row of a cooling address.
 pub(super) fn cooling((released, set, number): Cooling) -> CoolingRow {
-    (released.as_millis(), set, number)
+    (released.as_millis(), set.get(), number)
 }
 
 /// A cooling address from its row.
 pub(super) fn read_cooling((released, set, number): CoolingRow) -> Cooling {
-    (BootTime::from_millis(released), set, number)
+    (BootTime::from_millis(released), SetId::new(set), number)
 }
 
 /// In the value of a block: the store gave it to others.

@@ -119,7 +119,8 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
     }
     for row in txn.open_table(SETS)?.iter()? {
         let (key, value) = row?;
-        state.sets.insert(key.value(), rows::read_set(key.value(), value.value())?);
+        let id = SetId::new(key.value());
+        state.sets.insert(id, rows::read_set(id, value.value())?);
     }
     for row in txn.open_table(BLOCKS)?.iter()? {
         let (key, value) = row?;
@@ -138,7 +139,9 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
             NEXT_SEQUENCE => state.next_sequence = u64::try_from(value.value())?,
             CHAIN => state.chain = u64::try_from(value.value())?,
             INTENT => state.intent = u64::try_from(value.value())?,
-            (CURSOR, set, slot) => drop(state.cursors.insert((set, slot), value.value())),
+            (CURSOR, set, slot) => {
+                state.cursors.insert((SetId::new(set), slot), value.value());
+            }
             CONFIRMED => state.confirmed = value.value() != 0,
             WRITTEN_FORMAT => {}
             key => anyhow::bail!("unknown number {key:?}"),
@@ -238,7 +241,7 @@ pub(super) struct Tables<'t> {
     holdings: Option<Table<'t, HoldingKey, &'static [u8]>>,
     cooling: Option<Table<'t, rows::CoolingRow, ()>>,
     blocks: Option<Table<'t, BlockKey, u8>>,
-    sets: Option<Table<'t, SetId, &'static [u8]>>,
+    sets: Option<Table<'t, u32, &'static [u8]>>,
     numbers: Option<Table<'t, NumberKey, u128>>,
     next_sequence: u64,
     /// Cursors that are not in their table yet: of the places of one cursor in a commit only the
@@ -270,7 +273,7 @@ impl<'t> Tables<'t> {
     /// Writes what was left for the end of the commit, and closes the tables.
     pub(super) fn finish(mut self) -> Result<(), Failed> {
         for ((set, slot), number) in std::mem::take(&mut self.cursors) {
-            self.set((CURSOR, set, slot), number)?;
+            self.set((CURSOR, set.get(), slot), number)?;
         }
         Ok(())
     }
@@ -333,13 +336,13 @@ impl Rows for Tables<'_> {
 
     fn remove_cursor(&mut self, set: SetId, slot: u16) -> Result<(), Failed> {
         self.cursors.remove(&(set, slot));
-        table!(self, numbers, NUMBERS).remove((CURSOR, set, slot)).map_err(boxed)?;
+        table!(self, numbers, NUMBERS).remove((CURSOR, set.get(), slot)).map_err(boxed)?;
         Ok(())
     }
 
     fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Failed> {
         let mut cursors = BTreeMap::new();
-        let of_set = (CURSOR, set, 0)..=(CURSOR, set, u16::MAX);
+        let of_set = (CURSOR, set.get(), 0)..=(CURSOR, set.get(), u16::MAX);
         for row in table!(self, numbers, NUMBERS).range(of_set).map_err(boxed)? {
             let (key, number) = row.map_err(boxed)?;
             cursors.insert(key.value().2, number.value());
@@ -350,12 +353,12 @@ impl Rows for Tables<'_> {
     }
 
     fn put_set(&mut self, set: &SetRecord) -> Result<(), Failed> {
-        table!(self, sets, SETS).insert(set.id, &*rows::set(set)).map_err(boxed)?;
+        table!(self, sets, SETS).insert(set.id.get(), &*rows::set(set)).map_err(boxed)?;
         Ok(())
     }
 
     fn remove_set(&mut self, set: SetId) -> Result<(), Failed> {
-        table!(self, sets, SETS).remove(set).map_err(boxed)?;
+        table!(self, sets, SETS).remove(set.get()).map_err(boxed)?;
         Ok(())
     }
 

@@ -387,7 +387,7 @@ impl Coordinator {
             tombstones: Tombstones::new(floor),
             next_operation: 1,
             next_sequence: 1,
-            next_set: 1,
+            next_set: SetId::FIRST,
             broken: None,
             early_dels: Some(BTreeMap::new()),
             outrun: BTreeSet::new(),

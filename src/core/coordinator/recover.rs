@@ -175,7 +175,7 @@ impl Coordinator {
             changes.push(JournalEntry::Set(known.record(&pool.network)));
             return known.id;
         }
-        self.next_set += 1;
+        self.next_set = id.next();
         let record = set.record(&pool.network);
         entry.sets.push(set);
         self.effects.push_back(Effect::Open(record.clone()));

@@ -129,6 +129,6 @@ impl Coordinator {
         let mut set = OpenSet::new(record.id, record.family, record.block_log2);
         record.ranges.iter().for_each(|&range| set.add(range));
         self.networks.entry(record.network.clone()).or_default().sets.push(set);
-        self.next_set = self.next_set.max(record.id + 1);
+        self.next_set = self.next_set.max(record.id.next());
     }
 }

@@ -149,7 +149,7 @@ impl Coordinator {
             return Route::Refused(CallError::TooManySets);
         }
         let id = self.next_set;
-        self.next_set += 1;
+        self.next_set = id.next();
         let set = OpenSet::new(id, allowed.family(), block_log2);
         self.networks.entry(network.clone()).or_default().sets.push(set);
         self.grow(network, id, allowed);

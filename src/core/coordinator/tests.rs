@@ -390,14 +390,14 @@ fn range_sets_are_not_without_number() {
     };
     for n in 0..limits::RANGE_SETS_MAX {
         let entry = world.coordinator.networks.entry("net".into()).or_default();
-        let mut set = OpenSet::new(n as SetId + 1, Family::V4, 0);
+        let mut set = OpenSet::new(SetId::new(n as u32 + 1), Family::V4, 0);
         set.add((n as u128, n as u128));
         entry.sets.push(set);
     }
     let outcome = run(&mut world, 1, one(0));
     assert!(matches!(outcome, Outcome::Failed(CallError::TooManySets)), "{outcome:?}");
     world.coordinator.networks.get_mut("net").unwrap().sets.pop();
-    world.coordinator.next_set = limits::RANGE_SETS_MAX as SetId + 1;
+    world.coordinator.next_set = SetId::new(limits::RANGE_SETS_MAX as u32 + 1);
     assert!(matches!(run(&mut world, 2, one(1)), Outcome::Added(_)));
 }
 

@@ -40,6 +40,10 @@ fn end(sequence: u64) -> JournalEntry {
     JournalEntry::End(holding(sequence, "10.0.0.2"))
 }
 
+const FIRST: SetId = SetId::new(1);
+const SECOND: SetId = SetId::new(2);
+const THIRD: SetId = SetId::new(3);
+
 fn set(id: SetId, network: &str, range: (&str, &str)) -> JournalEntry {
     let range = (number(range.0.parse().unwrap()), number(range.1.parse().unwrap()));
     JournalEntry::Set(SetRecord {
@@ -70,14 +74,14 @@ fn holds_not((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
 #[test]
 fn what_has_cooled_off_leaves_the_journal() {
     let cools: Vec<JournalEntry> =
-        (0..1_000).map(|ms| JournalEntry::Cool(1, u128::from(ms), at(ms))).collect();
+        (0..1_000).map(|ms| JournalEntry::Cool(FIRST, u128::from(ms), at(ms))).collect();
     let state = after(Duration::from_millis(100), &cools);
     let times: Vec<BootTime> = state.cooling.iter().map(|&(at, _, _)| at).collect();
     assert!(times.len() <= 110, "{} rows for a cooldown of 100", times.len());
     assert!((900..1_000).all(|ms| times.contains(&at(ms))), "what still cools is there");
     // Many at once take no longer to go than to come.
-    let burst = (0..1_000).map(|n| JournalEntry::Cool(1, n, at(0)));
-    let later = (0..500).map(|n| JournalEntry::Cool(1, n, at(200)));
+    let burst = (0..1_000).map(|n| JournalEntry::Cool(FIRST, n, at(0)));
+    let later = (0..500).map(|n| JournalEntry::Cool(FIRST, n, at(200)));
     assert_eq!(
         after(Duration::from_millis(100), &burst.chain(later).collect::<Vec<_>>()).cooling.len(),
         500
@@ -180,19 +184,19 @@ fn nothing_of_a_merged_set_is_lost_and_nothing_remains_under_its_id() {
     let state = after(
         Duration::from_secs(1),
         &[
-            set(1, "pool", ("10.0.0.0", "10.0.0.255")),
-            set(2, "pool", ("10.0.1.0", "10.0.1.255")),
-            JournalEntry::Cursor(1, 0, 10),
-            JournalEntry::Cursor(2, 0, 20),
-            JournalEntry::Cursor(2, 1, 21),
-            JournalEntry::Cool(1, 3, at(100)),
-            JournalEntry::Cool(2, 4, at(200)),
-            JournalEntry::MergeSets { into: 1, from: 2 },
+            set(FIRST, "pool", ("10.0.0.0", "10.0.0.255")),
+            set(SECOND, "pool", ("10.0.1.0", "10.0.1.255")),
+            JournalEntry::Cursor(FIRST, 0, 10),
+            JournalEntry::Cursor(SECOND, 0, 20),
+            JournalEntry::Cursor(SECOND, 1, 21),
+            JournalEntry::Cool(FIRST, 3, at(100)),
+            JournalEntry::Cool(SECOND, 4, at(200)),
+            JournalEntry::MergeSets { into: FIRST, from: SECOND },
         ],
     );
-    assert!(state.sets.into_keys().eq([1]));
-    assert!(state.cooling.into_iter().eq([(at(100), 1, 3), (at(200), 1, 4)]));
-    assert!(state.cursors.into_iter().eq([((1, 0), 10), ((1, 1), 21)]));
+    assert!(state.sets.into_keys().eq([FIRST]));
+    assert!(state.cooling.into_iter().eq([(at(100), FIRST, 3), (at(200), FIRST, 4)]));
+    assert!(state.cursors.into_iter().eq([((FIRST, 0), 10), ((FIRST, 1), 21)]));
 }
 
 #[test]
@@ -202,22 +206,22 @@ fn after_a_reboot_everything_cools_from_the_start() {
         Duration::from_secs(1),
         &[
             // The same numbers on another network.
-            set(1, "other", ("10.0.0.0", "10.0.1.255")),
-            set(2, "pool", ("10.0.0.0", "10.0.0.255")),
-            set(3, "pool", ("10.0.1.0", "10.0.1.255")),
+            set(FIRST, "other", ("10.0.0.0", "10.0.1.255")),
+            set(SECOND, "pool", ("10.0.0.0", "10.0.0.255")),
+            set(THIRD, "pool", ("10.0.1.0", "10.0.1.255")),
             holds(block(64, 2)),
             JournalEntry::Chain(7),
-            JournalEntry::Cursor(2, 0, first),
+            JournalEntry::Cursor(SECOND, 0, first),
             JournalEntry::Hold(holding(1, "10.0.0.2")),
             JournalEntry::Hold(holding(2, "10.0.1.2")),
-            JournalEntry::Cool(3, 5, at(9_000)),
-            JournalEntry::Cool(3, 5, at(9_500)),
+            JournalEntry::Cool(THIRD, 5, at(9_000)),
+            JournalEntry::Cool(THIRD, 5, at(9_500)),
         ],
     );
     let before = state.clone();
     let boot = |keep_holdings, cooldown| NewBoot { keep_holdings, cooldown, now: at(40) };
     assert_eq!(state.begin_boot(boot(false, Duration::from_secs(1))), 2);
-    let cooling = [(at(40), 2, first), (at(40), 3, 5), (at(40), 3, second)].into();
+    let cooling = [(at(40), SECOND, first), (at(40), THIRD, 5), (at(40), THIRD, second)].into();
     let (holdings, lasting) = (Holdings::default(), before.clone());
     assert_eq!(state, JournalState { holdings, cooling, ..lasting });
 
@@ -227,7 +231,7 @@ fn after_a_reboot_everything_cools_from_the_start() {
 
     let mut kept = before;
     assert_eq!(kept.begin_boot(boot(true, Duration::from_secs(1))), 0);
-    assert!(kept.cooling.into_iter().eq([(at(40), 3, 5)]));
+    assert!(kept.cooling.into_iter().eq([(at(40), THIRD, 5)]));
     let started: Vec<_> = kept.holdings.iter().map(|holding| holding.started_at).collect();
     assert_eq!(started, [None, None]);
 }

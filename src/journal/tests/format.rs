@@ -10,7 +10,7 @@ use redb::TableDefinition;
 use super::*;
 use crate::core::address::number;
 use crate::core::attachment::Pod;
-use crate::core::set_record::SetRecord;
+use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
 use crate::core::time::{BootTime, UnixTime};
 
@@ -92,17 +92,19 @@ fn holdings_of_format_0() -> [Holding; 2] {
 fn state_of_format_0() -> JournalState {
     let mut state = JournalState::default();
     holdings_of_format_0().into_iter().for_each(|holding| state.holdings.put(holding.into()));
+    let [first, second] = [1, 2].map(SetId::new);
     let set = |id, family, block_log2, ranges: &[(&str, &str)]| {
         let ranges = ranges.iter().map(|(first, last)| (at(first), at(last))).collect();
         (id, SetRecord { id, network: "pods".into(), family, block_log2, ranges })
     };
     let v4 = [("10.0.0.0", "10.0.0.255"), ("10.0.2.0", "10.0.2.9")];
     state.sets =
-        [set(1, Family::V4, 6, &v4), set(2, Family::V6, 4, &[("fd00::", "fd00::ff")])].into();
-    state.cooling = [(5_000, 1, at("10.0.0.4")), (6_000, 2, at("fd00::3"))]
+        [set(first, Family::V4, 6, &v4), set(second, Family::V6, 4, &[("fd00::", "fd00::ff")])]
+            .into();
+    state.cooling = [(5_000, first, at("10.0.0.4")), (6_000, second, at("fd00::3"))]
         .map(|(ms, set, number)| (BootTime::from_millis(ms), set, number))
         .into();
-    state.cursors = [((1, 0), at("10.0.0.3")), ((2, 1), at("fd00::2"))].into();
+    state.cursors = [((first, 0), at("10.0.0.3")), ((second, 1), at("fd00::2"))].into();
     state.next_sequence = 4_097;
     let block = |family, start, size_log2| {
         (PoolFamily { network: "pods".into(), family }, Cidr { start: at(start), size_log2 })

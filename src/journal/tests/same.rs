@@ -69,7 +69,7 @@ fn holding() -> impl Strategy<Value = Arc<Holding>> {
 }
 
 fn set_id() -> impl Strategy<Value = SetId> {
-    prop_oneof![4 => 1u32..4, 1 => Just(u32::MAX)]
+    prop_oneof![4 => 1u32..4, 1 => Just(u32::MAX)].prop_map(SetId::new)
 }
 
 fn slot() -> impl Strategy<Value = u16> {

@@ -18,6 +18,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use leasehold::cni::parse;
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::{Holding, Scope};
+use leasehold::core::ids::OperationId;
 use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
@@ -62,7 +63,13 @@ fn core(criterion: &mut Criterion) {
             bencher.iter(|| {
                 now = now + Duration::from_millis(1);
                 let allowed = allowed.clone();
-                let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
+                let request = Assign {
+                    id: OperationId::FIRST,
+                    set_index: 0,
+                    allowed,
+                    requested: None,
+                    stage: None,
+                };
                 let number = set.assign(now, request).unwrap().unwrap();
                 set.release(now, black_box(number));
             });

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leasehold::core::address::{Cidr, Family};
+use leasehold::core::ids::OperationId;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 use leasehold::core::time::BootTime;
@@ -90,7 +91,8 @@ impl Used {
     fn assign_and_release(&mut self) {
         self.now = self.now + Duration::from_millis(1);
         let allowed = self.allowed.clone();
-        let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
+        let request =
+            Assign { id: OperationId::FIRST, set_index: 0, allowed, requested: None, stage: None };
         let number = self.set.assign(self.now, request).unwrap().unwrap();
         self.living.push_back(number);
         if self.living.len() > self.keep {

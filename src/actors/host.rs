@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::core::coordinator::Outcome;
-use crate::core::ids::Epoch;
+use crate::core::ids::{CallId, Epoch};
 use crate::core::node::{
     CoordinatorMachine, LeaseholderMachine, Machine, Message as NodeMessage, Output,
     RangeSetMachine, Standing,
@@ -45,7 +45,7 @@ pub(super) trait Outlet {
     fn deliver(&self, messages: Vec<NodeMessage>);
 
     /// The number of a new call, whose answer goes to the sender.
-    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> u64;
+    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> CallId;
 
     /// Tells the sender when the node has stopped.
     fn when_stopped(&self, sender: oneshot::Sender<()>);

@@ -15,6 +15,7 @@ use super::journal::JournalActor;
 use super::report;
 use crate::core::Map;
 use crate::core::coordinator::Outcome;
+use crate::core::ids::{CallId, RequestId};
 use crate::core::node::{Message, Output, RangeSetMachine, ToLeaseholder};
 use crate::core::txn::Request;
 use crate::metrics;
@@ -26,8 +27,8 @@ pub struct Wires {
     journal: Addr<JournalActor>,
     store: Arc<dyn ClusterStore>,
     index: Arc<Index>,
-    replies: RefCell<Map<u64, oneshot::Sender<Outcome>>>,
-    next_call: Cell<u64>,
+    replies: RefCell<Map<CallId, oneshot::Sender<Outcome>>>,
+    next_call: Cell<CallId>,
     stopped: RefCell<Vec<oneshot::Sender<()>>>,
     /// A reference to itself, for the actors that it opens.
     own: Weak<Self>,
@@ -46,7 +47,7 @@ impl Wires {
             store,
             index,
             replies: RefCell::default(),
-            next_call: Cell::new(1),
+            next_call: Cell::new(CallId::FIRST),
             stopped: RefCell::default(),
             own: own.clone(),
         })
@@ -66,7 +67,7 @@ impl Wires {
         }
     }
 
-    fn ask(&self, id: u64, request: Request) {
+    fn ask(&self, id: RequestId, request: Request) {
         let (answer, leaseholder) = (self.store.ask(request), self.node.leaseholder().clone());
         actix_rt::spawn(async move {
             leaseholder.do_send(Deliver(ToLeaseholder::Answered(id, answer.await)));
@@ -127,9 +128,9 @@ impl Outlet for Wires {
         messages.into_iter().for_each(|message| self.send(message));
     }
 
-    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> u64 {
+    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> CallId {
         let id = self.next_call.get();
-        self.next_call.set(id + 1);
+        self.next_call.set(id.next());
         self.replies.borrow_mut().insert(id, reply);
         id
     }

@@ -75,6 +75,22 @@ number! {
 }
 
 number! {
+    /// A call to the coordinator, which is answered under this number.
+    CallId
+}
+
+number! {
+    /// An operation of the coordinator: what its commits, its assignments and the records that it
+    /// waits for belong to.
+    OperationId
+}
+
+number! {
+    /// A request to the store, which is answered under this number.
+    RequestId
+}
+
+number! {
     /// The count of the starts of a node's daemon, and of the removals of the node. What has an
     /// older epoch than the node's key has no say.
     Epoch

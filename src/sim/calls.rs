@@ -8,6 +8,7 @@ use super::world::{Container, Event, State, World};
 use crate::core::attachment::AttachmentId;
 use crate::core::container_id::ContainerId;
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
+use crate::core::ids::CallId;
 use crate::core::node::RangeSetMachine;
 use crate::core::range_set::AssignError;
 use crate::core::time::{BootTime, UnixTime};
@@ -93,8 +94,7 @@ impl World {
             .map(|of| of.leaseholder().silence(BootTime::from_millis(self.now)));
         let limit = self.plan.offline_limit;
         container.overdue = limit.is_some_and(|limit| silence.is_some_and(|of| of > limit));
-        let call = self.next_call;
-        self.next_call += 1;
+        let call = self.new_call();
         self.calls.insert(call, id);
         let add = Call::Add(Box::new(Add {
             id: attachment(id),
@@ -117,8 +117,7 @@ impl World {
         of.state = State::Deleting;
         let node = of.node;
         self.held.retain(|_, id| *id != container);
-        let id = self.next_call;
-        self.next_call += 1;
+        let id = self.new_call();
         self.calls.insert(id, container);
         let started = self.now * 1_000_000;
         let call = Call::Del(Del {
@@ -129,7 +128,7 @@ impl World {
         self.with(node, |daemon, _| daemon.call(id, call));
     }
 
-    pub(super) fn replied(&mut self, call: u64, outcome: Outcome) {
+    pub(super) fn replied(&mut self, call: CallId, outcome: Outcome) {
         let Some(id) = self.calls.remove(&call) else { return };
         self.say(|| match &outcome {
             Outcome::Added(holding) => format!("c{id} has {}", holding.addresses[0]),
@@ -251,10 +250,17 @@ impl World {
         text
     }
 
-    pub(super) fn answer_of(&mut self, call: u64) {
+    /// Returns the number of a new call.
+    pub(super) fn new_call(&mut self) -> CallId {
+        self.next_call += 1;
+        CallId::new(self.next_call - 1).expect("calls count from 1")
+    }
+
+    /// Waits until the call of a container is answered.
+    pub(super) fn answer_of(&mut self, container: u64) {
         let until = self.now + 60_000;
-        while self.calls.contains_key(&call) {
-            assert!(self.now < until && self.step(), "no answer for c{call}");
+        while self.calls.values().any(|of| *of == container) {
+            assert!(self.now < until && self.step(), "no answer for c{container}");
         }
     }
 

@@ -171,8 +171,7 @@ impl World {
             let valid = valid.collect();
             let (network, started_at) = ("net".into(), self.now * 1_000_000);
             let call = Call::Gc { network, valid, started_at };
-            let id = self.next_call;
-            self.next_call += 1;
+            let id = self.new_call();
             self.with(node, |daemon, _| daemon.call(id, call));
         }
     }

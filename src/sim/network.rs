@@ -2,10 +2,11 @@
 
 use super::trace_fmt;
 use super::world::{Event, World};
+use crate::core::ids::RequestId;
 use crate::core::txn::{Request, Span, StoreError, Watched};
 
 impl World {
-    pub(super) fn send(&mut self, node: usize, life: u64, id: u64, request: Request) {
+    pub(super) fn send(&mut self, node: usize, life: u64, id: RequestId, request: Request) {
         self.say(|| format!("n{node} -> {id} {}", trace_fmt::request(&request)));
         let away = self.nodes[node].cut || self.etcd_down;
         let bad =
@@ -37,7 +38,7 @@ impl World {
         &mut self,
         node: usize,
         life: u64,
-        id: u64,
+        id: RequestId,
         request: Request,
         answer: bool,
     ) {

@@ -10,6 +10,7 @@ use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::block::{Block, BlockState};
 use crate::core::coordinator::{Call, Outcome};
+use crate::core::ids::{CallId, RequestId};
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::leaseholder::Leaseholder;
@@ -24,9 +25,9 @@ use crate::core::txn::{Answer, Request, StoreError, Watched};
 /// Something that a daemon wants of the world.
 #[derive(Debug)]
 pub(super) enum Wish {
-    Store(u64, Request),
+    Store(RequestId, Request),
     Watch(String),
-    Reply(u64, Outcome),
+    Reply(CallId, Outcome),
     /// Write the next group of the journal.
     Write,
     /// It has stopped in order.
@@ -119,7 +120,7 @@ impl Daemon {
         self.leaseholder.standing().epoch.is_some()
     }
 
-    pub(super) fn call(&mut self, id: u64, call: Call) {
+    pub(super) fn call(&mut self, id: CallId, call: Call) {
         self.mail.coordinator.push_back(ToCoordinator::Call(id, call));
     }
 
@@ -127,7 +128,7 @@ impl Daemon {
         self.mail.coordinator.push_back(ToCoordinator::Shutdown);
     }
 
-    pub(super) fn answered(&mut self, id: u64, answer: Result<Answer, StoreError>) {
+    pub(super) fn answered(&mut self, id: RequestId, answer: Result<Answer, StoreError>) {
         self.mail.leaseholder.push_back(ToLeaseholder::Answered(id, answer));
     }
 

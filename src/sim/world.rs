@@ -12,6 +12,7 @@ use super::etcd::Etcd;
 use super::node::{Daemon, Wish};
 use super::plan::{Configuration, Fault, Plan};
 use super::trace_fmt;
+use crate::core::ids::{CallId, RequestId};
 use crate::core::operator::{DrainNode, RemoveNode};
 use crate::core::range_set::Settings;
 use crate::core::time::BootTime;
@@ -21,14 +22,14 @@ pub(super) enum Event {
     Arrive {
         node: usize,
         life: u64,
-        id: u64,
+        id: RequestId,
         request: Request,
         answer: bool,
     },
     Answer {
         node: usize,
         life: u64,
-        id: u64,
+        id: RequestId,
         answer: Result<Answer, StoreError>,
     },
     Report {
@@ -165,7 +166,7 @@ pub(super) struct World {
     pub(super) backups: VecDeque<(Millis, Etcd)>,
     pub(super) nodes: Vec<SimNode>,
     pub(super) containers: BTreeMap<u64, Container>,
-    pub(super) calls: BTreeMap<u64, u64>,
+    pub(super) calls: BTreeMap<CallId, u64>,
     pub(super) next_call: u64,
     pub(super) operators: BTreeMap<u64, Operator>,
     /// Containers whose DELs nobody can know of now.

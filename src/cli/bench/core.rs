@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use super::report::{Series, Target, times};
 use super::{Bench, Plan};
 use crate::core::address::{Cidr, Family};
+use crate::core::ids::OperationId;
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 use crate::core::time::BootTime;
@@ -122,7 +123,8 @@ impl Used {
     fn assign_and_release(&mut self) -> anyhow::Result<()> {
         self.now = self.now + Duration::from_millis(1);
         let allowed = self.allowed.clone();
-        let request = Assign { id: 0, set_index: 0, allowed, requested: None, stage: None };
+        let request =
+            Assign { id: OperationId::FIRST, set_index: 0, allowed, requested: None, stage: None };
         let number = self.set.assign(self.now, request).context("no block")??;
         self.living.push_back(number);
         if self.living.len() > LIVING

@@ -13,6 +13,7 @@ use super::{
 use crate::core::address::number;
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
+use crate::core::ids::{CallId, OperationId};
 use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
@@ -23,7 +24,7 @@ use crate::limits;
 
 impl Coordinator {
     /// Takes a call; the answer comes as [`Effect::Reply`] with this id.
-    pub fn call(&mut self, now: BootTime, id: u64, call: Call) {
+    pub fn call(&mut self, now: BootTime, id: CallId, call: Call) {
         let reply_to = ReplyTo::Call(id);
         match call {
             Call::Add(add) => self.enter(now, Waiting { reply_to, work: Work::Add(add) }),
@@ -37,7 +38,7 @@ impl Coordinator {
     fn collect(
         &mut self,
         now: BootTime,
-        call: u64,
+        call: CallId,
         network: &Arc<str>,
         valid: &[(ContainerId, Box<str>)],
         started_at: u64,
@@ -147,7 +148,7 @@ impl Coordinator {
         let records = vec![JournalEntry::End(before), JournalEntry::Hold(holding.clone())];
         let origin = HoldingOrigin::Renewed;
         self.operations.insert(operation, Operation::Holding { reply_to, holding, origin });
-        self.effects.push_back(Effect::Commit(operation, records));
+        self.effects.push_back(Effect::Commit(Some(operation), records));
     }
 
     /// Returns the answer to an ADD that must not, or need not, assign anything.
@@ -253,7 +254,7 @@ impl Coordinator {
 
     /// Asks the next range set for an address, or goes on to the journal. As in host-local, each
     /// set gets the first address asked for that it contains.
-    fn ask_next_set(&mut self, operation: u64) {
+    fn ask_next_set(&mut self, operation: OperationId) {
         let Some(Operation::Adding { add, sets, got, unmet, .. }) =
             self.operations.get_mut(&operation)
         else {
@@ -276,7 +277,12 @@ impl Coordinator {
     }
 
     /// Handles the end of an [`Effect::Assign`].
-    pub fn assigned(&mut self, now: BootTime, operation: u64, result: Result<u128, AssignError>) {
+    pub fn assigned(
+        &mut self,
+        now: BootTime,
+        operation: OperationId,
+        result: Result<u128, AssignError>,
+    ) {
         if self.outrun.remove(&operation) {
             return self.add_anew(now, operation, result.ok());
         }
@@ -312,12 +318,12 @@ impl Coordinator {
         // As in host-local, the cursor stays where the failed ADD moved it, regardless of what
         // follows.
         self.operations.insert(operation, Operation::Failing { reply_to, add, error });
-        self.effects.push_back(Effect::Commit(operation, cursors));
+        self.effects.push_back(Effect::Commit(Some(operation), cursors));
     }
 
     /// Starts again an ADD that was collecting addresses when the node recovered: its attachment
     /// may hold some. The addresses that it has go back, but for those that are held since.
-    fn add_anew(&mut self, now: BootTime, operation: u64, last: Option<u128>) {
+    fn add_anew(&mut self, now: BootTime, operation: OperationId, last: Option<u128>) {
         let Some(Operation::Adding { reply_to, add, sets, got, .. }) =
             self.operations.remove(&operation)
         else {
@@ -339,7 +345,7 @@ impl Coordinator {
         self.start_add(now, reply_to, add);
     }
 
-    fn commit_add(&mut self, operation: u64) {
+    fn commit_add(&mut self, operation: OperationId) {
         let Some(Operation::Adding { reply_to, add, sets, got, .. }) =
             self.operations.remove(&operation)
         else {
@@ -365,7 +371,7 @@ impl Coordinator {
         records.push(JournalEntry::Hold(holding.clone()));
         let origin = HoldingOrigin::New;
         self.operations.insert(operation, Operation::Holding { reply_to, holding, origin });
-        self.effects.push_back(Effect::Commit(operation, records));
+        self.effects.push_back(Effect::Commit(Some(operation), records));
     }
 
     /// Answers an open call on a pool and lets the next ones begin.
@@ -428,9 +434,10 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn next_operation(&mut self) -> u64 {
-        self.next_operation += 1;
-        self.next_operation - 1
+    pub(super) fn next_operation(&mut self) -> OperationId {
+        let operation = self.next_operation;
+        self.next_operation = operation.next();
+        operation
     }
 }
 

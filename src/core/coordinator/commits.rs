@@ -9,6 +9,7 @@ use super::{
 use crate::core::address::{Family, number};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
+use crate::core::ids::OperationId;
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::mutant::{Mutant, broken};
@@ -75,7 +76,7 @@ impl Coordinator {
         }
         let (operation, pool, id) = (self.next_operation(), pool.clone(), del.id.clone());
         self.operations.insert(operation, Operation::Remembering { reply_to, pool, id });
-        self.effects.push_back(Effect::Commit(operation, vec![entry]));
+        self.effects.push_back(Effect::Commit(Some(operation), vec![entry]));
     }
 
     /// Notes that the node has joined, and has recovered what its journal forgot.
@@ -113,12 +114,17 @@ impl Coordinator {
             }
         }
         self.operations.insert(operation, Operation::Ending { reply_to, holding, numbers, undone });
-        self.effects.push_back(Effect::Commit(operation, records));
+        self.effects.push_back(Effect::Commit(Some(operation), records));
     }
 
     /// Handles the end of an [`Effect::Commit`]: the records are durable, or nothing ever will be
     /// again.
-    pub fn committed(&mut self, now: BootTime, operation: u64, result: Result<(), JournalFailure>) {
+    pub fn committed(
+        &mut self,
+        now: BootTime,
+        operation: OperationId,
+        result: Result<(), JournalFailure>,
+    ) {
         if let Err(cause) = &result {
             self.broken.get_or_insert_with(|| cause.clone());
         }
@@ -179,7 +185,7 @@ impl Coordinator {
 
     /// Handles the end of an [`Effect::AwaitRecord`]: the record is in the store, or why that is
     /// not known.
-    pub fn recorded(&mut self, now: BootTime, operation: u64, result: Result<(), Cause>) {
+    pub fn recorded(&mut self, now: BootTime, operation: OperationId, result: Result<(), Cause>) {
         let (reply_to, holding, origin) = match self.operations.remove(&operation) {
             Some(Operation::Recording { reply_to, holding, origin }) => (reply_to, holding, origin),
             // A DEL does not fail because of the store.

@@ -29,6 +29,7 @@ use super::address::{Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::cause::Cause;
 use super::container_id::ContainerId;
+use super::ids::{CallId, OperationId};
 use super::interval::Intervals;
 use super::journal::JournalEntry;
 use super::journal::JournalFailure;
@@ -217,10 +218,10 @@ pub enum Effect {
     AgreeBlockSize(Arc<str>, Arc<Ranges>),
     /// Wait until the record of the holding is in the cluster's store, and call
     /// [`Coordinator::recorded`] with this id.
-    AwaitRecord(u64, Arc<Holding>),
+    AwaitRecord(OperationId, Arc<Holding>),
     /// Wait until the record of the holding has left the cluster's store, and call
     /// [`Coordinator::recorded`] with this id.
-    AwaitEnd(u64, Arc<Holding>),
+    AwaitEnd(OperationId, Arc<Holding>),
     /// Pass a request to a range set and call [`Coordinator::assigned`] with its id.
     Assign(SetId, Assign),
     /// Take an assignment back that nobody has seen.
@@ -232,8 +233,9 @@ pub enum Effect {
     /// Move everything of the second range set into the first, end the second, and call
     /// [`Coordinator::merged`] with the network.
     Merge(SetId, SetId, Arc<str>),
-    /// Make the records durable together and call [`Coordinator::committed`] with this id.
-    Commit(u64, Vec<JournalEntry>),
+    /// Make the records durable together and call [`Coordinator::committed`] with this operation;
+    /// none, if none waits for them.
+    Commit(Option<OperationId>, Vec<JournalEntry>),
     /// Have it recorded that this is held.
     Held(Arc<Holding>),
     /// Have it recorded that this is no longer held.
@@ -241,7 +243,7 @@ pub enum Effect {
     /// Have it recorded that the recorded holding of an address on a network has ended.
     Forget(Arc<str>, IpAddr),
     /// Answer a call.
-    Reply(u64, Outcome),
+    Reply(CallId, Outcome),
     /// The addresses of two networks overlap: reported once for each pair.
     Overlap(Arc<str>, Arc<str>),
 }
@@ -256,13 +258,13 @@ pub struct Coordinator {
     /// Calls that wait for the current call of their attachment; an entry is present while there is
     /// one.
     queues: Map<AttachmentId, VecDeque<Waiting>>,
-    operations: Map<u64, Operation>,
+    operations: Map<OperationId, Operation>,
     /// The pools, each by the name of its network.
     networks: BTreeMap<Arc<str>, Network>,
     /// A few, which nearly all holdings share.
     scopes: BTreeSet<Arc<Scope>>,
     tombstones: Tombstones,
-    next_operation: u64,
+    next_operation: OperationId,
     next_sequence: u64,
     next_set: SetId,
     broken: Option<JournalFailure>,
@@ -270,7 +272,7 @@ pub struct Coordinator {
     /// the store has of these attachments has ended (rule 28).
     early_dels: Option<BTreeMap<AttachmentId, u64>>,
     /// ADDs that were collecting addresses when the node recovered: they start again.
-    outrun: BTreeSet<u64>,
+    outrun: BTreeSet<OperationId>,
     /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
     /// held after a restart, so no DEL of them is answered before that.
     unsure: BTreeSet<AttachmentId>,
@@ -280,8 +282,8 @@ pub struct Coordinator {
 /// The reply_to that an operation answers.
 #[derive(Clone, Copy, Debug)]
 enum ReplyTo {
-    Call(u64),
-    Gc(u64),
+    Call(CallId),
+    Gc(OperationId),
 }
 
 #[derive(Debug)]
@@ -343,7 +345,7 @@ enum Operation {
         undone: Option<CallError>,
     },
     /// Waiting for the DELs that it consists of.
-    Collecting { call: u64, left: usize, ended: usize, failed: Option<CallError> },
+    Collecting { call: CallId, left: usize, ended: usize, failed: Option<CallError> },
 }
 
 #[derive(Default, Debug)]
@@ -385,7 +387,7 @@ impl Coordinator {
             networks: BTreeMap::new(),
             scopes: BTreeSet::new(),
             tombstones: Tombstones::new(floor),
-            next_operation: 1,
+            next_operation: OperationId::FIRST,
             next_sequence: 1,
             next_set: SetId::FIRST,
             broken: None,

@@ -208,7 +208,7 @@ impl Coordinator {
 
     /// Commits records that no caller waits for. What is committed later is durable later.
     pub(super) fn commit_aside(&mut self, records: Vec<JournalEntry>) {
-        self.effects.push_back(Effect::Commit(0, records));
+        self.effects.push_back(Effect::Commit(None, records));
     }
 
     /// Makes range sets one; all operations of the network wait meanwhile.

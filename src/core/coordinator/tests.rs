@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::address::{Cidr, number};
 use crate::core::cause::Cause;
+use crate::core::ids::{CallId, OperationId};
 use crate::core::journal::JournalFailure;
 use crate::core::journal::JournalState;
 use crate::core::keys::PoolFamily;
@@ -84,10 +85,10 @@ struct World {
     coordinator: Coordinator,
     sets: BTreeMap<SetId, (SetRecord, RangeSet)>,
     to_sets: BTreeMap<SetId, VecDeque<ToSet>>,
-    commits: VecDeque<(u64, Vec<JournalEntry>)>,
+    commits: VecDeque<(Option<OperationId>, Vec<JournalEntry>)>,
     merges: VecDeque<(SetId, SetId, Arc<str>)>,
     agreements: VecDeque<(Arc<str>, Arc<Ranges>)>,
-    awaited: VecDeque<u64>,
+    awaited: VecDeque<OperationId>,
     durable: Vec<JournalEntry>,
     shown: BTreeMap<AttachmentId, Arc<Holding>>,
     replies: BTreeMap<u64, Outcome>,
@@ -114,7 +115,7 @@ impl World {
     }
 
     fn call(&mut self, call_id: u64, call: Call) {
-        self.coordinator.call(self.now, call_id, call);
+        self.coordinator.call(self.now, CallId::new(call_id + 1).unwrap(), call);
         self.collect();
     }
 
@@ -138,7 +139,7 @@ impl World {
                 Effect::Commit(operation, records) => self.commits.push_back((operation, records)),
                 Effect::Held(holding) => drop(self.shown.insert(holding.id(), holding)),
                 Effect::Ended(holding) => drop(self.shown.remove(&holding.id())),
-                Effect::Reply(call, outcome) => drop(self.replies.insert(call, outcome)),
+                Effect::Reply(call, outcome) => drop(self.replies.insert(call.get() - 1, outcome)),
                 Effect::Recover(..) | Effect::Forget(..) | Effect::Overlap(..) => {}
             }
         }
@@ -187,7 +188,9 @@ impl World {
                     Ok(())
                 };
                 self.durable.extend(records.into_iter().filter(|_| !self.disk_full));
-                self.coordinator.committed(self.now, operation, result);
+                if let Some(operation) = operation {
+                    self.coordinator.committed(self.now, operation, result);
+                }
             }
             2 => self.deliver_merge(),
             3 => {
@@ -237,7 +240,7 @@ impl World {
                     let claimed = claim.iter().filter(|(_, of)| *of == BlockStatus::Active);
                     let active = activate.into_iter().chain(claimed.map(|(cidr, _)| *cidr));
                     let records = active.map(|cidr| JournalEntry::Block(pool.clone(), cidr));
-                    self.commits.push_back((0, records.collect()));
+                    self.commits.push_back((None, records.collect()));
                     set.leased(self.now, Leased::Done);
                 }
                 other => panic!("{other:?}: the node is alone, and nothing is idle"),

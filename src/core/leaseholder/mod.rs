@@ -37,7 +37,7 @@ use std::time::Duration;
 use super::Map;
 use super::address::Cidr;
 use super::cause::Cause;
-use super::ids::{Epoch, LeaseId, OrderId};
+use super::ids::{Epoch, LeaseId, OrderId, RequestId};
 use super::keys::PoolFamily;
 use super::time::BootTime;
 use super::time::UnixTime;
@@ -146,10 +146,10 @@ pub struct Leaseholder {
     absent: BTreeMap<Arc<str>, BootTime>,
     records: Records,
     scan: RecordScan,
-    pending: Map<u64, (Pending, BootTime)>,
-    next_request: u64,
+    pending: Map<RequestId, (Pending, BootTime)>,
+    next_request: RequestId,
     /// The last step of joining: answers to earlier ones come too late.
-    join_request: u64,
+    join_request: Option<RequestId>,
     next_message: u64,
     stalled: Option<Cause>,
     halted: Option<Cause>,
@@ -218,8 +218,8 @@ impl Leaseholder {
             records: Records::default(),
             scan: RecordScan::default(),
             pending: Map::default(),
-            next_request: 1,
-            join_request: 0,
+            next_request: RequestId::FIRST,
+            join_request: None,
             stalled: None,
             halted: None,
             alone: None,
@@ -305,7 +305,12 @@ impl Leaseholder {
     }
 
     /// Handles the store's answer to [`Effect::Store`].
-    pub fn answered(&mut self, now: BootTime, request: u64, answer: Result<Answer, StoreError>) {
+    pub fn answered(
+        &mut self,
+        now: BootTime,
+        request: RequestId,
+        answer: Result<Answer, StoreError>,
+    ) {
         let Some((pending, sent)) = self.pending.remove(&request) else { return };
         match &answer {
             Ok(_) | Err(StoreError::LeaseGone) => self.reached(sent),
@@ -318,7 +323,7 @@ impl Leaseholder {
             Pending::Prepare => self.prepared(now, answer),
             Pending::Link => self.linked(now, answer),
             Pending::Check => self.checked(now, answer),
-            Pending::Join if request == self.join_request => self.join_answered(now, answer),
+            Pending::Join if Some(request) == self.join_request => self.join_answered(now, answer),
             Pending::Join => self.join_outdated(now, &answer),
             Pending::Heartbeat(idle) => self.beat(now, idle, answer),
             Pending::KeepAlive => self.kept(now, sent, &answer),
@@ -418,9 +423,9 @@ impl Leaseholder {
             return; // a session that is written now would outlive the daemon
         }
         let id = self.next_request;
-        self.next_request += 1;
+        self.next_request = id.next();
         if pending == Pending::Join {
-            self.join_request = id;
+            self.join_request = Some(id);
         }
         self.pending.insert(id, (pending, now));
         self.effects.push_back(Effect::Store(id, request));

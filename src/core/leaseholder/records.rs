@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{Effect, Leaseholder, Order, OwnedBlock, RecordChange, parts};
 use crate::core::address::{Cidr, Family, number};
+use crate::core::ids::OperationId;
 use crate::core::keys::{PoolFamily, allocation_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::BootTime;
@@ -24,7 +25,7 @@ pub(super) type At = (Arc<str>, IpAddr);
 struct Change {
     value: Option<Box<AllocationValue>>,
     since: BootTime,
-    waiting: Vec<u64>,
+    waiting: Vec<OperationId>,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl Records {
 
     /// Forgets a change that is not this node's to write. The operation that waits for the end of a
     /// record need not wait.
-    fn forget(&mut self, at: &At) -> Vec<u64> {
+    fn forget(&mut self, at: &At) -> Vec<OperationId> {
         let Some(change) = self.dirty.remove(at) else { return vec![] };
         self.urgent -= change.waiting.len();
         if change.value.is_none() { change.waiting } else { vec![] }
@@ -100,7 +101,7 @@ impl Records {
 
     pub(super) fn written(&mut self, _: BootTime, effects: &mut VecDeque<Effect>) {
         let written = std::mem::take(&mut self.under_way);
-        let waiting: Vec<u64> =
+        let waiting: Vec<OperationId> =
             written.into_iter().flat_map(|(_, change)| change.waiting).collect();
         if !waiting.is_empty() {
             effects.push_back(Effect::Recorded(waiting));
@@ -171,12 +172,12 @@ pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
 impl Leaseholder {
     /// Takes the beginning or the end of an allocation. With `waiting`, an [`Effect::Recorded`]
     /// with it comes when the store has it.
-    pub fn record(&mut self, now: BootTime, change: RecordChange, waiting: Option<u64>) {
+    pub fn record(&mut self, now: BootTime, change: RecordChange, waiting: Option<OperationId>) {
         if !self.identity.records {
             return;
         }
         let RecordChange { network, address, value } = change;
-        let waiting: Vec<u64> = waiting.into_iter().collect();
+        let waiting: Vec<OperationId> = waiting.into_iter().collect();
         self.records.set((network, address), Change { value, since: now, waiting });
         self.link(now);
     }
@@ -219,7 +220,8 @@ impl Leaseholder {
                 }
                 if self.is_ours(at) { &mut taken } else { &mut strange }.push(at.clone());
             }
-            let ended: Vec<u64> = strange.iter().flat_map(|at| self.records.forget(at)).collect();
+            let ended: Vec<OperationId> =
+                strange.iter().flat_map(|at| self.records.forget(at)).collect();
             if !ended.is_empty() {
                 self.effects.push_back(Effect::Recorded(ended));
             }

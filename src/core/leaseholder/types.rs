@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
-use crate::core::ids::{Epoch, LeaseId, OrderId};
+use crate::core::ids::{Epoch, LeaseId, OperationId, OrderId, RequestId};
 use crate::core::keys::PoolFamily;
 use crate::core::time::BootTime;
 use crate::core::time::UnixTime;
@@ -204,7 +204,7 @@ pub enum BlockSizeError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Ask the store and call `answered` with this id.
-    Store(u64, Request),
+    Store(RequestId, Request),
     /// Watch a prefix and call `observed` with what it reports.
     Watch(String),
     /// The end of an [`Order::Lease`].
@@ -260,8 +260,8 @@ pub enum Effect {
     /// These are all the records in these blocks of this node, with their networks: everything that
     /// is held otherwise must be recorded again.
     RecordsListed(Vec<(PoolFamily, Cidr)>, Vec<(Arc<str>, Recorded)>),
-    /// The records of these orders are in the store.
-    Recorded(Vec<u64>),
+    /// The records that these operations wait for are in the store.
+    Recorded(Vec<OperationId>),
 }
 
 /// A change to the records: an allocation or its end.

@@ -9,6 +9,7 @@ use crate::core::Map;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::cause::Cause;
 use crate::core::coordinator::{Call, CallError, Coordinator, Crowd, Effect, Outcome};
+use crate::core::ids::{CallId, OperationId};
 use crate::core::journal::JournalFailure;
 use crate::core::range::Ranges;
 use crate::core::range_set::RangeSet;
@@ -29,11 +30,11 @@ pub struct CoordinatorMachine {
     /// Calls without an answer.
     open_calls: usize,
     /// Those of them that came before the node knew what its journal forgot (rule 23).
-    early_calls: VecDeque<(u64, Call)>,
+    early_calls: VecDeque<(CallId, Call)>,
     /// The number of records that are missing, for each of these operations.
-    recording: Map<u64, usize>,
+    recording: Map<OperationId, usize>,
     /// The times until which they are waited for.
-    recording_until: VecDeque<(BootTime, u64)>,
+    recording_until: VecDeque<(BootTime, OperationId)>,
     overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
     journal_failed: bool,
     life: Life,
@@ -157,7 +158,7 @@ impl CoordinatorMachine {
         Ok(open)
     }
 
-    fn call(&mut self, now: BootTime, id: u64, call: Call) {
+    fn call(&mut self, now: BootTime, id: CallId, call: Call) {
         let refused = if self.life != Life::Serving {
             Some(CallError::Stopping)
         } else if self.open_calls >= limits::CALLS_IN_FLIGHT_MAX {
@@ -188,7 +189,7 @@ impl CoordinatorMachine {
     /// call of the same attachment. A DEL is remembered instead (rule 28).
     fn is_early(&self, call: &Call) -> bool {
         let waits = |id: &AttachmentId| {
-            let waits = |(_, call): &(u64, Call)| match call {
+            let waits = |(_, call): &(CallId, Call)| match call {
                 Call::Add(add) => add.id == *id,
                 _ => false,
             };
@@ -261,9 +262,7 @@ impl CoordinatorMachine {
                 self.send_set(from, ToRangeSet::Retire(into));
             }
             Effect::Commit(operation, entries) => {
-                let then =
-                    if operation == 0 { After::Nothing } else { After::Operation(operation) };
-                self.commit(entries, then);
+                self.commit(entries, operation.map_or(After::Nothing, After::Operation));
             }
             Effect::Held(holding) => {
                 self.outputs.push_back(Output::Held(holding.clone()));
@@ -287,14 +286,14 @@ impl CoordinatorMachine {
     }
 
     /// Has it published in the store that something is held, or is not.
-    fn publish(&mut self, holding: Arc<Holding>, held: bool, waiting: Option<u64>) {
+    fn publish(&mut self, holding: Arc<Holding>, held: bool, waiting: Option<OperationId>) {
         if self.cluster.records {
             self.send_leaseholder(ToLeaseholder::PublishRecord { holding, held, waiting });
         }
     }
 
     /// Waits, but not for ever, until every address of the holding is recorded.
-    fn await_record(&mut self, now: BootTime, operation: u64, holding: Arc<Holding>) {
+    fn await_record(&mut self, now: BootTime, operation: OperationId, holding: Arc<Holding>) {
         if let Some(cause) = self.cluster.stalled.clone() {
             return self.core.recorded(now, operation, Err(cause));
         }
@@ -304,7 +303,7 @@ impl CoordinatorMachine {
     }
 
     /// Waits, but not for ever, until no address of the holding is recorded.
-    fn await_end(&mut self, now: BootTime, operation: u64, holding: Arc<Holding>) {
+    fn await_end(&mut self, now: BootTime, operation: OperationId, holding: Arc<Holding>) {
         if let Some(cause) = self.cluster.stalled.clone() {
             return self.core.recorded(now, operation, Err(cause));
         }
@@ -330,7 +329,7 @@ impl CoordinatorMachine {
 
     /// Fails every operation that waits for a record: the store does not answer.
     pub(super) fn not_recorded(&mut self, now: BootTime, cause: &Cause) {
-        let mut waiting: Vec<u64> = self.recording.keys().copied().collect();
+        let mut waiting: Vec<OperationId> = self.recording.keys().copied().collect();
         waiting.sort_unstable();
         self.recording.clear();
         for operation in waiting {
@@ -339,7 +338,7 @@ impl CoordinatorMachine {
     }
 
     /// Notes that one record of each of these operations is in the store.
-    pub(super) fn recorded(&mut self, now: BootTime, operations: Vec<u64>) {
+    pub(super) fn recorded(&mut self, now: BootTime, operations: Vec<OperationId>) {
         for operation in operations {
             let Some(missing) = self.recording.get_mut(&operation) else { continue };
             *missing -= 1;
@@ -353,7 +352,7 @@ impl CoordinatorMachine {
     fn committed(
         &mut self,
         now: BootTime,
-        operations: Vec<u64>,
+        operations: Vec<OperationId>,
         result: &Result<(), JournalFailure>,
     ) {
         if let Err(cause) = result

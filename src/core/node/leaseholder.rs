@@ -10,7 +10,7 @@ use super::message::{
 use crate::core::Map;
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
-use crate::core::ids::{Epoch, LeaseId, OrderId};
+use crate::core::ids::{Epoch, LeaseId, OperationId, OrderId, RequestId};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Found, Leaseholder, Order, RecordChange};
 use crate::core::range::Ranges;
@@ -37,7 +37,7 @@ enum Departure {
     /// Records are written.
     Flushing,
     /// The lease is ended, by the request with this number.
-    Revoking(Option<u64>),
+    Revoking(Option<RequestId>),
     Left,
 }
 
@@ -143,7 +143,7 @@ impl LeaseholderMachine {
         }
     }
 
-    fn ask(&mut self, id: u64, request: Request) {
+    fn ask(&mut self, id: RequestId, request: Request) {
         if self.departure == Departure::Revoking(None) && matches!(request, Request::Revoke(_)) {
             self.departure = Departure::Revoking(Some(id));
         }
@@ -227,7 +227,13 @@ impl LeaseholderMachine {
         self.place(now, Some(OrderOrigin::Coordinator(network, allowed)), order);
     }
 
-    fn publish(&mut self, now: BootTime, holding: &Holding, held: bool, waiting: Option<u64>) {
+    fn publish(
+        &mut self,
+        now: BootTime,
+        holding: &Holding,
+        held: bool,
+        waiting: Option<OperationId>,
+    ) {
         for &address in holding.addresses.iter() {
             let network = holding.scope.pool.clone();
             let value = held.then(|| Box::new(allocation(&self.node, holding)));

@@ -9,7 +9,7 @@ use crate::core::address::{Cidr, Family};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
 use crate::core::coordinator::{Call, Outcome, Recovered};
-use crate::core::ids::Epoch;
+use crate::core::ids::{CallId, Epoch, OperationId, RequestId};
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::keys::PoolFamily;
@@ -58,11 +58,11 @@ pub enum Message {
 #[derive(Debug)]
 pub enum ToCoordinator {
     /// A call, and the number under which it is answered ([`Output::Reply`]).
-    Call(u64, Call),
+    Call(CallId, Call),
     /// The end of a [`ToRangeSet::Assign`].
-    Assigned(u64, Result<u128, AssignError>),
+    Assigned(OperationId, Result<u128, AssignError>),
     /// The commits of these operations are durable, or the journal failed.
-    Committed(Vec<u64>, Result<(), JournalFailure>),
+    Committed(Vec<OperationId>, Result<(), JournalFailure>),
     /// The leaseholder says this; with the origin of the order that it ends, if it ends one.
     Cluster(Effect, Option<OrderOrigin>),
     /// A range set has nothing to give to the node that asks: another one may.
@@ -126,14 +126,14 @@ pub enum ToLeaseholder {
         /// True if it is held.
         held: bool,
         /// The operation that waits for the records, if one does.
-        waiting: Option<u64>,
+        waiting: Option<OperationId>,
     },
     /// Delete the record of an address on a network.
     DeleteRecord(Arc<str>, IpAddr),
     /// It is durable that a transaction with this sequence number may be sent.
     Intended(u64),
     /// The store's answer to the request with this number.
-    Answered(u64, Result<Answer, StoreError>),
+    Answered(RequestId, Result<Answer, StoreError>),
     /// A watch's report.
     Observed(Watched),
     /// Write the records that wait, end the node's lease, then say [`ToCoordinator::Left`].
@@ -177,7 +177,7 @@ pub enum After {
     /// Nothing: the entries may wait for the next commit, which takes them along.
     Nothing,
     /// An operation of the coordinator.
-    Operation(u64),
+    Operation(OperationId),
     /// A transaction of the leaseholder with this sequence number.
     Intent(u64),
     /// An order of a range set.
@@ -194,11 +194,11 @@ pub enum Output {
     /// Hand a commit to the journal's queue.
     Commit(Commit),
     /// Ask the store, and bring the answer as [`ToLeaseholder::Answered`] with this number.
-    Store(u64, Request),
+    Store(RequestId, Request),
     /// Watch a prefix, and bring reports as [`ToLeaseholder::Observed`].
     Watch(String),
     /// Answer a call.
-    Reply(u64, Outcome),
+    Reply(CallId, Outcome),
     /// Show readers that this is held.
     Held(Arc<Holding>),
     /// Show readers that this is no longer held.

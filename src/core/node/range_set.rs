@@ -11,6 +11,7 @@ use crate::core::Map;
 use crate::core::address::Cidr;
 use crate::core::block::Block;
 use crate::core::cause::Cause;
+use crate::core::ids::OperationId;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
@@ -34,7 +35,7 @@ pub struct RangeSetMachine {
     /// range set was told: its spares hang on the current lease.
     lease_number: u64,
     /// The requests that wait for a block, and since when: for the figures.
-    waits: Map<u64, BootTime>,
+    waits: Map<OperationId, BootTime>,
     outputs: VecDeque<Output>,
 }
 

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::address::{Cidr, number};
 use crate::core::cause::Cause;
+use crate::core::ids::OperationId;
 use crate::core::leaseholder::{Found, Leased};
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::stage::Stage;
@@ -106,6 +107,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn operation(n: u64) -> OperationId {
+    OperationId::new(n + 1).unwrap()
+}
+
 fn settings(cooldown: Duration) -> Settings {
     Settings { cooldown, min_free: 0, seed: 0 }
 }
@@ -122,7 +127,7 @@ impl Store {
         &mut self,
         set: &mut RangeSet,
         now: BootTime,
-    ) -> Vec<(u64, Result<u128, AssignError>)> {
+    ) -> Vec<(OperationId, Result<u128, AssignError>)> {
         let mut answers = Vec::new();
         while let Some(effect) = set.poll_effect() {
             match effect {
@@ -194,7 +199,7 @@ proptest! {
                     let requested = requested.map(|n| number(first.subnet.addr()) + u128::from(n));
                     let requested = requested.filter(|&n| first.contains(n));
                     let stage = sandbox.then_some(Stage::Sandbox);
-                    let (id, allowed) = (id as u64, allowed.clone());
+                    let (id, allowed) = (operation(id as u64), allowed.clone());
                     let request = Assign { id, set_index, allowed, requested, stage };
                     let expected = model.assign(&request);
                     prop_assert_eq!(assign(&mut set, &mut store, now, request), expected);
@@ -239,19 +244,19 @@ proptest! {
         let mut set = RangeSet::new(Family::V4, block_log2, settings(Duration::ZERO));
         let mut others: Vec<Cidr> = Vec::new();
         let [wide, _] = views();
-        let (mut now, mut id, mut next) = (BootTime::from_millis(1_000_000), 0, 0);
+        let (mut now, mut id, mut next) = (BootTime::from_millis(1_000_000), OperationId::FIRST, OperationId::FIRST);
         let mut given = BTreeSet::new();
         for (fate, requests, wait) in fates {
             let mut pending = Vec::new();
             for _ in 0..requests {
                 let allowed = wide.clone();
                 let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
-                id += 1;
                 match set.assign(now, request) {
                     Some(Ok(number)) => prop_assert!(given.insert(number)),
                     Some(Err(_)) => {}
-                    None => pending.push(id - 1),
+                    None => pending.push(id),
                 }
+                id = id.next();
             }
             now = now + Duration::from_millis(wait);
             let mut fate = fate;
@@ -260,7 +265,7 @@ proptest! {
                 let leased = match effect {
                     Effect::Assigned(of, result) => {
                         prop_assert!(of >= next, "answers come in order");
-                        next = of + 1;
+                        next = of.next();
                         pending.retain(|&id| id != of);
                         if let Ok(number) = result {
                             prop_assert!(given.insert(number));
@@ -295,7 +300,7 @@ proptest! {
             now = now + limits::NOBODY;
             set.handle_timeout(now);
             }
-            prop_assert_eq!(&pending, &Vec::<u64>::new(), "everybody is answered");
+            prop_assert_eq!(&pending, &Vec::<OperationId>::new(), "everybody is answered");
             set.check_invariants();
         }
     }
@@ -315,14 +320,15 @@ fn a_burst_takes_few_leases() {
     let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
     let mut set = RangeSet::new(Family::V4, allowed.usual_block_log2(), settings(Duration::ZERO));
     let mut store = Store::default();
-    for id in 0..10_000 {
+    for n in 0..10_000 {
+        let id = operation(n);
         let request =
             Assign { id, set_index: 0, allowed: allowed.clone(), requested: None, stage: None };
         let number =
             assign(&mut set, &mut store, BootTime::from_millis(1_000_000), request).unwrap();
         assert_eq!(
             number,
-            super::super::address::number("10.0.0.2".parse().unwrap()) + u128::from(id)
+            super::super::address::number("10.0.0.2".parse().unwrap()) + u128::from(n)
         );
     }
     assert!(store.txns <= 20, "{} leases for a burst of 10,000", store.txns);
@@ -332,13 +338,18 @@ fn a_burst_takes_few_leases() {
 fn one_in_hand(now: BootTime) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
     let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, 0, settings(Duration::ZERO));
-    let request =
-        move |id| Assign { id, set_index: 0, allowed: wide.clone(), requested: None, stage: None };
+    let request = move |n| Assign {
+        id: operation(n),
+        set_index: 0,
+        allowed: wide.clone(),
+        requested: None,
+        stage: None,
+    };
     assert_eq!(set.assign(now, request(0)), None);
     assert!(matches!(set.poll_effect(), Some(Effect::Lease { .. })));
     set.leased(now, Leased::Done);
     assert!(matches!(set.poll_effect(), Some(Effect::Lease { .. })));
-    let Some(Effect::Assigned(0, Ok(held))) = set.poll_effect() else { panic!("no address") };
+    let Some(Effect::Assigned(_, Ok(held))) = set.poll_effect() else { panic!("no address") };
     (set, held, request)
 }
 
@@ -366,5 +377,5 @@ fn requests_that_wait_when_the_store_goes_get_what_is_in_hand() {
     set.release(now, held);
     while set.poll_effect().is_some() {}
     set.stalled(now, Some(Cause::OfflineLimit));
-    assert_eq!(set.poll_effect(), Some(Effect::Assigned(1, Ok(held))));
+    assert_eq!(set.poll_effect(), Some(Effect::Assigned(operation(1), Ok(held))));
 }

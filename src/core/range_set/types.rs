@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
+use crate::core::ids::OperationId;
 use crate::core::leaseholder::Question;
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
@@ -61,7 +62,7 @@ pub enum AssignError {
 #[derive(Clone, Debug)]
 pub struct Assign {
     /// Names the request in [`Effect::Assigned`].
-    pub id: u64,
+    pub id: OperationId,
     /// The index of the range set in its configuration: cursors go by it, as in host-local.
     pub set_index: u16,
     /// The ranges that the call allows.
@@ -84,7 +85,7 @@ impl Assign {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Answer a request that had to wait.
-    Assigned(u64, Result<u128, AssignError>),
+    Assigned(OperationId, Result<u128, AssignError>),
     /// Have spares made active and runs claimed, write to the journal which are active then, and
     /// call [`RangeSet::leased`](super::RangeSet::leased).
     Lease {

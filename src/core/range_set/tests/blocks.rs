@@ -16,8 +16,8 @@ fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     let mut store = Store::default();
     let mut now = BootTime::from_millis(1_000_000);
     let held: Vec<u128> = (0..20)
-        .map(|id| {
-            let allowed = wide.clone();
+        .map(|n| {
+            let (id, allowed) = (operation(n), wide.clone());
             let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
             assign(&mut set, &mut store, now, request).unwrap()
         })
@@ -54,7 +54,8 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
     let wanted = first..first + 12;
     for number in wanted.clone() {
         let (allowed, requested) = (wide.clone(), Some(number));
-        let request = Assign { id: 0, set_index: 0, allowed, requested, stage: None };
+        let request =
+            Assign { id: OperationId::FIRST, set_index: 0, allowed, requested, stage: None };
         assert_eq!(set.assign(now, request), Some(Ok(number)));
     }
     wanted.for_each(|number| set.undo(now, number));
@@ -66,7 +67,13 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
 fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
-    let request = Assign { id: 0, set_index: 0, allowed: wide, requested: None, stage: None };
+    let request = Assign {
+        id: OperationId::FIRST,
+        set_index: 0,
+        allowed: wide,
+        requested: None,
+        stage: None,
+    };
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
     let block = set.inventory.block(held).unwrap().cidr();
     let give = Cidr::containing(block.end(), 0);

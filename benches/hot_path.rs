@@ -18,7 +18,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use leasehold::cni::parse;
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::{Holding, Scope};
-use leasehold::core::ids::OperationId;
+use leasehold::core::ids::{OperationId, Sequence};
 use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
@@ -147,7 +147,7 @@ fn holding(number: u64) -> Holding {
         // In no order, as digests are.
         container_id: format!("{:064x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into(),
         addresses: vec![Family::V4.address(address(number))].into(),
-        sequence: number + 1,
+        sequence: Sequence::new(number + 1),
         started_at: NonZeroU64::new(1),
         since: UnixTime::EPOCH,
         stage: None,

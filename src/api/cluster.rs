@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::refuse;
+use crate::core::ids::Revision;
 use crate::core::operator::{Command, Step};
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome};
 use crate::store::ClusterStore;
@@ -103,7 +104,7 @@ impl Store {
     }
 
     /// The revision at which a transaction was carried out; nothing: a condition did not hold.
-    pub(super) async fn txn(&self, txn: Txn) -> Result<Option<u64>, StoreError> {
+    pub(super) async fn txn(&self, txn: Txn) -> Result<Option<Revision>, StoreError> {
         match self.0.ask(Request::Txn(txn)).await? {
             Answer::Txn(TxnOutcome::Done(revision)) => Ok(Some(revision)),
             Answer::Txn(TxnOutcome::Refused(_)) => Ok(None),

@@ -15,12 +15,13 @@ use tokio::net::UnixStream;
 use super::AppState;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
+use crate::core::ids::Sequence;
 
 /// The holdings that the ADDs of one request made, by their sequence numbers; and whether a write
 /// to their caller failed.
 #[derive(Default, Debug)]
 pub(super) struct Answers {
-    made: RefCell<Vec<(AttachmentId, u64)>>,
+    made: RefCell<Vec<(AttachmentId, Sequence)>>,
     lost: Cell<bool>,
 }
 
@@ -31,7 +32,7 @@ impl Answers {
     }
 
     /// Notes that an ADD made this holding.
-    pub(super) fn note(&self, id: AttachmentId, sequence: u64) {
+    pub(super) fn note(&self, id: AttachmentId, sequence: Sequence) {
         self.made.borrow_mut().push((id, sequence));
     }
 

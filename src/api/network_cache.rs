@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use tokio::sync::{mpsc, watch};
 
 use crate::cni::central::{Central, Found};
+use crate::core::ids::Revision;
 use crate::core::keys::NETWORKS;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::Value;
@@ -32,8 +33,8 @@ struct Known {
 
 #[derive(Debug)]
 struct Network {
-    /// The revision of its key; 0: it is from the file.
-    revision: u64,
+    /// The revision of its key; none: it is from the file.
+    revision: Option<Revision>,
     /// Its `ipam` object.
     object: Option<Arc<str>>,
 }
@@ -47,7 +48,7 @@ impl NetworkCache {
             kept.and_then(|kept| serde_json::from_slice::<BTreeMap<String, Json>>(&kept).ok());
         let complete = kept.is_some();
         let network = |(name, object): (String, Json)| {
-            (name.into(), Network { revision: 0, object: Some(object.to_string().into()) })
+            (name.into(), Network { revision: None, object: Some(object.to_string().into()) })
         };
         let networks = kept.unwrap_or_default().into_iter().map(network).collect();
         let (reports, _) = watch::channel(0);
@@ -71,14 +72,14 @@ impl NetworkCache {
         let _ = reports.wait_for(|count| *count > 0).await;
     }
 
-    /// Waits until a network's key is known as of this revision or later; if the revision is 0,
+    /// Waits until a network's key is known as of this revision or later; if there is none,
     /// until the key is known to be gone. The caller must limit the wait.
-    pub async fn seen(&self, network: &str, revision: u64) {
+    pub async fn seen(&self, network: &str, revision: Option<Revision>) {
         let mut reports = self.reports.subscribe();
         let seen = |_: &u64| {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            let at = known.networks.get(network).map_or(0, |known| known.revision);
-            if revision == 0 { at == 0 } else { at >= revision }
+            let at = known.networks.get(network).and_then(|known| known.revision);
+            if revision.is_none() { at.is_none() } else { at >= revision }
         };
         let _ = reports.wait_for(seen).await;
     }
@@ -147,7 +148,7 @@ fn entry(key: KeyValue) -> Option<(Arc<str>, Network)> {
             None
         }
     };
-    Some((network.into(), Network { revision: key.mod_revision, object }))
+    Some((network.into(), Network { revision: Some(key.mod_revision), object }))
 }
 
 impl Central for NetworkCache {
@@ -171,7 +172,7 @@ mod tests {
     fn key(network: &str, revision: u64, ipam: Option<&str>) -> KeyValue {
         let value = NetworkValue { ipam: ipam.map(Arc::from), geometry: vec![] };
         let (key, value) = (format!("networks/{network}"), Value::Network(value));
-        KeyValue { key, value, mod_revision: revision, lease: None }
+        KeyValue { key, value, mod_revision: Revision::new(revision).unwrap(), lease: None }
     }
 
     fn object(text: &str) -> Found {
@@ -199,8 +200,8 @@ mod tests {
             );
             to.send(Watched::Put(key("b", 5, Some(r#"{"y":2}"#)))).await.unwrap();
             to.send(Watched::Deleted("networks/a".to_owned())).await.unwrap();
-            networks.seen("b", 5).await;
-            networks.seen("a", 0).await;
+            networks.seen("b", Revision::new(5)).await;
+            networks.seen("a", None).await;
             assert_eq!(networks.find("a"), Found::Nothing);
             drop(to);
             follow.await.unwrap();

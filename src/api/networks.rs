@@ -8,6 +8,7 @@ use super::AppState;
 use super::cluster::{Refusal, Store, answer};
 use crate::cni::central::{check, check_keys, check_name};
 use crate::core::address::Family;
+use crate::core::ids::Revision;
 use crate::core::keys::{ALLOCATIONS, NETWORKS, network_key};
 use crate::core::leaseholder::{BlockSizeError, block_sizes_fit};
 use crate::core::range::Ranges;
@@ -199,7 +200,7 @@ fn row(key: &KeyValue) -> Option<NetworkRow> {
     };
     let ipam = value.ipam.as_deref().and_then(|ipam| serde_json::from_str(ipam).ok());
     let geometry = value.geometry.iter().map(geometry).collect();
-    Some(NetworkRow { network, ipam, geometry, revision: key.mod_revision, unreadable })
+    Some(NetworkRow { network, ipam, geometry, revision: key.mod_revision.get(), unreadable })
 }
 
 fn geometry(geometry: &Geometry) -> GeometryRow {
@@ -326,7 +327,7 @@ async fn change(
     let changed = write(&store, network, at.revision, object).await?;
     if changed.outcome != Change::Unchanged {
         tracing::info!(network, outcome = ?changed.outcome, "an operator's central configuration");
-        let seen = node.networks.seen(network, changed.revision);
+        let seen = node.networks.seen(network, Revision::new(changed.revision));
         let _ = tokio::time::timeout(limits::SEEN_WAIT_MAX, seen).await;
     }
     Ok(changed)
@@ -341,7 +342,8 @@ async fn write(
     let key = named(network)?;
     for _ in 0..limits::CHANGE_TRIES_MAX {
         let [found] = store.keys([&key]).await?;
-        let revision = found.as_ref().map_or(0, |found| found.mod_revision);
+        let read = found.as_ref().map(|found| found.mod_revision);
+        let revision = read.map_or(0, Revision::get);
         if let Some(at) = at.filter(|at| *at != revision) {
             return Err(Refusal::conflict(format!(
                 "network {network} has changed meanwhile: its revision is {revision}, not {at}"
@@ -379,9 +381,10 @@ async fn write(
             true => Write::Delete(key.clone()),
             false => Write::Put(key.clone(), Value::Network(value), None),
         };
-        let when = vec![Compare::ModRevision(key.clone(), revision)];
+        let when = vec![Compare::unchanged(key.clone(), read)];
         if let Some(revision) = store.txn(Txn { when, then: vec![then] }).await? {
-            return Ok(Changed { network, outcome, revision: if gone { 0 } else { revision } });
+            let revision = if gone { 0 } else { revision.get() };
+            return Ok(Changed { network, outcome, revision });
         }
     }
     Err(Refusal::conflict(format!("others change network {network} at the same time: try again")))

@@ -240,8 +240,7 @@ impl Count {
 mod tests {
     use super::*;
     use crate::core::address::{Family, number};
-    use crate::core::ids::Epoch;
-    use crate::core::ids::LeaseId;
+    use crate::core::ids::{Epoch, LeaseId, Link, Revision};
     use crate::core::keys::block_key;
     use crate::core::time::UnixTime;
     use crate::core::value::{BlockValue, SessionValue};
@@ -249,16 +248,16 @@ mod tests {
     fn block(net: &str, owner: &str, status: BlockStatus) -> KeyValue {
         let (net, family): (ipnet::IpNet, _) = (net.parse().unwrap(), Family::V4);
         let cidr = Cidr::of(net);
-        let (owner, epoch, claim, since) = (owner.into(), None, 1, UnixTime::EPOCH);
+        let (owner, epoch, claim, since) = (owner.into(), None, Link::FIRST, UnixTime::EPOCH);
         let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
         let key = block_key("net", family, cidr.start);
-        KeyValue { key, value: Value::Block(value), mod_revision: 1, lease: None }
+        KeyValue { key, value: Value::Block(value), mod_revision: Revision::FIRST, lease: None }
     }
 
     fn session(node: &str) -> KeyValue {
         let value = SessionValue { epoch: Epoch::FIRST, lease: LeaseId::new(7).unwrap() };
         let (key, value) = (format!("{SESSIONS}{node}"), Value::Session(value));
-        KeyValue { key, value, mod_revision: 1, lease: None }
+        KeyValue { key, value, mod_revision: Revision::FIRST, lease: None }
     }
 
     #[test]

@@ -451,6 +451,6 @@ fn row(node: &str, holding: &Holding, address: IpAddr) -> AllocationRow {
         pod: pod.map(|pod| pod.name.to_string()),
         stage: holding.stage.map(|stage| stage.to_string()),
         since_unix_ms: holding.since.as_millis(),
-        sequence: holding.sequence,
+        sequence: holding.sequence.get(),
     }
 }

@@ -70,6 +70,6 @@ fn row(key: &KeyValue) -> Option<AllocationRow> {
         pod: text(&value.pod),
         stage: text(&value.stage),
         since_unix_ms: value.since.as_millis(),
-        sequence: value.sequence,
+        sequence: value.sequence.get(),
     })
 }

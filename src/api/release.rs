@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{AppState, refuse};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
+use crate::core::ids::Sequence;
 
 /// The holding to end. If the attachment holds something newer meanwhile, nothing is done.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -37,7 +38,7 @@ pub async fn handle(node: web::Data<AppState>, release: web::Json<Release>) -> H
         container_id: container_id.into(),
         ifname: ifname.into(),
     };
-    let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
+    let del = Del { id, selector: HoldingSelector::Sequence(Sequence::new(sequence)) };
     match super::call::execute(&node, Call::Del(del)).await.await {
         Outcome::Ended(count) => HttpResponse::Ok().json(Released { released: count > 0 }),
         Outcome::Failed(error) => {

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::container_id::ContainerId;
+use super::ids::Sequence;
 use super::stage::Stage;
 use super::time::UnixTime;
 
@@ -97,7 +98,7 @@ pub struct Holding {
     /// One address per range set, in the order of the sets.
     pub addresses: Addresses,
     /// Rises with every ADD of this node: tells two holdings of one attachment apart.
-    pub sequence: u64,
+    pub sequence: Sequence,
     /// The time at which the plugin process of the ADD started; see [`Holding::started_at`].
     pub started_at: Option<NonZeroU64>,
     /// The time at which the ADD was answered.

@@ -91,6 +91,70 @@ number! {
 }
 
 number! {
+    /// A revision of the store: it rises with every transaction that writes, and goes back only
+    /// when the store is restored from a backup. That of a key is the one of its last write; a key
+    /// that does not exist has none.
+    Revision
+}
+
+impl Revision {
+    /// One that no key ever has.
+    pub const NEVER: Self = Self(NonZeroU64::MAX);
+}
+
+number! {
+    /// A link of a node's chain: a transaction that changes who holds a block, by its place in the
+    /// chain. `Option<Link>` is how far a chain has come; none: nothing is in it yet.
+    Link
+}
+
+impl Link {
+    /// Returns the link that comes after those up to this one.
+    pub fn after(reached: Option<Self>) -> Self {
+        reached.map_or(Self::FIRST, Self::next)
+    }
+}
+
+/// The sequence number of a holding on its node. A repeated ADD makes it a new one, so that it
+/// names what one ADD was answered with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(transparent)]
+pub struct Sequence(u64);
+
+impl Sequence {
+    /// The first one that a node gives.
+    pub const FIRST: Self = Self(1);
+
+    /// Returns the one with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the one after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        self.plus(1)
+    }
+
+    /// Returns the one so many after this one; the last one there is, if that would be later.
+    #[must_use]
+    pub fn plus(self, count: u64) -> Self {
+        Self(self.0.saturating_add(count))
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+number! {
     /// The count of the starts of a node's daemon, and of the removals of the node. What has an
     /// older epoch than the node's key has no say.
     Epoch

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::address::Cidr;
 use super::attachment::{AttachmentId, Holding};
+use super::ids::{Link, Sequence};
 use super::keys::PoolFamily;
 use super::leaseholder::without;
 use super::set_record::{SetId, SetRecord};
@@ -62,9 +63,9 @@ pub enum JournalEntry {
     /// Addresses of this run may no longer be handed out, in whichever blocks they were.
     NoBlock(PoolFamily, Cidr),
     /// The node's chain in the cluster's store has come so far.
-    Chain(u64),
+    Chain(Link),
     /// It may have come so far.
-    Intent(u64),
+    Intent(Link),
     /// The store has confirmed, in this boot, which blocks are this node's.
     Confirmed,
     /// A DEL of this attachment that started then was answered before the node had joined, and so
@@ -94,10 +95,10 @@ pub trait Rows {
     fn remove_holding(&mut self, holding: &Holding) -> Result<(), Self::Error>;
 
     /// Returns the sequence number from which on none is reserved.
-    fn next_sequence(&self) -> u64;
+    fn next_sequence(&self) -> Sequence;
 
     /// Reserves all sequence numbers below this one.
-    fn set_next_sequence(&mut self, next: u64) -> Result<(), Self::Error>;
+    fn set_next_sequence(&mut self, next: Sequence) -> Result<(), Self::Error>;
 
     /// Puts a cooling address.
     fn put_cooling(&mut self, row: Cooling) -> Result<(), Self::Error>;
@@ -141,10 +142,10 @@ pub trait Rows {
     ) -> Result<Vec<(Cidr, bool)>, Self::Error>;
 
     /// Sets how far the node's chain has come.
-    fn set_chain(&mut self, sequence: u64) -> Result<(), Self::Error>;
+    fn set_chain(&mut self, reached: Link) -> Result<(), Self::Error>;
 
     /// Sets how far it may have come.
-    fn set_intent(&mut self, sequence: u64) -> Result<(), Self::Error>;
+    fn set_intent(&mut self, intended: Link) -> Result<(), Self::Error>;
 
     /// Sets that the store has confirmed the blocks.
     fn set_confirmed(&mut self) -> Result<(), Self::Error>;
@@ -172,7 +173,7 @@ pub fn apply<R: Rows>(
     match entry {
         JournalEntry::Hold(holding) => {
             if holding.sequence >= rows.next_sequence() {
-                rows.set_next_sequence(holding.sequence.saturating_add(SEQUENCE_STEP))?;
+                rows.set_next_sequence(holding.sequence.plus(SEQUENCE_STEP))?;
             }
             rows.put_holding(holding)
         }
@@ -193,8 +194,8 @@ pub fn apply<R: Rows>(
             rows.put_block(pool, *cidr, true)
         }
         JournalEntry::NoBlock(pool, cidr) => cut(rows, pool, *cidr),
-        JournalEntry::Chain(sequence) => rows.set_chain(*sequence),
-        JournalEntry::Intent(sequence) => rows.set_intent(*sequence),
+        JournalEntry::Chain(reached) => rows.set_chain(*reached),
+        JournalEntry::Intent(intended) => rows.set_intent(*intended),
         JournalEntry::Confirmed => rows.set_confirmed(),
         JournalEntry::EarlyDel(id, started_at) => rows.put_early_del(id, *started_at),
         JournalEntry::NoEarlyDels => rows.remove_early_dels(),

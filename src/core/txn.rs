@@ -3,16 +3,28 @@
 
 use std::sync::Arc;
 
-use super::ids::LeaseId;
+use super::ids::{LeaseId, Revision};
 use super::value::Value;
 
 /// A condition on the store. A transaction is carried out only if all of its conditions hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Compare {
-    /// The key was last written at this revision; 0: it does not exist.
-    ModRevision(String, u64),
+    /// The key was last written at this revision.
+    At(String, Revision),
+    /// The key does not exist.
+    Absent(String),
     /// No key from the first (included) to the second (excluded) exists.
     NoneIn(String, String),
+}
+
+impl Compare {
+    /// Returns the condition that a key is as it was read: at its revision, or absent.
+    pub fn unchanged(key: String, read: Option<Revision>) -> Self {
+        match read {
+            Some(revision) => Self::At(key, revision),
+            None => Self::Absent(key),
+        }
+    }
 }
 
 /// A write.
@@ -36,15 +48,13 @@ pub struct Txn {
     pub then: Vec<Write>,
 }
 
-/// The result of a transaction that the store answered. Both carry the store's revision, which
-/// rises with every transaction that writes and goes back only when the store is restored from a
-/// backup.
+/// The result of a transaction that the store answered. Both carry the store's revision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TxnOutcome {
     /// All conditions held; everything was written at this revision.
-    Done(u64),
+    Done(Revision),
     /// A condition did not hold; nothing was written.
-    Refused(u64),
+    Refused(Revision),
 }
 
 /// A key with its value.
@@ -55,7 +65,7 @@ pub struct KeyValue {
     /// The value.
     pub value: Value,
     /// The revision of the key's last write.
-    pub mod_revision: u64,
+    pub mod_revision: Revision,
     /// The lease on which it hangs.
     pub lease: Option<LeaseId>,
 }
@@ -94,10 +104,10 @@ impl Span {
 }
 
 /// The contents of spans, all at one revision.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     /// The store's revision.
-    pub revision: u64,
+    pub revision: Revision,
     /// The keys of each span, in order.
     pub spans: Vec<Vec<KeyValue>>,
 }

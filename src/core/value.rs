@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::address::{Cidr, Family};
 use super::container_id::ContainerId;
-use super::ids::{Epoch, LeaseId};
+use super::ids::{Epoch, LeaseId, Link, Sequence};
 use super::time::UnixTime;
 
 /// A value.
@@ -37,8 +37,8 @@ pub enum Value {
 pub struct NodeValue {
     /// Raised at each start of the node's daemon, and by the command that removes the node.
     pub epoch: Epoch,
-    /// Raised by each ownership transaction; never goes back, not with a new epoch either.
-    pub sequence: u64,
+    /// The last link of its chain. It never goes back, not with a new epoch either.
+    pub sequence: Option<Link>,
     /// `/etc/machine-id`, or empty: tells two machines of one name apart.
     pub machine_id: Arc<str>,
     /// The identity of the node's state directory, or empty: an older version wrote this.
@@ -111,8 +111,8 @@ pub struct BlockValue {
     pub owner: Arc<str>,
     /// The owner's epoch when this was written; none, if another node wrote it.
     pub epoch: Option<Epoch>,
-    /// The sequence number of the transaction that wrote it, in its writer's chain.
-    pub claim: u64,
+    /// The link of its writer's chain that wrote it.
+    pub claim: Link,
     /// Its state.
     pub status: BlockStatus,
     /// The time at which this was written.
@@ -174,5 +174,5 @@ pub struct AllocationValue {
     /// The time at which the plugin process of the ADD started, in nanoseconds on the boot clock.
     pub started_at: Option<u64>,
     /// The sequence number of the holding on its node.
-    pub sequence: u64,
+    pub sequence: Sequence,
 }

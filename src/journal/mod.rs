@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use redb::Database;
 
+use crate::core::ids::Sequence;
 use crate::core::journal::JournalFailure;
 use crate::core::journal::{self, JournalEntry, JournalState, NewBoot, Rows as _};
 use crate::core::time::BootTime;
@@ -148,7 +149,7 @@ pub struct Opened {
 pub struct Journal {
     db: Database,
     cooldown: Duration,
-    next_sequence: u64,
+    next_sequence: Sequence,
     /// Commits of entries so far, this one's number included in each.
     commits: u64,
     counter: Option<CommitCounter>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{Holding, Netns, Pod, Scope};
+use crate::core::ids::Sequence;
 use crate::core::journal::Cooling;
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
@@ -57,7 +58,7 @@ pub(super) fn key<'k>(
     holding: &'k Holding,
     container: &'k str,
 ) -> (u64, &'k str, &'k str, &'k str) {
-    (holding.sequence, &holding.scope.network, container, &holding.scope.ifname)
+    (holding.sequence.get(), &holding.scope.network, container, &holding.scope.ifname)
 }
 
 /// The row of a holding.
@@ -98,7 +99,7 @@ pub(super) fn read_holding(
         scope: Arc::new(Scope { network, ifname: ifname.into(), pool }),
         container_id: container_id.into(),
         addresses: row.addresses.into(),
-        sequence,
+        sequence: Sequence::new(sequence),
         started_at: row.started_at.and_then(NonZeroU64::new),
         since: UnixTime::from_millis(row.since_unix_ms),
         stage,

@@ -11,6 +11,7 @@ use redb::{
 use super::{boxed, rows};
 use crate::core::address::Cidr;
 use crate::core::attachment::{AttachmentId, Holding};
+use crate::core::ids::{Link, Sequence};
 use crate::core::journal::{Cooling, JournalState, Rows};
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
@@ -136,9 +137,9 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
         let (key, value) = row?;
         match key.value() {
             COMMITS => commits = u64::try_from(value.value())?,
-            NEXT_SEQUENCE => state.next_sequence = u64::try_from(value.value())?,
-            CHAIN => state.chain = u64::try_from(value.value())?,
-            INTENT => state.intent = u64::try_from(value.value())?,
+            NEXT_SEQUENCE => state.next_sequence = Sequence::new(u64::try_from(value.value())?),
+            CHAIN => state.chain = Link::new(u64::try_from(value.value())?),
+            INTENT => state.intent = Link::new(u64::try_from(value.value())?),
             (CURSOR, set, slot) => {
                 state.cursors.insert((SetId::new(set), slot), value.value());
             }
@@ -243,7 +244,7 @@ pub(super) struct Tables<'t> {
     blocks: Option<Table<'t, BlockKey, u8>>,
     sets: Option<Table<'t, u32, &'static [u8]>>,
     numbers: Option<Table<'t, NumberKey, u128>>,
-    next_sequence: u64,
+    next_sequence: Sequence,
     /// Cursors that are not in their table yet: of the places of one cursor in a commit only the
     /// last will ever be read.
     cursors: BTreeMap<(SetId, u16), u128>,
@@ -251,7 +252,7 @@ pub(super) struct Tables<'t> {
 
 impl<'t> Tables<'t> {
     /// No table is open yet.
-    pub(super) fn of(txn: &'t WriteTransaction, next_sequence: u64) -> Self {
+    pub(super) fn of(txn: &'t WriteTransaction, next_sequence: Sequence) -> Self {
         Self {
             txn,
             holdings: None,
@@ -296,13 +297,13 @@ impl Rows for Tables<'_> {
         Ok(())
     }
 
-    fn next_sequence(&self) -> u64 {
+    fn next_sequence(&self) -> Sequence {
         self.next_sequence
     }
 
-    fn set_next_sequence(&mut self, next: u64) -> Result<(), Failed> {
+    fn set_next_sequence(&mut self, next: Sequence) -> Result<(), Failed> {
         self.next_sequence = next;
-        self.set(NEXT_SEQUENCE, u128::from(next))
+        self.set(NEXT_SEQUENCE, u128::from(next.get()))
     }
 
     fn put_cooling(&mut self, row: Cooling) -> Result<(), Failed> {
@@ -393,12 +394,12 @@ impl Rows for Tables<'_> {
         Ok(met)
     }
 
-    fn set_chain(&mut self, sequence: u64) -> Result<(), Failed> {
-        self.set(CHAIN, u128::from(sequence))
+    fn set_chain(&mut self, reached: Link) -> Result<(), Failed> {
+        self.set(CHAIN, u128::from(reached.get()))
     }
 
-    fn set_intent(&mut self, sequence: u64) -> Result<(), Failed> {
-        self.set(INTENT, u128::from(sequence))
+    fn set_intent(&mut self, intended: Link) -> Result<(), Failed> {
+        self.set(INTENT, u128::from(intended.get()))
     }
 
     fn set_confirmed(&mut self) -> Result<(), Failed> {

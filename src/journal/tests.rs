@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::address::{Cidr, Family};
 use crate::core::attachment::{Holding, Netns, Scope};
+use crate::core::ids::{Link, Sequence};
 use crate::core::keys::PoolFamily;
 use crate::core::time::BootTime;
 use crate::core::time::UnixTime;
@@ -25,7 +26,7 @@ fn options(dir: &Path, cooldown: Duration) -> Options {
     }
 }
 
-fn hold(sequence: u64) -> JournalEntry {
+fn hold(sequence: Sequence) -> JournalEntry {
     let scope = Scope { network: "net".into(), ifname: "eth0".into(), pool: "net".into() };
     let holding = Holding {
         scope: scope.into(),
@@ -48,17 +49,18 @@ fn hold(sequence: u64) -> JournalEntry {
 fn sequence_numbers_rise_over_restarts_also_when_nothing_is_held() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(dir.path(), Duration::ZERO);
-    let mut last = 0;
+    let mut last = None;
     for _ in 0..3 {
         let (mut journal, opened) = Journal::open(&options).unwrap();
         let next = opened.state.next_sequence;
-        assert!(next > last, "{next} was given before");
-        for sequence in next..next + 10 {
+        assert!(Some(next) > last, "{next} was given before");
+        for count in 0..10 {
+            let sequence = next.plus(count);
             let held = hold(sequence);
             let JournalEntry::Hold(holding) = &held else { panic!() };
             let end = JournalEntry::End(holding.clone());
             journal.commit(&[held.clone(), end]).unwrap();
-            last = sequence;
+            last = Some(sequence);
         }
     }
 }
@@ -73,7 +75,7 @@ fn the_pool_is_kept_and_a_row_without_one_means_the_network() {
         let (_, opened) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
         opened.state.holdings.iter().next().unwrap().scope.pool.to_string()
     };
-    let JournalEntry::Hold(holding) = hold(1) else { panic!() };
+    let JournalEntry::Hold(holding) = hold(Sequence::FIRST) else { panic!() };
     let row = String::from_utf8(rows::holding(&holding)).unwrap();
     assert!(!row.contains("pool"), "{row}");
     assert_eq!(pool_after(&[JournalEntry::Hold(holding.clone())]), "net");
@@ -86,13 +88,17 @@ fn block(start: u128, size_log2: u8) -> (PoolFamily, Cidr) {
     (PoolFamily { network: "net".into(), family: Family::V4 }, Cidr { start, size_log2 })
 }
 
-fn kept(dir: &Path, records: &[JournalEntry]) -> (Vec<(PoolFamily, Cidr)>, u64) {
+fn kept(dir: &Path, records: &[JournalEntry]) -> (Vec<(PoolFamily, Cidr)>, Option<Link>) {
     let options = options(dir, Duration::ZERO);
     let (mut journal, _) = Journal::open(&options).unwrap();
     journal.commit(records).unwrap();
     drop(journal);
     let (_, opened) = Journal::open(&options).unwrap();
     (opened.state.blocks.into_iter().collect(), opened.state.chain)
+}
+
+fn chain(reached: u64) -> JournalEntry {
+    JournalEntry::Chain(Link::new(reached).unwrap())
 }
 
 fn holds((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
@@ -109,20 +115,23 @@ fn blocks_and_the_chain_are_kept() {
     let other = (PoolFamily { network: "net2".into(), family: Family::V6 }, block(1 << 127, 6).1);
     let records = [block(64, 6), block(128, 6), other.clone()].map(holds);
     assert_eq!(kept(dir.path(), &records).0, [block(64, 6), block(128, 6), other.clone()]);
-    let (blocks, chain) = kept(dir.path(), &[holds_not(block(64, 6)), JournalEntry::Chain(7)]);
-    assert_eq!((blocks, chain), (vec![block(128, 6), other], 7));
-    assert_eq!(kept(dir.path(), &[JournalEntry::Chain(9)]).1, 9);
+    let (blocks, reached) = kept(dir.path(), &[holds_not(block(64, 6)), chain(7)]);
+    assert_eq!((blocks, reached), (vec![block(128, 6), other], Link::new(7)));
+    assert_eq!(kept(dir.path(), &[chain(9)]).1, Link::new(9));
 }
 
 #[test]
 fn a_reboot_does_not_change_who_holds_which_block() {
     let dir = tempfile::tempdir().unwrap();
-    kept(dir.path(), &[holds(block(64, 6)), JournalEntry::Chain(3)]);
+    kept(dir.path(), &[holds(block(64, 6)), chain(3)]);
     let options = Options { boot_id: "next".to_owned(), ..options(dir.path(), Duration::ZERO) };
     for new_boot in [true, false] {
         let (_, opened) = Journal::open(&options).unwrap();
         assert_eq!(opened.new_boot, new_boot);
-        assert_eq!((opened.state.blocks, opened.state.chain), ([block(64, 6)].into(), 3));
+        assert_eq!(
+            (opened.state.blocks, opened.state.chain),
+            ([block(64, 6)].into(), Link::new(3))
+        );
     }
 }
 
@@ -170,7 +179,7 @@ fn a_marker_tells_a_robbed_node_from_a_new_one() {
         |dir: &Path| Options { marker: Some(marker.clone()), ..options(dir, Duration::ZERO) };
     let commit = |options: &Options| {
         let (mut journal, _) = Journal::open(options).unwrap();
-        journal.commit(&[hold(1)]).unwrap();
+        journal.commit(&[hold(Sequence::FIRST)]).unwrap();
     };
     commit(&with_marker(dir.path()));
     let old = fs::read(dir.path().join("journal.redb")).unwrap();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Millis;
-use crate::core::ids::LeaseId;
+use crate::core::ids::{LeaseId, Revision};
 use crate::core::keys::BLOCKS;
 use crate::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
@@ -14,7 +14,7 @@ use crate::core::value::Value;
 #[derive(Clone, Debug)]
 struct Stored {
     value: Value,
-    mod_revision: u64,
+    mod_revision: Revision,
     lease: Option<LeaseId>,
 }
 
@@ -41,7 +41,8 @@ pub(crate) struct Counters {
 pub(crate) struct Etcd {
     keys: BTreeMap<String, Stored>,
     leases: BTreeMap<LeaseId, Lease>,
-    revision: u64,
+    /// The number of transactions that have written.
+    written: u64,
     last_lease: i64,
     /// Changes that no watcher was told yet.
     changes: Vec<Watched>,
@@ -59,7 +60,7 @@ impl Etcd {
             Request::Read(spans) => {
                 self.counters.reads += 1;
                 let spans = spans.iter().map(|span| self.read(span)).collect();
-                Ok(Answer::Read(Snapshot { revision: self.revision, spans }))
+                Ok(Answer::Read(Snapshot { revision: self.revision(), spans }))
             }
             Request::Grant(ttl_s) => {
                 self.counters.leases += 1;
@@ -89,6 +90,11 @@ impl Etcd {
         }
     }
 
+    /// Returns the revision; that of an empty store is the first one, as in etcd.
+    fn revision(&self) -> Revision {
+        Revision::new(self.written + 1).expect("it counts from 1")
+    }
+
     fn txn(&mut self, txn: Txn) -> Result<TxnOutcome, StoreError> {
         assert!(txn.when.len() <= 128 && txn.then.len() <= 128, "too many operations");
         // As etcd has it: a key is put once, and not also deleted; to delete it twice is no error.
@@ -107,7 +113,7 @@ impl Etcd {
         let put = |write: &Write| matches!(write, Write::Put(key, ..) if deleted(key));
         assert!(!txn.then.iter().any(put), "a key is put and deleted");
         if !txn.when.iter().all(|compare| self.holds(compare)) {
-            return Ok(TxnOutcome::Refused(self.revision));
+            return Ok(TxnOutcome::Refused(self.revision()));
         }
         let gone = |write: &Write| match write {
             Write::Put(_, _, Some(lease)) => !self.leases.contains_key(lease),
@@ -117,7 +123,7 @@ impl Etcd {
             return Err(StoreError::LeaseGone);
         }
         if !txn.then.is_empty() {
-            self.revision += 1;
+            self.written += 1;
         }
         let of_block = |write: &Write| write.key().starts_with(BLOCKS);
         self.counters.block_txns += u64::from(txn.then.iter().any(of_block));
@@ -125,7 +131,7 @@ impl Etcd {
             self.counters.writes += 1;
             match write {
                 Write::Put(key, value, lease) => {
-                    let stored = Stored { value, mod_revision: self.revision, lease };
+                    let stored = Stored { value, mod_revision: self.revision(), lease };
                     self.changes.push(Watched::Put(key_value(&key, &stored)));
                     self.keys.insert(key, stored);
                 }
@@ -141,14 +147,15 @@ impl Etcd {
                 }
             }
         }
-        Ok(TxnOutcome::Done(self.revision))
+        Ok(TxnOutcome::Done(self.revision()))
     }
 
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
-            Compare::ModRevision(key, revision) => {
-                self.keys.get(key).map_or(0, |stored| stored.mod_revision) == *revision
+            Compare::At(key, revision) => {
+                self.keys.get(key).is_some_and(|stored| stored.mod_revision == *revision)
             }
+            Compare::Absent(key) => !self.keys.contains_key(key),
             Compare::NoneIn(first, past) => {
                 assert!(first < past, "an empty range");
                 self.keys.range(first.clone()..past.clone()).next().is_none()
@@ -179,7 +186,7 @@ impl Etcd {
         let on_it = self.keys.iter().filter(|(_, stored)| stored.lease == Some(lease));
         let gone: Vec<String> = on_it.map(|(key, _)| key.clone()).collect();
         if !gone.is_empty() {
-            self.revision += 1;
+            self.written += 1;
         }
         for key in gone {
             self.keys.remove(&key);

@@ -362,7 +362,7 @@ impl World {
             let stored = self.etcd.read(&Span::key(&key)).pop().map(|key| key.value);
             let stored = match stored {
                 Some(Value::Node(value)) => value.sequence,
-                _ => 0,
+                _ => None,
             };
             let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder().sequence());
             let was_away = known.is_none_or(|known| known <= stored);

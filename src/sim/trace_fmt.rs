@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::core::ids::Link;
 use crate::core::txn::{Answer, Compare, Request, StoreError, Txn, TxnOutcome, Write};
 use crate::core::value::Value;
 
@@ -24,7 +25,8 @@ fn brief_txn(txn: &Txn) -> String {
     let mut text = "if".to_owned();
     for compare in &txn.when {
         let _ = match compare {
-            Compare::ModRevision(key, revision) => write!(text, " {}@{revision}", short(key)),
+            Compare::At(key, revision) => write!(text, " {}@{revision}", short(key)),
+            Compare::Absent(key) => write!(text, " {}@none", short(key)),
             Compare::NoneIn(first, past) => write!(text, " none {}..{}", short(first), short(past)),
         };
     }
@@ -38,7 +40,9 @@ fn brief_txn(txn: &Txn) -> String {
                     Value::Block(block) => {
                         format!("/{}:{}:{:?}", block.cidr.size_log2, block.owner, block.status)
                     }
-                    Value::Node(node) => format!("=e{} s{}", node.epoch, node.sequence),
+                    Value::Node(node) => {
+                        format!("=e{} s{}", node.epoch, node.sequence.map_or(0, Link::get))
+                    }
                     Value::Message(message) => format!("={:?}", message.body),
                     Value::Allocation(allocation) => format!("={}", allocation.container_id),
                     _ => String::new(),
@@ -71,7 +75,10 @@ pub(super) fn answer(answer: &Result<Answer, StoreError>) -> String {
                     Value::Node(node) => write!(
                         text,
                         " {}=e{} s{}@{}",
-                        key.key, node.epoch, node.sequence, key.mod_revision
+                        key.key,
+                        node.epoch,
+                        node.sequence.map_or(0, Link::get),
+                        key.mod_revision
                     ),
                     _ => write!(text, " {}", key.key),
                 };

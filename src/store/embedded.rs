@@ -19,7 +19,7 @@ use super::file::{self, Storage};
 use super::value::{decode, encode};
 use super::{ClusterStore, Pending};
 use crate::clock;
-use crate::core::ids::LeaseId;
+use crate::core::ids::{LeaseId, Revision};
 use crate::core::time::BootTime;
 use crate::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
@@ -80,7 +80,7 @@ impl Lease {
 /// The changes of one transaction.
 #[derive(Debug)]
 struct Change {
-    revision: u64,
+    revision: Revision,
     reports: Vec<Watched>,
 }
 
@@ -108,6 +108,11 @@ fn format(db: &Database) -> Result<u64, StoreError> {
     };
     let format = table.get(()).map_err(failed)?;
     Ok(format.map_or(0, |format| format.value()))
+}
+
+/// A revision of the file. Opening it raises the first one.
+fn revision(number: u64) -> Result<Revision, StoreError> {
+    Revision::new(number).ok_or_else(|| failed("the file has a revision 0"))
 }
 
 fn write_format(db: &Database) -> Result<(), StoreError> {
@@ -138,10 +143,11 @@ impl<'a> Tables<'a> {
 
     fn holds(&self, compare: &Compare) -> Result<bool, StoreError> {
         Ok(match compare {
-            Compare::ModRevision(key, revision) => {
+            Compare::At(key, revision) => {
                 let found = self.keys.get(key.as_str()).map_err(failed)?;
-                found.map_or(0, |value| value.value().0) == *revision
+                found.is_some_and(|value| value.value().0 == revision.get())
             }
+            Compare::Absent(key) => self.keys.get(key.as_str()).map_err(failed)?.is_none(),
             Compare::NoneIn(first, past) => {
                 let mut range = self.keys.range(first.as_str()..past.as_str()).map_err(failed)?;
                 range.next().transpose().map_err(failed)?.is_none()
@@ -157,13 +163,14 @@ impl<'a> Tables<'a> {
     }
 
     fn put(&mut self, key: &str, value: &Value, lease: Option<LeaseId>) -> Result<(), StoreError> {
-        let mod_revision = self.raise()?;
+        let written = self.raise()?;
         let bytes = encode(value);
-        self.keys.insert(key, (mod_revision, bytes.as_slice())).map_err(failed)?;
+        self.keys.insert(key, (written, bytes.as_slice())).map_err(failed)?;
         match lease {
             Some(lease) => drop(self.leased.insert(key, lease.get()).map_err(failed)?),
             None => drop(self.leased.remove(key).map_err(failed)?),
         }
+        let mod_revision = revision(written)?;
         let (key, value) = (key.to_owned(), decode(key, &bytes));
         self.reports.push(Watched::Put(KeyValue { key, value, mod_revision, lease }));
         Ok(())
@@ -250,7 +257,7 @@ impl Embedded {
         let (result, change) = {
             let mut tables = Tables::open(&write).map_err(failed)?;
             let result = work(&mut tables, &mut leases)?;
-            let revision = tables.last + 1;
+            let revision = revision(tables.last + 1)?;
             (result, tables.raised.then_some(Change { revision, reports: tables.reports }))
         };
         if let Some(change) = change {
@@ -265,7 +272,7 @@ impl Embedded {
         self.write(|tables, leases| {
             for compare in &txn.when {
                 if !tables.holds(compare)? {
-                    return Ok(TxnOutcome::Refused(tables.last));
+                    return Ok(TxnOutcome::Refused(revision(tables.last)?));
                 }
             }
             for write in &txn.then {
@@ -278,7 +285,7 @@ impl Embedded {
                     Write::DeleteIn(first, past) => tables.delete_in(first, past)?,
                 }
             }
-            Ok(TxnOutcome::Done(tables.last + u64::from(tables.raised)))
+            Ok(TxnOutcome::Done(revision(tables.last + u64::from(tables.raised))?))
         })
     }
 
@@ -287,8 +294,8 @@ impl Embedded {
         let keys = txn.open_table(KEYS).map_err(failed)?;
         let leased = txn.open_table(LEASED).map_err(failed)?;
         let revisions = txn.open_table(REVISION).map_err(failed)?;
-        let revision = revisions.get(()).map_err(failed)?.map_or(0, |value| value.value());
-        let mut snapshot = Snapshot { revision, spans: Vec::new() };
+        let last = revisions.get(()).map_err(failed)?.map_or(0, |value| value.value());
+        let mut snapshot = Snapshot { revision: revision(last)?, spans: Vec::new() };
         for span in spans {
             let mut found = Vec::new();
             let range = keys.range(span.first.as_str()..span.past.as_str()).map_err(failed)?;
@@ -297,6 +304,7 @@ impl Embedded {
                 let (key, (mod_revision, bytes)) = (key.value(), value.value());
                 let lease =
                     leased.get(key).map_err(failed)?.and_then(|lease| LeaseId::new(lease.value()));
+                let mod_revision = revision(mod_revision)?;
                 let (key, value) = (key.to_owned(), decode(key, bytes));
                 found.push(KeyValue { key, value, mod_revision, lease });
             }

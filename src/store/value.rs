@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::{parse_rfc3339, rfc3339};
 use crate::core::address::{Cidr, Family, number};
-use crate::core::ids::{Epoch, LeaseId};
+use crate::core::ids::{Epoch, LeaseId, Link, Sequence};
 use crate::core::time::UnixTime;
 use crate::core::value::{
     AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
@@ -176,7 +176,7 @@ impl From<&NodeValue> for Node {
     fn from(node: &NodeValue) -> Self {
         Self {
             epoch: node.epoch.get(),
-            sequence: node.sequence,
+            sequence: node.sequence.map_or(0, Link::get),
             machine_id: node.machine_id.to_string(),
             identity: node.identity.to_string(),
             first_epoch: node.first_epoch.map_or(0, Epoch::get),
@@ -193,7 +193,7 @@ impl Node {
     fn value(self) -> Result<Value, String> {
         Ok(Value::Node(NodeValue {
             epoch: epoch(self.epoch)?,
-            sequence: self.sequence,
+            sequence: Link::new(self.sequence),
             machine_id: self.machine_id.into(),
             identity: self.identity.into(),
             first_epoch: Epoch::new(self.first_epoch),
@@ -273,7 +273,7 @@ impl From<&BlockValue> for Block {
             prefix: block.cidr.net(block.family),
             owner: block.owner.to_string(),
             epoch: block.epoch.map_or(0, Epoch::get),
-            claim: block.claim,
+            claim: block.claim.get(),
             state: match block.status {
                 BlockStatus::Spare => Status::Spare,
                 BlockStatus::Active => Status::Active,
@@ -292,7 +292,7 @@ impl Block {
             family,
             owner: self.owner.into(),
             epoch: Epoch::new(self.epoch),
-            claim: self.claim,
+            claim: link(self.claim)?,
             status: match self.state {
                 Status::Spare => BlockStatus::Spare,
                 Status::Active => BlockStatus::Active,
@@ -358,7 +358,7 @@ impl From<&AllocationValue> for Allocation {
             netns: allocation.netns.to_string(),
             since: rfc3339(allocation.since),
             started_at: allocation.started_at,
-            sequence: allocation.sequence,
+            sequence: allocation.sequence.get(),
         }
     }
 }
@@ -377,7 +377,7 @@ impl Allocation {
             netns: self.netns.into(),
             since: time("since", &self.since)?,
             started_at: self.started_at,
-            sequence: self.sequence,
+            sequence: Sequence::new(self.sequence),
         })))
     }
 }
@@ -393,6 +393,10 @@ fn lease(text: &str) -> Result<LeaseId, String> {
 
 fn epoch(number: u64) -> Result<Epoch, String> {
     Epoch::new(number).ok_or_else(|| "epoch: 0 is no epoch, they count from 1".to_owned())
+}
+
+fn link(claim: u64) -> Result<Link, String> {
+    Link::new(claim).ok_or_else(|| "claim: 0 is no link of a chain, they count from 1".to_owned())
 }
 
 fn family(text: &str) -> Result<Family, String> {

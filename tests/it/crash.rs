@@ -21,7 +21,7 @@ use leasehold::config::{Commit, Config};
 use leasehold::core::address::{Cidr, Family};
 use leasehold::core::attachment::AttachmentId;
 use leasehold::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
-use leasehold::core::ids::Epoch;
+use leasehold::core::ids::{Epoch, Link};
 use leasehold::core::keys::{BLOCKS, RESTORED, block_key};
 use leasehold::core::time::UnixTime;
 use leasehold::core::txn::{self, Request, Span, Txn, Write};
@@ -496,7 +496,7 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
                 family: Family::V4,
                 owner: owner.into(),
                 epoch: Some(Epoch::FIRST),
-                claim: 1,
+                claim: Link::FIRST,
                 status: BlockStatus::Active,
                 since: UnixTime::from_millis(0),
             };

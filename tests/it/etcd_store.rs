@@ -13,7 +13,7 @@ mod watches;
 
 use std::time::Duration;
 
-use leasehold::core::ids::{Epoch, LeaseId};
+use leasehold::core::ids::{Epoch, LeaseId, Revision};
 use leasehold::core::time::UnixTime;
 use leasehold::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
@@ -57,7 +57,7 @@ impl Subject {
     }
 
     /// The revision of a transaction that must be carried out.
-    pub(crate) fn done(&self, when: &[Compare], then: &[Write]) -> u64 {
+    pub(crate) fn done(&self, when: &[Compare], then: &[Write]) -> Revision {
         match self.txn(when, then) {
             Ok(TxnOutcome::Done(revision)) => revision,
             other => panic!("{when:?} {then:?}: {other:?}"),
@@ -65,7 +65,7 @@ impl Subject {
     }
 
     /// The revision at which a transaction must be refused.
-    pub(crate) fn refused(&self, when: &[Compare], then: &[Write]) -> u64 {
+    pub(crate) fn refused(&self, when: &[Compare], then: &[Write]) -> Revision {
         match self.txn(when, then) {
             Ok(TxnOutcome::Refused(revision)) => revision,
             other => panic!("{when:?} {then:?}: {other:?}"),
@@ -135,7 +135,7 @@ pub(crate) fn value(number: u64) -> Value {
 pub(crate) fn large(number: u64, bytes: usize) -> Value {
     Value::Node(NodeValue {
         epoch: epoch(number),
-        sequence: 0,
+        sequence: None,
         machine_id: "x".repeat(bytes).into(),
         identity: "".into(),
         first_epoch: None,
@@ -163,8 +163,12 @@ pub(crate) fn delete_in(first: &str, past: &str) -> Write {
     Write::DeleteIn(first.to_owned(), past.to_owned())
 }
 
-pub(crate) fn at(key: &str, revision: u64) -> Compare {
-    Compare::ModRevision(key.to_owned(), revision)
+pub(crate) fn absent(key: &str) -> Compare {
+    Compare::Absent(key.to_owned())
+}
+
+pub(crate) fn at(key: &str, revision: Revision) -> Compare {
+    Compare::At(key.to_owned(), revision)
 }
 
 pub(crate) fn none_in(first: &str, past: &str) -> Compare {

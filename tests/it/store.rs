@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use leasehold::core::address::{Cidr, Family, number};
-use leasehold::core::ids::OrderId;
+use leasehold::core::ids::{Link, OrderId, Revision};
 use leasehold::core::keys::{BLOCKS, PoolFamily};
 use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, NodeIdentity, Order};
 use leasehold::core::time::BootTime;
@@ -45,7 +45,7 @@ impl World {
     }
 
     /// The revision of a transaction that must be carried out.
-    fn done(&self, txn: Txn) -> u64 {
+    fn done(&self, txn: Txn) -> Revision {
         match self.txn(txn) {
             TxnOutcome::Done(revision) => revision,
             TxnOutcome::Refused(_) => panic!("the transaction is refused"),
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// Keys under a prefix, with their revisions.
-    fn keys(&self, prefix: &str) -> Vec<(String, u64)> {
+    fn keys(&self, prefix: &str) -> Vec<(String, Revision)> {
         let span = Span::prefix(prefix, usize::MAX);
         match self.ask(Request::Read(vec![span])).expect("an answer") {
             Answer::Read(snapshot) => {
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Starts a daemon of a node with the content of its journal, which joins.
-    fn start(&self, node: &str, chain: u64, blocks: &[Cidr]) -> Daemon<'_> {
+    fn start(&self, node: &str, chain: Option<Link>, blocks: &[Cidr]) -> Daemon<'_> {
         let me = NodeIdentity {
             node: node.into(),
             machine_id: "".into(),
@@ -100,7 +100,7 @@ struct Daemon<'a> {
     core: Leaseholder,
     now: BootTime,
     /// The sequence of the chain in its journal.
-    chain: u64,
+    chain: Option<Link>,
 }
 
 impl Daemon<'_> {
@@ -115,8 +115,8 @@ impl Daemon<'_> {
                     self.core.answered(self.now, id, answer);
                 }
                 Effect::Watch(_) | Effect::RecordsListed(..) => {}
-                Effect::Intend(sequence) => self.core.intended(self.now, sequence),
-                Effect::Reached(sequence) => self.chain = sequence,
+                Effect::Intend(link) => self.core.intended(self.now, link),
+                Effect::Reached(link) => self.chain = Some(link),
                 effect => said.push(effect),
             }
         }
@@ -157,7 +157,7 @@ fn run(first: &str, size_log2: u8) -> Cidr {
 #[test]
 fn a_claim_that_overlaps_a_block_is_refused_and_changes_nothing() {
     let world = World::new();
-    let (mut one, mut two) = (world.start("one", 0, &[]), world.start("two", 0, &[]));
+    let (mut one, mut two) = (world.start("one", None, &[]), world.start("two", None, &[]));
     let taken = run("10.0.0.64", 4);
     one.claims(pool(), &[taken]);
     let before = world.keys(BLOCKS);
@@ -190,7 +190,7 @@ fn a_daemon_that_is_not_the_nodes_newest_changes_nothing() {
         [|old| old.claim(pool(), &[run("10.0.0.16", 4)]), |old| old.give_back(run("10.0.0.0", 4))];
     for order in orders {
         let world = World::new();
-        let mut old = world.start("node", 0, &[]);
+        let mut old = world.start("node", None, &[]);
         old.claims(pool(), &[kept]);
         let mut new = world.start("node", old.chain, &[kept]);
         let before = (world.keys(BLOCKS), world.keys("nodes/"));
@@ -208,7 +208,7 @@ fn a_daemon_that_is_not_the_nodes_newest_changes_nothing() {
 #[test]
 fn a_block_that_changed_hands_is_not_given_back() {
     let world = World::new();
-    let (mut one, mut two) = (world.start("one", 0, &[]), world.start("two", 0, &[]));
+    let (mut one, mut two) = (world.start("one", None, &[]), world.start("two", None, &[]));
     let block = run("10.0.0.0", 4);
     one.claims(pool(), &[block]);
     assert_eq!(one.give_back(block), [Effect::GivenBack(ORDER, true)]);
@@ -222,7 +222,7 @@ fn a_block_that_changed_hands_is_not_given_back() {
     again.give_back(block);
     assert_eq!(world.keys(BLOCKS), before);
     // Nor by one that learns it only when it gives the block back: its key changed hands under it.
-    let mut third = world.start("third", 0, &[]);
+    let mut third = world.start("third", None, &[]);
     let taken = run("10.0.0.16", 4);
     third.claims(pool(), &[taken]);
     let key = pool().block_key(taken.start);
@@ -241,8 +241,8 @@ fn a_transaction_is_carried_out_whole_or_not_at_all() {
     let put = |key: &str| {
         Write::Put(format!("drains/{key}"), Value::Flag(UnixTime::from_millis(0)), None)
     };
-    let compare = |key: &str, revision| Compare::ModRevision(format!("drains/{key}"), revision);
-    let absent = |key: &str| compare(key, 0);
+    let compare = |key: &str, revision| Compare::At(format!("drains/{key}"), revision);
+    let absent = |key: &str| Compare::Absent(format!("drains/{key}"));
     let delete = |key: &str| Write::Delete(format!("drains/{key}"));
     let first = world.done(Txn { when: vec![absent("a")], then: vec![put("a"), put("ab")] });
     let both = vec![absent("b"), absent("a")];

@@ -62,12 +62,12 @@ impl<'a> Record<'a> {
             network: network_of(value, self.pool).to_string(),
             container_id: Some(value.container_id.to_string()),
             ifname: Some(value.ifname.to_string()),
-            sequence: Some(value.sequence),
+            sequence: Some(value.sequence.get()),
             netns: text(&value.netns),
             pod: text(&value.pod),
             since_unix_ms: Some(value.since.as_millis()),
             key: Some(key.key.clone()),
-            revision: Some(key.mod_revision),
+            revision: Some(key.mod_revision.get()),
             ..Finding::new(kind, &value.node, self.pool).names(vec![self.address.to_string()])
         }
     }
@@ -188,7 +188,7 @@ impl Comparison {
     fn unreadable(&mut self, key: &KeyValue) {
         let found = Finding {
             key: Some(key.key.clone()),
-            revision: Some(key.mod_revision),
+            revision: Some(key.mod_revision.get()),
             ..Finding::new(Kind::Unreadable, "", "")
         };
         let why = match &key.value {
@@ -427,16 +427,17 @@ impl Comparison {
 mod tests {
     use super::*;
     use crate::core::attachment::Scope;
+    use crate::core::ids::{Link, Revision, Sequence};
     use crate::core::value::BlockValue;
 
     fn block(prefix: &str, owner: &str, status: BlockStatus) -> KeyValue {
         let net: ipnet::IpNet = prefix.parse().unwrap();
         let (cidr, family) = (Cidr::of(net), Family::of(net.addr()));
-        let (epoch, claim, since) = (None, 1, UnixTime::from_millis(5));
+        let (epoch, claim, since) = (None, Link::FIRST, UnixTime::from_millis(5));
         let owner = owner.into();
         let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
         let key = block_key("n", family, cidr.start);
-        KeyValue { key, value: Value::Block(value), mod_revision: 1, lease: None }
+        KeyValue { key, value: Value::Block(value), mod_revision: Revision::FIRST, lease: None }
     }
 
     fn found(held: &str, blocks: &[KeyValue]) -> Vec<(Kind, Vec<String>)> {
@@ -445,7 +446,7 @@ mod tests {
             scope: scope.into(),
             container_id: "c".into(),
             addresses: vec![held.parse().unwrap()].into(),
-            sequence: 1,
+            sequence: Sequence::FIRST,
             started_at: None,
             since: UnixTime::EPOCH,
             stage: None,

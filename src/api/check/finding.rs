@@ -124,7 +124,7 @@ impl Finding {
             network: holding.scope.network.to_string(),
             container_id: Some(holding.container_id.to_string()),
             ifname: Some(holding.scope.ifname.to_string()),
-            sequence: Some(holding.sequence),
+            sequence: Some(holding.sequence.get()),
             pod: holding.pod.as_ref().map(|pod| pod.name.to_string()),
             since_unix_ms: Some(holding.since.as_millis()),
             ..Self::new(kind, node, &holding.scope.pool)

@@ -11,6 +11,7 @@ use crate::api::cluster::Store;
 use crate::api::{AppState, call, refuse};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
+use crate::core::ids::{Revision, Sequence};
 use crate::core::keys::node_key;
 use crate::core::txn::{Compare, StoreError, Txn, Write};
 use crate::core::value::Value;
@@ -122,7 +123,7 @@ pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect
 }
 
 /// The attachment and sequence number of a finding.
-fn holding_of(found: &Finding) -> Result<(AttachmentId, u64), Collected> {
+fn holding_of(found: &Finding) -> Result<(AttachmentId, Sequence), Collected> {
     match (&found.container_id, &found.ifname, found.sequence) {
         (Some(container), Some(ifname), Some(sequence)) => {
             let id = AttachmentId {
@@ -130,7 +131,7 @@ fn holding_of(found: &Finding) -> Result<(AttachmentId, u64), Collected> {
                 container_id: container.as_str().into(),
                 ifname: ifname.as_str().into(),
             };
-            Ok((id, sequence))
+            Ok((id, Sequence::new(sequence)))
         }
         _ => {
             let why = "the report names no container, interface and sequence number: make a new \
@@ -180,7 +181,7 @@ async fn release(
 }
 
 /// Ends a holding, if it still is the one with that sequence number.
-pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: u64) -> Collected {
+pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: Sequence) -> Collected {
     let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
     match call::execute(node, Call::Del(del)).await.await {
         Outcome::Ended(0) => Collected::skipped("it has changed in this moment"),
@@ -195,7 +196,7 @@ pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: u64) -> Col
 
 /// Deletes a record of this node, or of one that is no longer in the cluster.
 async fn delete(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
-    let (Some(key), Some(revision)) = (&found.key, found.revision) else {
+    let (Some(key), Some(revision)) = (&found.key, found.revision.and_then(Revision::new)) else {
         let why = "the report names no key and revision: make a new one with `leasehold check -o \
                    json`";
         return Collected::because(Fate::Failed, why);
@@ -209,7 +210,7 @@ async fn delete(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
 async fn delete_record(
     node: &AppState,
     key: &str,
-    revision: u64,
+    revision: Revision,
     dry_run: bool,
 ) -> Result<Collected, StoreError> {
     let store = Store::new(&node.store);
@@ -220,7 +221,7 @@ async fn delete_record(
     let Some(record) = Record::of(&now) else {
         return Ok(Collected::skipped("the key is not that of a record"));
     };
-    let mut when = vec![Compare::ModRevision(key.to_owned(), revision)];
+    let mut when = vec![Compare::At(key.to_owned(), revision)];
     let owner = &record.value.node;
     if **owner == *node.about.node {
         let held = node.index.find(&record.attachment());
@@ -235,7 +236,7 @@ async fn delete_record(
             let why = format!("node {owner} is in the cluster: run `leasehold check` there");
             return Ok(Collected::because(Fate::NotHere, why));
         }
-        when.push(Compare::ModRevision(known, there.map_or(0, |there| there.mod_revision)));
+        when.push(Compare::unchanged(known, there.map(|there| there.mod_revision)));
     }
     if dry_run {
         return Ok(Collected::of(Fate::Would));

@@ -243,6 +243,7 @@ mod tests {
     use super::*;
     use crate::api::netns::named;
     use crate::core::attachment::Scope;
+    use crate::core::ids::Sequence;
     use crate::core::time::UnixTime;
 
     fn held(netns: Netns) -> Arc<Holding> {
@@ -253,7 +254,7 @@ mod tests {
             scope: scope.into(),
             container_id: "c".into(),
             addresses,
-            sequence: 1,
+            sequence: Sequence::FIRST,
             started_at,
             since: UnixTime::EPOCH,
             stage,

@@ -12,6 +12,7 @@ use super::gc::{self, Fate};
 use super::namespaces::{self, View};
 use crate::api::{AppState, Phase};
 use crate::core::attachment::AttachmentId;
+use crate::core::ids::Sequence;
 use crate::core::time::BootTime;
 use crate::{clock, limits, metrics};
 
@@ -54,16 +55,16 @@ impl Sweeps {
 /// The attachments that lack their namespace, and the time since which each look has found that, on
 /// the boot clock.
 #[derive(Default, Debug)]
-struct Waiting(BTreeMap<(AttachmentId, u64), BootTime>);
+struct Waiting(BTreeMap<(AttachmentId, Sequence), BootTime>);
 
 impl Waiting {
     /// Takes what is gone now; gives what was gone `grace` ago too, and at every look since.
     fn due(
         &mut self,
         now: BootTime,
-        gone: impl Iterator<Item = (AttachmentId, u64)>,
+        gone: impl Iterator<Item = (AttachmentId, Sequence)>,
         grace: Duration,
-    ) -> Vec<(AttachmentId, u64)> {
+    ) -> Vec<(AttachmentId, Sequence)> {
         let before = std::mem::take(&mut self.0);
         self.0 = gone.map(|of| (before.get(&of).copied().unwrap_or(now), of)).map(flip).collect();
         let seen_before = |since: BootTime| since < now && since + grace <= now;
@@ -119,14 +120,14 @@ async fn pass(node: &AppState, allowed: &View, waiting: &mut Waiting, grace: Dur
                 tracing::warn!(
                     network,
                     container,
-                    sequence,
+                    sequence = sequence.get(),
                     "its network namespace is gone and no DEL came: its addresses are released"
                 );
             }
             Fate::Failed => {
                 metrics::swept("failed");
                 let reason = swept.reason.unwrap_or_default();
-                tracing::warn!(network, container, sequence, reason, "not swept");
+                tracing::warn!(network, container, sequence = sequence.get(), reason, "not swept");
             }
             _ => metrics::swept("skipped"),
         }
@@ -148,16 +149,16 @@ fn say(allowed: &View, blind: &mut bool) {
 mod tests {
     use super::*;
 
-    fn of(container: &str, sequence: u64) -> (AttachmentId, u64) {
+    fn of(container: &str, sequence: u64) -> (AttachmentId, Sequence) {
         let (network, ifname) = ("n".into(), "eth0".into());
-        (AttachmentId { network, container_id: container.into(), ifname }, sequence)
+        (AttachmentId { network, container_id: container.into(), ifname }, Sequence::new(sequence))
     }
 
     #[test]
     fn what_is_gone_is_due_after_its_grace_if_it_was_gone_at_each_look() {
         let mut waiting = Waiting::default();
         let (a, b, a_again) = (of("a", 1), of("b", 2), of("a", 3));
-        let mut look = |now, gone: &[&(AttachmentId, u64)], grace| {
+        let mut look = |now, gone: &[&(AttachmentId, Sequence)], grace| {
             let (now, grace) = (BootTime::from_millis(now), Duration::from_millis(grace));
             waiting.due(now, gone.iter().map(|&of| of.clone()), grace)
         };

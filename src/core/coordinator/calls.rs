@@ -143,7 +143,7 @@ impl Coordinator {
             netns: add.netns,
             ..(*before).clone()
         });
-        self.next_sequence += 1;
+        self.next_sequence = self.next_sequence.next();
         let operation = self.next_operation();
         let records = vec![JournalEntry::End(before), JournalEntry::Hold(holding.clone())];
         let origin = HoldingOrigin::Renewed;
@@ -367,7 +367,7 @@ impl Coordinator {
             pod: add.pod.map(Box::new),
             netns: add.netns,
         });
-        self.next_sequence += 1;
+        self.next_sequence = self.next_sequence.next();
         records.push(JournalEntry::Hold(holding.clone()));
         let origin = HoldingOrigin::New;
         self.operations.insert(operation, Operation::Holding { reply_to, holding, origin });

@@ -29,7 +29,7 @@ use super::address::{Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::cause::Cause;
 use super::container_id::ContainerId;
-use super::ids::{CallId, OperationId};
+use super::ids::{CallId, OperationId, Sequence};
 use super::interval::Intervals;
 use super::journal::JournalEntry;
 use super::journal::JournalFailure;
@@ -82,7 +82,7 @@ pub enum HoldingSelector {
     /// An undo: only what the ADD that started at that very moment made.
     MadeBy(u64),
     /// An operator's release: only the holding with this sequence number.
-    Sequence(u64),
+    Sequence(Sequence),
 }
 
 impl HoldingSelector {
@@ -265,7 +265,7 @@ pub struct Coordinator {
     scopes: BTreeSet<Arc<Scope>>,
     tombstones: Tombstones,
     next_operation: OperationId,
-    next_sequence: u64,
+    next_sequence: Sequence,
     next_set: SetId,
     broken: Option<JournalFailure>,
     /// DELs that were answered before the node has joined, until it has: when they started. What
@@ -388,7 +388,7 @@ impl Coordinator {
             scopes: BTreeSet::new(),
             tombstones: Tombstones::new(floor),
             next_operation: OperationId::FIRST,
-            next_sequence: 1,
+            next_sequence: Sequence::FIRST,
             next_set: SetId::FIRST,
             broken: None,
             early_dels: Some(BTreeMap::new()),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{Coordinator, Effect, OpenSet, Operation};
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
+use crate::core::ids::Sequence;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Recorded, StoredState};
@@ -109,7 +110,7 @@ impl Coordinator {
         records: Vec<(Arc<str>, Recorded)>,
         in_blocks: impl Fn(&Arc<str>, IpAddr) -> bool,
     ) -> BTreeMap<AttachmentId, Holding> {
-        let mut newest: BTreeMap<(Arc<str>, IpAddr), u64> = BTreeMap::new();
+        let mut newest: BTreeMap<(Arc<str>, IpAddr), Sequence> = BTreeMap::new();
         for holding in self.held.all() {
             let at = |address: &IpAddr| ((holding.scope.pool.clone(), *address), holding.sequence);
             newest.extend(holding.addresses.iter().map(at));
@@ -119,7 +120,7 @@ impl Coordinator {
         for (network, (address, value)) in records {
             let Some(value) = value.filter(|_| !broken(Mutant::RecordsUnread)) else { continue };
             let mut holding = self.holding_of(&network, *value);
-            self.next_sequence = self.next_sequence.max(holding.sequence + 1);
+            self.next_sequence = self.next_sequence.max(holding.sequence.next());
             let addresses: Vec<IpAddr> = holding.addresses.to_vec();
             let here = |address: &IpAddr| in_blocks(&network, *address);
             holding.addresses = addresses.into_iter().filter(here).collect::<Vec<_>>().into();
@@ -133,8 +134,8 @@ impl Coordinator {
                 && !self.is_superseded(&holding)
                 && !being_written.contains(&holding.id())
             {
-                let newest = remembered.get(&holding.id()).map_or(0, |other| other.sequence);
-                if newest < holding.sequence {
+                let known = remembered.get(&holding.id());
+                if known.is_none_or(|known| known.sequence < holding.sequence) {
                     remembered.insert(holding.id(), holding);
                 }
             }
@@ -289,10 +290,11 @@ impl Coordinator {
 /// Keeps only the newest of holdings that share an address: what an attachment holds lives and ends
 /// together, so an older record of another address of it is late.
 fn keep_newest(mut holdings: BTreeMap<AttachmentId, Holding>) -> BTreeMap<AttachmentId, Holding> {
-    let mut newest: BTreeMap<(Arc<str>, IpAddr), u64> = BTreeMap::new();
+    let mut newest: BTreeMap<(Arc<str>, IpAddr), Sequence> = BTreeMap::new();
     for holding in holdings.values() {
         for &address in holding.addresses.iter() {
-            let at = newest.entry((holding.scope.pool.clone(), address)).or_default();
+            let key = (holding.scope.pool.clone(), address);
+            let at = newest.entry(key).or_insert(holding.sequence);
             *at = (*at).max(holding.sequence);
         }
     }

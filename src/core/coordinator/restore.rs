@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Coordinator, Network, OpenSet};
 use crate::core::address::{Cidr, Family, number};
 use crate::core::container_id::ContainerId;
+use crate::core::ids::Sequence;
 use crate::core::journal::JournalState;
 use crate::core::keys::PoolFamily;
 use crate::core::range_set::{RangeSet, RecoveredSet, Settings};
@@ -85,7 +86,7 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
         coordinator.tell_overlaps(&network);
     }
     coordinator.early_dels = Some(state.early_dels);
-    coordinator.next_sequence = state.next_sequence.max(1);
+    coordinator.next_sequence = state.next_sequence.max(Sequence::FIRST);
     for mut holding in state.holdings {
         let scope = coordinator.share((*holding.scope).clone());
         Arc::make_mut(&mut holding).scope = scope;

@@ -9,6 +9,7 @@ use super::{Cooling, JournalEntry, Rows, apply};
 use crate::core::address::{Cidr, Family, number};
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
+use crate::core::ids::{Link, Sequence};
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
@@ -26,16 +27,15 @@ pub struct JournalState {
     /// The last address handed out for each slot of each range set.
     pub cursors: BTreeMap<(SetId, u16), u128>,
     /// Beyond every sequence number ever given.
-    pub next_sequence: u64,
+    pub next_sequence: Sequence,
     /// The blocks of which addresses may be handed out.
     pub blocks: BTreeSet<(PoolFamily, Cidr)>,
     /// The blocks that the store gave to others while addresses of them were held here.
     pub lost: BTreeSet<(PoolFamily, Cidr)>,
-    /// The sequence number that the node's chain in the cluster's store has reached; 0: it never
-    /// joined.
-    pub chain: u64,
-    /// The sequence number that it may have reached.
-    pub intent: u64,
+    /// The link that the node's chain in the cluster's store has reached; none: it never joined.
+    pub chain: Option<Link>,
+    /// The link that it may have reached.
+    pub intent: Option<Link>,
     /// The store has confirmed, in this boot, which blocks are this node's. A journal that is
     /// older than what was written to it, as after a power cut, may have others' blocks.
     pub confirmed: bool,
@@ -54,11 +54,11 @@ impl Default for JournalState {
             sets: BTreeMap::new(),
             cooling: BTreeSet::new(),
             cursors: BTreeMap::new(),
-            next_sequence: 1,
+            next_sequence: Sequence::FIRST,
             blocks: BTreeSet::new(),
             lost: BTreeSet::new(),
-            chain: 0,
-            intent: 0,
+            chain: None,
+            intent: None,
             confirmed: false,
             early_dels: BTreeMap::new(),
             settling: None,
@@ -130,7 +130,7 @@ impl JournalState {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Holdings(Vec<Arc<Holding>>);
 
-fn key(holding: &Holding) -> (u64, &str, &ContainerId, &str) {
+fn key(holding: &Holding) -> (Sequence, &str, &ContainerId, &str) {
     let scope = &holding.scope;
     (holding.sequence, &scope.network, &holding.container_id, &scope.ifname)
 }
@@ -205,11 +205,11 @@ impl Rows for JournalState {
         Ok(())
     }
 
-    fn next_sequence(&self) -> u64 {
+    fn next_sequence(&self) -> Sequence {
         self.next_sequence
     }
 
-    fn set_next_sequence(&mut self, next: u64) -> Result<(), Infallible> {
+    fn set_next_sequence(&mut self, next: Sequence) -> Result<(), Infallible> {
         self.next_sequence = next;
         Ok(())
     }
@@ -286,13 +286,13 @@ impl Rows for JournalState {
         Ok(met)
     }
 
-    fn set_chain(&mut self, sequence: u64) -> Result<(), Infallible> {
-        self.chain = sequence;
+    fn set_chain(&mut self, reached: Link) -> Result<(), Infallible> {
+        self.chain = Some(reached);
         Ok(())
     }
 
-    fn set_intent(&mut self, sequence: u64) -> Result<(), Infallible> {
-        self.intent = sequence;
+    fn set_intent(&mut self, intended: Link) -> Result<(), Infallible> {
+        self.intent = Some(intended);
         Ok(())
     }
 

@@ -23,7 +23,7 @@ fn holding(sequence: u64, address: &str) -> Arc<Holding> {
         scope: scope.into(),
         container_id: "c".into(),
         addresses: vec![address.parse().unwrap()].into(),
-        sequence,
+        sequence: Sequence::new(sequence),
         started_at: std::num::NonZeroU64::new(5),
         since: UnixTime::from_millis(0),
         stage: None,
@@ -92,7 +92,11 @@ fn what_has_cooled_off_leaves_the_journal() {
 #[test]
 fn an_end_ends_the_one_holding_that_it_names() {
     let held = |entries: &[JournalEntry]| -> Vec<u64> {
-        after(Duration::ZERO, entries).holdings.iter().map(|holding| holding.sequence).collect()
+        after(Duration::ZERO, entries)
+            .holdings
+            .iter()
+            .map(|holding| holding.sequence.get())
+            .collect()
     };
     assert_eq!(held(&[hold(1)]), [1]);
     assert_eq!(held(&[hold(1), end(1), hold(2)]), [2]);
@@ -103,18 +107,15 @@ fn an_end_ends_the_one_holding_that_it_names() {
 
 #[test]
 fn no_sequence_number_is_given_again() {
-    assert_eq!(JournalState::default().next_sequence, 1);
+    assert_eq!(JournalState::default().next_sequence, Sequence::FIRST);
     let entries = [hold(1), end(1)];
-    let next = after(Duration::ZERO, &entries).next_sequence;
+    let next_after = |entries: &[JournalEntry]| after(Duration::ZERO, entries).next_sequence.get();
+    let next = next_after(&entries);
     assert!(next > 1);
-    assert_eq!(
-        after(Duration::ZERO, &[hold(1), hold(next - 1)]).next_sequence,
-        next,
-        "it is reserved already"
-    );
-    assert!(after(Duration::ZERO, &[hold(1), hold(next)]).next_sequence > next);
+    assert_eq!(next_after(&[hold(1), hold(next - 1)]), next, "it is reserved already");
+    assert!(next_after(&[hold(1), hold(next)]) > next);
     // One that another node made up breaks nothing.
-    assert_eq!(after(Duration::ZERO, &[hold(u64::MAX)]).next_sequence, u64::MAX);
+    assert_eq!(next_after(&[hold(u64::MAX)]), u64::MAX);
 }
 
 /// For all ways to part the blocks: what is given away leaves the journal, and nothing else is
@@ -210,7 +211,7 @@ fn after_a_reboot_everything_cools_from_the_start() {
             set(SECOND, "pool", ("10.0.0.0", "10.0.0.255")),
             set(THIRD, "pool", ("10.0.1.0", "10.0.1.255")),
             holds(block(64, 2)),
-            JournalEntry::Chain(7),
+            JournalEntry::Chain(Link::FIRST),
             JournalEntry::Cursor(SECOND, 0, first),
             JournalEntry::Hold(holding(1, "10.0.0.2")),
             JournalEntry::Hold(holding(2, "10.0.1.2")),

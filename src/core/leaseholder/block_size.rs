@@ -143,7 +143,8 @@ impl Leaseholder {
             Ok(Answer::Read(snapshot)) => self.agree(now, id, &mut agreement, &snapshot),
             Ok(Answer::Txn(TxnOutcome::Done(revision))) => {
                 let network = agreement.attempt.take().unwrap_or_default();
-                self.networks.insert(agreement.pool.network.clone(), (revision, network.clone()));
+                self.networks
+                    .insert(agreement.pool.network.clone(), (Some(revision), network.clone()));
                 agree(&network, &agreement).map(|(_, block_log2)| Some(block_log2))
             }
             Err(error @ StoreError::Failed(_)) => Err(BlockSizeError::Failed(Cause::Store(error))),
@@ -173,7 +174,7 @@ impl Leaseholder {
         snapshot: &Snapshot,
     ) -> Result<Option<u8>, BlockSizeError> {
         let key = snapshot.spans.first().and_then(|keys| keys.first());
-        let revision = key.map_or(0, |key| key.mod_revision);
+        let revision = key.map(|key| key.mod_revision);
         let known = match key.map(|key| &key.value) {
             None => NetworkValue::default(),
             Some(Value::Network(network)) => network.clone(),
@@ -188,7 +189,7 @@ impl Leaseholder {
             return Ok(Some(block_log2));
         }
         let key = network_key(&agreement.pool.network);
-        let when = vec![Compare::ModRevision(key.clone(), revision)];
+        let when = vec![Compare::unchanged(key.clone(), revision)];
         let then = vec![Write::Put(key, Value::Network(agreed.clone()), None)];
         agreement.attempt = Some(agreed);
         self.request(now, Pending::AgreeBlockSize(id), Request::Txn(Txn { when, then }));

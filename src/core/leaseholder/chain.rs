@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::records::{Stretch, claimed, leaving};
 use super::{Effect, Leased, Leaseholder, Order, Pending};
 use crate::core::cause::Cause;
-use crate::core::ids::OrderId;
+use crate::core::ids::{Link, OrderId, Revision};
 use crate::core::keys::{PoolFamily, node_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::BootTime;
@@ -19,6 +19,8 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) orders: Vec<(Option<OrderId>, Order)>,
+    /// Its place in the chain.
+    pub(super) link: Link,
     /// The value that the transaction writes to the node's key.
     pub(super) value: NodeValue,
     /// The conditions on which claims of parts rest, by the first address.
@@ -65,17 +67,18 @@ impl Leaseholder {
         if orders.is_empty() {
             return;
         }
+        let link = Link::after(self.chain.sequence);
         let value = NodeValue {
             acknowledged: self.has_acknowledged(),
-            ..self.node_value(epoch, self.chain.sequence + 1)
+            ..self.node_value(epoch, Some(link))
         };
         let guards = vec![];
         let spans: Vec<Span> = orders.iter().flat_map(|(_, o)| self.reads_before(o)).collect();
         let step = Step::Preparing(spans.is_empty());
-        if self.intended < value.sequence {
-            self.effects.push_back(Effect::Intend(value.sequence));
+        if self.intended < Some(link) {
+            self.effects.push_back(Effect::Intend(link));
         }
-        self.batch = Some(Batch { orders, value, guards, step, tries: 0 });
+        self.batch = Some(Batch { orders, link, value, guards, step, tries: 0 });
         if !spans.is_empty() {
             self.request(now, Pending::Prepare, Request::Read(spans));
         }
@@ -86,7 +89,7 @@ impl Leaseholder {
     pub(super) fn send_prepared(&mut self, now: BootTime) {
         if let Some(batch) = &self.batch
             && batch.step == Step::Preparing(true)
-            && batch.value.sequence <= self.intended
+            && Some(batch.link) <= self.intended
         {
             self.send(now);
         }
@@ -256,16 +259,16 @@ impl Leaseholder {
             return self.landed(now, mod_revision);
         }
         let before = NodeValue {
-            sequence: batch.value.sequence - 1,
+            sequence: self.chain.sequence,
             acknowledged: self.chain.acknowledged,
             ..batch.value.clone()
         };
         if node != before {
             return self.displaced(now, Some(&node));
         }
-        if unknown || mod_revision != self.chain.revision {
+        if unknown || Some(mod_revision) != self.chain.revision {
             // Sent once more it says the same, so the second of the two to arrive is refused.
-            self.chain.revision = mod_revision;
+            self.chain.revision = Some(mod_revision);
             return self.send_again(now);
         }
         self.refused(now, spans.flatten().collect());
@@ -297,7 +300,7 @@ impl Leaseholder {
                 // If the store went back, what left may have left before that: it stays away.
                 let leaves = matches!(order, Order::Transfer { .. } | Order::GiveBack { .. });
                 if unknown && went_back && leaves {
-                    self.done(now, id, order, 0);
+                    self.done(now, id, order, None);
                 } else {
                     again.push((id, order));
                 }
@@ -319,18 +322,18 @@ impl Leaseholder {
         }
     }
 
-    fn landed(&mut self, now: BootTime, revision: u64) {
+    fn landed(&mut self, now: BootTime, revision: Revision) {
         let Some(batch) = self.batch.take() else { return };
         self.written();
-        self.chain.sequence = batch.value.sequence;
+        self.chain.sequence = Some(batch.link);
         self.linked_at = now;
-        self.chain.revision = revision;
+        self.chain.revision = Some(revision);
         self.chain.acknowledged = batch.value.acknowledged;
         if batch.orders.iter().any(|(_, order)| !matches!(order, Order::Records)) {
-            self.effects.push_back(Effect::Reached(self.chain.sequence));
+            self.effects.push_back(Effect::Reached(batch.link));
         }
         for (id, order) in batch.orders {
-            self.done(now, id, order, revision);
+            self.done(now, id, order, Some(revision));
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Effect, Found, Leaseholder, Order, Pending, parts};
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
-use crate::core::ids::OrderId;
+use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{PoolFamily, answer_key, question_key, session_key};
 use crate::core::time::BootTime;
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, Write};
@@ -24,7 +24,7 @@ pub(super) struct Find {
     seen: Vec<Seen>,
     /// Blocks whose owners were asked and had nothing to give: their first addresses, and the
     /// revisions of their keys.
-    asked: BTreeSet<(u128, u64)>,
+    asked: BTreeSet<(u128, Revision)>,
     /// The number of times that the blocks were read.
     reads: u32,
     /// Nodes that hold some of them and have not been asked, the most promising first.
@@ -47,7 +47,7 @@ struct Seen {
     cidr: Cidr,
     owner: Arc<str>,
     status: BlockStatus,
-    revision: u64,
+    revision: Revision,
 }
 
 impl Leaseholder {
@@ -169,8 +169,8 @@ impl Leaseholder {
 
     /// Takes in the blocks of this node of which it does not know: a spare whose message was lost
     /// is its spare now; of others nothing was handed out, and they go back.
-    fn tidy_up(&mut self, pool: &PoolFamily, revision: u64, keys: &[KeyValue]) {
-        if self.batch.is_some() || !self.queue.is_empty() || revision < self.chain.revision {
+    fn tidy_up(&mut self, pool: &PoolFamily, revision: Revision, keys: &[KeyValue]) {
+        if self.batch.is_some() || !self.queue.is_empty() || Some(revision) < self.chain.revision {
             return; // or its answer is on the way
         }
         for key in keys {
@@ -182,7 +182,7 @@ impl Leaseholder {
                 continue;
             }
             if *status == BlockStatus::Spare && key.lease == self.lease {
-                self.keep_owned(pool, *cidr, key.mod_revision, BlockStatus::Spare);
+                self.keep_owned(pool, *cidr, Some(key.mod_revision), BlockStatus::Spare);
                 self.effects.push_back(Effect::Spares(pool.clone(), vec![*cidr]));
             } else {
                 let order = Order::Drop(pool.clone(), *cidr, key.mod_revision);
@@ -265,7 +265,7 @@ impl Leaseholder {
                 return;
             }
             for &cidr in cidrs {
-                self.keep_owned(&pool, cidr, key.mod_revision, BlockStatus::Spare);
+                self.keep_owned(&pool, cidr, Some(key.mod_revision), BlockStatus::Spare);
             }
             match id {
                 Some(id) => self.end_find(id, Found::Given(cidrs.clone())),

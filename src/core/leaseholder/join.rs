@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::record_scan::RecordScan;
 use super::{Chain, Effect, Leaseholder, Order, Pending, StoredState, restore_barrier};
 use crate::core::cause::Cause;
-use crate::core::ids::{Epoch, LeaseId};
+use crate::core::ids::{Epoch, LeaseId, Link, Revision};
 use crate::core::keys::{
     BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
 };
@@ -66,7 +66,7 @@ pub(super) enum Step {
     /// Saying that the store went back in time.
     Marking,
     /// Waiting for the journal, to write this to the node's key, which has that revision.
-    Intending(u64),
+    Intending(Option<Revision>),
     Registering,
     Listing,
     /// Reading what blocks the networks have that this node forgot.
@@ -176,7 +176,7 @@ impl Leaseholder {
                 self.join(now);
             }
             (Step::Registering, Ok(Answer::Txn(TxnOutcome::Done(revision)))) => {
-                self.registered(now, revision);
+                self.registered(now, Some(revision));
             }
             (Step::Listing, Ok(Answer::Read(snapshot))) => self.listed(now, &snapshot),
             (Step::Mapping, Ok(Answer::Read(snapshot))) => self.mapped(now, snapshot),
@@ -225,7 +225,7 @@ impl Leaseholder {
         let others = |key: &KeyValue| key.key != node_key(&self.identity.node);
         let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
         self.set_alone(alone);
-        let revision = node.map_or(0, |node| node.mod_revision);
+        let revision = node.map(|node| node.mod_revision);
         let value_of = |key: &KeyValue| match &key.value {
             Value::Node(node) => Some(node.clone()),
             _ => None,
@@ -245,7 +245,7 @@ impl Leaseholder {
         if marked && let Some(joining) = self.joining() {
             joining.marked = true;
         }
-        let went_back = known.sequence > node.as_ref().map_or(0, |node| node.sequence);
+        let went_back = known.sequence > node.as_ref().and_then(|node| node.sequence);
         let Some(joining) = self.joining() else { return };
         if joining.attempt.is_some() && joining.attempt == node {
             return self.registered(now, revision); // the answer was lost
@@ -255,7 +255,7 @@ impl Leaseholder {
                 self.note_restore();
             }
             self.step(Step::Marking);
-            let seen = first(3).map_or(0, |mark| mark.mod_revision);
+            let seen = first(3).map(|mark| mark.mod_revision);
             let txn = restore_barrier::mark(self.unix_time(now), seen);
             return self.request(now, Pending::Join, Request::Txn(txn));
         }
@@ -265,11 +265,12 @@ impl Leaseholder {
         self.notice_state_loss(node.as_ref());
         let epoch = known.epoch.max(node.as_ref().map(|node| node.epoch));
         let epoch = epoch.map_or(Epoch::FIRST, Epoch::next);
-        let sequence = known.sequence.max(node.as_ref().map_or(0, |node| node.sequence)) + 1;
+        let reached = known.sequence.max(node.as_ref().and_then(|node| node.sequence));
+        let link = Link::after(reached);
         let first_epoch = self.first_epoch(node.as_ref(), epoch);
         let value =
-            NodeValue { acknowledged: false, first_epoch, ..self.node_value(epoch, sequence) };
-        self.intend(value, revision, session);
+            NodeValue { acknowledged: false, first_epoch, ..self.node_value(epoch, Some(link)) };
+        self.intend(link, value, revision, session);
         self.register_intended(now);
     }
 
@@ -290,14 +291,19 @@ impl Leaseholder {
     /// Asks the journal to remember what is going to be registered. A journal that forgot remembers
     /// nothing before it has recovered: otherwise a daemon that dies in between would take it for
     /// complete.
-    fn intend(&mut self, value: NodeValue, revision: u64, old: Option<SessionValue>) {
-        let sequence = value.sequence;
+    fn intend(
+        &mut self,
+        link: Link,
+        value: NodeValue,
+        revision: Option<Revision>,
+        old: Option<SessionValue>,
+    ) {
         let Some(joining) = self.joining() else { return };
         joining.step = Step::Intending(revision);
         joining.attempt = Some(value);
         joining.old_lease = old.map(|session| session.lease);
-        if !joining.state_lost && self.intended < sequence {
-            self.effects.push_back(Effect::Intend(sequence));
+        if !joining.state_lost && self.intended < Some(link) {
+            self.effects.push_back(Effect::Intend(link));
         }
     }
 
@@ -312,12 +318,12 @@ impl Leaseholder {
         }
     }
 
-    fn register(&mut self, now: BootTime, value: NodeValue, revision: u64) {
+    fn register(&mut self, now: BootTime, value: NodeValue, revision: Option<Revision>) {
         let (node, session) = (node_key(&self.identity.node), session_key(&self.identity.node));
         // Without a lease the session would stay for ever.
         let Some(lease) = self.lease else { return self.join(now) };
         let epoch = value.epoch;
-        let when = vec![Compare::ModRevision(node.clone(), revision)];
+        let when = vec![Compare::unchanged(node.clone(), revision)];
         let then = vec![
             Write::Put(node, Value::Node(value), None),
             Write::Put(session, Value::Session(SessionValue { epoch, lease }), Some(lease)),
@@ -326,7 +332,7 @@ impl Leaseholder {
         self.request(now, Pending::Join, Request::Txn(Txn { when, then }));
     }
 
-    fn registered(&mut self, now: BootTime, revision: u64) {
+    fn registered(&mut self, now: BootTime, revision: Option<Revision>) {
         let Some(joining) = self.joining() else { return };
         let Some(value) = joining.attempt.take() else { return };
         joining.step = Step::Listing;
@@ -380,7 +386,7 @@ impl Leaseholder {
         // A node that had lost its state directory learns here of which networks it has blocks.
         self.watch_inboxes();
         // Not before: a daemon that dies while it remembers must remember again.
-        self.effects.push_back(Effect::Reached(self.chain.sequence));
+        self.effects.extend(self.chain.sequence.map(Effect::Reached));
         self.heartbeat_at = Some(now + self.ttl / 3);
         if let Some(epoch) = self.chain.epoch {
             self.effects.push_back(Effect::Joined { epoch });
@@ -392,7 +398,7 @@ impl Leaseholder {
         self.scan(now);
     }
 
-    pub(super) fn node_value(&self, epoch: Epoch, sequence: u64) -> NodeValue {
+    pub(super) fn node_value(&self, epoch: Epoch, sequence: Option<Link>) -> NodeValue {
         NodeValue {
             epoch,
             sequence,
@@ -418,7 +424,7 @@ impl Leaseholder {
         let spans = [node_key(node), drain_key(node), session_key(node), RESTORED.to_owned()];
         let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
         spans.push(Span::prefix(NODES, 2));
-        let idle = self.batch.is_none().then_some(self.chain.sequence);
+        let idle = self.chain.sequence.filter(|_| self.batch.is_none());
         self.request(now, Pending::Heartbeat(idle), Request::Read(spans));
         self.scan(now);
     }
@@ -438,12 +444,12 @@ impl Leaseholder {
         }
     }
 
-    /// Handles the store's answer to a heartbeat; `idle`: the sequence number when it was asked, if
+    /// Handles the store's answer to a heartbeat; `idle`: the last link when it was asked, if
     /// nothing was in progress.
     pub(super) fn beat(
         &mut self,
         now: BootTime,
-        idle: Option<u64>,
+        idle: Option<Link>,
         answer: Result<Answer, StoreError>,
     ) {
         let Ok(Answer::Read(snapshot)) = answer else { return };
@@ -452,7 +458,7 @@ impl Leaseholder {
         let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
         self.set_alone(alone);
         self.set_draining(first(1).is_some());
-        let undisturbed = idle == Some(self.chain.sequence) && self.batch.is_none();
+        let undisturbed = idle.is_some() && idle == self.chain.sequence && self.batch.is_none();
         if !undisturbed || !matches!(self.phase, Phase::Member) {
             return;
         }

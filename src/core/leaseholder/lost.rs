@@ -2,6 +2,7 @@
 
 use super::{Effect, Leaseholder, Order, Phase};
 use crate::core::address::Cidr;
+use crate::core::ids::Revision;
 use crate::core::keys::PoolFamily;
 use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
@@ -45,7 +46,13 @@ impl Leaseholder {
 
     /// Takes back a block that is this node's again, if it ever was not. Nothing of what came and
     /// went meanwhile is recorded, so its records are compared.
-    pub(super) fn regained(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr, revision: u64) {
+    pub(super) fn regained(
+        &mut self,
+        now: BootTime,
+        pool: &PoolFamily,
+        cidr: Cidr,
+        revision: Option<Revision>,
+    ) {
         self.keep_owned(pool, cidr, revision, BlockStatus::Active);
         if self.lost.remove(&(pool.clone(), cidr)) {
             self.effects.push_back(Effect::Regained(pool.clone(), cidr));

@@ -37,7 +37,7 @@ use std::time::Duration;
 use super::Map;
 use super::address::Cidr;
 use super::cause::Cause;
-use super::ids::{Epoch, LeaseId, OrderId, RequestId};
+use super::ids::{Epoch, LeaseId, Link, OrderId, RequestId, Revision};
 use super::keys::PoolFamily;
 use super::time::BootTime;
 use super::time::UnixTime;
@@ -64,8 +64,8 @@ use records::Records;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct OwnedBlock {
     cidr: Cidr,
-    /// The revision of its key.
-    revision: u64,
+    /// The revision of its key; none: it is not known yet.
+    revision: Option<Revision>,
     status: BlockStatus,
 }
 
@@ -76,9 +76,10 @@ struct Chain {
     epoch: Option<Epoch>,
     /// The epoch in which this state directory became the node; none: it always was.
     first_epoch: Option<Epoch>,
-    sequence: u64,
-    /// The revision of the node's key.
-    revision: u64,
+    /// None: nothing is in the chain yet.
+    sequence: Option<Link>,
+    /// The revision of the node's key; none before the node has joined.
+    revision: Option<Revision>,
     /// The node's key says that the node has said what it holds.
     acknowledged: bool,
 }
@@ -90,8 +91,8 @@ enum Pending {
     Link,
     Check,
     Join,
-    /// The sequence number when it was asked, if nothing was in progress.
-    Heartbeat(Option<u64>),
+    /// The last link when it was asked, if nothing was in progress.
+    Heartbeat(Option<Link>),
     KeepAlive,
     Barrier,
     RecordScan,
@@ -109,9 +110,9 @@ pub struct Leaseholder {
     booted_at: UnixTime,
     phase: Phase,
     chain: Chain,
-    /// The sequence number up to which the journal knows that transactions may be on their way:
-    /// if the store has seen later ones, the journal is older than the node.
-    intended: u64,
+    /// The link up to which the journal knows that transactions may be on their way: if the store
+    /// has seen later ones, the journal is older than the node.
+    intended: Option<Link>,
     lease: Option<LeaseId>,
     ttl: Duration,
     /// The time at which the request was sent that last made the lease last for all of `ttl`.
@@ -122,7 +123,7 @@ pub struct Leaseholder {
     /// The store went back in time, and that is not settled yet: the blocks that were lost before,
     /// of which this node is not the last holder (rule 26).
     settling: Option<BTreeSet<(PoolFamily, Cidr)>>,
-    networks: BTreeMap<Arc<str>, (u64, NetworkValue)>,
+    networks: BTreeMap<Arc<str>, (Option<Revision>, NetworkValue)>,
     watched: BTreeSet<String>,
     queue: VecDeque<(Option<OrderId>, Order)>,
     /// The number of orders at the head of the queue that go each in a transaction of its own.
@@ -139,7 +140,7 @@ pub struct Leaseholder {
     unwritable: bool,
     finds: BTreeMap<OrderId, Find>,
     agreements: BTreeMap<OrderId, AgreeBlockSize>,
-    questions: BTreeMap<String, u64>,
+    questions: BTreeMap<String, Revision>,
     /// Questions that wait for the end of the current transaction.
     unasked: Vec<Question>,
     /// Nodes without a session, and when that was noticed, on the boot clock.
@@ -167,14 +168,13 @@ pub struct Leaseholder {
 }
 
 impl Leaseholder {
-    /// Creates a node that has not joined. `sequence`: how far its chain had come, by its journal
-    /// (0: the journal is new); `intended`: how far it may have come at most; `blocks`: the active
-    /// blocks that the journal holds; `lost`: those that the store gave to others; `settling`:
-    /// while a restore is being settled, those that were lost before it; `booted_at`: when the boot
-    /// clock was at 0.
+    /// Creates a node that has not joined. `sequence`: how far its chain had come, by its journal;
+    /// `intended`: how far it may have come at most; `blocks`: the active blocks that the journal
+    /// holds; `lost`: those that the store gave to others; `settling`: while a restore is being
+    /// settled, those that were lost before it; `booted_at`: when the boot clock was at 0.
     pub fn new(
         identity: NodeIdentity,
-        (sequence, intended): (u64, u64),
+        (sequence, intended): (Option<Link>, Option<Link>),
         blocks: impl IntoIterator<Item = (PoolFamily, Cidr)>,
         (lost, settling): (
             impl IntoIterator<Item = (PoolFamily, Cidr)>,
@@ -184,7 +184,7 @@ impl Leaseholder {
     ) -> Self {
         let mut owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>> = BTreeMap::new();
         for (pool, cidr) in blocks {
-            let block = OwnedBlock { cidr, revision: 0, status: BlockStatus::Active };
+            let block = OwnedBlock { cidr, revision: None, status: BlockStatus::Active };
             owned.entry(pool).or_default().insert(cidr.start, block);
         }
         Self {
@@ -336,9 +336,9 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// Notes that the journal has the sequence number of [`Effect::Intend`].
-    pub fn intended(&mut self, now: BootTime, sequence: u64) {
-        self.intended = self.intended.max(sequence);
+    /// Notes that the journal has the link of [`Effect::Intend`].
+    pub fn intended(&mut self, now: BootTime, link: Link) {
+        self.intended = self.intended.max(Some(link));
         self.register_intended(now);
         self.send_prepared(now);
     }
@@ -393,8 +393,8 @@ impl Leaseholder {
         self.lease
     }
 
-    /// Returns the sequence number that the node's chain has reached.
-    pub fn sequence(&self) -> u64 {
+    /// Returns the link that the node's chain has reached.
+    pub fn sequence(&self) -> Option<Link> {
         self.chain.sequence
     }
 
@@ -488,7 +488,13 @@ impl Leaseholder {
         }
     }
 
-    fn keep_owned(&mut self, pool: &PoolFamily, cidr: Cidr, revision: u64, status: BlockStatus) {
+    fn keep_owned(
+        &mut self,
+        pool: &PoolFamily,
+        cidr: Cidr,
+        revision: Option<Revision>,
+        status: BlockStatus,
+    ) {
         let block = OwnedBlock { cidr, revision, status };
         let blocks = self.owned.entry(pool.clone()).or_default();
         blocks.insert(cidr.start, block);

@@ -5,7 +5,7 @@ use super::txns::behind;
 use super::{Effect, Leased, Leaseholder, Order, parts};
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
-use crate::core::ids::OrderId;
+use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{PoolFamily, RESTORED, network_key};
 use crate::core::time::BootTime;
 use crate::core::txn::{KeyValue, Span};
@@ -80,7 +80,7 @@ impl Leaseholder {
             let key = pool.block_key(cidr.start);
             keys.iter().find(|found| found.key == key).map(|found| found.mod_revision)
         };
-        let owned = |cidr: &Cidr| self.find_owned(&pool, *cidr).map(|owned| owned.revision);
+        let owned = |cidr: &Cidr| self.find_owned(&pool, *cidr).and_then(|owned| owned.revision);
         let gone = activate.iter().filter(|cidr| revision(cidr) != owned(cidr));
         let gone: Vec<Cidr> = gone.copied().collect();
         let ours = self.owned.get(&pool);
@@ -96,10 +96,10 @@ impl Leaseholder {
         }
         let network = network_key(&pool.network);
         let network = keys.iter().find(|key| key.key == network);
-        let known = self.networks.get(&pool.network).map_or(0, |known| known.0);
+        let known = self.networks.get(&pool.network).and_then(|known| known.0);
         if keys.iter().any(|key| key.key == RESTORED) && gone.is_empty() {
             self.effects.push_back(Effect::Leased(id, Leased::Failed(Cause::Restored)));
-        } else if network.map_or(0, |key| key.mod_revision) != known {
+        } else if network.map(|key| key.mod_revision) != known {
             self.networks.remove(&pool.network);
             self.queue.push_front((id, Order::Lease { pool, activate, claim }));
         } else {
@@ -120,7 +120,7 @@ impl Leaseholder {
             let key = pool.block_key(cidr.start);
             let found = keys.iter().find(|found| found.key == key).map(|found| found.mod_revision);
             if let Some(owned) = self.find_owned(pool, cidr)
-                && found != Some(owned.revision)
+                && (owned.revision.is_none() || found != owned.revision)
             {
                 self.lose(now, pool, cidr);
             }
@@ -128,7 +128,13 @@ impl Leaseholder {
     }
 
     /// Handles an order that was carried out at this revision.
-    pub(super) fn done(&mut self, now: BootTime, id: Option<OrderId>, order: Order, revision: u64) {
+    pub(super) fn done(
+        &mut self,
+        now: BootTime,
+        id: Option<OrderId>,
+        order: Order,
+        revision: Option<Revision>,
+    ) {
         match order {
             Order::Lease { pool, activate, claim } => {
                 for cidr in activate {

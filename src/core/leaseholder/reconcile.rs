@@ -7,6 +7,7 @@ use super::join::Joining;
 use super::record_scan::RecordScan;
 use super::{Effect, Leaseholder, Order, OwnedBlock, parts};
 use crate::core::address::Cidr;
+use crate::core::ids::Revision;
 use crate::core::keys::PoolFamily;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::BootTime;
@@ -16,7 +17,7 @@ use crate::core::value::BlockStatus;
 #[derive(Clone, Copy)]
 struct Stored {
     cidr: Cidr,
-    revision: u64,
+    revision: Revision,
     status: BlockStatus,
 }
 
@@ -49,7 +50,7 @@ impl Leaseholder {
         // What was lost may be this node's again, in part.
         let lost = std::mem::take(&mut self.lost);
         for (pool, cidr) in &lost {
-            let lost = OwnedBlock { cidr: *cidr, revision: 0, status: BlockStatus::Active };
+            let lost = OwnedBlock { cidr: *cidr, revision: None, status: BlockStatus::Active };
             known.entry(pool.clone()).or_default().entry(cidr.start).or_insert(lost);
         }
         if joining.state_lost {
@@ -101,7 +102,7 @@ impl Leaseholder {
             match order {
                 Order::Trim { pool, keep, .. } => {
                     for cidr in keep {
-                        self.keep_owned(&pool, cidr, 0, BlockStatus::Active);
+                        self.keep_owned(&pool, cidr, None, BlockStatus::Active);
                     }
                 }
                 Order::Drop(..) | Order::Reclaim(..) => {}
@@ -154,7 +155,7 @@ impl Leaseholder {
             return;
         }
         if broken(Mutant::TrustMemory) {
-            return self.keep_owned(pool, cidr, 0, BlockStatus::Active);
+            return self.keep_owned(pool, cidr, None, BlockStatus::Active);
         }
         let cidrs: Vec<Cidr> = meeting.iter().map(|block| block.cidr).collect();
         let bare = parts::uncovered(cidr.start, cidr.end(), &cidrs);
@@ -173,8 +174,8 @@ impl Leaseholder {
         }
     }
 
-    fn keep_back(&mut self, pool: &PoolFamily, cidr: Cidr, revision: u64, was_lost: bool) {
-        self.keep_owned(pool, cidr, revision, BlockStatus::Active);
+    fn keep_back(&mut self, pool: &PoolFamily, cidr: Cidr, revision: Revision, was_lost: bool) {
+        self.keep_owned(pool, cidr, Some(revision), BlockStatus::Active);
         if was_lost {
             self.effects.push_back(Effect::Regained(pool.clone(), cidr));
         }
@@ -221,7 +222,7 @@ fn rebuild(
             let cidrs: Vec<Cidr> = blocks.values().map(|owned| owned.cidr).collect();
             for (first, last) in parts::uncovered(block.cidr.start, block.cidr.end(), &cidrs) {
                 for cidr in parts::cover(first, last) {
-                    let owned = OwnedBlock { cidr, revision: 0, status: BlockStatus::Active };
+                    let owned = OwnedBlock { cidr, revision: None, status: BlockStatus::Active };
                     blocks.insert(cidr.start, owned);
                 }
             }

@@ -13,6 +13,7 @@
 
 use super::{Effect, Leaseholder, Order, Pending};
 use crate::core::address::Cidr;
+use crate::core::ids::Revision;
 use crate::core::keys::{NODES, PoolFamily, RESTORED};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::{BootTime, UnixTime};
@@ -22,8 +23,8 @@ use crate::limits;
 
 /// Marks that the store went back in time. A mark of this revision is written again, since it may
 /// be from before.
-pub(super) fn mark(now: UnixTime, seen: u64) -> Txn {
-    let when = vec![Compare::ModRevision(RESTORED.to_owned(), seen)];
+pub(super) fn mark(now: UnixTime, seen: Option<Revision>) -> Txn {
+    let when = vec![Compare::unchanged(RESTORED.to_owned(), seen)];
     let then = vec![Write::Put(RESTORED.to_owned(), Value::Flag(now), None)];
     Txn { when, then }
 }
@@ -68,8 +69,8 @@ impl Leaseholder {
 
     /// Handles the mark of a restore: says that this node knows of it, and looks whether all others
     /// do.
-    pub(super) fn keep_restore_barrier(&mut self, now: BootTime, marked: u64) {
-        if self.chain.revision < marked {
+    pub(super) fn keep_restore_barrier(&mut self, now: BootTime, marked: Revision) {
+        if self.chain.revision < Some(marked) {
             // Its spares may be others' blocks by now: it joins again, without them.
             return self.rejoin(now, None);
         }
@@ -97,7 +98,7 @@ impl Leaseholder {
             _ => true,
         });
         if heard && self.unix_time(now) >= since + limits::RESTORE_SETTLE {
-            let when = vec![Compare::ModRevision(RESTORED.to_owned(), mark.mod_revision)];
+            let when = vec![Compare::At(RESTORED.to_owned(), mark.mod_revision)];
             let then = vec![Write::Delete(RESTORED.to_owned())];
             self.request(now, Pending::Aside, Request::Txn(Txn { when, then }));
         }

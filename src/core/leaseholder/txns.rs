@@ -4,7 +4,7 @@ use super::chain::Batch;
 use super::records::{claimed, leaving, stretches};
 use super::{Effect, Leased, Leaseholder, Order, Question, parts};
 use crate::core::address::Cidr;
-use crate::core::ids::OrderId;
+use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{
     PoolFamily, RESTORED, answer_key, network_key, node_key, question_number, session_key,
 };
@@ -26,7 +26,7 @@ fn none_in(pool: &PoolFamily, (first, last): (u128, u128)) -> Compare {
 
 /// Compares that no restore is being settled.
 fn not_restored() -> Compare {
-    Compare::ModRevision(RESTORED.to_owned(), 0)
+    Compare::Absent(RESTORED.to_owned())
 }
 
 impl Leaseholder {
@@ -196,7 +196,7 @@ impl Leaseholder {
                     Value::Block(block) if block.cidr.end() < first => {
                         let past = format!("{}\0", before.key);
                         let guards = vec![
-                            Compare::ModRevision(before.key.clone(), before.mod_revision),
+                            Compare::At(before.key.clone(), before.mod_revision),
                             Compare::NoneIn(past, behind(pool, last)),
                         ];
                         batch.guards.push((pool.clone(), first, guards));
@@ -222,7 +222,7 @@ impl Leaseholder {
         if let (Some(network), Value::Network(value)) =
             (key.key.strip_prefix(crate::core::keys::NETWORKS), &key.value)
         {
-            self.networks.insert(network.into(), (key.mod_revision, value.clone()));
+            self.networks.insert(network.into(), (Some(key.mod_revision), value.clone()));
         }
     }
 
@@ -231,7 +231,7 @@ impl Leaseholder {
         let node = node_key(&self.identity.node);
         let mut txn = Txn::default();
         if !broken(Mutant::EpochNotCompared) {
-            txn.when.push(Compare::ModRevision(node.clone(), self.chain.revision));
+            txn.when.push(Compare::unchanged(node.clone(), self.chain.revision));
         }
         txn.then.push(Write::Put(node, Value::Node(batch.value.clone()), None));
         for (_, order) in &batch.orders {
@@ -253,8 +253,8 @@ impl Leaseholder {
                 }
                 if !claim.is_empty() {
                     self.compare_claims(txn, batch, pool, claim.iter().map(|(cidr, _)| *cidr));
-                    let revision = self.networks.get(&pool.network).map_or(0, |known| known.0);
-                    let compare = Compare::ModRevision(network_key(&pool.network), revision);
+                    let revision = self.networks.get(&pool.network).and_then(|known| known.0);
+                    let compare = Compare::unchanged(network_key(&pool.network), revision);
                     txn.when.push(compare);
                 }
                 txn.when.push(not_restored());
@@ -281,7 +281,7 @@ impl Leaseholder {
             Order::Refuse(question) => self.reply(txn, question, MessageBody::Refused),
             Order::Trim { pool, block, revision, keep } => {
                 let key = pool.block_key(block.start);
-                txn.when.push(Compare::ModRevision(key, *revision));
+                txn.when.push(Compare::At(key, *revision));
                 if !keep.iter().any(|cidr| cidr.start == block.start) {
                     txn.then.push(Write::Delete(pool.block_key(block.start)));
                 }
@@ -292,7 +292,7 @@ impl Leaseholder {
             Order::Reclaim(pool, cidr) => self.reclaim(txn, now, batch, pool, *cidr),
             Order::Drop(pool, cidr, revision) => {
                 let key = pool.block_key(cidr.start);
-                txn.when.push(Compare::ModRevision(key.clone(), *revision));
+                txn.when.push(Compare::At(key.clone(), *revision));
                 txn.then.push(Write::Delete(key));
             }
             Order::Session => {
@@ -319,9 +319,10 @@ impl Leaseholder {
     }
 
     fn compare_owned(&self, txn: &mut Txn, pool: &PoolFamily, cidr: Cidr) {
-        let revision = self.find_owned(pool, cidr).map_or(u64::MAX, |owned| owned.revision);
+        let revision = self.find_owned(pool, cidr).and_then(|owned| owned.revision);
+        let revision = revision.unwrap_or(Revision::NEVER);
         if !broken(Mutant::RevisionNotCompared) {
-            txn.when.push(Compare::ModRevision(pool.block_key(cidr.start), revision));
+            txn.when.push(Compare::At(pool.block_key(cidr.start), revision));
         }
     }
 
@@ -359,7 +360,7 @@ impl Leaseholder {
             family: pool.family,
             owner: self.identity.node.clone(),
             epoch: Some(batch.value.epoch),
-            claim: batch.value.sequence,
+            claim: batch.link,
             status,
             since: self.unix_time(now),
         };
@@ -383,7 +384,7 @@ impl Leaseholder {
             family: question.pool.family,
             owner: question.from.clone(),
             epoch: None,
-            claim: batch.value.sequence,
+            claim: batch.link,
             status: BlockStatus::Spare,
             since: self.unix_time(now),
         };
@@ -394,7 +395,7 @@ impl Leaseholder {
 
     fn reply(&self, txn: &mut Txn, question: &Question, body: MessageBody) {
         let Some(number) = question_number(&question.key) else { return };
-        txn.when.push(Compare::ModRevision(question.key.clone(), question.revision));
+        txn.when.push(Compare::At(question.key.clone(), question.revision));
         txn.then.push(Write::Delete(question.key.clone()));
         let (network, node) = (&question.pool.network, &self.identity.node);
         let key = answer_key(network, &question.from, node, number);

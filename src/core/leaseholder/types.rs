@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::core::address::Cidr;
 use crate::core::cause::Cause;
-use crate::core::ids::{Epoch, LeaseId, OperationId, OrderId, RequestId};
+use crate::core::ids::{Epoch, LeaseId, Link, OperationId, OrderId, RequestId, Revision};
 use crate::core::keys::PoolFamily;
 use crate::core::time::BootTime;
 use crate::core::time::UnixTime;
@@ -60,7 +60,7 @@ pub struct Question {
     /// Its key.
     pub key: String,
     /// The revision of the key.
-    pub revision: u64,
+    pub revision: Revision,
     /// The node that asks.
     pub from: Arc<str>,
     /// The asker's lease, on which what it is given hangs.
@@ -132,7 +132,7 @@ pub enum Order {
     Reclaim(PoolFamily, Cidr),
     /// Give back a block with a key of this revision that the store has for this node's, and of
     /// which this node knows nothing.
-    Drop(PoolFamily, Cidr, u64),
+    Drop(PoolFamily, Cidr, Revision),
     /// Say of a block that the store has for this node's, maybe quarantined, which parts of it are
     /// this node's: it knows of no other parts.
     Trim {
@@ -141,7 +141,7 @@ pub enum Order {
         /// The block in the store.
         block: Cidr,
         /// The revision of its key.
-        revision: u64,
+        revision: Revision,
         /// The parts.
         keep: Vec<Cidr>,
     },
@@ -239,11 +239,11 @@ pub enum Effect {
     Alone(bool),
     /// True if an operator wants this node to give its blocks back.
     Draining(bool),
-    /// Make it durable that a transaction with this sequence number may be on its way, and then
-    /// call `intended` with it.
-    Intend(u64),
-    /// Remember the sequence number that the node's chain has reached.
-    Reached(u64),
+    /// Make it durable that this link may be on its way to the store, and then call `intended`
+    /// with it.
+    Intend(Link),
+    /// Remember the link that the node's chain has reached.
+    Reached(Link),
     /// The node joined, or joined again.
     Joined {
         /// Its epoch.

@@ -6,6 +6,7 @@ use super::message::{
     After, Commit, Event, Message, OrderOrigin, Output, ToLeaseholder, ToRangeSet,
 };
 use crate::core::address::Cidr;
+use crate::core::ids::Link;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Order, Question};
@@ -30,9 +31,9 @@ impl CoordinatorMachine {
 
     fn told(&mut self, now: BootTime, effect: Effect) {
         match effect {
-            Effect::Intend(sequence) => self.intend(sequence),
-            Effect::Reached(sequence) => {
-                let entries = vec![JournalEntry::Chain(sequence)];
+            Effect::Intend(link) => self.intend(link),
+            Effect::Reached(link) => {
+                let entries = vec![JournalEntry::Chain(link)];
                 self.commit(entries, After::Nothing);
             }
             Effect::WentBack(lost) => {
@@ -92,13 +93,13 @@ impl CoordinatorMachine {
     }
 
     /// Lets the leaseholder send a transaction as soon as the journal knows of it (rule 13).
-    fn intend(&mut self, sequence: u64) {
-        let entries = vec![JournalEntry::Intent(sequence)];
+    fn intend(&mut self, link: Link) {
+        let entries = vec![JournalEntry::Intent(link)];
         if broken(Mutant::IntentBeforeDurable) {
             self.commit(entries, After::Nothing);
-            return self.send_leaseholder(ToLeaseholder::Intended(sequence));
+            return self.send_leaseholder(ToLeaseholder::Intended(link));
         }
-        self.commit(entries, After::Intent(sequence));
+        self.commit(entries, After::Intent(link));
     }
 
     pub(super) fn commit(&mut self, entries: Vec<JournalEntry>, then: After) {

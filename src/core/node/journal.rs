@@ -133,8 +133,8 @@ fn release(
             (After::Order(set, context, _), Err(_)) => {
                 messages.push(Message::RangeSet(set, ToRangeSet::OrderFailed(context)));
             }
-            (After::Intent(sequence), Ok(())) => {
-                messages.push(Message::Leaseholder(ToLeaseholder::Intended(sequence)));
+            (After::Intent(link), Ok(())) => {
+                messages.push(Message::Leaseholder(ToLeaseholder::Intended(link)));
             }
             (After::Close, _) => {
                 messages.push(Message::Coordinator(ToCoordinator::JournalClosed));

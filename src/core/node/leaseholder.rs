@@ -280,7 +280,7 @@ impl Machine for LeaseholderMachine {
             ToLeaseholder::DeleteRecord(network, address) => {
                 self.core.record(now, RecordChange { network, address, value: None }, None);
             }
-            ToLeaseholder::Intended(sequence) => self.core.intended(now, sequence),
+            ToLeaseholder::Intended(link) => self.core.intended(now, link),
             ToLeaseholder::Answered(id, answer) => {
                 self.core.answered(now, id, answer);
                 if self.departure == Departure::Revoking(Some(id)) {

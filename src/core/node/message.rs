@@ -9,7 +9,7 @@ use crate::core::address::{Cidr, Family};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
 use crate::core::coordinator::{Call, Outcome, Recovered};
-use crate::core::ids::{CallId, Epoch, OperationId, RequestId};
+use crate::core::ids::{CallId, Epoch, Link, OperationId, RequestId};
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::keys::PoolFamily;
@@ -130,8 +130,8 @@ pub enum ToLeaseholder {
     },
     /// Delete the record of an address on a network.
     DeleteRecord(Arc<str>, IpAddr),
-    /// It is durable that a transaction with this sequence number may be sent.
-    Intended(u64),
+    /// It is durable that this link of the chain may be sent.
+    Intended(Link),
     /// The store's answer to the request with this number.
     Answered(RequestId, Result<Answer, StoreError>),
     /// A watch's report.
@@ -178,8 +178,8 @@ pub enum After {
     Nothing,
     /// An operation of the coordinator.
     Operation(OperationId),
-    /// A transaction of the leaseholder with this sequence number.
-    Intent(u64),
+    /// A link of the leaseholder's chain.
+    Intent(Link),
     /// An order of a range set.
     Order(SetId, OrderContext, Box<Order>),
     /// The end of the journal: no commit comes after it.

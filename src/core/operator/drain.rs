@@ -133,8 +133,8 @@ impl DrainNode {
 
     fn write(&mut self, drain: Option<&KeyValue>) -> Step<End> {
         let key = drain_key(&self.command.node);
-        let revision = drain.map_or(0, |drain| drain.mod_revision);
-        let when = vec![Compare::ModRevision(key.clone(), revision)];
+        let revision = drain.map(|drain| drain.mod_revision);
+        let when = vec![Compare::unchanged(key.clone(), revision)];
         let then = vec![match self.command.undo {
             true => Write::Delete(key),
             false => Write::Put(key, Value::Flag(self.at), None),

@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::txns::{Removal, delete_records, forget, is_quarantined, is_spare};
 use super::types::{End, Fate, RemoveError, RemoveNodeCommand, Removed};
 use super::{Command, Step};
-use crate::core::ids::{Epoch, LeaseId};
+use crate::core::ids::{Epoch, LeaseId, Revision};
 use crate::core::keys::{ALLOCATIONS, BLOCKS, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::UnixTime;
@@ -34,7 +34,7 @@ pub struct RemoveNode {
     /// Blocks that are not taken yet.
     to_take: Vec<KeyValue>,
     /// The revision of the node's key.
-    revision: u64,
+    revision: Option<Revision>,
     /// The node's epoch was raised by this command.
     begun: bool,
     /// A transaction was carried out, or may have been.
@@ -152,7 +152,7 @@ impl RemoveNode {
             longer: Vec::new(),
             lease: None,
             to_take: Vec::new(),
-            revision: 0,
+            revision: None,
             begun: false,
             changed: false,
             lost: Vec::new(),
@@ -213,7 +213,7 @@ impl RemoveNode {
     fn decide(&mut self) -> Step<End> {
         self.count_lost();
         let known = self.seen.known.as_ref();
-        self.revision = known.map_or(0, |(_, revision)| *revision);
+        self.revision = known.map(|(_, revision)| *revision);
         let removed = known.and_then(|(node, _)| node.removed);
         let last_write = self.seen.last_write();
         self.removed.last_write = self.removed.last_write.max(last_write);
@@ -356,9 +356,9 @@ impl RemoveNode {
         self.ask(Phase::Taking(blocks), Request::Txn(txn))
     }
 
-    fn taken(&mut self, blocks: &[KeyValue], revision: u64) -> Step<End> {
+    fn taken(&mut self, blocks: &[KeyValue], revision: Revision) -> Step<End> {
         if !self.begun && !broken(Mutant::RemovalKeepsEpoch) {
-            self.revision = revision;
+            self.revision = Some(revision);
         }
         (self.begun, self.changed) = (true, true);
         self.removed.freed += blocks.iter().filter(|key| is_spare(key)).count();

@@ -1,7 +1,7 @@
 //! The state of a node that is being removed, as the store has it.
 
 use super::txns::{is_of, is_quarantined, is_spare};
-use crate::core::ids::LeaseId;
+use crate::core::ids::{LeaseId, Revision};
 use crate::core::time::UnixTime;
 use crate::core::txn::KeyValue;
 use crate::core::value::{NodeValue, Value};
@@ -11,7 +11,7 @@ use crate::core::value::{NodeValue, Value};
 pub(super) struct Seen {
     /// The node's key with its revision. It was read before the blocks: a claim that came later
     /// changed it.
-    pub(super) known: Option<(NodeValue, u64)>,
+    pub(super) known: Option<(NodeValue, Revision)>,
     /// True if it had a session then.
     pub(super) live: bool,
     /// Its blocks in every state.

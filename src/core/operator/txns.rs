@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::core::ids::{Epoch, LeaseId};
+use crate::core::ids::{Epoch, LeaseId, Revision};
 use crate::core::keys::{drain_key, forgotten_key, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::UnixTime;
@@ -38,7 +38,7 @@ impl Removal {
     /// Raises the node's epoch, ends its session and its drain, and takes these of its blocks.
     /// `known`: the node's key as read *before* the blocks were listed, with its revision, so that
     /// the transaction is refused if the node has claimed anything since.
-    pub fn begin(&self, known: Option<(&NodeValue, u64)>, blocks: &[KeyValue]) -> Txn {
+    pub fn begin(&self, known: Option<(&NodeValue, Revision)>, blocks: &[KeyValue]) -> Txn {
         let (node, session) = (node_key(&self.node), session_key(&self.node));
         let epoch = Self::epoch(known.map(|(node, _)| node));
         let removed = Some(self.now);
@@ -46,7 +46,7 @@ impl Removal {
             Some((known, _)) => NodeValue { epoch, removed, ..known.clone() },
             None => NodeValue {
                 epoch,
-                sequence: 0,
+                sequence: None,
                 machine_id: "".into(),
                 identity: "".into(),
                 first_epoch: None,
@@ -58,10 +58,10 @@ impl Removal {
             },
         };
         let mut txn = Txn::default();
-        let revision = known.map_or(0, |(_, revision)| revision);
-        txn.when.push(Compare::ModRevision(node.clone(), revision));
+        let revision = known.map(|(_, revision)| revision);
+        txn.when.push(Compare::unchanged(node.clone(), revision));
         if !self.force {
-            txn.when.push(Compare::ModRevision(session.clone(), 0));
+            txn.when.push(Compare::Absent(session.clone()));
         }
         if !broken(Mutant::RemovalKeepsEpoch) {
             txn.then.push(Write::Put(node, Value::Node(value), None));
@@ -74,7 +74,12 @@ impl Removal {
 
     /// Takes more of its blocks. `revision`: that of the key of the removed node, so that nothing
     /// is taken from one that has come back.
-    pub fn go_on(&self, revision: u64, epoch: Option<Epoch>, blocks: &[KeyValue]) -> Txn {
+    pub fn go_on(
+        &self,
+        revision: Option<Revision>,
+        epoch: Option<Epoch>,
+        blocks: &[KeyValue],
+    ) -> Txn {
         let mut txn = after(&self.node, revision);
         self.take(&mut txn, epoch, blocks);
         txn
@@ -83,7 +88,7 @@ impl Removal {
     fn take(&self, txn: &mut Txn, epoch: Option<Epoch>, blocks: &[KeyValue]) {
         for key in blocks {
             let Value::Block(block) = &key.value else { continue };
-            txn.when.push(Compare::ModRevision(key.key.clone(), key.mod_revision));
+            txn.when.push(Compare::At(key.key.clone(), key.mod_revision));
             txn.then.push(match block.status {
                 // Nothing was handed out of it, nor will be: that would need the node's epoch.
                 BlockStatus::Spare => Write::Delete(key.key.clone()),
@@ -103,15 +108,15 @@ impl Removal {
 }
 
 /// Begins a transaction that is refused once the node has come back.
-fn after(node: &str, revision: u64) -> Txn {
-    Txn { when: vec![Compare::ModRevision(node_key(node), revision)], then: vec![] }
+fn after(node: &str, revision: Option<Revision>) -> Txn {
+    Txn { when: vec![Compare::unchanged(node_key(node), revision)], then: vec![] }
 }
 
 /// Deletes records of a removed node's allocations, unless it has come back.
-pub fn delete_records(node: &str, revision: u64, records: &[KeyValue]) -> Txn {
+pub fn delete_records(node: &str, revision: Option<Revision>, records: &[KeyValue]) -> Txn {
     let mut txn = after(node, revision);
     for record in records {
-        txn.when.push(Compare::ModRevision(record.key.clone(), record.mod_revision));
+        txn.when.push(Compare::At(record.key.clone(), record.mod_revision));
         txn.then.push(Write::Delete(record.key.clone()));
     }
     txn
@@ -120,10 +125,10 @@ pub fn delete_records(node: &str, revision: u64, records: &[KeyValue]) -> Txn {
 /// Deletes the key of a removed node that has neither blocks nor a session. A copy of it stays for
 /// the life of a lease: a node that comes back with its state directory must not take the store
 /// for one that went back in time.
-pub fn forget(node: &str, known: &NodeValue, revision: u64, lease: LeaseId) -> Txn {
-    let mut txn = after(node, revision);
+pub fn forget(node: &str, known: &NodeValue, revision: Revision, lease: LeaseId) -> Txn {
+    let mut txn = after(node, Some(revision));
     txn.then.push(Write::Put(forgotten_key(node), Value::Node(known.clone()), Some(lease)));
-    txn.when.push(Compare::ModRevision(session_key(node), 0));
+    txn.when.push(Compare::Absent(session_key(node)));
     txn.then.push(Write::Delete(node_key(node)));
     txn.then.push(Write::Delete(drain_key(node)));
     txn
@@ -152,12 +157,13 @@ pub fn is_spare(key: &KeyValue) -> bool {
 mod tests {
     use super::*;
     use crate::core::address::{Cidr, Family};
+    use crate::core::ids::Link;
 
     fn node(epoch: u64) -> NodeValue {
         let epoch = Epoch::new(epoch).unwrap();
         NodeValue {
             epoch,
-            sequence: 77,
+            sequence: Link::new(77),
             machine_id: "m".into(),
             identity: "i".into(),
             first_epoch: None,
@@ -175,12 +181,12 @@ mod tests {
             family: Family::V4,
             owner: "n".into(),
             epoch: Epoch::new(3),
-            claim: 9,
+            claim: Link::new(9).unwrap(),
             status,
             since: UnixTime::from_millis(6),
         };
         let key = crate::core::keys::block_key("net", Family::V4, start);
-        KeyValue { key, value: Value::Block(value), mod_revision: revision, lease: None }
+        KeyValue { key, value: Value::Block(value), mod_revision: rev(revision), lease: None }
     }
 
     fn removal(force: bool) -> Removal {
@@ -192,15 +198,19 @@ mod tests {
         }
     }
 
+    fn rev(revision: u64) -> Revision {
+        Revision::new(revision).unwrap()
+    }
+
     fn at(key: &str, revision: u64) -> Compare {
-        Compare::ModRevision(key.to_owned(), revision)
+        Compare::unchanged(key.to_owned(), Revision::new(revision))
     }
 
     #[test]
     fn the_epoch_is_raised_and_the_blocks_are_taken_in_one_transaction() {
         let (active, spare) =
             (block(8, BlockStatus::Active, 11), block(16, BlockStatus::Spare, 12));
-        let txn = removal(false).begin(Some((&node(3), 10)), &[active.clone(), spare.clone()]);
+        let txn = removal(false).begin(Some((&node(3), rev(10))), &[active.clone(), spare.clone()]);
         let expected =
             [at("nodes/n", 10), at("sessions/n", 0), at(&active.key, 11), at(&spare.key, 12)];
         assert_eq!(txn.when, expected);
@@ -221,12 +231,12 @@ mod tests {
         );
         assert_eq!(
             (&*value.owner, value.claim, value.since),
-            ("n", 9, UnixTime::from_millis(1000))
+            ("n", Link::new(9).unwrap(), UnixTime::from_millis(1000))
         );
         // Nothing was ever handed out of a spare.
         assert_eq!(txn.then[4], Write::Delete(spare.key));
         // A node that lives is removed by force only.
-        let forced = removal(true).begin(Some((&node(3), 10)), &[]);
+        let forced = removal(true).begin(Some((&node(3), rev(10))), &[]);
         assert_eq!(forced.when, [at("nodes/n", 10)]);
     }
 
@@ -239,20 +249,20 @@ mod tests {
         };
         assert_eq!(
             (value.epoch, value.sequence, value.removed),
-            (Epoch::FIRST, 0, Some(UnixTime::from_millis(1000)))
+            (Epoch::FIRST, None, Some(UnixTime::from_millis(1000)))
         );
     }
 
     #[test]
     fn later_transactions_are_refused_once_the_node_has_come_back() {
         let blocks = [block(8, BlockStatus::Active, 11)];
-        let more = removal(false).go_on(20, Epoch::new(4), &blocks);
+        let more = removal(false).go_on(Some(rev(20)), Epoch::new(4), &blocks);
         assert_eq!(more.when, [at("nodes/n", 20), at(&blocks[0].key, 11)]);
         assert_eq!(more.then.len(), 1);
-        let records = delete_records("n", 20, &blocks);
+        let records = delete_records("n", Some(rev(20)), &blocks);
         assert_eq!(records.when, more.when);
         assert_eq!(records.then, [Write::Delete(blocks[0].key.clone())]);
-        let forget = forget("n", &node(4), 20, LeaseId::new(42).unwrap());
+        let forget = forget("n", &node(4), rev(20), LeaseId::new(42).unwrap());
         assert_eq!(forget.when, [at("nodes/n", 20), at("sessions/n", 0)]);
         let said = Write::Put("forgotten/n".into(), Value::Node(node(4)), LeaseId::new(42));
         assert_eq!(forget.then[0], said);

@@ -244,7 +244,8 @@ proptest! {
         let mut set = RangeSet::new(Family::V4, block_log2, settings(Duration::ZERO));
         let mut others: Vec<Cidr> = Vec::new();
         let [wide, _] = views();
-        let (mut now, mut id, mut next) = (BootTime::from_millis(1_000_000), OperationId::FIRST, OperationId::FIRST);
+        let mut now = BootTime::from_millis(1_000_000);
+        let (mut id, mut next) = (OperationId::FIRST, OperationId::FIRST);
         let mut given = BTreeSet::new();
         for (fate, requests, wait) in fates {
             let mut pending = Vec::new();

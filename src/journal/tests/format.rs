@@ -10,6 +10,7 @@ use redb::TableDefinition;
 use super::*;
 use crate::core::address::number;
 use crate::core::attachment::Pod;
+use crate::core::ids::{Link, Sequence};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
 use crate::core::time::{BootTime, UnixTime};
@@ -64,7 +65,7 @@ fn holdings_of_format_0() -> [Holding; 2] {
         scope: scope.into(),
         container_id: "0f2b8a5f3c0e4f6a9d7c1b2e3f405162738495a6b7c8d9eafb0c1d2e3f405162".into(),
         addresses: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()].into(),
-        sequence: 1,
+        sequence: Sequence::new(1),
         started_at: NonZeroU64::new(123_456_789),
         since: UnixTime::from_millis(1_700_000_000_000),
         stage: Some(Stage::Sandbox),
@@ -79,7 +80,7 @@ fn holdings_of_format_0() -> [Holding; 2] {
         scope: scope.into(),
         container_id: "c2".into(),
         addresses: vec!["10.0.0.3".parse().unwrap()].into(),
-        sequence: 2,
+        sequence: Sequence::new(2),
         started_at: None,
         since: UnixTime::from_millis(1_700_000_000_001),
         stage: None,
@@ -105,14 +106,14 @@ fn state_of_format_0() -> JournalState {
         .map(|(ms, set, number)| (BootTime::from_millis(ms), set, number))
         .into();
     state.cursors = [((first, 0), at("10.0.0.3")), ((second, 1), at("fd00::2"))].into();
-    state.next_sequence = 4_097;
+    state.next_sequence = Sequence::new(4_097);
     let block = |family, start, size_log2| {
         (PoolFamily { network: "pods".into(), family }, Cidr { start: at(start), size_log2 })
     };
     state.blocks = [block(Family::V4, "10.0.0.0", 5), block(Family::V6, "fd00::", 4)].into();
     state.lost = [block(Family::V4, "10.0.2.0", 3)].into();
-    state.chain = 6;
-    state.intent = 7;
+    state.chain = Link::new(6);
+    state.intent = Link::new(7);
     state.confirmed = true; // as a daemon of that version would have taken it
     state
 }

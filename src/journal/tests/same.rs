@@ -10,6 +10,7 @@ use redb::backends::InMemoryBackend;
 
 use super::*;
 use crate::core::attachment::Pod;
+use crate::core::ids::{Link, Sequence};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
 use crate::core::time::{BootTime, UnixTime};
@@ -38,7 +39,8 @@ fn text(pattern: &'static str) -> impl Strategy<Value = Box<str>> {
 }
 
 fn holding() -> impl Strategy<Value = Arc<Holding>> {
-    let sequence = prop_oneof![8 => 1u64..6, 2 => 4_090u64..4_100, 1 => Just(u64::MAX)];
+    let sequence = prop_oneof![8 => 1u64..6, 2 => 4_090u64..4_100, 1 => Just(u64::MAX)]
+        .prop_map(Sequence::new);
     let container = prop_oneof![text("[a-c]"), Just("0f".repeat(32).into())];
     let pod = (text("[a-z]?"), text("[a-z\"\\PC]{1,5}"));
     let place = (network(), network(), prop_oneof![Just("eth0"), Just("net1")]);
@@ -70,6 +72,10 @@ fn holding() -> impl Strategy<Value = Arc<Holding>> {
 
 fn set_id() -> impl Strategy<Value = SetId> {
     prop_oneof![4 => 1u32..4, 1 => Just(u32::MAX)].prop_map(SetId::new)
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    any::<u64>().prop_map(|number| Link::new(number).unwrap_or(Link::FIRST))
 }
 
 fn slot() -> impl Strategy<Value = u16> {
@@ -115,8 +121,8 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
         5 => block().prop_map(|(pool, cidr)| JournalEntry::Block(pool, cidr)),
         3 => block().prop_map(|(pool, cidr)| JournalEntry::LostBlock(pool, cidr)),
         3 => block().prop_map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr)),
-        1 => any::<u64>().prop_map(JournalEntry::Chain),
-        1 => any::<u64>().prop_map(JournalEntry::Intent),
+        1 => link().prop_map(JournalEntry::Chain),
+        1 => link().prop_map(JournalEntry::Intent),
         1 => (holding(), any::<u64>())
             .prop_map(|(holding, at)| JournalEntry::EarlyDel(holding.id(), at)),
         1 => Just(JournalEntry::NoEarlyDels),

@@ -5,7 +5,7 @@ use etcd_client::{
     KvClient, PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnResponse,
 };
 
-use crate::core::ids::LeaseId;
+use crate::core::ids::{LeaseId, Revision};
 use crate::core::txn::{Compare, KeyValue, Snapshot, Span, Txn, TxnOutcome, Write};
 use crate::store::value::{decode, encode};
 
@@ -34,14 +34,14 @@ impl Prefix {
         String::from_utf8_lossy(key).into_owned()
     }
 
-    pub(super) fn key_value(&self, found: &EtcdKeyValue) -> KeyValue {
+    pub(super) fn key_value(&self, found: &EtcdKeyValue) -> Result<KeyValue, Error> {
         let key = self.strip(found.key());
-        KeyValue {
+        Ok(KeyValue {
             value: decode(&key, found.value()),
             key,
-            mod_revision: revision(found.mod_revision()),
+            mod_revision: revision(found.mod_revision())?,
             lease: LeaseId::new(found.lease()),
-        }
+        })
     }
 
     pub(super) fn txn(&self, txn: &Txn) -> EtcdTxn {
@@ -58,10 +58,12 @@ impl Prefix {
 
     fn compare(&self, compare: &Compare) -> EtcdCompare {
         match compare {
-            Compare::ModRevision(key, revision) => {
+            Compare::At(key, revision) => {
                 let revision = etcd_revision(*revision);
                 EtcdCompare::mod_revision(self.whole(key), CompareOp::Equal, revision)
             }
+            // To etcd, a key that does not exist was written at revision 0.
+            Compare::Absent(key) => EtcdCompare::mod_revision(self.whole(key), CompareOp::Equal, 0),
             // No key was ever made at revision 0, so this holds only if the range has no keys.
             Compare::NoneIn(first, past) => {
                 EtcdCompare::create_revision(self.whole(first), CompareOp::Equal, 0)
@@ -90,29 +92,31 @@ impl Prefix {
     /// quota is used up (seen with 3.5.1), and just then the caller must learn what was carried
     /// out.
     pub(super) async fn read(&self, mut kv: KvClient, spans: &[Span]) -> Result<Snapshot, Error> {
-        let mut snapshot = Snapshot::default();
+        let (mut read_at, mut found) = (None, Vec::with_capacity(spans.len()));
         for span in spans {
             // To etcd, 0 means no limit.
             let limit = i64::try_from(span.limit.max(1)).unwrap_or(0);
             let options = GetOptions::new().with_range(self.whole(&span.past)).with_limit(limit);
-            let options = match snapshot.revision {
-                0 => options,
+            let options = match read_at {
+                None => options,
                 // This member knows that revision: it answered the first span.
-                revision => options.with_revision(etcd_revision(revision)).with_serializable(),
+                Some(at) => options.with_revision(etcd_revision(at)).with_serializable(),
             };
             let got = kv.get(self.whole(&span.first), Some(options)).await?;
-            if snapshot.revision == 0 {
-                snapshot.revision = revision_of(got.header())?;
+            if read_at.is_none() {
+                read_at = Some(revision_of(got.header())?);
             }
-            let found = got.kvs().iter().take(span.limit);
-            snapshot.spans.push(found.map(|found| self.key_value(found)).collect());
+            let keys = got.kvs().iter().take(span.limit);
+            found.push(keys.map(|key| self.key_value(key)).collect::<Result<_, _>>()?);
         }
-        if spans.is_empty() {
-            let options = GetOptions::new().with_count_only();
-            let got = kv.get(self.whole(""), Some(options)).await?;
-            snapshot.revision = revision_of(got.header())?;
-        }
-        Ok(snapshot)
+        let revision = match read_at {
+            Some(revision) => revision,
+            None => {
+                let options = GetOptions::new().with_count_only();
+                revision_of(kv.get(self.whole(""), Some(options)).await?.header())?
+            }
+        };
+        Ok(Snapshot { revision, spans: found })
     }
 }
 
@@ -121,15 +125,16 @@ pub(super) fn outcome(answer: &TxnResponse) -> Result<TxnOutcome, Error> {
     Ok(if answer.succeeded() { TxnOutcome::Done(revision) } else { TxnOutcome::Refused(revision) })
 }
 
-pub(super) fn revision_of(header: Option<&ResponseHeader>) -> Result<u64, Error> {
+pub(super) fn revision_of(header: Option<&ResponseHeader>) -> Result<Revision, Error> {
     let header = header.ok_or_else(|| Error::Internal("an answer without a header".to_owned()))?;
-    Ok(revision(header.revision()))
+    revision(header.revision())
 }
 
-fn etcd_revision(revision: u64) -> i64 {
-    i64::try_from(revision).unwrap_or(i64::MAX)
+fn etcd_revision(revision: Revision) -> i64 {
+    i64::try_from(revision.get()).unwrap_or(i64::MAX)
 }
 
-fn revision(revision: i64) -> u64 {
-    u64::try_from(revision).unwrap_or_default()
+fn revision(number: i64) -> Result<Revision, Error> {
+    let revision = u64::try_from(number).ok().and_then(Revision::new);
+    revision.ok_or_else(|| Error::Internal(format!("an answer with revision {number}")))
 }

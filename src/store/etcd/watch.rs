@@ -59,7 +59,7 @@ async fn follow(
     };
     // Usually the member that answered the listing; the stream has every change since.
     let (at, endpoint) = cluster.preferred();
-    let next = i64::try_from(listed.revision + 1).unwrap_or(i64::MAX);
+    let next = i64::try_from(listed.revision.next().get()).unwrap_or(i64::MAX);
     let options = WatchOptions::new().with_range(past).with_start_revision(next);
     let open = endpoint.call(|client| {
         let (first, options) = (first.clone(), options.clone());
@@ -109,7 +109,10 @@ async fn pass_on(
         for event in message.events() {
             let Some(found) = event.kv() else { continue };
             let report = match event.event_type() {
-                EventType::Put => Watched::Put(cluster.prefix.key_value(found)),
+                EventType::Put => match cluster.prefix.key_value(found) {
+                    Ok(key) => Watched::Put(key),
+                    Err(error) => return chain(&error),
+                },
                 EventType::Delete => Watched::Deleted(cluster.prefix.strip(found.key())),
             };
             if to.send(report).await.is_err() {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::ids::Epoch;
+use crate::core::ids::{Epoch, Link, Sequence};
 use proptest::prelude::*;
 
 fn v4(text: &str) -> u128 {
@@ -12,7 +12,7 @@ type Pinned = (&'static str, Value, &'static str);
 fn pinned_nodes() -> Vec<Pinned> {
     let node = NodeValue {
         epoch: Epoch::new(7).unwrap(),
-        sequence: 12,
+        sequence: Link::new(12),
         machine_id: "4c4c".into(),
         identity: "0b9d6c0e".into(),
         first_epoch: Epoch::new(3),
@@ -78,7 +78,7 @@ fn pinned_blocks() -> Vec<Pinned> {
         family: Family::V4,
         owner: "node-1".into(),
         epoch: Epoch::new(7),
-        claim: 12,
+        claim: Link::new(12).unwrap(),
         status: BlockStatus::Active,
         since: UnixTime::from_millis(1_700_000_000_000),
     };
@@ -173,7 +173,7 @@ fn an_allocation_is_written_without_what_it_has_not() {
         netns: "/run/netns/a".into(),
         since: UnixTime::from_millis(1_700_000_000_000),
         started_at: Some(99),
-        sequence: 5,
+        sequence: Sequence::new(5),
     };
     let text = |allocation: &AllocationValue| {
         let value = Value::Allocation(Box::new(allocation.clone()));
@@ -307,7 +307,7 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
                 "nodes/n",
                 Value::Node(NodeValue {
                     epoch: at_least_first(epoch),
-                    sequence,
+                    sequence: Link::new(sequence),
                     machine_id,
                     identity,
                     first_epoch,
@@ -346,7 +346,7 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
                     family,
                     owner,
                     epoch: Epoch::new(epoch),
-                    claim,
+                    claim: Link::new(claim).unwrap_or(Link::FIRST),
                     status,
                     since: UnixTime::from_millis(since),
                 }),

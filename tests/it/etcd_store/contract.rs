@@ -11,7 +11,7 @@ use leasehold::store::embedded::Embedded;
 use tempfile::TempDir;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::{PATIENCE, Subject, at, delete, delete_in, none_in, put, put_with, value};
+use super::{PATIENCE, Subject, absent, at, delete, delete_in, none_in, put, put_with, value};
 use crate::common::etcd::Cluster;
 
 /// Every check, on a fresh store each.
@@ -30,12 +30,12 @@ const CHECKS: [fn(&Subject); 11] = [
 ];
 
 fn a_transaction_is_carried_out_whole_or_not_at_all(store: &Subject) {
-    let first = store.done(&[at("sessions/a", 0)], &[put("sessions/a", 1), put("sessions/ab", 2)]);
-    let both = [at("sessions/b", 0), at("sessions/a", 0)];
+    let first = store.done(&[absent("sessions/a")], &[put("sessions/a", 1), put("sessions/ab", 2)]);
+    let both = [absent("sessions/b"), absent("sessions/a")];
     assert_eq!(store.refused(&both, &[put("sessions/b", 1)]), first);
     assert_eq!(store.key("sessions/b"), None);
     let writes = [put("sessions/b", 3), delete("sessions/a"), delete("sessions/never")];
-    let second = store.done(&[at("sessions/a", first), at("sessions/b", 0)], &writes);
+    let second = store.done(&[at("sessions/a", first), absent("sessions/b")], &writes);
     assert!(second > first);
     let all = store.read(&[Span::prefix("sessions/", 10)]).spans.remove(0);
     let all: Vec<_> = all.into_iter().map(|found| (found.key, found.mod_revision)).collect();
@@ -45,7 +45,7 @@ fn a_transaction_is_carried_out_whole_or_not_at_all(store: &Subject) {
 fn revisions_rise_with_what_is_written_and_only_with_that(store: &Subject) {
     let first = store.done(&[], &[put("sessions/a", 1)]);
     assert_eq!(store.done(&[at("sessions/a", first)], &[]), first);
-    assert_eq!(store.refused(&[at("sessions/a", first + 1)], &[]), first);
+    assert_eq!(store.refused(&[at("sessions/a", first.next())], &[]), first);
     assert_eq!(store.done(&[], &[delete("sessions/b")]), first);
     let second = store.done(&[], &[put("sessions/a", 1)]);
     assert!(second > first);
@@ -53,7 +53,7 @@ fn revisions_rise_with_what_is_written_and_only_with_that(store: &Subject) {
     let third = store.done(&[], &[delete("sessions/a")]);
     assert!(third > second);
     // A key that is made again does not get its old revision back.
-    assert!(store.done(&[at("sessions/a", 0)], &[put("sessions/a", 1)]) > third);
+    assert!(store.done(&[absent("sessions/a")], &[put("sessions/a", 1)]) > third);
     store.refused(&[at("sessions/a", second)], &[put("sessions/a", 2)]);
 }
 
@@ -65,7 +65,7 @@ fn none_in_means_from_the_first_key_to_before_the_last(store: &Subject) {
         store.done(&[], &[put(inside, 1)]);
         store.refused(&none, &[put("sessions/e", 1)]);
         // The other conditions hold.
-        store.refused(&[at("sessions/e", 0), none[0].clone()], &[put("sessions/e", 1)]);
+        store.refused(&[absent("sessions/e"), none[0].clone()], &[put("sessions/e", 1)]);
         store.done(&[], &[delete(inside)]);
     }
     store.done(&none, &[put("sessions/b", 1), put("sessions/c", 1)]);
@@ -86,14 +86,14 @@ fn delete_in_means_from_the_first_key_to_before_the_last(store: &Subject) {
     let left: Vec<_> = left.into_iter().map(|found| found.key).collect();
     assert_eq!(left, ["sessions/a", "sessions/d", "sessions/e"]);
     assert_eq!(store.done(&[], std::slice::from_ref(&range)), second, "nothing was there");
-    store.refused(&[at("sessions/e", 0)], &[delete_in("sessions/a", "sessions/f")]);
+    store.refused(&[absent("sessions/e")], &[delete_in("sessions/a", "sessions/f")]);
     assert!(store.key("sessions/e").is_some());
 }
 
 fn one_of_many_wins(store: &Subject) {
     let bid = |number| {
         let then = vec![put("sessions/a", number), put(&format!("sessions/b{number}"), number)];
-        Request::Txn(Txn { when: vec![at("sessions/a", 0)], then })
+        Request::Txn(Txn { when: vec![absent("sessions/a")], then })
     };
     let bids: Vec<_> = (0..20).map(|number| store.store.ask(bid(number))).collect();
     let mut won = 0;
@@ -129,7 +129,7 @@ fn a_write_with_a_dead_lease_changes_nothing(store: &Subject) {
     );
     // Conditions come first: if one does not hold, the transaction is refused, even with a bad
     // write.
-    assert_eq!(store.refused(&[at("sessions/a", first + 1)], &writes[1..]), first);
+    assert_eq!(store.refused(&[at("sessions/a", first.next())], &writes[1..]), first);
     let left = store.read(&[Span::prefix("sessions/", 10)]);
     assert_eq!((left.revision, left.spans[0].len()), (first, 1));
 }
@@ -214,7 +214,7 @@ fn spans_are_read_at_one_revision_in_order_and_up_to_their_limit(store: &Subject
         Span::prefix("sessions/", usize::MAX),
     ];
     let read = store.read(&spans);
-    assert_eq!(read.revision, revision + 1);
+    assert_eq!(read.revision, revision.next());
     let found = |at: usize| -> Vec<_> { read.spans[at].iter().map(|kv| kv.key.clone()).collect() };
     assert_eq!(found(0), keys);
     assert_eq!(found(1), keys[..7]);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use leasehold::core::ids::LeaseId;
-use leasehold::core::txn::{Answer, Request, Span, StoreError, Txn, TxnOutcome, Write};
+use leasehold::core::ids::{LeaseId, Revision};
+use leasehold::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
 use leasehold::core::value::Value;
 use leasehold::store::etcd::Options;
 
@@ -141,7 +141,7 @@ fn a_read_and_a_keep_alive_go_around_a_stopped_member() {
 /// One writer of one key, with its knowledge of the key, and the writes that may still land.
 struct Chain<'a> {
     store: &'a Subject,
-    revision: u64,
+    revision: Option<Revision>,
     number: u64,
     /// The writes since `revision` that were carried out, or may have been.
     doubtful: BTreeSet<u64>,
@@ -154,10 +154,13 @@ const KEY: &str = "sessions/chain";
 impl Chain<'_> {
     fn step(&mut self) {
         self.number += 1;
-        match self.store.txn(&[at(KEY, self.revision)], &[put(KEY, self.number)]) {
+        match self
+            .store
+            .txn(&[Compare::unchanged(KEY.to_owned(), self.revision)], &[put(KEY, self.number)])
+        {
             Ok(TxnOutcome::Done(revision)) => {
-                assert!(revision > self.revision);
-                self.revision = revision;
+                assert!(Some(revision) > self.revision);
+                self.revision = Some(revision);
                 self.doubtful.clear();
                 self.counts[0] += 1;
             }
@@ -183,7 +186,7 @@ impl Chain<'_> {
             }
             thread::sleep(Duration::from_millis(10));
         };
-        let revision = found.as_ref().map_or(0, |found| found.mod_revision);
+        let revision = found.as_ref().map(|found| found.mod_revision);
         if revision == self.revision {
             assert!(!changed, "refused although nothing changed");
             return;
@@ -207,7 +210,7 @@ fn what_failed_was_never_carried_out() {
         let chain = scope.spawn(|| {
             let counts = [0; 3];
             let doubtful = BTreeSet::new();
-            let mut chain = Chain { store: &store, revision: 0, number: 0, doubtful, counts };
+            let mut chain = Chain { store: &store, revision: None, number: 0, doubtful, counts };
             // Bounded, so that a fault elsewhere is a failure and not a hang.
             let begun = Instant::now();
             while !stop.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 5 {

@@ -101,7 +101,7 @@ fn a_listener_that_missed_what_was_compacted_gets_a_list() {
     until(&store, &mut watch, &[]);
     // More than fits in the buffers between etcd and a listener that does not read: the watch falls
     // behind.
-    let mut revision = 0;
+    let mut revision = store.read(&[]).revision;
     for round in 0..30 {
         let txn = |number| {
             let key = format!("nodes/{number:02}");

@@ -24,7 +24,7 @@ fn a_drain_is_set_and_undone() {
     world.dies("n");
     world.now += 1000;
     assert_eq!(world.run(drain("n", false)), ended(false, false, false));
-    assert_eq!(world.revision(&drain_key("n")), since.mod_revision, "it keeps its time");
+    assert_eq!(world.revision(&drain_key("n")), Some(since.mod_revision), "it keeps its time");
     assert_eq!(world.run(drain("n", true)), ended(true, true, false));
     assert_eq!(world.key(&drain_key("n")), None);
 }

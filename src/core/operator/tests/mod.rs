@@ -7,8 +7,8 @@ mod removing;
 
 use super::{Command, RemoveNode, RemoveNodeCommand, Step};
 use crate::core::address::{Cidr, Family};
-use crate::core::ids::Epoch;
 use crate::core::ids::LeaseId;
+use crate::core::ids::{Epoch, Link, Revision, Sequence};
 use crate::core::keys::{BLOCKS, allocation_key, block_key, drain_key, node_key, session_key};
 use crate::core::time::UnixTime;
 use crate::core::txn::{
@@ -88,8 +88,8 @@ impl World {
         }
     }
 
-    fn revision(&self, key: &str) -> u64 {
-        self.key(key).map_or(0, |key| key.mod_revision)
+    fn revision(&self, key: &str) -> Option<Revision> {
+        self.key(key).map(|key| key.mod_revision)
     }
 
     /// Returns the blocks of a node: where they start, their state and their lease.
@@ -122,7 +122,7 @@ impl World {
         let known = self.node(node);
         let value = NodeValue {
             epoch: known.as_ref().map_or(Epoch::FIRST, |known| known.epoch.next()),
-            sequence: known.map_or(0, |known| known.sequence) + 1,
+            sequence: Some(Link::after(known.and_then(|known| known.sequence))),
             machine_id: machine.into(),
             identity: "i".into(),
             first_epoch: None,
@@ -156,8 +156,8 @@ impl World {
     /// key.
     fn claim(&mut self, node: &str, start: u128, status: BlockStatus) {
         let Some(mut value) = self.node(node) else { panic!("no node {node}") };
-        value.sequence += 1;
-        let at = Compare::ModRevision(node_key(node), self.revision(&node_key(node)));
+        value.sequence = Some(Link::after(value.sequence));
+        let at = Compare::unchanged(node_key(node), self.revision(&node_key(node)));
         let block = block(node, start, status);
         let then = vec![
             Write::Put(node_key(node), Value::Node(value), None),
@@ -190,7 +190,7 @@ impl World {
             netns: "".into(),
             since: UnixTime::from_millis(700),
             started_at: None,
-            sequence: 1,
+            sequence: Sequence::FIRST,
         };
         let value = Value::Allocation(Box::new(value));
         self.txn(vec![], vec![Write::Put(allocation_key("net", address), value, None)]);
@@ -264,7 +264,7 @@ fn block(node: &str, start: u128, status: BlockStatus) -> BlockValue {
         family: Family::V4,
         owner: node.into(),
         epoch: Some(Epoch::FIRST),
-        claim: 1,
+        claim: Link::FIRST,
         status,
         since: UnixTime::from_millis(600),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::core::ids::LeaseId;
+use crate::core::ids::{LeaseId, Revision};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Question, without};
 
@@ -81,7 +81,10 @@ fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     let (from, wanted) = ("there".into(), vec![(give.start, give.start)]);
     let (key, lease) = (QUESTION.to_owned(), LeaseId::new(1).unwrap());
     let even_cooling = false;
-    set.asked(now, Question { key, revision: 1, from, lease, pool, wanted, even_cooling });
+    set.asked(
+        now,
+        Question { key, revision: Revision::FIRST, from, lease, pool, wanted, even_cooling },
+    );
     assert!(
         matches!(set.poll_effect(), Some(Effect::Transfer { give: given, .. }) if given == give)
     );

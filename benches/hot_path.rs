@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use leasehold::cni::parse;
-use leasehold::core::address::{Cidr, Family};
+use leasehold::core::address::{Address, BlockSize, Cidr, Family};
 use leasehold::core::attachment::{Holding, Scope};
 use leasehold::core::ids::{OperationId, Sequence};
 use leasehold::core::journal::JournalEntry;
@@ -49,14 +49,17 @@ fn core(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("assign and release");
     for taken in [0u128, 10_000, 60_000] {
         let allowed = allowed();
-        let cidr = |block: u128| Cidr { start: 0x0a00_0000 + block * 64, size_log2: 6 };
+        let cidr = |block: u128| {
+            let first = Address::new(0x0a00_0000 + block * 64);
+            Cidr::containing(first, BlockSize::of_log2(6))
+        };
         let restored = RecoveredSet {
             blocks: (0..BLOCKS).map(cidr).collect(),
-            allocated: (0..taken).map(|n| 0x0a00_0002 + n).collect(),
+            allocated: (0..taken).map(|n| Address::new(0x0a00_0002 + n)).collect(),
             ..RecoveredSet::default()
         };
         let settings = Settings { cooldown: COOLDOWN, min_free: 32, seed: 0 };
-        let mut set = RangeSet::new(Family::V4, 6, settings);
+        let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(6), settings);
         set.restore(restored).unwrap();
         let mut now = BootTime::BOOT + COOLDOWN;
         group.bench_function(format!("{taken} taken"), |bencher| {
@@ -156,8 +159,8 @@ fn holding(number: u64) -> Holding {
     }
 }
 
-fn address(number: u64) -> u128 {
-    u128::from(0x0a00_0002 + number)
+fn address(number: u64) -> Address {
+    Address::new(u128::from(0x0a00_0002 + number))
 }
 
 fn records(number: u64) -> [JournalEntry; 2] {

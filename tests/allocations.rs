@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use leasehold::core::address::{Cidr, Family};
+use leasehold::core::address::{Address, BlockSize, Cidr, Family};
 use leasehold::core::ids::OperationId;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
@@ -60,7 +60,7 @@ const WANDERING_MAX: u64 = 200;
 struct Used {
     set: RangeSet,
     allowed: Arc<Ranges>,
-    living: VecDeque<u128>,
+    living: VecDeque<Address>,
     keep: usize,
     now: BootTime,
 }
@@ -78,11 +78,14 @@ impl Used {
             smallflow: Vec::new(),
         };
         let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
-        let cidr = |block: u128| Cidr { start: 0x0a00_0000 + block * 64, size_log2: 6 };
+        let cidr = |block: u128| {
+            let first = Address::new(0x0a00_0000 + block * 64);
+            Cidr::containing(first, BlockSize::of_log2(6))
+        };
         let blocks = (0..BLOCKS).map(cidr).collect();
         let settings =
             Settings { cooldown: Duration::from_millis(keep as u64), min_free: 32, seed: 0 };
-        let mut set = RangeSet::new(Family::V4, 6, settings);
+        let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(6), settings);
         set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
         let living = VecDeque::with_capacity(keep + 1);
         Self { set, allowed, living, keep, now: BootTime::from_millis(keep as u64) }

@@ -236,7 +236,8 @@ fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answeri
 /// each range, at most as many addresses as are listed, and the gateway, are looked at in vain.
 fn offers_any(set: &Ranges) -> bool {
     set.iter().any(|range| {
-        (range.start..=range.end).take(limits::LISTED_MAX + 2).any(|at| range.offers(at, None))
+        let mut first = range.addresses().iter().take(limits::LISTED_MAX + 2);
+        first.any(|at| range.offers(at, None))
     })
 }
 

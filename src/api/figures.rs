@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::cluster::{Refusal, Store, answer};
 use super::{AppState, EMBEDDED, lists, read};
 use crate::actors::Description;
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, AddressRange, Cidr, Family};
 use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_address};
 use crate::core::range_set::Capacity;
 use crate::core::txn::{KeyValue, StoreError};
@@ -72,7 +72,7 @@ pub(super) fn of_set(node: &AppState, set: &Description) -> metrics::Pool {
         size: set.offer.size(),
         kept: set.offer.kept(),
         reserved: set.offer.reserved(),
-        block_size: 1 << set.record.block_log2,
+        block_size: 1 << set.record.block_size.log2(),
         cluster: node.pools.figures(set.record.id, &pool, &set.offer),
         local: set.capacity,
     }
@@ -178,11 +178,11 @@ async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
     if !alone {
         let count = |key: KeyValue| {
             let Some((pool, address)) = record_place(&key.key) else { return };
-            let number = Cidr { start: number(address), size_log2: 0 };
+            let cidr = Cidr::one(Address::of(address));
             let is_of = |set: &Description| {
                 *set.record.network == *pool
                     && set.record.family == Family::of(address)
-                    && set.offer.count_in(number) == 1
+                    && set.offer.count_in(cidr) == 1
             };
             if let Some(at) = sets.iter().position(is_of) {
                 recorded[at] += 1;
@@ -206,8 +206,8 @@ fn record_place(key: &str) -> Option<(&str, IpAddr)> {
 
 fn row(set: &Description, of: &metrics::Pool, used: u64) -> PoolRow {
     let (family, local) = (set.record.family, of.local);
-    let run = |&(first, last): &(u128, u128)| {
-        format!("{}-{}", family.address(first), family.address(last))
+    let run = |run: &AddressRange| {
+        format!("{}-{}", family.address(run.first()), family.address(run.last()))
     };
     PoolRow {
         network: set.record.network.to_string(),

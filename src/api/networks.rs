@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
 use crate::cni::central::{check, check_keys, check_name};
-use crate::core::address::Family;
+use crate::core::address::{AddressRange, BlockSize, Family};
 use crate::core::ids::Revision;
 use crate::core::keys::{ALLOCATIONS, NETWORKS, network_key};
 use crate::core::leaseholder::{BlockSizeError, block_sizes_fit};
@@ -139,9 +139,8 @@ async fn apart(store: &Store, network: &str, sets: &[Ranges]) -> Result<(), Refu
         let Value::Network(value) = &key.value else { return };
         let runs = runs_of(value);
         let shared = sets.iter().flat_map(|set| set.iter()).find(|range| {
-            runs.iter().any(|&(family, first, last)| {
-                family == range.family() && range.start <= last && first <= range.end
-            })
+            runs.iter()
+                .any(|&(family, run)| family == range.family() && run.meets(range.addresses()))
         });
         if let Some(range) = shared {
             overlaps.push(format!("{range} with network {other}"));
@@ -160,16 +159,15 @@ async fn apart(store: &Store, network: &str, sets: &[Ranges]) -> Result<(), Refu
 }
 
 /// The addresses of a network: of its object, and of what nodes have used.
-fn runs_of(value: &NetworkValue) -> Vec<(Family, u128, u128)> {
+fn runs_of(value: &NetworkValue) -> Vec<(Family, AddressRange)> {
     let object = value.ipam.as_deref().and_then(|ipam| check(ipam.as_bytes()).ok());
     let sets = object.unwrap_or_default();
     let of_object = sets.iter().flat_map(|set| set.iter());
-    let mut runs: Vec<_> =
-        of_object.map(|range| (range.family(), range.start, range.end)).collect();
+    let mut runs: Vec<_> = of_object.map(|range| (range.family(), range.addresses())).collect();
     // Without an object, what nodes have agreed on is all that is known.
     if runs.is_empty() {
         for geometry in &value.geometry {
-            runs.extend(geometry.ranges.iter().map(|&(a, b)| (geometry.family, a, b)));
+            runs.extend(geometry.ranges.iter().map(|&range| (geometry.family, range)));
         }
     }
     runs
@@ -207,8 +205,12 @@ fn geometry(geometry: &Geometry) -> GeometryRow {
     let text = |number| geometry.family.address(number).to_string();
     GeometryRow {
         family: geometry.family.to_string(),
-        block_size: geometry.family.bits().saturating_sub(geometry.block_log2),
-        ranges: geometry.ranges.iter().map(|&(a, b)| (text(a), text(b))).collect(),
+        block_size: geometry.block_size.prefix(geometry.family),
+        ranges: geometry
+            .ranges
+            .iter()
+            .map(|range| (text(range.first()), text(range.last())))
+            .collect(),
     }
 }
 
@@ -275,10 +277,9 @@ fn fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), Refusal> {
         Err((i, BlockSizeError::Size { agreed: fixed, configured })) => (i, fixed, configured),
     };
     let set = &sets[i];
-    let bits = set.family().bits();
-    let size = |log2: u8| format!("/{}", bits.saturating_sub(log2));
+    let size = |size: BlockSize| format!("/{}", size.prefix(set.family()));
     let (fixed, configured) = (size(fixed), size(configured));
-    Err(Refusal::wrong(match (set.block_log2, set.family()) {
+    Err(Refusal::wrong(match (set.block_size, set.family()) {
         (Some(_), family) => {
             let key = if family == Family::V4 { "blockSize" } else { "blockSize6" };
             format!(

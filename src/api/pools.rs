@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::core::address::Cidr;
+use crate::core::address::{Address, Cidr};
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
 use crate::core::offer::Offer;
 use crate::core::set_record::SetId;
@@ -31,7 +31,7 @@ struct Known {
 /// The blocks of a pool.
 #[derive(Default, Debug)]
 struct Pool {
-    blocks: BTreeMap<u128, HeldBlock>,
+    blocks: BTreeMap<Address, HeldBlock>,
     /// Spare and active blocks, by their owner.
     owners: BTreeMap<Arc<str>, usize>,
     /// The content of these blocks, counted for each range set of this node.
@@ -166,7 +166,7 @@ impl Known {
     }
 }
 
-fn place(key: &str) -> Option<(PoolFamily, u128)> {
+fn place(key: &str) -> Option<(PoolFamily, Address)> {
     let (network, family, start) = parse_block_key(key)?;
     Some((PoolFamily { network: network.into(), family }, start))
 }
@@ -178,7 +178,7 @@ impl Pool {
         *self = Self { counts: offers.map(begin).collect(), ..Self::default() };
     }
 
-    fn insert(&mut self, start: u128, block: HeldBlock) {
+    fn insert(&mut self, start: Address, block: HeldBlock) {
         self.counts.values_mut().for_each(|count| count.add(&block));
         if block.status != BlockStatus::Quarantined {
             *self.owners.entry(block.owner.clone()).or_default() += 1;
@@ -186,7 +186,7 @@ impl Pool {
         self.blocks.insert(start, block);
     }
 
-    fn remove(&mut self, start: u128) {
+    fn remove(&mut self, start: Address) {
         let Some(block) = self.blocks.remove(&start) else { return };
         self.counts.values_mut().for_each(|count| count.subtract(&block));
         if block.status == BlockStatus::Quarantined {
@@ -239,7 +239,7 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::address::{Family, number};
+    use crate::core::address::{AddressRange, Family};
     use crate::core::ids::{Epoch, LeaseId, Link, Revision};
     use crate::core::keys::block_key;
     use crate::core::time::UnixTime;
@@ -250,7 +250,7 @@ mod tests {
         let cidr = Cidr::of(net);
         let (owner, epoch, claim, since) = (owner.into(), None, Link::FIRST, UnixTime::EPOCH);
         let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
-        let key = block_key("net", family, cidr.start);
+        let key = block_key("net", family, cidr.first());
         KeyValue { key, value: Value::Block(value), mod_revision: Revision::FIRST, lease: None }
     }
 
@@ -263,8 +263,9 @@ mod tests {
     #[test]
     fn figures_follow_every_report() {
         let pools = Pools::default();
-        let run = |text: &str| number(text.parse().unwrap());
-        let offer = Offer::of_runs(&[(run("10.0.0.2"), run("10.0.0.254"))]);
+        let at = |text: &str| Address::of(text.parse().unwrap());
+        let run = |first, last| AddressRange::between(at(first), at(last));
+        let offer = Offer::of_runs(&[run("10.0.0.2", "10.0.0.254")]);
         let pool = PoolFamily { network: "net".into(), family: Family::V4 };
         let figures = || {
             let now = pools.figures(SetId::FIRST, &pool, &offer);
@@ -301,7 +302,7 @@ mod tests {
         learn(Watched::Deleted(gone));
         assert_eq!(figures(), Some((253 - 6, 0, 0)));
         // Another offer, then a new list.
-        let narrow = Offer::of_runs(&[(run("10.0.0.6"), run("10.0.0.9"))]);
+        let narrow = Offer::of_runs(&[run("10.0.0.6", "10.0.0.9")]);
         assert_eq!(pools.figures(SetId::FIRST, &pool, &narrow).unwrap().unclaimed, 2);
         assert_eq!(figures(), Some((253 - 6, 0, 0)));
         learn(Watched::Listed(vec![]));

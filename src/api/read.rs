@@ -322,7 +322,7 @@ fn set(set: Description) -> SetRow {
     SetRow {
         network: set.record.network.to_string(),
         family: set.record.family.to_string(),
-        block_size: 1 << set.record.block_log2,
+        block_size: 1 << set.record.block_size.log2(),
         blocks: stats.spare + stats.active + stats.returning + stats.lost,
         spare: stats.spare,
         active: stats.active,
@@ -397,7 +397,7 @@ fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
         prefix: prefix.to_string(),
         state: block.state.as_str().to_owned(),
         free: block.free,
-        allocated: (1 << block.cidr.size_log2) - block.free - block.cooling,
+        allocated: (1 << block.cidr.size().log2()) - block.free - block.cooling,
         cooling: block.cooling,
     }
 }

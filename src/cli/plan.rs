@@ -108,7 +108,7 @@ fn sets(file: &Path) -> anyhow::Result<Vec<Ranges>> {
 fn plan(args: &PlanArgs, set: &Ranges) -> Plan {
     let size = Offer::of([set].into_iter()).size();
     let (nodes, pods) = (u64::from(args.nodes), u64::from(args.pods_per_node));
-    let block_size = 1 << set.usual_block_log2();
+    let block_size = 1 << set.usual_block_size().log2();
     let cooling_in_all = (args.churn * args.cooldown.as_secs_f64()).ceil() as u64;
     let cooling = cooling_in_all.div_ceil(nodes);
     let used = pods + cooling + block_size.min(u64::from(limits::WARM_ADDRESSES));

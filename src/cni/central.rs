@@ -376,7 +376,7 @@ mod tests {
     fn an_object_is_checked_like_a_configuration() {
         assert_eq!(check(OBJECT.as_bytes()).unwrap().len(), 1);
         let small = br#"{"type":"my-ipam","subnet":"fd00::/64","blockSize6":120}"#;
-        assert_eq!(check(small).unwrap()[0].block_log2, Some(8));
+        assert_eq!(check(small).unwrap()[0].block_size.map(|size| size.log2()), Some(8));
         for (object, msg) in [
             ("[]", "an ipam object must be an object, not an array"),
             ("{", "ipam object is not valid JSON at line 1 column 1: EOF while parsing an object"),

@@ -48,11 +48,11 @@ impl Cuts {
                 return Err(item.refuse(what));
             };
             let (cidr, whole) = (Cidr::of(net.trunc()), Cidr::of(range.subnet));
-            let outside = cidr.end() < whole.start || cidr.start > whole.end();
+            let outside = !cidr.meets(whole);
             if Family::of(net.addr()) != range.family() || outside {
                 return Err(item.refuse(format_args!("is not in the subnet {}", range.subnet)));
             }
-            cut.insert(cidr.start, cidr.end());
+            cut.insert(cidr.range());
         }
         Ok(cut)
     }
@@ -62,7 +62,7 @@ impl Cuts {
 mod tests {
     use super::*;
     use crate::cni::vectors::{add, with_ipam};
-    use crate::core::address::number;
+    use crate::core::address::Address;
 
     #[test]
     fn excluded_and_reserved_addresses_are_cut_out() {
@@ -109,10 +109,10 @@ mod tests {
              "gateway":"10.0.0.5"}]]}"#;
         let sets = add(&with_ipam(ipam)).unwrap().sets;
         let not = |range: &Range| {
-            (range.start..=range.end).filter(|number| !range.offers(*number, None)).collect()
+            range.addresses().iter().filter(|number| !range.offers(*number, None)).collect()
         };
-        let not: Vec<Vec<u128>> = sets[0].iter().map(not).collect();
-        let gateway = number([10, 0, 0, 5].into());
+        let not: Vec<Vec<Address>> = sets[0].iter().map(not).collect();
+        let gateway = Address::of([10, 0, 0, 5].into());
         assert_eq!(not, [vec![], vec![gateway], vec![], vec![]]);
         let asked = sets[0].find(gateway).unwrap();
         assert!(asked.is_gateway(gateway));

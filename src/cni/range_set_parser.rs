@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::core::address::Family;
+use crate::core::address::{BlockSize, Family};
 use crate::core::range::{Range, RangeError, RangeSpec, Ranges};
 use crate::core::stage::Stage;
 use crate::limits::{LISTED_MAX, RANGES_MAX};
@@ -28,7 +28,7 @@ pub(super) struct RangeSetParser {
     cuts: Cuts,
     ranges: usize,
     /// `blockSize` and `blockSize6`, as binary logarithms.
-    block_log2: [Option<u8>; 2],
+    block_size: [Option<BlockSize>; 2],
 }
 
 impl RangeSetParser {
@@ -40,10 +40,10 @@ impl RangeSetParser {
         version: Version,
         raw_version: &str,
     ) -> Result<Vec<Ranges>, Error> {
-        let block_log2 =
+        let block_size =
             [block(ipam, "blockSize", Family::V4)?, block(ipam, "blockSize6", Family::V6)?];
         let (sets, cut, cuts) = Default::default();
-        let mut pool = Self { sets, cut, cuts, ranges: 0, block_log2 };
+        let mut pool = Self { sets, cut, cuts, ranges: 0, block_size };
         if let Some(runtime) = runtime {
             pool.add_sets(runtime, "ipRanges")?;
         }
@@ -120,8 +120,8 @@ impl RangeSetParser {
         cuts: Vec<Cut>,
     ) -> Result<(), Error> {
         let family = ranges.first().map_or(Family::V4, Range::family);
-        let block_log2 = self.block_log2[family as usize];
-        let ranges = Ranges::new(ranges, block_log2).map_err(|error| {
+        let block_size = self.block_size[family as usize];
+        let ranges = Ranges::new(ranges, block_size).map_err(|error| {
             let advice = match error {
                 RangeError::Empty => "must have a range",
                 RangeError::Mixed => {
@@ -256,8 +256,12 @@ fn listed(node: &JsonCursor<'_>, stage: Stage, max: usize) -> Result<Vec<IpAddr>
     Ok(list)
 }
 
-/// The block size that a configuration sets for a family, as a binary logarithm.
-fn block(ipam: &JsonCursor<'_>, key: &'static str, family: Family) -> Result<Option<u8>, Error> {
+/// The block size that a configuration sets for a family.
+fn block(
+    ipam: &JsonCursor<'_>,
+    key: &'static str,
+    family: Family,
+) -> Result<Option<BlockSize>, Error> {
     let Some(prefix) = ipam.integer(key)? else {
         return Ok(None);
     };
@@ -271,7 +275,7 @@ fn block(ipam: &JsonCursor<'_>, key: &'static str, family: Family) -> Result<Opt
             1u32 << BLOCK_LOG2_MAX
         )));
     };
-    Ok(Some(bits - fits))
+    Ok(BlockSize::of_prefix(family, fits))
 }
 
 #[cfg(test)]
@@ -406,7 +410,10 @@ mod tests {
         let ranges = r#""ranges":[[{"subnet":"10.0.0.0/16"}],[{"subnet":"2001:db8::/64"}]]"#;
         let ipam = with_ipam(&format!(r#"{{"blockSize":28,"blockSize6":116,{ranges}}}"#));
         let sets = add(&ipam).unwrap().sets;
-        assert_eq!(sets.iter().map(|set| set.block_log2).collect::<Vec<_>>(), [Some(4), Some(12)]);
+        assert_eq!(
+            sets.iter().map(|set| set.block_size).collect::<Vec<_>>(),
+            [4, 12].map(|log2| Some(BlockSize::of_log2(log2)))
+        );
         let error = code_of(&with_ipam(&format!(r#"{{"blockSize":19,{ranges}}}"#)), Code::Config);
         assert_eq!(error.msg, "ipam.blockSize must be a prefix length from 20 to 32, not 19");
         let error = code_of(&with_ipam(&format!(r#"{{"blockSize6":129,{ranges}}}"#)), Code::Config);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Map;
+use super::address::Address;
 use super::time::BootTime;
 
 /// A queue of cooling addresses. An address that is taken out of turn leaves its entry behind,
@@ -10,16 +11,16 @@ use super::time::BootTime;
 /// entry at the front is always that of an address that cools.
 #[derive(Clone, Default, Debug)]
 pub struct Cooling {
-    queue: VecDeque<(BootTime, u128)>,
+    queue: VecDeque<(BootTime, Address)>,
     /// The number of entries that an address has left behind. The live one, if any, comes after
     /// them.
-    stale: Map<u128, u32>,
+    stale: Map<Address, u32>,
     len: usize,
 }
 
 impl Cooling {
     /// Adds an address that is not cooling. `released` must not go backwards.
-    pub fn push(&mut self, released: BootTime, number: u128) {
+    pub fn push(&mut self, released: BootTime, number: Address) {
         debug_assert!(self.queue.back().is_none_or(|&(last, _)| last <= released));
         self.queue.push_back((released, number));
         self.len += 1;
@@ -36,12 +37,12 @@ impl Cooling {
     }
 
     /// Returns the address that cools longest, and when it was released.
-    pub fn oldest(&self) -> Option<(BootTime, u128)> {
+    pub fn oldest(&self) -> Option<(BootTime, Address)> {
         self.queue.front().copied()
     }
 
     /// Returns whether the next entry of this address was left behind; if so, it counts as dropped.
-    fn skip(&mut self, number: u128) -> bool {
+    fn skip(&mut self, number: Address) -> bool {
         let Some(count) = self.stale.get_mut(&number) else { return false };
         *count -= 1;
         if *count == 0 {
@@ -51,7 +52,7 @@ impl Cooling {
     }
 
     /// Takes a given address out; it must be cooling.
-    pub fn take(&mut self, number: u128) {
+    pub fn take(&mut self, number: Address) {
         self.len -= 1;
         // Usually it is the oldest: then nothing is left behind.
         if self.queue.front().is_some_and(|&(_, oldest)| oldest == number) {
@@ -67,8 +68,8 @@ impl Cooling {
     }
 
     /// Returns the address that cooled longest among those that `wanted` accepts.
-    pub fn oldest_where(&self, mut wanted: impl FnMut(u128) -> bool) -> Option<u128> {
-        let mut seen: Map<u128, u32> = Map::default();
+    pub fn oldest_where(&self, mut wanted: impl FnMut(Address) -> bool) -> Option<Address> {
+        let mut seen: Map<Address, u32> = Map::default();
         for &(_, number) in &self.queue {
             if let Some(&stale) = self.stale.get(&number) {
                 let seen = seen.entry(number).or_default();
@@ -85,7 +86,7 @@ impl Cooling {
     }
 
     /// Returns every cooling address with its time of release, oldest first.
-    pub fn drain(mut self) -> impl Iterator<Item = (BootTime, u128)> {
+    pub fn drain(mut self) -> impl Iterator<Item = (BootTime, Address)> {
         std::iter::from_fn(move || {
             let oldest = self.oldest()?;
             self.take(oldest.1);
@@ -98,6 +99,11 @@ impl Cooling {
 mod tests {
     use super::*;
 
+    /// The address with that number.
+    fn nth(number: u128) -> Address {
+        Address::new(number)
+    }
+
     fn at(millis: u64) -> BootTime {
         BootTime::from_millis(millis)
     }
@@ -105,17 +111,17 @@ mod tests {
     #[test]
     fn an_address_released_twice_cools_from_its_last_release() {
         let mut cooling = Cooling::default();
-        cooling.push(at(10), 7);
-        cooling.push(at(11), 8);
-        cooling.take(7);
-        cooling.push(at(20), 7);
+        cooling.push(at(10), nth(7));
+        cooling.push(at(11), nth(8));
+        cooling.take(nth(7));
+        cooling.push(at(20), nth(7));
         assert_eq!(cooling.len(), 2);
-        assert_eq!(cooling.oldest_where(|_| true), Some(8));
-        assert_eq!(cooling.oldest_where(|n| n == 7), Some(7));
-        assert_eq!(cooling.oldest(), Some((at(11), 8)));
-        cooling.take(8);
-        assert_eq!(cooling.oldest(), Some((at(20), 7)));
-        cooling.take(7);
+        assert_eq!(cooling.oldest_where(|_| true), Some(nth(8)));
+        assert_eq!(cooling.oldest_where(|n| n == nth(7)), Some(nth(7)));
+        assert_eq!(cooling.oldest(), Some((at(11), nth(8))));
+        cooling.take(nth(8));
+        assert_eq!(cooling.oldest(), Some((at(20), nth(7))));
+        cooling.take(nth(7));
         assert_eq!((cooling.len(), cooling.oldest()), (0, None));
     }
 
@@ -123,7 +129,7 @@ mod tests {
     fn taking_the_oldest_again_and_again_leaves_nothing_behind() {
         let mut cooling = Cooling::default();
         for number in 0..10 {
-            cooling.push(at(0), number);
+            cooling.push(at(0), nth(number));
         }
         for round in 1..1000 {
             let oldest = cooling.oldest_where(|_| true).unwrap();
@@ -136,11 +142,14 @@ mod tests {
     #[test]
     fn draining_gives_the_live_entries_in_order() {
         let mut cooling = Cooling::default();
-        cooling.push(at(1), 1);
-        cooling.take(1);
-        cooling.push(at(2), 2);
-        cooling.push(at(3), 1);
-        cooling.push(at(3), 3);
-        assert_eq!(cooling.drain().collect::<Vec<_>>(), [(at(2), 2), (at(3), 1), (at(3), 3)]);
+        cooling.push(at(1), nth(1));
+        cooling.take(nth(1));
+        cooling.push(at(2), nth(2));
+        cooling.push(at(3), nth(1));
+        cooling.push(at(3), nth(3));
+        assert_eq!(
+            cooling.drain().collect::<Vec<_>>(),
+            [(at(2), nth(2)), (at(3), nth(1)), (at(3), nth(3))]
+        );
     }
 }

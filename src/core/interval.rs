@@ -1,68 +1,80 @@
-//! A set of numbers kept as disjoint intervals: the cost of every operation is logarithmic in their
+//! A set of addresses kept as disjoint ranges: the cost of every operation is logarithmic in their
 //! number and does not depend on their length.
 
 use std::collections::BTreeMap;
 
-/// A set of `u128` as maximal, disjoint, inclusive intervals.
+use super::address::{Address, AddressRange};
+
+/// A set of addresses as ranges that are as long as possible and disjoint.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Intervals {
-    by_start: BTreeMap<u128, u128>,
+    /// The last address of each range, by its first one.
+    by_first: BTreeMap<Address, Address>,
 }
 
 impl Intervals {
-    /// Adds `start..=end`.
-    pub fn insert(&mut self, start: u128, end: u128) {
-        let (mut start, mut end) = (start, end);
-        let touches_end = end.saturating_add(1);
-        while let Some((&s, &e)) = self.by_start.range(..=touches_end).next_back() {
-            if e.saturating_add(1) < start {
+    /// Adds the addresses of a range.
+    pub fn insert(&mut self, range: AddressRange) {
+        let (mut first, mut last) = (range.first(), range.last());
+        let touches_last = last.plus(1);
+        while let Some((&f, &l)) = self.by_first.range(..=touches_last).next_back() {
+            if l.plus(1) < first {
                 break;
             }
-            self.by_start.remove(&s);
-            start = start.min(s);
-            end = end.max(e);
+            self.by_first.remove(&f);
+            first = first.min(f);
+            last = last.max(l);
         }
-        self.by_start.insert(start, end);
+        self.by_first.insert(first, last);
     }
 
-    /// Takes `start..=end` out.
-    pub fn remove(&mut self, start: u128, end: u128) {
-        while let Some((&s, &e)) = self.by_start.range(..=end).next_back() {
-            if e < start {
+    /// Takes the addresses of a range out.
+    pub fn remove(&mut self, range: AddressRange) {
+        while let Some((&f, &l)) = self.by_first.range(..=range.last()).next_back() {
+            if l < range.first() {
                 break;
             }
-            self.by_start.remove(&s);
-            if e > end {
-                self.by_start.insert(end + 1, e);
+            self.by_first.remove(&f);
+            if l > range.last()
+                && let Some(next) = range.last().next()
+            {
+                self.by_first.insert(next, l);
             }
-            if s < start {
-                self.by_start.insert(s, start - 1);
+            if f < range.first()
+                && let Some(previous) = range.first().previous()
+            {
+                self.by_first.insert(f, previous);
                 break;
             }
         }
     }
 
-    /// Returns whether any of `start..=end` is in the set.
-    pub fn overlaps(&self, start: u128, end: u128) -> bool {
-        self.by_start.range(..=end).next_back().is_some_and(|(_, &e)| e >= start)
+    /// Returns whether any address of the range is in the set.
+    pub fn overlaps(&self, range: AddressRange) -> bool {
+        self.by_first.range(..=range.last()).next_back().is_some_and(|(_, &l)| l >= range.first())
     }
 
-    /// Returns the first number from `from` on that is not in the set.
-    pub fn first_gap(&self, from: u128) -> Option<u128> {
-        match self.by_start.range(..=from).next_back() {
-            Some((_, &e)) if e >= from => e.checked_add(1),
+    /// Returns whether the address is in the set.
+    pub fn contains(&self, address: Address) -> bool {
+        self.overlaps(AddressRange::one(address))
+    }
+
+    /// Returns the first address from `from` on that is not in the set.
+    pub fn first_gap(&self, from: Address) -> Option<Address> {
+        match self.by_first.range(..=from).next_back() {
+            Some((_, &l)) if l >= from => l.next(),
             _ => Some(from),
         }
     }
 
-    /// Returns the intervals as (first, last), in order.
-    pub fn iter(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
-        self.by_start.iter().map(|(&s, &e)| (s, e))
+    /// Returns the ranges, in order.
+    pub fn iter(&self) -> impl Iterator<Item = AddressRange> + '_ {
+        self.by_first.iter().map(|(&first, &last)| AddressRange::between(first, last))
     }
 
     /// Returns whether nothing is in the set.
     pub fn is_empty(&self) -> bool {
-        self.by_start.is_empty()
+        self.by_first.is_empty()
     }
 }
 
@@ -74,28 +86,34 @@ mod tests {
 
     use super::*;
 
+    fn range(first: u128, last: u128) -> AddressRange {
+        AddressRange::between(Address::new(first), Address::new(last))
+    }
+
     proptest! {
         /// Random inserts and removals give the same set as a plain set of numbers, in as few
-        /// intervals as possible.
+        /// ranges as possible.
         #[test]
         fn it_is_a_set(ops in prop::collection::vec((any::<bool>(), 0u128..40, 0u128..9), 0..60)) {
             let mut set = Intervals::default();
             let mut model = BTreeSet::new();
             for (insert, start, len) in ops {
+                let part = range(start, start + len);
                 if insert {
-                    set.insert(start, start + len);
-                    model.extend(start..=start + len);
+                    set.insert(part);
+                    model.extend(part.iter());
                 } else {
-                    set.remove(start, start + len);
-                    model.retain(|n| !(start..=start + len).contains(n));
+                    set.remove(part);
+                    model.retain(|n| !part.contains(*n));
                 }
-                let members: BTreeSet<u128> = set.iter().flat_map(|(s, e)| s..=e).collect();
+                let members: BTreeSet<Address> = set.iter().flat_map(AddressRange::iter).collect();
                 prop_assert_eq!(&members, &model);
                 let ends: Vec<_> = set.iter().collect();
-                prop_assert!(ends.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
-                for n in 0..50 {
-                    prop_assert_eq!(set.overlaps(n, n), model.contains(&n));
-                    prop_assert_eq!(set.first_gap(n), (n..).find(|n| !model.contains(n)));
+                prop_assert!(ends.windows(2).all(|pair| pair[0].last().plus(1) < pair[1].first()));
+                for n in range(0, 49).iter() {
+                    prop_assert_eq!(set.contains(n), model.contains(&n));
+                    let mut rest = AddressRange::between(n, Address::LAST).iter();
+                    prop_assert_eq!(set.first_gap(n), rest.find(|n| !model.contains(n)));
                 }
             }
         }
@@ -104,9 +122,9 @@ mod tests {
     #[test]
     fn the_last_number_has_no_successor() {
         let mut set = Intervals::default();
-        set.insert(5, u128::MAX);
-        assert_eq!(set.first_gap(7), None);
-        set.remove(u128::MAX, u128::MAX);
-        assert_eq!(set.first_gap(7), Some(u128::MAX));
+        set.insert(range(5, u128::MAX));
+        assert_eq!(set.first_gap(Address::new(7)), None);
+        set.remove(AddressRange::one(Address::LAST));
+        assert_eq!(set.first_gap(Address::new(7)), Some(Address::LAST));
     }
 }

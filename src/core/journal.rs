@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::Cidr;
+use super::address::{Address, Cidr};
 use super::attachment::{AttachmentId, Holding};
 use super::ids::{Link, Sequence};
 use super::keys::PoolFamily;
@@ -44,9 +44,9 @@ pub enum JournalEntry {
     /// This holding has ended, and none that came after it.
     End(Arc<Holding>),
     /// An address began to cool then.
-    Cool(SetId, u128, BootTime),
+    Cool(SetId, Address, BootTime),
     /// The last address handed out for a slot of a range set.
-    Cursor(SetId, u16, u128),
+    Cursor(SetId, u16, Address),
     /// A range set is there, or has grown.
     Set(SetRecord),
     /// A range set has become part of another one, and what cools in it with it.
@@ -79,8 +79,8 @@ pub enum JournalEntry {
     Settled,
 }
 
-/// A cooling address: its time of release, its range set, its number.
-pub type Cooling = (BootTime, SetId, u128);
+/// A cooling address: its time of release, its range set, itself.
+pub type Cooling = (BootTime, SetId, Address);
 
 /// The rows of a journal, wherever they are kept. A row that is put replaces the one with the same
 /// key; nothing happens when one is removed that is not there.
@@ -113,13 +113,13 @@ pub trait Rows {
     fn cooling_of(&mut self, set: SetId) -> Result<Vec<Cooling>, Self::Error>;
 
     /// Puts the cursor of a slot of a range set.
-    fn put_cursor(&mut self, set: SetId, slot: u16, number: u128) -> Result<(), Self::Error>;
+    fn put_cursor(&mut self, set: SetId, slot: u16, number: Address) -> Result<(), Self::Error>;
 
     /// Removes the cursor of a slot of a range set.
     fn remove_cursor(&mut self, set: SetId, slot: u16) -> Result<(), Self::Error>;
 
     /// Returns the slots and cursors of a range set.
-    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Self::Error>;
+    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, Address)>, Self::Error>;
 
     /// Puts a range set, by its id.
     fn put_set(&mut self, set: &SetRecord) -> Result<(), Self::Error>;
@@ -127,7 +127,7 @@ pub trait Rows {
     /// Removes a range set.
     fn remove_set(&mut self, set: SetId) -> Result<(), Self::Error>;
 
-    /// Puts a block of at most `2^BLOCK_LOG2_MAX` addresses, which meets no other one; `lost`: the
+    /// Puts a block of at most the largest size, which meets no other one; `lost`: the
     /// store gave it to others.
     fn put_block(&mut self, pool: &PoolFamily, cidr: Cidr, lost: bool) -> Result<(), Self::Error>;
 
@@ -238,7 +238,7 @@ fn merge_sets<R: Rows>(rows: &mut R, into: SetId, from: SetId) -> Result<(), R::
 fn cut<R: Rows>(rows: &mut R, pool: &PoolFamily, cidr: Cidr) -> Result<(), R::Error> {
     for (block, lost) in rows.blocks_meeting(pool, cidr)? {
         rows.remove_block(pool, block)?;
-        let around = block.size_log2 > cidr.size_log2;
+        let around = block.size() > cidr.size();
         for part in around.then(|| without(block, cidr)).into_iter().flatten() {
             rows.put_block(pool, part, lost)?;
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::address::{Family, number};
+use super::address::{Address, Family};
 
 /// The prefix of all node keys.
 pub const NODES: &str = "nodes/";
@@ -95,7 +95,7 @@ pub struct PoolFamily {
 
 impl PoolFamily {
     /// Returns the key of the block that starts there.
-    pub fn block_key(&self, start: u128) -> String {
+    pub fn block_key(&self, start: Address) -> String {
         block_key(&self.network, self.family, start)
     }
 }
@@ -105,17 +105,17 @@ pub const BLOCKS: &str = "blocks/";
 
 /// Returns the key of a block: `blocks/<network>/<family>/<start>`. Starts are written at full
 /// width, so that the order of keys is the order of addresses.
-pub fn block_key(network: &str, family: Family, start: u128) -> String {
+pub fn block_key(network: &str, family: Family, start: Address) -> String {
     format!("{BLOCKS}{network}/{family}/{}", wide(family.address(start)))
 }
 
 /// Returns what a block key names, or `None` if it is not a block key.
-pub fn parse_block_key(key: &str) -> Option<(&str, Family, u128)> {
+pub fn parse_block_key(key: &str) -> Option<(&str, Family, Address)> {
     let (rest, start) = key.strip_prefix(BLOCKS)?.rsplit_once('/')?;
     let (network, family) = rest.rsplit_once('/')?;
     let family = Family::parse(family)?;
     let start = narrow(start)?;
-    (Family::of(start) == family).then(|| (network, family, number(start)))
+    (Family::of(start) == family).then(|| (network, family, Address::of(start)))
 }
 
 /// Returns an address with every digit: `010.001.002.008`, `2001:0db8:0000:...:0010`.
@@ -147,12 +147,12 @@ mod tests {
 
     #[test]
     fn block_keys_sort_like_addresses_and_read_back() {
-        let v4 = |text: &str| block_key("pod-net", Family::V4, number(text.parse().unwrap()));
+        let v4 = |text: &str| block_key("pod-net", Family::V4, Address::of(text.parse().unwrap()));
         assert_eq!(v4("10.1.2.8"), "blocks/pod-net/ipv4/010.001.002.008");
         assert!(v4("9.255.255.255") < v4("10.0.0.0") && v4("10.0.2.0") < v4("10.0.10.0"));
         for address in ["10.1.2.8", "2001:db8::10", "::", "255.255.255.255"] {
             let address: IpAddr = address.parse().unwrap();
-            let (family, start) = (Family::of(address), number(address));
+            let (family, start) = (Family::of(address), Address::of(address));
             let key = block_key("n", family, start);
             assert_eq!(parse_block_key(&key), Some(("n", family, start)), "{key}");
             assert_eq!(allocation_address(&allocation_key("n", address)), Some(address));

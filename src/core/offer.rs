@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::address::{Cidr, number};
+use super::address::{Address, AddressRange, Cidr};
 use super::interval::Intervals;
 use super::range::Ranges;
 use super::stage::Stage;
@@ -10,12 +10,12 @@ use super::stage::Stage;
 /// The addresses that ranges offer: from their starts to their ends, without gateways.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Offer {
-    /// First and last of each run, in order, gateways among them.
-    runs: Vec<(u128, u128)>,
+    /// The runs, in order, gateways among them.
+    runs: Vec<AddressRange>,
     /// The gateways in these runs, in order: nobody gets them.
-    gateways: Vec<u128>,
+    gateways: Vec<Address>,
     /// The addresses in these runs that are kept for the pods of a stage, in order.
-    listed: Vec<u128>,
+    listed: Vec<Address>,
     /// Gateways and stages are known.
     is_whole: bool,
 }
@@ -25,18 +25,18 @@ impl Offer {
     pub fn of<'a>(sets: impl Iterator<Item = &'a Ranges> + Clone) -> Self {
         let all = || sets.clone().flat_map(Ranges::iter);
         let mut runs = Intervals::default();
-        all().for_each(|range| runs.insert(range.start, range.end));
+        all().for_each(|range| runs.insert(range.addresses()));
         // Another set of ranges may hand out what is a gateway here.
-        let nobody_offers = |number: &u128| {
-            let mut around = all().filter(|range| range.contains(*number));
-            around.clone().next().is_some() && around.all(|range| range.is_gateway(*number))
+        let nobody_offers = |address: &Address| {
+            let mut around = all().filter(|range| range.contains(*address));
+            around.clone().next().is_some() && around.all(|range| range.is_gateway(*address))
         };
-        let gateways: BTreeSet<u128> = all()
-            .filter(|range| range.is_gateway(number(range.gateway)))
-            .map(|range| number(range.gateway))
+        let gateways: BTreeSet<Address> = all()
+            .filter(|range| range.is_gateway(Address::of(range.gateway)))
+            .map(|range| Address::of(range.gateway))
             .filter(nobody_offers)
             .collect();
-        let listed: BTreeSet<u128> = all()
+        let listed: BTreeSet<Address> = all()
             .flat_map(|range| Stage::ALL.into_iter().flat_map(|stage| range.listed(stage)))
             .copied()
             .collect();
@@ -49,7 +49,7 @@ impl Offer {
     }
 
     /// Returns the offer of these runs, whose gateways and stages are not known. They are in order.
-    pub fn of_runs(runs: &[(u128, u128)]) -> Self {
+    pub fn of_runs(runs: &[AddressRange]) -> Self {
         Self { runs: runs.to_vec(), gateways: vec![], listed: vec![], is_whole: false }
     }
 
@@ -60,7 +60,7 @@ impl Offer {
 
     /// Returns the number of addresses that can ever be handed out.
     pub fn size(&self) -> u128 {
-        self.count(0, u128::MAX)
+        self.count(AddressRange::ALL)
     }
 
     /// Returns the number of gateways between the starts and ends of the ranges.
@@ -75,40 +75,36 @@ impl Offer {
 
     /// Returns the number of addresses of a block that can ever be handed out.
     pub fn count_in(&self, cidr: Cidr) -> u128 {
-        self.count(cidr.start, cidr.end())
+        self.count(cidr.range())
     }
 
-    /// Returns first and last of each run of addresses, gateways among them.
-    pub fn runs(&self) -> &[(u128, u128)] {
+    /// Returns the runs of addresses, gateways among them.
+    pub fn runs(&self) -> &[AddressRange] {
         &self.runs
     }
 
     /// Returns the addresses that are kept for the pods of a stage, in order.
-    pub fn listed(&self) -> &[u128] {
+    pub fn listed(&self) -> &[Address] {
         &self.listed
     }
 
-    /// Returns the addresses that nobody gets, as first and last of each run: gateways, and all
-    /// between the ranges.
-    pub fn gaps(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
-        let ends = self.runs.iter().map(|&(_, last)| last.checked_add(1));
-        let firsts = std::iter::once(Some(0)).chain(ends);
-        let befores = self.runs.iter().map(|&(first, _)| first.checked_sub(1));
-        let lasts = befores.chain(std::iter::once(Some(u128::MAX)));
-        let outside = firsts.zip(lasts).filter_map(|(first, last)| Some((first?, last?)));
-        let outside = outside.filter(|(first, last)| first <= last);
-        outside.chain(self.gateways.iter().map(|&gateway| (gateway, gateway)))
+    /// Returns the addresses that nobody gets: gateways, and all between the ranges.
+    pub fn gaps(&self) -> impl Iterator<Item = AddressRange> + '_ {
+        let ends = self.runs.iter().map(|run| run.last().next());
+        let firsts = std::iter::once(Some(Address::FIRST)).chain(ends);
+        let befores = self.runs.iter().map(|run| run.first().previous());
+        let lasts = befores.chain(std::iter::once(Some(Address::LAST)));
+        let outside =
+            firsts.zip(lasts).filter_map(|(first, last)| AddressRange::new(first?, last?));
+        outside.chain(self.gateways.iter().copied().map(AddressRange::one))
     }
 
-    fn count(&self, first: u128, last: u128) -> u128 {
-        let from = self.runs.partition_point(|&(_, end)| end < first);
-        let meeting = self.runs[from..].iter().take_while(|&&(start, _)| start <= last);
-        let within = meeting.map(|&(start, end)| {
-            let (first, last) = (start.max(first), end.min(last));
-            (last - first).saturating_add(1)
-        });
-        let below = |end: u128| self.gateways.partition_point(|&gateway| gateway < end);
-        let gateways = self.gateways.partition_point(|&gateway| gateway <= last) - below(first);
+    fn count(&self, of: AddressRange) -> u128 {
+        let from = self.runs.partition_point(|run| run.last() < of.first());
+        let meeting = self.runs[from..].iter().map_while(|run| run.common(of));
+        let within = meeting.map(AddressRange::count);
+        let below = self.gateways.partition_point(|&gateway| gateway < of.first());
+        let gateways = self.gateways.partition_point(|&gateway| gateway <= of.last()) - below;
         within.fold(0u128, u128::saturating_add).saturating_sub(gateways as u128)
     }
 }
@@ -148,9 +144,9 @@ mod tests {
         {
             assert_eq!(offer.count_in(cidr(net)), count, "{net}");
         }
-        let gap = |number: &str| {
-            let number = crate::core::address::number(number.parse().unwrap());
-            offer.gaps().any(|(first, last)| (first..=last).contains(&number))
+        let gap = |address: &str| {
+            let address = Address::of(address.parse().unwrap());
+            offer.gaps().any(|gap| gap.contains(address))
         };
         for nobodys in ["10.0.0.0", "10.0.0.1", "10.0.0.255", "10.0.1.1", "9.9.9.9", "10.1.0.0"] {
             assert!(gap(nobodys), "{nobodys}");
@@ -172,7 +168,7 @@ mod tests {
     fn a_range_of_every_size_is_counted() {
         let set = Ranges::new(vec![range("2001:db8::/64", None, &[])], None).unwrap();
         assert_eq!(Offer::of([&set].into_iter()).size(), (1 << 64) - 2);
-        assert_eq!(Offer::of_runs(&[(0, u128::MAX)]).size(), u128::MAX);
+        assert_eq!(Offer::of_runs(&[AddressRange::ALL]).size(), u128::MAX);
         assert_eq!(Offer::default().size(), 0);
     }
 }

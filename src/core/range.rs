@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::address::{Cidr, Family, number};
+use super::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use super::interval::Intervals;
 use super::stage::Stage;
 
@@ -84,15 +84,13 @@ pub struct RangeSpec {
 pub struct Range {
     /// The subnet; its prefix length goes into results.
     pub subnet: IpNet,
-    /// The first address that may be handed out.
-    pub start: u128,
-    /// The last one.
-    pub end: u128,
+    /// The addresses that may be handed out, but for the gateway.
+    addresses: AddressRange,
     /// Returned with every address of the range; not checked for family or membership, as in
     /// host-local.
     pub gateway: IpAddr,
     /// The addresses of each stage, in order.
-    lists: [Vec<u128>; 2],
+    lists: [Vec<Address>; 2],
     /// Its addresses are handed out only if they are asked for by name.
     pub reserved: bool,
 }
@@ -115,28 +113,30 @@ impl Range {
         let family = Family::of(subnet.addr());
         let whole = Cidr::of(subnet);
         let inside = |address: IpAddr| subnet.contains(&address);
-        let last = whole.end() - u128::from(family == Family::V4);
+        let (second, broadcast) = (whole.first().plus(1), whole.last().previous());
+        let last = broadcast.filter(|_| family == Family::V4).unwrap_or(whole.last());
         if let Some(start) = spec.start {
-            let after_end = spec
-                .end
-                .is_some_and(|end| Family::of(end) == family && number(start) > number(end));
+            let after_end = spec.end.is_some_and(|end| {
+                Family::of(end) == family && Address::of(start) > Address::of(end)
+            });
             if !inside(start) || after_end {
                 return Err(RangeError::Start(start, subnet));
             }
-            if spec.end.is_none() && number(start) > last {
+            if spec.end.is_none() && Address::of(start) > last {
                 return Err(RangeError::StartAtBroadcast(start, subnet));
             }
         }
-        let start = spec.start.map_or(whole.start + 1, number);
+        let start = spec.start.map_or(second, Address::of);
         if let Some(end) = spec.end
-            && (!inside(end) || number(end) < start)
+            && (!inside(end) || Address::of(end) < start)
         {
             return Err(RangeError::End(end, subnet));
         }
-        let gateway = spec.gateway.unwrap_or_else(|| family.address(whole.start + 1));
-        let end = spec.end.map_or(last, number);
+        let gateway = spec.gateway.unwrap_or_else(|| family.address(second));
+        let end = spec.end.map_or(last, Address::of);
+        let addresses = AddressRange::between(start, end);
         let mut range =
-            Self { subnet, start, end, gateway, lists: Default::default(), reserved: false };
+            Self { subnet, addresses, gateway, lists: Default::default(), reserved: false };
         range.list(Stage::Sandbox, &spec.sandbox)?;
         range.list(Stage::Smallflow, &spec.smallflow)?;
         Ok(range)
@@ -146,13 +146,13 @@ impl Range {
         let mut list = Vec::with_capacity(addresses.len());
         let refuse = |address, why| RangeError::Listed { stage, address, why };
         for &address in addresses {
-            if Family::of(address) != self.family() || !self.contains(number(address)) {
+            if Family::of(address) != self.family() || !self.contains(Address::of(address)) {
                 return Err(refuse(address, ListedWrongly::Outside));
             }
             if address == self.gateway {
                 return Err(refuse(address, ListedWrongly::Gateway));
             }
-            list.push(number(address));
+            list.push(Address::of(address));
         }
         list.sort_unstable();
         let mut pairs = list.windows(2);
@@ -177,7 +177,7 @@ impl Range {
     ) -> Result<Vec<Self>, RangeError> {
         for stage in Stage::ALL {
             for &number in self.listed(stage) {
-                let of = |cuts: &Intervals, why| cuts.overlaps(number, number).then_some(why);
+                let of = |cuts: &Intervals, why| cuts.contains(number).then_some(why);
                 let excluded = of(excluded, ListedWrongly::Excluded);
                 let why = excluded.or_else(|| of(reserved, ListedWrongly::Reserved));
                 if let Some(why) = why {
@@ -187,25 +187,24 @@ impl Range {
             }
         }
         let mut only_reserved = reserved.clone();
-        excluded.iter().for_each(|(first, last)| only_reserved.remove(first, last));
-        let mut cuts: Vec<(u128, u128, bool)> =
-            excluded.iter().map(|(first, last)| (first, last, false)).collect();
-        cuts.extend(only_reserved.iter().map(|(first, last)| (first, last, true)));
+        excluded.iter().for_each(|range| only_reserved.remove(range));
+        let mut cuts: Vec<(AddressRange, bool)> = excluded.iter().map(|cut| (cut, false)).collect();
+        cuts.extend(only_reserved.iter().map(|cut| (cut, true)));
         cuts.sort_unstable();
-        let (mut pieces, mut from) = (Vec::new(), Some(self.start));
-        for (first, last, reserved) in cuts {
-            let Some(start) = from.filter(|&start| last >= start && first <= self.end) else {
+        let (mut pieces, mut rest) = (Vec::new(), Some(self.addresses));
+        for (cut, reserved) in cuts {
+            let Some((left, part)) = rest.and_then(|left| Some((left, left.common(cut)?))) else {
                 continue;
             };
-            if start < first {
-                pieces.push(self.piece(start, first - 1, false));
-            }
+            let before = part.first().previous();
+            let before = before.and_then(|last| AddressRange::new(left.first(), last));
+            pieces.extend(before.map(|before| self.piece(before, false)));
             if reserved {
-                pieces.push(self.piece(first.max(start), last.min(self.end), true));
+                pieces.push(self.piece(part, true));
             }
-            from = last.checked_add(1).filter(|&next| next <= self.end);
+            rest = part.last().next().and_then(|first| AddressRange::new(first, left.last()));
         }
-        pieces.extend(from.map(|start| self.piece(start, self.end, false)));
+        pieces.extend(rest.map(|rest| self.piece(rest, false)));
         if pieces.is_empty() {
             return Err(RangeError::NothingLeft(self.to_string()));
         }
@@ -215,28 +214,38 @@ impl Range {
     /// Returns the range with an address that is the gateway of another range in a range of its
     /// own, whose gateway it is too: so it is never handed out.
     pub fn with_gateway(self, gateway: IpAddr) -> Vec<Self> {
-        let at = number(gateway);
+        let at = Address::of(gateway);
         let foreign = Family::of(gateway) != self.family() || !self.contains(at);
         if foreign || self.gateway == gateway {
             return vec![self];
         }
-        let mut pieces = Vec::with_capacity(3);
-        if self.start < at {
-            pieces.push(self.piece(self.start, at - 1, self.reserved));
-        }
-        pieces.push(Self { gateway, ..self.piece(at, at, self.reserved) });
-        if at < self.end {
-            pieces.push(self.piece(at + 1, self.end, self.reserved));
-        }
-        pieces
+        let before = at.previous().and_then(|last| AddressRange::new(self.first(), last));
+        let after = at.next().and_then(|first| AddressRange::new(first, self.last()));
+        let own = Self { gateway, ..self.piece(AddressRange::one(at), self.reserved) };
+        let around = |range| self.piece(range, self.reserved);
+        before.map(around).into_iter().chain([own]).chain(after.map(around)).collect()
     }
 
-    fn piece(&self, start: u128, end: u128, reserved: bool) -> Self {
+    fn piece(&self, addresses: AddressRange, reserved: bool) -> Self {
         let lists = self.lists.each_ref().map(|list| {
-            let inside = |number: &u128| start <= *number && *number <= end;
-            list.iter().copied().filter(inside).collect()
+            list.iter().copied().filter(|address| addresses.contains(*address)).collect()
         });
-        Self { subnet: self.subnet, gateway: self.gateway, start, end, lists, reserved }
+        Self { subnet: self.subnet, gateway: self.gateway, addresses, lists, reserved }
+    }
+
+    /// Returns the addresses from the first to the last that may be handed out.
+    pub fn addresses(&self) -> AddressRange {
+        self.addresses
+    }
+
+    /// Returns the first address that may be handed out.
+    pub fn first(&self) -> Address {
+        self.addresses.first()
+    }
+
+    /// Returns the last address that may be handed out.
+    pub fn last(&self) -> Address {
+        self.addresses.last()
     }
 
     /// Returns the family of the subnet.
@@ -245,32 +254,32 @@ impl Range {
     }
 
     /// Returns whether the address is between start and end.
-    pub fn contains(&self, number: u128) -> bool {
-        self.start <= number && number <= self.end
+    pub fn contains(&self, number: Address) -> bool {
+        self.addresses.contains(number)
     }
 
     /// Returns the addresses listed for a stage, in order.
-    pub fn listed(&self, stage: Stage) -> &[u128] {
+    pub fn listed(&self, stage: Stage) -> &[Address] {
         &self.lists[stage as usize]
     }
 
     /// Returns the stage that the address is kept for, if any.
-    pub fn stage_of(&self, number: u128) -> Option<Stage> {
+    pub fn stage_of(&self, number: Address) -> Option<Stage> {
         Stage::ALL.into_iter().find(|&stage| self.listed(stage).binary_search(&number).is_ok())
     }
 
     /// Returns whether the address is the gateway, which is never handed out.
-    pub fn is_gateway(&self, address: u128) -> bool {
-        Family::of(self.gateway) == self.family() && number(self.gateway) == address
+    pub fn is_gateway(&self, address: Address) -> bool {
+        Family::of(self.gateway) == self.family() && Address::of(self.gateway) == address
     }
 
     /// Returns whether a pod of that stage may get the address without asking for it.
-    pub fn offers(&self, number: u128, stage: Option<Stage>) -> bool {
+    pub fn offers(&self, number: Address, stage: Option<Stage>) -> bool {
         !self.reserved && self.may_have(number, stage)
     }
 
     /// Returns whether a pod of that stage may get the address if it asks for it.
-    pub fn may_have(&self, number: u128, stage: Option<Stage>) -> bool {
+    pub fn may_have(&self, number: Address, stage: Option<Stage>) -> bool {
         !self.is_gateway(number) && self.stage_of(number) == stage
     }
 }
@@ -279,7 +288,7 @@ impl fmt::Display for Range {
     /// Writes `first-last`, as in host-local's messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = self.family();
-        write!(f, "{}-{}", family.address(self.start), family.address(self.end))
+        write!(f, "{}-{}", family.address(self.first()), family.address(self.last()))
     }
 }
 
@@ -287,8 +296,8 @@ impl fmt::Display for Range {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ranges {
     ranges: Vec<Range>,
-    /// `blockSize`, as the binary logarithm of the number of addresses in a block.
-    pub block_log2: Option<u8>,
+    /// `blockSize`, if it is given.
+    pub block_size: Option<BlockSize>,
 }
 
 impl Ranges {
@@ -296,19 +305,19 @@ impl Ranges {
     ///
     /// # Errors
     /// Empty, mixed families, or two ranges that share an address.
-    pub fn new(ranges: Vec<Range>, block_log2: Option<u8>) -> Result<Self, RangeError> {
+    pub fn new(ranges: Vec<Range>, block_size: Option<BlockSize>) -> Result<Self, RangeError> {
         let first = ranges.first().ok_or(RangeError::Empty)?;
         if ranges.iter().any(|range| range.family() != first.family()) {
             return Err(RangeError::Mixed);
         }
         for (i, a) in ranges.iter().enumerate() {
             for b in &ranges[i + 1..] {
-                if a.start <= b.end && b.start <= a.end {
+                if a.addresses.meets(b.addresses) {
                     return Err(RangeError::Overlap(a.to_string(), b.to_string()));
                 }
             }
         }
-        Ok(Self { ranges, block_log2 })
+        Ok(Self { ranges, block_size })
     }
 
     /// Returns the same set with each range cut: `cuts` has what is excluded and what is reserved,
@@ -326,7 +335,7 @@ impl Ranges {
                 ranges.extend(range.split(excluded, reserved).map_err(|error| (index, error))?);
             }
         }
-        Ok(Self { ranges, block_log2: self.block_log2 })
+        Ok(Self { ranges, block_size: self.block_size })
     }
 
     /// Returns the same set, of which no address that is one of these gateways is handed out.
@@ -352,32 +361,32 @@ impl Ranges {
     }
 
     /// Returns the range that contains the address.
-    pub fn find(&self, number: u128) -> Option<&Range> {
+    pub fn find(&self, number: Address) -> Option<&Range> {
         self.ranges.iter().find(|range| range.contains(number))
     }
 
     /// Returns the range that contains the address, family included.
     pub fn find_address(&self, address: IpAddr) -> Option<&Range> {
-        if Family::of(address) == self.family() { self.find(number(address)) } else { None }
+        if Family::of(address) == self.family() { self.find(Address::of(address)) } else { None }
     }
 
     /// Returns whether the two sets share an address.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.family() == other.family()
-            && self.iter().any(|a| other.iter().any(|b| a.start <= b.end && b.start <= a.end))
+            && self.iter().any(|a| other.iter().any(|b| a.addresses.meets(b.addresses)))
     }
 
     /// Returns the usual size of a block in this set: the largest power of two that leaves at least
     /// 32 blocks in it, at most 64 addresses, at least one; or what `blockSize` says.
-    pub fn usual_block_log2(&self) -> u8 {
-        if let Some(log2) = self.block_log2 {
-            return log2;
+    pub fn usual_block_size(&self) -> BlockSize {
+        if let Some(size) = self.block_size {
+            return size;
         }
-        let size = |range: &Range| (range.end - range.start).saturating_add(1);
-        let total = self.iter().map(size).fold(0u128, u128::saturating_add);
+        let total =
+            self.iter().map(|range| range.addresses.count()).fold(0u128, u128::saturating_add);
         #[allow(clippy::cast_possible_truncation)]
         let log2 = (total / 32).max(1).ilog2().min(6) as u8;
-        log2
+        BlockSize::of_log2(log2)
     }
 }
 
@@ -396,8 +405,12 @@ impl fmt::Display for Ranges {
 mod tests {
     use super::*;
 
+    fn at(number: u128) -> Address {
+        Address::new((10 << 24) + number)
+    }
+
     fn range(start: u128, end: u128, sandbox: &[u128]) -> Range {
-        let address = |number| Family::V4.address((10 << 24) + number);
+        let address = |number| Family::V4.address(at(number));
         let spec = RangeSpec {
             subnet: "10.0.0.0/8".parse().unwrap(),
             start: Some(address(start)),
@@ -411,8 +424,8 @@ mod tests {
 
     fn intervals(of: &[(u128, u128)]) -> Intervals {
         let mut intervals = Intervals::default();
-        for (first, last) in of {
-            intervals.insert((10 << 24) + first, (10 << 24) + last);
+        for &(first, last) in of {
+            intervals.insert(AddressRange::between(at(first), at(last)));
         }
         intervals
     }
@@ -424,8 +437,8 @@ mod tests {
             for reserved in all.iter().map(|&one| intervals(&[one, (25, 26)])) {
                 let pieces = range(5, 30, &[]).split(&excluded, &reserved);
                 for number in 5..=30 {
-                    let number = (10 << 24) + number;
-                    let is_in = |cuts: &Intervals| cuts.overlaps(number, number);
+                    let number = at(number);
+                    let is_in = |cuts: &Intervals| cuts.contains(number);
                     let expected = (!is_in(&excluded)).then(|| is_in(&reserved));
                     let pieces = pieces.as_deref().unwrap_or_default();
                     let mut found = pieces.iter().filter(|piece| piece.contains(number));
@@ -452,7 +465,7 @@ mod tests {
             Range::new(spec).unwrap()
         };
         let mut excluded = Intervals::default();
-        excluded.insert(six.start + 5, six.end - 5);
+        excluded.insert(AddressRange::between(six.first().plus(5), six.last().previous().unwrap()));
         assert_eq!(six.split(&excluded, &Intervals::default()).unwrap().len(), 2);
     }
 
@@ -467,6 +480,6 @@ mod tests {
             assert_eq!(error.to_string(), format!("sandbox lists 10.0.0.7, which {why}"));
         }
         let pieces = range(5, 30, &[9]).split(&cut, &none).unwrap();
-        assert_eq!(pieces[1].listed(Stage::Sandbox), [(10 << 24) + 9]);
+        assert_eq!(pieces[1].listed(Stage::Sandbox), [at(9)]);
     }
 }

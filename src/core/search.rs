@@ -4,6 +4,7 @@
 //! Each step is a look-up in an ordered index (blocks with free addresses; runs that are in no
 //! block), so the cost does not depend on the size of the ranges or on how much is taken.
 
+use super::address::{Address, AddressRange};
 use super::inventory::Inventory;
 use super::range::{Range, Ranges};
 use super::stage::Stage;
@@ -12,15 +13,15 @@ use super::stage::Stage;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Candidate {
     /// Free in an active block of this node.
-    Free(u128),
+    Free(Address),
     /// In a spare of this node.
-    Spare(u128),
+    Spare(Address),
     /// In no block yet.
-    Unclaimed(u128),
+    Unclaimed(Address),
 }
 
 impl Candidate {
-    fn number(self) -> u128 {
+    fn number(self) -> Address {
         match self {
             Self::Free(number) | Self::Spare(number) | Self::Unclaimed(number) => number,
         }
@@ -59,7 +60,7 @@ impl Search<'_> {
     pub fn next(
         self,
         allowed: &Ranges,
-        cursor: Option<u128>,
+        cursor: Option<Address>,
         stage: Option<Stage>,
     ) -> Option<Candidate> {
         let search = |cursor, kinds| {
@@ -79,7 +80,11 @@ impl Search<'_> {
 
     /// Returns the next address after `cursor` that is in no active block, spares first when the
     /// pool is shared; and how many addresses of its range lie before it.
-    pub fn next_inactive(self, allowed: &Ranges, cursor: Option<u128>) -> Option<(u128, u128)> {
+    pub fn next_inactive(
+        self,
+        allowed: &Ranges,
+        cursor: Option<Address>,
+    ) -> Option<(Address, u128)> {
         let cursor = cursor.or_else(|| home(allowed, self.shared?));
         if self.shared.is_some()
             && let Some(found) = self.first_inactive(allowed, cursor, IN_TURN[1])
@@ -92,20 +97,23 @@ impl Search<'_> {
     fn first_inactive(
         self,
         allowed: &Ranges,
-        cursor: Option<u128>,
+        cursor: Option<Address>,
         kinds: Kinds,
-    ) -> Option<(u128, u128)> {
+    ) -> Option<(Address, u128)> {
         let mut before = 0u128;
-        for Segment { start, end, .. } in segments(allowed, cursor) {
-            match self.first(start, kinds).map(Candidate::number).filter(|first| *first <= end) {
-                Some(first) => return Some((first, before.saturating_add(first - start))),
-                None => before = before.saturating_add(end - start),
+        for Segment { part, .. } in segments(allowed, cursor) {
+            let first = self.first(part.first(), kinds).map(Candidate::number);
+            match first.filter(|first| *first <= part.last()) {
+                Some(first) => {
+                    return Some((first, before.saturating_add(first.since(part.first()))));
+                }
+                None => before = before.saturating_add(part.last().since(part.first())),
             }
         }
         None
     }
 
-    fn first(self, from: u128, kinds: Kinds) -> Option<Candidate> {
+    fn first(self, from: Address, kinds: Kinds) -> Option<Candidate> {
         let free = || self.inventory.first_free(from).map(Candidate::Free);
         let spare = || self.inventory.first_spare(from).map(Candidate::Spare);
         let unclaimed = || self.inventory.first_unclaimed(from).map(Candidate::Unclaimed);
@@ -116,24 +124,24 @@ impl Search<'_> {
     }
 
     fn first_offered(self, segment: Segment<'_>, kinds: Kinds) -> Option<Candidate> {
-        let mut from = segment.start;
+        let mut from = segment.part.first();
         loop {
             let candidate = self.first(from, kinds)?;
-            if candidate.number() > segment.end {
+            if candidate.number() > segment.part.last() {
                 return None;
             }
             // Only gateways and listed addresses are stepped over: a handful in any range.
             if segment.range.offers(candidate.number(), None) {
                 return Some(candidate);
             }
-            from = candidate.number().checked_add(1)?;
+            from = candidate.number().next()?;
         }
     }
 
     fn first_listed(self, segment: Segment<'_>, stage: Stage, kinds: Kinds) -> Option<Candidate> {
         let list = segment.range.listed(stage);
-        let from = list.partition_point(|&number| number < segment.start);
-        let in_segment = list[from..].iter().take_while(|&&number| number <= segment.end);
+        let from = list.partition_point(|&number| number < segment.part.first());
+        let in_segment = list[from..].iter().take_while(|&&number| number <= segment.part.last());
         in_segment.copied().find_map(|number| {
             self.look_at(number).filter(|candidate| match candidate {
                 Candidate::Free(_) => kinds.free,
@@ -144,12 +152,12 @@ impl Search<'_> {
     }
 
     /// Looks at an address: returns it, unless it is taken or in a block that cannot hand it out.
-    pub fn look_at(self, number: u128) -> Option<Candidate> {
+    pub fn look_at(self, number: Address) -> Option<Candidate> {
         if self.inventory.first_free(number) == Some(number) {
             Some(Candidate::Free(number))
         } else if self.inventory.first_spare(number) == Some(number) {
             Some(Candidate::Spare(number))
-        } else if self.inventory.is_claimed(number, number) {
+        } else if self.inventory.is_claimed(AddressRange::one(number)) {
             None
         } else {
             Some(Candidate::Unclaimed(number))
@@ -158,14 +166,15 @@ impl Search<'_> {
 }
 
 /// Returns a place to begin in ranges of which other nodes use other parts: the address before it.
-fn home(allowed: &Ranges, seed: u64) -> Option<u128> {
-    let size = |range: &Range| (range.end - range.start).saturating_add(1);
+fn home(allowed: &Ranges, seed: u64) -> Option<Address> {
+    let size = |range: &Range| range.addresses().count();
     let total = allowed.iter().map(size).fold(0u128, u128::saturating_add);
-    let log2 = allowed.usual_block_log2();
+    let log2 = allowed.usual_block_size().log2();
     let mut at = ((u128::from(seed) % total) >> log2) << log2;
     for range in allowed.iter() {
         if at < size(range) {
-            return (range.start + at).checked_sub(1).filter(|number| range.contains(*number));
+            let before = range.first().plus(at).previous();
+            return before.filter(|address| range.contains(*address));
         }
         at -= size(range);
     }
@@ -176,21 +185,24 @@ fn home(allowed: &Ranges, seed: u64) -> Option<u128> {
 #[derive(Clone, Copy)]
 struct Segment<'a> {
     range: &'a Range,
-    start: u128,
-    end: u128,
+    part: AddressRange,
 }
 
 /// Returns the rest of the cursor's range, the ranges after it, those before it, and its range up
 /// to and with the cursor. Without a cursor (or with one outside the set): all ranges in order.
-fn segments(allowed: &Ranges, cursor: Option<u128>) -> impl Iterator<Item = Segment<'_>> {
-    let whole = |range| Segment { range, start: range.start, end: range.end };
+fn segments(allowed: &Ranges, cursor: Option<Address>) -> impl Iterator<Item = Segment<'_>> {
+    let whole = |range| Segment { range, part: range.addresses() };
     let at = cursor.and_then(|c| Some((c, allowed.iter().position(|range| range.contains(c))?)));
     let first = at.map_or(0, |(_, i)| i);
     let rest = at.and_then(|(c, i)| {
         let range = allowed.iter().nth(i)?;
-        (c < range.end).then(|| Segment { start: c + 1, ..whole(range) })
+        let part = AddressRange::new(c.next()?, range.last())?;
+        Some(Segment { part, range })
     });
-    let up_to = at.and_then(|(c, i)| Some(Segment { end: c, ..whole(allowed.iter().nth(i)?) }));
+    let up_to = at.and_then(|(c, i)| {
+        let range = allowed.iter().nth(i)?;
+        Some(Segment { part: AddressRange::new(range.first(), c)?, range })
+    });
     let after = allowed.iter().skip(first + usize::from(at.is_some())).map(whole);
     let before = allowed.iter().take(first).map(whole);
     let all = rest.into_iter().chain(after).chain(before).chain(up_to);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::address::Family;
+use super::address::{AddressRange, BlockSize, Family};
 
 /// Names a range set of this node for as long as its journal lives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,8 +46,8 @@ pub struct SetRecord {
     pub network: Arc<str>,
     /// Its family.
     pub family: Family,
-    /// The usual size of its blocks, as the binary logarithm of the number of addresses.
-    pub block_log2: u8,
-    /// The addresses of all ranges that were ever routed to it, as first and last of each run.
-    pub ranges: Vec<(u128, u128)>,
+    /// The usual size of its blocks.
+    pub block_size: BlockSize,
+    /// The addresses of all ranges that were ever routed to it.
+    pub ranges: Vec<AddressRange>,
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::address::{Cidr, Family};
+use super::address::{AddressRange, BlockSize, Cidr, Family};
 use super::container_id::ContainerId;
 use super::ids::{Epoch, LeaseId, Link, Sequence};
 use super::time::UnixTime;
@@ -83,10 +83,10 @@ pub struct NetworkValue {
 pub struct Geometry {
     /// Their family.
     pub family: Family,
-    /// The size of new blocks, as the binary logarithm of the number of addresses.
-    pub block_log2: u8,
-    /// The addresses, as first and last of each run.
-    pub ranges: Vec<(u128, u128)>,
+    /// The size of new blocks.
+    pub block_size: BlockSize,
+    /// The addresses.
+    pub ranges: Vec<AddressRange>,
 }
 
 /// The status of a block in the store.
@@ -135,10 +135,10 @@ pub struct Message {
 /// The contents of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MessageBody {
-    /// Give me an address of these, as first and last of each run.
+    /// Give me an address of these.
     Ask {
         /// The addresses.
-        wanted: Vec<(u128, u128)>,
+        wanted: Vec<AddressRange>,
         /// One that cools will do.
         even_cooling: bool,
     },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use crate::core::attachment::{Holding, Netns, Pod, Scope};
 use crate::core::ids::Sequence;
 use crate::core::journal::Cooling;
@@ -15,7 +15,6 @@ use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
 use crate::core::time::{BootTime, UnixTime};
-use crate::limits;
 
 /// Network, family and first address.
 pub(super) type BlockKey<'a> = (&'a str, &'a str, u128);
@@ -113,12 +112,12 @@ pub(super) type CoolingRow = (u64, u32, u128);
 
 /// The row of a cooling address.
 pub(super) fn cooling((released, set, number): Cooling) -> CoolingRow {
-    (released.as_millis(), set.get(), number)
+    (released.as_millis(), set.get(), number.get())
 }
 
 /// A cooling address from its row.
 pub(super) fn read_cooling((released, set, number): CoolingRow) -> Cooling {
-    (BootTime::from_millis(released), SetId::new(set), number)
+    (BootTime::from_millis(released), SetId::new(set), Address::new(number))
 }
 
 /// In the value of a block: the store gave it to others.
@@ -126,13 +125,14 @@ const LOST: u8 = 0x80;
 
 /// The key and the value of a block.
 pub(super) fn block(pool: &PoolFamily, cidr: Cidr, lost: bool) -> (BlockKey<'_>, u8) {
-    let key = (&*pool.network, pool.family.as_str(), cidr.start);
-    (key, if lost { cidr.size_log2 | LOST } else { cidr.size_log2 })
+    let key = (&*pool.network, pool.family.as_str(), cidr.first().get());
+    (key, if lost { cidr.size().log2() | LOST } else { cidr.size().log2() })
 }
 
-/// The block with this first address and value, and whether it is lost.
+/// The block around this address with this value, and whether it is lost.
 pub(super) fn block_of(start: u128, value: u8) -> (Cidr, bool) {
-    (Cidr { start, size_log2: value & !LOST }, value & LOST != 0)
+    let size = BlockSize::of_log2(value & !LOST);
+    (Cidr::containing(Address::new(start), size), value & LOST != 0)
 }
 
 /// A block from its row, and whether it is lost.
@@ -142,8 +142,7 @@ pub(super) fn read_block(
 ) -> anyhow::Result<(PoolFamily, Cidr, bool)> {
     let family = Family::parse(family).ok_or(anyhow::anyhow!("unknown family"))?;
     let (cidr, lost) = block_of(start, value);
-    let sound =
-        cidr.size_log2 <= limits::BLOCK_LOG2_MAX && Cidr::containing(start, cidr.size_log2) == cidr;
+    let sound = cidr.size() <= BlockSize::MAX && cidr.first().get() == start;
     anyhow::ensure!(sound, "impossible block");
     Ok((PoolFamily { network: network.into(), family }, cidr, lost))
 }
@@ -154,8 +153,12 @@ pub(super) fn set(set: &SetRecord) -> Vec<u8> {
     encode(&SetRow {
         network: (&*set.network).into(),
         family: set.family.as_str().into(),
-        block_log2: set.block_log2,
-        ranges: set.ranges.iter().map(|&(s, e)| (address(s), address(e))).collect(),
+        block_log2: set.block_size.log2(),
+        ranges: set
+            .ranges
+            .iter()
+            .map(|range| (address(range.first()), address(range.last())))
+            .collect(),
     })
 }
 
@@ -163,13 +166,18 @@ pub(super) fn set(set: &SetRecord) -> Vec<u8> {
 pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetRecord> {
     let row: SetRow<'_> = serde_json::from_slice(value)?;
     let family = Family::parse(&row.family).ok_or(anyhow::anyhow!("unknown family"))?;
-    anyhow::ensure!(row.block_log2 <= limits::BLOCK_LOG2_MAX, "impossible block size");
+    let block_size = BlockSize::of_log2(row.block_log2);
+    anyhow::ensure!(block_size <= BlockSize::MAX, "impossible block size");
+    let range = |&(first, last): &(IpAddr, IpAddr)| {
+        let range = AddressRange::new(Address::of(first), Address::of(last));
+        range.ok_or_else(|| anyhow::anyhow!("range {first} to {last} is not in order"))
+    };
     Ok(SetRecord {
         id,
         network: (&*row.network).into(),
         family,
-        block_log2: row.block_log2,
-        ranges: row.ranges.into_iter().map(|(s, e)| (number(s), number(e))).collect(),
+        block_size,
+        ranges: row.ranges.iter().map(range).collect::<anyhow::Result<_>>()?,
     })
 }
 

@@ -9,13 +9,12 @@ use redb::{
 };
 
 use super::{boxed, rows};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, BlockSize, Cidr};
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::ids::{Link, Sequence};
 use crate::core::journal::{Cooling, JournalState, Rows};
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
-use crate::limits;
 
 /// The format of the rows that this daemon writes. It reads this one and all before.
 ///
@@ -141,7 +140,8 @@ pub(super) fn read(db: &Database) -> anyhow::Result<(JournalState, u64)> {
             CHAIN => state.chain = Link::new(u64::try_from(value.value())?),
             INTENT => state.intent = Link::new(u64::try_from(value.value())?),
             (CURSOR, set, slot) => {
-                state.cursors.insert((SetId::new(set), slot), value.value());
+                let last = Address::new(value.value());
+                state.cursors.insert((SetId::new(set), slot), last);
             }
             CONFIRMED => state.confirmed = value.value() != 0,
             WRITTEN_FORMAT => {}
@@ -247,7 +247,7 @@ pub(super) struct Tables<'t> {
     next_sequence: Sequence,
     /// Cursors that are not in their table yet: of the places of one cursor in a commit only the
     /// last will ever be read.
-    cursors: BTreeMap<(SetId, u16), u128>,
+    cursors: BTreeMap<(SetId, u16), Address>,
 }
 
 impl<'t> Tables<'t> {
@@ -274,7 +274,7 @@ impl<'t> Tables<'t> {
     /// Writes what was left for the end of the commit, and closes the tables.
     pub(super) fn finish(mut self) -> Result<(), Failed> {
         for ((set, slot), number) in std::mem::take(&mut self.cursors) {
-            self.set((CURSOR, set.get(), slot), number)?;
+            self.set((CURSOR, set.get(), slot), number.get())?;
         }
         Ok(())
     }
@@ -330,7 +330,7 @@ impl Rows for Tables<'_> {
         Ok(cooling)
     }
 
-    fn put_cursor(&mut self, set: SetId, slot: u16, number: u128) -> Result<(), Failed> {
+    fn put_cursor(&mut self, set: SetId, slot: u16, number: Address) -> Result<(), Failed> {
         self.cursors.insert((set, slot), number);
         Ok(())
     }
@@ -341,12 +341,12 @@ impl Rows for Tables<'_> {
         Ok(())
     }
 
-    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Failed> {
+    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, Address)>, Failed> {
         let mut cursors = BTreeMap::new();
         let of_set = (CURSOR, set.get(), 0)..=(CURSOR, set.get(), u16::MAX);
         for row in table!(self, numbers, NUMBERS).range(of_set).map_err(boxed)? {
             let (key, number) = row.map_err(boxed)?;
-            cursors.insert(key.value().2, number.value());
+            cursors.insert(key.value().2, Address::new(number.value()));
         }
         let newer = self.cursors.range((set, 0)..=(set, u16::MAX));
         cursors.extend(newer.map(|(&(_, slot), &number)| (slot, number)));
@@ -380,14 +380,14 @@ impl Rows for Tables<'_> {
         pool: &PoolFamily,
         cidr: Cidr,
     ) -> Result<Vec<(Cidr, bool)>, Failed> {
-        let first = Cidr::containing(cidr.start, limits::BLOCK_LOG2_MAX).start;
-        let key = |number| (&*pool.network, pool.family.as_str(), number);
-        let near = key(first)..=key(cidr.end());
+        let first = Cidr::containing(cidr.first(), BlockSize::MAX).first();
+        let key = |at: Address| (&*pool.network, pool.family.as_str(), at.get());
+        let near = key(first)..=key(cidr.last());
         let mut met = Vec::new();
         for row in table!(self, blocks, BLOCKS).range(near).map_err(boxed)? {
             let (key, value) = row.map_err(boxed)?;
             let (block, lost) = rows::block_of(key.value().2, value.value());
-            if block.end() >= cidr.start {
+            if block.last() >= cidr.first() {
                 met.push((block, lost));
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::core::address::{Cidr, Family};
+use crate::core::address::{Address, BlockSize, Cidr, Family};
 use crate::core::attachment::{Holding, Netns, Scope};
 use crate::core::ids::{Link, Sequence};
 use crate::core::keys::PoolFamily;
@@ -84,8 +84,11 @@ fn the_pool_is_kept_and_a_row_without_one_means_the_network() {
     assert_eq!(pool_after(&[JournalEntry::Hold(Arc::new(of_another))]), "shared");
 }
 
-fn block(start: u128, size_log2: u8) -> (PoolFamily, Cidr) {
-    (PoolFamily { network: "net".into(), family: Family::V4 }, Cidr { start, size_log2 })
+fn block(start: u128, log2: u8) -> (PoolFamily, Cidr) {
+    (
+        PoolFamily { network: "net".into(), family: Family::V4 },
+        Cidr::containing(Address::new(start), BlockSize::of_log2(log2)),
+    )
 }
 
 fn kept(dir: &Path, records: &[JournalEntry]) -> (Vec<(PoolFamily, Cidr)>, Option<Link>) {

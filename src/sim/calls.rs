@@ -61,8 +61,9 @@ impl World {
         let set = &sets[self.rng.usize(0..sets.len())];
         let ranges: Vec<_> = set.iter().collect();
         let range = ranges[self.rng.usize(0..ranges.len())];
-        let size = range.end - range.start + 1;
-        range.family().address(range.start + u128::from(self.rng.u64(0..size as u64)))
+        let size = range.addresses().count();
+        let at = range.first().plus(u128::from(self.rng.u64(0..size as u64)));
+        range.family().address(at)
     }
 
     /// Lets a container on that node ask for an address; returns its name.
@@ -195,7 +196,7 @@ impl World {
     pub(super) fn fill(&mut self) {
         let whole = self.plan.whole.clone();
         let offered = whole.iter().flat_map(|range| {
-            (range.start..=range.end).filter(|number| range.offers(*number, None))
+            range.addresses().iter().filter(|number| range.offers(*number, None))
         });
         let total = offered.count();
         let mut failures = 0;
@@ -231,7 +232,7 @@ impl World {
         let whole = self.plan.whole.clone();
         let mut text = String::new();
         for range in whole.iter() {
-            for number in range.start..=range.end {
+            for number in range.addresses().iter() {
                 let address = range.family().address(number);
                 if self.held.contains_key(&address) || !range.offers(number, None) {
                     continue;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Millis;
 use super::world::{Event, World};
-use crate::core::address::{Family, number};
+use crate::core::address::{Address, Family};
 use crate::core::block::{Block, BlockState};
 use crate::core::keys::{ALLOCATIONS, SESSIONS, allocation_address};
 use crate::core::node::RangeSetMachine;
@@ -45,7 +45,7 @@ impl World {
                 let blocks = || daemon.sets.values().flat_map(RangeSetMachine::blocks);
                 let ours = |address: &&IpAddr| {
                     let in_hand = |b: &Block| b.state == BlockState::Active;
-                    blocks().any(|b| b.cidr().contains(number(**address)) && in_hand(b))
+                    blocks().any(|b| b.cidr().contains(Address::of(**address)) && in_hand(b))
                 };
                 for &address in holding.addresses.iter().filter(ours) {
                     held.insert(address, (holding.container_id.clone(), holding.sequence));
@@ -61,7 +61,7 @@ impl World {
         let mut sets = daemons.flat_map(|daemon| daemon.sets.values());
         sets.any(|set| {
             set.record().family == Family::of(address)
-                && set.blocks().any(|block| block.cidr().contains(number(address)))
+                && set.blocks().any(|block| block.cidr().contains(Address::of(address)))
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use super::disk::Disk;
-use crate::core::address::number;
+use crate::core::address::Address;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::block::{Block, BlockState};
 use crate::core::coordinator::{Call, Outcome};
@@ -327,7 +327,7 @@ impl Daemon {
             let shown = self.shown.get(&holding.id());
             assert_eq!(shown.map(|shown| shown.sequence), Some(holding.sequence));
             for &address in holding.addresses.iter() {
-                let number = number(address);
+                let number = Address::of(address);
                 let mut blocks = self.sets.values().flat_map(RangeSetMachine::blocks);
                 let block = blocks.find(|block| block.cidr().contains(number));
                 let taken = block.is_some_and(|b| b.is_taken(number) && !b.is_cooling(number));

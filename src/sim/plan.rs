@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Millis;
+use crate::core::address::BlockSize;
 use crate::core::mutant::Mutant;
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::range_set::Settings;
@@ -89,7 +90,7 @@ impl Plan {
     /// Returns whether nothing goes wrong and there are enough addresses for every container.
     pub(super) fn has_enough(&self) -> bool {
         let offered = |range: &Range| {
-            (range.start..=range.end).filter(|number| range.offers(*number, None)).count()
+            range.addresses().iter().filter(|number| range.offers(*number, None)).count()
         };
         let addresses: usize = self.whole.iter().map(offered).sum();
         self.faults.is_empty() && self.bad_message == 0 && self.nodes * self.containers <= addresses
@@ -97,7 +98,7 @@ impl Plan {
 }
 
 /// Returns the ranges with these first and last addresses, in subnets that contain them.
-fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_log2: Option<u8>) -> Arc<Ranges> {
+fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_size: Option<u8>) -> Arc<Ranges> {
     let range = |(subnet, part): &(&str, Option<(&str, &str)>)| {
         let (start, end) = part.unzip();
         let address = |text: Option<&str>| text.map(|text| text.parse().unwrap());
@@ -111,17 +112,19 @@ fn ranges(parts: &[(&str, Option<(&str, &str)>)], block_log2: Option<u8>) -> Arc
         };
         Range::new(spec).unwrap()
     };
-    Arc::new(Ranges::new(parts.iter().map(range).collect(), block_log2).unwrap())
+    Arc::new(
+        Ranges::new(parts.iter().map(range).collect(), block_size.map(BlockSize::of_log2)).unwrap(),
+    )
 }
 
 /// Returns all addresses of a subnet.
-pub(super) fn subnet(subnet: &str, block_log2: Option<u8>) -> Arc<Ranges> {
-    ranges(&[(subnet, None)], block_log2)
+pub(super) fn subnet(subnet: &str, block_size: Option<u8>) -> Arc<Ranges> {
+    ranges(&[(subnet, None)], block_size)
 }
 
 /// Returns the addresses of a subnet from the first to the last.
-pub(super) fn part(subnet: &str, first: &str, last: &str, block_log2: Option<u8>) -> Arc<Ranges> {
-    ranges(&[(subnet, Some((first, last)))], block_log2)
+pub(super) fn part(subnet: &str, first: &str, last: &str, block_size: Option<u8>) -> Arc<Ranges> {
+    ranges(&[(subnet, Some((first, last)))], block_size)
 }
 
 /// Configurations of a pool that shrink it, take it apart, put it together, and change its family.

@@ -181,8 +181,8 @@ fn churn_changes_no_block() {
 /// As many addresses as containers, with blocks of any size: every container gets one, in seconds.
 #[test]
 fn nothing_is_stranded() {
-    for block_log2 in [None, Some(0), Some(6)] {
-        let pool = part("10.0.0.0/22", "10.0.0.10", "10.0.3.241", block_log2);
+    for block_size in [None, Some(0), Some(6)] {
+        let pool = part("10.0.0.0/22", "10.0.0.10", "10.0.3.241", block_size);
         let mut world = World::new(11, calm_in(pool, 10));
         world.settle(2_000);
         let mut rng = fastrand::Rng::with_seed(5);
@@ -199,9 +199,9 @@ fn nothing_is_stranded() {
             }
             world.settle(100);
             let took = world.now - began;
-            assert!(took < 10_000, "{} held after {took} ms, {block_log2:?}", world.held());
+            assert!(took < 10_000, "{} held after {took} ms, {block_size:?}", world.held());
         }
-        println!("{block_log2:?}: {} ms, {} failed", world.now - began, world.counters.failed);
+        println!("{block_size:?}: {} ms, {} failed", world.now - began, world.counters.failed);
     }
 }
 

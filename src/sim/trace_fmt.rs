@@ -38,7 +38,7 @@ fn brief_txn(txn: &Txn) -> String {
             Write::Put(key, value, lease) => {
                 let what = match value {
                     Value::Block(block) => {
-                        format!("/{}:{}:{:?}", block.cidr.size_log2, block.owner, block.status)
+                        format!("/{}:{}:{:?}", block.cidr.size().log2(), block.owner, block.status)
                     }
                     Value::Node(node) => {
                         format!("=e{} s{}", node.epoch, node.sequence.map_or(0, Link::get))
@@ -67,7 +67,7 @@ pub(super) fn answer(answer: &Result<Answer, StoreError>) -> String {
                         text,
                         " {}/{}:{}:{:?}@{}",
                         short(&key.key),
-                        block.cidr.size_log2,
+                        block.cidr.size().log2(),
                         block.owner,
                         block.status,
                         key.mod_revision

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock::{parse_rfc3339, rfc3339};
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use crate::core::ids::{Epoch, LeaseId, Link, Sequence};
 use crate::core::time::UnixTime;
 use crate::core::value::{
@@ -225,7 +225,7 @@ impl From<&NetworkValue> for Network {
     fn from(network: &NetworkValue) -> Self {
         let range_set = |geometry: &Geometry| RangeSet {
             family: geometry.family.to_string(),
-            block_size: geometry.family.bits().saturating_sub(geometry.block_log2),
+            block_size: geometry.block_size.prefix(geometry.family),
             ranges: pairs(geometry.family, &geometry.ranges),
         };
         Self {
@@ -259,11 +259,11 @@ impl Network {
 impl RangeSet {
     fn value(self) -> Result<Geometry, String> {
         let family = family(&self.family)?;
-        let block_log2 = family.bits().checked_sub(self.block_size);
-        let block_log2 = block_log2.ok_or_else(|| {
+        let block_size = BlockSize::of_prefix(family, self.block_size);
+        let block_size = block_size.ok_or_else(|| {
             format!("blockSize: {} is not a prefix length of {family}", self.block_size)
         })?;
-        Ok(Geometry { family, block_log2, ranges: numbers("ranges", family, &self.ranges)? })
+        Ok(Geometry { family, block_size, ranges: numbers("ranges", family, &self.ranges)? })
     }
 }
 
@@ -418,8 +418,8 @@ fn run(field: &str, family: Family, net: IpNet) -> Result<Cidr, String> {
     Ok(Cidr::of(net))
 }
 
-fn pairs(family: Family, ranges: &[(u128, u128)]) -> Vec<(IpAddr, IpAddr)> {
-    let pair = |&(first, last): &(u128, u128)| (family.address(first), family.address(last));
+fn pairs(family: Family, ranges: &[AddressRange]) -> Vec<(IpAddr, IpAddr)> {
+    let pair = |range: &AddressRange| (family.address(range.first()), family.address(range.last()));
     ranges.iter().map(pair).collect()
 }
 
@@ -427,12 +427,13 @@ fn numbers(
     field: &str,
     family: Family,
     ranges: &[(IpAddr, IpAddr)],
-) -> Result<Vec<(u128, u128)>, String> {
+) -> Result<Vec<AddressRange>, String> {
     let numbers = |&(first, last): &(IpAddr, IpAddr)| {
-        let right = Family::of(first) == family && Family::of(last) == family && first <= last;
+        let of_family = Family::of(first) == family && Family::of(last) == family;
+        let range = AddressRange::new(Address::of(first), Address::of(last));
         let wrong =
             || format!("{field}: {first} to {last} is not a range of {family} addresses in order");
-        right.then(|| (number(first), number(last))).ok_or_else(wrong)
+        range.filter(|_| of_family).ok_or_else(wrong)
     };
     ranges.iter().map(numbers).collect()
 }

@@ -28,8 +28,9 @@ impl fmt::Display for CallError {
             }
             Self::BlockSize { agreed, configured } => write!(
                 f,
-                "the range set has blocks of {agreed} addresses, its configuration says \
-                 {configured}"
+                "the range set has blocks of {} addresses, its configuration says {}",
+                agreed.addresses(),
+                configured.addresses()
             ),
             Self::Store(cause) => write!(
                 f,

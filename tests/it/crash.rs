@@ -18,7 +18,7 @@ use leasehold::api::{About, AppState, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
 use leasehold::config::{Commit, Config};
-use leasehold::core::address::{Cidr, Family};
+use leasehold::core::address::{Address, BlockSize, Cidr, Family};
 use leasehold::core::attachment::AttachmentId;
 use leasehold::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
 use leasehold::core::ids::{Epoch, Link};
@@ -488,7 +488,7 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
         };
         let log = Log::default();
         let store = Embedded::open_on(recorder(STORE, &log)).unwrap();
-        let run = Cidr::containing(0x0a00_0000, 4);
+        let run = Cidr::containing(Address::new(0x0a00_0000), BlockSize::of_log2(4));
         let mut then = Vec::new();
         for owner in ["n1", "another"] {
             let value = BlockValue {
@@ -500,7 +500,7 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
                 status: BlockStatus::Active,
                 since: UnixTime::from_millis(0),
             };
-            let key = block_key(owner, Family::V4, run.start);
+            let key = block_key(owner, Family::V4, run.first());
             then.push(Write::Put(key, Value::Block(value), None));
         }
         store.ask(Request::Txn(Txn { when: vec![], then })).await.unwrap();
@@ -510,7 +510,7 @@ fn a_block_that_was_claimed_for_nobody_is_given_back() {
         let (node, store) = start(images, &Log::default(), Duration::ZERO).await.unwrap();
         agree(&node, &store).await.unwrap();
         assert_eq!(blocks_in_store(&store).await, BTreeSet::new());
-        let span = Span::key(&block_key("another", Family::V4, run.start));
+        let span = Span::key(&block_key("another", Family::V4, run.first()));
         let answer = store.ask(Request::Read(vec![span])).await.unwrap();
         let txn::Answer::Read(snapshot) = answer else { panic!("{answer:?}") };
         assert_eq!(snapshot.spans[0].len(), 1, "its own are given back, and no other's");

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use leasehold::core::address::{Cidr, Family, number};
+use leasehold::core::address::{Address, BlockSize, Cidr, Family};
 use leasehold::core::ids::{Link, OrderId, Revision};
 use leasehold::core::keys::{BLOCKS, PoolFamily};
 use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, NodeIdentity, Order};
@@ -151,7 +151,8 @@ fn pool() -> PoolFamily {
 }
 
 fn run(first: &str, size_log2: u8) -> Cidr {
-    Cidr::containing(number(first.parse().expect("an address")), size_log2)
+    let first = Address::of(first.parse().expect("an address"));
+    Cidr::containing(first, BlockSize::of_log2(size_log2))
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn a_daemon_that_is_not_the_nodes_newest_changes_nothing() {
         new.claims(pool(), &[other]);
         assert_eq!(new.give_back(kept), [Effect::GivenBack(ORDER, true)]);
         let left: Vec<String> = world.keys(BLOCKS).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(left, [pool().block_key(other.start)]);
+        assert_eq!(left, [pool().block_key(other.first())]);
     }
 }
 
@@ -225,7 +226,7 @@ fn a_block_that_changed_hands_is_not_given_back() {
     let mut third = world.start("third", None, &[]);
     let taken = run("10.0.0.16", 4);
     third.claims(pool(), &[taken]);
-    let key = pool().block_key(taken.start);
+    let key = pool().block_key(taken.first());
     let (was, node) = (world.keys(BLOCKS), world.keys("nodes/"));
     let value = world.value(&key);
     world.done(Txn { when: vec![], then: vec![Write::Put(key, value, None)] });

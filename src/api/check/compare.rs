@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::finding::{Finding, Kind, LookedAt};
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
 use crate::core::keys::{
@@ -248,7 +248,7 @@ impl Comparison {
         let (cidr, family) = (block.cidr, block.family);
         let named = parse_block_key(&key.key);
         let Some((network, ..)) =
-            named.filter(|&(network, ..)| block_key(network, family, cidr.start) == key.key)
+            named.filter(|&(network, ..)| block_key(network, family, cidr.first()) == key.key)
         else {
             return self.unreadable(key);
         };
@@ -325,7 +325,7 @@ impl Comparison {
                 found.extend(records.map(|record| record.says(why.clone(), remedy)));
             }
         }
-        self.blocks.sort_by(|a, b| (&a.space, a.cidr.start).cmp(&(&b.space, b.cidr.start)));
+        self.blocks.sort_by(|a, b| (&a.space, a.cidr.first()).cmp(&(&b.space, b.cidr.first())));
         found.extend(self.overlaps());
         found.extend(self.in_blocks_of_others());
         found.extend(self.dead());
@@ -338,7 +338,7 @@ impl Comparison {
         let mut widest: Option<&Block> = None;
         for block in &self.blocks {
             if let Some(before) = widest.filter(|before| before.space == block.space) {
-                if block.cidr.start <= before.cidr.end() {
+                if block.cidr.first() <= before.cidr.last() {
                     let nets = [before, block].map(|b| b.cidr.net(b.space.family).to_string());
                     let why = format!(
                         "block {} of node {} and block {} of node {} overlap",
@@ -349,7 +349,7 @@ impl Comparison {
                     let of = Finding::new(Kind::Duplicate, &block.owner, &block.space.network);
                     found.push(of.names(nets.to_vec()).says(why, remedy));
                 }
-                if before.cidr.end() >= block.cidr.end() {
+                if before.cidr.last() >= block.cidr.last() {
                     continue;
                 }
             }
@@ -363,11 +363,11 @@ impl Comparison {
         let mut found = Vec::new();
         for holding in &self.held {
             for &address in holding.addresses.iter() {
-                let (family, number) = (Family::of(address), number(address));
+                let (family, number) = (Family::of(address), Address::of(address));
                 let space = PoolFamily { network: holding.scope.pool.clone(), family };
-                let at = self
-                    .blocks
-                    .partition_point(|block| (&block.space, block.cidr.start) <= (&space, number));
+                let at = self.blocks.partition_point(|block| {
+                    (&block.space, block.cidr.first()) <= (&space, number)
+                });
                 let around = at.checked_sub(1).and_then(|at| self.blocks.get(at));
                 let Some(block) = around.filter(|block| {
                     block.space == space
@@ -436,7 +436,7 @@ mod tests {
         let (epoch, claim, since) = (None, Link::FIRST, UnixTime::from_millis(5));
         let owner = owner.into();
         let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
-        let key = block_key("n", family, cidr.start);
+        let key = block_key("n", family, cidr.first());
         KeyValue { key, value: Value::Block(value), mod_revision: Revision::FIRST, lease: None }
     }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::report::{Series, Target, times};
 use super::{Bench, Plan};
-use crate::core::address::{Cidr, Family};
+use crate::core::address::{Address, BlockSize, Cidr, Family};
 use crate::core::ids::OperationId;
 use crate::core::range::{Range, RangeSpec, Ranges};
 use crate::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
@@ -20,7 +20,7 @@ const MODE: &str = "core";
 const FREE_LOG2: u32 = 15;
 
 /// The size of a block, as a logarithm.
-const BLOCK_LOG2: u8 = 6;
+const BLOCK_SIZE: BlockSize = BlockSize::of_log2(6);
 
 /// Pairs of calls that are timed together: one alone takes no longer than reading the clock.
 const BATCH: u64 = 64;
@@ -32,13 +32,13 @@ const LIVING: usize = 1000;
 const COOLDOWN: Duration = Duration::from_secs(1);
 
 /// 11.0.0.0: a range of /8 has room for every number of addresses.
-const FIRST: u128 = 0x0b00_0000;
+const FIRST: Address = Address::new(0x0b00_0000);
 
 /// A range set that is in use.
 struct Used {
     set: RangeSet,
     allowed: Arc<Ranges>,
-    living: VecDeque<u128>,
+    living: VecDeque<Address>,
     now: BootTime,
 }
 
@@ -85,22 +85,23 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
 
 impl Used {
     fn new(taken: u32) -> anyhow::Result<Self> {
-        let blocks = (u128::from(taken) + (1 << FREE_LOG2)).div_ceil(1 << BLOCK_LOG2);
-        let cidr = |block| Cidr { start: FIRST + (block << BLOCK_LOG2), size_log2: BLOCK_LOG2 };
+        let blocks = (u128::from(taken) + (1 << FREE_LOG2)).div_ceil(BLOCK_SIZE.addresses());
+        let addresses = blocks * BLOCK_SIZE.addresses();
+        let cidr = |block| Cidr::containing(FIRST.plus(block * BLOCK_SIZE.addresses()), BLOCK_SIZE);
         let restored = RecoveredSet {
             blocks: (0..blocks).map(cidr).collect(),
             // Spread over all blocks.
             allocated: (0..u128::from(taken))
-                .map(|n| FIRST + 2 + n * (blocks << BLOCK_LOG2) / (u128::from(taken) + 2))
+                .map(|n| FIRST.plus(2 + n * addresses / (u128::from(taken) + 2)))
                 .collect(),
             ..RecoveredSet::default()
         };
         let settings = Settings { cooldown: COOLDOWN, min_free: 0, seed: 0 };
-        let mut set = RangeSet::new(Family::V4, BLOCK_LOG2, settings);
-        let foreign = |number| anyhow::anyhow!("address {number} is not in a block");
+        let mut set = RangeSet::new(Family::V4, BLOCK_SIZE, settings);
+        let foreign = |address| anyhow::anyhow!("address {address:?} is not in a block");
         set.restore(restored).map_err(foreign)?;
         // The set must not ask for further blocks: the walk turns back at the last one.
-        let last = FIRST + (blocks << BLOCK_LOG2) - 1;
+        let last = FIRST.plus(addresses - 1);
         let end = Some(Family::V4.address(last));
         let spec = RangeSpec {
             subnet: "11.0.0.0/8".parse()?,

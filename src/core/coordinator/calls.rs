@@ -10,7 +10,7 @@ use super::{
     Add, Call, CallError, Coordinator, Crowd, Del, Effect, HeldOtherwise, HoldingOrigin,
     HoldingSelector, Network, Operation, Outcome, ReplyTo, Waiting, Work,
 };
-use crate::core::address::number;
+use crate::core::address::{Address, BlockSize};
 use crate::core::attachment::{AttachmentId, Holding, Scope};
 use crate::core::container_id::ContainerId;
 use crate::core::ids::{CallId, OperationId};
@@ -214,7 +214,7 @@ impl Coordinator {
         now: BootTime,
         network: &Arc<str>,
         allowed: &Arc<Ranges>,
-        result: Result<u8, BlockSizeError>,
+        result: Result<BlockSize, BlockSizeError>,
     ) {
         let Some(entry) = self.networks.get_mut(network) else { return };
         let Some(at) = entry.agreeing.iter().position(|(agreeing, _)| agreeing == allowed) else {
@@ -264,7 +264,7 @@ impl Coordinator {
         let allowed = add.sets[set_index].clone();
         let requested =
             unmet.iter().position(|requested| allowed.find_address(*requested).is_some());
-        let requested = requested.map(|i| number(unmet.remove(i)));
+        let requested = requested.map(|i| Address::of(unmet.remove(i)));
         #[allow(clippy::cast_possible_truncation)]
         let request = Assign {
             id: operation,
@@ -281,7 +281,7 @@ impl Coordinator {
         &mut self,
         now: BootTime,
         operation: OperationId,
-        result: Result<u128, AssignError>,
+        result: Result<Address, AssignError>,
     ) {
         if self.outrun.remove(&operation) {
             return self.add_anew(now, operation, result.ok());
@@ -323,7 +323,7 @@ impl Coordinator {
 
     /// Starts again an ADD that was collecting addresses when the node recovered: its attachment
     /// may hold some. The addresses that it has go back, but for those that are held since.
-    fn add_anew(&mut self, now: BootTime, operation: OperationId, last: Option<u128>) {
+    fn add_anew(&mut self, now: BootTime, operation: OperationId, last: Option<Address>) {
         let Some(Operation::Adding { reply_to, add, sets, got, .. }) =
             self.operations.remove(&operation)
         else {
@@ -449,8 +449,8 @@ fn is_newer(add: &Add, holding: &Holding) -> bool {
 }
 
 /// Returns the entries that move the cursor of each set to its address.
-fn cursors(sets: &[SetId], got: &[u128]) -> Vec<JournalEntry> {
-    let cursor = |(set_index, (&set, &number)): (usize, (&SetId, &u128))| {
+fn cursors(sets: &[SetId], got: &[Address]) -> Vec<JournalEntry> {
+    let cursor = |(set_index, (&set, &number)): (usize, (&SetId, &Address))| {
         #[allow(clippy::cast_possible_truncation)]
         JournalEntry::Cursor(set, set_index as u16, number)
     };

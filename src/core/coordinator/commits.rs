@@ -6,7 +6,7 @@ use super::{
     CallError, Coordinator, Del, Effect, HoldingOrigin, HoldingSelector, Operation, Outcome,
     ReplyTo,
 };
-use crate::core::address::{Family, number};
+use crate::core::address::{Address, Family};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
 use crate::core::ids::OperationId;
@@ -97,10 +97,10 @@ impl Coordinator {
     ) {
         let network = self.networks.entry(holding.scope.pool.clone()).or_default();
         let owned = holding.addresses.iter().filter_map(|&address| {
-            let number = number(address);
+            let number = Address::of(address);
             Some((network.owner(Family::of(address), number)?, number))
         });
-        let numbers: Vec<(SetId, u128)> = owned.collect();
+        let numbers: Vec<(SetId, Address)> = owned.collect();
         let mut records = vec![JournalEntry::End(holding.clone())];
         records.extend(early);
         if !self.settings.cooldown.is_zero() {

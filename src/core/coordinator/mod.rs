@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Map;
-use super::address::{Cidr, Family};
+use super::address::{Address, BlockSize, Cidr, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::cause::Cause;
 use super::container_id::ContainerId;
@@ -163,10 +163,10 @@ pub enum CallError {
     TooOld(ContainerId),
     /// `blockSize` differs from that of the range set, which was fixed by its first use.
     BlockSize {
-        /// Addresses in a block, by the first use.
-        agreed: u64,
-        /// Addresses in a block, by this call.
-        configured: u64,
+        /// By the first use.
+        agreed: BlockSize,
+        /// By this call.
+        configured: BlockSize,
     },
     /// The cluster's store could not be asked for the block size of a range set.
     Store(Cause),
@@ -225,11 +225,11 @@ pub enum Effect {
     /// Pass a request to a range set and call [`Coordinator::assigned`] with its id.
     Assign(SetId, Assign),
     /// Take an assignment back that nobody has seen.
-    Undo(SetId, u128),
+    Undo(SetId, Address),
     /// Release an assigned address.
-    Release(SetId, u128),
+    Release(SetId, Address),
     /// These blocks are this node's, and these addresses of them are held; the others cool.
-    Recover(SetId, Vec<Cidr>, BTreeSet<u128>),
+    Recover(SetId, Vec<Cidr>, BTreeSet<Address>),
     /// Move everything of the second range set into the first, end the second, and call
     /// [`Coordinator::merged`] with the network.
     Merge(SetId, SetId, Arc<str>),
@@ -323,7 +323,7 @@ enum Operation {
         reply_to: ReplyTo,
         add: Box<Add>,
         sets: Vec<SetId>,
-        got: Vec<u128>,
+        got: Vec<Address>,
         unmet: Vec<IpAddr>,
     },
     /// Waiting for the journal.
@@ -340,7 +340,7 @@ enum Operation {
     Ending {
         reply_to: ReplyTo,
         holding: Arc<Holding>,
-        numbers: Vec<(SetId, u128)>,
+        numbers: Vec<(SetId, Address)>,
         /// The reason why an ADD is undone, if one is.
         undone: Option<CallError>,
     },
@@ -359,14 +359,14 @@ struct Network {
     /// Calls that wait for the cluster to agree on the block size of their ranges.
     agreeing: Vec<(Arc<Ranges>, Vec<Waiting>)>,
     /// The block sizes that were agreed on, or why none was, until when.
-    agreed: Vec<(Arc<Ranges>, Result<u8, BlockSizeError>, BootTime)>,
+    agreed: Vec<(Arc<Ranges>, Result<BlockSize, BlockSizeError>, BootTime)>,
 }
 
 #[derive(Debug)]
 struct OpenSet {
     id: SetId,
     family: Family,
-    block_log2: u8,
+    block_size: BlockSize,
     /// The addresses of all ranges that were ever routed here.
     ranges: Intervals,
     /// The same, rounded to whole blocks.

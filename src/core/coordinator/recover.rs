@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::{Coordinator, Effect, OpenSet, Operation};
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
 use crate::core::ids::Sequence;
 use crate::core::journal::JournalEntry;
@@ -47,7 +47,7 @@ impl Coordinator {
             changes.push(JournalEntry::Block(pool.clone(), *cidr));
         }
         let in_blocks = |network: &Arc<str>, address: IpAddr| {
-            let (family, number) = (Family::of(address), number(address));
+            let (family, number) = (Family::of(address), Address::of(address));
             blocks.iter().any(|(pool, cidr)| {
                 pool.network == *network && pool.family == family && cidr.contains(number)
             })
@@ -56,12 +56,14 @@ impl Coordinator {
         let remembered = self.remembered(records, in_blocks);
         recovered.remembered = remembered.len();
         recovered.ended = self.end_older(&remembered, in_blocks, &mut changes);
-        let mut held: BTreeMap<SetId, BTreeSet<u128>> = BTreeMap::new();
+        let mut held: BTreeMap<SetId, BTreeSet<Address>> = BTreeMap::new();
         for holding in remembered.into_values() {
             for &address in holding.addresses.iter() {
                 let of = self.networks.get(&holding.scope.pool);
-                if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number(address))) {
-                    held.entry(id).or_default().insert(number(address));
+                if let Some(id) =
+                    of.and_then(|of| of.owner(Family::of(address), Address::of(address)))
+                {
+                    held.entry(id).or_default().insert(Address::of(address));
                 }
             }
             let holding = Arc::new(holding);
@@ -72,7 +74,7 @@ impl Coordinator {
         for (id, cidrs) in sets {
             let held = held.remove(&id).unwrap_or_default();
             if !self.settings.cooldown.is_zero() {
-                let numbers = cidrs.iter().flat_map(|cidr| cidr.start..=cidr.end());
+                let numbers = cidrs.iter().flat_map(|cidr| cidr.addresses());
                 let others = numbers.filter(|number| !held.contains(number));
                 changes.extend(others.map(|number| JournalEntry::Cool(id, number, now)));
             }
@@ -156,23 +158,22 @@ impl Coordinator {
         }
         let id = self.next_set;
         let sets = known.into_iter().flat_map(|network| &network.geometry).map(|geometry| {
-            let mut set = OpenSet::new(id, geometry.family, geometry.block_log2);
+            let mut set = OpenSet::new(id, geometry.family, geometry.block_size);
             geometry.ranges.iter().for_each(|&range| set.add(range));
             set
         });
-        let owns = |set: &OpenSet| {
-            set.family == pool.family && set.territory.overlaps(cidr.start, cidr.end())
-        };
+        let owns =
+            |set: &OpenSet| set.family == pool.family && set.territory.overlaps(cidr.range());
         let set = sets.into_iter().find(owns).unwrap_or_else(|| {
-            let mut set = OpenSet::new(id, pool.family, cidr.size_log2);
-            set.add((cidr.start, cidr.end()));
+            let mut set = OpenSet::new(id, pool.family, cidr.size());
+            set.add(cidr.range());
             set
         });
         let entry = self.networks.entry(pool.network.clone()).or_default();
         // A journal that is only older knows a part of it.
         if let Some(known) = entry.sets.iter_mut().find(|known| known.meets(&set)) {
             // Only this block: the rest may be other range sets' of this node.
-            known.add((cidr.start, cidr.end()));
+            known.add(cidr.range());
             changes.push(JournalEntry::Set(known.record(&pool.network)));
             return known.id;
         }
@@ -233,7 +234,7 @@ impl Coordinator {
             self.effects.push_back(Effect::Ended(holding.clone()));
             for &address in holding.addresses.iter().filter(|address| !newest.contains(address)) {
                 let of = self.networks.get(&holding.scope.pool);
-                let number = number(address);
+                let number = Address::of(address);
                 if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number)) {
                     self.effects.push_back(Effect::Release(id, number));
                 }
@@ -258,7 +259,7 @@ impl Coordinator {
             let same = |address: &IpAddr| {
                 let record = found.remove(&(holding.scope.pool.clone(), *address));
                 let Some(record) = record else {
-                    let number = number(*address);
+                    let number = Address::of(*address);
                     let inside = |(pool, cidr): &(PoolFamily, Cidr)| {
                         pool.network == holding.scope.pool
                             && pool.family == Family::of(*address)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Coordinator, Network, OpenSet};
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, Cidr, Family};
 use crate::core::container_id::ContainerId;
 use crate::core::ids::Sequence;
 use crate::core::journal::JournalState;
@@ -63,7 +63,7 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
     }
     for holding in &state.holdings {
         for &address in holding.addresses.iter() {
-            let (network, number) = (&holding.scope.pool, number(address));
+            let (network, number) = (&holding.scope.pool, Address::of(address));
             let id = owner(&coordinator.networks, network, Family::of(address), number);
             let Some(part) = id.and_then(|id| parts.get_mut(&id)) else {
                 let container = holding.container_id.clone();
@@ -106,7 +106,7 @@ fn rebuild(
     part: RecoveredSet,
     settings: Settings,
 ) -> Result<RangeSet, RestoreError> {
-    let mut set = RangeSet::new(record.family, record.block_log2, settings);
+    let mut set = RangeSet::new(record.family, record.block_size, settings);
     set.restore(part).map_err(|number| {
         RestoreError::NoBlock(record.family.address(number), record.network.clone())
     })?;
@@ -117,17 +117,16 @@ impl Coordinator {
     /// Gives a block to the range set whose ranges it meets. It may reach beyond their rounding:
     /// that of a range set which has become part of this one, and had larger blocks.
     fn adopt(&mut self, pool: &PoolFamily, cidr: Cidr) -> Option<SetId> {
-        let (start, end) = (cidr.start, cidr.end());
         let network = self.networks.get_mut(&pool.network)?;
         let meets =
-            |set: &&mut OpenSet| set.family == pool.family && set.ranges.overlaps(start, end);
+            |set: &&mut OpenSet| set.family == pool.family && set.ranges.overlaps(cidr.range());
         let set = network.sets.iter_mut().find(meets)?;
-        set.territory.insert(start, end);
+        set.territory.insert(cidr.range());
         Some(set.id)
     }
 
     fn reopen(&mut self, record: &SetRecord) {
-        let mut set = OpenSet::new(record.id, record.family, record.block_log2);
+        let mut set = OpenSet::new(record.id, record.family, record.block_size);
         record.ranges.iter().for_each(|&range| set.add(range));
         self.networks.entry(record.network.clone()).or_default().sets.push(set);
         self.next_set = self.next_set.max(record.id.next());

@@ -9,12 +9,12 @@
 use std::sync::Arc;
 
 use super::{CallError, Coordinator, Effect, Network, OpenSet};
-use crate::core::address::{Cidr, Family};
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use crate::core::interval::Intervals;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::BlockSizeError;
-use crate::core::range::Ranges;
+use crate::core::range::{Range, Ranges};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
 use crate::limits;
@@ -29,56 +29,44 @@ pub(super) enum Route {
     Refused(CallError),
 }
 
-/// Returns an interval rounded to whole blocks.
-fn rounded((start, end): (u128, u128), block_log2: u8) -> (u128, u128) {
-    (Cidr::containing(start, block_log2).start, Cidr::containing(end, block_log2).end())
-}
-
-fn block_size(agreed: u8, configured: u8) -> CallError {
-    CallError::BlockSize { agreed: 1 << agreed, configured: 1 << configured }
-}
-
-fn intervals(allowed: &Ranges) -> impl Iterator<Item = (u128, u128)> {
-    allowed.iter().map(|range| (range.start, range.end))
+fn intervals(allowed: &Ranges) -> impl Iterator<Item = AddressRange> {
+    allowed.iter().map(Range::addresses)
 }
 
 impl OpenSet {
-    pub(super) fn new(id: SetId, family: Family, block_log2: u8) -> Self {
+    pub(super) fn new(id: SetId, family: Family, block_size: BlockSize) -> Self {
         let (ranges, territory) = (Intervals::default(), Intervals::default());
-        Self { id, family, block_log2, ranges, territory }
+        Self { id, family, block_size, ranges, territory }
     }
 
-    pub(super) fn add(&mut self, range: (u128, u128)) {
-        self.ranges.insert(range.0, range.1);
-        let (start, end) = rounded(range, self.block_log2);
-        self.territory.insert(start, end);
+    pub(super) fn add(&mut self, range: AddressRange) {
+        self.ranges.insert(range);
+        self.territory.insert(range.whole_blocks(self.block_size));
     }
 
     /// Returns whether these ranges, in whole blocks, meet the territory.
     fn touches(&self, allowed: &Ranges) -> bool {
-        let log2 = allowed.usual_block_log2();
-        let mut parts = intervals(allowed).map(|range| rounded(range, log2));
-        self.family == allowed.family()
-            && parts.any(|(start, end)| self.territory.overlaps(start, end))
+        let size = allowed.usual_block_size();
+        let mut parts = intervals(allowed).map(|range| range.whole_blocks(size));
+        self.family == allowed.family() && parts.any(|part| self.territory.overlaps(part))
     }
 
     fn covers(&self, allowed: &Ranges) -> bool {
-        intervals(allowed).all(|(start, end)| {
-            self.ranges.overlaps(start, start)
-                && self.ranges.first_gap(start).is_none_or(|gap| gap > end)
+        intervals(allowed).all(|range| {
+            self.ranges.contains(range.first())
+                && self.ranges.first_gap(range.first()).is_none_or(|gap| gap > range.last())
         })
     }
 
     /// Returns whether the two share a block.
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.family == other.family
-            && other.territory.iter().any(|(start, end)| self.territory.overlaps(start, end))
+            && other.territory.iter().any(|part| self.territory.overlaps(part))
     }
 
     /// Returns whether the two share an address that both may hand out.
     fn overlaps(&self, other: &Self) -> bool {
-        self.family == other.family
-            && self.ranges.iter().any(|(start, end)| other.ranges.overlaps(start, end))
+        self.family == other.family && self.ranges.iter().any(|range| other.ranges.overlaps(range))
     }
 
     pub(super) fn record(&self, network: &Arc<str>) -> SetRecord {
@@ -86,15 +74,15 @@ impl OpenSet {
             id: self.id,
             network: network.clone(),
             family: self.family,
-            block_log2: self.block_log2,
+            block_size: self.block_size,
             ranges: self.ranges.iter().collect(),
         }
     }
 }
 
 impl Network {
-    pub(super) fn owner(&self, family: Family, number: u128) -> Option<SetId> {
-        let owns = |set: &&OpenSet| set.family == family && set.territory.overlaps(number, number);
+    pub(super) fn owner(&self, family: Family, number: Address) -> Option<SetId> {
+        let owns = |set: &&OpenSet| set.family == family && set.territory.contains(number);
         self.sets.iter().find(owns).map(|set| set.id)
     }
 }
@@ -113,25 +101,28 @@ impl Coordinator {
         if let (Some(set), None) = (first, second)
             && set.covers(allowed)
         {
-            return match allowed.block_log2.filter(|log2| *log2 != set.block_log2) {
-                Some(log2) => Route::Refused(block_size(set.block_log2, log2)),
+            return match allowed.block_size.filter(|size| *size != set.block_size) {
+                Some(configured) => {
+                    let agreed = set.block_size;
+                    Route::Refused(CallError::BlockSize { agreed, configured })
+                }
                 None => Route::To(set.id),
             };
         }
         let agreed =
             entry.agreed.iter().find(|(agreed, _, until)| agreed == allowed && now < *until);
-        let block_log2 = match agreed.map(|(_, result, _)| result) {
+        let block_size = match agreed.map(|(_, result, _)| result) {
             None => return Route::AgreeBlockSize,
-            Some(Ok(block_log2)) => *block_log2,
-            Some(Err(BlockSizeError::Size { agreed, configured })) => {
-                return Route::Refused(block_size(*agreed, *configured));
+            Some(Ok(block_size)) => *block_size,
+            Some(&Err(BlockSizeError::Size { agreed, configured })) => {
+                return Route::Refused(CallError::BlockSize { agreed, configured });
             }
             Some(Err(BlockSizeError::Failed(cause))) => {
                 return Route::Refused(CallError::Store(cause.clone()));
             }
         };
         match (first.map(|set| set.id), second) {
-            (None, _) => self.open(network, allowed, block_log2),
+            (None, _) => self.open(network, allowed, block_size),
             (Some(id), None) => {
                 self.grow(network, id, allowed);
                 Route::To(id)
@@ -143,14 +134,14 @@ impl Coordinator {
         }
     }
 
-    fn open(&mut self, network: &Arc<str>, allowed: &Ranges, block_log2: u8) -> Route {
+    fn open(&mut self, network: &Arc<str>, allowed: &Ranges, block_size: BlockSize) -> Route {
         let sets: usize = self.networks.values().map(|network| network.sets.len()).sum();
         if sets >= limits::RANGE_SETS_MAX {
             return Route::Refused(CallError::TooManySets);
         }
         let id = self.next_set;
         self.next_set = id.next();
-        let set = OpenSet::new(id, allowed.family(), block_log2);
+        let set = OpenSet::new(id, allowed.family(), block_size);
         self.networks.entry(network.clone()).or_default().sets.push(set);
         self.grow(network, id, allowed);
         Route::To(id)
@@ -158,18 +149,16 @@ impl Coordinator {
 
     /// Returns the range set to which a block belongs.
     pub fn owner_of_cidr(&self, pool: &PoolFamily, cidr: Cidr) -> Option<SetId> {
-        let owns = |set: &&OpenSet| {
-            set.family == pool.family && set.territory.overlaps(cidr.start, cidr.end())
-        };
+        let owns =
+            |set: &&OpenSet| set.family == pool.family && set.territory.overlaps(cidr.range());
         self.networks.get(&pool.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
     /// Returns the range sets that have addresses of these runs, each once, in the order in which
     /// they were opened.
-    pub fn owners_in(&self, pool: &PoolFamily, runs: &[(u128, u128)]) -> Vec<SetId> {
+    pub fn owners_in(&self, pool: &PoolFamily, runs: &[AddressRange]) -> Vec<SetId> {
         let meets = |set: &&OpenSet| {
-            set.family == pool.family
-                && runs.iter().any(|&(first, last)| set.territory.overlaps(first, last))
+            set.family == pool.family && runs.iter().any(|&run| set.territory.overlaps(run))
         };
         let sets = self.networks.get(&pool.network).map_or(&[][..], |network| &network.sets);
         sets.iter().filter(meets).map(|set| set.id).collect()
@@ -222,9 +211,7 @@ impl Coordinator {
             entry.merging += 1;
             set.ranges.iter().for_each(|range| into.add(range));
             // Its blocks may be of another size: what they cover is this set's from now on.
-            for (start, end) in set.territory.iter() {
-                into.territory.insert(start, end);
-            }
+            set.territory.iter().for_each(|part| into.territory.insert(part));
             records.push(JournalEntry::MergeSets { into: into.id, from: set.id });
             self.effects.push_back(Effect::Merge(into.id, set.id, network.clone()));
         }

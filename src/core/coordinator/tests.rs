@@ -13,7 +13,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::address::{Cidr, number};
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{CallId, OperationId};
 use crate::core::journal::JournalFailure;
@@ -76,8 +76,8 @@ fn settings(cooldown: Duration) -> Settings {
 
 enum ToSet {
     Assign(Assign),
-    Undo(u128),
-    Release(u128),
+    Undo(Address),
+    Release(Address),
 }
 
 /// Everything around the coordinator, with the messages that are on their way.
@@ -125,7 +125,7 @@ impl World {
             match effect {
                 Effect::Open(record) => {
                     let settings = self.coordinator.settings;
-                    let set = RangeSet::new(record.family, record.block_log2, settings);
+                    let set = RangeSet::new(record.family, record.block_size, settings);
                     self.sets.insert(record.id, (record, set));
                 }
                 Effect::AgreeBlockSize(network, allowed) => {
@@ -195,7 +195,7 @@ impl World {
             2 => self.deliver_merge(),
             3 => {
                 let (network, allowed) = self.agreements.remove(choice).unwrap();
-                let size = Ok(allowed.usual_block_log2());
+                let size = Ok(allowed.usual_block_size());
                 self.coordinator.block_size_agreed(self.now, &network, &allowed, size);
             }
             _ => {
@@ -393,8 +393,8 @@ fn range_sets_are_not_without_number() {
     };
     for n in 0..limits::RANGE_SETS_MAX {
         let entry = world.coordinator.networks.entry("net".into()).or_default();
-        let mut set = OpenSet::new(SetId::new(n as u32 + 1), Family::V4, 0);
-        set.add((n as u128, n as u128));
+        let mut set = OpenSet::new(SetId::new(n as u32 + 1), Family::V4, BlockSize::ONE);
+        set.add(AddressRange::one(Address::new(n as u128)));
         entry.sets.push(set);
     }
     let outcome = run(&mut world, 1, one(0));
@@ -473,12 +473,17 @@ fn a_block_size_that_differs_from_the_first_one_is_refused() {
     let mut world = World::new(Duration::ZERO);
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
     let Call::Add(mut other) = add(2, 0, vec![], 101) else { panic!() };
-    other.sets[0] =
-        Arc::new(Ranges::new(other.sets[0].iter().cloned().collect(), Some(3)).unwrap());
+    other.sets[0] = Arc::new(
+        Ranges::new(other.sets[0].iter().cloned().collect(), Some(BlockSize::of_log2(3))).unwrap(),
+    );
     let outcome = run(&mut world, 2, Call::Add(other));
-    let Outcome::Failed(CallError::BlockSize { agreed: 1, configured: 8 }) = outcome else {
+    let Outcome::Failed(CallError::BlockSize { agreed, configured }) = outcome else {
         panic!("{outcome:?}")
     };
+    assert_eq!((agreed.addresses(), configured.addresses()), (1, 8));
     world.check_settled();
-    assert_eq!(number("10.0.0.2".parse().unwrap()), number(world.shown[&id(1)].addresses[0]));
+    assert_eq!(
+        Address::of("10.0.0.2".parse().unwrap()),
+        Address::of(world.shown[&id(1)].addresses[0])
+    );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::moves::AddressState;
-use crate::core::address::Cidr;
+use crate::core::address::{Address, AddressRange, Cidr};
 
 pub use super::moves::BlockState;
 
@@ -20,7 +20,7 @@ pub struct Block {
     /// One bit per address, which is set if the address cools.
     cooling: Box<[u64]>,
     /// The addresses in any other state than free, allocated or cooling. They are rare.
-    other: BTreeMap<u128, AddressState>,
+    other: BTreeMap<Address, AddressState>,
     /// The number of addresses in each state.
     counts: [u32; AddressState::COUNT],
 }
@@ -28,21 +28,21 @@ pub struct Block {
 impl Block {
     /// Creates a block with all its addresses free.
     pub(super) fn new(cidr: Cidr, state: BlockState) -> Self {
-        let size = 1usize << cidr.size_log2;
+        let size = 1usize << cidr.size().log2();
         let mut taken = vec![0u64; size.div_ceil(64)].into_boxed_slice();
         if size < 64 {
             taken[0] = !0 << size;
         }
         let cooling = vec![0u64; taken.len()].into_boxed_slice();
         let mut counts = [0; AddressState::COUNT];
-        counts[AddressState::Free as usize] = 1 << cidr.size_log2;
+        counts[AddressState::Free as usize] = 1 << cidr.size().log2();
         Self { cidr, state, touched: true, taken, cooling, other: BTreeMap::new(), counts }
     }
 
     /// Returns the part of this block that covers `cidr`, in the same state.
     pub(super) fn part(&self, cidr: Cidr) -> Self {
         let mut part = Self::new(cidr, self.state);
-        for number in cidr.start..=cidr.end() {
+        for number in cidr.addresses() {
             part.change(number, AddressState::Free, self.state_of(number));
         }
         part.touched = self.touched;
@@ -62,7 +62,7 @@ impl Block {
 
     /// Returns the number of its addresses.
     pub fn size(&self) -> u32 {
-        1 << self.cidr.size_log2
+        1 << self.cidr.size().log2()
     }
 
     /// Returns the number of its addresses in a state.
@@ -106,28 +106,28 @@ impl Block {
         self.touched = touched;
     }
 
-    fn bit(&self, number: u128) -> (usize, u64) {
+    fn bit(&self, number: Address) -> (usize, u64) {
         debug_assert!(self.cidr.contains(number));
         #[allow(clippy::cast_possible_truncation)]
-        let offset = (number - self.cidr.start) as usize;
+        let offset = number.since(self.cidr.first()) as usize;
         (offset / 64, 1 << (offset % 64))
     }
 
     /// Returns whether the address is in any state but free.
-    pub fn is_taken(&self, number: u128) -> bool {
+    pub fn is_taken(&self, number: Address) -> bool {
         let (word, bit) = self.bit(number);
         self.taken[word] & bit != 0
     }
 
     /// Returns whether the address cools.
-    pub fn is_cooling(&self, number: u128) -> bool {
+    pub fn is_cooling(&self, number: Address) -> bool {
         let (word, bit) = self.bit(number);
         self.cooling[word] & bit != 0
     }
 
     /// Returns the state of an address of this block.
     #[inline]
-    pub fn state_of(&self, number: u128) -> AddressState {
+    pub fn state_of(&self, number: Address) -> AddressState {
         let (word, bit) = self.bit(number);
         if self.taken[word] & bit == 0 {
             AddressState::Free
@@ -140,7 +140,7 @@ impl Block {
 
     /// Changes the state of an address from the one that it has.
     #[inline]
-    pub(super) fn change(&mut self, number: u128, from: AddressState, to: AddressState) {
+    pub(super) fn change(&mut self, number: Address, from: AddressState, to: AddressState) {
         debug_assert_eq!(self.state_of(number), from);
         let (word, bit) = self.bit(number);
         self.taken[word] &= !bit;
@@ -166,25 +166,23 @@ impl Block {
     }
 
     /// Returns the first free address from `from` on.
-    pub fn first_free(&self, from: u128) -> Option<u128> {
+    pub fn first_free(&self, from: Address) -> Option<Address> {
         #[allow(clippy::cast_possible_truncation)]
-        let offset = from.saturating_sub(self.cidr.start).min(u128::from(self.size())) as usize;
+        let offset = from.since(self.cidr.first()).min(u128::from(self.size())) as usize;
         let mut word = offset / 64;
         let mut free = !*self.taken.get(word)? & (!0 << (offset % 64));
         while free == 0 {
             word += 1;
             free = !*self.taken.get(word)?;
         }
-        Some(self.cidr.start + (word * 64) as u128 + u128::from(free.trailing_zeros()))
+        let offset = (word * 64) as u128 + u128::from(free.trailing_zeros());
+        Some(self.cidr.first().plus(offset))
     }
 
-    /// Returns the number of free addresses among `first..=last`.
-    pub fn free_between(&self, first: u128, last: u128) -> u32 {
-        let (first, last) = (first.max(self.cidr.start), last.min(self.cidr.end()));
-        if first > last {
-            return 0;
-        }
-        let ((from, low), (to, high)) = (self.bit(first), self.bit(last));
+    /// Returns the number of free addresses in a range.
+    pub fn free_in(&self, range: AddressRange) -> u32 {
+        let Some(range) = range.common(self.cidr.range()) else { return 0 };
+        let ((from, low), (to, high)) = (self.bit(range.first()), self.bit(range.last()));
         let of_word = |at: usize| {
             let above = if at == from { !(low - 1) } else { !0 };
             let below = if at == to { high | (high - 1) } else { !0 };
@@ -217,13 +215,15 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::address::BlockSize;
 
     #[test]
     fn the_first_free_address_is_found_in_blocks_of_every_size() {
-        for size_log2 in 0..=12 {
-            let mut block = Block::new(Cidr::containing(1 << 20, size_log2), BlockState::Active);
-            let (start, end) = (block.cidr().start, block.cidr().end());
-            for number in start..=end {
+        for log2 in 0..=12 {
+            let (start, size) = (Address::new(1 << 20), BlockSize::of_log2(log2));
+            let mut block = Block::new(Cidr::containing(start, size), BlockState::Active);
+            let end = block.cidr().last();
+            for number in block.cidr().addresses() {
                 assert_eq!(block.first_free(start), Some(number));
                 block.change(number, AddressState::Free, AddressState::Allocated);
             }
@@ -231,7 +231,7 @@ mod tests {
             block.change(end, AddressState::Allocated, AddressState::Free);
             assert_eq!(block.first_free(start), Some(end));
             assert_eq!(block.first_free(end), Some(end));
-            assert_eq!(block.first_free(end + 1), None);
+            assert_eq!(block.first_free(end.plus(1)), None);
             block.check_invariants();
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::block::{Block, BlockState};
 use super::moves::AddressState;
+use crate::core::address::Address;
 
 /// The figures of a range set.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -32,9 +33,9 @@ pub struct Stats {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Index {
     /// The active blocks with a free address, by their first address.
-    pub(super) open: BTreeSet<u128>,
+    pub(super) open: BTreeSet<Address>,
     /// The spares, by their first address.
-    pub(super) spares: BTreeSet<u128>,
+    pub(super) spares: BTreeSet<Address>,
     /// The number of blocks in each state.
     blocks: [u64; BlockState::COUNT],
     /// The number of addresses in each state, of the blocks in each state.
@@ -44,7 +45,7 @@ pub(super) struct Index {
 impl Index {
     /// Adds a block that comes in hand, or that has this state from now on.
     pub(super) fn add(&mut self, block: &Block) {
-        let start = block.cidr().start;
+        let start = block.cidr().first();
         match block.state {
             BlockState::Active if block.free() > 0 => drop(self.open.insert(start)),
             BlockState::Spare => drop(self.spares.insert(start)),
@@ -57,7 +58,7 @@ impl Index {
 
     /// Removes a block that is no longer in hand, or that will have another state.
     pub(super) fn remove(&mut self, block: &Block) {
-        let start = block.cidr().start;
+        let start = block.cidr().first();
         self.open.remove(&start);
         self.spares.remove(&start);
         self.blocks[block.state as usize] -= 1;
@@ -73,9 +74,9 @@ impl Index {
         addresses[to as usize] += 1;
         if block.state == BlockState::Active {
             if from == AddressState::Free && block.free() == 0 {
-                self.open.remove(&block.cidr().start);
+                self.open.remove(&block.cidr().first());
             } else if to == AddressState::Free && block.free() == 1 {
-                self.open.insert(block.cidr().start);
+                self.open.insert(block.cidr().first());
             }
         }
     }

@@ -16,11 +16,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::address::Cidr;
+use super::address::{Address, AddressRange, BlockSize, Cidr};
 use super::cooling::Cooling;
 use super::interval::Intervals;
 use super::time::BootTime;
-use crate::limits;
 use block::{Block, BlockState};
 use index::Index;
 
@@ -32,7 +31,7 @@ pub use moves::{AddressState, Move, MoveError};
 pub enum BlockError {
     /// The block overlaps one in hand.
     Overlaps(Cidr),
-    /// The block has more addresses than [`limits::BLOCK_LOG2_MAX`] allows.
+    /// The block is larger than [`BlockSize::MAX`].
     TooLarge(Cidr),
     /// Exactly this block is not in hand.
     NotInHand(Cidr),
@@ -47,7 +46,7 @@ pub enum BlockError {
 #[derive(Clone, Default, Debug)]
 pub struct Inventory {
     /// The blocks, by their first address. They do not overlap.
-    blocks: BTreeMap<u128, Block>,
+    blocks: BTreeMap<Address, Block>,
     index: Index,
     /// Every address that is known to be in somebody's block, this node's or another's.
     claimed: Intervals,
@@ -57,14 +56,14 @@ pub struct Inventory {
 
 impl Inventory {
     /// Returns the block around an address.
-    pub fn block(&self, number: u128) -> Option<&Block> {
+    pub fn block(&self, number: Address) -> Option<&Block> {
         let (_, block) = self.blocks.range(..=number).next_back()?;
         block.cidr().contains(number).then_some(block)
     }
 
     /// Returns the block that has exactly these addresses.
     pub fn get(&self, cidr: Cidr) -> Option<&Block> {
-        self.blocks.get(&cidr.start).filter(|block| block.cidr() == cidr)
+        self.blocks.get(&cidr.first()).filter(|block| block.cidr() == cidr)
     }
 
     /// Returns the blocks, in order.
@@ -72,15 +71,15 @@ impl Inventory {
         self.blocks.values()
     }
 
-    /// Returns the blocks with an address in `first..=last`, in order.
-    pub fn blocks_in(&self, first: u128, last: u128) -> impl Iterator<Item = &Block> {
-        let from = self.block(first).map_or(first, |block| block.cidr().start);
-        (from <= last).then(|| self.blocks.range(from..=last)).into_iter().flatten().map(|(_, b)| b)
+    /// Returns the blocks with an address in the range, in order.
+    pub fn blocks_in(&self, range: AddressRange) -> impl Iterator<Item = &Block> {
+        let from = self.block(range.first()).map_or(range.first(), |block| block.cidr().first());
+        self.blocks.range(from..=range.last()).map(|(_, block)| block)
     }
 
     /// Returns whether a block in hand has an address in common with these.
     pub fn overlaps(&self, cidr: Cidr) -> bool {
-        self.blocks_in(cidr.start, cidr.end()).next().is_some()
+        self.blocks_in(cidr.range()).next().is_some()
     }
 
     /// Returns the spares, in order.
@@ -89,7 +88,7 @@ impl Inventory {
     }
 
     /// Returns the state of an address in a block in hand.
-    pub fn state_of(&self, number: u128) -> Option<AddressState> {
+    pub fn state_of(&self, number: Address) -> Option<AddressState> {
         Some(self.block(number)?.state_of(number))
     }
 
@@ -109,7 +108,7 @@ impl Inventory {
     }
 
     /// Returns the first free address of an active block from `from` on.
-    pub fn first_free(&self, from: u128) -> Option<u128> {
+    pub fn first_free(&self, from: Address) -> Option<Address> {
         let around = self.blocks.range(..=from).next_back();
         let around = around.filter(|(start, _)| self.index.open.contains(start));
         if let Some(number) = around.and_then(|(_, block)| block.first_free(from)) {
@@ -120,7 +119,7 @@ impl Inventory {
     }
 
     /// Returns the first address of a spare from `from` on.
-    pub fn first_spare(&self, from: u128) -> Option<u128> {
+    pub fn first_spare(&self, from: Address) -> Option<Address> {
         let around = self.blocks.range(..=from).next_back();
         let around = around.filter(|(start, _)| self.index.spares.contains(start));
         if around.is_some_and(|(_, block)| block.cidr().contains(from)) {
@@ -130,13 +129,13 @@ impl Inventory {
     }
 
     /// Returns the first address from `from` on that is in nobody's block, as far as is known.
-    pub fn first_unclaimed(&self, from: u128) -> Option<u128> {
+    pub fn first_unclaimed(&self, from: Address) -> Option<Address> {
         self.claimed.first_gap(from)
     }
 
-    /// Returns whether an address of `first..=last` is known to be in somebody's block.
-    pub fn is_claimed(&self, first: u128, last: u128) -> bool {
-        self.claimed.overlaps(first, last)
+    /// Returns whether an address of the range is known to be in somebody's block.
+    pub fn is_claimed(&self, range: AddressRange) -> bool {
+        self.claimed.overlaps(range)
     }
 
     /// Returns the time at which the address that cools longest was released.
@@ -145,7 +144,7 @@ impl Inventory {
     }
 
     /// Returns the address that cools longest among those that `wanted` accepts.
-    pub fn oldest_cooling(&self, wanted: impl FnMut(u128) -> bool) -> Option<u128> {
+    pub fn oldest_cooling(&self, wanted: impl FnMut(Address) -> bool) -> Option<Address> {
         self.cooling.oldest_where(wanted)
     }
 
@@ -153,7 +152,7 @@ impl Inventory {
     ///
     /// # Errors
     /// The address is in no block in hand, or the table of moves has no such move.
-    pub fn apply(&mut self, number: u128, tried: Move) -> Result<AddressState, MoveError> {
+    pub fn apply(&mut self, number: Address, tried: Move) -> Result<AddressState, MoveError> {
         let (_, block) = (self.blocks.range_mut(..=number).next_back())
             .filter(|(_, block)| block.cidr().contains(number))
             .ok_or(MoveError::NoBlock(number))?;
@@ -188,7 +187,7 @@ impl Inventory {
     /// # Errors
     /// It overlaps a block in hand, or is too large.
     pub fn insert(&mut self, cidr: Cidr, state: BlockState) -> Result<(), BlockError> {
-        if cidr.size_log2 > limits::BLOCK_LOG2_MAX {
+        if cidr.size() > BlockSize::MAX {
             return Err(BlockError::TooLarge(cidr));
         }
         if self.overlaps(cidr) {
@@ -208,7 +207,7 @@ impl Inventory {
             return Err(BlockError::InUse(cidr));
         }
         self.take(cidr);
-        self.claimed.remove(cidr.start, cidr.end());
+        self.claimed.remove(cidr.range());
         Ok(())
     }
 
@@ -217,7 +216,7 @@ impl Inventory {
     /// # Errors
     /// It is not in hand.
     pub fn set_state(&mut self, cidr: Cidr, state: BlockState) -> Result<(), BlockError> {
-        let block = self.blocks.get_mut(&cidr.start).filter(|block| block.cidr() == cidr);
+        let block = self.blocks.get_mut(&cidr.first()).filter(|block| block.cidr() == cidr);
         let block = block.ok_or(BlockError::NotInHand(cidr))?;
         self.index.remove(block);
         block.state = state;
@@ -233,10 +232,10 @@ impl Inventory {
     /// It is not in hand, or does not consist of these parts.
     pub fn split(&mut self, cidr: Cidr, parts: &[Cidr]) -> Result<(), BlockError> {
         let block = self.get(cidr).ok_or(BlockError::NotInHand(cidr))?;
-        let is_part = |part: &Cidr| part.size_log2 <= cidr.size_log2 && cidr.contains(part.start);
+        let is_part = |part: &Cidr| cidr.covers(*part);
         let mut sorted = parts.to_vec();
         sorted.sort_unstable();
-        if !sorted.iter().all(is_part) || sorted.windows(2).any(|w| w[0].end() >= w[1].start) {
+        if !sorted.iter().all(is_part) || sorted.windows(2).any(|w| w[0].last() >= w[1].first()) {
             return Err(BlockError::Parts(cidr));
         }
         let parts: Vec<Block> = sorted.into_iter().map(|part| block.part(part)).collect();
@@ -246,7 +245,7 @@ impl Inventory {
         if leaving != in_transfer(block) - of_parts(in_transfer) {
             return Err(BlockError::Parts(cidr));
         }
-        if let Some(block) = self.blocks.remove(&cidr.start) {
+        if let Some(block) = self.blocks.remove(&cidr.first()) {
             self.index.remove(&block);
         }
         parts.into_iter().for_each(|part| self.put(part));
@@ -262,9 +261,7 @@ impl Inventory {
             return Err(BlockError::Overlaps(block.cidr()));
         }
         other.blocks.into_values().for_each(|block| self.put(block));
-        for (first, last) in other.claimed.iter() {
-            self.claimed.insert(first, last);
-        }
+        other.claimed.iter().for_each(|range| self.claimed.insert(range));
         let mine = std::mem::take(&mut self.cooling);
         let mut cooling: Vec<_> = mine.drain().chain(other.cooling.drain()).collect();
         cooling.sort_unstable();
@@ -276,13 +273,13 @@ impl Inventory {
 
     /// Notes that a block is somebody's.
     pub fn claim(&mut self, cidr: Cidr) {
-        self.claimed.insert(cidr.start, cidr.end());
+        self.claimed.insert(cidr.range());
     }
 
-    /// Forgets that the addresses of `first..=last` are somebody's, except for those in hand.
-    pub fn forget_claims(&mut self, first: u128, last: u128) {
-        self.claimed.remove(first, last);
-        let mine: Vec<Cidr> = self.blocks_in(first, last).map(Block::cidr).collect();
+    /// Forgets that the addresses of the range are somebody's, except for those in hand.
+    pub fn forget_claims(&mut self, range: AddressRange) {
+        self.claimed.remove(range);
+        let mine: Vec<Cidr> = self.blocks_in(range).map(Block::cidr).collect();
         mine.into_iter().for_each(|cidr| self.claim(cidr));
     }
 
@@ -294,16 +291,16 @@ impl Inventory {
     fn put(&mut self, block: Block) {
         self.claim(block.cidr());
         self.index.add(&block);
-        self.blocks.insert(block.cidr().start, block);
+        self.blocks.insert(block.cidr().first(), block);
     }
 
     /// Takes a block that is in hand out of it.
     fn take(&mut self, cidr: Cidr) {
-        let Some(block) = self.blocks.remove(&cidr.start) else { return };
+        let Some(block) = self.blocks.remove(&cidr.first()) else { return };
         self.index.remove(&block);
         if block.cooling() > 0 {
-            let cooling = |number: &u128| block.is_cooling(*number);
-            (cidr.start..=cidr.end()).filter(cooling).for_each(|number| self.cooling.take(number));
+            let cooling = |number: &Address| block.is_cooling(*number);
+            cidr.addresses().filter(cooling).for_each(|number| self.cooling.take(number));
         }
     }
 
@@ -318,13 +315,13 @@ impl Inventory {
             block.check_invariants();
             index.add(block);
             let cidr = block.cidr();
-            assert_eq!(start, cidr.start);
+            assert_eq!(start, cidr.first());
             let gap = self.claimed.first_gap(start);
-            assert!(gap.is_none_or(|gap| gap > cidr.end()), "{block:?} is not claimed");
+            assert!(gap.is_none_or(|gap| gap > cidr.last()), "{block:?} is not claimed");
         }
         assert_eq!(index, self.index);
         assert_eq!(self.stats().cooling, self.cooling.len() as u64);
         let cidrs: Vec<Cidr> = self.blocks().map(Block::cidr).collect();
-        assert!(cidrs.windows(2).all(|pair| pair[0].end() < pair[1].start), "blocks overlap");
+        assert!(cidrs.windows(2).all(|pair| pair[0].last() < pair[1].first()), "blocks overlap");
     }
 }

@@ -1,6 +1,7 @@
 //! The states of a block in hand and of an address in it, and the moves of an address from one to
 //! another.
 
+use crate::core::address::Address;
 use crate::core::time::BootTime;
 
 /// The state of an address in a block in hand.
@@ -119,11 +120,11 @@ impl Move {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MoveError {
     /// The address is in no block in hand.
-    NoBlock(u128),
+    NoBlock(Address),
     /// The move does not begin in the state of the address, or not in a block of that state.
     NoMove {
         /// The address.
-        number: u128,
+        number: Address,
         /// Its state.
         state: AddressState,
         /// The state of its block.

@@ -16,19 +16,19 @@ const LARGEST_LOG2: u8 = 3;
 #[derive(Default)]
 struct Model {
     blocks: BTreeMap<Cidr, BlockState>,
-    addresses: BTreeMap<u128, AddressState>,
-    claimed: BTreeSet<u128>,
+    addresses: BTreeMap<Address, AddressState>,
+    claimed: BTreeSet<Address>,
     /// The addresses that cool, oldest first.
-    cooling: Vec<(BootTime, u128)>,
+    cooling: Vec<(BootTime, Address)>,
 }
 
 impl Model {
-    fn block(&self, number: u128) -> Option<(Cidr, BlockState)> {
+    fn block(&self, number: Address) -> Option<(Cidr, BlockState)> {
         let around = |(cidr, _): &(&Cidr, &BlockState)| cidr.contains(number);
         self.blocks.iter().find(around).map(|(cidr, state)| (*cidr, *state))
     }
 
-    fn set(&mut self, now: BootTime, number: u128, state: AddressState) {
+    fn set(&mut self, now: BootTime, number: Address, state: AddressState) {
         self.cooling.retain(|(_, of)| *of != number);
         if state == AddressState::Cooling {
             self.cooling.push((now, number));
@@ -37,7 +37,7 @@ impl Model {
     }
 
     /// Applies a move; each is told in words: its condition, and the state after it.
-    fn apply(&mut self, now: BootTime, number: u128, tried: Move) -> bool {
+    fn apply(&mut self, now: BootTime, number: Address, tried: Move) -> bool {
         use AddressState::{Allocated, Cooling, Free, InTransfer};
         let Some((_, block)) = self.block(number) else { return false };
         let (state, active) = (self.addresses[&number], block == BlockState::Active);
@@ -62,23 +62,23 @@ impl Model {
     }
 
     fn insert(&mut self, cidr: Cidr, state: BlockState) -> bool {
-        let free = (cidr.start..=cidr.end()).all(|number| self.block(number).is_none());
+        let free = cidr.addresses().all(|number| self.block(number).is_none());
         if free {
             self.blocks.insert(cidr, state);
-            self.claimed.extend(cidr.start..=cidr.end());
-            self.addresses.extend((cidr.start..=cidr.end()).map(|n| (n, AddressState::Free)));
+            self.claimed.extend(cidr.addresses());
+            self.addresses.extend(cidr.addresses().map(|n| (n, AddressState::Free)));
         }
         free
     }
 
-    fn drop_addresses(&mut self, gone: impl Fn(u128) -> bool) {
+    fn drop_addresses(&mut self, gone: impl Fn(Address) -> bool) {
         self.addresses.retain(|number, _| !gone(*number));
         self.cooling.retain(|(_, number)| !gone(*number));
     }
 
     fn remove(&mut self, cidr: Cidr) -> bool {
         let held = |number| self.addresses[&number] == AddressState::Allocated;
-        if !self.blocks.contains_key(&cidr) || (cidr.start..=cidr.end()).any(held) {
+        if !self.blocks.contains_key(&cidr) || cidr.addresses().any(held) {
             return false;
         }
         self.blocks.remove(&cidr);
@@ -89,12 +89,12 @@ impl Model {
 
     fn split(&mut self, cidr: Cidr, parts: &[Cidr]) -> bool {
         let Some(&state) = self.blocks.get(&cidr) else { return false };
-        let kept: Vec<u128> = parts.iter().flat_map(|part| part.start..=part.end()).collect();
-        let gone: BTreeSet<u128> =
-            (cidr.start..=cidr.end()).filter(|number| !kept.contains(number)).collect();
+        let kept: Vec<Address> = parts.iter().flat_map(|part| part.addresses()).collect();
+        let gone: BTreeSet<Address> =
+            cidr.addresses().filter(|number| !kept.contains(number)).collect();
         let inside = kept.iter().all(|number| cidr.contains(*number));
         let disjoint = kept.iter().collect::<BTreeSet<_>>().len() == kept.len();
-        let leaves = |number: &u128| self.addresses[number] == AddressState::InTransfer;
+        let leaves = |number: &Address| self.addresses[number] == AddressState::InTransfer;
         if !inside || !disjoint || !gone.iter().all(leaves) {
             return false;
         }
@@ -107,8 +107,8 @@ impl Model {
     fn stats(&self) -> Stats {
         let blocks = |state| self.blocks.values().filter(|of| **of == state).count() as u64;
         let addresses = |state| self.addresses.values().filter(|of| **of == state).count() as u64;
-        let active = |number: &u128| self.block(*number).unwrap().1 == BlockState::Active;
-        let free = |(number, state): &(&u128, &AddressState)| {
+        let active = |number: &Address| self.block(*number).unwrap().1 == BlockState::Active;
+        let free = |(number, state): &(&Address, &AddressState)| {
             **state == AddressState::Free && active(number)
         };
         Stats {
@@ -126,7 +126,7 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply(u128, Move),
+    Apply(Address, Move),
     Expire(u64),
     Insert(Cidr, BlockState),
     Remove(usize),
@@ -136,11 +136,16 @@ enum Step {
     /// The same run leaves: it goes into transfer first, if it can.
     PartWith(usize, u128),
     Claim(Cidr),
-    ForgetClaims(u128, u128),
+    ForgetClaims(AddressRange),
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    (0..ADDRESSES).prop_map(Address::new)
 }
 
 fn cidr() -> impl Strategy<Value = Cidr> {
-    (0..ADDRESSES, 0..=LARGEST_LOG2).prop_map(|(number, log2)| Cidr::containing(number, log2))
+    (address(), 0..=LARGEST_LOG2)
+        .prop_map(|(address, log2)| Cidr::containing(address, BlockSize::of_log2(log2)))
 }
 
 fn block_state() -> impl Strategy<Value = BlockState> {
@@ -170,7 +175,7 @@ fn any_move() -> impl Strategy<Value = Move> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        20 => (0..ADDRESSES, any_move()).prop_map(|(number, tried)| Step::Apply(number, tried)),
+        20 => (address(), any_move()).prop_map(|(number, tried)| Step::Apply(number, tried)),
         1 => (0u64..5).prop_map(Step::Expire),
         3 => (cidr(), block_state()).prop_map(|(cidr, state)| Step::Insert(cidr, state)),
         1 => any::<usize>().prop_map(Step::Remove),
@@ -179,7 +184,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, halve, omit)| Step::Split(which, halve, omit)),
         1 => (any::<usize>(), 0..ADDRESSES).prop_map(|(which, at)| Step::PartWith(which, at)),
         1 => cidr().prop_map(Step::Claim),
-        1 => (0..ADDRESSES, 0u128..10).prop_map(|(at, more)| Step::ForgetClaims(at, at + more)),
+        1 => (address(), 0u128..10).prop_map(|(at, more)| {
+            Step::ForgetClaims(AddressRange::between(at, at.plus(more)))
+        }),
     ]
 }
 
@@ -187,10 +194,10 @@ fn step() -> impl Strategy<Value = Step> {
 /// one out.
 fn parts(block: Cidr, halve: &mut u16, omit: &mut u16, into: &mut Vec<Cidr>) {
     let bit = |bits: &mut u16| std::mem::replace(bits, *bits >> 1) & 1 == 1;
-    if block.size_log2 > 0 && bit(halve) {
-        let half = Cidr { start: block.start, size_log2: block.size_log2 - 1 };
-        parts(half, halve, omit, into);
-        parts(Cidr { start: half.end() + 1, ..half }, halve, omit, into);
+    if let Some(halves) = block.halves()
+        && bit(halve)
+    {
+        halves.into_iter().for_each(|half| parts(half, halve, omit, into));
     } else if !bit(omit) {
         into.push(block);
     }
@@ -200,7 +207,7 @@ fn parts(block: Cidr, halve: &mut u16, omit: &mut u16, into: &mut Vec<Cidr>) {
 fn take(step: Step, now: BootTime, inventory: &mut Inventory, model: &mut Model) -> (bool, bool) {
     let nth = |model: &Model, which: usize| {
         let blocks: Vec<Cidr> = model.blocks.keys().copied().collect();
-        blocks.get(which % blocks.len().max(1)).copied().unwrap_or(Cidr::containing(0, 0))
+        blocks.get(which % blocks.len().max(1)).copied().unwrap_or(Cidr::one(Address::FIRST))
     };
     match step {
         Step::Apply(number, tried) => {
@@ -243,21 +250,21 @@ fn take(step: Step, now: BootTime, inventory: &mut Inventory, model: &mut Model)
         }
         Step::PartWith(which, at) => {
             let cidr = nth(model, which);
-            let number = cidr.start + at % cidr.size();
+            let number = cidr.first().plus(at % cidr.size().addresses());
             let moved = inventory.apply(number, Move::Transfer).is_ok();
             assert_eq!(moved, model.apply(now, number, Move::Transfer));
-            let left = crate::core::leaseholder::without(cidr, Cidr::containing(number, 0));
+            let left = crate::core::leaseholder::without(cidr, Cidr::one(number));
             (inventory.split(cidr, &left).is_ok(), model.split(cidr, &left))
         }
         Step::Claim(cidr) => {
             inventory.claim(cidr);
-            model.claimed.extend(cidr.start..=cidr.end());
+            model.claimed.extend(cidr.addresses());
             (true, true)
         }
-        Step::ForgetClaims(first, last) => {
-            inventory.forget_claims(first, last);
+        Step::ForgetClaims(range) => {
+            inventory.forget_claims(range);
             let Model { claimed, addresses, .. } = model;
-            claimed.retain(|n| !(first..=last).contains(n) || addresses.contains_key(n));
+            claimed.retain(|n| !range.contains(*n) || addresses.contains_key(n));
             (true, true)
         }
     }
@@ -275,18 +282,23 @@ fn compare(inventory: &Inventory, model: &Model) {
     assert_eq!(blocks, expected);
     let spares = expected.iter().filter(|(_, state)| *state == BlockState::Spare);
     assert!(inventory.spares().eq(spares.map(|(cidr, _)| *cidr)));
-    let all = 0..ADDRESSES + 12;
-    let is = |number: &u128, state| model.block(*number).is_some_and(|(_, of)| of == state);
-    let free =
-        |n: &u128| is(n, BlockState::Active) && model.addresses.get(n) == Some(&AddressState::Free);
-    for number in all.clone() {
+    let all = AddressRange::between(Address::FIRST, Address::new(ADDRESSES + 11));
+    let is = |number: &Address, state| model.block(*number).is_some_and(|(_, of)| of == state);
+    let free = |n: &Address| {
+        is(n, BlockState::Active) && model.addresses.get(n) == Some(&AddressState::Free)
+    };
+    for number in all.iter() {
         assert_eq!(inventory.state_of(number), model.addresses.get(&number).copied());
-        assert_eq!(inventory.is_claimed(number, number), model.claimed.contains(&number));
-        let next = |wanted: &dyn Fn(&u128) -> bool| (number..all.end).find(wanted);
-        assert_eq!(inventory.first_free(number), next(&free), "from {number}");
+        assert_eq!(
+            inventory.is_claimed(AddressRange::one(number)),
+            model.claimed.contains(&number)
+        );
+        let rest = AddressRange::between(number, all.last());
+        let next = |wanted: &dyn Fn(&Address) -> bool| rest.iter().find(wanted);
+        assert_eq!(inventory.first_free(number), next(&free), "from {number:?}");
         assert_eq!(inventory.first_spare(number), next(&|n| is(n, BlockState::Spare)));
         assert_eq!(inventory.first_unclaimed(number), next(&|n| !model.claimed.contains(n)));
-        let odd = |n: u128| n >= number && n % 2 == 1;
+        let odd = |n: Address| n >= number && n.get() % 2 == 1;
         let oldest = model.cooling.iter().map(|(_, n)| *n).find(|n| odd(*n));
         assert_eq!(inventory.oldest_cooling(odd), oldest);
     }
@@ -321,7 +333,7 @@ proptest! {
         let mut now = BootTime::from_millis(10);
         let mut halves = [Inventory::default(), Inventory::default()];
         let mut models = [Model::default(), Model::default()];
-        let blocks = [0, 8].map(|start| Cidr { start, size_log2: 3 });
+        let blocks = [0, 8].map(|at| Cidr::containing(Address::new(at), BlockSize::of_log2(3)));
         for (half, cidr) in blocks.into_iter().enumerate() {
             let step = || Step::Insert(cidr, BlockState::Active);
             take(step(), now, &mut halves[half], &mut models[half]);
@@ -330,7 +342,7 @@ proptest! {
         for (number, tried, wait, high) in steps {
             now = now + Duration::from_millis(wait);
             let half = usize::from(high);
-            let step = || Step::Apply(blocks[half].start + number, tried);
+            let step = || Step::Apply(blocks[half].first().plus(number), tried);
             take(step(), now, &mut halves[half], &mut models[half]);
             take(step(), now, &mut inventory, &mut model);
         }
@@ -353,6 +365,7 @@ proptest! {
 #[test]
 fn a_block_that_no_bitmap_could_hold_is_refused() {
     let mut inventory = Inventory::default();
-    let cidr = Cidr::containing(1 << 100, limits::BLOCK_LOG2_MAX + 1);
+    let cidr =
+        Cidr::containing(Address::new(1 << 100), BlockSize::of_log2(BlockSize::MAX.log2() + 1));
     assert_eq!(inventory.insert(cidr, BlockState::Active), Err(BlockError::TooLarge(cidr)));
 }

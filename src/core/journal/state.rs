@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Cooling, JournalEntry, Rows, apply};
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, BlockSize, Cidr, Family};
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
 use crate::core::ids::{Link, Sequence};
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
-use crate::limits;
 
 /// Everything that the journal holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,7 +24,7 @@ pub struct JournalState {
     /// Cooling addresses, oldest first. One that was released again is there again.
     pub cooling: BTreeSet<Cooling>,
     /// The last address handed out for each slot of each range set.
-    pub cursors: BTreeMap<(SetId, u16), u128>,
+    pub cursors: BTreeMap<(SetId, u16), Address>,
     /// Beyond every sequence number ever given.
     pub next_sequence: Sequence,
     /// The blocks of which addresses may be handed out.
@@ -91,7 +90,7 @@ impl JournalState {
     pub fn begin_boot(&mut self, boot: NewBoot) -> usize {
         self.confirmed = false;
         self.early_dels.clear();
-        let mut cooling: BTreeSet<(SetId, u128)> =
+        let mut cooling: BTreeSet<(SetId, Address)> =
             self.cooling.iter().map(|&(_, set, number)| (set, number)).collect();
         let mut ended = 0;
         if boot.keep_holdings {
@@ -112,13 +111,13 @@ impl JournalState {
     }
 
     /// Returns the range sets and numbers of the addresses of a holding.
-    fn numbers(&self, holding: &Holding) -> impl Iterator<Item = (SetId, u128)> {
+    fn numbers(&self, holding: &Holding) -> impl Iterator<Item = (SetId, Address)> {
         holding.addresses.iter().filter_map(|&address| {
-            let number = number(address);
+            let number = Address::of(address);
             let owns = |set: &&SetRecord| {
                 set.network == holding.scope.pool
                     && set.family == Family::of(address)
-                    && set.ranges.iter().any(|&(first, last)| first <= number && number <= last)
+                    && set.ranges.iter().any(|range| range.contains(number))
             };
             self.sets.values().find(owns).map(|set| (set.id, number))
         })
@@ -232,7 +231,7 @@ impl Rows for JournalState {
         Ok(self.cooling.iter().filter(|row| row.1 == set).copied().collect())
     }
 
-    fn put_cursor(&mut self, set: SetId, slot: u16, number: u128) -> Result<(), Infallible> {
+    fn put_cursor(&mut self, set: SetId, slot: u16, number: Address) -> Result<(), Infallible> {
         self.cursors.insert((set, slot), number);
         Ok(())
     }
@@ -242,7 +241,7 @@ impl Rows for JournalState {
         Ok(())
     }
 
-    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, u128)>, Infallible> {
+    fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, Address)>, Infallible> {
         let cursors = self.cursors.range((set, 0)..=(set, u16::MAX));
         Ok(cursors.map(|(&(_, slot), &number)| (slot, number)).collect())
     }
@@ -275,12 +274,12 @@ impl Rows for JournalState {
         pool: &PoolFamily,
         cidr: Cidr,
     ) -> Result<Vec<(Cidr, bool)>, Infallible> {
-        let first = Cidr { size_log2: 0, ..Cidr::containing(cidr.start, limits::BLOCK_LOG2_MAX) };
-        let last = Cidr { start: cidr.end(), size_log2: u8::MAX };
+        let first = Cidr::one(Cidr::containing(cidr.first(), BlockSize::MAX).first());
         let mut met = Vec::new();
         for (blocks, lost) in [(&self.blocks, false), (&self.lost, true)] {
-            let near = blocks.range((pool.clone(), first)..=(pool.clone(), last));
-            let meets = near.filter(|(_, block)| block.end() >= cidr.start);
+            let near = blocks.range((pool.clone(), first)..);
+            let near = near.take_while(|(of, block)| of == pool && block.first() <= cidr.last());
+            let meets = near.filter(|(_, block)| block.last() >= cidr.first());
             met.extend(meets.map(|&(_, block)| (block, lost)));
         }
         Ok(met)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::address::{Family, number};
+use crate::core::address::{AddressRange, BlockSize, Family};
 use crate::core::attachment::{Netns, Scope};
 use crate::core::time::UnixTime;
 
@@ -40,23 +40,32 @@ fn end(sequence: u64) -> JournalEntry {
     JournalEntry::End(holding(sequence, "10.0.0.2"))
 }
 
+/// The address with that number.
+fn nth(number: u128) -> Address {
+    Address::new(number)
+}
+
 const FIRST: SetId = SetId::new(1);
 const SECOND: SetId = SetId::new(2);
 const THIRD: SetId = SetId::new(3);
 
 fn set(id: SetId, network: &str, range: (&str, &str)) -> JournalEntry {
-    let range = (number(range.0.parse().unwrap()), number(range.1.parse().unwrap()));
+    let [first, last] = [range.0, range.1].map(|text| Address::of(text.parse().unwrap()));
+    let range = AddressRange::between(first, last);
     JournalEntry::Set(SetRecord {
         id,
         network: network.into(),
         family: Family::V4,
-        block_log2: 6,
+        block_size: BlockSize::of_log2(6),
         ranges: vec![range],
     })
 }
 
-fn block(start: u128, size_log2: u8) -> (PoolFamily, Cidr) {
-    (PoolFamily { network: "net".into(), family: Family::V4 }, Cidr { start, size_log2 })
+fn block(start: u128, log2: u8) -> (PoolFamily, Cidr) {
+    (
+        PoolFamily { network: "net".into(), family: Family::V4 },
+        Cidr::containing(Address::new(start), BlockSize::of_log2(log2)),
+    )
 }
 
 fn holds((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
@@ -74,14 +83,14 @@ fn holds_not((pool, cidr): (PoolFamily, Cidr)) -> JournalEntry {
 #[test]
 fn what_has_cooled_off_leaves_the_journal() {
     let cools: Vec<JournalEntry> =
-        (0..1_000).map(|ms| JournalEntry::Cool(FIRST, u128::from(ms), at(ms))).collect();
+        (0..1_000).map(|ms| JournalEntry::Cool(FIRST, nth(u128::from(ms)), at(ms))).collect();
     let state = after(Duration::from_millis(100), &cools);
     let times: Vec<BootTime> = state.cooling.iter().map(|&(at, _, _)| at).collect();
     assert!(times.len() <= 110, "{} rows for a cooldown of 100", times.len());
     assert!((900..1_000).all(|ms| times.contains(&at(ms))), "what still cools is there");
     // Many at once take no longer to go than to come.
-    let burst = (0..1_000).map(|n| JournalEntry::Cool(FIRST, n, at(0)));
-    let later = (0..500).map(|n| JournalEntry::Cool(FIRST, n, at(200)));
+    let burst = (0..1_000).map(|n| JournalEntry::Cool(FIRST, nth(n), at(0)));
+    let later = (0..500).map(|n| JournalEntry::Cool(FIRST, nth(n), at(200)));
     assert_eq!(
         after(Duration::from_millis(100), &burst.chain(later).collect::<Vec<_>>()).cooling.len(),
         500
@@ -187,22 +196,22 @@ fn nothing_of_a_merged_set_is_lost_and_nothing_remains_under_its_id() {
         &[
             set(FIRST, "pool", ("10.0.0.0", "10.0.0.255")),
             set(SECOND, "pool", ("10.0.1.0", "10.0.1.255")),
-            JournalEntry::Cursor(FIRST, 0, 10),
-            JournalEntry::Cursor(SECOND, 0, 20),
-            JournalEntry::Cursor(SECOND, 1, 21),
-            JournalEntry::Cool(FIRST, 3, at(100)),
-            JournalEntry::Cool(SECOND, 4, at(200)),
+            JournalEntry::Cursor(FIRST, 0, nth(10)),
+            JournalEntry::Cursor(SECOND, 0, nth(20)),
+            JournalEntry::Cursor(SECOND, 1, nth(21)),
+            JournalEntry::Cool(FIRST, nth(3), at(100)),
+            JournalEntry::Cool(SECOND, nth(4), at(200)),
             JournalEntry::MergeSets { into: FIRST, from: SECOND },
         ],
     );
     assert!(state.sets.into_keys().eq([FIRST]));
-    assert!(state.cooling.into_iter().eq([(at(100), FIRST, 3), (at(200), FIRST, 4)]));
-    assert!(state.cursors.into_iter().eq([((FIRST, 0), 10), ((FIRST, 1), 21)]));
+    assert!(state.cooling.into_iter().eq([(at(100), FIRST, nth(3)), (at(200), FIRST, nth(4))]));
+    assert!(state.cursors.into_iter().eq([((FIRST, 0), nth(10)), ((FIRST, 1), nth(21))]));
 }
 
 #[test]
 fn after_a_reboot_everything_cools_from_the_start() {
-    let [first, second] = ["10.0.0.2", "10.0.1.2"].map(|text| number(text.parse().unwrap()));
+    let [first, second] = ["10.0.0.2", "10.0.1.2"].map(|text| Address::of(text.parse().unwrap()));
     let mut state = after(
         Duration::from_secs(1),
         &[
@@ -215,14 +224,15 @@ fn after_a_reboot_everything_cools_from_the_start() {
             JournalEntry::Cursor(SECOND, 0, first),
             JournalEntry::Hold(holding(1, "10.0.0.2")),
             JournalEntry::Hold(holding(2, "10.0.1.2")),
-            JournalEntry::Cool(THIRD, 5, at(9_000)),
-            JournalEntry::Cool(THIRD, 5, at(9_500)),
+            JournalEntry::Cool(THIRD, nth(5), at(9_000)),
+            JournalEntry::Cool(THIRD, nth(5), at(9_500)),
         ],
     );
     let before = state.clone();
     let boot = |keep_holdings, cooldown| NewBoot { keep_holdings, cooldown, now: at(40) };
     assert_eq!(state.begin_boot(boot(false, Duration::from_secs(1))), 2);
-    let cooling = [(at(40), SECOND, first), (at(40), THIRD, 5), (at(40), THIRD, second)].into();
+    let cooling =
+        [(at(40), SECOND, first), (at(40), THIRD, nth(5)), (at(40), THIRD, second)].into();
     let (holdings, lasting) = (Holdings::default(), before.clone());
     assert_eq!(state, JournalState { holdings, cooling, ..lasting });
 
@@ -232,7 +242,7 @@ fn after_a_reboot_everything_cools_from_the_start() {
 
     let mut kept = before;
     assert_eq!(kept.begin_boot(boot(true, Duration::from_secs(1))), 0);
-    assert!(kept.cooling.into_iter().eq([(at(40), THIRD, 5)]));
+    assert!(kept.cooling.into_iter().eq([(at(40), THIRD, nth(5))]));
     let started: Vec<_> = kept.holdings.iter().map(|holding| holding.started_at).collect();
     assert_eq!(started, [None, None]);
 }

@@ -1,12 +1,12 @@
 //! Agreement of all nodes on the block size of a range set: fixed by the first that uses it.
 
 use super::{BlockSizeError, Effect, Leaseholder, Pending};
-use crate::core::address::Cidr;
+use crate::core::address::{AddressRange, BlockSize};
 use crate::core::cause::Cause;
 use crate::core::ids::OrderId;
 use crate::core::interval::Intervals;
 use crate::core::keys::{PoolFamily, network_key};
-use crate::core::range::Ranges;
+use crate::core::range::{Range, Ranges};
 use crate::core::time::BootTime;
 use crate::core::txn::{
     Answer, Compare, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Write,
@@ -18,8 +18,8 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct AgreeBlockSize {
     pool: PoolFamily,
-    ranges: Vec<(u128, u128)>,
-    block_log2: u8,
+    ranges: Vec<AddressRange>,
+    block_size: BlockSize,
     explicit: bool,
     tries: u32,
     /// The value that is being written.
@@ -29,23 +29,18 @@ pub(super) struct AgreeBlockSize {
 impl AgreeBlockSize {
     pub(super) fn new(
         pool: PoolFamily,
-        ranges: Vec<(u128, u128)>,
-        block_log2: u8,
+        ranges: Vec<AddressRange>,
+        block_size: BlockSize,
         explicit: bool,
     ) -> Self {
-        Self { pool, ranges, block_log2, explicit, tries: 0, attempt: None }
+        Self { pool, ranges, block_size, explicit, tries: 0, attempt: None }
     }
 }
 
-/// Intervals rounded to whole blocks.
-fn rounded(ranges: &[(u128, u128)], block_log2: u8) -> Intervals {
+/// The ranges with all of each block that they have a part of.
+fn rounded(ranges: &[AddressRange], block_size: BlockSize) -> Intervals {
     let mut whole = Intervals::default();
-    for &(first, last) in ranges {
-        whole.insert(
-            Cidr::containing(first, block_log2).start,
-            Cidr::containing(last, block_log2).end(),
-        );
-    }
+    ranges.iter().for_each(|range| whole.insert(range.whole_blocks(block_size)));
     whole
 }
 
@@ -54,40 +49,38 @@ fn rounded(ranges: &[(u128, u128)], block_log2: u8) -> Intervals {
 fn agree(
     known: &NetworkValue,
     agreement: &AgreeBlockSize,
-) -> Result<(NetworkValue, u8), BlockSizeError> {
+) -> Result<(NetworkValue, BlockSize), BlockSizeError> {
     let mut agreed = Geometry {
         family: agreement.pool.family,
-        block_log2: agreement.block_log2,
+        block_size: agreement.block_size,
         ranges: agreement.ranges.clone(),
     };
     let mut size_before = None;
     let mut rest = known.geometry.clone();
     loop {
-        let ours = rounded(&agreed.ranges, agreed.block_log2);
+        let ours = rounded(&agreed.ranges, agreed.block_size);
         let touches = |other: &Geometry| {
             other.family == agreed.family
-                && rounded(&other.ranges, other.block_log2)
-                    .iter()
-                    .any(|(first, last)| ours.overlaps(first, last))
+                && rounded(&other.ranges, other.block_size).iter().any(|range| ours.overlaps(range))
         };
         let Some(at) = rest.iter().position(touches) else { break };
         let other = rest.swap_remove(at);
-        let size = *size_before.get_or_insert(other.block_log2);
-        if size != other.block_log2 || (agreement.explicit && size != agreement.block_log2) {
-            let configured = if agreement.explicit { agreement.block_log2 } else { size };
-            return Err(BlockSizeError::Size { agreed: other.block_log2, configured });
+        let size = *size_before.get_or_insert(other.block_size);
+        if size != other.block_size || (agreement.explicit && size != agreement.block_size) {
+            let configured = if agreement.explicit { agreement.block_size } else { size };
+            return Err(BlockSizeError::Size { agreed: other.block_size, configured });
         }
-        agreed.block_log2 = size;
+        agreed.block_size = size;
         let mut ranges = Intervals::default();
-        for (first, last) in agreed.ranges.into_iter().chain(other.ranges) {
-            ranges.insert(first, last);
+        for range in agreed.ranges.into_iter().chain(other.ranges) {
+            ranges.insert(range);
         }
         agreed.ranges = ranges.iter().collect();
     }
-    let block_log2 = agreed.block_log2;
+    let block_size = agreed.block_size;
     rest.push(agreed);
     rest.sort_unstable_by(|a, b| (a.family, &a.ranges).cmp(&(b.family, &b.ranges)));
-    Ok((NetworkValue { ipam: known.ipam.clone(), geometry: rest }, block_log2))
+    Ok((NetworkValue { ipam: known.ipam.clone(), geometry: rest }, block_size))
 }
 
 /// Returns whether these range sets of a network go with the block sizes on which its nodes have
@@ -102,9 +95,9 @@ pub fn block_sizes_fit(
     let mut known = known.clone();
     for (i, set) in sets.iter().enumerate() {
         let pool = PoolFamily { network: "".into(), family: set.family() };
-        let ranges = set.iter().map(|range| (range.start, range.end)).collect();
+        let ranges = set.iter().map(Range::addresses).collect();
         let agreement =
-            AgreeBlockSize::new(pool, ranges, set.usual_block_log2(), set.block_log2.is_some());
+            AgreeBlockSize::new(pool, ranges, set.usual_block_size(), set.block_size.is_some());
         known = agree(&known, &agreement).map_err(|error| (i, error))?.0;
     }
     Ok(())
@@ -145,7 +138,7 @@ impl Leaseholder {
                 let network = agreement.attempt.take().unwrap_or_default();
                 self.networks
                     .insert(agreement.pool.network.clone(), (Some(revision), network.clone()));
-                agree(&network, &agreement).map(|(_, block_log2)| Some(block_log2))
+                agree(&network, &agreement).map(|(_, block_size)| Some(block_size))
             }
             Err(error @ StoreError::Failed(_)) => Err(BlockSizeError::Failed(Cause::Store(error))),
             // The result is unknown, so the value is read again; a late write is refused, since it
@@ -158,8 +151,8 @@ impl Leaseholder {
             _ => Err(BlockSizeError::Failed(Cause::NetworkChanging)),
         };
         match result {
-            Ok(Some(block_log2)) => {
-                self.effects.push_back(Effect::BlockSizeAgreed(id, Ok(block_log2)));
+            Ok(Some(block_size)) => {
+                self.effects.push_back(Effect::BlockSizeAgreed(id, Ok(block_size)));
             }
             Ok(None) => drop(self.agreements.insert(id, agreement)),
             Err(error) => self.effects.push_back(Effect::BlockSizeAgreed(id, Err(error))),
@@ -172,7 +165,7 @@ impl Leaseholder {
         id: OrderId,
         agreement: &mut AgreeBlockSize,
         snapshot: &Snapshot,
-    ) -> Result<Option<u8>, BlockSizeError> {
+    ) -> Result<Option<BlockSize>, BlockSizeError> {
         let key = snapshot.spans.first().and_then(|keys| keys.first());
         let revision = key.map(|key| key.mod_revision);
         let known = match key.map(|key| &key.value) {
@@ -183,10 +176,10 @@ impl Leaseholder {
                 return Err(BlockSizeError::Failed(Cause::UnreadableValue(key.into())));
             }
         };
-        let (agreed, block_log2) = agree(&known, agreement)?;
+        let (agreed, block_size) = agree(&known, agreement)?;
         if agreed == known {
             self.networks.insert(agreement.pool.network.clone(), (revision, known));
-            return Ok(Some(block_log2));
+            return Ok(Some(block_size));
         }
         let key = network_key(&agreement.pool.network);
         let when = vec![Compare::unchanged(key.clone(), revision)];
@@ -200,30 +193,36 @@ impl Leaseholder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::address::Family;
+    use crate::core::address::{Address, Family};
 
-    fn agreement(ranges: &[(u128, u128)], block_log2: u8, explicit: bool) -> AgreeBlockSize {
+    fn range(first: u128, last: u128) -> AddressRange {
+        AddressRange::between(Address::new(first), Address::new(last))
+    }
+
+    fn agreement((first, last): (u128, u128), log2: u8, explicit: bool) -> AgreeBlockSize {
         let pool = PoolFamily { network: "net".into(), family: Family::V4 };
-        AgreeBlockSize::new(pool, ranges.to_vec(), block_log2, explicit)
+        let size = BlockSize::of_log2(log2);
+        AgreeBlockSize::new(pool, vec![range(first, last)], size, explicit)
     }
 
     #[test]
     fn the_first_use_fixes_the_size_and_what_touches_it_follows() {
         let none = NetworkValue::default();
-        let (known, size) = agree(&none, &agreement(&[(1, 254)], 2, false)).unwrap();
-        assert_eq!(size, 2);
+        let of = BlockSize::of_log2;
+        let (known, size) = agree(&none, &agreement((1, 254), 2, false)).unwrap();
+        assert_eq!(size, of(2));
         // The same again changes nothing; another part of it has the same size.
-        assert_eq!(agree(&known, &agreement(&[(1, 254)], 2, false)).unwrap(), (known.clone(), 2));
-        let (wider, size) = agree(&known, &agreement(&[(100, 600)], 4, false)).unwrap();
-        assert_eq!((size, &wider.geometry[0].ranges[..]), (2, &[(1, 600)][..]));
-        let refused = agree(&known, &agreement(&[(100, 600)], 4, true));
-        assert_eq!(refused, Err(BlockSizeError::Size { agreed: 2, configured: 4 }));
+        assert_eq!(agree(&known, &agreement((1, 254), 2, false)).unwrap(), (known.clone(), of(2)));
+        let (wider, size) = agree(&known, &agreement((100, 600), 4, false)).unwrap();
+        assert_eq!((size, &wider.geometry[0].ranges[..]), (of(2), &[range(1, 600)][..]));
+        let refused = agree(&known, &agreement((100, 600), 4, true));
+        assert_eq!(refused, Err(BlockSizeError::Size { agreed: of(2), configured: of(4) }));
         // What does not touch it has its own; what touches both is refused.
-        let (both, size) = agree(&known, &agreement(&[(1000, 9000)], 6, false)).unwrap();
-        assert_eq!((size, both.geometry.len()), (6, 2));
-        assert!(agree(&both, &agreement(&[(200, 2000)], 5, false)).is_err());
+        let (both, size) = agree(&known, &agreement((1000, 9000), 6, false)).unwrap();
+        assert_eq!((size, both.geometry.len()), (of(6), 2));
+        assert!(agree(&both, &agreement((200, 2000), 5, false)).is_err());
         // Touching begins at the edge of whole blocks.
-        assert_eq!(agree(&both, &agreement(&[(256, 300)], 3, false)).unwrap().1, 3);
-        assert_eq!(agree(&both, &agreement(&[(255, 300)], 3, false)).unwrap().1, 2);
+        assert_eq!(agree(&both, &agreement((256, 300), 3, false)).unwrap().1, of(3));
+        assert_eq!(agree(&both, &agreement((255, 300), 3, false)).unwrap().1, of(2));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::records::{Stretch, claimed, leaving};
 use super::{Effect, Leased, Leaseholder, Order, Pending};
+use crate::core::address::Address;
 use crate::core::cause::Cause;
 use crate::core::ids::{Link, OrderId, Revision};
 use crate::core::keys::{PoolFamily, node_key};
@@ -24,7 +25,7 @@ pub(super) struct Batch {
     /// The value that the transaction writes to the node's key.
     pub(super) value: NodeValue,
     /// The conditions on which claims of parts rest, by the first address.
-    pub(super) guards: Vec<(PoolFamily, u128, Vec<Compare>)>,
+    pub(super) guards: Vec<(PoolFamily, Address, Vec<Compare>)>,
     step: Step,
     tries: u32,
 }

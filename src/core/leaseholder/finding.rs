@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Effect, Found, Leaseholder, Order, Pending, parts};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{PoolFamily, answer_key, question_key, session_key};
@@ -18,13 +18,13 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct Find {
     pool: PoolFamily,
-    wanted: Vec<(u128, u128)>,
+    wanted: Vec<AddressRange>,
     even_cooling: bool,
     /// Blocks seen so far, in order; ours too.
     seen: Vec<Seen>,
     /// Blocks whose owners were asked and had nothing to give: their first addresses, and the
     /// revisions of their keys.
-    asked: BTreeSet<(u128, Revision)>,
+    asked: BTreeSet<(Address, Revision)>,
     /// The number of times that the blocks were read.
     reads: u32,
     /// Nodes that hold some of them and have not been asked, the most promising first.
@@ -56,7 +56,7 @@ impl Leaseholder {
         now: BootTime,
         id: OrderId,
         pool: PoolFamily,
-        wanted: Vec<(u128, u128)>,
+        wanted: Vec<AddressRange>,
         even_cooling: bool,
     ) {
         if let Some(cause) = self.unable() {
@@ -85,14 +85,15 @@ impl Leaseholder {
     fn look_around(&mut self, now: BootTime, id: OrderId, mut find: Find) {
         find.seen.clear();
         (find.round, find.reads) = (0, find.reads + 1);
-        let first = find.wanted.first().map_or(0, |(first, _)| *first);
-        let first = find.pool.block_key(Cidr::containing(first, limits::BLOCK_LOG2_MAX).start);
+        let first = find.wanted.first().map_or(Address::FIRST, |range| range.first());
+        let first = find.pool.block_key(Cidr::containing(first, BlockSize::MAX).first());
         self.read_blocks(now, id, &find, first);
         self.finds.insert(id, find);
     }
 
     fn read_blocks(&mut self, now: BootTime, id: OrderId, find: &Find, first: String) {
-        let last = find.wanted.iter().map(|(_, last)| *last).max().unwrap_or_default();
+        let last = find.wanted.iter().map(|range| range.last()).max();
+        let last = last.unwrap_or(Address::FIRST);
         let past = format!("{}~", find.pool.block_key(last));
         let span = Span { first, past, limit: limits::KEYS_PER_READ_MAX };
         self.request(now, Pending::Find(id), Request::Read(vec![span]));
@@ -175,9 +176,7 @@ impl Leaseholder {
         }
         for key in keys {
             let Value::Block(BlockValue { cidr, owner, status, .. }) = &key.value else { continue };
-            let lost = self.lost.iter().any(|(of, lost)| {
-                of == pool && lost.start <= cidr.end() && cidr.start <= lost.end()
-            });
+            let lost = self.lost.iter().any(|(of, lost)| of == pool && lost.meets(*cidr));
             if *owner != self.identity.node || lost || self.knows(pool, *cidr) {
                 continue;
             }
@@ -194,9 +193,7 @@ impl Leaseholder {
     /// Returns whether some block of this node overlaps the run.
     fn knows(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
         let blocks = self.owned.get(pool).into_iter().flat_map(BTreeMap::values);
-        blocks
-            .into_iter()
-            .any(|owned| owned.cidr.start <= cidr.end() && cidr.start <= owned.cidr.end())
+        blocks.into_iter().any(|owned| owned.cidr.meets(cidr))
     }
 
     /// Asks twice as many nodes as the last time.
@@ -306,10 +303,11 @@ impl Find {
     fn has_gap(&self, part: bool) -> bool {
         let mut cidrs: Vec<Cidr> = self.seen.iter().map(|seen| seen.cidr).collect();
         cidrs.sort_unstable();
-        let known = if part { cidrs.last().map_or(0, |cidr| cidr.end()) } else { u128::MAX };
-        self.wanted.iter().any(|&(first, last)| {
-            first <= known && !parts::uncovered(first, last.min(known), &cidrs).is_empty()
-        })
+        let seen = || cidrs.last().map_or(Address::FIRST, |cidr| cidr.last());
+        let known =
+            AddressRange::between(Address::FIRST, if part { seen() } else { Address::LAST });
+        let wanted = self.wanted.iter().filter_map(|range| range.common(known));
+        wanted.into_iter().any(|range| !parts::uncovered(range, &cidrs).is_empty())
     }
 
     fn others(&self, me: &str) -> Vec<Cidr> {
@@ -322,9 +320,10 @@ impl Find {
     fn choose_owners(&mut self, me: &str) {
         let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
         for Seen { cidr, owner, status, revision } in &self.seen {
-            let meets = |&(first, last): &(u128, u128)| cidr.start <= last && first <= cidr.end();
+            let meets = |range: &AddressRange| range.meets(cidr.range());
             let held = **owner != *me && *status != BlockStatus::Quarantined;
-            if held && self.wanted.iter().any(meets) && self.asked.insert((cidr.start, *revision)) {
+            if held && self.wanted.iter().any(meets) && self.asked.insert((cidr.first(), *revision))
+            {
                 // Owners that have a spare to give come first; otherwise nobody precedes others
                 // everywhere.
                 let order = spread(me, owner);
@@ -347,15 +346,15 @@ impl Find {
 
     /// Returns the runs to ask a node for: of each wanted run the part between the first and the
     /// last of its blocks there, since it may hold any number of them.
-    fn held_by(&self, owner: &str) -> Vec<(u128, u128)> {
+    fn held_by(&self, owner: &str) -> Vec<AddressRange> {
         let held = self.seen.iter().filter(|seen| *seen.owner == *owner);
         let mut held: Vec<Cidr> = held.map(|seen| seen.cidr).collect();
         held.sort_unstable();
-        let between = |&(first, last): &(u128, u128)| {
-            let next = held.get(held.partition_point(|cidr| cidr.end() < first))?;
-            let behind = held.partition_point(|cidr| cidr.start <= last).checked_sub(1)?;
-            let (first, last) = (first.max(next.start), last.min(held.get(behind)?.end()));
-            (first <= last).then_some((first, last))
+        let between = |wanted: &AddressRange| {
+            let next = held.get(held.partition_point(|cidr| cidr.last() < wanted.first()))?;
+            let behind = held.partition_point(|cidr| cidr.first() <= wanted.last());
+            let last = held.get(behind.checked_sub(1)?)?;
+            wanted.common(AddressRange::new(next.first(), last.last())?)
         };
         self.wanted.iter().filter_map(between).take(limits::RUNS_PER_MESSAGE_MAX).collect()
     }

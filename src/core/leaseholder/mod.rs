@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Map;
-use super::address::Cidr;
+use super::address::{Address, Cidr};
 use super::cause::Cause;
 use super::ids::{Epoch, LeaseId, Link, OrderId, RequestId, Revision};
 use super::keys::PoolFamily;
@@ -117,7 +117,7 @@ pub struct Leaseholder {
     ttl: Duration,
     /// The time at which the request was sent that last made the lease last for all of `ttl`.
     kept_at: BootTime,
-    owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
+    owned: BTreeMap<PoolFamily, BTreeMap<Address, OwnedBlock>>,
     /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
     lost: BTreeSet<(PoolFamily, Cidr)>,
     /// The store went back in time, and that is not settled yet: the blocks that were lost before,
@@ -182,10 +182,10 @@ impl Leaseholder {
         ),
         booted_at: UnixTime,
     ) -> Self {
-        let mut owned: BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>> = BTreeMap::new();
+        let mut owned: BTreeMap<PoolFamily, BTreeMap<Address, OwnedBlock>> = BTreeMap::new();
         for (pool, cidr) in blocks {
             let block = OwnedBlock { cidr, revision: None, status: BlockStatus::Active };
-            owned.entry(pool).or_default().insert(cidr.start, block);
+            owned.entry(pool).or_default().insert(cidr.first(), block);
         }
         Self {
             ttl: Duration::from_secs(identity.ttl_s),
@@ -248,8 +248,8 @@ impl Leaseholder {
                     self.find(now, id, pool, wanted, even_cooling);
                 }
             }
-            Order::AgreeBlockSize { pool, ranges, block_log2, explicit } => {
-                let agreement = AgreeBlockSize::new(pool, ranges, block_log2, explicit);
+            Order::AgreeBlockSize { pool, ranges, block_size, explicit } => {
+                let agreement = AgreeBlockSize::new(pool, ranges, block_size, explicit);
                 if let Some(id) = id {
                     self.agree_block_size(now, id, agreement);
                 }
@@ -476,12 +476,12 @@ impl Leaseholder {
     }
 
     fn find_owned(&self, pool: &PoolFamily, cidr: Cidr) -> Option<OwnedBlock> {
-        self.owned.get(pool)?.get(&cidr.start).copied().filter(|owned| owned.cidr == cidr)
+        self.owned.get(pool)?.get(&cidr.first()).copied().filter(|owned| owned.cidr == cidr)
     }
 
     fn forget_owned(&mut self, pool: &PoolFamily, cidr: Cidr) {
         if let Some(blocks) = self.owned.get_mut(pool) {
-            blocks.remove(&cidr.start);
+            blocks.remove(&cidr.first());
             if blocks.is_empty() {
                 self.owned.remove(pool);
             }
@@ -497,12 +497,12 @@ impl Leaseholder {
     ) {
         let block = OwnedBlock { cidr, revision, status };
         let blocks = self.owned.entry(pool.clone()).or_default();
-        blocks.insert(cidr.start, block);
+        blocks.insert(cidr.first(), block);
         debug_assert!(
             {
-                let mut near = blocks.range(..=cidr.end()).rev();
-                let last = near.next().is_none_or(|(start, _)| *start == cidr.start);
-                last && near.next().is_none_or(|(_, owned)| owned.cidr.end() < cidr.start)
+                let mut near = blocks.range(..=cidr.last()).rev();
+                let last = near.next().is_none_or(|(start, _)| *start == cidr.first());
+                last && near.next().is_none_or(|(_, owned)| owned.cidr.last() < cidr.first())
             },
             "blocks of a node overlap"
         );

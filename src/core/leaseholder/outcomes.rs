@@ -3,7 +3,7 @@
 use super::records::stretches;
 use super::txns::behind;
 use super::{Effect, Leased, Leaseholder, Order, parts};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{PoolFamily, RESTORED, network_key};
@@ -15,14 +15,15 @@ use crate::limits;
 impl Leaseholder {
     /// Returns the keys to read to learn why an order was refused.
     pub(super) fn reads_after(&self, order: &Order) -> Vec<Span> {
-        let key = |pool: &PoolFamily, cidr: Cidr| Span::key(&pool.block_key(cidr.start));
+        let key = |pool: &PoolFamily, cidr: Cidr| Span::key(&pool.block_key(cidr.first()));
         match order {
             Order::Lease { pool, activate, claim } => {
                 let mut spans: Vec<Span> = activate.iter().map(|&cidr| key(pool, cidr)).collect();
                 spans.push(Span::key(&network_key(&pool.network)));
                 spans.push(Span::key(RESTORED));
-                for (first, _) in stretches(claim.iter().map(|(cidr, _)| *cidr)) {
-                    let (first, past) = (pool.block_key(first), behind(pool, u128::MAX));
+                for stretch in stretches(claim.iter().map(|(cidr, _)| *cidr)) {
+                    let first = pool.block_key(stretch.first());
+                    let past = behind(pool, Address::LAST);
                     spans.push(Span { first, past, limit: limits::KEYS_PER_LOOK });
                 }
                 spans
@@ -77,7 +78,7 @@ impl Leaseholder {
         keys: &[KeyValue],
     ) {
         let revision = |cidr: &Cidr| {
-            let key = pool.block_key(cidr.start);
+            let key = pool.block_key(cidr.first());
             keys.iter().find(|found| found.key == key).map(|found| found.mod_revision)
         };
         let owned = |cidr: &Cidr| self.find_owned(&pool, *cidr).and_then(|owned| owned.revision);
@@ -88,7 +89,7 @@ impl Leaseholder {
             Value::Block(block) => Some(block.cidr),
             _ => None,
         });
-        let is_ours = |cidr: &Cidr| ours.is_some_and(|ours| ours.contains_key(&cidr.start));
+        let is_ours = |cidr: &Cidr| ours.is_some_and(|ours| ours.contains_key(&cidr.first()));
         let others: Vec<Cidr> =
             others.filter(|cidr| !is_ours(cidr) && !gone.contains(cidr)).collect();
         for &cidr in &gone {
@@ -117,7 +118,7 @@ impl Leaseholder {
         keys: &[KeyValue],
     ) {
         for &cidr in cidrs {
-            let key = pool.block_key(cidr.start);
+            let key = pool.block_key(cidr.first());
             let found = keys.iter().find(|found| found.key == key).map(|found| found.mod_revision);
             if let Some(owned) = self.find_owned(pool, cidr)
                 && (owned.revision.is_none() || found != owned.revision)

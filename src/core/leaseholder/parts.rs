@@ -1,16 +1,15 @@
 //! Runs taken apart: what is left of a block, and what interval is which runs.
 
-use crate::core::address::Cidr;
+use crate::core::address::{AddressRange, BlockSize, Cidr};
 
 /// Returns the runs that together cover `block` without `part`, in order.
 pub fn without(block: Cidr, part: Cidr) -> Vec<Cidr> {
     let mut left = Vec::new();
     let mut whole = block;
-    while whole.size_log2 > part.size_log2 {
-        let half = whole.size_log2 - 1;
-        let low = Cidr { start: whole.start, size_log2: half };
-        let high = Cidr { start: low.end() + 1, size_log2: half };
-        let (inside, outside) = if low.contains(part.start) { (low, high) } else { (high, low) };
+    while whole.size() > part.size()
+        && let Some([low, high]) = whole.halves()
+    {
+        let (inside, outside) = if low.contains(part.first()) { (low, high) } else { (high, low) };
         left.push(outside);
         whole = inside;
     }
@@ -18,59 +17,64 @@ pub fn without(block: Cidr, part: Cidr) -> Vec<Cidr> {
     left
 }
 
-/// Returns the fewest runs that cover `first..=last`.
-pub(super) fn cover(first: u128, last: u128) -> Vec<Cidr> {
+/// Returns the fewest runs that cover a range.
+pub(super) fn cover(range: AddressRange) -> Vec<Cidr> {
     let mut cidrs = Vec::new();
-    let mut at = first;
-    loop {
-        let fits = |log2: &u8| {
-            let cidr = Cidr::containing(at, *log2);
-            cidr.start == at && cidr.end() <= last
-        };
-        let cidr = Cidr::containing(at, (0..=127).rev().find(fits).unwrap_or(0));
+    let mut rest = Some(range);
+    while let Some(range) = rest {
+        let at = range.first();
+        let fits = |cidr: &Cidr| cidr.first() == at && cidr.last() <= range.last();
+        let sizes = BlockSize::of_log2(127).and_smaller();
+        let cidr = sizes.map(|size| Cidr::containing(at, size)).find(fits);
+        let cidr = cidr.unwrap_or(Cidr::one(at));
         cidrs.push(cidr);
-        match cidr.end().checked_add(1) {
-            Some(next) if next <= last => at = next,
-            _ => return cidrs,
-        }
+        rest = cidr.last().next().and_then(|next| AddressRange::new(next, range.last()));
     }
+    cidrs
 }
 
-/// Returns the parts of `first..=last` that are in none of the runs, which are in order.
-pub(super) fn uncovered(first: u128, last: u128, cidrs: &[Cidr]) -> Vec<(u128, u128)> {
+/// Returns the parts of a range that are in none of the runs, which are in order.
+pub(super) fn uncovered(range: AddressRange, cidrs: &[Cidr]) -> Vec<AddressRange> {
     let mut bare = Vec::new();
-    let mut at = first;
-    for cidr in cidrs.iter().filter(|cidr| cidr.start <= last && cidr.end() >= first) {
-        if cidr.start > at {
-            bare.push((at, cidr.start - 1));
-        }
-        match cidr.end().checked_add(1) {
+    let mut at = range.first();
+    for cidr in cidrs.iter().filter(|cidr| cidr.range().meets(range)) {
+        let before = cidr.first().previous();
+        bare.extend(before.and_then(|last| AddressRange::new(at, last)));
+        match cidr.last().next() {
             Some(next) => at = at.max(next),
             None => return bare,
         }
     }
-    if at <= last {
-        bare.push((at, last));
-    }
+    bare.extend(AddressRange::new(at, range.last()));
     bare
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::address::Address;
+
+    fn cidr(at: u128, log2: u8) -> Cidr {
+        Cidr::containing(Address::new(at), BlockSize::of_log2(log2))
+    }
+
+    fn range(first: u128, last: u128) -> AddressRange {
+        AddressRange::between(Address::new(first), Address::new(last))
+    }
 
     #[test]
     fn a_block_without_a_part_and_the_part_are_the_block() {
         for size in 0..6u8 {
-            let block = Cidr::containing(64, size);
+            let block = cidr(64, size);
             for part_size in 0..=size {
-                for at in block.start..=block.end() {
-                    let part = Cidr::containing(at, part_size);
+                for at in block.addresses() {
+                    let part = Cidr::containing(at, BlockSize::of_log2(part_size));
                     let mut parts = without(block, part);
                     parts.push(part);
-                    let mut all: Vec<u128> = parts.iter().flat_map(|r| r.start..=r.end()).collect();
+                    let mut all: Vec<Address> =
+                        parts.into_iter().flat_map(Cidr::addresses).collect();
                     all.sort_unstable();
-                    assert_eq!(all, (block.start..=block.end()).collect::<Vec<_>>());
+                    assert_eq!(all, block.addresses().collect::<Vec<_>>());
                 }
             }
         }
@@ -80,15 +84,16 @@ mod tests {
     fn an_interval_is_covered_by_few_runs() {
         for first in 0..20 {
             for last in first..40 {
-                let cidrs = cover(first, last);
-                let all: Vec<u128> = cidrs.iter().flat_map(|r| r.start..=r.end()).collect();
-                assert_eq!(all, (first..=last).collect::<Vec<_>>());
+                let range = range(first, last);
+                let cidrs = cover(range);
+                let all: Vec<Address> = cidrs.iter().flat_map(|cidr| cidr.addresses()).collect();
+                assert_eq!(all, range.iter().collect::<Vec<_>>());
                 assert!(cidrs.len() <= 10, "{cidrs:?}");
-                assert_eq!(uncovered(first, last, &cidrs), []);
+                assert_eq!(uncovered(range, &cidrs), []);
             }
         }
-        assert_eq!(cover(0, u128::MAX).len(), 2);
-        let cidrs = [Cidr::containing(4, 1), Cidr::containing(8, 0)];
-        assert_eq!(uncovered(0, 10, &cidrs), [(0, 3), (6, 7), (9, 10)]);
+        assert_eq!(cover(AddressRange::ALL).len(), 2);
+        let cidrs = [cidr(4, 1), cidr(8, 0)];
+        assert_eq!(uncovered(range(0, 10), &cidrs), [range(0, 3), range(6, 7), range(9, 10)]);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::join::Joining;
 use super::record_scan::RecordScan;
 use super::{Effect, Leaseholder, Order, OwnedBlock, parts};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, Cidr};
 use crate::core::ids::Revision;
 use crate::core::keys::PoolFamily;
 use crate::core::mutant::{Mutant, broken};
@@ -51,7 +51,7 @@ impl Leaseholder {
         let lost = std::mem::take(&mut self.lost);
         for (pool, cidr) in &lost {
             let lost = OwnedBlock { cidr: *cidr, revision: None, status: BlockStatus::Active };
-            known.entry(pool.clone()).or_default().entry(cidr.start).or_insert(lost);
+            known.entry(pool.clone()).or_default().entry(cidr.first()).or_insert(lost);
         }
         if joining.state_lost {
             rebuild(&mut known, &stored);
@@ -116,7 +116,7 @@ impl Leaseholder {
     fn leave_to_last_holders(
         &mut self,
         now: BootTime,
-        known: &mut BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
+        known: &mut BTreeMap<PoolFamily, BTreeMap<Address, OwnedBlock>>,
         lost: &BTreeSet<(PoolFamily, Cidr)>,
     ) {
         for (pool, blocks) in known {
@@ -140,12 +140,10 @@ impl Leaseholder {
         stored: &[Stored],
         was_lost: bool,
     ) {
-        let meets =
-            |block: &&Stored| block.cidr.start <= cidr.end() && cidr.start <= block.cidr.end();
+        let meets = |block: &&Stored| block.cidr.meets(cidr);
         let meeting: Vec<Stored> = stored.iter().filter(meets).copied().collect();
         if let [block] = meeting[..]
-            && block.cidr.start <= cidr.start
-            && cidr.end() <= block.cidr.end()
+            && block.cidr.covers(cidr)
         {
             if block.status == BlockStatus::Quarantined || was_lost && block.cidr != cidr {
                 self.lose(now, pool, cidr); // until it is taken back, or cut out
@@ -158,9 +156,8 @@ impl Leaseholder {
             return self.keep_owned(pool, cidr, None, BlockStatus::Active);
         }
         let cidrs: Vec<Cidr> = meeting.iter().map(|block| block.cidr).collect();
-        let bare = parts::uncovered(cidr.start, cidr.end(), &cidrs);
-        let bare: Vec<Cidr> =
-            bare.into_iter().flat_map(|(first, last)| parts::cover(first, last)).collect();
+        let bare = parts::uncovered(cidr.range(), &cidrs);
+        let bare: Vec<Cidr> = bare.into_iter().flat_map(parts::cover).collect();
         let mut all: Vec<Cidr> = cidrs.iter().chain(&bare).copied().collect();
         all.sort_unstable();
         if all.len() > 1 {
@@ -183,9 +180,9 @@ impl Leaseholder {
 
     /// Trims one block in the store: what this node does not know of it goes back.
     fn trim(&mut self, pool: &PoolFamily, block: Stored, known: &[Cidr], orders: &mut Vec<Order>) {
-        let meets = |cidr: &&Cidr| cidr.start <= block.cidr.end() && block.cidr.start <= cidr.end();
+        let meets = |cidr: &&Cidr| cidr.meets(block.cidr);
         let keep: Vec<Cidr> = known.iter().filter(meets).copied().collect();
-        let inside = |cidr: &Cidr| block.cidr.start <= cidr.start && cidr.end() <= block.cidr.end();
+        let inside = |cidr: &Cidr| block.cidr.covers(*cidr);
         let quarantined = block.status == BlockStatus::Quarantined;
         if keep.iter().any(|cidr| !inside(cidr)) || (keep == [block.cidr] && !quarantined) {
             return;
@@ -202,7 +199,7 @@ impl Leaseholder {
 
     /// Returns the blocks of this node as the store has them; for tests and simulators.
     pub fn blocks(&self) -> impl Iterator<Item = (&PoolFamily, Cidr, BlockStatus)> {
-        let of = |(pool, blocks): (_, &'_ BTreeMap<u128, OwnedBlock>)| {
+        let of = |(pool, blocks): (_, &'_ BTreeMap<Address, OwnedBlock>)| {
             let blocks: Vec<(Cidr, BlockStatus)> =
                 blocks.values().map(|owned| (owned.cidr, owned.status)).collect();
             blocks.into_iter().map(move |(cidr, status)| (pool, cidr, status))
@@ -213,17 +210,17 @@ impl Leaseholder {
 
 /// Adds to the blocks of a node that forgot those that the store has.
 fn rebuild(
-    known: &mut BTreeMap<PoolFamily, BTreeMap<u128, OwnedBlock>>,
+    known: &mut BTreeMap<PoolFamily, BTreeMap<Address, OwnedBlock>>,
     stored: &BTreeMap<PoolFamily, Vec<Stored>>,
 ) {
     for (pool, stored) in stored {
         let blocks = known.entry(pool.clone()).or_default();
         for block in stored {
             let cidrs: Vec<Cidr> = blocks.values().map(|owned| owned.cidr).collect();
-            for (first, last) in parts::uncovered(block.cidr.start, block.cidr.end(), &cidrs) {
-                for cidr in parts::cover(first, last) {
+            for bare in parts::uncovered(block.cidr.range(), &cidrs) {
+                for cidr in parts::cover(bare) {
                     let owned = OwnedBlock { cidr, revision: None, status: BlockStatus::Active };
-                    blocks.insert(cidr.start, owned);
+                    blocks.insert(cidr.first(), owned);
                 }
             }
         }

@@ -37,17 +37,17 @@ impl RecordScan {
     pub(super) fn next(&mut self) -> Option<Request> {
         let mut room = limits::KEYS_PER_READ_MAX as u128;
         while let Some((_, cidr)) = self.todo.front()
-            && (self.requested.is_empty() || cidr.size() <= room)
+            && (self.requested.is_empty() || cidr.size().addresses() <= room)
             && self.requested.len() < limits::TXN_OPERATIONS_MAX
             && let Some(item) = self.todo.pop_front()
         {
-            room = room.saturating_sub(item.1.size());
+            room = room.saturating_sub(item.1.size().addresses());
             self.requested.push(item);
         }
         let span = |(pool, cidr): &Item| {
             let key = |at| allocation_key(&pool.network, pool.family.address(at));
-            let past = format!("{}\0", key(cidr.end()));
-            Span { first: key(cidr.start), past, limit: limits::KEYS_PER_READ_MAX * 4 }
+            let past = format!("{}\0", key(cidr.last()));
+            Span { first: key(cidr.first()), past, limit: limits::KEYS_PER_READ_MAX * 4 }
         };
         let spans: Vec<Span> = self.requested.iter().map(span).collect();
         (!spans.is_empty()).then_some(Request::Read(spans))

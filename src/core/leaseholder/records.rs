@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Effect, Leaseholder, Order, OwnedBlock, RecordChange, parts};
-use crate::core::address::{Cidr, Family, number};
+use crate::core::address::{Address, AddressRange, Cidr, Family};
 use crate::core::ids::OperationId;
 use crate::core::keys::{PoolFamily, allocation_key};
 use crate::core::mutant::{Mutant, broken};
@@ -109,36 +109,37 @@ impl Records {
     }
 }
 
-/// Addresses from the first to the last.
+/// A range of a pool.
 pub(super) struct Stretch {
     pub(super) pool: PoolFamily,
-    pub(super) first: u128,
-    pub(super) last: u128,
+    pub(super) range: AddressRange,
 }
 
 impl Stretch {
     fn has(&self, (network, address): &At) -> bool {
         *network == self.pool.network
             && Family::of(*address) == self.pool.family
-            && (self.first..=self.last).contains(&number(*address))
+            && self.range.contains(Address::of(*address))
     }
 
     /// Deletes all records of them.
     pub(super) fn delete_records(&self) -> Write {
         let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));
-        Write::DeleteIn(key(self.first), format!("{}\0", key(self.last)))
+        Write::DeleteIn(key(self.range.first()), format!("{}\0", key(self.range.last())))
     }
 }
 
-/// Joins neighbouring runs: returns the first and the last address of each stretch.
-pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> {
+/// Joins neighbouring runs.
+pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<AddressRange> {
     let mut cidrs: Vec<Cidr> = cidrs.collect();
     cidrs.sort_unstable();
-    let mut stretches: Vec<(u128, u128)> = Vec::new();
+    let mut stretches: Vec<AddressRange> = Vec::new();
     for cidr in cidrs {
         match stretches.last_mut() {
-            Some((_, end)) if end.checked_add(1) == Some(cidr.start) => *end = cidr.end(),
-            _ => stretches.push((cidr.start, cidr.end())),
+            Some(before) if before.last().next() == Some(cidr.first()) => {
+                *before = AddressRange::between(before.first(), cidr.last());
+            }
+            _ => stretches.push(cidr.range()),
         }
     }
     stretches
@@ -149,14 +150,12 @@ pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<(u128, u128)> 
 pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
     let (pool, stretches) = match order {
         Order::GiveBack { pool, cidrs } => (pool, stretches(cidrs.iter().copied())),
-        Order::Transfer { question, give, .. } => (&question.pool, vec![(give.start, give.end())]),
-        Order::Drop(pool, cidr, _) => (pool, vec![(cidr.start, cidr.end())]),
-        Order::Trim { pool, block, keep, .. } => {
-            (pool, parts::uncovered(block.start, block.end(), keep))
-        }
+        Order::Transfer { question, give, .. } => (&question.pool, vec![give.range()]),
+        Order::Drop(pool, cidr, _) => (pool, vec![cidr.range()]),
+        Order::Trim { pool, block, keep, .. } => (pool, parts::uncovered(block.range(), keep)),
         _ => return vec![],
     };
-    let of = |(first, last)| Stretch { pool: pool.clone(), first, last };
+    let of = |range| Stretch { pool: pool.clone(), range };
     stretches.into_iter().map(of).collect()
 }
 
@@ -165,7 +164,7 @@ pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
 /// state.
 pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
     let Order::Lease { pool, claim, .. } = order else { return vec![] };
-    let of = |(first, last)| Stretch { pool: pool.clone(), first, last };
+    let of = |range| Stretch { pool: pool.clone(), range };
     stretches(claim.iter().map(|(cidr, _)| *cidr)).into_iter().map(of).collect()
 }
 
@@ -197,7 +196,7 @@ impl Leaseholder {
     /// Returns whether the address is this node's to record: in a block of its own.
     fn is_ours(&self, (network, address): &At) -> bool {
         let pool = PoolFamily { network: network.clone(), family: Family::of(*address) };
-        let number = number(*address);
+        let number = Address::of(*address);
         let block = self.owned.get(&pool).and_then(|blocks| blocks.range(..=number).next_back());
         let active =
             |owned: &OwnedBlock| owned.status != BlockStatus::Spare && owned.cidr.contains(number);

@@ -61,7 +61,7 @@ impl Leaseholder {
 
     /// Returns whether a restore is being settled, and this block was lost before it.
     pub(super) fn was_lost_before(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
-        let meets = |of: &Cidr| of.start <= cidr.end() && cidr.start <= of.end();
+        let meets = |of: &Cidr| of.meets(cidr);
         let before = self.settling.iter().flatten();
         !broken(Mutant::RestoredTrusted)
             && before.into_iter().any(|(of, lost)| of == pool && meets(lost))

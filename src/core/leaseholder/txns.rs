@@ -3,7 +3,7 @@
 use super::chain::Batch;
 use super::records::{claimed, leaving, stretches};
 use super::{Effect, Leased, Leaseholder, Order, Question, parts};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{
     PoolFamily, RESTORED, answer_key, network_key, node_key, question_number, session_key,
@@ -16,12 +16,12 @@ use crate::limits;
 
 /// Returns a key behind every block that begins at or before an address: '~' sorts after every
 /// digit.
-pub(super) fn behind(pool: &PoolFamily, last: u128) -> String {
+pub(super) fn behind(pool: &PoolFamily, last: Address) -> String {
     format!("{}~", pool.block_key(last))
 }
 
-fn none_in(pool: &PoolFamily, (first, last): (u128, u128)) -> Compare {
-    Compare::NoneIn(pool.block_key(first), behind(pool, last))
+fn none_in(pool: &PoolFamily, range: AddressRange) -> Compare {
+    Compare::NoneIn(pool.block_key(range.first()), behind(pool, range.last()))
 }
 
 /// Compares that no restore is being settled.
@@ -36,7 +36,7 @@ impl Leaseholder {
             Order::Lease { activate, claim, .. } => activate.len() + claim.len() * 2 + 1,
             Order::GiveBack { cidrs, .. } => cidrs.len() * 2,
             Order::Transfer { block, give, .. } => {
-                usize::from(block.size_log2 - give.size_log2) + 4
+                usize::from(block.size().log2().saturating_sub(give.size().log2())) + 4
             }
             Order::Trim { keep, .. } => keep.len() * 2 + 2,
             Order::Refuse(_) | Order::Drop(..) | Order::Session => 3,
@@ -46,7 +46,7 @@ impl Leaseholder {
     }
 
     /// Returns the blocks that an order writes, by their first address.
-    pub(super) fn writes(order: &Order) -> Vec<(PoolFamily, u128)> {
+    pub(super) fn writes(order: &Order) -> Vec<(PoolFamily, Address)> {
         let (pool, cidrs): (&PoolFamily, Vec<Cidr>) = match order {
             Order::Lease { pool, activate, claim } => (
                 pool,
@@ -67,7 +67,7 @@ impl Leaseholder {
             | Order::Find { .. }
             | Order::AgreeBlockSize { .. } => return vec![],
         };
-        let mut starts: Vec<u128> = cidrs.into_iter().map(|cidr| cidr.start).collect();
+        let mut starts: Vec<Address> = cidrs.into_iter().map(Cidr::first).collect();
         starts.sort_unstable();
         starts.dedup();
         starts.into_iter().map(|start| (pool.clone(), start)).collect()
@@ -77,11 +77,7 @@ impl Leaseholder {
     pub(super) fn is_possible(&mut self, id: Option<OrderId>, order: &Order) -> bool {
         match order {
             Order::Lease { pool, activate, claim } => {
-                let claims = |owned: &Cidr| {
-                    claim
-                        .iter()
-                        .any(|(cidr, _)| cidr.start <= owned.end() && owned.start <= cidr.end())
-                };
+                let claims = |owned: &Cidr| claim.iter().any(|(cidr, _)| cidr.meets(*owned));
                 let blocks = self.owned.get(pool).into_iter().flat_map(|blocks| blocks.values());
                 let known = blocks.map(|owned| owned.cidr).filter(claims);
                 let known: Vec<Cidr> = known.collect();
@@ -135,9 +131,10 @@ impl Leaseholder {
         if !self.networks.contains_key(&pool.network) {
             spans.push(Span::key(&network_key(&pool.network)));
         }
-        for (first, _) in stretches(claims.iter().copied()) {
-            if let Some(around) = self.enclosing(pool, first, &claims) {
-                let (first, past) = (pool.block_key(around.start), pool.block_key(first));
+        for stretch in stretches(claims.iter().copied()) {
+            if let Some(around) = self.enclosing(pool, stretch.first(), &claims) {
+                let first = pool.block_key(around.first());
+                let past = pool.block_key(stretch.first());
                 spans.push(Span { first, past, limit: limits::KEYS_PER_READ_MAX });
             }
         }
@@ -146,18 +143,18 @@ impl Leaseholder {
 
     /// Returns the run of the agreed size around a claim of a part; nothing when whole blocks are
     /// claimed, since then every block that overlaps the claim begins in it.
-    fn enclosing(&self, pool: &PoolFamily, first: u128, claims: &[Cidr]) -> Option<Cidr> {
-        let cidr = claims.iter().find(|cidr| cidr.start == first)?;
+    fn enclosing(&self, pool: &PoolFamily, first: Address, claims: &[Cidr]) -> Option<Cidr> {
+        let cidr = claims.iter().find(|cidr| cidr.first() == first)?;
         let agreed = match self.networks.get(&pool.network) {
             Some((_, network)) => (network.geometry.iter())
                 .filter(|geometry| geometry.family == pool.family)
-                .map(|geometry| geometry.block_log2)
+                .map(|geometry| geometry.block_size)
                 .max()
-                .unwrap_or(limits::BLOCK_LOG2_MAX),
-            None => limits::BLOCK_LOG2_MAX,
+                .unwrap_or(BlockSize::MAX),
+            None => BlockSize::MAX,
         };
         let around = Cidr::containing(first, agreed);
-        (cidr.size_log2 < agreed && around.start < first).then_some(around)
+        (cidr.size() < agreed && around.first() < first).then_some(around)
     }
 
     /// Takes in what was read before the transaction.
@@ -179,30 +176,31 @@ impl Leaseholder {
                 }
             };
             let mut covered = None;
-            for (first, last) in stretches(claims.iter().copied()) {
+            for stretch in stretches(claims.iter().copied()) {
+                let first = stretch.first();
                 let Some(around) = self.enclosing(pool, first, &claims) else { continue };
                 let before = |key: &&KeyValue| {
-                    key.key >= pool.block_key(around.start) && key.key < pool.block_key(first)
+                    key.key >= pool.block_key(around.first()) && key.key < pool.block_key(first)
                 };
                 let Some(before) = keys.iter().rfind(before) else {
                     batch.guards.push((
                         pool.clone(),
                         first,
-                        vec![none_in(pool, (around.start, last))],
+                        vec![none_in(pool, AddressRange::between(around.first(), stretch.last()))],
                     ));
                     continue;
                 };
                 match &before.value {
-                    Value::Block(block) if block.cidr.end() < first => {
+                    Value::Block(block) if block.cidr.last() < first => {
                         let past = format!("{}\0", before.key);
                         let guards = vec![
                             Compare::At(before.key.clone(), before.mod_revision),
-                            Compare::NoneIn(past, behind(pool, last)),
+                            Compare::NoneIn(past, behind(pool, stretch.last())),
                         ];
                         batch.guards.push((pool.clone(), first, guards));
                     }
                     Value::Block(block) => covered = Some(block.cidr),
-                    _ => covered = Some(Cidr::containing(first, 0)),
+                    _ => covered = Some(Cidr::one(first)),
                 }
             }
             match (covered, &order) {
@@ -265,7 +263,7 @@ impl Leaseholder {
             Order::GiveBack { pool, cidrs } => {
                 for &cidr in cidrs {
                     self.compare_owned(txn, pool, cidr);
-                    txn.then.push(Write::Delete(pool.block_key(cidr.start)));
+                    txn.then.push(Write::Delete(pool.block_key(cidr.first())));
                 }
             }
             Order::Transfer { question, block, give } => {
@@ -280,10 +278,10 @@ impl Leaseholder {
             }
             Order::Refuse(question) => self.reply(txn, question, MessageBody::Refused),
             Order::Trim { pool, block, revision, keep } => {
-                let key = pool.block_key(block.start);
+                let key = pool.block_key(block.first());
                 txn.when.push(Compare::At(key, *revision));
-                if !keep.iter().any(|cidr| cidr.start == block.start) {
-                    txn.then.push(Write::Delete(pool.block_key(block.start)));
+                if !keep.iter().any(|cidr| cidr.first() == block.first()) {
+                    txn.then.push(Write::Delete(pool.block_key(block.first())));
                 }
                 for &cidr in keep {
                     txn.then.push(self.put(now, batch, pool, cidr, BlockStatus::Active));
@@ -291,7 +289,7 @@ impl Leaseholder {
             }
             Order::Reclaim(pool, cidr) => self.reclaim(txn, now, batch, pool, *cidr),
             Order::Drop(pool, cidr, revision) => {
-                let key = pool.block_key(cidr.start);
+                let key = pool.block_key(cidr.first());
                 txn.when.push(Compare::At(key.clone(), *revision));
                 txn.then.push(Write::Delete(key));
             }
@@ -322,7 +320,7 @@ impl Leaseholder {
         let revision = self.find_owned(pool, cidr).and_then(|owned| owned.revision);
         let revision = revision.unwrap_or(Revision::NEVER);
         if !broken(Mutant::RevisionNotCompared) {
-            txn.when.push(Compare::At(pool.block_key(cidr.start), revision));
+            txn.when.push(Compare::At(pool.block_key(cidr.first()), revision));
         }
     }
 
@@ -339,7 +337,7 @@ impl Leaseholder {
         }
         for stretch in stretches(claims) {
             let guard =
-                batch.guards.iter().find(|(of, first, _)| of == pool && *first == stretch.0);
+                batch.guards.iter().find(|(of, first, _)| of == pool && *first == stretch.first());
             match guard {
                 Some((_, _, guards)) => txn.when.extend(guards.iter().cloned()),
                 None => txn.when.push(none_in(pool, stretch)),
@@ -366,7 +364,7 @@ impl Leaseholder {
         };
         let durable = status != BlockStatus::Spare && !broken(Mutant::ActiveOnLease);
         let lease = if durable { None } else { self.lease };
-        Write::Put(pool.block_key(cidr.start), Value::Block(value), lease)
+        Write::Put(pool.block_key(cidr.first()), Value::Block(value), lease)
     }
 
     /// Gives runs to the asker: they are its own from this transaction on, as a spare on its lease
@@ -388,7 +386,7 @@ impl Leaseholder {
             status: BlockStatus::Spare,
             since: self.unix_time(now),
         };
-        let key = question.pool.block_key(give.start);
+        let key = question.pool.block_key(give.first());
         txn.then.push(Write::Put(key, Value::Block(value), Some(question.lease)));
         self.reply(txn, question, MessageBody::Given(vec![give]));
     }

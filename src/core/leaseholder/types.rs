@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::address::Cidr;
+use crate::core::address::{AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{Epoch, LeaseId, Link, OperationId, OrderId, RequestId, Revision};
 use crate::core::keys::PoolFamily;
@@ -67,8 +67,8 @@ pub struct Question {
     pub lease: LeaseId,
     /// The addresses that it asks about.
     pub pool: PoolFamily,
-    /// Any one of these, as first and last of each run.
-    pub wanted: Vec<(u128, u128)>,
+    /// Any one of these.
+    pub wanted: Vec<AddressRange>,
     /// One that cools will do.
     pub even_cooling: bool,
 }
@@ -111,8 +111,8 @@ pub enum Order {
     Find {
         /// The pool.
         pool: PoolFamily,
-        /// First and last of each run.
-        wanted: Vec<(u128, u128)>,
+        /// The addresses.
+        wanted: Vec<AddressRange>,
         /// One that cools at its owner's will do.
         even_cooling: bool,
     },
@@ -121,10 +121,10 @@ pub enum Order {
     AgreeBlockSize {
         /// The pool.
         pool: PoolFamily,
-        /// The addresses of the range set, as first and last of each run.
-        ranges: Vec<(u128, u128)>,
-        /// The block size that its configuration says or implies, as a binary logarithm.
-        block_log2: u8,
+        /// The addresses of the range set.
+        ranges: Vec<AddressRange>,
+        /// The block size that its configuration says or implies.
+        block_size: BlockSize,
         /// The configuration says it.
         explicit: bool,
     },
@@ -189,12 +189,12 @@ pub enum Found {
 /// The reason why there is no agreement on a block size.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BlockSizeError {
-    /// The cluster has another one, as binary logarithms.
+    /// The cluster has another one.
     Size {
         /// The cluster's.
-        agreed: u8,
+        agreed: BlockSize,
         /// The configuration's.
-        configured: u8,
+        configured: BlockSize,
     },
     /// The store could not be asked.
     Failed(Cause),
@@ -215,8 +215,8 @@ pub enum Effect {
     Transferred(Option<OrderId>, bool),
     /// The end of an [`Order::Find`].
     Found(OrderId, Found),
-    /// The end of an [`Order::AgreeBlockSize`]: the block size, as a binary logarithm.
-    BlockSizeAgreed(OrderId, Result<u8, BlockSizeError>),
+    /// The end of an [`Order::AgreeBlockSize`]: the block size.
+    BlockSizeAgreed(OrderId, Result<BlockSize, BlockSizeError>),
     /// Another node asks; it must be answered by [`Order::Transfer`] or [`Order::Refuse`].
     Asked(Question),
     /// Blocks that another node gave without being waited for: spares.

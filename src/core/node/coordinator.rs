@@ -238,7 +238,7 @@ impl CoordinatorMachine {
     fn carry_out(&mut self, now: BootTime, effect: Effect) {
         match effect {
             Effect::Open(record) => {
-                let set = RangeSet::new(record.family, record.block_log2, self.core.settings());
+                let set = RangeSet::new(record.family, record.block_size, self.core.settings());
                 self.open(now, record, set);
             }
             Effect::AgreeBlockSize(network, allowed) => {

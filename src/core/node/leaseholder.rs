@@ -13,7 +13,7 @@ use crate::core::cause::Cause;
 use crate::core::ids::{Epoch, LeaseId, OperationId, OrderId, RequestId};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Found, Leaseholder, Order, RecordChange};
-use crate::core::range::Ranges;
+use crate::core::range::{Range, Ranges};
 use crate::core::time::BootTime;
 use crate::core::txn::Request;
 use crate::core::value::AllocationValue;
@@ -220,9 +220,9 @@ impl LeaseholderMachine {
     fn agree_block_size(&mut self, now: BootTime, network: Arc<str>, allowed: Arc<Ranges>) {
         let order = Order::AgreeBlockSize {
             pool: PoolFamily { network: network.clone(), family: allowed.family() },
-            ranges: allowed.iter().map(|range| (range.start, range.end)).collect(),
-            block_log2: allowed.usual_block_log2(),
-            explicit: allowed.block_log2.is_some(),
+            ranges: allowed.iter().map(Range::addresses).collect(),
+            block_size: allowed.usual_block_size(),
+            explicit: allowed.block_size.is_some(),
         };
         self.place(now, Some(OrderOrigin::Coordinator(network, allowed)), order);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::address::{Cidr, Family};
+use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
 use crate::core::coordinator::{Call, Outcome, Recovered};
@@ -60,7 +60,7 @@ pub enum ToCoordinator {
     /// A call, and the number under which it is answered ([`Output::Reply`]).
     Call(CallId, Call),
     /// The end of a [`ToRangeSet::Assign`].
-    Assigned(OperationId, Result<u128, AssignError>),
+    Assigned(OperationId, Result<Address, AssignError>),
     /// The commits of these operations are durable, or the journal failed.
     Committed(Vec<OperationId>, Result<(), JournalFailure>),
     /// The leaseholder says this; with the origin of the order that it ends, if it ends one.
@@ -88,11 +88,11 @@ pub enum ToRangeSet {
     /// Assign an address; [`ToCoordinator::Assigned`] answers.
     Assign(Assign),
     /// Take back an assignment that nobody has seen.
-    Undo(u128),
+    Undo(Address),
     /// Release an address; it is durable that it is not held.
-    Release(u128),
+    Release(Address),
     /// These blocks are this node's, and these addresses of them are held; the others cool.
-    Recover(Vec<Cidr>, BTreeSet<u128>),
+    Recover(Vec<Cidr>, BTreeSet<Address>),
     /// The leaseholder says this of all range sets, or of a block of this one.
     Cluster(Effect),
     /// The end of an order of this range set.

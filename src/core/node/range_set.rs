@@ -286,7 +286,7 @@ impl RangeSetMachine {
     /// Gives away everything and ends.
     fn hand_over(&mut self, heir: SetId) {
         let settings = Settings { cooldown: Duration::ZERO, min_free: 0, seed: 0 };
-        let empty = RangeSet::new(self.record.family, self.core.block_log2(), settings);
+        let empty = RangeSet::new(self.record.family, self.core.block_size(), settings);
         let set = Box::new(std::mem::replace(&mut self.core, empty));
         let (from, lease_number) = (self.record.clone(), self.lease_number);
         self.send(Message::RangeSet(heir, ToRangeSet::Absorb { from, set, lease_number }));

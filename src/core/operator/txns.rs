@@ -156,7 +156,7 @@ pub fn is_spare(key: &KeyValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::address::{Cidr, Family};
+    use crate::core::address::{Address, BlockSize, Cidr, Family};
     use crate::core::ids::Link;
 
     fn node(epoch: u64) -> NodeValue {
@@ -176,8 +176,9 @@ mod tests {
     }
 
     fn block(start: u128, status: BlockStatus, revision: u64) -> KeyValue {
+        let start = Address::new(start);
         let value = BlockValue {
-            cidr: Cidr::containing(start, 3),
+            cidr: Cidr::containing(start, BlockSize::of_log2(3)),
             family: Family::V4,
             owner: "n".into(),
             epoch: Epoch::new(3),

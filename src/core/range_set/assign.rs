@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Assign, AssignError, Effect, RangeSet};
+use crate::core::address::Address;
 use crate::core::block::BlockState;
 use crate::core::cause::Cause;
 use crate::core::inventory::{AddressState, Move};
@@ -15,7 +16,7 @@ use crate::limits;
 
 /// The end of an attempt to serve a request.
 pub(super) enum Attempt {
-    Done(Result<u128, AssignError>),
+    Done(Result<Address, AssignError>),
     /// The request must wait for something that is on its way.
     Wait,
 }
@@ -43,7 +44,11 @@ impl Waiting {
 impl RangeSet {
     /// Assigns an address, or answers later with [`Effect::Assigned`] when a block must be had
     /// first. Requests are served in the order in which they came.
-    pub fn assign(&mut self, now: BootTime, request: Assign) -> Option<Result<u128, AssignError>> {
+    pub fn assign(
+        &mut self,
+        now: BootTime,
+        request: Assign,
+    ) -> Option<Result<Address, AssignError>> {
         self.expire_cooldowns(now);
         self.allowed.insert(request.set_index, request.allowed.clone());
         let behind = self.waiting.blocks(&request, usize::MAX);
@@ -58,14 +63,14 @@ impl RangeSet {
     }
 
     /// Releases an assigned address, whose release is durable: it cools from `now` on.
-    pub fn release(&mut self, now: BootTime, number: u128) {
+    pub fn release(&mut self, now: BootTime, number: Address) {
         self.apply(number, Move::Release(now));
         self.expire_cooldowns(now);
         self.serve(now);
     }
 
     /// Takes back an assignment that nobody has seen: no cooldown, but the cursor stays moved.
-    pub fn undo(&mut self, now: BootTime, number: u128) {
+    pub fn undo(&mut self, now: BootTime, number: Address) {
         self.apply(number, Move::Undo);
         self.serve(now);
     }
@@ -166,7 +171,7 @@ impl RangeSet {
         &self,
         now: BootTime,
         allowed: &Ranges,
-        cursor: Option<u128>,
+        cursor: Option<Address>,
         stage: Option<Stage>,
     ) -> Option<Candidate> {
         let search = self.search();
@@ -185,7 +190,7 @@ impl RangeSet {
         &mut self,
         now: BootTime,
         came: BootTime,
-        number: u128,
+        number: Address,
         request: &Assign,
     ) -> Attempt {
         let address = self.family.address(number);
@@ -231,7 +236,7 @@ impl RangeSet {
     }
 
     /// Hands out an address that the inventory has just offered.
-    fn hand_out(&mut self, number: u128, how: Move, request: &Assign) -> Attempt {
+    fn hand_out(&mut self, number: Address, how: Move, request: &Assign) -> Attempt {
         if !self.apply(number, how) {
             return Attempt::Done(Err(self.taken(number, request)));
         }
@@ -239,13 +244,13 @@ impl RangeSet {
         Attempt::Done(Ok(number))
     }
 
-    pub(super) fn taken(&self, number: u128, request: &Assign) -> AssignError {
+    pub(super) fn taken(&self, number: Address, request: &Assign) -> AssignError {
         let (address, allowed) = (self.family.address(number), request.allowed.clone());
         AssignError::Taken { address, allowed }
     }
 }
 
 /// Returns whether a pod of that stage may get the address without asking for it.
-fn offers(allowed: &Ranges, number: u128, stage: Option<Stage>) -> bool {
+fn offers(allowed: &Ranges, number: Address, stage: Option<Stage>) -> bool {
     allowed.find(number).is_some_and(|range| range.offers(number, stage))
 }

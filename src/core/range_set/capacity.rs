@@ -2,6 +2,7 @@
 //! figures.
 
 use super::RangeSet;
+use crate::core::address::AddressRange;
 use crate::core::block::BlockState;
 use crate::core::inventory::AddressState;
 use crate::core::offer::Offer;
@@ -38,7 +39,7 @@ impl Capacity {
 impl RangeSet {
     /// Returns the offer of the ranges of the last calls; before the first call, that of these
     /// runs, which are all that was ever routed to this set.
-    pub fn offer(&self, runs: &[(u128, u128)]) -> Offer {
+    pub fn offer(&self, runs: &[AddressRange]) -> Offer {
         if self.allowed.is_empty() {
             return Offer::of_runs(runs);
         }
@@ -59,9 +60,9 @@ impl RangeSet {
             withheld: free_in(BlockState::Returning) + free_in(BlockState::Lost),
             ..Capacity::default()
         };
-        for (first, last) in offer.gaps() {
-            for block in self.inventory.blocks_in(first, last) {
-                let free = u64::from(block.free_between(first, last));
+        for gap in offer.gaps() {
+            for block in self.inventory.blocks_in(gap) {
+                let free = u64::from(block.free_in(gap));
                 *figures.of(block.state) -= free;
                 figures.reserved += free;
             }

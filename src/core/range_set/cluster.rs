@@ -131,14 +131,14 @@ impl RangeSet {
     /// it was held, it comes as a spare, whose first change of hands makes it active or gives it
     /// back.
     pub fn regained(&mut self, now: BootTime, cidr: Cidr) {
-        match self.inventory.block(cidr.start).map(|block| (block.cidr(), block.state)) {
+        match self.inventory.block(cidr.first()).map(|block| (block.cidr(), block.state)) {
             Some((block, BlockState::Lost)) if block == cidr => {
                 self.set_state(cidr, BlockState::Active);
                 let keep = self.staying(cidr).into_iter().map(Effect::JournalBlock);
                 self.effects.extend(keep);
                 self.serve(now);
             }
-            Some((block, _)) if block.start == cidr.start => {}
+            Some((block, _)) if block.first() == cidr.first() => {}
             _ => self.spares(now, &[cidr]),
         }
     }

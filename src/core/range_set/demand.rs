@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::assign::Attempt;
 use super::{AssignError, Effect, RangeSet, Stats};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, Cidr};
 use crate::core::block::{Block, BlockState};
 use crate::core::cause::Cause;
 use crate::core::leaseholder::Leased;
@@ -108,7 +108,7 @@ impl RangeSet {
     /// Removes the spares where a claim was carried out: the store had no block there, so a spare
     /// of which a late message told has gone with its lease.
     fn remove_dead_spares(&mut self, cidr: Cidr) {
-        let there = self.inventory.blocks_in(cidr.start, cidr.end());
+        let there = self.inventory.blocks_in(cidr.range());
         let spares = there.filter(|block| block.state == BlockState::Spare);
         for spare in spares.map(Block::cidr).collect::<Vec<_>>() {
             self.remove(spare);
@@ -123,7 +123,7 @@ impl RangeSet {
 
     /// Leases a block around this address for a call that needs an active one, or fails the call
     /// with the cause.
-    pub(super) fn need(&mut self, now: BootTime, number: u128, allowed: &Ranges) -> Attempt {
+    pub(super) fn need(&mut self, now: BootTime, number: Address, allowed: &Ranges) -> Attempt {
         if let Some(cause) = self.unable(now) {
             return Attempt::Done(Err(AssignError::NoBlock(cause)));
         }
@@ -133,7 +133,7 @@ impl RangeSet {
 
     /// Leases the next blocks before they are needed: while the addresses that are left are just
     /// enough or fewer.
-    pub(super) fn look_ahead(&mut self, now: BootTime, allowed: &Ranges, cursor: u128) {
+    pub(super) fn look_ahead(&mut self, now: BootTime, allowed: &Ranges, cursor: Address) {
         let unable = self.demand.leasing.is_some() || self.cluster.is_draining();
         if unable || self.unable(now).is_some() {
             return;
@@ -152,13 +152,13 @@ impl RangeSet {
     /// Returns the number of free addresses that are enough: half of what was leased last, or
     /// [`Settings::min_free`](super::Settings::min_free).
     fn enough(&self) -> u64 {
-        let min_free = u64::from(self.settings.min_free).min(1 << self.block_log2);
-        min_free.max((self.demand.batch as u64) << self.block_log2 >> 1)
+        let min_free = u64::from(self.settings.min_free).min(1 << self.block_size.log2());
+        min_free.max((self.demand.batch as u64) << self.block_size.log2() >> 1)
     }
 
     /// Leases the block around an address, and more of them when the last lease was not long ago:
     /// spares become active, and in a burst as many new spares are claimed ahead.
-    fn lease(&mut self, now: BootTime, number: u128, allowed: &Ranges) {
+    fn lease(&mut self, now: BootTime, number: Address, allowed: &Ranges) {
         if self.demand.leasing.is_some() {
             return;
         }
@@ -175,7 +175,7 @@ impl RangeSet {
         {
             let block = self.inventory.block(number);
             let cidr = block.map_or_else(|| self.unclaimed_cidr(number), Block::cidr);
-            if !met.insert(cidr.start) || met.len() > limits::BLOCKS_PER_CLAIM_MAX * 3 {
+            if !met.insert(cidr.first()) || met.len() > limits::BLOCKS_PER_CLAIM_MAX * 3 {
                 break;
             }
             let behind = activate.len() + claim.len() >= self.demand.batch;
@@ -186,7 +186,7 @@ impl RangeSet {
                 None => claim.push((cidr, BlockStatus::Active)),
             }
             // Walk on from the end of the run, or of its range where the run is longer.
-            let end = allowed.find(number).map(|range| cidr.end().min(range.end));
+            let end = allowed.find(number).map(|range| cidr.last().min(range.last()));
             next = end.and_then(|end| self.next_to_lease(allowed, end));
         }
         if activate.is_empty() && claim.is_empty() {
@@ -197,18 +197,18 @@ impl RangeSet {
     }
 
     /// Returns the next address to lease behind another one, in order.
-    fn next_to_lease(&self, allowed: &Ranges, after: u128) -> Option<u128> {
+    fn next_to_lease(&self, allowed: &Ranges, after: Address) -> Option<Address> {
         let strict = Search { shared: None, ..self.search() };
         strict.next_inactive(allowed, Some(after)).map(|(number, _)| number)
     }
 
     /// Returns the largest run of at most the usual size around an address that is in no block.
-    fn unclaimed_cidr(&self, number: u128) -> Cidr {
-        let sizes = (0..=self.block_log2).rev();
+    fn unclaimed_cidr(&self, number: Address) -> Cidr {
+        let sizes = self.block_size.and_smaller();
         sizes
-            .map(|log2| Cidr::containing(number, log2))
-            .find(|cidr| !self.inventory.is_claimed(cidr.start, cidr.end()))
-            .unwrap_or(Cidr::containing(number, 0))
+            .map(|size| Cidr::containing(number, size))
+            .find(|cidr| !self.inventory.is_claimed(cidr.range()))
+            .unwrap_or(Cidr::one(number))
     }
 
     /// Handles the end of an [`Effect::Lease`].
@@ -288,7 +288,7 @@ impl RangeSet {
     fn idle_blocks(&self) -> Vec<(Cidr, BlockState)> {
         let (enough, draining) = (self.enough(), self.cluster.is_draining());
         let (mut left, mut blocks) = (self.demand.low_free, self.stats().active);
-        let (alone, size) = (self.cluster.is_alone(), 1 << self.block_log2);
+        let (alone, size) = (self.cluster.is_alone(), self.block_size.addresses());
         let mut spared = usize::from(alone && self.cursors.is_empty());
         let mut back = Vec::new();
         for block in self.inventory.blocks() {
@@ -298,7 +298,7 @@ impl RangeSet {
                 continue;
             }
             let ahead =
-                |&cursor: &u128| cursor <= cidr.end() && cidr.start <= cursor.saturating_add(size);
+                |&cursor: &Address| cursor <= cidr.last() && cidr.first() <= cursor.plus(size);
             let wanted = match (draining, state) {
                 (_, BlockState::Returning) => true,
                 (_, BlockState::Lost) | (true, _) | (false, BlockState::Spare) => false,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::assign::Attempt;
 use super::{Assign, AssignError, Effect, RangeSet};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, AddressRange, Cidr};
 use crate::core::block::BlockState;
 use crate::core::leaseholder::Found;
 use crate::core::mutant::{Mutant, broken};
@@ -16,7 +16,7 @@ use crate::limits;
 /// The addresses that a request could be served with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Want {
-    Address(u128),
+    Address(Address),
     AnyOf(Arc<Ranges>, Option<Stage>),
 }
 
@@ -28,33 +28,31 @@ impl Want {
         }
     }
 
-    /// Returns the addresses, as first and last of each run.
-    fn addresses(&self) -> Vec<(u128, u128)> {
+    /// Returns the addresses.
+    fn addresses(&self) -> Vec<AddressRange> {
         let (allowed, stage) = match self {
-            Self::Address(number) => return vec![(*number, *number)],
+            Self::Address(number) => return vec![AddressRange::one(*number)],
             Self::AnyOf(allowed, stage) => (allowed, *stage),
         };
         if let Some(stage) = stage {
             let listed = allowed.iter().flat_map(|range| range.listed(stage));
-            return listed.map(|&number| (number, number)).collect();
+            return listed.copied().map(AddressRange::one).collect();
         }
         let mut wanted = Vec::new();
         for range in allowed.iter().filter(|range| !range.reserved) {
-            let gateway = crate::core::address::number(range.gateway);
+            let gateway = Address::of(range.gateway);
             let listed = Stage::ALL.iter().flat_map(|&stage| range.listed(stage)).copied();
-            let mut not: Vec<u128> = listed.chain([gateway]).collect();
+            let mut not: Vec<Address> = listed.chain([gateway]).collect();
             not.retain(|number| range.contains(*number) && !range.offers(*number, None));
             not.sort_unstable();
-            let mut first = range.start;
+            let mut rest = Some(range.addresses());
             for number in not {
-                if first < number {
-                    wanted.push((first, number - 1));
-                }
-                first = number + 1;
+                let Some(left) = rest else { break };
+                let before = number.previous();
+                wanted.extend(before.and_then(|last| AddressRange::new(left.first(), last)));
+                rest = number.next().and_then(|first| AddressRange::new(first, left.last()));
             }
-            if first <= range.end {
-                wanted.push((first, range.end));
-            }
+            wanted.extend(rest);
         }
         wanted
     }
@@ -218,8 +216,8 @@ impl RangeSet {
 
     /// Forgets the claims on these addresses, and learns the blocks of others there.
     fn relearn(&mut self, want: &Want, others: &[Cidr]) {
-        for (first, last) in want.addresses() {
-            self.inventory.forget_claims(first, last);
+        for range in want.addresses() {
+            self.inventory.forget_claims(range);
         }
         self.demand.claiming().for_each(|cidr| self.inventory.claim(cidr));
         self.learn_others(others);

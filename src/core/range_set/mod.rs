@@ -26,7 +26,7 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::address::{Cidr, Family};
+use super::address::{Address, BlockSize, Cidr, Family};
 use super::block::{Block, BlockState};
 use super::inventory::{AddressState, BlockError, Inventory, Move};
 use super::range::Ranges;
@@ -48,11 +48,11 @@ use transfer::Transfers;
 pub struct RangeSet {
     family: Family,
     /// The usual size of a block.
-    block_log2: u8,
+    block_size: BlockSize,
     settings: Settings,
     inventory: Inventory,
     /// The last address handed out for each index of a range set in its configuration.
-    cursors: BTreeMap<u16, u128>,
+    cursors: BTreeMap<u16, Address>,
     /// The ranges that the last call allowed, for each of these indexes: the figures are about
     /// them.
     allowed: BTreeMap<u16, Arc<Ranges>>,
@@ -65,11 +65,11 @@ pub struct RangeSet {
 }
 
 impl RangeSet {
-    /// Creates an empty set. `block_log2` is the usual size of its blocks.
-    pub fn new(family: Family, block_log2: u8, settings: Settings) -> Self {
+    /// Creates an empty set. `block_size` is the usual size of its blocks.
+    pub fn new(family: Family, block_size: BlockSize, settings: Settings) -> Self {
         Self {
             family,
-            block_log2,
+            block_size,
             settings,
             inventory: Inventory::default(),
             cursors: BTreeMap::new(),
@@ -88,17 +88,17 @@ impl RangeSet {
     /// # Errors
     /// An address that is in none of the blocks or assigned twice, or the first address of a block
     /// that overlaps another one or is too large.
-    pub fn restore(&mut self, restored: RecoveredSet) -> Result<(), u128> {
+    pub fn restore(&mut self, restored: RecoveredSet) -> Result<(), Address> {
         let active = restored.blocks.into_iter().map(|cidr| (cidr, BlockState::Active));
         let lost = restored.lost.into_iter().map(|cidr| (cidr, BlockState::Lost));
         for (cidr, state) in active.chain(lost) {
-            self.inventory.insert(cidr, state).map_err(|_| cidr.start)?;
+            self.inventory.insert(cidr, state).map_err(|_| cidr.first())?;
         }
         for number in restored.allocated {
             self.inventory.apply(number, Move::Restore).map_err(|_| number)?;
         }
         // An address may be there several times: it cools from its last release.
-        let cooling: BTreeMap<u128, BootTime> =
+        let cooling: BTreeMap<Address, BootTime> =
             restored.cooling.into_iter().map(|(released, number)| (number, released)).collect();
         let mut cooling: Vec<_> = cooling.into_iter().map(|(n, released)| (released, n)).collect();
         cooling.sort_unstable();
@@ -115,12 +115,12 @@ impl RangeSet {
 
     /// Learns from the store what the journal forgot: blocks of this node, and addresses of them
     /// that are held. The others of them may be in use as well: they cool from now on.
-    pub fn recover(&mut self, now: BootTime, blocks: &[Cidr], held: &BTreeSet<u128>) {
+    pub fn recover(&mut self, now: BootTime, blocks: &[Cidr], held: &BTreeSet<Address>) {
         for &cidr in blocks {
             if !self.inventory.overlaps(cidr) {
                 self.insert(cidr, BlockState::Active);
             }
-            for number in cidr.start..=cidr.end() {
+            for number in cidr.addresses() {
                 let state = self.inventory.state_of(number);
                 if matches!(state, Some(AddressState::Free | AddressState::Cooling)) {
                     self.apply(number, Move::Restore);
@@ -185,9 +185,9 @@ impl RangeSet {
         self.inventory.stats()
     }
 
-    /// Returns the usual size of a block, as the binary logarithm of its number of addresses.
-    pub fn block_log2(&self) -> u8 {
-        self.block_log2
+    /// Returns the usual size of a block.
+    pub fn block_size(&self) -> BlockSize {
+        self.block_size
     }
 
     /// Returns the blocks in hand, in order.
@@ -202,9 +202,9 @@ impl RangeSet {
     /// It does not.
     pub fn check_invariants(&self) {
         self.inventory.check_invariants();
-        let gives = self.transfers.gives().flat_map(|give| give.start..=give.end());
+        let gives = self.transfers.gives().flat_map(Cidr::addresses);
         let in_transfer =
-            |number: &u128| self.inventory.state_of(*number) == Some(AddressState::InTransfer);
+            |number: &Address| self.inventory.state_of(*number) == Some(AddressState::InTransfer);
         let in_transfer = gives.filter(in_transfer).count() as u64;
         assert_eq!(in_transfer, self.stats().in_transfer, "an address leaves without a transfer");
         let all: u64 = self.blocks().map(|block| u64::from(block.size())).sum();
@@ -213,7 +213,7 @@ impl RangeSet {
 
     /// Moves an address as the rules of this machine allow it, and returns whether it was moved. A
     /// refused move changes nothing: an address is rather lost to this node than handed out twice.
-    fn apply(&mut self, number: u128, tried: Move) -> bool {
+    fn apply(&mut self, number: Address, tried: Move) -> bool {
         let moved = self.inventory.apply(number, tried);
         debug_assert!(moved.is_ok(), "{moved:?}");
         if moved == Ok(AddressState::Free) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::address::{Cidr, number};
+use crate::core::address::{Address, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::OperationId;
 use crate::core::leaseholder::{Found, Leased};
@@ -20,7 +20,7 @@ use crate::limits;
 
 fn range(subnet: &str, start: u8, end: u8, sandbox: &[u8]) -> Range {
     let subnet: ipnet::IpNet = subnet.parse().unwrap();
-    let address = |n: u8| Family::V4.address(number(subnet.addr()) + u128::from(n));
+    let address = |n: u8| Family::V4.address(Address::of(subnet.addr()).plus(u128::from(n)));
     let sandbox = sandbox.iter().map(|&n| address(n)).collect();
     let (start, end) = (Some(address(start)), Some(address(end)));
     let spec = RangeSpec { subnet, start, end, gateway: None, sandbox, smallflow: vec![] };
@@ -40,14 +40,14 @@ fn views() -> [Arc<Ranges>; 2] {
 /// The walk of host-local, address by address.
 #[derive(Default)]
 struct Model {
-    held: BTreeMap<u128, ()>,
-    cooling: Vec<(BootTime, u128)>,
-    cursors: BTreeMap<u16, u128>,
+    held: BTreeMap<Address, ()>,
+    cooling: Vec<(BootTime, Address)>,
+    cursors: BTreeMap<u16, Address>,
     cooldown: Duration,
 }
 
 impl Model {
-    fn is_free(&self, number: u128) -> bool {
+    fn is_free(&self, number: Address) -> bool {
         !self.held.contains_key(&number) && !self.cooling.iter().any(|&(_, n)| n == number)
     }
 
@@ -55,27 +55,27 @@ impl Model {
         self.cooling.retain(|&(released, _)| released + self.cooldown > now);
     }
 
-    fn walk(&self, allowed: &Ranges, set_index: u16) -> Vec<u128> {
-        let all: Vec<u128> = allowed.iter().flat_map(|range| range.start..=range.end).collect();
+    fn walk(&self, allowed: &Ranges, set_index: u16) -> Vec<Address> {
+        let all: Vec<Address> = allowed.iter().flat_map(|range| range.addresses().iter()).collect();
         let at =
             self.cursors.get(&set_index).and_then(|cursor| all.iter().position(|n| n == cursor));
         let first = at.map_or(0, |at| at + 1);
         all[first..].iter().chain(&all[..first]).copied().collect()
     }
 
-    fn pick(&self, request: &Assign) -> Option<u128> {
-        let offers = |n: u128| request.allowed.find(n).unwrap().offers(n, request.stage);
+    fn pick(&self, request: &Assign) -> Option<Address> {
+        let offers = |n: Address| request.allowed.find(n).unwrap().offers(n, request.stage);
         if let Some(requested) = request.requested {
             return (offers(requested) && !self.held.contains_key(&requested)).then_some(requested);
         }
         let mut walk = self.walk(&request.allowed, request.set_index).into_iter();
         walk.find(|&n| offers(n) && self.is_free(n)).or_else(|| {
-            let seen = |n: u128| request.allowed.find(n).is_some_and(|_| offers(n));
+            let seen = |n: Address| request.allowed.find(n).is_some_and(|_| offers(n));
             self.cooling.iter().map(|&(_, n)| n).find(|&n| seen(n))
         })
     }
 
-    fn assign(&mut self, request: &Assign) -> Option<u128> {
+    fn assign(&mut self, request: &Assign) -> Option<Address> {
         let number = self.pick(request)?;
         self.cooling.retain(|&(_, n)| n != number);
         self.held.insert(number, ());
@@ -118,7 +118,7 @@ fn settings(cooldown: Duration) -> Settings {
 /// Answers leases and give-backs at once, as a store without faults would.
 #[derive(Default)]
 struct Store {
-    blocks: BTreeMap<u128, (Cidr, BlockStatus)>,
+    blocks: BTreeMap<Address, (Cidr, BlockStatus)>,
     txns: u64,
 }
 
@@ -127,7 +127,7 @@ impl Store {
         &mut self,
         set: &mut RangeSet,
         now: BootTime,
-    ) -> Vec<(OperationId, Result<u128, AssignError>)> {
+    ) -> Vec<(OperationId, Result<Address, AssignError>)> {
         let mut answers = Vec::new();
         while let Some(effect) = set.poll_effect() {
             match effect {
@@ -135,15 +135,13 @@ impl Store {
                 Effect::Lease { activate, claim } => {
                     self.txns += 1;
                     for cidr in activate {
-                        let spare = self.blocks.insert(cidr.start, (cidr, BlockStatus::Active));
+                        let spare = self.blocks.insert(cidr.first(), (cidr, BlockStatus::Active));
                         assert_eq!(spare, Some((cidr, BlockStatus::Spare)));
                     }
                     for (cidr, status) in claim {
-                        let overlap = |(other, _): &(Cidr, BlockStatus)| {
-                            other.start <= cidr.end() && cidr.start <= other.end()
-                        };
+                        let overlap = |(other, _): &(Cidr, BlockStatus)| other.meets(cidr);
                         assert!(!self.blocks.values().any(overlap), "{cidr:?} is claimed twice");
-                        self.blocks.insert(cidr.start, (cidr, status));
+                        self.blocks.insert(cidr.first(), (cidr, status));
                     }
                     set.leased(now, Leased::Done);
                 }
@@ -151,7 +149,7 @@ impl Store {
                     self.txns += 1;
                     for (cidr, spare) in blocks {
                         let status = if spare { BlockStatus::Spare } else { BlockStatus::Active };
-                        assert_eq!(self.blocks.remove(&cidr.start), Some((cidr, status)));
+                        assert_eq!(self.blocks.remove(&cidr.first()), Some((cidr, status)));
                     }
                     set.given_back(now, true);
                 }
@@ -163,7 +161,12 @@ impl Store {
 }
 
 /// Assigns, and waits for blocks as long as it takes.
-fn assign(set: &mut RangeSet, store: &mut Store, now: BootTime, request: Assign) -> Option<u128> {
+fn assign(
+    set: &mut RangeSet,
+    store: &mut Store,
+    now: BootTime,
+    request: Assign,
+) -> Option<Address> {
     let id = request.id;
     let at_once = set.assign(now, request);
     let later = store.answer(set, now);
@@ -182,10 +185,11 @@ proptest! {
     #[test]
     fn it_walks_like_host_local(
         steps in prop::collection::vec(step(), 1..120),
-        block_log2 in 0u8..5,
+        log2 in 0u8..5,
         cooldown in prop_oneof![Just(Duration::ZERO), Just(Duration::from_millis(100))],
     ) {
-        let mut set = RangeSet::new(Family::V4, block_log2, settings(cooldown));
+        let size = BlockSize::of_log2(log2);
+        let mut set = RangeSet::new(Family::V4, size, settings(cooldown));
         let mut model = Model { cooldown, ..Model::default() };
         let mut store = Store::default();
         let [wide, narrow] = views();
@@ -196,7 +200,8 @@ proptest! {
                 Step::Assign { narrow: use_narrow, set_index, requested, sandbox } => {
                     let allowed = if use_narrow { &narrow } else { &wide };
                     let first = allowed.iter().next().unwrap();
-                    let requested = requested.map(|n| number(first.subnet.addr()) + u128::from(n));
+                    let net = Address::of(first.subnet.addr());
+                    let requested = requested.map(|n| net.plus(u128::from(n)));
                     let requested = requested.filter(|&n| first.contains(n));
                     let stage = sandbox.then_some(Stage::Sandbox);
                     let (id, allowed) = (operation(id as u64), allowed.clone());
@@ -227,8 +232,8 @@ proptest! {
             store.answer(&mut set, now);
             set.check_invariants();
             prop_assert_eq!(set.stats().allocated, model.held.len() as u64);
-            let held: Vec<u128> = set.blocks().map(|block| block.cidr().start).collect();
-            let known: Vec<u128> = store.blocks.keys().copied().collect();
+            let held: Vec<Address> = set.blocks().map(|block| block.cidr().first()).collect();
+            let known: Vec<Address> = store.blocks.keys().copied().collect();
             prop_assert_eq!(held, known);
         }
     }
@@ -239,9 +244,10 @@ proptest! {
     #[test]
     fn it_survives_a_bad_store(
         fates in prop::collection::vec((0u8..4, 1usize..8, 0u64..2_000), 1..60),
-        block_log2 in 0u8..4,
+        log2 in 0u8..4,
     ) {
-        let mut set = RangeSet::new(Family::V4, block_log2, settings(Duration::ZERO));
+        let size = BlockSize::of_log2(log2);
+        let mut set = RangeSet::new(Family::V4, size, settings(Duration::ZERO));
         let mut others: Vec<Cidr> = Vec::new();
         let [wide, _] = views();
         let mut now = BootTime::from_millis(1_000_000);
@@ -319,7 +325,7 @@ fn a_burst_takes_few_leases() {
         smallflow: vec![],
     };
     let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
-    let mut set = RangeSet::new(Family::V4, allowed.usual_block_log2(), settings(Duration::ZERO));
+    let mut set = RangeSet::new(Family::V4, allowed.usual_block_size(), settings(Duration::ZERO));
     let mut store = Store::default();
     for n in 0..10_000 {
         let id = operation(n);
@@ -327,18 +333,15 @@ fn a_burst_takes_few_leases() {
             Assign { id, set_index: 0, allowed: allowed.clone(), requested: None, stage: None };
         let number =
             assign(&mut set, &mut store, BootTime::from_millis(1_000_000), request).unwrap();
-        assert_eq!(
-            number,
-            super::super::address::number("10.0.0.2".parse().unwrap()) + u128::from(n)
-        );
+        assert_eq!(number, Address::of("10.0.0.2".parse().unwrap()).plus(u128::from(n)));
     }
     assert!(store.txns <= 20, "{} leases for a burst of 10,000", store.txns);
 }
 
 /// Creates a set of blocks of one address, one of which is in hand; the next one is on its way.
-fn one_in_hand(now: BootTime) -> (RangeSet, u128, impl Fn(u64) -> Assign) {
+fn one_in_hand(now: BootTime) -> (RangeSet, Address, impl Fn(u64) -> Assign) {
     let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 0, settings(Duration::ZERO));
+    let mut set = RangeSet::new(Family::V4, BlockSize::ONE, settings(Duration::ZERO));
     let request = move |n| Assign {
         id: operation(n),
         set_index: 0,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Effect, RangeSet};
-use crate::core::address::Cidr;
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 use crate::core::block::{Block, BlockState};
 use crate::core::inventory::{AddressState, Move};
 use crate::core::leaseholder::{Question, without};
@@ -63,7 +63,7 @@ impl RangeSet {
             return self.effects.push_back(Effect::Refuse(question));
         };
         let Transfer { block, give, .. } = transfer;
-        for number in give.start..=give.end() {
+        for number in give.addresses() {
             if broken(Mutant::GiveWhatIsHeld)
                 && self.inventory.state_of(number) == Some(AddressState::Allocated)
             {
@@ -91,17 +91,17 @@ impl RangeSet {
         let usable =
             |block: &&Block| !block.is_in_transfer() && !self.demand.activates(block.cidr());
         let mut best: Option<(bool, Cidr, Cidr)> = None;
-        for &(first, last) in &question.wanted {
-            for block in self.inventory.blocks_in(first, last).filter(usable) {
+        for &wanted in &question.wanted {
+            for block in self.inventory.blocks_in(wanted).filter(usable) {
                 let whole = match block.state {
                     BlockState::Spare => true,
                     BlockState::Active => false,
                     _ => continue,
                 };
                 let most = if whole { u64::MAX } else { half };
-                let Some(give) = largest_free(block, first, last, most) else { continue };
+                let Some(give) = largest_free(block, wanted, most) else { continue };
                 let better = best.as_ref().is_none_or(|(best_whole, _, best)| {
-                    (whole, give.size_log2) > (*best_whole, best.size_log2)
+                    (whole, give.size()) > (*best_whole, best.size())
                 });
                 if better {
                     best = Some((whole, block.cidr(), give));
@@ -114,23 +114,23 @@ impl RangeSet {
         if !question.even_cooling {
             return None;
         }
-        let wanted = |number| question.wanted.iter().any(|&(f, l)| f <= number && number <= l);
+        let wanted = |number| question.wanted.iter().any(|range| range.contains(number));
         let here = |number| {
             let block = self.inventory.block(number).filter(usable);
             block.is_some_and(|block| block.state == BlockState::Active)
         };
         let number = self.inventory.oldest_cooling(|number| wanted(number) && here(number))?;
         let block = self.inventory.block(number)?.cidr();
-        Some(Transfer { block, give: Cidr::containing(number, 0), cooling: true })
+        Some(Transfer { block, give: Cidr::one(number), cooling: true })
     }
 
     /// Returns the parts of a block that are not on their way to another node. The journal has let
     /// go of the part that is.
     pub(super) fn staying(&self, block: Cidr) -> Vec<Cidr> {
-        let meets = |give: &Cidr| give.start <= block.end() && block.start <= give.end();
-        match self.transfers.gives().filter(meets).max_by_key(|give| give.size_log2) {
+        let meets = |give: &Cidr| give.meets(block);
+        match self.transfers.gives().filter(meets).max_by_key(|give| give.size()) {
             None => vec![block],
-            Some(give) if give.size_log2 >= block.size_log2 => vec![],
+            Some(give) if give.size() >= block.size() => vec![],
             Some(give) => without(block, give),
         }
     }
@@ -151,7 +151,7 @@ impl RangeSet {
     /// Drops these addresses, which are another node's now. Their block may be several by now, or
     /// gone.
     fn part_with(&mut self, give: Cidr) {
-        let blocks = self.inventory.blocks_in(give.start, give.end()).map(Block::cidr);
+        let blocks = self.inventory.blocks_in(give.range()).map(Block::cidr);
         for block in blocks.collect::<Vec<_>>() {
             let split = self.inventory.split(block, &without(block, give));
             debug_assert!(split.is_ok(), "{split:?}");
@@ -162,39 +162,32 @@ impl RangeSet {
     /// Keeps these addresses here: they go back into the journal. Their block may be several by
     /// now, or gone.
     fn keep(&mut self, now: BootTime, Transfer { block, give, cooling }: Transfer) {
-        for number in give.start..=give.end() {
+        for number in give.addresses() {
             if self.inventory.state_of(number) == Some(AddressState::InTransfer) {
                 self.apply(number, if cooling { Move::ReturnCooling(now) } else { Move::Return });
             }
         }
-        let keep =
-            self.inventory.blocks_in(block.start, block.end()).filter_map(|block| {
-                match block.state {
-                    BlockState::Spare => None,
-                    BlockState::Lost => Some(Effect::JournalLost(block.cidr())),
-                    BlockState::Active | BlockState::Returning => {
-                        Some(Effect::JournalBlock(block.cidr()))
-                    }
-                }
-            });
+        let keep = self.inventory.blocks_in(block.range()).filter_map(|block| match block.state {
+            BlockState::Spare => None,
+            BlockState::Lost => Some(Effect::JournalLost(block.cidr())),
+            BlockState::Active | BlockState::Returning => Some(Effect::JournalBlock(block.cidr())),
+        });
         self.effects.extend(keep);
     }
 }
 
-/// Returns the largest run of free addresses of a block within `first..=last` that has at most that
-/// many.
-fn largest_free(block: &Block, first: u128, last: u128, most: u64) -> Option<Cidr> {
-    let cidr = block.cidr();
-    let (first, last) = (first.max(cidr.start), last.min(cidr.end()));
-    let fits = |log2: &u8| 1u64 << log2 <= most;
-    (0..=cidr.size_log2).rev().filter(fits).find_map(|log2| {
-        let mut at = Cidr::containing(first, log2);
-        while at.end() <= last {
-            let free = |number| !block.is_taken(number) || broken(Mutant::GiveWhatIsHeld);
-            if at.start >= first && (at.start..=at.end()).all(free) {
+/// Returns the largest run of free addresses of a block within a range that has at most that many.
+fn largest_free(block: &Block, range: AddressRange, most: u64) -> Option<Cidr> {
+    let range = range.common(block.cidr().range())?;
+    let fits = |size: &BlockSize| size.addresses() <= u128::from(most);
+    block.cidr().size().and_smaller().filter(fits).find_map(|size| {
+        let mut at = Cidr::containing(range.first(), size);
+        while at.last() <= range.last() {
+            let free = |number: Address| !block.is_taken(number) || broken(Mutant::GiveWhatIsHeld);
+            if at.first() >= range.first() && at.addresses().all(free) {
                 return Some(at);
             }
-            at = Cidr::containing(at.end().checked_add(1)?, log2);
+            at = Cidr::containing(at.last().next()?, size);
         }
         None
     })

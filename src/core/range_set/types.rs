@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::address::Cidr;
+use crate::core::address::{Address, AddressRange, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::OperationId;
 use crate::core::leaseholder::Question;
@@ -68,7 +68,7 @@ pub struct Assign {
     /// The ranges that the call allows.
     pub allowed: Arc<Ranges>,
     /// The address asked for; in the view.
-    pub requested: Option<u128>,
+    pub requested: Option<Address>,
     /// The pod's stage.
     pub stage: Option<Stage>,
 }
@@ -85,7 +85,7 @@ impl Assign {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Answer a request that had to wait.
-    Assigned(OperationId, Result<u128, AssignError>),
+    Assigned(OperationId, Result<Address, AssignError>),
     /// Have spares made active and runs claimed, write to the journal which are active then, and
     /// call [`RangeSet::leased`](super::RangeSet::leased).
     Lease {
@@ -120,8 +120,8 @@ pub enum Effect {
     Refuse(Question),
     /// Find a way to one of these addresses and call [`RangeSet::found`](super::RangeSet::found).
     Find {
-        /// First and last of each run.
-        wanted: Vec<(u128, u128)>,
+        /// The addresses.
+        wanted: Vec<AddressRange>,
         /// One that cools elsewhere will do.
         even_cooling: bool,
     },
@@ -146,9 +146,9 @@ pub struct RecoveredSet {
     /// The blocks that the store gave to others while addresses of them were held here.
     pub lost: Vec<Cidr>,
     /// The addresses that are assigned; each in one of the blocks.
-    pub allocated: Vec<u128>,
+    pub allocated: Vec<Address>,
     /// Cooling addresses with their time of release, oldest first.
-    pub cooling: Vec<(BootTime, u128)>,
+    pub cooling: Vec<(BootTime, Address)>,
     /// The last address handed out, by the index of the range set in its configuration.
-    pub cursors: BTreeMap<u16, u128>,
+    pub cursors: BTreeMap<u16, Address>,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redb::TableDefinition;
 
 use super::*;
-use crate::core::address::number;
+use crate::core::address::{Address, AddressRange, BlockSize};
 use crate::core::attachment::Pod;
 use crate::core::ids::{Link, Sequence};
 use crate::core::set_record::{SetId, SetRecord};
@@ -54,8 +54,8 @@ fn format_0() -> (tempfile::TempDir, Options) {
     (dir, options)
 }
 
-fn at(text: &str) -> u128 {
-    number(text.parse().unwrap())
+fn at(text: &str) -> Address {
+    Address::of(text.parse().unwrap())
 }
 
 fn holdings_of_format_0() -> [Holding; 2] {
@@ -94,9 +94,11 @@ fn state_of_format_0() -> JournalState {
     let mut state = JournalState::default();
     holdings_of_format_0().into_iter().for_each(|holding| state.holdings.put(holding.into()));
     let [first, second] = [1, 2].map(SetId::new);
-    let set = |id, family, block_log2, ranges: &[(&str, &str)]| {
-        let ranges = ranges.iter().map(|(first, last)| (at(first), at(last))).collect();
-        (id, SetRecord { id, network: "pods".into(), family, block_log2, ranges })
+    let set = |id, family, log2, ranges: &[(&str, &str)]| {
+        let ranges =
+            ranges.iter().map(|(first, last)| AddressRange::between(at(first), at(last))).collect();
+        let block_size = BlockSize::of_log2(log2);
+        (id, SetRecord { id, network: "pods".into(), family, block_size, ranges })
     };
     let v4 = [("10.0.0.0", "10.0.0.255"), ("10.0.2.0", "10.0.2.9")];
     state.sets =
@@ -107,8 +109,11 @@ fn state_of_format_0() -> JournalState {
         .into();
     state.cursors = [((first, 0), at("10.0.0.3")), ((second, 1), at("fd00::2"))].into();
     state.next_sequence = Sequence::new(4_097);
-    let block = |family, start, size_log2| {
-        (PoolFamily { network: "pods".into(), family }, Cidr { start: at(start), size_log2 })
+    let block = |family, start, log2| {
+        (
+            PoolFamily { network: "pods".into(), family },
+            Cidr::containing(at(start), BlockSize::of_log2(log2)),
+        )
     };
     state.blocks = [block(Family::V4, "10.0.0.0", 5), block(Family::V6, "fd00::", 4)].into();
     state.lost = [block(Family::V4, "10.0.2.0", 3)].into();

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
 use super::*;
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use crate::core::attachment::Pod;
 use crate::core::ids::{Link, Sequence};
 use crate::core::set_record::{SetId, SetRecord};
@@ -21,9 +22,13 @@ fn family() -> impl Strategy<Value = Family> {
 }
 
 /// Few, so that they meet; some are the last ones of their family.
-fn number(family: Family) -> impl Strategy<Value = u128> {
+fn number(family: Family) -> impl Strategy<Value = Address> {
     let last = u128::MAX >> (128 - family.bits());
-    prop_oneof![4 => 0u128..0x3000, 1 => last - 0x1000..=last]
+    prop_oneof![4 => 0u128..0x3000, 1 => last - 0x1000..=last].prop_map(Address::new)
+}
+
+fn range(family: Family) -> impl Strategy<Value = AddressRange> {
+    (number(family), number(family)).prop_map(|(a, b)| AddressRange::between(a, b))
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -83,14 +88,14 @@ fn slot() -> impl Strategy<Value = u16> {
 }
 
 fn set() -> impl Strategy<Value = SetRecord> {
-    let ranges = |family| prop::collection::vec((number(family), number(family)), 0..3);
+    let ranges = |family| prop::collection::vec(range(family), 0..3);
     let rest = family().prop_flat_map(move |family| (Just(family), ranges(family)));
     (set_id(), network(), 0..=limits::BLOCK_LOG2_MAX, rest).prop_map(
-        |(id, network, block_log2, (family, ranges))| SetRecord {
+        |(id, network, log2, (family, ranges))| SetRecord {
             id,
             network,
             family,
-            block_log2,
+            block_size: BlockSize::of_log2(log2),
             ranges,
         },
     )
@@ -99,20 +104,20 @@ fn set() -> impl Strategy<Value = SetRecord> {
 fn block() -> impl Strategy<Value = (PoolFamily, Cidr)> {
     let size = prop_oneof![0..=4u8, 0..=limits::BLOCK_LOG2_MAX];
     let start = family().prop_flat_map(|family| (Just(family), number(family)));
-    (network(), start, size).prop_map(|(network, (family, start), size_log2)| {
-        (PoolFamily { network, family }, Cidr::containing(start, size_log2))
+    (network(), start, size).prop_map(|(network, (family, start), log2)| {
+        (PoolFamily { network, family }, Cidr::containing(start, BlockSize::of_log2(log2)))
     })
 }
 
 fn entry() -> impl Strategy<Value = JournalEntry> {
-    let cool = (set_id(), 0u128..9, 0u64..60);
+    let cool = (set_id(), (0u128..9).prop_map(Address::new), 0u64..60);
     prop_oneof![
         4 => holding().prop_map(JournalEntry::Hold),
         3 => holding().prop_map(JournalEntry::End),
         4 => cool.prop_map(|(set, number, at)| {
             JournalEntry::Cool(set, number, BootTime::from_millis(at))
         }),
-        4 => (set_id(), slot(), any::<u128>())
+        4 => (set_id(), slot(), any::<u128>().prop_map(Address::new))
             .prop_map(|(set, slot, number)| JournalEntry::Cursor(set, slot, number)),
         2 => set().prop_map(JournalEntry::Set),
         2 => (set_id(), set_id())

@@ -2,8 +2,8 @@ use super::*;
 use crate::core::ids::{Epoch, Link, Sequence};
 use proptest::prelude::*;
 
-fn v4(text: &str) -> u128 {
-    number(text.parse().unwrap())
+fn v4(text: &str) -> Address {
+    Address::of(text.parse().unwrap())
 }
 
 /// A value with its key and its exact text, which operators see and other versions read.
@@ -68,13 +68,13 @@ fn pinned_nodes() -> Vec<Pinned> {
 fn pinned_blocks() -> Vec<Pinned> {
     let geometry = Geometry {
         family: Family::V4,
-        block_log2: 6,
-        ranges: vec![(v4("10.1.0.1"), v4("10.1.255.254"))],
+        block_size: BlockSize::of_log2(6),
+        ranges: vec![AddressRange::between(v4("10.1.0.1"), v4("10.1.255.254"))],
     };
     let ipam = Some(r#"{"type": "my-ipam"}"#.into());
     let network = NetworkValue { ipam, geometry: vec![geometry] };
     let block = BlockValue {
-        cidr: Cidr::containing(v4("10.1.2.0"), 6),
+        cidr: Cidr::containing(v4("10.1.2.0"), BlockSize::of_log2(6)),
         family: Family::V4,
         owner: "node-1".into(),
         epoch: Epoch::new(7),
@@ -84,7 +84,7 @@ fn pinned_blocks() -> Vec<Pinned> {
     };
     let spare = BlockValue { status: BlockStatus::Spare, ..block.clone() };
     let quarantined = BlockValue {
-        cidr: Cidr::containing(v4("2001:db8::"), 64),
+        cidr: Cidr::containing(v4("2001:db8::"), BlockSize::of_log2(64)),
         family: Family::V6,
         status: BlockStatus::Quarantined,
         ..block.clone()
@@ -126,8 +126,8 @@ fn pinned_messages() -> Vec<Pinned> {
             body,
         })
     };
-    let wanted = vec![(v4("10.1.2.3"), v4("10.1.2.5"))];
-    let given = vec![Cidr::containing(v4("10.1.2.4"), 1)];
+    let wanted = vec![AddressRange::between(v4("10.1.2.3"), v4("10.1.2.5"))];
+    let given = vec![Cidr::containing(v4("10.1.2.4"), BlockSize::of_log2(1))];
     macro_rules! message {
         ($says:literal) => {
             concat!(r#"{"from":"a","lease":"694d","family":"ipv4","says":"#, $says)
@@ -263,25 +263,26 @@ fn an_ipam_object_that_is_none_is_not_lost() {
     assert!(matches!(decode("networks/n", &bytes), Value::Unreadable(_)));
 }
 
-fn family_and_number() -> impl Strategy<Value = (Family, u128)> {
+fn family_and_number() -> impl Strategy<Value = (Family, Address)> {
     prop_oneof![
-        any::<u32>().prop_map(|number| (Family::V4, u128::from(number))),
-        any::<u128>().prop_map(|number| (Family::V6, number)),
+        any::<u32>().prop_map(|number| (Family::V4, Address::new(u128::from(number)))),
+        any::<u128>().prop_map(|number| (Family::V6, Address::new(number))),
     ]
 }
 
 fn any_run() -> impl Strategy<Value = (Family, Cidr)> {
     (family_and_number(), 0..=32_u8)
-        .prop_map(|((family, number), size_log2)| (family, Cidr::containing(number, size_log2)))
+        .prop_map(|((family, at), log2)| (family, Cidr::containing(at, BlockSize::of_log2(log2))))
 }
 
-fn any_ranges() -> impl Strategy<Value = (Family, Vec<(u128, u128)>)> {
+fn any_ranges() -> impl Strategy<Value = (Family, Vec<AddressRange>)> {
     let pair = |family| {
         let number = match family {
             Family::V4 => 0..=u128::from(u32::MAX),
             Family::V6 => 0..=u128::MAX,
         };
-        (number.clone(), number).prop_map(|(a, b)| (a.min(b), a.max(b)))
+        (number.clone(), number)
+            .prop_map(|(a, b)| AddressRange::between(Address::new(a), Address::new(b)))
     };
     prop_oneof![Just(Family::V4), Just(Family::V6)]
         .prop_flat_map(move |family| (Just(family), proptest::collection::vec(pair(family), 0..4)))
@@ -292,6 +293,19 @@ const MS: std::ops::Range<u64> = 0..253_402_300_800_000;
 
 fn at_least_first(epoch: u64) -> Epoch {
     Epoch::new(epoch).unwrap_or(Epoch::FIRST)
+}
+
+fn any_network() -> impl Strategy<Value = (&'static str, Value)> {
+    let text = ".{0,12}";
+    (proptest::collection::vec((any_ranges(), 0..=32_u8), 0..3), text).prop_map(|(sets, text)| {
+        let ipam = serde_json::json!({ "type": text }).to_string();
+        let set = |((family, ranges), log2)| {
+            let block_size = BlockSize::of_log2(log2);
+            Geometry { family, block_size, ranges }
+        };
+        let geometry = sets.into_iter().map(set).collect();
+        ("networks/n", Value::Network(NetworkValue { ipam: Some(ipam.into()), geometry }))
+    })
 }
 
 fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
@@ -323,14 +337,6 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
     let session = (any::<u64>(), lease()).prop_map(|(epoch, lease)| {
         ("sessions/n", Value::Session(SessionValue { epoch: at_least_first(epoch), lease }))
     });
-    let network = (proptest::collection::vec((any_ranges(), 0..=32_u8), 0..3), text()).prop_map(
-        |(sets, text)| {
-            let ipam = serde_json::json!({ "type": text }).to_string();
-            let set = |((family, ranges), block_log2)| Geometry { family, block_log2, ranges };
-            let geometry = sets.into_iter().map(set).collect();
-            ("networks/n", Value::Network(NetworkValue { ipam: Some(ipam.into()), geometry }))
-        },
-    );
     let status = prop_oneof![
         Just(BlockStatus::Spare),
         Just(BlockStatus::Active),
@@ -362,7 +368,7 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
             let from = from.into();
             ("requests/n", Value::Message(Message { from, lease, family, body }))
         });
-    prop_oneof![node, session, network, block, message]
+    prop_oneof![node, session, any_network(), block, message]
 }
 
 proptest! {

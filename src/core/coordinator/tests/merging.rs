@@ -14,7 +14,7 @@ fn what_cools_in_a_range_set_cools_on_when_it_has_become_part_of_another() {
     assert!(matches!(run(&mut world, 3, add(2, 2, vec![], 300)), Outcome::Added(_)));
     assert_eq!(world.sets.len(), 1);
     let cools = |set: &RangeSet, address: IpAddr| {
-        let number = number(address);
+        let number = Address::of(address);
         set.blocks().any(|block| block.cidr().contains(number) && block.is_cooling(number))
     };
     let (_, restored) = world.restart();

@@ -6,7 +6,7 @@ mod faults;
 mod removing;
 
 use super::{Command, RemoveNode, RemoveNodeCommand, Step};
-use crate::core::address::{Cidr, Family};
+use crate::core::address::{Address, BlockSize, Cidr, Family};
 use crate::core::ids::LeaseId;
 use crate::core::ids::{Epoch, Link, Revision, Sequence};
 use crate::core::keys::{BLOCKS, allocation_key, block_key, drain_key, node_key, session_key};
@@ -97,7 +97,7 @@ impl World {
         let keys = self.etcd.read(&Span::prefix(BLOCKS, usize::MAX));
         let of = |key: KeyValue| match key.value {
             Value::Block(block) if &*block.owner == node => {
-                Some((block.cidr.start, block.status, key.lease))
+                Some((block.cidr.first().get(), block.status, key.lease))
             }
             _ => None,
         };
@@ -161,7 +161,11 @@ impl World {
         let block = block(node, start, status);
         let then = vec![
             Write::Put(node_key(node), Value::Node(value), None),
-            Write::Put(block_key("net", Family::V4, start), Value::Block(block), None),
+            Write::Put(
+                block_key("net", Family::V4, Address::new(start)),
+                Value::Block(block),
+                None,
+            ),
         ];
         self.txn(vec![at], then);
     }
@@ -170,14 +174,14 @@ impl World {
     fn hold(&mut self, node: &str, starts: impl IntoIterator<Item = u128>, status: BlockStatus) {
         let put = |start| {
             let block = Value::Block(block(node, start, status));
-            Write::Put(block_key("net", Family::V4, start), block, None)
+            Write::Put(block_key("net", Family::V4, Address::new(start)), block, None)
         };
         let writes: Vec<Write> = starts.into_iter().map(put).collect();
         writes.chunks(100).for_each(|writes| self.txn(vec![], writes.to_vec()));
     }
 
     fn record(&mut self, node: &str, address: u128) {
-        let address = Family::V4.address(address);
+        let address = Family::V4.address(Address::new(address));
         let value = AllocationValue {
             node: node.into(),
             network: None,
@@ -260,7 +264,7 @@ impl World {
 
 fn block(node: &str, start: u128, status: BlockStatus) -> BlockValue {
     BlockValue {
-        cidr: Cidr::containing(start, 3),
+        cidr: Cidr::containing(Address::new(start), BlockSize::of_log2(3)),
         family: Family::V4,
         owner: node.into(),
         epoch: Some(Epoch::FIRST),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::core::address::AddressRange;
 use crate::core::ids::{LeaseId, Revision};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Question, without};
@@ -11,11 +12,11 @@ use crate::core::leaseholder::{Question, without};
 #[test]
 fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
+    let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
     set.joined();
     let mut store = Store::default();
     let mut now = BootTime::from_millis(1_000_000);
-    let held: Vec<u128> = (0..20)
+    let held: Vec<Address> = (0..20)
         .map(|n| {
             let (id, allowed) = (operation(n), wide.clone());
             let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
@@ -39,9 +40,10 @@ fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
 #[test]
 fn blocks_that_were_needed_since_the_last_look_stay() {
     let [wide, _] = views();
-    let first = number("10.0.0.4".parse().unwrap());
-    let blocks: Vec<Cidr> = (0..4).map(|n| Cidr { start: first + 4 * n, size_log2: 2 }).collect();
-    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
+    let first = Address::of("10.0.0.4".parse().unwrap());
+    let blocks: Vec<Cidr> =
+        (0..4).map(|n| Cidr::containing(first.plus(4 * n), BlockSize::of_log2(2))).collect();
+    let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
     set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
     set.alone(false);
     set.joined();
@@ -51,14 +53,14 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
     };
     let now = BootTime::BOOT + limits::RECLAIM_IDLE;
     assert_eq!(look(&mut set, 1), []);
-    let wanted = first..first + 12;
-    for number in wanted.clone() {
+    let wanted = AddressRange::between(first, first.plus(11));
+    for number in wanted.iter() {
         let (allowed, requested) = (wide.clone(), Some(number));
         let request =
             Assign { id: OperationId::FIRST, set_index: 0, allowed, requested, stage: None };
         assert_eq!(set.assign(now, request), Some(Ok(number)));
     }
-    wanted.for_each(|number| set.undo(now, number));
+    wanted.iter().for_each(|number| set.undo(now, number));
     assert_eq!(look(&mut set, 2), []);
     assert!(matches!(&look(&mut set, 3)[..], [Effect::GiveBack(blocks)] if blocks.len() == 3));
 }
@@ -66,7 +68,7 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
 /// Creates a set with one block, of which the last address is on its way to another node.
 fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     let [wide, _] = views();
-    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
+    let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
     let request = Assign {
         id: OperationId::FIRST,
         set_index: 0,
@@ -76,9 +78,9 @@ fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     };
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
     let block = set.inventory.block(held).unwrap().cidr();
-    let give = Cidr::containing(block.end(), 0);
+    let give = Cidr::one(block.last());
     let pool = PoolFamily { network: "net".into(), family: Family::V4 };
-    let (from, wanted) = ("there".into(), vec![(give.start, give.start)]);
+    let (from, wanted) = ("there".into(), vec![AddressRange::one(give.first())]);
     let (key, lease) = (QUESTION.to_owned(), LeaseId::new(1).unwrap());
     let even_cooling = false;
     set.asked(
@@ -121,8 +123,7 @@ fn a_part_in_transfer_stays_out_of_the_journal() {
 fn a_part_in_transfer_leaves_or_stays_when_its_block_was_divided() {
     let now = BootTime::from_millis(1_000_000);
     let (whole, block, give) = one_in_transfer(now);
-    let low = Cidr { size_log2: block.size_log2 - 1, ..block };
-    let high = Cidr { start: low.end() + 1, ..low };
+    let [low, high] = block.halves().unwrap();
     for done in [true, false] {
         let mut set = whole.clone();
         set.split(block, &[low, high]);
@@ -130,7 +131,7 @@ fn a_part_in_transfer_leaves_or_stays_when_its_block_was_divided() {
         set.check_invariants();
         assert_eq!(set.stats().in_transfer, 0);
         let state = (!done).then_some(AddressState::Free);
-        assert_eq!(set.inventory.state_of(give.start), state);
+        assert_eq!(set.inventory.state_of(give.first()), state);
         let journal = if done { vec![] } else { vec![low, high] };
         let journal: Vec<Effect> = journal.into_iter().map(Effect::JournalBlock).collect();
         assert_eq!(effects(&mut set), journal);
@@ -139,17 +140,18 @@ fn a_part_in_transfer_leaves_or_stays_when_its_block_was_divided() {
 
 #[test]
 fn a_journal_that_contradicts_itself_is_refused() {
-    let block = Cidr::containing(number("10.0.0.0".parse().unwrap()), 2);
-    let half = Cidr { size_log2: 1, ..block };
-    let restore = |blocks: &[Cidr], lost: &[Cidr], allocated: &[u128]| {
+    let block = Cidr::containing(Address::of("10.0.0.0".parse().unwrap()), BlockSize::of_log2(2));
+    let [half, _] = block.halves().unwrap();
+    let restore = |blocks: &[Cidr], lost: &[Cidr], allocated: &[Address]| {
         let (blocks, lost, allocated) = (blocks.to_vec(), lost.to_vec(), allocated.to_vec());
         let recovered = RecoveredSet { blocks, lost, allocated, ..RecoveredSet::default() };
-        RangeSet::new(Family::V4, 2, settings(Duration::ZERO)).restore(recovered)
+        RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO))
+            .restore(recovered)
     };
-    assert_eq!(restore(&[block], &[], &[block.start, block.end()]), Ok(()));
-    assert_eq!(restore(&[block], &[], &[block.start, block.start]), Err(block.start));
-    assert_eq!(restore(&[half], &[], &[block.end()]), Err(block.end()));
-    assert_eq!(restore(&[block], &[half], &[]), Err(block.start));
+    assert_eq!(restore(&[block], &[], &[block.first(), block.last()]), Ok(()));
+    assert_eq!(restore(&[block], &[], &[block.first(), block.first()]), Err(block.first()));
+    assert_eq!(restore(&[half], &[], &[block.last()]), Err(block.last()));
+    assert_eq!(restore(&[block], &[half], &[]), Err(block.first()));
 }
 
 /// The records of the store say that an address of a spare is held. When the spare goes, the
@@ -158,15 +160,15 @@ fn a_journal_that_contradicts_itself_is_refused() {
 fn an_address_in_a_spare_that_goes_stays_assigned() {
     let (now, block) = (
         BootTime::from_millis(1_000_000),
-        Cidr::containing(number("10.0.0.0".parse().unwrap()), 2),
+        Cidr::containing(Address::of("10.0.0.0".parse().unwrap()), BlockSize::of_log2(2)),
     );
-    let mut set = RangeSet::new(Family::V4, 2, settings(Duration::ZERO));
+    let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
     set.spares(now, &[block]);
-    set.recover(now, &[block], &BTreeSet::from([block.start]));
+    set.recover(now, &[block], &BTreeSet::from([block.first()]));
     set.spares_gone(now);
     assert_eq!(effects(&mut set), [Effect::JournalLost(block)]);
     assert_eq!((set.stats().allocated, set.stats().lost), (1, 1));
-    set.release(now, block.start);
+    set.release(now, block.first());
     assert_eq!(set.stats().allocated, 0);
     set.check_invariants();
 }

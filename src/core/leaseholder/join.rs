@@ -270,7 +270,7 @@ impl Leaseholder {
         let first_epoch = self.first_epoch(node.as_ref(), epoch);
         let value =
             NodeValue { acknowledged: false, first_epoch, ..self.node_value(epoch, Some(link)) };
-        self.intend(link, value, revision, session);
+        self.intend(value, revision, session);
         self.register_intended(now);
     }
 
@@ -291,19 +291,14 @@ impl Leaseholder {
     /// Asks the journal to remember what is going to be registered. A journal that forgot remembers
     /// nothing before it has recovered: otherwise a daemon that dies in between would take it for
     /// complete.
-    fn intend(
-        &mut self,
-        link: Link,
-        value: NodeValue,
-        revision: Option<Revision>,
-        old: Option<SessionValue>,
-    ) {
+    fn intend(&mut self, value: NodeValue, revision: Option<Revision>, old: Option<SessionValue>) {
+        let reached = value.sequence;
         let Some(joining) = self.joining() else { return };
         joining.step = Step::Intending(revision);
         joining.attempt = Some(value);
         joining.old_lease = old.map(|session| session.lease);
-        if !joining.state_lost && self.intended < Some(link) {
-            self.effects.push_back(Effect::Intend(link));
+        if !joining.state_lost && self.intended < reached {
+            self.effects.extend(reached.map(Effect::Intend));
         }
     }
 

@@ -21,6 +21,7 @@ mod leave;
 mod lost;
 mod name;
 mod outcomes;
+mod owned;
 mod parts;
 mod rebuild;
 mod reconcile;
@@ -57,17 +58,9 @@ use block_size::AgreeBlockSize;
 use chain::Batch;
 use finding::Find;
 use join::Phase;
+use owned::OwnedBlock;
 use record_scan::RecordScan;
 use records::Records;
-
-/// A block of this node as the store has it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct OwnedBlock {
-    cidr: Cidr,
-    /// The revision of its key; none: it is not known yet.
-    revision: Option<Revision>,
-    status: BlockStatus,
-}
 
 /// The last transaction of the node that was carried out.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -473,38 +466,5 @@ impl Leaseholder {
 
     fn unix_time(&self, now: BootTime) -> UnixTime {
         self.booted_at + now.since(BootTime::BOOT)
-    }
-
-    fn find_owned(&self, pool: &PoolFamily, cidr: Cidr) -> Option<OwnedBlock> {
-        self.owned.get(pool)?.get(&cidr.first()).copied().filter(|owned| owned.cidr == cidr)
-    }
-
-    fn forget_owned(&mut self, pool: &PoolFamily, cidr: Cidr) {
-        if let Some(blocks) = self.owned.get_mut(pool) {
-            blocks.remove(&cidr.first());
-            if blocks.is_empty() {
-                self.owned.remove(pool);
-            }
-        }
-    }
-
-    fn keep_owned(
-        &mut self,
-        pool: &PoolFamily,
-        cidr: Cidr,
-        revision: Option<Revision>,
-        status: BlockStatus,
-    ) {
-        let block = OwnedBlock { cidr, revision, status };
-        let blocks = self.owned.entry(pool.clone()).or_default();
-        blocks.insert(cidr.first(), block);
-        debug_assert!(
-            {
-                let mut near = blocks.range(..=cidr.last()).rev();
-                let last = near.next().is_none_or(|(start, _)| *start == cidr.first());
-                last && near.next().is_none_or(|(_, owned)| owned.cidr.last() < cidr.first())
-            },
-            "blocks of a node overlap"
-        );
     }
 }

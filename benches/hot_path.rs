@@ -10,7 +10,6 @@
 )]
 
 use std::hint::black_box;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
 use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
 use leasehold::core::set_record::SetId;
-use leasehold::core::time::{BootTime, UnixTime};
+use leasehold::core::time::{BootTime, StartTime, UnixTime};
 use leasehold::journal::{Journal, Options};
 
 /// Blocks of 64 addresses of 10.0.0.0/16: all of it is in hand.
@@ -151,7 +150,7 @@ fn holding(number: u64) -> Holding {
         container_id: format!("{:064x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into(),
         addresses: vec![Family::V4.address(address(number))].into(),
         sequence: Sequence::new(number + 1),
-        started_at: NonZeroU64::new(1),
+        started_at: Some(StartTime::BOOT),
         since: UnixTime::EPOCH,
         stage: None,
         pod: None,

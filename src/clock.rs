@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::core::time::{BootTime, UnixTime};
+use crate::core::time::{BootTime, StartTime, UnixTime};
 use crate::limits;
 
 /// The present time, in nanoseconds on the boot clock (`CLOCK_BOOTTIME`).
@@ -12,6 +12,11 @@ pub fn boot_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let (secs, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
     secs.unwrap_or_default() * 1_000_000_000 + nanos.unwrap_or_default()
+}
+
+/// The present time, to be compared with the start of a plugin's process.
+pub fn start() -> StartTime {
+    StartTime::from_nanos(boot_ns())
 }
 
 /// The present time on the boot clock.

@@ -32,7 +32,7 @@ use crate::core::keys::NETWORKS;
 use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
-use crate::core::time::BootTime;
+use crate::core::time::{BootTime, StartTime};
 use crate::identity::Identity;
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
@@ -60,7 +60,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     // From the first moment on a signal ends the daemon in order.
     let mut signals = Signals::listen()?;
     let _lock = lock(&config.state_dir)?;
-    let alone_since = clock::boot_ns();
+    let alone_since = clock::start();
     let metrics = metrics::install().context("metrics")?;
     metrics::alone(config.etcd.is_none());
     let room = Room::make();
@@ -246,7 +246,7 @@ async fn warn_of_etcd(store: Etcd) {
 }
 
 /// Makes the journal one state in memory. `id`: the identity of the state directory;
-/// `alone_since`: when this daemon locked it, in nanoseconds on the boot clock.
+/// `alone_since`: when this daemon locked it.
 ///
 /// # Errors
 /// The journal contradicts itself, or cannot be written.
@@ -256,13 +256,13 @@ pub fn restore(
     mut journal: Journal,
     opened: Opened,
     store: Arc<dyn ClusterStore>,
-    alone_since: u64,
+    alone_since: StartTime,
 ) -> anyhow::Result<BootState> {
     let options = BootOptions {
         identity: node_identity(config, id),
         settings: settings(config),
         await_records: config.commit == Commit::Etcd,
-        alone_since_ns: alone_since,
+        alone_since,
         booted_at: clock::unix().before(clock::boot().since(BootTime::BOOT)),
     };
     let booted = boot(opened.state, options)?;

@@ -20,6 +20,7 @@ use crate::core::attachment::{AttachmentId, Holding, Pod};
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
 use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
+use crate::core::time::StartTime;
 use crate::{clock, limits, metrics};
 
 /// Resolves to the text that the plugin prints, or to the error object, as soon as it is known.
@@ -33,7 +34,7 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
     let (started_at, waited_since) = (request.started_at, request.waited_since);
     // A start that is yet to come cannot be, and would outlive every DEL, or every ADD, of those
     // that tell the truth.
-    let started_at = started_at.map(|at| at.min(clock::boot_ns()));
+    let started_at = started_at.map(|at| at.min(clock::start()));
     let answer: Answering = match body {
         Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
         Body::Add(add) => {
@@ -41,7 +42,7 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
             self::add(node, answers.clone(), from, of, *add).await
         }
         Body::Del(del) => {
-            let now = clock::boot_ns();
+            let now = clock::start();
             let selector = match started_at {
                 Some(at) if undo => HoldingSelector::MadeBy(at),
                 at => HoldingSelector::StartedBy(at.unwrap_or(now)),
@@ -57,7 +58,7 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
         Body::Gc(gc) => match gc.valid {
             None => Box::pin(async { Ok(String::new()) }),
             Some(valid) => {
-                let started_at = started_at.unwrap_or_else(clock::boot_ns);
+                let started_at = started_at.unwrap_or_else(clock::start);
                 collect(node, network, valid, started_at).await
             }
         },
@@ -78,7 +79,12 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
 /// Carries out a GC of the runtime. An attachment that the GC does not name is kept if its
 /// namespace is there, the very one of its ADD: a list that names too few must not take the
 /// addresses of containers that run.
-async fn collect(node: &AppState, network: Arc<str>, valid: Vec<Id>, started_at: u64) -> Answering {
+async fn collect(
+    node: &AppState,
+    network: Arc<str>,
+    valid: Vec<Id>,
+    started_at: StartTime,
+) -> Answering {
     let mut valid: Vec<_> = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
     let unnamed = check::namespaces::unnamed(node, &network, &valid).await;
     for holding in &unnamed.living {
@@ -111,8 +117,8 @@ struct Origin {
     network: Arc<str>,
     pool: Arc<str>,
     netns: Box<str>,
-    started_at: Option<u64>,
-    waited_since: Option<u64>,
+    started_at: Option<StartTime>,
+    waited_since: Option<StartTime>,
 }
 
 async fn add(

@@ -11,6 +11,7 @@ use crate::cni::parse::parse;
 use crate::cni::request::Body;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
+use crate::core::time::StartTime;
 use crate::{clock, limits, metrics};
 
 /// Makes the directory of notes, for root only.
@@ -97,7 +98,7 @@ async fn act(node: &AppState, body: &[u8]) -> Result<(), Error> {
     };
     // A time that is yet to come was told by the clock of an earlier boot: such a DEL means what
     // was held before this boot, and nothing of it.
-    let at = if at > clock::boot_ns() { 0 } else { at };
+    let at = if at > clock::start() { StartTime::BOOT } else { at };
     let selector =
         if request.undo { HoldingSelector::MadeBy(at) } else { HoldingSelector::StartedBy(at) };
     match node.machines.execute(Call::Del(Del { id, selector })).await {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::time::StartTime;
 use crate::limits::CALLS_PER_ARRAY_MAX;
 
 use super::central::{self, Central, Nowhere};
@@ -122,8 +123,8 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
         version,
         pool: kept.as_ref().map_or_else(|| network.clone(), |kept| kept.network.clone()),
         network,
-        started_at: envelope.started_at,
-        waited_since: envelope.waited_since,
+        started_at: envelope.started_at.map(StartTime::from_nanos),
+        waited_since: envelope.waited_since.map(StartTime::from_nanos),
         undo: envelope.undo,
         netns: envelope.netns.into(),
         body,
@@ -166,7 +167,10 @@ mod tests {
         let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=pay-10-sandbox-a;X=1";
         let request = parsed(&Call { args: args.into(), ..call("ADD", "1.1.0", "") });
         assert_eq!((request.verb, request.version), (Verb::Add, Version::V1_1_0));
-        assert_eq!((&*request.network, request.started_at, request.undo), ("net", Some(12), false));
+        assert_eq!(
+            (&*request.network, request.started_at, request.undo),
+            ("net", Some(StartTime::from_nanos(12)), false)
+        );
         let Body::Add(add) = request.body else { panic!() };
         assert_eq!((&*add.id.container_id.to_text(), &*add.id.ifname), ("c1", "eth0"));
         assert_eq!(add.stage, Some(Stage::Sandbox));

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::core::container_id::ContainerId;
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
+use crate::core::time::StartTime;
 
 use super::error::Error;
 use super::result::Route;
@@ -77,11 +78,10 @@ pub struct Request {
     /// The network out of whose pool an ADD gets its addresses: the one whose central
     /// configuration it uses, or else `network`.
     pub pool: Arc<str>,
-    /// The start time of the plugin's process, in nanoseconds on the boot clock; only the plugin
-    /// sends it.
-    pub started_at: Option<u64>,
+    /// The start time of the plugin's process; only the plugin sends it.
+    pub started_at: Option<StartTime>,
     /// The time since which the plugin's process has found no daemon, likewise, if it had to wait.
-    pub waited_since: Option<u64>,
+    pub waited_since: Option<StartTime>,
     /// DEL: release only what the ADD with the same `started_at` made.
     pub undo: bool,
     /// The container's network namespace, as the runtime gave it; may be empty.

@@ -1,14 +1,14 @@
 //! Attachments and what they hold.
 
 use std::net::IpAddr;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use super::container_id::ContainerId;
 use super::ids::Sequence;
 use super::stage::Stage;
-use super::time::UnixTime;
+use super::time::{StartTime, UnixTime};
 
 /// The key of all CNI state (CNI specification 1.1, section 2): one interface of one container on
 /// one network.
@@ -99,8 +99,8 @@ pub struct Holding {
     pub addresses: Addresses,
     /// Rises with every ADD of this node: tells two holdings of one attachment apart.
     pub sequence: Sequence,
-    /// The time at which the plugin process of the ADD started; see [`Holding::started_at`].
-    pub started_at: Option<NonZeroU64>,
+    /// The time at which the plugin process of the ADD started.
+    pub started_at: Option<StartTime>,
     /// The time at which the ADD was answered.
     pub since: UnixTime,
     /// The pod's stage.
@@ -112,12 +112,6 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Returns the time at which the plugin process of the ADD started, in nanoseconds on the boot
-    /// clock.
-    pub fn started_at(&self) -> Option<u64> {
-        self.started_at.map(NonZeroU64::get)
-    }
-
     /// Returns whether the attachment holds the addresses.
     pub fn is_of(&self, id: &AttachmentId) -> bool {
         self.container_id == id.container_id

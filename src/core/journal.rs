@@ -17,7 +17,7 @@ use super::ids::{Link, Sequence};
 use super::keys::PoolFamily;
 use super::leaseholder::without;
 use super::set_record::{SetId, SetRecord};
-use super::time::BootTime;
+use super::time::{BootTime, StartTime};
 
 pub use state::{Holdings, JournalState, NewBoot};
 
@@ -70,7 +70,7 @@ pub enum JournalEntry {
     Confirmed,
     /// A DEL of this attachment that started then was answered before the node had joined, and so
     /// before it knew whether this journal is all there was (rule 28).
-    EarlyDel(AttachmentId, u64),
+    EarlyDel(AttachmentId, StartTime),
     /// The node has joined: it knows.
     NoEarlyDels,
     /// The store went back in time; these blocks were lost before that (rule 26).
@@ -151,7 +151,11 @@ pub trait Rows {
     fn set_confirmed(&mut self) -> Result<(), Self::Error>;
 
     /// Puts a DEL from before the node had joined, by its attachment.
-    fn put_early_del(&mut self, id: &AttachmentId, started_at: u64) -> Result<(), Self::Error>;
+    fn put_early_del(
+        &mut self,
+        id: &AttachmentId,
+        started_at: StartTime,
+    ) -> Result<(), Self::Error>;
 
     /// Removes all of these.
     fn remove_early_dels(&mut self) -> Result<(), Self::Error>;

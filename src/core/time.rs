@@ -1,6 +1,7 @@
-//! Points in time on the two clocks that Leasehold knows, as types that cannot be mixed up: one
+//! Points in time on the clocks that Leasehold knows, as types that cannot be mixed up: one
 //! minus the other, or compared with it, does not compile. A span of time is a [`Duration`].
 
+use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -42,6 +43,33 @@ impl Add<Duration> for BootTime {
 
     fn add(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(millis(wait)))
+    }
+}
+
+/// The time at which a plugin process started, in nanoseconds on the boot clock: calls of one
+/// attachment are told apart by it. A time before the boot's first nanosecond counts as that one,
+/// so that `Option<StartTime>` is as small as a number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(transparent)]
+pub struct StartTime(NonZeroU64);
+
+impl StartTime {
+    /// The first time there is: no process starts so early.
+    pub const BOOT: Self = Self(NonZeroU64::MIN);
+
+    /// Returns the time so many nanoseconds after the boot.
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Returns the number of nanoseconds since the boot.
+    pub fn as_nanos(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Returns the time since an earlier one; nothing, if that one is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.as_nanos().saturating_sub(earlier.as_nanos()))
     }
 }
 
@@ -106,6 +134,17 @@ mod tests {
         assert_eq!(UnixTime::EPOCH.since(last), Duration::ZERO);
         let last = BootTime::from_millis(u64::MAX);
         assert_eq!(last + Duration::MAX, last);
+    }
+
+    #[test]
+    fn a_start_is_at_least_a_nanosecond_after_the_boot() {
+        let [first, later] = [0, 8].map(StartTime::from_nanos);
+        assert_eq!((first.as_nanos(), later.as_nanos()), (1, 8));
+        assert_eq!(
+            (later.since(first), first.since(later)),
+            (Duration::from_nanos(7), Duration::ZERO)
+        );
+        assert_eq!(size_of::<Option<StartTime>>(), size_of::<u64>());
     }
 
     #[test]

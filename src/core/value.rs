@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::address::{AddressRange, BlockSize, Cidr, Family};
 use super::container_id::ContainerId;
 use super::ids::{Epoch, LeaseId, Link, Sequence};
-use super::time::UnixTime;
+use super::time::{StartTime, UnixTime};
 
 /// A value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -171,8 +171,8 @@ pub struct AllocationValue {
     pub netns: Box<str>,
     /// The time at which the ADD was answered.
     pub since: UnixTime,
-    /// The time at which the plugin process of the ADD started, in nanoseconds on the boot clock.
-    pub started_at: Option<u64>,
+    /// The time at which the plugin process of the ADD started.
+    pub started_at: Option<StartTime>,
     /// The sequence number of the holding on its node.
     pub sequence: Sequence,
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::core::journal::Cooling;
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
-use crate::core::time::{BootTime, UnixTime};
+use crate::core::time::{BootTime, StartTime, UnixTime};
 
 /// Network, family and first address.
 pub(super) type BlockKey<'a> = (&'a str, &'a str, u128);
@@ -66,7 +66,7 @@ pub(super) fn holding(holding: &Holding) -> Vec<u8> {
     encode(&HoldingRow {
         pool: (scope.pool != scope.network).then(|| (&*scope.pool).into()),
         addresses: holding.addresses.to_vec(),
-        started_at: holding.started_at(),
+        started_at: holding.started_at.map(StartTime::as_nanos),
         since_unix_ms: holding.since.as_millis(),
         stage: holding.stage.map(|stage| stage.as_str().into()),
         namespace: pod.map(|pod| (*pod.namespace).into()),
@@ -99,7 +99,7 @@ pub(super) fn read_holding(
         container_id: container_id.into(),
         addresses: row.addresses.into(),
         sequence: Sequence::new(sequence),
-        started_at: row.started_at.and_then(NonZeroU64::new),
+        started_at: row.started_at.map(StartTime::from_nanos),
         since: UnixTime::from_millis(row.since_unix_ms),
         stage,
         pod,

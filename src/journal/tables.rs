@@ -15,6 +15,7 @@ use crate::core::ids::{Link, Sequence};
 use crate::core::journal::{Cooling, JournalState, Rows};
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
+use crate::core::time::StartTime;
 
 /// The format of the rows that this daemon writes. It reads this one and all before.
 ///
@@ -179,7 +180,7 @@ pub(super) fn set_boot_id(db: &Database, id: &str) -> Result<(), Failed> {
 }
 
 /// DELs from before the node had joined. The table is there only since the first one.
-fn read_early_dels(txn: &ReadTransaction) -> anyhow::Result<BTreeMap<AttachmentId, u64>> {
+fn read_early_dels(txn: &ReadTransaction) -> anyhow::Result<BTreeMap<AttachmentId, StartTime>> {
     let table = match txn.open_table(EARLY_DELS) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
         table => table?,
@@ -190,7 +191,7 @@ fn read_early_dels(txn: &ReadTransaction) -> anyhow::Result<BTreeMap<AttachmentI
         let (network, container_id, ifname) = key.value();
         let (network, container_id) = (network.into(), container_id.into());
         let id = AttachmentId { network, container_id, ifname: ifname.into() };
-        early_dels.insert(id, started_at.value());
+        early_dels.insert(id, StartTime::from_nanos(started_at.value()));
     }
     Ok(early_dels)
 }
@@ -406,10 +407,12 @@ impl Rows for Tables<'_> {
         self.set(CONFIRMED, 1)
     }
 
-    fn put_early_del(&mut self, id: &AttachmentId, started_at: u64) -> Result<(), Failed> {
+    fn put_early_del(&mut self, id: &AttachmentId, started_at: StartTime) -> Result<(), Failed> {
         let container = id.container_id.to_text();
         let mut table = self.txn.open_table(EARLY_DELS).map_err(boxed)?;
-        table.insert((&*id.network, &*container, &*id.ifname), started_at).map_err(boxed)?;
+        table
+            .insert((&*id.network, &*container, &*id.ifname), started_at.as_nanos())
+            .map_err(boxed)?;
         Ok(())
     }
 

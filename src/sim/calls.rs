@@ -11,7 +11,7 @@ use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outco
 use crate::core::ids::CallId;
 use crate::core::node::RangeSetMachine;
 use crate::core::range_set::AssignError;
-use crate::core::time::{BootTime, UnixTime};
+use crate::core::time::{BootTime, StartTime, UnixTime};
 
 impl World {
     pub(super) fn some_calls(&mut self) {
@@ -105,7 +105,7 @@ impl World {
             stage: None,
             pod: None,
             netns: "".into(),
-            started_at: Some(self.now * 1_000_000),
+            started_at: Some(StartTime::from_nanos(self.now * 1_000_000)),
             waited_since: None,
             at: UnixTime::from_millis(0),
         }));
@@ -120,7 +120,7 @@ impl World {
         self.held.retain(|_, id| *id != container);
         let id = self.new_call();
         self.calls.insert(id, container);
-        let started = self.now * 1_000_000;
+        let started = StartTime::from_nanos(self.now * 1_000_000);
         let call = Call::Del(Del {
             id: attachment(container),
             selector: HoldingSelector::StartedBy(started),

@@ -11,7 +11,7 @@ use crate::core::journal::{JournalEntry, JournalState, NewBoot};
 use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{BootOptions, Booted, boot};
 use crate::core::range_set::Settings;
-use crate::core::time::{BootTime, UnixTime};
+use crate::core::time::{BootTime, StartTime, UnixTime};
 
 /// The part of a node that outlives its daemon.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ impl Disk {
             identity,
             settings: self.settings,
             await_records: self.await_records,
-            alone_since_ns: 0,
+            alone_since: StartTime::BOOT,
             booted_at: UnixTime::EPOCH,
         };
         let booted = boot(self.state(), options).unwrap_or_else(|error| panic!("{error}"));

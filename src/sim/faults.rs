@@ -12,7 +12,7 @@ use super::world::{Event, SimNode, State, World};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::Call;
 use crate::core::keys::{ALLOCATIONS, allocation_key, node_key};
-use crate::core::time::BootTime;
+use crate::core::time::{BootTime, StartTime};
 use crate::core::txn::{Request, Span, StoreError, Write};
 use crate::core::value::Value;
 use crate::limits;
@@ -169,7 +169,7 @@ impl World {
                 (container_id, (*ifname).into())
             });
             let valid = valid.collect();
-            let (network, started_at) = ("net".into(), self.now * 1_000_000);
+            let (network, started_at) = ("net".into(), StartTime::from_nanos(self.now * 1_000_000));
             let call = Call::Gc { network, valid, started_at };
             let id = self.new_call();
             self.with(node, |daemon, _| daemon.call(id, call));

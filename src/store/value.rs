@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::clock::{parse_rfc3339, rfc3339};
 use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use crate::core::ids::{Epoch, LeaseId, Link, Sequence};
-use crate::core::time::UnixTime;
+use crate::core::time::{StartTime, UnixTime};
 use crate::core::value::{
     AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
     NodeValue, SessionValue, Value,
@@ -357,7 +357,7 @@ impl From<&AllocationValue> for Allocation {
             stage: allocation.stage.to_string(),
             netns: allocation.netns.to_string(),
             since: rfc3339(allocation.since),
-            started_at: allocation.started_at,
+            started_at: allocation.started_at.map(StartTime::as_nanos),
             sequence: allocation.sequence.get(),
         }
     }
@@ -376,7 +376,7 @@ impl Allocation {
             stage: self.stage.into(),
             netns: self.netns.into(),
             since: time("since", &self.since)?,
-            started_at: self.started_at,
+            started_at: self.started_at.map(StartTime::from_nanos),
             sequence: Sequence::new(self.sequence),
         })))
     }

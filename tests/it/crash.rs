@@ -23,7 +23,7 @@ use leasehold::core::attachment::AttachmentId;
 use leasehold::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
 use leasehold::core::ids::{Epoch, Link};
 use leasehold::core::keys::{BLOCKS, RESTORED, block_key};
-use leasehold::core::time::UnixTime;
+use leasehold::core::time::{StartTime, UnixTime};
 use leasehold::core::txn::{self, Request, Span, Txn, Write};
 use leasehold::core::value::{BlockStatus, BlockValue, Value};
 use leasehold::daemon;
@@ -166,7 +166,7 @@ async fn start(
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
     let store = Arc::new(Embedded::open_on(recorder(STORE, store))?);
     log.lock().unwrap().push(Entry::Made);
-    let restored = daemon::restore(&config, "", journal, opened, store.clone(), 0)?;
+    let restored = daemon::restore(&config, "", journal, opened, store.clone(), StartTime::BOOT)?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let (_, phase) = tokio::sync::watch::channel(Phase::Serving);
     let about = About {
@@ -259,7 +259,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
 
 fn del(network: &str, container: usize) -> Call {
     let id = attachment(network, container);
-    Call::Del(Del { id, selector: HoldingSelector::StartedBy(leasehold::clock::boot_ns()) })
+    Call::Del(Del { id, selector: HoldingSelector::StartedBy(leasehold::clock::start()) })
 }
 
 fn attachment(network: &str, container: usize) -> AttachmentId {

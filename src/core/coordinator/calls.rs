@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::routing::Route;
@@ -19,7 +18,7 @@ use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError};
 use crate::core::set_record::SetId;
-use crate::core::time::BootTime;
+use crate::core::time::{BootTime, StartTime};
 use crate::limits;
 
 impl Coordinator {
@@ -41,7 +40,7 @@ impl Coordinator {
         call: CallId,
         network: &Arc<str>,
         valid: &[(ContainerId, Box<str>)],
-        started_at: u64,
+        started_at: StartTime,
     ) {
         let valid: std::collections::BTreeSet<(&ContainerId, &str)> =
             valid.iter().map(|(id, ifname)| (id, &**ifname)).collect();
@@ -138,7 +137,7 @@ impl Coordinator {
     /// decided on before it: the sequence number is new.
     fn renew(&mut self, reply_to: ReplyTo, before: Arc<Holding>, add: Add) {
         let holding = Arc::new(Holding {
-            started_at: add.started_at.and_then(NonZeroU64::new),
+            started_at: add.started_at,
             sequence: self.next_sequence,
             netns: add.netns,
             ..(*before).clone()
@@ -361,7 +360,7 @@ impl Coordinator {
             container_id,
             addresses: addresses.into(),
             sequence: self.next_sequence,
-            started_at: add.started_at.and_then(NonZeroU64::new),
+            started_at: add.started_at,
             since: add.at,
             stage: add.stage,
             pod: add.pod.map(Box::new),
@@ -444,8 +443,8 @@ impl Coordinator {
 /// Returns whether a repeated ADD is a later one. Without start times, another namespace shows it:
 /// from now on the pod in that namespace holds the addresses.
 fn is_newer(add: &Add, holding: &Holding) -> bool {
-    add.started_at > holding.started_at()
-        || add.started_at == holding.started_at() && add.netns != holding.netns
+    add.started_at > holding.started_at
+        || add.started_at == holding.started_at && add.netns != holding.netns
 }
 
 /// Returns the entries that move the cursor of each set to its address.

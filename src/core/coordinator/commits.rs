@@ -55,7 +55,7 @@ impl Coordinator {
         if early_dels.len() >= limits::ENDED_MAX && !early_dels.contains_key(&del.id) {
             return None;
         }
-        let latest = early_dels.entry(del.id.clone()).or_default();
+        let latest = early_dels.entry(del.id.clone()).or_insert(started_at);
         *latest = started_at.max(*latest);
         let entry = JournalEntry::EarlyDel(del.id.clone(), *latest);
         (!broken(Mutant::EarlyDelForgotten)).then_some(entry)

@@ -39,7 +39,7 @@ use super::range::Ranges;
 use super::range_set::{Assign, AssignError, Settings};
 use super::set_record::{SetId, SetRecord};
 use super::stage::Stage;
-use super::time::BootTime;
+use super::time::{BootTime, StartTime};
 use crate::core::time::UnixTime;
 use crate::limits;
 
@@ -65,10 +65,10 @@ pub struct Add {
     pub pod: Option<Pod>,
     /// The network namespace, kept for the search for leaks.
     pub netns: Netns,
-    /// The time at which the plugin process started, in nanoseconds on the boot clock.
-    pub started_at: Option<u64>,
+    /// The time at which the plugin process started.
+    pub started_at: Option<StartTime>,
     /// The time since which the plugin process had found no daemon, likewise, if it waited for one.
-    pub waited_since: Option<u64>,
+    pub waited_since: Option<StartTime>,
     /// Now.
     pub at: UnixTime,
 }
@@ -76,11 +76,10 @@ pub struct Add {
 /// The holding of an attachment that a [`Del`] means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HoldingSelector {
-    /// A CNI DEL that started then (nanoseconds on the boot clock): all holdings made by an ADD
-    /// that started no later.
-    StartedBy(u64),
+    /// A CNI DEL that started then: all holdings made by an ADD that started no later.
+    StartedBy(StartTime),
     /// An undo: only what the ADD that started at that very moment made.
-    MadeBy(u64),
+    MadeBy(StartTime),
     /// An operator's release: only the holding with this sequence number.
     Sequence(Sequence),
 }
@@ -88,8 +87,8 @@ pub enum HoldingSelector {
 impl HoldingSelector {
     fn matches(self, holding: &Holding) -> bool {
         match self {
-            Self::StartedBy(at) => holding.started_at().is_none_or(|started| started <= at),
-            Self::MadeBy(at) => holding.started_at() == Some(at),
+            Self::StartedBy(at) => holding.started_at.is_none_or(|started| started <= at),
+            Self::MadeBy(at) => holding.started_at == Some(at),
             Self::Sequence(sequence) => {
                 holding.sequence == sequence || broken(Mutant::SequenceIgnored)
             }
@@ -119,8 +118,8 @@ pub enum Call {
         network: Arc<str>,
         /// Container id and interface name of each attachment that is still valid.
         valid: Vec<(ContainerId, Box<str>)>,
-        /// The time at which the call started, in nanoseconds on the boot clock.
-        started_at: u64,
+        /// The time at which the call started.
+        started_at: StartTime,
     },
 }
 
@@ -270,7 +269,7 @@ pub struct Coordinator {
     broken: Option<JournalFailure>,
     /// DELs that were answered before the node has joined, until it has: when they started. What
     /// the store has of these attachments has ended (rule 28).
-    early_dels: Option<BTreeMap<AttachmentId, u64>>,
+    early_dels: Option<BTreeMap<AttachmentId, StartTime>>,
     /// ADDs that were collecting addresses when the node recovered: they start again.
     outrun: BTreeSet<OperationId>,
     /// The attachments of ADDs whose commit failed: they may be in the journal all the same, and
@@ -374,10 +373,10 @@ struct OpenSet {
 }
 
 impl Coordinator {
-    /// Creates an empty node. `floor`: when this daemon became the only one, in nanoseconds on the
-    /// boot clock. ADDs whose plugin process is older are refused, since their DEL may have been
-    /// answered by an earlier daemon.
-    pub fn new(settings: Settings, await_records: bool, floor: u64) -> Self {
+    /// Creates an empty node. `floor`: when this daemon became the only one. ADDs whose
+    /// plugin process is older are refused, since their DEL may have been answered by an earlier
+    /// daemon.
+    pub fn new(settings: Settings, await_records: bool, floor: StartTime) -> Self {
         Self {
             settings,
             await_records,

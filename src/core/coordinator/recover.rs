@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::{Coordinator, Effect, OpenSet, Operation};
@@ -193,7 +192,7 @@ impl Coordinator {
             container_id: value.container_id,
             addresses: value.addresses.into(),
             sequence: value.sequence,
-            started_at: value.started_at.and_then(NonZeroU64::new),
+            started_at: value.started_at,
             since: value.since,
             stage: Stage::parse(&value.stage),
             netns: (&*value.netns).into(),
@@ -208,9 +207,9 @@ impl Coordinator {
         self.held.find(&recorded.id()).is_some_and(newer)
             || self.early_dels.as_ref().is_some_and(|dels| {
                 let del = dels.get(&recorded.id());
-                del.is_some_and(|del| recorded.started_at().is_none_or(|add| add <= *del))
+                del.is_some_and(|del| recorded.started_at.is_none_or(|add| add <= *del))
             })
-            || self.tombstones.has_ended(&recorded.id(), recorded.started_at())
+            || self.tombstones.has_ended(&recorded.id(), recorded.started_at)
     }
 
     /// Ends the holdings of the journal whose addresses were given to newer ones, here or on

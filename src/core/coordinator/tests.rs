@@ -23,6 +23,7 @@ use crate::core::leaseholder::Leased;
 use crate::core::mutant::{Mutant, breaks};
 use crate::core::range::{Range, RangeSpec};
 use crate::core::range_set::{self, RangeSet};
+use crate::core::time::StartTime;
 use crate::core::value::BlockStatus;
 
 fn ranges(subnets: &[&str]) -> Arc<Ranges> {
@@ -60,14 +61,17 @@ fn add(container: u8, configuration: usize, requested: Vec<IpAddr>, started_at: 
         stage: None,
         pod: None,
         netns: "".into(),
-        started_at: Some(started_at),
+        started_at: Some(StartTime::from_nanos(started_at)),
         waited_since: None,
         at: UnixTime::from_millis(0),
     }))
 }
 
 fn del(container: u8, started_at: u64) -> Call {
-    Call::Del(Del { id: id(container), selector: HoldingSelector::StartedBy(started_at) })
+    Call::Del(Del {
+        id: id(container),
+        selector: HoldingSelector::StartedBy(StartTime::from_nanos(started_at)),
+    })
 }
 
 fn settings(cooldown: Duration) -> Settings {
@@ -99,7 +103,7 @@ struct World {
 impl World {
     fn new(cooldown: Duration) -> Self {
         Self {
-            coordinator: Coordinator::new(settings(cooldown), false, 0),
+            coordinator: Coordinator::new(settings(cooldown), false, StartTime::BOOT),
             sets: BTreeMap::new(),
             to_sets: BTreeMap::new(),
             commits: VecDeque::new(),
@@ -284,7 +288,7 @@ impl World {
         for entry in &self.durable {
             state.apply(self.coordinator.settings.cooldown, entry);
         }
-        let coordinator = Coordinator::new(self.coordinator.settings, false, 0);
+        let coordinator = Coordinator::new(self.coordinator.settings, false, StartTime::BOOT);
         let rebuilt = restore(coordinator, state).unwrap();
         assert_eq!(rebuilt.stray, [], "every block is in a range set");
         (rebuilt.coordinator, rebuilt.sets)
@@ -349,7 +353,7 @@ proptest! {
                     valid: (0..6).filter(|n| keep & (1 << n) != 0)
                         .map(|n| (format!("c{n}").into(), "eth0".into()))
                         .collect(),
-                    started_at: started,
+                    started_at: StartTime::from_nanos(started),
                 },
             };
             calls += 1;
@@ -430,7 +434,7 @@ fn gc_spares_what_came_after_it_and_what_is_listed() {
         run(&mut world, call as u64, add(container, 0, vec![], at));
     }
     let valid = vec![("c2".into(), "eth0".into())];
-    let gc = Call::Gc { network: "net".into(), valid, started_at: 200 };
+    let gc = Call::Gc { network: "net".into(), valid, started_at: StartTime::from_nanos(200) };
     assert!(matches!(run(&mut world, 9, gc), Outcome::Ended(1)));
     let left: Vec<_> = world.shown.keys().map(|id| id.container_id.to_string()).collect();
     assert_eq!(left, ["c2", "c3"]);

@@ -2,44 +2,48 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
 
 use super::{Add, CallError};
 use crate::core::Map;
 use crate::core::attachment::AttachmentId;
+use crate::core::time::StartTime;
 use crate::limits;
+
+const CALL_AGE_MAX: Duration = Duration::from_nanos(limits::CALL_AGE_NS_MAX);
+const FIRST_LOOK_MAX: Duration = Duration::from_nanos(limits::FIRST_LOOK_NS_MAX);
 
 /// The time at which each attachment (by its hash) was ended, kept for as long as an ADD from
 /// before that may still be on its way.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct Tombstones {
-    latest: Map<u64, u64>,
-    order: VecDeque<(u64, u64)>,
+    latest: Map<u64, StartTime>,
+    order: VecDeque<(StartTime, u64)>,
     /// The start of the daemon. ADDs from before that are refused, unless they found no daemon:
     /// another one may have answered their DEL.
-    daemon_started_at: u64,
-    /// ADDs that started before this are refused: their DEL may be forgotten.
-    floor: u64,
+    daemon_started_at: StartTime,
+    /// ADDs that started before this are refused: their DEL may be forgotten. None: no DEL is.
+    floor: Option<StartTime>,
 }
 
 impl Tombstones {
-    /// Creates the memory of a daemon that started then, in nanoseconds on the boot clock, and that
-    /// knows of no DEL.
-    pub(super) fn new(daemon_started_at: u64) -> Self {
-        Self { daemon_started_at, ..Self::default() }
+    /// Creates the memory of a daemon that started then, and that knows of no DEL.
+    pub(super) fn new(daemon_started_at: StartTime) -> Self {
+        let (latest, order) = (Map::default(), VecDeque::new());
+        Self { latest, order, daemon_started_at, floor: None }
     }
 
     /// Remembers a DEL for [`limits::CALL_AGE_NS_MAX`]; what is forgotten raises the floor.
-    pub(super) fn insert(&mut self, id: &AttachmentId, started_at: u64) {
+    pub(super) fn insert(&mut self, id: &AttachmentId, started_at: StartTime) {
         let id = Self::hash(id);
-        let latest = self.latest.entry(id).or_default();
+        let latest = self.latest.entry(id).or_insert(started_at);
         *latest = started_at.max(*latest);
         self.order.push_back((started_at, id));
         while let Some(&(oldest, id)) = self.order.front()
-            && (self.order.len() > limits::ENDED_MAX
-                || oldest.saturating_add(limits::CALL_AGE_NS_MAX) < started_at)
+            && (self.order.len() > limits::ENDED_MAX || started_at.since(oldest) > CALL_AGE_MAX)
         {
             self.order.pop_front();
-            self.floor = self.floor.max(oldest);
+            self.floor = self.floor.max(Some(oldest));
             if self.latest.get(&id) == Some(&oldest) {
                 self.latest.remove(&id);
             }
@@ -50,20 +54,20 @@ impl Tombstones {
     /// or may have.
     pub(super) fn refuses(&self, add: &Add) -> Option<CallError> {
         let (started, id) = (add.started_at?, &add.id.container_id);
-        let latest = self.latest.get(&Self::hash(&add.id)).copied().unwrap_or_default();
-        if started < latest {
+        let latest = self.latest.get(&Self::hash(&add.id));
+        if latest.is_some_and(|latest| started < *latest) {
             return Some(CallError::Overtaken(id.clone()));
         }
         // While it waited, nobody answered a DEL: those of that time left notes, which are known.
-        let found_no_daemon = add
-            .waited_since
-            .is_some_and(|since| since.saturating_sub(started) <= limits::FIRST_LOOK_NS_MAX);
-        let too_old = started < self.floor || started < self.daemon_started_at && !found_no_daemon;
+        let found_no_daemon =
+            add.waited_since.is_some_and(|since| since.since(started) <= FIRST_LOOK_MAX);
+        let too_old =
+            Some(started) < self.floor || started < self.daemon_started_at && !found_no_daemon;
         too_old.then(|| CallError::TooOld(id.clone()))
     }
 
     /// Returns whether a DEL of the attachment that started after this ADD is remembered.
-    pub(super) fn has_ended(&self, id: &AttachmentId, started_at: Option<u64>) -> bool {
+    pub(super) fn has_ended(&self, id: &AttachmentId, started_at: Option<StartTime>) -> bool {
         let latest = self.latest.get(&Self::hash(id));
         latest.is_some_and(|latest| started_at.is_none_or(|started| started <= *latest))
     }

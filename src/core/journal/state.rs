@@ -12,7 +12,7 @@ use crate::core::container_id::ContainerId;
 use crate::core::ids::{Link, Sequence};
 use crate::core::keys::PoolFamily;
 use crate::core::set_record::{SetId, SetRecord};
-use crate::core::time::BootTime;
+use crate::core::time::{BootTime, StartTime};
 
 /// Everything that the journal holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,9 +38,8 @@ pub struct JournalState {
     /// The store has confirmed, in this boot, which blocks are this node's. A journal that is
     /// older than what was written to it, as after a power cut, may have others' blocks.
     pub confirmed: bool,
-    /// DELs that were answered before the node had joined: when they started, in nanoseconds on
-    /// the boot clock.
-    pub early_dels: BTreeMap<AttachmentId, u64>,
+    /// DELs that were answered before the node had joined: when they started.
+    pub early_dels: BTreeMap<AttachmentId, StartTime>,
     /// The store went back in time, and that is not settled yet: the blocks that were lost before.
     pub settling: Option<BTreeSet<(PoolFamily, Cidr)>>,
 }
@@ -300,7 +299,11 @@ impl Rows for JournalState {
         Ok(())
     }
 
-    fn put_early_del(&mut self, id: &AttachmentId, started_at: u64) -> Result<(), Infallible> {
+    fn put_early_del(
+        &mut self,
+        id: &AttachmentId,
+        started_at: StartTime,
+    ) -> Result<(), Infallible> {
         self.early_dels.insert(id.clone(), started_at);
         Ok(())
     }

@@ -24,7 +24,7 @@ fn holding(sequence: u64, address: &str) -> Arc<Holding> {
         container_id: "c".into(),
         addresses: vec![address.parse().unwrap()].into(),
         sequence: Sequence::new(sequence),
-        started_at: std::num::NonZeroU64::new(5),
+        started_at: Some(StartTime::from_nanos(5)),
         since: UnixTime::from_millis(0),
         stage: None,
         pod: None,

@@ -6,7 +6,7 @@ use crate::core::journal::{JournalEntry, JournalState};
 use crate::core::leaseholder::{Leaseholder, NodeIdentity};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::Settings;
-use crate::core::time::UnixTime;
+use crate::core::time::{StartTime, UnixTime};
 
 /// The inputs with which a node's machines start, beside its journal.
 #[derive(Clone, Debug)]
@@ -17,9 +17,8 @@ pub struct BootOptions {
     pub settings: Settings,
     /// An ADD is answered when its record is in the cluster's store.
     pub await_records: bool,
-    /// The time at which this daemon became the only one of its state directory, in nanoseconds on
-    /// the boot clock.
-    pub alone_since_ns: u64,
+    /// The time at which this daemon became the only one of its state directory.
+    pub alone_since: StartTime,
     /// The time at which the boot clock was at 0.
     pub booted_at: UnixTime,
 }
@@ -41,13 +40,13 @@ pub struct Booted {
 /// # Errors
 /// The journal contradicts itself.
 pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, RestoreError> {
-    let BootOptions { identity, settings, await_records, alone_since_ns, .. } = options;
+    let BootOptions { identity, settings, await_records, alone_since, .. } = options;
     let unconfirmed =
         !state.confirmed && !state.blocks.is_empty() && !broken(Mutant::UnconfirmedTrusted);
     let (mut blocks, mut lost) = (state.blocks.clone(), state.lost.clone());
     let chain = (state.chain, state.intent);
     let settling = state.settling.clone();
-    let coordinator = Coordinator::new(settings, await_records, alone_since_ns);
+    let coordinator = Coordinator::new(settings, await_records, alone_since);
     let Rebuilt { coordinator, sets, stray } = restore(coordinator, state)?;
     blocks.retain(|block| !stray.contains(block));
     lost.retain(|block| !stray.contains(block));

@@ -325,7 +325,7 @@ fn allocation(node: &Arc<str>, holding: &Holding) -> AllocationValue {
         stage: holding.stage.map(|stage| stage.as_str().into()).unwrap_or_default(),
         netns: holding.netns.path.clone(),
         since: holding.since,
-        started_at: holding.started_at(),
+        started_at: holding.started_at,
         sequence: holding.sequence,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 use redb::TableDefinition;
@@ -13,7 +12,7 @@ use crate::core::attachment::Pod;
 use crate::core::ids::{Link, Sequence};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
-use crate::core::time::{BootTime, UnixTime};
+use crate::core::time::{BootTime, StartTime, UnixTime};
 
 /// A journal from before there were format numbers, of a daemon that was killed: the output of
 /// `od -A x -t x1z`.
@@ -66,7 +65,7 @@ fn holdings_of_format_0() -> [Holding; 2] {
         container_id: "0f2b8a5f3c0e4f6a9d7c1b2e3f405162738495a6b7c8d9eafb0c1d2e3f405162".into(),
         addresses: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()].into(),
         sequence: Sequence::new(1),
-        started_at: NonZeroU64::new(123_456_789),
+        started_at: Some(StartTime::from_nanos(123_456_789)),
         since: UnixTime::from_millis(1_700_000_000_000),
         stage: Some(Stage::Sandbox),
         pod: Some(Box::new(pod)),

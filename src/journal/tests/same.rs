@@ -1,7 +1,6 @@
 //! An entry means the same on disk and in memory.
 
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::core::attachment::Pod;
 use crate::core::ids::{Link, Sequence};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::stage::Stage;
-use crate::core::time::{BootTime, UnixTime};
+use crate::core::time::{BootTime, StartTime, UnixTime};
 use crate::limits;
 
 fn family() -> impl Strategy<Value = Family> {
@@ -65,7 +64,7 @@ fn holding() -> impl Strategy<Value = Arc<Holding>> {
                 container_id: (&*container).into(),
                 addresses: addresses.into(),
                 sequence,
-                started_at: started_at.and_then(NonZeroU64::new),
+                started_at: started_at.map(StartTime::from_nanos),
                 since: UnixTime::from_millis(since),
                 stage,
                 pod: pod.map(|(namespace, name)| Box::new(Pod { namespace, name })),
@@ -128,7 +127,7 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
         3 => block().prop_map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr)),
         1 => link().prop_map(JournalEntry::Chain),
         1 => link().prop_map(JournalEntry::Intent),
-        1 => (holding(), any::<u64>())
+        1 => (holding(), any::<u64>().prop_map(StartTime::from_nanos))
             .prop_map(|(holding, at)| JournalEntry::EarlyDel(holding.id(), at)),
         1 => Just(JournalEntry::NoEarlyDels),
         1 => prop::collection::vec(block(), 0..3).prop_map(JournalEntry::WentBack),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::core::ids::{Epoch, Link, Sequence};
+use crate::core::time::StartTime;
 use proptest::prelude::*;
 
 fn v4(text: &str) -> Address {
@@ -172,7 +173,7 @@ fn an_allocation_is_written_without_what_it_has_not() {
         stage: "sandbox".into(),
         netns: "/run/netns/a".into(),
         since: UnixTime::from_millis(1_700_000_000_000),
-        started_at: Some(99),
+        started_at: Some(StartTime::from_nanos(99)),
         sequence: Sequence::new(5),
     };
     let text = |allocation: &AllocationValue| {

@@ -35,7 +35,8 @@ fn networks_share_a_pool_and_keep_their_attachments_apart() {
     assert_eq!(pools, ["pool", "pool"]);
     world.check_settled();
     // A GC is about one CNI network, not about the pool.
-    let gc = Call::Gc { network: "net".into(), valid: vec![], started_at: 200 };
+    let gc =
+        Call::Gc { network: "net".into(), valid: vec![], started_at: StartTime::from_nanos(200) };
     assert!(matches!(run(&mut world, 9, gc), Outcome::Ended(1)));
     let left: Vec<&str> = world.shown.keys().map(|id| &*id.network).collect();
     assert_eq!(left, ["other", "pool"]);

@@ -248,7 +248,7 @@ impl RangeSet {
         drop(metrics::histogram!(WAIT_SECONDS, plain()));
         drop(shown(network));
         Self {
-            blocks: ["spare", "active", "draining", "lost"].map(|state| gauge(BLOCKS, state)),
+            blocks: ["spare", "active", "returning", "lost"].map(|state| gauge(BLOCKS, state)),
             leases: ["done", "conflict", "failed"].map(leases),
             given_back: metrics::counter!(GIVEN_BACK, plain()),
             given: metrics::counter!(GIVEN, plain()),

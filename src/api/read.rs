@@ -129,7 +129,7 @@ pub struct SetRow {
     /// Blocks out of which addresses are handed out.
     pub active: u64,
     /// Blocks on their way back.
-    pub draining: u64,
+    pub returning: u64,
     /// Blocks that the cluster's store no longer has as this node's.
     pub lost: u64,
     /// Addresses assigned.
@@ -176,7 +176,7 @@ pub struct BlockRow {
     pub family: String,
     /// The prefix that it covers.
     pub prefix: String,
-    /// `spare`, `active`, `draining` or `lost`.
+    /// `spare`, `active`, `returning` or `lost`.
     pub state: String,
     /// Addresses not taken.
     pub free: u32,
@@ -326,7 +326,7 @@ fn set(set: Description) -> SetRow {
         blocks: stats.spare + stats.active + stats.returning + stats.lost,
         spare: stats.spare,
         active: stats.active,
-        draining: stats.returning,
+        returning: stats.returning,
         lost: stats.lost,
         allocated: stats.allocated,
         cooling: stats.cooling,

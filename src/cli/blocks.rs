@@ -13,7 +13,7 @@ use crate::api::read::BlockRow;
 const ROWS_SHOWN: usize = 20;
 
 /// The states of blocks, in the order of the columns.
-const STATES: [&str; 4] = ["active", "spare", "draining", "lost"];
+const STATES: [&str; 4] = ["active", "spare", "returning", "lost"];
 
 /// The options of `leasehold blocks`.
 #[derive(Args, Debug)]
@@ -33,7 +33,7 @@ pub(super) fn examples() -> String {
     format!(
         "The first table has the totals of each network, the second one the blocks.\n\n\
          The node hands addresses out of its active blocks. A spare block is leased ahead of\n\
-         need, a draining one is being given back, and a lost one belongs to another node\n\
+         need, a returning one is being given back, and a lost one belongs to another node\n\
          according to the cluster's store. JSON is an array of the rows of GET /v1/blocks.\n\n\
          Examples:\n  leasehold blocks\n  leasehold blocks --network my-net --each\n\n{}",
         super::EXIT_CODES

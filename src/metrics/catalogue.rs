@@ -61,7 +61,7 @@ metrics! {
         "Addresses of this node's blocks by state: allocated, cooling, leaving, free, kept, spare, \
          withheld, reserved";
     BLOCKS = Gauge "leasehold_blocks" NETWORK_STATE,
-        "Blocks of this node by state: spare, active, draining, lost";
+        "Blocks of this node by state: spare, active, returning, lost";
     NODES = Gauge "leasehold_nodes" &["state"],
         "Nodes of the cluster by state, the same on every node: live (with a session), draining \
          (told by an operator to give its blocks back), gone (with blocks and without a session)";

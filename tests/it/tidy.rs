@@ -197,6 +197,31 @@ fn every_period_has_a_name_in_limits() {
 }
 
 #[test]
+fn numbers_with_a_meaning_are_types() {
+    assert_none("numbers are types", &rules::numbers_are_types(&tree()));
+    for (text, word) in [
+        ("pub type SetId = u32;", "another name"),
+        ("fn f(wanted: &[(u128, u128)]) {}", "AddressRange"),
+        ("struct X {\n    pub sequence: u64,", "sequence"),
+        ("fn f(x: &X, started_at: Option<u64>) {}", "started_at"),
+        ("    revision: u64,", "revision"),
+    ] {
+        let line = text.lines().count();
+        assert_caught(rules::numbers_are_types, "src/core/x.rs", text, line, word);
+    }
+    for text in [
+        "type Rows = BTreeMap<u32, u64>;",
+        "struct X {\n    next_sequence: Sequence,\n    revisions: u64,",
+        "let (first, last): (Address, Address) = f(sequence);",
+        "#[cfg(test)]\nmod tests {\n    fn f(sequence: u64) {}\n}",
+    ] {
+        assert_fine(rules::numbers_are_types, "src/core/x.rs", text);
+    }
+    assert_fine(rules::numbers_are_types, "src/journal/rows.rs", "started_at: Option<u64>,");
+    assert_caught(rules::numbers_are_types, "src/api/x.rs", "type Id = u64;", 1, "name");
+}
+
+#[test]
 fn metrics_are_registered_in_one_file() {
     assert_none("metrics", &rules::metrics(&tree()));
     for text in ["counter!(\"x\")", "metrics::gauge!(X)", "describe_histogram!(X, \"y\")"] {

@@ -46,7 +46,7 @@ impl BlockState {
         match self {
             Self::Spare => "spare",
             Self::Active => "active",
-            Self::Returning => "draining",
+            Self::Returning => "returning",
             Self::Lost => "lost",
         }
     }

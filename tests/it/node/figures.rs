@@ -179,7 +179,7 @@ fn the_gauges_equal_the_status() {
                 let series = format!("leasehold_addresses{{{labels},state=\"{state}\"}}");
                 assert_eq!(Some(metrics.value(&series)), set[state].as_f64(), "{round}: {series}");
             }
-            let blocks = ["spare", "active", "draining", "lost"].iter().map(|state| {
+            let blocks = ["spare", "active", "returning", "lost"].iter().map(|state| {
                 metrics.value(&format!("leasehold_blocks{{{labels},state=\"{state}\"}}"))
             });
             assert_eq!(Some(blocks.sum::<f64>()), set["blocks"].as_f64(), "{round}: {labels}");

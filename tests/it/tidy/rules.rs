@@ -149,6 +149,59 @@ pub(super) fn metrics(files: &[File]) -> Vec<String> {
     in_product(files, "src/", &words, |path| path == "src/metrics.rs", "only in src/metrics.rs")
 }
 
+/// Meanings that have types of their own in the core, by the names of fields and parameters.
+const TYPED: [&str; 12] = [
+    "address",
+    "block_size",
+    "claim",
+    "cursor",
+    "epoch",
+    "intended",
+    "lease",
+    "operation",
+    "requested",
+    "revision",
+    "sequence",
+    "started_at",
+];
+const INTEGERS: [&str; 8] = ["u8", "u16", "u32", "u64", "u128", "usize", "i32", "i64"];
+
+/// A number with a meaning of its own is a type: no other name for an integer anywhere, and in the
+/// core no integer where a type is due.
+pub(super) fn numbers_are_types(files: &[File]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for file in rust_in(files, "src/") {
+        for (line, code) in file.product_lines() {
+            let alias = code.split_once("type ").and_then(|(_, rest)| rest.split_once(" = "));
+            if alias.is_some_and(|(_, to)| INTEGERS.contains(&to.trim_end_matches(';'))) {
+                complaints.push(file.complain(line, "another name for an integer: make it a type"));
+            }
+        }
+    }
+    for file in rust_in(files, "src/core/") {
+        for (line, code) in file.product_lines() {
+            if code.contains("(u128, u128)") {
+                complaints.push(file.complain(line, "a pair of u128: it is an AddressRange"));
+            }
+            let typed = TYPED.iter().filter(|name| is_integer(code, name));
+            let about = |name| format!("{name} is an integer: it has a type of its own");
+            complaints.extend(typed.map(|name| file.complain(line, &about(name))));
+        }
+    }
+    complaints
+}
+
+/// True if a line declares something of that name as an integer, or as an `Option` of one.
+fn is_integer(code: &str, name: &str) -> bool {
+    code.match_indices(&format!("{name}: ")).any(|(at, found)| {
+        let part = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let of = &code[at + found.len()..];
+        let of = of.strip_prefix("Option<").unwrap_or(of);
+        let word = of.split(|c: char| !c.is_alphanumeric()).next();
+        !part && word.is_some_and(|word| INTEGERS.contains(&word))
+    })
+}
+
 /// Complaints about words in code that is not for tests.
 fn in_product(
     files: &[File],

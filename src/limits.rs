@@ -422,6 +422,27 @@ pub const QUARANTINE_MIN: Duration = Duration::from_secs(60);
 /// The longest quarantine.
 pub const QUARANTINE_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// The shortest life of the lease of a block that a stopping daemon gives back: in this time a
+/// restarted daemon takes it back.
+pub const PARKED_MIN: Duration = Duration::from_secs(30);
+
+/// Nodes that a message names one by one.
+pub const NODES_NAMED_MAX: usize = 10;
+
+/// Blocks that one order of a stopping daemon gives back: three orders are one transaction.
+pub const PARKED_PER_ORDER_MAX: usize = 20;
+
+/// Parked blocks that a starting daemon takes back with its registration: each takes a comparison
+/// and a write, and etcd takes 128 operations. Those beyond are taken back afterwards.
+pub const PARKED_PER_TXN_MAX: usize = 100;
+
+/// Pools in which a starting daemon looks for its parked blocks before it registers: each is a
+/// read. Those of others are taken back afterwards.
+pub const PARKED_POOLS_MAX: usize = 16;
+
+/// The longest time that a stopping daemon takes to give back the blocks in which nothing is held.
+pub const PARK_WAIT_MAX: Duration = Duration::from_secs(3);
+
 /// Blocks or records of a removed node in one transaction; the node's own keys are in it too.
 pub const REMOVED_PER_TXN_MAX: usize = 120;
 

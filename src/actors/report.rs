@@ -1,6 +1,7 @@
 //! Events of the machines, put into words and counted.
 
 use super::index::Index;
+use crate::core::cause::Cause;
 use crate::core::leaseholder::Leased;
 use crate::core::node::{Event, SearchEnd};
 use crate::metrics;
@@ -47,6 +48,15 @@ pub(super) fn tell(index: &Index, event: &Event) {
         Event::GivenBack(network, _, None) => {
             tracing::warn!(network = &**network, "blocks not given back");
         }
+        Event::Parked(network, family, Some(blocks)) => {
+            metrics::RangeSet::new(network, *family).given_back(*blocks);
+            tracing::info!(network = &**network, blocks, "blocks in which nothing is held go back");
+        }
+        Event::Parked(network, _, None) => tracing::warn!(
+            network = &**network,
+            "blocks in which nothing is held stay with this node: the cluster's store was not \
+             reached"
+        ),
         Event::Transferred(network, family) => metrics::RangeSet::new(network, *family).given(),
         event => tell_of_cluster(event),
     }
@@ -68,6 +78,15 @@ fn tell_of_cluster(event: &Event) {
                  backup: blocks are claimed anew, and nothing is handed out of what others took"
             );
         }
+        Event::Settling(Some(awaited)) => {
+            let cause = Cause::Restored { awaited: awaited.clone().into() };
+            tracing::warn!("{cause}");
+        }
+        Event::Settling(None) => {
+            tracing::info!(
+                "the restore of the cluster's store is settled: blocks are leased again"
+            );
+        }
         Event::Lost(pool, cidrs) => {
             for cidr in cidrs {
                 tracing::error!(
@@ -79,7 +98,7 @@ fn tell_of_cluster(event: &Event) {
         }
         Event::Regained(pool, cidr) => {
             let block = cidr.net(pool.family);
-            tracing::info!(network = &*pool.network, %block, "a lost block is back");
+            tracing::info!(network = &*pool.network, %block, "a block is back");
         }
         Event::Searched(end) => metrics::Leaseholder::new().found(match end {
             SearchEnd::Gap => "gap",

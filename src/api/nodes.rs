@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
-use crate::core::ids::Epoch;
-use crate::core::keys::{BLOCKS, DRAINS, NODES, SESSIONS, node_key, session_key};
+use crate::core::ids::{Epoch, Revision};
+use crate::core::keys::{
+    ALLOCATIONS, BLOCKS, DRAINS, NODES, RESTORED, SESSIONS, node_key, session_key,
+};
+use crate::core::leaseholder::is_awaited;
 use crate::core::operator::{
     self, DrainError, DrainNode, DrainNodeCommand, RemoveError, RemoveNode, RemoveNodeCommand,
 };
@@ -38,6 +41,9 @@ pub struct NodeRow {
     pub last_write_unix_ms: u64,
     /// True if it has a session: its daemon runs and reaches the store.
     pub live: bool,
+    /// True if a restore of the store waits for it to say what it holds.
+    #[serde(default)]
+    pub awaited: bool,
     /// The time since which an operator wants its blocks back, likewise.
     pub draining_since_unix_ms: Option<u64>,
     /// The time at which an operator removed it, likewise.
@@ -48,6 +54,13 @@ pub struct NodeRow {
     pub active: u64,
     /// Its blocks that nobody has until their quarantine ends.
     pub quarantined: u64,
+    /// Its blocks that it gave back when it stopped, until their lease ends.
+    #[serde(default)]
+    pub parked: u64,
+    /// The addresses that its containers hold, by its records; they are counted only if some node
+    /// with blocks is gone.
+    #[serde(default)]
+    pub held: Option<u64>,
     /// The reason why its key cannot be read, if it cannot.
     pub unreadable: Option<String>,
 }
@@ -165,7 +178,9 @@ async fn list(node: web::Data<AppState>) -> HttpResponse {
 async fn rows(node: &AppState) -> Result<Vec<NodeRow>, StoreError> {
     let store = Store::new(&node.store);
     let mut rows: BTreeMap<String, NodeRow> = BTreeMap::new();
-    store.each(NODES, |key| note_node(&mut rows, &key)).await?;
+    let [mark] = store.keys([RESTORED]).await?;
+    let mark = mark.map(|mark| mark.mod_revision);
+    store.each(NODES, |key| note_node(&mut rows, &key, mark)).await?;
     let mut sessions = Vec::new();
     store.each(SESSIONS, |key| sessions.push(key.key)).await?;
     for row in rows.values_mut() {
@@ -173,6 +188,10 @@ async fn rows(node: &AppState) -> Result<Vec<NodeRow>, StoreError> {
     }
     store.each(DRAINS, |key| note_drain(&mut rows, &key)).await?;
     store.each(BLOCKS, |key| note_block(&mut rows, &key)).await?;
+    if rows.values().any(|row| row.active > 0 && !row.live) {
+        rows.values_mut().for_each(|row| row.held = Some(0));
+        store.each(ALLOCATIONS, |key| note_record(&mut rows, &key)).await?;
+    }
     let mut rows: Vec<NodeRow> = rows.into_values().collect();
     for row in &mut rows {
         row.local = row.node == node.about.node;
@@ -190,18 +209,24 @@ fn row(node: &str) -> NodeRow {
         since_unix_ms: 0,
         last_write_unix_ms: 0,
         live: false,
+        awaited: false,
         draining_since_unix_ms: None,
         removed_unix_ms: None,
         spare: 0,
         active: 0,
         quarantined: 0,
+        parked: 0,
+        held: None,
         unreadable: None,
     }
 }
 
-fn note_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
+/// Notes what a node's key says. `mark`: the revision at which a restore of the store was marked,
+/// if one is being settled.
+fn note_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Option<Revision>) {
     let Some(name) = key.key.strip_prefix(NODES) else { return };
     let row = rows.entry(name.to_owned()).or_insert_with(|| row(name));
+    row.awaited = mark.is_some_and(|mark| is_awaited(key, mark));
     match &key.value {
         Value::Node(node) => {
             row.epoch = node.epoch.get();
@@ -230,9 +255,18 @@ fn note_block(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
         BlockStatus::Spare => row.spare += 1,
         BlockStatus::Active => row.active += 1,
         BlockStatus::Quarantined => row.quarantined += 1,
+        BlockStatus::Parked => row.parked += 1,
     }
     if block.status != BlockStatus::Quarantined {
         row.last_write_unix_ms = row.last_write_unix_ms.max(block.since.as_millis());
+    }
+}
+
+fn note_record(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
+    let Value::Allocation(record) = &key.value else { return };
+    if let Some(row) = rows.get_mut(&*record.node) {
+        *row.held.get_or_insert(0) += 1;
+        row.last_write_unix_ms = row.last_write_unix_ms.max(record.since.as_millis());
     }
 }
 

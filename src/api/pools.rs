@@ -46,6 +46,8 @@ struct Count {
     by_owner: BTreeMap<Arc<str>, u128>,
     /// In quarantined blocks.
     quarantined: u128,
+    /// In parked blocks, which every node can have that has nothing else left.
+    parked: u128,
 }
 
 #[derive(Clone, Debug)]
@@ -62,8 +64,8 @@ pub struct Nodes {
     pub live: usize,
     /// Those that an operator drains.
     pub draining: usize,
-    /// Those that hold blocks and have no session.
-    pub gone: BTreeSet<Arc<str>>,
+    /// Those that hold blocks and have no session, each with the number of its blocks.
+    pub gone: BTreeMap<Arc<str>, usize>,
 }
 
 impl Pools {
@@ -117,13 +119,12 @@ impl Pools {
         if known.listed != [true, true] {
             return None;
         }
-        let owners = known.pools.values().flat_map(|pool| pool.owners.keys());
-        let gone = owners.filter(|owner| !known.sessions.contains(&***owner));
-        Some(Nodes {
-            live: known.sessions.len(),
-            draining: known.draining.len(),
-            gone: gone.cloned().collect(),
-        })
+        let owners = known.pools.values().flat_map(|pool| &pool.owners);
+        let mut gone: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        for (owner, blocks) in owners.filter(|(owner, _)| !known.sessions.contains(&***owner)) {
+            *gone.entry(owner.clone()).or_default() += blocks;
+        }
+        Some(Nodes { live: known.sessions.len(), draining: known.draining.len(), gone })
     }
 }
 
@@ -180,7 +181,7 @@ impl Pool {
 
     fn insert(&mut self, start: Address, block: HeldBlock) {
         self.counts.values_mut().for_each(|count| count.add(&block));
-        if block.status != BlockStatus::Quarantined {
+        if block.status.is_owned() {
             *self.owners.entry(block.owner.clone()).or_default() += 1;
         }
         self.blocks.insert(start, block);
@@ -189,7 +190,7 @@ impl Pool {
     fn remove(&mut self, start: Address) {
         let Some(block) = self.blocks.remove(&start) else { return };
         self.counts.values_mut().for_each(|count| count.subtract(&block));
-        if block.status == BlockStatus::Quarantined {
+        if !block.status.is_owned() {
             return;
         }
         if let Some(blocks) = self.owners.get_mut(&block.owner) {
@@ -217,6 +218,7 @@ impl Count {
     fn of(&mut self, block: &HeldBlock) -> &mut u128 {
         match block.status {
             BlockStatus::Quarantined => &mut self.quarantined,
+            BlockStatus::Parked => &mut self.parked,
             BlockStatus::Spare | BlockStatus::Active => {
                 self.by_owner.entry(block.owner.clone()).or_default()
             }
@@ -273,7 +275,7 @@ mod tests {
         };
         let nodes = || {
             let now = pools.nodes().unwrap();
-            (now.live, now.gone.iter().map(ToString::to_string).collect::<Vec<_>>())
+            (now.live, now.gone.keys().map(ToString::to_string).collect::<Vec<_>>())
         };
         let learn = |report| pools.lock().learn_block(report);
         let sessions = |report| {

@@ -160,10 +160,27 @@ pub struct ClusterRow {
     pub silence_ms: u64,
     /// Blocks that it handed out of and the store gave to others.
     pub lost_blocks: usize,
+    /// While a restore of the store is being settled, the nodes for which that waits: they have not
+    /// said what they hold.
+    #[serde(default)]
+    pub restore_waits_for: Option<Vec<String>>,
+    /// Nodes that hold blocks and have no session.
+    #[serde(default)]
+    pub gone: Vec<GoneRow>,
     /// Records of allocations that are not in the store yet.
     pub records_waiting: usize,
     /// The time for which the oldest of them has waited, in milliseconds.
     pub record_lag_ms: u64,
+}
+
+/// A node that holds blocks and has no session.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct GoneRow {
+    /// Its name.
+    pub node: String,
+    /// The number of blocks that nobody else gets.
+    pub blocks: usize,
 }
 
 /// One block of the node.
@@ -339,6 +356,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn gone(node: &AppState) -> Vec<GoneRow> {
+    let gone = node.pools.nodes().unwrap_or_default().gone.into_iter();
+    gone.map(|(node, blocks)| GoneRow { node: node.to_string(), blocks }).collect()
+}
+
 fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
     let standing = node.standing.borrow();
     let state = match (standing.fenced, standing.member) {
@@ -355,6 +377,9 @@ fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
         lease: standing.lease.map(|lease| format!("{lease:x}")),
         silence_ms: millis(figures.silence),
         lost_blocks: figures.lost,
+        restore_waits_for: (standing.awaited.as_ref())
+            .map(|nodes| nodes.iter().map(ToString::to_string).collect()),
+        gone: gone(node),
         records_waiting: figures.records_waiting,
         record_lag_ms: millis(figures.record_lag),
     }

@@ -122,14 +122,26 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let rows: Vec<NodeRow> = admin::get(&args.admin.socket, "/v1/nodes")?;
     match args.admin.output.form {
         Form::Json => admin::print_json(&rows)?,
-        Form::Table => admin::print(&table(&rows))?,
+        Form::Table => admin::print(&format!("{}{}", table(&rows), gone(&rows)))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn table(rows: &[NodeRow]) -> String {
-    let header =
-        ["NODE", "STATE", "EPOCH", "VERSION", "SPARE", "ACTIVE", "QUARANTINED", "SINCE", "MACHINE"];
+    let header = [
+        "NODE",
+        "STATE",
+        "EPOCH",
+        "VERSION",
+        "SPARE",
+        "ACTIVE",
+        "QUARANTINED",
+        "PARKED",
+        "HELD",
+        "SINCE",
+        "LAST WRITE",
+        "MACHINE",
+    ];
     let time = |millis| match millis {
         0 => "-".to_owned(),
         millis => rfc3339(UnixTime::from_millis(millis)),
@@ -138,11 +150,28 @@ fn table(rows: &[NodeRow]) -> String {
     let row = |row: &NodeRow| {
         let mut cells = vec![printable(&row.node), state(row), row.epoch.to_string()];
         cells.push(text(&row.version));
-        cells.extend([row.spare, row.active, row.quarantined].map(|count| count.to_string()));
-        cells.extend([time(row.since_unix_ms), text(&row.machine_id)]);
+        cells.extend(
+            [row.spare, row.active, row.quarantined, row.parked].map(|count| count.to_string()),
+        );
+        cells.push(row.held.map_or_else(|| "-".to_owned(), |held| held.to_string()));
+        let times = [time(row.since_unix_ms), time(row.last_write_unix_ms)];
+        cells.extend(times);
+        cells.push(text(&row.machine_id));
         cells
     };
     admin::table(&header, rows.iter().map(row).collect())
+}
+
+/// Returns what to do about nodes that hold blocks and are gone.
+fn gone(rows: &[NodeRow]) -> String {
+    let is_gone = |row: &&NodeRow| !row.live && row.removed_unix_ms.is_none() && row.active > 0;
+    let gone: Vec<String> = rows.iter().filter(is_gone).map(|row| printable(&row.node)).collect();
+    let Some(first) = gone.first() else { return String::new() };
+    format!(
+        "\nNo other node gets the blocks of {}: start the daemon; or, once it is sure that the\n\
+         containers of the node are gone, `leasehold node remove {first}`.\n",
+        gone.join(", ")
+    )
 }
 
 /// The state of a node without blanks, for a column of a table.
@@ -155,6 +184,7 @@ fn state(row: &NodeRow) -> String {
     .to_owned();
     let more = [
         (row.draining_since_unix_ms.is_some(), "draining"),
+        (row.awaited, "awaited"),
         (row.local, "local"),
         (row.unreadable.is_some(), "unreadable"),
     ];

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use crate::api::read::{ClusterRow, SetRow, Status};
 use crate::api::{ALONE, About};
 use crate::clock;
 use crate::clock::rfc3339;
+use crate::core::cause::Cause;
 use crate::core::time::UnixTime;
 use crate::limits;
 
@@ -79,6 +81,11 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
     if let Some(cause) = status.cluster.cause.as_ref().filter(|_| status.cause.is_none()) {
         lines.push(("", cause.clone()));
     }
+    if let Some(awaited) = &status.cluster.restore_waits_for {
+        let awaited: Vec<Arc<str>> = awaited.iter().map(|node| node.as_str().into()).collect();
+        let cause = Cause::Restored { awaited: awaited.into() };
+        lines.push(("restore", cause.to_string()));
+    }
     lines.push(("attachments", status.attachments.to_string()));
     let mut text = String::new();
     for (name, value) in lines {
@@ -95,6 +102,16 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
             text,
             "warning: networks {one} and {other} overlap: each has its own pool, so the same \
              address can be given out in both"
+        );
+    }
+    for row in status.cluster.gone.iter().take(limits::NODES_NAMED_MAX) {
+        let node = admin::printable(&row.node);
+        let _ = writeln!(
+            text,
+            "warning: node {node} has no session and holds {} blocks, which no other node gets: \
+             start its daemon; or, once it is sure that its containers are gone, `leasehold node \
+             remove {node}`",
+            row.blocks
         );
     }
     for warning in &status.warnings {

@@ -27,7 +27,10 @@ pub enum Cause {
     /// This is another boot, and the store has not confirmed the journal's blocks yet.
     Unconfirmed,
     /// The store was restored from a backup, and not every node has said what it holds.
-    Restored,
+    Restored {
+        /// The nodes for which that waits, as far as they are known.
+        awaited: Arc<[Arc<str>]>,
+    },
     /// Another daemon joined the cluster as this node.
     TakenOver {
         /// The node's name.

@@ -85,6 +85,13 @@ impl Cooling {
         None
     }
 
+    /// Returns the last time at which an address that `wanted` accepts was released; of one that
+    /// was released again since, also the time before.
+    pub fn newest_where(&self, mut wanted: impl FnMut(Address) -> bool) -> Option<BootTime> {
+        let entries = self.queue.iter().rev();
+        entries.copied().find(|&(_, number)| wanted(number)).map(|(released, _)| released)
+    }
+
     /// Returns every cooling address with its time of release, oldest first.
     pub fn drain(mut self) -> impl Iterator<Item = (BootTime, Address)> {
         std::iter::from_fn(move || {

@@ -66,6 +66,9 @@ pub enum Mutant {
     RestoredTrusted,
     /// A block is given to the node that asks although addresses in it are held (rule 10).
     GiveWhatIsHeld,
+    /// A node takes a block in which nothing is recorded from one that has no session: it may live,
+    /// cut off, and hand addresses out (rule 3).
+    SilentIsGone,
     /// The removal of a node leaves the node's key as it is, so that the node does not notice
     /// (rule 3).
     RemovalKeepsEpoch,
@@ -73,6 +76,9 @@ pub enum Mutant {
     RemovalFreesBlocks,
     /// Another state directory gets the blocks of a node with its name (rule 30).
     NameInherits,
+    /// A stopping daemon parks blocks of which its journal says that addresses may be handed out
+    /// (rule 31).
+    ParkBeforeJournal,
 }
 
 impl Mutant {
@@ -102,6 +108,7 @@ impl Mutant {
         Self::ForgetsUnnoticed,
         Self::RecordsUnread,
         Self::RecordsOfOthers,
+        Self::SilentIsGone,
         Self::RemovalKeepsEpoch,
         Self::RemovalFreesBlocks,
         Self::GiveWhatIsHeld,
@@ -110,6 +117,7 @@ impl Mutant {
         Self::EarlyDelForgotten,
         Self::EndNotAwaited,
         Self::NameInherits,
+        Self::ParkBeforeJournal,
     ];
 }
 

@@ -98,6 +98,17 @@ pub enum BlockStatus {
     Active,
     /// Its owner was removed: nobody has it until the quarantine ends.
     Quarantined,
+    /// Its owner gave it back when its daemon stopped. Nothing of it is held, and it hangs on a
+    /// lease that lasts until its addresses have cooled: then it is free. Before that its owner
+    /// takes it back if it starts again, and another node if it has nothing else left.
+    Parked,
+}
+
+impl BlockStatus {
+    /// Returns whether the node that the block names has it.
+    pub fn is_owned(self) -> bool {
+        matches!(self, Self::Spare | Self::Active)
+    }
 }
 
 /// A block.

@@ -256,7 +256,7 @@ impl World {
     }
 
     /// Sends SIGTERM: the daemon ends in order, if it can in time.
-    fn stop(&mut self, node: usize) {
+    pub(super) fn stop(&mut self, node: usize) {
         if self.nodes[node].stopping || self.nodes[node].daemon.is_none() {
             return;
         }
@@ -270,8 +270,10 @@ impl World {
     pub(super) fn stopped(&mut self, node: usize) {
         self.say(|| format!("n{node} has stopped"));
         self.crash(node);
-        let wait = self.rng.u64(10..40_000);
-        self.after(wait, Event::Start(node));
+        if !self.nodes[node].leaves {
+            let wait = self.rng.u64(10..40_000);
+            self.after(wait, Event::Start(node));
+        }
     }
 
     /// Makes room on a disk and starts the daemon again, as somebody would.
@@ -288,7 +290,7 @@ impl World {
 
     pub(super) fn start(&mut self, node: usize) {
         let of = &self.nodes[node];
-        if of.daemon.is_some() || self.now < of.away_until && !self.quiet {
+        if of.daemon.is_some() || of.leaves || self.now < of.away_until && !self.quiet {
             return;
         }
         self.say(|| format!("n{node} starts"));

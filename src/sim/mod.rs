@@ -10,6 +10,7 @@ mod disk;
 pub(crate) mod etcd;
 mod faults;
 mod inspect;
+mod lives;
 mod network;
 mod node;
 mod operators;

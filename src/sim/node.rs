@@ -16,7 +16,7 @@ use crate::core::journal::JournalFailure;
 use crate::core::leaseholder::Leaseholder;
 use crate::core::node::{
     Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,
-    Output, RangeSetMachine, ToCoordinator, ToLeaseholder, ToRangeSet,
+    Output, RangeSetMachine, Standing, ToCoordinator, ToLeaseholder, ToRangeSet,
 };
 use crate::core::set_record::SetId;
 use crate::core::time::BootTime;
@@ -114,6 +114,10 @@ impl Daemon {
 
     pub(super) fn leaseholder(&self) -> &Leaseholder {
         self.leaseholder.core()
+    }
+
+    pub(super) fn standing(&self) -> &Standing {
+        self.leaseholder.standing()
     }
 
     pub(super) fn is_member(&self) -> bool {

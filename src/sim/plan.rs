@@ -286,6 +286,14 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         Mutant::UndoEndsMore => {
             return Plan { await_records: true, repeats: true, ..plan(seed) };
         }
+        // Nodes stop, others take what they parked, and they start while they are cut off.
+        Mutant::ParkBeforeJournal => {
+            let mut plan = plan(seed);
+            plan.faults = vec![(Fault::Stop, 6_000), (Fault::Cut, 12_000)];
+            plan.tides = true;
+            plan.offline_limit = None;
+            return plan;
+        }
         // State directories are lost while calls are open.
         Mutant::EarlyDelForgotten => {
             let mut plan = plan(seed);

@@ -11,7 +11,7 @@ use crate::core::mutant::{Mutant, breaks};
 use crate::limits;
 
 /// Runs so many containers on this node; every one of them gets an address.
-fn run_containers(world: &mut World, node: usize, count: usize) {
+pub(super) fn run_containers(world: &mut World, node: usize, count: usize) {
     for _ in 0..count {
         let id = world.add(node, None);
         world.answer_of(id);
@@ -122,4 +122,106 @@ fn calls_that_come_before_a_node_has_recovered_change_nothing_of_it() {
         world.check_ended();
         world.fill();
     }
+}
+
+/// A restore is settled when every node has said what it holds. One that is gone keeps the others
+/// waiting, and they name it, until an operator removes it.
+#[test]
+fn a_settling_restore_names_the_nodes_for_which_it_waits() {
+    let mut plan = calm_in(subnet("10.0.0.0/26", Some(2)), 3);
+    plan.faults = vec![(super::plan::Fault::Restore, Millis::MAX / 4)];
+    let mut world = World::new(5, plan);
+    world.settle(2_000);
+    run_containers(&mut world, 0, 3);
+    run_containers(&mut world, 1, 3);
+    world.settle_for(u64::try_from(limits::TOUCH.as_millis()).unwrap() + 60_000);
+    world.nodes[2].leaves = true;
+    world.crash(2);
+    run_containers(&mut world, 0, 10); // which the backup does not know
+    let awaited = |world: &World| {
+        let daemon = world.nodes[0].daemon.as_ref().expect("it runs");
+        daemon.standing().awaited.clone()
+    };
+    assert_eq!(awaited(&world), None);
+    world.restore();
+    world.settle_for(120_000);
+    assert_eq!(awaited(&world), Some(vec!["n2".into()]));
+    world.remove(2, 60);
+    world.settle_for(40_000);
+    assert_eq!(awaited(&world), None);
+    run_containers(&mut world, 1, 20);
+}
+
+/// A node that is drained while a restore is being settled gives its blocks back like any other.
+#[test]
+fn a_node_that_is_drained_after_a_restore_gives_its_blocks_back() {
+    for after in [1_000, 5_000, 15_000, 30_000, 45_000, 70_000] {
+        let took = given_back_after(Some(after));
+        println!(
+            "drained {after} ms after a restore: {took} ms; else {} ms",
+            given_back_after(None)
+        );
+        assert!(took < 15_000, "{took} ms");
+    }
+}
+
+/// Returns how long it takes until a drained node has no block; it is drained so long after a
+/// restore, or without one.
+fn given_back_after(restore: Option<Millis>) -> Millis {
+    let mut plan = calm_in(subnet("10.0.0.0/26", Some(2)), 3);
+    plan.faults = vec![(super::plan::Fault::Restore, Millis::MAX / 4)];
+    let mut world = World::new(5, plan);
+    world.settle(2_000);
+    run_containers(&mut world, 0, 6);
+    world.settle_for(u64::try_from(limits::TOUCH.as_millis()).unwrap() + 60_000);
+    run_containers(&mut world, 0, 20);
+    run_containers(&mut world, 1, 20);
+    let here = |world: &World| -> Vec<u64> {
+        world.containers.iter().filter(|(_, of)| of.node == 0).map(|(id, _)| *id).collect()
+    };
+    if let Some(after) = restore {
+        world.restore();
+        world.settle_for(after);
+    }
+    here(&world).into_iter().for_each(|id| world.delete(id));
+    world.settle_for(1_000);
+    let began = world.now;
+    world.drain(0);
+    while world.blocks(0) > 0 {
+        world.settle_for(100);
+        assert!(world.now < began + 300_000, "{} blocks stay", world.blocks(0));
+    }
+    world.now - began
+}
+
+/// A node is cut off and lives. Another one takes a block of it in which nothing is recorded
+/// (broken): the node that was cut off goes on handing addresses out of it.
+#[test]
+fn free_addresses_of_a_silent_node_are_not_free() {
+    need_what_a_silent_node_has();
+    breaks(Some(Mutant::SilentIsGone));
+    let broken = catch_unwind(need_what_a_silent_node_has);
+    breaks(None);
+    assert!(broken.is_err(), "the story ends well without the rule");
+}
+
+fn need_what_a_silent_node_has() {
+    let mut world = World::new(3, calm_in(subnet("10.0.0.0/27", Some(2)), 2));
+    world.settle(2_000);
+    run_containers(&mut world, 0, 10);
+    world.delete_all();
+    world.settle_for(5_000); // nothing is held or recorded
+    world.nodes[0].cut = true;
+    world.settle_for(60_000); // longer than its session lives
+    for _ in 0..30 {
+        world.add(1, None); // as many as there are
+        world.settle_for(500);
+    }
+    for _ in 0..4 {
+        world.add(0, None); // panics when an address is held twice
+        world.settle_for(500);
+    }
+    world.heal(0);
+    world.settle(20_000);
+    world.check_answered();
 }

@@ -87,6 +87,8 @@ pub(super) struct SimNode {
     pub(super) draining: bool,
     /// It was told to stop.
     pub(super) stopping: bool,
+    /// Nobody starts it again.
+    pub(super) leaves: bool,
     /// The earliest time at which its machine comes back; 0: it never was away.
     pub(super) away_until: Millis,
 }
@@ -105,6 +107,7 @@ impl SimNode {
             timer_at: Millis::MAX,
             draining: false,
             stopping: false,
+            leaves: false,
             away_until: 0,
         }
     }

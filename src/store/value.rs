@@ -86,6 +86,7 @@ enum Status {
     Spare,
     Active,
     Quarantined,
+    Parked,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -278,6 +279,7 @@ impl From<&BlockValue> for Block {
                 BlockStatus::Spare => Status::Spare,
                 BlockStatus::Active => Status::Active,
                 BlockStatus::Quarantined => Status::Quarantined,
+                BlockStatus::Parked => Status::Parked,
             },
             since: rfc3339(block.since),
         }
@@ -297,6 +299,7 @@ impl Block {
                 Status::Spare => BlockStatus::Spare,
                 Status::Active => BlockStatus::Active,
                 Status::Quarantined => BlockStatus::Quarantined,
+                Status::Parked => BlockStatus::Parked,
             },
             since: time("since", &self.since)?,
         }))

@@ -2,10 +2,34 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::core::cause::Cause;
 use crate::core::txn::StoreError;
 use crate::limits;
+
+/// The nodes for which a restore of the cluster's store waits, in words.
+struct Settling<'a>(&'a [Arc<str>]);
+
+impl fmt::Display for Settling<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no block is leased until every node has said what it holds")?;
+        let named = self.0.len().min(limits::NODES_NAMED_MAX);
+        let (nodes, more) = self.0.split_at(named);
+        if nodes.is_empty() {
+            let least = limits::RESTORE_SETTLE.as_secs();
+            return write!(f, ", and for {least} s at least (leasehold node list)");
+        }
+        write!(f, ": waiting for {}", nodes.join(", "))?;
+        if !more.is_empty() {
+            write!(f, " and {} more", more.len())?;
+        }
+        f.write_str(
+            " (start the daemons of these nodes; leasehold node remove those that are gone for \
+             good)",
+        )
+    }
+}
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,11 +56,10 @@ impl fmt::Display for Cause {
                 "the machine was started again, and the cluster's store has not confirmed yet \
                  which blocks are this node's",
             ),
-            Self::Restored => f.write_str(
-                "the cluster's store was restored from a backup: no block is leased until every \
-                 node has said what it holds (leasehold node list; leasehold node remove those \
-                 that are gone for good)",
-            ),
+            Self::Restored { awaited } => {
+                let settling = Settling(awaited);
+                write!(f, "the cluster's store was restored from a backup: {settling}")
+            }
             Self::OwnerSilent(node) => write!(
                 f,
                 "node {node} is alive and holds some of the addresses that are left, but did not \

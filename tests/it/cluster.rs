@@ -20,6 +20,7 @@ mod records;
 mod refused;
 mod removed;
 mod restored;
+mod stops;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use leasehold::core::address::{Address, BlockSize, Cidr, Family};
 use leasehold::core::ids::{Link, OrderId, Revision};
 use leasehold::core::keys::{BLOCKS, PoolFamily};
-use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, NodeIdentity, Order};
+use leasehold::core::leaseholder::{Effect, Leased, Leaseholder, NodeIdentity, Order, Withheld};
 use leasehold::core::time::BootTime;
 use leasehold::core::time::UnixTime;
 use leasehold::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, TxnOutcome, Write};
@@ -86,7 +86,8 @@ impl World {
             records: true,
         };
         let blocks = blocks.iter().map(|&run| (pool(), run));
-        let core = Leaseholder::new(me, (chain, chain), blocks, ([], None), UnixTime::EPOCH);
+        let core =
+            Leaseholder::new(me, (chain, chain), blocks, Withheld::default(), UnixTime::EPOCH);
         let mut daemon = Daemon { world: self, core, now: BootTime::BOOT, chain };
         daemon.core.start(BootTime::BOOT);
         let said = daemon.settle();

@@ -143,6 +143,12 @@ impl Inventory {
         self.cooling.oldest().map(|(released, _)| released)
     }
 
+    /// Returns the time at which the address of these was released that was released last, of those
+    /// that cool. The work grows with the addresses that cool.
+    pub fn last_release(&self, cidr: Cidr) -> Option<BootTime> {
+        self.cooling.newest_where(|number| cidr.contains(number))
+    }
+
     /// Returns the address that cools longest among those that `wanted` accepts.
     pub fn oldest_cooling(&self, wanted: impl FnMut(Address) -> bool) -> Option<Address> {
         self.cooling.oldest_where(wanted)

@@ -182,6 +182,7 @@ impl Leaseholder {
                     self.effects.push_back(Effect::Transferred(id, false));
                 }
                 Order::Refuse(question) => drop(self.questions.remove(&question.key)),
+                Order::Park { .. } => self.effects.push_back(Effect::GivenBack(id, false)),
                 order => {
                     self.queue.push_front((id, order));
                     self.lease_gone(now);
@@ -211,7 +212,10 @@ impl Leaseholder {
                 Order::Lease { .. } => {
                     self.effects.push_back(Effect::Leased(id, Leased::Failed(cause.clone())));
                 }
-                Order::GiveBack { .. } => self.effects.push_back(Effect::GivenBack(id, false)),
+                Order::GiveBack { .. } | Order::Park { .. } => {
+                    self.effects.push_back(Effect::GivenBack(id, false));
+                }
+                Order::Take(..) => self.end_take(id, cause),
                 Order::Transfer { question, .. } => {
                     self.questions.remove(&question.key);
                     self.effects.push_back(Effect::Transferred(id, false));
@@ -299,7 +303,10 @@ impl Leaseholder {
             let mut again = Vec::new();
             for (id, order) in batch.orders {
                 // If the store went back, what left may have left before that: it stays away.
-                let leaves = matches!(order, Order::Transfer { .. } | Order::GiveBack { .. });
+                let leaves = matches!(
+                    order,
+                    Order::Transfer { .. } | Order::GiveBack { .. } | Order::Park { .. }
+                );
                 if unknown && went_back && leaves {
                     self.done(now, id, order, None);
                 } else {

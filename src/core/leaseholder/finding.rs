@@ -9,6 +9,7 @@ use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{PoolFamily, answer_key, question_key, session_key};
+use crate::core::mutant::{Mutant, broken};
 use crate::core::time::BootTime;
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Message, MessageBody, Value};
@@ -82,7 +83,7 @@ impl Leaseholder {
     }
 
     /// Reads again who holds what is wanted.
-    fn look_around(&mut self, now: BootTime, id: OrderId, mut find: Find) {
+    pub(super) fn look_around(&mut self, now: BootTime, id: OrderId, mut find: Find) {
         find.seen.clear();
         (find.round, find.reads) = (0, find.reads + 1);
         let first = find.wanted.first().map_or(Address::FIRST, |range| range.first());
@@ -99,7 +100,7 @@ impl Leaseholder {
         self.request(now, Pending::Find(id), Request::Read(vec![span]));
     }
 
-    fn end_find(&mut self, id: OrderId, found: Found) {
+    pub(super) fn end_find(&mut self, id: OrderId, found: Found) {
         if self.finds.remove(&id).is_some() {
             self.effects.push_back(Effect::Found(id, found));
         }
@@ -158,6 +159,13 @@ impl Leaseholder {
         }
         find.choose_owners(&self.identity.node);
         if find.owners.is_empty() {
+            let moving = find.reads > limits::FIND_READS_MAX;
+            if let Some((cidr, revision)) = find.parked().filter(|_| !moving) {
+                let order = Order::Take(find.pool.clone(), cidr, revision);
+                self.finds.insert(id, find);
+                self.queue.push_back((Some(id), order));
+                return self.link(now);
+            }
             let found = find.nobody(&self.identity.node);
             return self.effects.push_back(Effect::Found(id, found));
         }
@@ -175,9 +183,16 @@ impl Leaseholder {
             return; // or its answer is on the way
         }
         for key in keys {
-            let Value::Block(BlockValue { cidr, owner, status, .. }) = &key.value else { continue };
-            let lost = self.lost.iter().any(|(of, lost)| of == pool && lost.meets(*cidr));
+            let Value::Block(BlockValue { cidr, owner, status, epoch, .. }) = &key.value else {
+                continue;
+            };
+            let mut lost = self.lost.iter().chain(&self.parked);
+            let lost = lost.any(|(of, lost)| of == pool && lost.meets(*cidr));
             if *owner != self.identity.node || lost || self.knows(pool, *cidr) {
+                continue;
+            }
+            // What a node of this name had before it became this one is not its own (rule 30).
+            if *status != BlockStatus::Spare && *epoch < self.chain.first_epoch {
                 continue;
             }
             if *status == BlockStatus::Spare && key.lease == self.lease {
@@ -321,7 +336,7 @@ impl Find {
         let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
         for Seen { cidr, owner, status, revision } in &self.seen {
             let meets = |range: &AddressRange| range.meets(cidr.range());
-            let held = **owner != *me && *status != BlockStatus::Quarantined;
+            let held = **owner != *me && status.is_owned();
             if held && self.wanted.iter().any(meets) && self.asked.insert((cidr.first(), *revision))
             {
                 // Owners that have a spare to give come first; otherwise nobody precedes others
@@ -334,6 +349,27 @@ impl Find {
         let mut owners: Vec<_> = owners.into_iter().map(|(owner, order)| (order, owner)).collect();
         owners.sort_unstable();
         self.owners = owners.into_iter().map(|(_, owner)| owner).collect();
+    }
+
+    /// Returns a parked block with a wanted address, and the revision of its key. It is taken when
+    /// nobody has anything else: addresses of it may cool, and its node may come back for it.
+    fn parked(&self) -> Option<(Cidr, Revision)> {
+        let meets = |cidr: Cidr| {
+            let mut wanted = self.wanted.iter();
+            wanted.any(|range| range.meets(cidr.range()))
+        };
+        let parked = self.seen.iter().filter(|seen| self.may_be_taken(seen));
+        let parked = parked.filter(|seen| self.even_cooling && meets(seen.cidr));
+        let spread = |seen: &&Seen| spread(&seen.owner, &format!("{:?}", seen.cidr.first()));
+        parked.min_by_key(spread).map(|seen| (seen.cidr, seen.revision))
+    }
+
+    /// Returns whether a block may be taken although its node was not asked: that one has given it
+    /// back. That a node has no session says nothing (rule 3).
+    fn may_be_taken(&self, seen: &Seen) -> bool {
+        let is_silent = || self.gone.as_ref().is_some_and(|(gone, _)| *gone == seen.owner);
+        let silent = broken(Mutant::SilentIsGone) && seen.status == BlockStatus::Active;
+        seen.status == BlockStatus::Parked || silent && is_silent()
     }
 
     /// Ends a search in which everybody was asked, and nothing has changed hands since.

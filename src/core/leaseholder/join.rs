@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::record_scan::RecordScan;
-use super::{Chain, Effect, Leaseholder, Order, Pending, StoredState, restore_barrier};
+use super::{Chain, Effect, Leaseholder, Pending, StoredState, restore_barrier};
+use crate::core::address::Cidr;
 use crate::core::cause::Cause;
 use crate::core::ids::{Epoch, LeaseId, Link, Revision};
 use crate::core::keys::{
-    BLOCKS, NETWORKS, NODES, RESTORED, drain_key, forgotten_key, node_key, session_key,
+    BLOCKS, NETWORKS, NODES, PoolFamily, RESTORED, drain_key, forgotten_key, node_key, session_key,
 };
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::BootTime;
@@ -54,6 +55,8 @@ pub(super) struct Joining {
     /// The part of it that is remembered.
     pub(super) scan: RecordScan,
     pub(super) stored_state: StoredState,
+    /// Blocks that this node parked, and that are still so: the registration takes them back.
+    parked: Vec<(PoolFamily, Cidr, Revision)>,
     /// Blocks of this node, as far as they are listed.
     pub(super) blocks: Vec<(KeyValue, BlockValue)>,
 }
@@ -111,6 +114,7 @@ impl Leaseholder {
         let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
         spans.push(Span::prefix(NODES, 2));
         spans.push(Span::key(&forgotten_key(node)));
+        spans.extend(self.parked_spans());
         self.request(now, Pending::Join, Request::Read(spans));
     }
 
@@ -263,6 +267,7 @@ impl Leaseholder {
             self.note_settled(now);
         }
         self.notice_state_loss(node.as_ref());
+        self.find_parked(snapshot, marked || went_back);
         let epoch = known.epoch.max(node.as_ref().map(|node| node.epoch));
         let epoch = epoch.map_or(Epoch::FIRST, Epoch::next);
         let reached = known.sequence.max(node.as_ref().and_then(|node| node.sequence));
@@ -272,6 +277,16 @@ impl Leaseholder {
             NodeValue { acknowledged: false, first_epoch, ..self.node_value(epoch, Some(link)) };
         self.intend(value, revision, session);
         self.register_intended(now);
+    }
+
+    /// Finds the parked blocks that the registration takes back. While a restore is being settled
+    /// the store's word on them is that of another time.
+    fn find_parked(&mut self, snapshot: &Snapshot, restored: bool) {
+        let keys = snapshot.spans.iter().skip(6).flatten().filter(|_| !restored);
+        let parked = self.still_parked(keys);
+        if let Some(joining) = self.joining() {
+            joining.parked = parked;
+        }
     }
 
     /// Notes it if the store has seen transactions of this node of which its journal knows nothing:
@@ -320,11 +335,16 @@ impl Leaseholder {
         let epoch = value.epoch;
         let when = vec![Compare::unchanged(node.clone(), revision)];
         let then = vec![
-            Write::Put(node, Value::Node(value), None),
+            Write::Put(node, Value::Node(value.clone()), None),
             Write::Put(session, Value::Session(SessionValue { epoch, lease }), Some(lease)),
             Write::Delete(forgotten_key(&self.identity.node)),
         ];
-        self.request(now, Pending::Join, Request::Txn(Txn { when, then }));
+        let mut txn = Txn { when, then };
+        let parked = self.joining().map(|joining| std::mem::take(&mut joining.parked));
+        if let (Some(link), Some(parked)) = (value.sequence, parked) {
+            self.take_back(&mut txn, now, (epoch, link), &parked);
+        }
+        self.request(now, Pending::Join, Request::Txn(txn));
     }
 
     fn registered(&mut self, now: BootTime, revision: Option<Revision>) {
@@ -334,6 +354,7 @@ impl Leaseholder {
         joining.blocks.clear();
         let old = joining.old_lease.take();
         self.written();
+        self.linked_at = now;
         self.chain = Chain {
             epoch: Some(value.epoch),
             first_epoch: value.first_epoch,
@@ -405,96 +426,6 @@ impl Leaseholder {
             since: self.identity.since,
             acknowledged: self.chain.acknowledged,
             removed: None,
-        }
-    }
-
-    /// Keeps the lease alive and looks whether the store still knows this node as it is.
-    pub(super) fn heartbeat(&mut self, now: BootTime) {
-        self.heartbeat_at = Some(now + self.ttl / 3);
-        match self.lease {
-            Some(lease) => self.request(now, Pending::KeepAlive, Request::KeepAlive(lease)),
-            None => self.regrant(now),
-        }
-        let node = &*self.identity.node;
-        let spans = [node_key(node), drain_key(node), session_key(node), RESTORED.to_owned()];
-        let mut spans: Vec<Span> = spans.iter().map(|key| Span::key(key)).collect();
-        spans.push(Span::prefix(NODES, 2));
-        let idle = self.chain.sequence.filter(|_| self.batch.is_none());
-        self.request(now, Pending::Heartbeat(idle), Request::Read(spans));
-        self.scan(now);
-    }
-
-    pub(super) fn kept(
-        &mut self,
-        now: BootTime,
-        sent: BootTime,
-        answer: &Result<Answer, StoreError>,
-    ) {
-        if let Ok(Answer::Kept(Some(_))) = answer {
-            self.kept_at = self.kept_at.max(sent);
-        }
-        let gone = matches!(answer, Ok(Answer::Kept(None)) | Err(StoreError::LeaseGone));
-        if gone && self.lease.is_some() {
-            self.lease_gone(now);
-        }
-    }
-
-    /// Handles the store's answer to a heartbeat; `idle`: the last link when it was asked, if
-    /// nothing was in progress.
-    pub(super) fn beat(
-        &mut self,
-        now: BootTime,
-        idle: Option<Link>,
-        answer: Result<Answer, StoreError>,
-    ) {
-        let Ok(Answer::Read(snapshot)) = answer else { return };
-        let first = |i: usize| snapshot.spans.get(i).and_then(|keys| keys.first());
-        let others = |key: &KeyValue| key.key != node_key(&self.identity.node);
-        let alone = !snapshot.spans.get(4).is_some_and(|nodes| nodes.iter().any(others));
-        self.set_alone(alone);
-        self.set_draining(first(1).is_some());
-        let undisturbed = idle.is_some() && idle == self.chain.sequence && self.batch.is_none();
-        if !undisturbed || !matches!(self.phase, Phase::Member) {
-            return;
-        }
-        let node = first(0).and_then(|key| match &key.value {
-            Value::Node(node) => Some(node),
-            _ => None,
-        });
-        let expected = self.chain.epoch.map(|epoch| self.node_value(epoch, self.chain.sequence));
-        if node != expected.as_ref() {
-            return self.rejoin(now, node);
-        }
-        let session = first(2).and_then(|key| key.lease);
-        // A backup of the store that is older than this cannot pass for the store: no claim of
-        // this node would be carried out on it.
-        let stale = now.since(self.linked_at) >= limits::TOUCH;
-        if self.lease.is_some() && (session != self.lease || stale) {
-            self.renew_session();
-        }
-        match first(3) {
-            Some(mark) => self.keep_restore_barrier(now, mark.mod_revision),
-            None => self.note_settled(now),
-        }
-    }
-
-    pub(super) fn renew_session(&mut self) {
-        if !self.queue.iter().any(|(_, order)| *order == Order::Session) {
-            self.queue.push_front((None, Order::Session));
-        }
-    }
-
-    fn set_alone(&mut self, alone: bool) {
-        if self.alone != Some(alone) {
-            self.alone = Some(alone);
-            self.effects.push_back(Effect::Alone(alone));
-        }
-    }
-
-    fn set_draining(&mut self, draining: bool) {
-        if self.draining != draining {
-            self.draining = draining;
-            self.effects.push_back(Effect::Draining(draining));
         }
     }
 }

@@ -54,7 +54,8 @@ impl Leaseholder {
         revision: Option<Revision>,
     ) {
         self.keep_owned(pool, cidr, revision, BlockStatus::Active);
-        if self.lost.remove(&(pool.clone(), cidr)) {
+        let block = (pool.clone(), cidr);
+        if self.lost.remove(&block) | self.parked.remove(&block) {
             self.effects.push_back(Effect::Regained(pool.clone(), cidr));
         }
         if self.identity.records {
@@ -68,6 +69,10 @@ impl Leaseholder {
     pub(super) fn lose(&mut self, now: BootTime, pool: &PoolFamily, cidr: Cidr) {
         let owned = self.find_owned(pool, cidr);
         self.forget_owned(pool, cidr);
+        // Nothing of it is held: it need not be claimed again.
+        if self.parked.remove(&(pool.clone(), cidr)) {
+            return self.effects.push_back(Effect::Unparked(pool.clone(), cidr));
+        }
         if owned.is_some_and(|owned| owned.status == BlockStatus::Spare) {
             return self.effects.push_back(Effect::Lost(pool.clone(), vec![cidr]));
         }

@@ -15,6 +15,7 @@
 mod block_size;
 mod chain;
 mod finding;
+mod heartbeat;
 mod inbox;
 mod join;
 mod leave;
@@ -22,6 +23,7 @@ mod lost;
 mod name;
 mod outcomes;
 mod owned;
+mod parking;
 mod parts;
 mod rebuild;
 mod reconcile;
@@ -48,17 +50,20 @@ use crate::limits;
 
 pub use types::{
     BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, Question, RecordChange, Recorded,
-    StoredState,
+    StoredState, Withheld,
 };
 
 pub use block_size::block_sizes_fit;
+pub(in crate::core) use parking::parked_for;
 pub use parts::without;
+pub use restore_barrier::is_awaited;
 
 use block_size::AgreeBlockSize;
 use chain::Batch;
 use finding::Find;
 use join::Phase;
 use owned::OwnedBlock;
+use parking::Parking;
 use record_scan::RecordScan;
 use records::Records;
 
@@ -88,6 +93,8 @@ enum Pending {
     Heartbeat(Option<Link>),
     KeepAlive,
     Barrier,
+    /// A lease of that many seconds for parked blocks.
+    Parking(u64),
     RecordScan,
     Find(OrderId),
     AgreeBlockSize(OrderId),
@@ -113,9 +120,15 @@ pub struct Leaseholder {
     owned: BTreeMap<PoolFamily, BTreeMap<Address, OwnedBlock>>,
     /// Blocks that this node hands out of, or did, and that the store gave to nobody or others.
     lost: BTreeSet<(PoolFamily, Cidr)>,
+    /// Blocks that this node parked when it stopped, and of which it does not know yet whether they
+    /// are its own again.
+    parked: BTreeSet<(PoolFamily, Cidr)>,
+    parking: Parking,
     /// The store went back in time, and that is not settled yet: the blocks that were lost before,
     /// of which this node is not the last holder (rule 26).
     settling: Option<BTreeSet<(PoolFamily, Cidr)>>,
+    /// The nodes for which a restore of the store waits, as far as this node knows.
+    awaited: Option<Vec<Arc<str>>>,
     networks: BTreeMap<Arc<str>, (Option<Revision>, NetworkValue)>,
     watched: BTreeSet<String>,
     queue: VecDeque<(Option<OrderId>, Order)>,
@@ -163,16 +176,13 @@ pub struct Leaseholder {
 impl Leaseholder {
     /// Creates a node that has not joined. `sequence`: how far its chain had come, by its journal;
     /// `intended`: how far it may have come at most; `blocks`: the active blocks that the journal
-    /// holds; `lost`: those that the store gave to others; `settling`: while a restore is being
-    /// settled, those that were lost before it; `booted_at`: when the boot clock was at 0.
+    /// holds; `withheld`: those of which it hands nothing out; `booted_at`: when the boot clock was
+    /// at 0.
     pub fn new(
         identity: NodeIdentity,
         (sequence, intended): (Option<Link>, Option<Link>),
         blocks: impl IntoIterator<Item = (PoolFamily, Cidr)>,
-        (lost, settling): (
-            impl IntoIterator<Item = (PoolFamily, Cidr)>,
-            Option<BTreeSet<(PoolFamily, Cidr)>>,
-        ),
+        withheld: Withheld,
         booted_at: UnixTime,
     ) -> Self {
         let mut owned: BTreeMap<PoolFamily, BTreeMap<Address, OwnedBlock>> = BTreeMap::new();
@@ -192,8 +202,11 @@ impl Leaseholder {
             intended,
             lease: None,
             owned,
-            lost: lost.into_iter().collect(),
-            settling,
+            lost: withheld.lost,
+            parked: withheld.parked,
+            parking: Parking::default(),
+            settling: withheld.settling,
+            awaited: None,
             networks: BTreeMap::new(),
             watched: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -261,6 +274,10 @@ impl Leaseholder {
                 self.queue.push_back((id, Order::GiveBack { pool, cidrs }));
                 self.link(now);
             }
+            order @ Order::Park { .. } => {
+                self.park(now, id, order);
+                self.link(now);
+            }
             Order::Refuse(question) if self.is_answering(&question.key) => {}
             Order::Transfer { question, .. } if self.is_answering(&question.key) => {
                 self.effects.push_back(Effect::Transferred(id, false));
@@ -321,6 +338,7 @@ impl Leaseholder {
             Pending::Heartbeat(idle) => self.beat(now, idle, answer),
             Pending::KeepAlive => self.kept(now, sent, &answer),
             Pending::Barrier => self.barrier_answered(now, answer),
+            Pending::Parking(ttl_s) => self.parking_answered(ttl_s, &answer),
             Pending::RecordScan => self.records_listed(now, answer),
             Pending::Find(id) => self.find_answered(now, id, answer),
             Pending::AgreeBlockSize(id) => self.agreement_answered(now, id, answer),

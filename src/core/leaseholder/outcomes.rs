@@ -28,7 +28,9 @@ impl Leaseholder {
                 }
                 spans
             }
-            Order::GiveBack { pool, cidrs } => cidrs.iter().map(|&cidr| key(pool, cidr)).collect(),
+            Order::GiveBack { pool, cidrs } | Order::Park { pool, cidrs, .. } => {
+                cidrs.iter().map(|&cidr| key(pool, cidr)).collect()
+            }
             Order::Transfer { question, block, .. } => vec![key(&question.pool, *block)],
             _ => vec![],
         }
@@ -46,7 +48,7 @@ impl Leaseholder {
             Order::Lease { pool, activate, claim } => {
                 self.lease_refused(id, pool, activate, claim, keys);
             }
-            Order::GiveBack { pool, cidrs } => {
+            Order::GiveBack { pool, cidrs } | Order::Park { pool, cidrs, .. } => {
                 self.lose_changed(now, &pool, &cidrs, keys);
                 self.effects.push_back(Effect::GivenBack(id, false));
             }
@@ -62,6 +64,7 @@ impl Leaseholder {
             // It stays lost until the next try.
             Order::Reclaim(..) => self.reclaim_soon(now),
             Order::Records => self.records.put_back(),
+            Order::Take(..) => self.not_taken(now, id),
             Order::Session
             | Order::Drop(..)
             | Order::Find { .. }
@@ -99,7 +102,9 @@ impl Leaseholder {
         let network = keys.iter().find(|key| key.key == network);
         let known = self.networks.get(&pool.network).and_then(|known| known.0);
         if keys.iter().any(|key| key.key == RESTORED) && gone.is_empty() {
-            self.effects.push_back(Effect::Leased(id, Leased::Failed(Cause::Restored)));
+            let awaited = self.awaited.clone().unwrap_or_default();
+            let restored = Cause::Restored { awaited: awaited.into() };
+            self.effects.push_back(Effect::Leased(id, Leased::Failed(restored)));
         } else if network.map(|key| key.mod_revision) != known {
             self.networks.remove(&pool.network);
             self.queue.push_front((id, Order::Lease { pool, activate, claim }));
@@ -146,7 +151,7 @@ impl Leaseholder {
                 }
                 self.effects.push_back(Effect::Leased(id, Leased::Done));
             }
-            Order::GiveBack { pool, cidrs } => {
+            Order::GiveBack { pool, cidrs } | Order::Park { pool, cidrs, .. } => {
                 cidrs.into_iter().for_each(|cidr| self.forget_owned(&pool, cidr));
                 self.effects.push_back(Effect::GivenBack(id, true));
             }
@@ -165,6 +170,10 @@ impl Leaseholder {
                 keep.into_iter().for_each(|cidr| self.regained(now, &pool, cidr, revision));
             }
             Order::Reclaim(pool, cidr) => self.regained(now, &pool, cidr, revision),
+            Order::Take(pool, cidr, _) => {
+                self.keep_owned(&pool, cidr, revision, BlockStatus::Active);
+                self.taken(id, &pool, cidr);
+            }
             Order::Records => self.records.written(now, &mut self.effects),
             Order::Session
             | Order::Drop(..)

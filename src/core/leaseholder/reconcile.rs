@@ -47,9 +47,9 @@ impl Leaseholder {
                 self.keep_owned(pool, owned.cidr, owned.revision, owned.status);
             }
         }
-        // What was lost may be this node's again, in part.
+        // What was lost may be this node's again, in part, and so may what it parked.
         let lost = std::mem::take(&mut self.lost);
-        for (pool, cidr) in &lost {
+        for (pool, cidr) in lost.iter().chain(&self.parked) {
             let lost = OwnedBlock { cidr: *cidr, revision: None, status: BlockStatus::Active };
             known.entry(pool.clone()).or_default().entry(cidr.first()).or_insert(lost);
         }
@@ -61,7 +61,8 @@ impl Leaseholder {
         for (pool, blocks) in &known {
             let stored = stored.get(pool).map_or(&[][..], |stored| stored);
             for owned in blocks.values() {
-                let was_lost = lost.contains(&(pool.clone(), owned.cidr));
+                let block = (pool.clone(), owned.cidr);
+                let was_lost = lost.contains(&block) || self.parked.contains(&block);
                 self.verify(now, pool, owned.cidr, stored, was_lost);
             }
         }
@@ -145,7 +146,10 @@ impl Leaseholder {
         if let [block] = meeting[..]
             && block.cidr.covers(cidr)
         {
-            if block.status == BlockStatus::Quarantined || was_lost && block.cidr != cidr {
+            let withheld = !block.status.is_owned();
+            if withheld && self.parked.contains(&(pool.clone(), cidr)) {
+                // Until it is taken back.
+            } else if withheld || was_lost && block.cidr != cidr {
                 self.lose(now, pool, cidr); // until it is taken back, or cut out
             } else {
                 self.keep_back(pool, cidr, block.revision, was_lost);
@@ -173,6 +177,7 @@ impl Leaseholder {
 
     fn keep_back(&mut self, pool: &PoolFamily, cidr: Cidr, revision: Revision, was_lost: bool) {
         self.keep_owned(pool, cidr, Some(revision), BlockStatus::Active);
+        self.parked.remove(&(pool.clone(), cidr));
         if was_lost {
             self.effects.push_back(Effect::Regained(pool.clone(), cidr));
         }
@@ -183,8 +188,8 @@ impl Leaseholder {
         let meets = |cidr: &&Cidr| cidr.meets(block.cidr);
         let keep: Vec<Cidr> = known.iter().filter(meets).copied().collect();
         let inside = |cidr: &Cidr| block.cidr.covers(*cidr);
-        let quarantined = block.status == BlockStatus::Quarantined;
-        if keep.iter().any(|cidr| !inside(cidr)) || (keep == [block.cidr] && !quarantined) {
+        let withheld = !block.status.is_owned();
+        if keep.iter().any(|cidr| !inside(cidr)) || (keep == [block.cidr] && !withheld) {
             return;
         }
         let (pool, cidr, revision) = (pool.clone(), block.cidr, block.revision);

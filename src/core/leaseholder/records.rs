@@ -149,7 +149,9 @@ pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<AddressRange> 
 /// is held.
 pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
     let (pool, stretches) = match order {
-        Order::GiveBack { pool, cidrs } => (pool, stretches(cidrs.iter().copied())),
+        Order::GiveBack { pool, cidrs } | Order::Park { pool, cidrs, .. } => {
+            (pool, stretches(cidrs.iter().copied()))
+        }
         Order::Transfer { question, give, .. } => (&question.pool, vec![give.range()]),
         Order::Drop(pool, cidr, _) => (pool, vec![cidr.range()]),
         Order::Trim { pool, block, keep, .. } => (pool, parts::uncovered(block.range(), keep)),
@@ -163,9 +165,13 @@ pub(super) fn leaving(order: &Order) -> Vec<Stretch> {
 /// restored from a backup may have old ones in it, which would pass for held if this node lost its
 /// state.
 pub(super) fn claimed(order: &Order) -> Vec<Stretch> {
-    let Order::Lease { pool, claim, .. } = order else { return vec![] };
+    let (pool, claims) = match order {
+        Order::Lease { pool, claim, .. } => (pool, stretches(claim.iter().map(|(cidr, _)| *cidr))),
+        Order::Take(pool, cidr, _) => (pool, vec![cidr.range()]),
+        _ => return vec![],
+    };
     let of = |range| Stretch { pool: pool.clone(), range };
-    stretches(claim.iter().map(|(cidr, _)| *cidr)).into_iter().map(of).collect()
+    claims.into_iter().map(of).collect()
 }
 
 impl Leaseholder {

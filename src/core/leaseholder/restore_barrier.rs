@@ -11,13 +11,15 @@
 //! say that it is still the first one's. So that node gives it back, and claims it again only when
 //! the restore is settled: by then its last holder has it (rule 26).
 
+use std::sync::Arc;
+
 use super::{Effect, Leaseholder, Order, Pending};
 use crate::core::address::Cidr;
 use crate::core::ids::Revision;
 use crate::core::keys::{NODES, PoolFamily, RESTORED};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::{BootTime, UnixTime};
-use crate::core::txn::{Answer, Compare, Request, Span, StoreError, Txn, Write};
+use crate::core::txn::{Answer, Compare, KeyValue, Request, Span, StoreError, Txn, Write};
 use crate::core::value::Value;
 use crate::limits;
 
@@ -27,6 +29,18 @@ pub(super) fn mark(now: UnixTime, seen: Option<Revision>) -> Txn {
     let when = vec![Compare::unchanged(RESTORED.to_owned(), seen)];
     let then = vec![Write::Put(RESTORED.to_owned(), Value::Flag(now), None)];
     Txn { when, then }
+}
+
+/// Returns whether a restore that was marked at this revision waits for the node with this key: it
+/// has not said what it holds, and no operator has removed it.
+pub fn is_awaited(key: &KeyValue, marked: Revision) -> bool {
+    match &key.value {
+        Value::Node(node) => {
+            let said = node.acknowledged || node.removed.is_some();
+            key.mod_revision <= marked || !said
+        }
+        _ => false,
+    }
 }
 
 impl Leaseholder {
@@ -40,7 +54,8 @@ impl Leaseholder {
     /// Notes that the store is older than this node: what was lost before is not claimed until all
     /// is settled.
     pub(super) fn note_restore(&mut self) {
-        let before = self.settling.get_or_insert_with(|| self.lost.clone());
+        let lost = || self.lost.union(&self.parked).cloned().collect();
+        let before = self.settling.get_or_insert_with(lost);
         let before = before.iter().cloned().collect();
         self.effects.push_back(Effect::WentBack(before));
     }
@@ -50,6 +65,14 @@ impl Leaseholder {
         if self.settling.take().is_some() {
             self.effects.push_back(Effect::Settled);
             self.reclaim_lost(now);
+        }
+    }
+
+    /// Notes for which nodes a restore of the store waits; nothing: none is being settled.
+    pub(super) fn set_awaited(&mut self, awaited: Option<Vec<Arc<str>>>) {
+        if self.awaited != awaited {
+            self.awaited.clone_from(&awaited);
+            self.effects.push_back(Effect::Settling(awaited));
         }
     }
 
@@ -90,13 +113,11 @@ impl Leaseholder {
         let [mark, nodes] = &snapshot.spans[..] else { return };
         let Some(mark) = mark.first() else { return };
         let Value::Flag(since) = mark.value else { return };
-        let heard = nodes.iter().all(|key| match &key.value {
-            Value::Node(node) => {
-                key.mod_revision > mark.mod_revision
-                    && (node.acknowledged || node.removed.is_some())
-            }
-            _ => true,
-        });
+        let awaited = nodes.iter().filter(|key| is_awaited(key, mark.mod_revision));
+        let name = |key: &KeyValue| key.key.strip_prefix(NODES).map(Arc::from);
+        let awaited: Vec<Arc<str>> = awaited.filter_map(name).collect();
+        let heard = awaited.is_empty();
+        self.set_awaited(Some(awaited));
         if heard && self.unix_time(now) >= since + limits::RESTORE_SETTLE {
             let when = vec![Compare::At(RESTORED.to_owned(), mark.mod_revision)];
             let then = vec![Write::Delete(RESTORED.to_owned())];

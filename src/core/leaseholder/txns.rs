@@ -4,7 +4,7 @@ use super::chain::Batch;
 use super::records::{claimed, leaving, stretches};
 use super::{Effect, Leased, Leaseholder, Order, Question, parts};
 use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
-use crate::core::ids::{OrderId, Revision};
+use crate::core::ids::{Epoch, LeaseId, Link, OrderId, Revision};
 use crate::core::keys::{
     PoolFamily, RESTORED, answer_key, network_key, node_key, question_number, session_key,
 };
@@ -25,7 +25,7 @@ fn none_in(pool: &PoolFamily, range: AddressRange) -> Compare {
 }
 
 /// Compares that no restore is being settled.
-fn not_restored() -> Compare {
+pub(super) fn not_restored() -> Compare {
     Compare::Absent(RESTORED.to_owned())
 }
 
@@ -34,13 +34,13 @@ impl Leaseholder {
     pub(super) fn weigh(order: &Order) -> usize {
         match order {
             Order::Lease { activate, claim, .. } => activate.len() + claim.len() * 2 + 1,
-            Order::GiveBack { cidrs, .. } => cidrs.len() * 2,
+            Order::GiveBack { cidrs, .. } | Order::Park { cidrs, .. } => cidrs.len() * 2,
             Order::Transfer { block, give, .. } => {
                 usize::from(block.size().log2().saturating_sub(give.size().log2())) + 4
             }
             Order::Trim { keep, .. } => keep.len() * 2 + 2,
             Order::Refuse(_) | Order::Drop(..) | Order::Session => 3,
-            Order::Reclaim(..) => 4,
+            Order::Reclaim(..) | Order::Take(..) => 4,
             Order::Records | Order::Find { .. } | Order::AgreeBlockSize { .. } => 0,
         }
     }
@@ -52,7 +52,9 @@ impl Leaseholder {
                 pool,
                 activate.iter().copied().chain(claim.iter().map(|(cidr, _)| *cidr)).collect(),
             ),
-            Order::GiveBack { pool, cidrs } => (pool, cidrs.clone()),
+            Order::GiveBack { pool, cidrs } | Order::Park { pool, cidrs, .. } => {
+                (pool, cidrs.clone())
+            }
             Order::Transfer { question, block, give } => {
                 let parts = parts::without(*block, *give).into_iter();
                 (&question.pool, parts.chain([*give]).collect())
@@ -60,7 +62,9 @@ impl Leaseholder {
             Order::Trim { pool, block, keep, .. } => {
                 (pool, keep.iter().copied().chain([*block]).collect())
             }
-            Order::Reclaim(pool, cidr) | Order::Drop(pool, cidr, _) => (pool, vec![*cidr]),
+            Order::Reclaim(pool, cidr)
+            | Order::Drop(pool, cidr, _)
+            | Order::Take(pool, cidr, _) => (pool, vec![*cidr]),
             Order::Refuse(_)
             | Order::Session
             | Order::Records
@@ -96,7 +100,7 @@ impl Leaseholder {
                 let leased = Leased::Conflict { others: vec![], gone };
                 self.effects.push_back(Effect::Leased(id, leased));
             }
-            Order::GiveBack { pool, cidrs } => {
+            Order::GiveBack { pool, cidrs } | Order::Park { pool, cidrs, .. } => {
                 if cidrs.iter().all(|&cidr| self.find_owned(pool, cidr).is_some()) {
                     return true;
                 }
@@ -266,6 +270,12 @@ impl Leaseholder {
                     txn.then.push(Write::Delete(pool.block_key(cidr.first())));
                 }
             }
+            Order::Park { pool, cidrs, ttl_s } => {
+                self.park_blocks(txn, now, batch, (pool, cidrs), *ttl_s);
+            }
+            Order::Take(pool, cidr, revision) => {
+                self.take_parked(txn, now, batch, (pool, *cidr), *revision);
+            }
             Order::Transfer { question, block, give } => {
                 let pool = &question.pool;
                 let status = self.find_owned(pool, *block).map(|owned| owned.status);
@@ -295,15 +305,17 @@ impl Leaseholder {
             }
             Order::Session => {
                 // Without a lease no transaction is sent.
-                if let Some(lease) = self.lease {
-                    let session = SessionValue { epoch: batch.value.epoch, lease };
-                    let key = session_key(&self.identity.node);
-                    txn.then.push(Write::Put(key, Value::Session(session), Some(lease)));
-                }
+                txn.then.extend(self.lease.map(|lease| self.put_session(batch, lease)));
             }
             Order::Records => self.records.write(txn),
             Order::Find { .. } | Order::AgreeBlockSize { .. } => {}
         }
+    }
+
+    fn put_session(&self, batch: &Batch, lease: LeaseId) -> Write {
+        let session = SessionValue { epoch: batch.value.epoch, lease };
+        let key = session_key(&self.identity.node);
+        Write::Put(key, Value::Session(session), Some(lease))
     }
 
     /// Claims a lost block again. During a restore only its last holder does (rule 26).
@@ -316,7 +328,7 @@ impl Leaseholder {
         txn.then.push(self.put(now, batch, pool, cidr, BlockStatus::Active));
     }
 
-    fn compare_owned(&self, txn: &mut Txn, pool: &PoolFamily, cidr: Cidr) {
+    pub(super) fn compare_owned(&self, txn: &mut Txn, pool: &PoolFamily, cidr: Cidr) {
         let revision = self.find_owned(pool, cidr).and_then(|owned| owned.revision);
         let revision = revision.unwrap_or(Revision::NEVER);
         if !broken(Mutant::RevisionNotCompared) {
@@ -345,7 +357,7 @@ impl Leaseholder {
         }
     }
 
-    fn put(
+    pub(super) fn put(
         &self,
         now: BootTime,
         batch: &Batch,
@@ -353,17 +365,30 @@ impl Leaseholder {
         cidr: Cidr,
         status: BlockStatus,
     ) -> Write {
+        let durable = status != BlockStatus::Spare && !broken(Mutant::ActiveOnLease);
+        let lease = if durable { None } else { self.lease };
+        self.put_on(now, (batch.value.epoch, batch.link), (pool, cidr), status, lease)
+    }
+
+    /// Puts a block of this node, on a lease or on none, in a transaction that is this link of its
+    /// chain.
+    pub(super) fn put_on(
+        &self,
+        now: BootTime,
+        (epoch, link): (Epoch, Link),
+        (pool, cidr): (&PoolFamily, Cidr),
+        status: BlockStatus,
+        lease: Option<LeaseId>,
+    ) -> Write {
         let value = BlockValue {
             cidr,
             family: pool.family,
             owner: self.identity.node.clone(),
-            epoch: Some(batch.value.epoch),
-            claim: batch.link,
+            epoch: Some(epoch),
+            claim: link,
             status,
             since: self.unix_time(now),
         };
-        let durable = status != BlockStatus::Spare && !broken(Mutant::ActiveOnLease);
-        let lease = if durable { None } else { self.lease };
         Write::Put(pool.block_key(cidr.first()), Value::Block(value), lease)
     }
 

@@ -1,5 +1,6 @@
 //! The inputs and outputs of the leaseholder.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,17 @@ pub struct NodeIdentity {
     /// Allocations are recorded in the store, for other nodes and for people. In a store that only
     /// this node sees they would be written twice.
     pub records: bool,
+}
+
+/// The blocks of a journal out of which nothing is handed out.
+#[derive(Clone, Default, Debug)]
+pub struct Withheld {
+    /// The store gave them to others, and addresses of them are held.
+    pub lost: BTreeSet<(PoolFamily, Cidr)>,
+    /// The node gave them back when it stopped.
+    pub parked: BTreeSet<(PoolFamily, Cidr)>,
+    /// While a restore of the store is being settled, those that were lost before it.
+    pub settling: Option<BTreeSet<(PoolFamily, Cidr)>>,
 }
 
 /// A record, with its address; nothing when it cannot be read.
@@ -94,6 +106,21 @@ pub enum Order {
         /// The blocks.
         cidrs: Vec<Cidr>,
     },
+    /// Give whole blocks back because the daemon stops: they become free when a lease of so many
+    /// seconds has run out, unless this node takes them back before that. Nothing of them is held,
+    /// and it is durable that nothing is handed out of them from now on. Answered by
+    /// [`Effect::GivenBack`].
+    Park {
+        /// The pool.
+        pool: PoolFamily,
+        /// The blocks.
+        cidrs: Vec<Cidr>,
+        /// The life of the lease in seconds.
+        ttl_s: u64,
+    },
+    /// Take a parked block of another node, whose key has this revision. Answered by
+    /// [`Effect::Found`].
+    Take(PoolFamily, Cidr, Revision),
     /// Answer a question with a part of a block (or all of it); it is durable that nothing is
     /// handed out of that part from now on. Answered by [`Effect::Transferred`].
     Transfer {
@@ -174,6 +201,9 @@ pub enum Found {
     Gap(Vec<Cidr>),
     /// These are spares of this node now.
     Given(Vec<Cidr>),
+    /// This is an active block of this node now. Another node parked it, and addresses of it may
+    /// cool.
+    Taken(Cidr),
     /// No live node has one to give.
     Nobody {
         /// Blocks of others.
@@ -209,7 +239,7 @@ pub enum Effect {
     Watch(String),
     /// The end of an [`Order::Lease`].
     Leased(Option<OrderId>, Leased),
-    /// The end of an [`Order::GiveBack`]: whether they are given back.
+    /// The end of an [`Order::GiveBack`] or [`Order::Park`]: whether they are given back.
     GivenBack(Option<OrderId>, bool),
     /// The end of an [`Order::Transfer`]: whether it is given.
     Transferred(Option<OrderId>, bool),
@@ -227,8 +257,10 @@ pub enum Effect {
     Lost(PoolFamily, Vec<Cidr>),
     /// The store has this block in these parts.
     Split(PoolFamily, Cidr, Vec<Cidr>),
-    /// A block that was lost is this node's again.
+    /// A block that was lost, or parked, is this node's again.
     Regained(PoolFamily, Cidr),
+    /// A block that this node parked when it stopped is no longer its own.
+    Unparked(PoolFamily, Cidr),
     /// Nothing can be leased at the moment, because of this; or it can again.
     Stalled(Option<Cause>),
     /// Nothing may be handed out at all, because of this; or it may again.
@@ -254,6 +286,9 @@ pub enum Effect {
     WentBack(Vec<(PoolFamily, Cidr)>),
     /// The restore of the store is settled.
     Settled,
+    /// A restore of the store is being settled, and waits for these nodes to say what they hold
+    /// (for none: until it has lasted long enough); or none is being settled.
+    Settling(Option<Vec<Arc<str>>>),
     /// The journal is older than the node: this is what the store knows. It must be made durable
     /// before the next effect is handled.
     Recover(Box<StoredState>),

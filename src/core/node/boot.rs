@@ -1,11 +1,17 @@
 //! From a journal to the machines of a node.
 
+use std::collections::BTreeSet;
+
 use super::{CoordinatorMachine, LeaseholderMachine};
+use crate::core::address::Cidr;
+use crate::core::block::BlockState;
 use crate::core::coordinator::{Coordinator, Rebuilt, RestoreError, restore};
 use crate::core::journal::{JournalEntry, JournalState};
-use crate::core::leaseholder::{Leaseholder, NodeIdentity};
+use crate::core::keys::PoolFamily;
+use crate::core::leaseholder::{Leaseholder, NodeIdentity, Withheld};
 use crate::core::mutant::{Mutant, broken};
-use crate::core::range_set::Settings;
+use crate::core::range_set::{RangeSet, Settings};
+use crate::core::set_record::SetRecord;
 use crate::core::time::{StartTime, UnixTime};
 
 /// The inputs with which a node's machines start, beside its journal.
@@ -53,11 +59,23 @@ pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, Restore
     let entries = stray.into_iter().map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr));
     let (node, records) = (identity.node.clone(), identity.records);
     let limited = identity.offline_limit.is_some();
-    let leaseholder =
-        Leaseholder::new(identity, chain, blocks, (lost, settling), options.booted_at);
+    let parked = parked(&sets);
+    lost.retain(|block| !parked.contains(block));
+    let withheld = Withheld { lost, parked, settling };
+    let leaseholder = Leaseholder::new(identity, chain, blocks, withheld, options.booted_at);
     Ok(Booted {
         entries: entries.collect(),
         coordinator: CoordinatorMachine::new(coordinator, sets, unconfirmed, records, limited),
         leaseholder: LeaseholderMachine::new(leaseholder, node),
     })
+}
+
+/// Returns the blocks that the daemon before parked.
+fn parked(sets: &[(SetRecord, RangeSet)]) -> BTreeSet<(PoolFamily, Cidr)> {
+    let of_set = |(record, set): &(SetRecord, RangeSet)| {
+        let pool = PoolFamily { network: record.network.clone(), family: record.family };
+        let parked = set.blocks().filter(|block| block.state == BlockState::Returning);
+        parked.map(|block| (pool.clone(), block.cidr())).collect::<Vec<_>>()
+    };
+    sets.iter().flat_map(of_set).collect()
 }

@@ -158,7 +158,9 @@ impl CoordinatorMachine {
                     }
                 }
             }
-            Effect::Regained(ref pool, cidr) | Effect::Split(ref pool, cidr, _) => {
+            Effect::Regained(ref pool, cidr)
+            | Effect::Unparked(ref pool, cidr)
+            | Effect::Split(ref pool, cidr, _) => {
                 if let Some(set) = self.core.owner_of_cidr(pool, cidr) {
                     self.send_set(set, ToRangeSet::Cluster(effect));
                 }

@@ -42,11 +42,13 @@ pub struct CoordinatorMachine {
 }
 
 /// The stage of the daemon's life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Life {
     Serving,
     /// Calls that run are finished; new ones are refused.
     Finishing,
+    /// These range sets park blocks in which nothing is held; until when that is waited for.
+    Parking(BTreeSet<SetId>, BootTime),
     /// The leaseholder leaves the cluster; until when that is waited for.
     Leaving(BootTime),
     /// The journal is being closed.
@@ -230,9 +232,23 @@ impl CoordinatorMachine {
             self.carry_out(now, effect);
         }
         if self.life == Life::Finishing && self.open_calls == 0 {
+            self.park(now);
+        }
+        if matches!(&self.life, Life::Parking(sets, until) if sets.is_empty() || *until <= now) {
             self.life = Life::Leaving(now + limits::LEAVE_WAIT_MAX);
             self.send_leaseholder(ToLeaseholder::Leave);
         }
+    }
+
+    /// Has every range set park the blocks in which nothing is held. While the store cannot be
+    /// asked, and in a store of this node's own, the node keeps what it has.
+    fn park(&mut self, now: BootTime) {
+        let cluster = &self.cluster;
+        let able = cluster.joined && cluster.stalled.is_none() && cluster.halted().is_none();
+        let parks = able && cluster.records && !self.journal_failed;
+        let sets = if parks { self.sets.clone() } else { BTreeSet::new() };
+        sets.iter().for_each(|&set| self.send_set(set, ToRangeSet::Park));
+        self.life = Life::Parking(sets, now + limits::PARK_WAIT_MAX);
     }
 
     fn carry_out(&mut self, now: BootTime, effect: Effect) {
@@ -411,6 +427,11 @@ impl Machine for CoordinatorMachine {
                 }
             }
             ToCoordinator::Shutdown => {}
+            ToCoordinator::Parked(set) => {
+                if let Life::Parking(sets, _) = &mut self.life {
+                    sets.remove(&set);
+                }
+            }
             ToCoordinator::Left => self.close(),
             ToCoordinator::JournalClosed if self.life == Life::Closing => {
                 self.life = Life::Stopped;
@@ -434,7 +455,7 @@ impl Machine for CoordinatorMachine {
 
     fn poll_timeout(&self) -> Option<BootTime> {
         let leaving = match self.life {
-            Life::Leaving(until) => Some(until),
+            Life::Parking(_, until) | Life::Leaving(until) => Some(until),
             _ => None,
         };
         self.recording_until.front().map(|(until, _)| *until).into_iter().chain(leaving).min()

@@ -60,6 +60,8 @@ pub struct Standing {
     pub stalled: Option<Cause>,
     /// The reason why nothing is handed out.
     pub halted: Option<Cause>,
+    /// A restore of the store is being settled, and waits for these nodes.
+    pub awaited: Option<Vec<Arc<str>>>,
 }
 
 /// The figures of a node's dealings with the store.
@@ -193,12 +195,16 @@ impl LeaseholderMachine {
                 standing.epoch = Some(*epoch);
                 Event::Joined { epoch: *epoch }
             }
+            Effect::Settling(awaited) => {
+                standing.awaited.clone_from(awaited);
+                Event::Settling(awaited.clone())
+            }
             Effect::WentBack(_) => Event::WentBack,
             Effect::Lost(pool, cidrs) => Event::Lost(pool.clone(), cidrs.clone()),
             Effect::Regained(pool, cidr) => Event::Regained(pool.clone(), *cidr),
             Effect::Found(_, found) => Event::Searched(match found {
                 Found::Gap(_) => SearchEnd::Gap,
-                Found::Given(_) => SearchEnd::Given,
+                Found::Given(_) | Found::Taken(_) => SearchEnd::Given,
                 Found::Nobody { .. } => SearchEnd::Nobody,
                 Found::Failed(_) => SearchEnd::Failed,
             }),

@@ -74,8 +74,10 @@ pub enum ToCoordinator {
         /// The one that has ended.
         from: SetId,
     },
-    /// Take no new calls, finish those that run, leave the cluster, close the journal.
+    /// Take no new calls, finish those that run, park blocks, leave the cluster, close the journal.
     Shutdown,
+    /// A range set has parked what it could.
+    Parked(SetId),
     /// The leaseholder has left the cluster.
     Left,
     /// The journal is closed.
@@ -101,6 +103,9 @@ pub enum ToRangeSet {
     OrderFailed(OrderContext),
     /// Become part of that range set as soon as no order is open.
     Retire(SetId),
+    /// Park every block in which nothing is held as soon as no order is open, because the daemon
+    /// stops; then say [`ToCoordinator::Parked`].
+    Park,
     /// Take over all that another range set has.
     Absorb {
         /// The other one.
@@ -156,6 +161,8 @@ pub enum OrderContext {
     Lease(Vec<Cidr>),
     /// So many blocks are given back.
     GiveBack(usize),
+    /// These blocks are parked.
+    Park(Vec<Cidr>),
     /// A part of a block is transferred to the node that asked with this key.
     Transfer(String),
     /// Other nodes are asked for addresses.
@@ -244,6 +251,8 @@ pub enum Event {
         /// It has an address.
         served: bool,
     },
+    /// Blocks of a range set were parked (how many), or not.
+    Parked(Arc<str>, Family, Option<usize>),
     /// Blocks of a range set were given back (how many), or not.
     GivenBack(Arc<str>, Family, Option<usize>),
     /// A part of a block went to another node.
@@ -261,6 +270,8 @@ pub enum Event {
     Draining(bool),
     /// The store is older than this node.
     WentBack,
+    /// A restore of the store is being settled, and waits for these nodes; or none is any longer.
+    Settling(Option<Vec<Arc<str>>>),
     /// These blocks are not this node's in the store.
     Lost(PoolFamily, Vec<Cidr>),
     /// A lost block is this node's again.

@@ -23,6 +23,17 @@ use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
 
+/// The end of the daemon, as far as a range set has to do with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stopping {
+    No,
+    /// Blocks are parked as soon as no order is open.
+    Waits,
+    /// Blocks are being parked.
+    Parks,
+    Done,
+}
+
 /// The machine of one range set: it leases blocks ahead of demand and hands single addresses out
 /// from memory.
 #[derive(Debug)]
@@ -31,6 +42,7 @@ pub struct RangeSetMachine {
     core: RangeSet,
     /// The range set that takes everything over as soon as no order is open.
     heir: Option<SetId>,
+    stopping: Stopping,
     /// The number of times that the node's lease was lost since the daemon started, as far as this
     /// range set was told: its spares hang on the current lease.
     lease_number: u64,
@@ -43,7 +55,8 @@ impl RangeSetMachine {
     /// Creates the machine around a range set that is opened ([`Output::Open`]).
     pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
         let (waits, outputs) = (Map::default(), VecDeque::new());
-        Self { record, core, heir: None, lease_number, waits, outputs }
+        let (heir, stopping) = (None, Stopping::No);
+        Self { record, core, heir, stopping, lease_number, waits, outputs }
     }
 
     /// Returns its name, its network and its ranges as they were when it opened.
@@ -94,14 +107,27 @@ impl RangeSetMachine {
 
     /// Carries out what the core asks for, in order.
     fn drive(&mut self, now: BootTime) {
-        while let Some(effect) = self.core.poll_effect() {
-            self.note_wait(now, &effect);
-            self.carry_out(effect);
+        self.drain(now);
+        if self.stopping == Stopping::Waits && !self.core.is_asking() {
+            self.stopping = Stopping::Parks;
+            self.core.park(now);
+            self.drain(now);
+        }
+        if self.stopping == Stopping::Parks && !self.core.is_asking() {
+            self.stopping = Stopping::Done;
+            self.send(Message::Coordinator(ToCoordinator::Parked(self.record.id)));
         }
         if !self.core.is_asking()
             && let Some(heir) = self.heir.take()
         {
             self.hand_over(heir);
+        }
+    }
+
+    fn drain(&mut self, now: BootTime) {
+        while let Some(effect) = self.core.poll_effect() {
+            self.note_wait(now, &effect);
+            self.carry_out(effect);
         }
     }
 
@@ -131,6 +157,8 @@ impl RangeSetMachine {
                 self.place(OrderContext::Lease(active), order);
             }
             Effect::GiveBack(blocks) => self.give_back(&blocks),
+            Effect::Park(cidrs, ttl_s) => self.park(cidrs, ttl_s),
+            Effect::JournalNone(cidr) => self.commit(JournalEntry::NoBlock, &[cidr]),
             Effect::Transfer { question, block, give, spare } => {
                 self.transfer(question, block, give, spare);
             }
@@ -207,6 +235,15 @@ impl RangeSetMachine {
         self.place_after(entries, context, order, early);
     }
 
+    /// Parks blocks when the journal says that nothing is handed out of them (rule 31).
+    fn park(&mut self, cidrs: Vec<Cidr>, ttl_s: u64) {
+        let withhold = |&cidr: &Cidr| JournalEntry::LostBlock(self.pool(), cidr);
+        let entries = cidrs.iter().map(withhold).collect();
+        let order = Order::Park { pool: self.pool(), cidrs: cidrs.clone(), ttl_s };
+        let early = broken(Mutant::ParkBeforeJournal);
+        self.place_after(entries, OrderContext::Park(cidrs), order, early);
+    }
+
     /// Transfers a part of a block when the journal has forgotten that part (rule 9). `spare`: the
     /// block is one, which the journal never had.
     fn transfer(&mut self, question: Question, block: Cidr, give: Cidr, spare: bool) {
@@ -238,6 +275,10 @@ impl RangeSetMachine {
                 self.report(Event::GivenBack(network, family, done.then_some(count)));
                 self.core.given_back(now, done);
             }
+            (Effect::GivenBack(_, done), OrderContext::Park(cidrs)) => {
+                self.report(Event::Parked(network, family, done.then_some(cidrs.len())));
+                self.core.parked(&cidrs, done);
+            }
             (Effect::Transferred(_, done), OrderContext::Transfer(key)) => {
                 if done {
                     self.report(Event::Transferred(network, family));
@@ -253,6 +294,7 @@ impl RangeSetMachine {
     fn order_failed(&mut self, now: BootTime, context: &OrderContext) {
         match context {
             OrderContext::GiveBack(_) => self.core.given_back(now, false),
+            OrderContext::Park(cidrs) => self.core.parked(cidrs, false),
             OrderContext::Transfer(key) => self.core.transferred(now, key, false),
             OrderContext::Lease(_) | OrderContext::Find => {}
         }
@@ -266,6 +308,7 @@ impl RangeSetMachine {
             Effect::Spares(_, cidrs) => self.core.spares(now, &cidrs),
             Effect::Lost(_, cidrs) => self.core.lost(now, &cidrs),
             Effect::Regained(_, cidr) => self.core.regained(now, cidr),
+            Effect::Unparked(_, cidr) => self.core.unparked(cidr),
             Effect::Split(_, block, parts) => self.core.split(block, &parts),
             Effect::SparesGone => {
                 self.lease_number += 1;
@@ -329,6 +372,8 @@ impl Machine for RangeSetMachine {
             ToRangeSet::OrderEnded(context, effect) => self.order_ended(now, context, effect),
             ToRangeSet::OrderFailed(context) => self.order_failed(now, &context),
             ToRangeSet::Retire(heir) => self.heir = Some(heir),
+            ToRangeSet::Park if self.stopping == Stopping::No => self.stopping = Stopping::Waits,
+            ToRangeSet::Park => {}
             ToRangeSet::Absorb { from, set, lease_number } => {
                 self.absorb(now, from, *set, lease_number);
             }

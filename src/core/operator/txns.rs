@@ -93,7 +93,7 @@ impl Removal {
                 // Nothing was handed out of it, nor will be: that would need the node's epoch.
                 BlockStatus::Spare => Write::Delete(key.key.clone()),
                 _ if broken(Mutant::RemovalFreesBlocks) => Write::Delete(key.key.clone()),
-                BlockStatus::Active | BlockStatus::Quarantined => {
+                BlockStatus::Active | BlockStatus::Quarantined | BlockStatus::Parked => {
                     let value = BlockValue {
                         epoch,
                         status: BlockStatus::Quarantined,
@@ -134,10 +134,11 @@ pub fn forget(node: &str, known: &NodeValue, revision: Revision, lease: LeaseId)
     txn
 }
 
-/// Returns whether a key is a block or a record of a node.
+/// Returns whether a key is a block or a record of a node. A block that it parked is nobody's: the
+/// node gave it back.
 pub fn is_of(node: &str, key: &KeyValue) -> bool {
     match &key.value {
-        Value::Block(block) => &*block.owner == node,
+        Value::Block(block) => &*block.owner == node && block.status != BlockStatus::Parked,
         Value::Allocation(allocation) => &*allocation.node == node,
         _ => false,
     }

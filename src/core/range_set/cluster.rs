@@ -127,12 +127,12 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// Takes back a lost block that is this node's again. If it is not in hand, because nothing of
-    /// it was held, it comes as a spare, whose first change of hands makes it active or gives it
-    /// back.
+    /// Takes back a lost or parked block that is this node's again. If it is not in hand, because
+    /// nothing of it was held, it comes as a spare, whose first change of hands makes it active or
+    /// gives it back.
     pub fn regained(&mut self, now: BootTime, cidr: Cidr) {
         match self.inventory.block(cidr.first()).map(|block| (block.cidr(), block.state)) {
-            Some((block, BlockState::Lost)) if block == cidr => {
+            Some((block, state)) if block == cidr && self.is_withheld(cidr, state) => {
                 self.set_state(cidr, BlockState::Active);
                 let keep = self.staying(cidr).into_iter().map(Effect::JournalBlock);
                 self.effects.extend(keep);

@@ -10,14 +10,16 @@
 //!
 //! The blocks in hand and the states of their addresses are an [`Inventory`]. The other files
 //! decide what to do with it: `assign.rs` answers calls, `demand.rs` leases blocks and gives them
-//! back, `find.rs` asks other nodes for addresses, `transfer.rs` answers other nodes, and
-//! `cluster.rs` hears news from the cluster. `capacity.rs` counts.
+//! back, `park.rs` gives them back when the daemon stops, `find.rs` asks other nodes for addresses,
+//! `transfer.rs` answers other nodes, and `cluster.rs` hears news from the cluster. `capacity.rs`
+//! counts.
 
 mod assign;
 mod capacity;
 mod cluster;
 mod demand;
 mod find;
+mod park;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -41,6 +43,7 @@ use assign::Waiting;
 use cluster::ClusterView;
 use demand::Demand;
 use find::Finds;
+use park::Parks;
 use transfer::Transfers;
 
 /// The machine. See the module's documentation.
@@ -60,6 +63,7 @@ pub struct RangeSet {
     demand: Demand,
     finds: Finds,
     transfers: Transfers,
+    parks: Parks,
     cluster: ClusterView,
     effects: VecDeque<Effect>,
 }
@@ -78,6 +82,7 @@ impl RangeSet {
             demand: Demand::default(),
             finds: Finds::default(),
             transfers: Transfers::default(),
+            parks: Parks::default(),
             cluster: ClusterView::default(),
             effects: VecDeque::new(),
         }
@@ -97,6 +102,7 @@ impl RangeSet {
         for number in restored.allocated {
             self.inventory.apply(number, Move::Restore).map_err(|_| number)?;
         }
+        self.restore_parked();
         // An address may be there several times: it cools from its last release.
         let cooling: BTreeMap<Address, BootTime> =
             restored.cooling.into_iter().map(|(released, number)| (number, released)).collect();
@@ -171,7 +177,10 @@ impl RangeSet {
 
     /// Returns whether something is on its way in the cluster.
     pub fn is_asking(&self) -> bool {
-        self.demand.is_moving() || self.finds.is_asking() || !self.transfers.is_empty()
+        self.demand.is_moving()
+            || self.finds.is_asking()
+            || !self.transfers.is_empty()
+            || self.parks.is_open()
     }
 
     /// Returns the next effect, until there is none.

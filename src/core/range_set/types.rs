@@ -98,6 +98,12 @@ pub enum Effect {
     /// which it never has), then have them given back, and call
     /// [`RangeSet::given_back`](super::RangeSet::given_back).
     GiveBack(Vec<(Cidr, bool)>),
+    /// Write to the journal that nothing is handed out of these blocks before the store says again
+    /// that they are this node's, then have them parked on a lease of so many seconds, and call
+    /// [`RangeSet::parked`](super::RangeSet::parked).
+    Park(Vec<Cidr>, u64),
+    /// Write to the journal that this block is no longer this node's.
+    JournalNone(Cidr),
     /// Write to the journal, before anything else, that this block is this node's after all.
     JournalBlock(Cidr),
     /// Write to the journal that the store gave this block to others.
@@ -143,7 +149,8 @@ pub struct Settings {
 pub struct RecoveredSet {
     /// The active blocks of this node.
     pub blocks: Vec<Cidr>,
-    /// The blocks that the store gave to others while addresses of them were held here.
+    /// The blocks that the store gave to others while addresses of them were held here, and those
+    /// that were parked, in which none is held.
     pub lost: Vec<Cidr>,
     /// The addresses that are assigned; each in one of the blocks.
     pub allocated: Vec<Address>,

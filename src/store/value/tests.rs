@@ -342,6 +342,7 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
         Just(BlockStatus::Spare),
         Just(BlockStatus::Active),
         Just(BlockStatus::Quarantined),
+        Just(BlockStatus::Parked),
     ];
     let block = (any_run(), text(), numbers(), status, MS).prop_map(
         |((family, cidr), owner, (epoch, claim), status, since)| {

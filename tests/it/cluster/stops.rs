@@ -1,0 +1,113 @@
+//! Daemons that are told to stop give back the blocks in which nothing is held.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{
+    Book, active_blocks, add, add_all, address_of, await_status, containers, network, nodes,
+    options, values, wide,
+};
+use crate::common::etcd::Cluster;
+use crate::common::{Call, Daemon, poll};
+
+/// The shortest life of a parked block.
+const PARKED: Duration = Duration::from_secs(30);
+/// The longest time that etcd takes to end a lease whose time is over.
+const LATE_MAX: Duration = Duration::from_secs(15);
+/// The longest time that a daemon takes to stop.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// The prefixes of the blocks in etcd in a state.
+fn in_state(etcd: &Cluster, state: &str) -> Vec<String> {
+    let blocks = values(etcd, "blocks/").into_iter().filter(|block| block["state"] == state);
+    blocks.map(|block| block["prefix"].as_str().expect("a prefix").to_owned()).collect()
+}
+
+fn del(daemon: &Daemon, container: &str, config: &Value) {
+    assert!(daemon.client().call(&Call::new("DEL", container, config)).succeeded());
+}
+
+fn stop(daemon: &mut Daemon) {
+    let began = Instant::now();
+    assert!(daemon.terminate().success(), "{}", daemon.log_tail());
+    assert!(began.elapsed() < STOP_MAX, "stopped after {:?}", began.elapsed());
+}
+
+/// Nodes come, run a container, and go. The node that stays can use every address at once, also
+/// those that still cool; and what it did not need is free when its time is over.
+#[test]
+fn short_lived_nodes_leave_every_address_to_the_others() {
+    let etcd = Cluster::start(1);
+    let keep = nodes(&etcd, 1, &[]).remove(0);
+    let (config, book) = (network("pods", &json!({ "subnet": "10.9.0.0/24" })), Book::default());
+    book.added("first", &address_of(&add(&keep, "first", &config)));
+    for life in 0..10 {
+        let mut short = Daemon::start(&options(&etcd, &format!("short-{life}"), &[]));
+        assert!(add(&short, "pod", &config).succeeded(), "{}", short.log_tail());
+        del(&short, "pod", &config);
+        stop(&mut short);
+    }
+    assert!(in_state(&etcd, "parked").len() >= 10, "{:?}", values(&etcd, "blocks/"));
+    let all = containers("pod", 253 - 1);
+    book.add_all(&all, &add_all(&mut keep.client(), &all, &config));
+    assert_eq!(book.len(), 253, "the pool fills to the last address");
+    let own = |block: &Value| block["owner"] == keep.client().get("/v1/status")["about"]["node"];
+    let gone = poll(PARKED + LATE_MAX, || values(&etcd, "blocks/").iter().all(own));
+    assert!(gone, "left behind: {:?}", values(&etcd, "blocks/"));
+}
+
+/// A daemon that starts again within seconds has its blocks, and none of them is parked. Without
+/// a start they are free when their time is over, except for the one in which something is held.
+#[test]
+fn a_restart_keeps_the_blocks_and_an_end_frees_them() {
+    let etcd = Cluster::start(1);
+    let mut daemon = nodes(&etcd, 1, &[]).remove(0);
+    let (config, book) = (wide(), Book::default());
+    let all = containers("pod", 300);
+    let outcomes = add_all(&mut daemon.client(), &all, &config);
+    all.iter().skip(1).for_each(|container| del(&daemon, container, &config));
+    book.added(&all[0], &address_of(&outcomes[0]));
+    let before = active_blocks(&daemon);
+    stop(&mut daemon);
+    let parked = in_state(&etcd, "parked");
+    assert!(!parked.is_empty() && parked.len() < before.len(), "{parked:?} of {before:?}");
+    daemon.restart();
+    await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
+    assert_eq!(active_blocks(&daemon), before, "{}", daemon.log_tail());
+    assert_eq!(in_state(&etcd, "parked"), Vec::<String>::new());
+
+    stop(&mut daemon);
+    let stopped = Instant::now();
+    assert!(!in_state(&etcd, "parked").is_empty());
+    let free = poll(PARKED + LATE_MAX, || in_state(&etcd, "parked").is_empty());
+    let took = stopped.elapsed();
+    assert!(free && took + Duration::from_secs(2) > PARKED, "free: {free}, after {took:?}");
+    assert_eq!(in_state(&etcd, "active").len(), before.len() - parked.len());
+    daemon.restart();
+    await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
+    book.compare(&[&daemon]);
+    let more = containers("more", 200);
+    book.add_all(&more, &add_all(&mut daemon.client(), &more, &config));
+}
+
+/// A daemon that cannot reach etcd stops in time, keeps its blocks, and serves from them after its
+/// next start, still without etcd.
+#[test]
+fn a_daemon_that_stops_in_an_outage_keeps_its_blocks() {
+    let mut etcd = Cluster::start(1);
+    let mut daemon = nodes(&etcd, 1, &[]).remove(0);
+    let config = wide();
+    let all = containers("pod", 100);
+    add_all(&mut daemon.client(), &all, &config);
+    all.iter().for_each(|container| del(&daemon, container, &config));
+    let before = active_blocks(&daemon);
+    etcd.kill(0);
+    await_status(&daemon, "without etcd", |status| !status["cluster"]["cause"].is_null());
+    stop(&mut daemon);
+    daemon.restart();
+    assert!(add(&daemon, "without", &config).succeeded(), "{}", daemon.log_tail());
+    etcd.restart(0);
+    await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
+    assert_eq!(active_blocks(&daemon), before);
+}

@@ -16,6 +16,9 @@ pub enum Mutant {
     ActiveOnLease,
     /// A transaction whose answer was lost counts as failed (rule 4).
     UnknownMeansFailed,
+    /// A transaction counts as failed if its last attempt has failed, although the answer to an
+    /// earlier one was lost (rule 4).
+    RetryEndsUnknown,
     /// The report of a watch is enough to hand out of a block (rule 5).
     WatchDecides,
     /// Blocks of the journal are trusted even if the store says otherwise (rule 11).
@@ -74,6 +77,10 @@ pub enum Mutant {
     RemovalKeepsEpoch,
     /// The active blocks of a removed node are free at once (rule 3).
     RemovalFreesBlocks,
+    /// A node claims while a restore of the store is being settled (rule 24).
+    ClaimsWhileRestored,
+    /// A node gives blocks back before it has joined (rule 25).
+    GivesBeforeJoined,
     /// Another state directory gets the blocks of a node with its name (rule 30).
     NameInherits,
     /// A stopping daemon parks blocks of which its journal says that addresses may be handed out
@@ -82,7 +89,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All of them but [`Mutant::SequenceIgnored`], which the coordinator's tests notice.
+    /// All of them.
     #[cfg(test)]
     pub const ALL: &[Self] = &[
         Self::OverlapNotCompared,
@@ -91,9 +98,11 @@ impl Mutant {
         Self::SpareIsActive,
         Self::ActiveOnLease,
         Self::UnknownMeansFailed,
+        Self::RetryEndsUnknown,
         Self::WatchDecides,
         Self::TrustMemory,
         Self::DelBeforeDurable,
+        Self::SequenceIgnored,
         Self::GiveBackBeforeJournal,
         Self::TransferBeforeJournal,
         Self::IntentBeforeDurable,
@@ -116,6 +125,8 @@ impl Mutant {
         Self::RefusalShared,
         Self::EarlyDelForgotten,
         Self::EndNotAwaited,
+        Self::ClaimsWhileRestored,
+        Self::GivesBeforeJoined,
         Self::NameInherits,
         Self::ParkBeforeJournal,
     ];

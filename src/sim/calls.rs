@@ -8,7 +8,7 @@ use super::world::{Container, Event, State, World};
 use crate::core::attachment::AttachmentId;
 use crate::core::container_id::ContainerId;
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
-use crate::core::ids::CallId;
+use crate::core::ids::{CallId, Sequence};
 use crate::core::node::RangeSetMachine;
 use crate::core::range_set::AssignError;
 use crate::core::time::{BootTime, StartTime, UnixTime};
@@ -83,7 +83,32 @@ impl World {
         container.state = State::Renewing(addresses.clone());
         let node = container.node;
         self.say(|| format!("n{node} ADD c{id} again"));
+        // Somebody has seen the holding in a list, and releases it after it was renewed.
+        let daemon = self.nodes[node].daemon.as_ref();
+        let listed = daemon.and_then(|daemon| daemon.coordinator.held().find(&attachment(id)));
+        if let Some(sequence) = listed.map(|holding| holding.sequence) {
+            let wait = self.rng.u64(1..2_000);
+            self.after(wait, Event::Release { container: id, sequence });
+        }
         self.call_add(id);
+    }
+
+    /// Has an operator release a holding that was renewed since it was listed: it stays (rule 8).
+    pub(super) fn release_renewed(&mut self, container: u64, sequence: Sequence) {
+        let Some(of) = self.containers.get(&container) else { return };
+        let daemon = self.nodes[of.node].daemon.as_ref();
+        let holding = daemon.and_then(|of| of.coordinator.held().find(&attachment(container)));
+        if holding.is_none_or(|holding| holding.sequence == sequence)
+            || self.nodes[of.node].paused_until > self.now
+        {
+            return;
+        }
+        let selector = HoldingSelector::Sequence(sequence);
+        let call = Call::Del(Del { id: attachment(container), selector });
+        let node = of.node;
+        let id = self.new_call();
+        self.say(|| format!("n{node} release of c{container} as it was"));
+        self.with(node, |daemon, _| daemon.call(id, call));
     }
 
     fn call_add(&mut self, id: u64) {
@@ -118,6 +143,11 @@ impl World {
         of.state = State::Deleting;
         let node = of.node;
         self.held.retain(|_, id| *id != container);
+        let holds = |of: &Daemon| of.coordinator.held().find(&attachment(container)).is_some();
+        let knows = |of: &Daemon| of.is_member() && holds(of);
+        if !self.nodes[node].daemon.as_ref().is_some_and(knows) {
+            self.blind_dels.insert(container);
+        }
         let id = self.new_call();
         self.calls.insert(id, container);
         let started = StartTime::from_nanos(self.now * 1_000_000);

@@ -268,6 +268,17 @@ pub(super) fn restored(seed: u64) -> Plan {
     plan
 }
 
+/// The rules that have runs of their own ([`focused`]).
+pub(super) const FOCUSED: &[Mutant] = &[
+    Mutant::MergeNotHeldBack,
+    Mutant::RestoredTrusted,
+    Mutant::RefusalShared,
+    Mutant::UndoEndsMore,
+    Mutant::EarlyDelForgotten,
+    Mutant::GivesBeforeJoined,
+    Mutant::EndNotAwaited,
+];
+
 /// Returns a run in which a broken rule matters that hardly ever does: other things go wrong as in
 /// [`plan`], and what it takes goes wrong often.
 pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
@@ -280,7 +291,7 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
             (Fault::Outage, 20_000),
         ],
         // A node loses its blocks for good, and the store goes back soon after it has returned.
-        Mutant::RestoredTrusted => return restored(seed),
+        Mutant::RestoredTrusted | Mutant::ClaimsWhileRestored => return restored(seed),
         Mutant::RefusalShared => return scarce(),
         // ADDs are repeated, and wait for their records, in outages.
         Mutant::UndoEndsMore => {
@@ -301,6 +312,13 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
             plan.faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 10_000), cut];
             plan.repeats = true;
             plan.await_records = false;
+            return plan;
+        }
+        // A node that forgot does not reach the store for longer than its blocks are idle.
+        Mutant::GivesBeforeJoined => {
+            let faults = vec![(Fault::Forget, 15_000), (Fault::Cut, 10_000)];
+            let mut plan = Plan { faults, tides: true, await_records: false, ..plan(seed) };
+            plan.settings.cooldown = Duration::ZERO;
             return plan;
         }
         Mutant::EndNotAwaited => {

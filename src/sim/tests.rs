@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use super::plan::{Fault, Plan, calm, calm_in, focused, part, plan, restored, scarce, subnet};
+use super::plan::{FOCUSED, Fault, Plan, calm, calm_in, focused, part, plan, subnet};
 use super::world::World;
 use crate::core::mutant::{Mutant, breaks};
 
@@ -44,6 +44,7 @@ fn run(seed: u64, plan: &Plan, tracing: bool) -> Result<World, String> {
 fn first_failure(
     seeds: std::ops::Range<u64>,
     mutant: Option<Mutant>,
+    plan: impl Fn(u64) -> Plan + Sync,
 ) -> (Option<(u64, String)>, u64) {
     let (next, stop) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
     let (calls, began) = (AtomicU64::new(0), Instant::now());
@@ -55,8 +56,7 @@ fn first_failure(
             if seed >= stop.load(Relaxed) {
                 return;
             }
-            let plan = mutant.map_or_else(|| plan(seed), |mutant| focused(mutant, seed));
-            match run(seed, &plan, false) {
+            match run(seed, &plan(seed), false) {
                 Ok(world) => drop(calls.fetch_add(world.counters.calls(), Relaxed)),
                 Err(cause) => {
                     stop.fetch_min(seed, Relaxed);
@@ -98,7 +98,7 @@ fn a_calm_cluster_fills_its_pool() {
 #[test]
 fn promises_hold_whatever_goes_wrong() {
     let seeds = seeds(2_000);
-    let (failure, calls) = first_failure(seeds.clone(), None);
+    let (failure, calls) = first_failure(seeds.clone(), None, plan);
     println!("{} seeds, {calls} calls", seeds.end - seeds.start);
     if let Some((seed, cause)) = failure {
         let trace = run(seed, &plan(seed), true).err().unwrap_or_default();
@@ -109,12 +109,13 @@ fn promises_hold_whatever_goes_wrong() {
 /// The runs in which broken rules matter that hardly ever do: with no rule broken, all is well.
 #[test]
 fn promises_hold_in_focused_runs() {
-    for seed in 0..100 {
-        for plan in [scarce(), restored(seed)] {
-            if let Err(cause) = run(seed, &plan, false) {
-                let trace = run(seed, &plan, true).err().unwrap_or_default();
-                panic!("seed {seed}: {cause}\n{plan:#?}\n{trace}");
-            }
+    for &mutant in FOCUSED {
+        let (failure, calls) = first_failure(seeds(100), None, |seed| focused(mutant, seed));
+        println!("{mutant:?}: {calls} calls");
+        if let Some((seed, cause)) = failure {
+            let plan = focused(mutant, seed);
+            let trace = run(seed, &plan, true).err().unwrap_or_default();
+            panic!("{mutant:?}, seed {seed}: {cause}\n{plan:#?}\n{trace}");
         }
     }
 }
@@ -130,7 +131,7 @@ fn a_broken_rule_is_noticed() {
     let only = std::env::var("LEASEHOLD_MUTANT").ok();
     let chosen = |mutant: &&Mutant| only.as_ref().is_none_or(|only| *only == format!("{mutant:?}"));
     for &mutant in Mutant::ALL.iter().filter(chosen) {
-        match first_failure(0..MUTANT_SEEDS, Some(mutant)).0 {
+        match first_failure(0..MUTANT_SEEDS, Some(mutant), |seed| focused(mutant, seed)).0 {
             Some((seed, cause)) => println!("{mutant:?}: seed {seed}: {cause:.90}"),
             None => missed.push(mutant),
         }

@@ -48,9 +48,12 @@ impl Event {
             | Self::Kill { node, .. }
             | Self::Heal(node)
             | Self::Repair { node, .. } => Some(*node),
-            Self::Calls | Self::Fault(_) | Self::EtcdUp | Self::Backup | Self::Operate { .. } => {
-                None
-            }
+            Self::Calls
+            | Self::Fault(_)
+            | Self::EtcdUp
+            | Self::Backup
+            | Self::Operate { .. }
+            | Self::Release { .. } => None,
         }
     }
 }

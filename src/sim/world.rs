@@ -12,7 +12,7 @@ use super::etcd::Etcd;
 use super::node::{Daemon, Wish};
 use super::plan::{Configuration, Fault, Plan};
 use super::trace_fmt;
-use crate::core::ids::{CallId, RequestId};
+use crate::core::ids::{CallId, RequestId, Sequence};
 use crate::core::operator::{DrainNode, RemoveNode};
 use crate::core::range_set::Settings;
 use crate::core::time::BootTime;
@@ -70,6 +70,11 @@ pub(super) enum Event {
     Operate {
         id: u64,
         request: Request,
+    },
+    /// An operator's release of the holding that a container had when it was listed.
+    Release {
+        container: u64,
+        sequence: Sequence,
     },
 }
 
@@ -174,6 +179,8 @@ pub(super) struct World {
     pub(super) operators: BTreeMap<u64, Operator>,
     /// Containers whose DELs nobody can know of now.
     pub(super) may_rise: BTreeSet<u64>,
+    /// Containers whose DELs came to a node that had not joined, or knew nothing of them.
+    pub(super) blind_dels: BTreeSet<u64>,
     pub(super) held: BTreeMap<IpAddr, u64>,
     pub(super) quiet: bool,
     /// Nothing goes wrong before that.
@@ -207,6 +214,7 @@ impl World {
             next_call: 1,
             operators: BTreeMap::new(),
             may_rise: BTreeSet::new(),
+            blind_dels: BTreeSet::new(),
             held: BTreeMap::new(),
             quiet: false,
             calm_until: 0,
@@ -328,6 +336,7 @@ impl World {
             Event::Heal(node) => self.heal(node),
             Event::EtcdUp => self.etcd_up(),
             Event::Operate { id, request } => self.operate(id, request),
+            Event::Release { container, sequence } => self.release_renewed(container, sequence),
             Event::Backup => {
                 // A backup is older than any node's last word.
                 if self.restores() && !self.etcd_down {

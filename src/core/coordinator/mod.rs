@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Map;
-use super::address::{Address, BlockSize, Cidr, Family};
+use super::address::{Address, BlockSize, Family};
 use super::attachment::{AttachmentId, Holding, Netns, Pod, Scope};
 use super::cause::Cause;
 use super::container_id::ContainerId;
@@ -44,7 +44,7 @@ use crate::core::time::UnixTime;
 use crate::limits;
 
 pub use held::Held;
-pub use recover::Recovered;
+pub use recover::{Recovered, RecoveredBlocks};
 pub use restore::{Rebuilt, RestoreError, restore};
 use tombstones::Tombstones;
 
@@ -227,8 +227,8 @@ pub enum Effect {
     Undo(SetId, Address),
     /// Release an assigned address.
     Release(SetId, Address),
-    /// These blocks are this node's, and these addresses of them are held; the others cool.
-    Recover(SetId, Vec<Cidr>, BTreeSet<Address>),
+    /// The store knows of blocks that the journal forgot.
+    Recover(SetId, RecoveredBlocks),
     /// Move everything of the second range set into the first, end the second, and call
     /// [`Coordinator::merged`] with the network.
     Merge(SetId, SetId, Arc<str>),

@@ -11,7 +11,7 @@ use crate::core::attachment::{AttachmentId, Holding, Pod, Scope};
 use crate::core::ids::Sequence;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
-use crate::core::leaseholder::{Recorded, StoredState};
+use crate::core::leaseholder::{Recorded, StoredBlock, StoredState};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::set_record::SetId;
 use crate::core::stage::Stage;
@@ -29,6 +29,17 @@ pub struct Recovered {
     pub ended: usize,
 }
 
+/// The blocks of a range set that the store has for this node's.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct RecoveredBlocks {
+    /// What it does not have in hand of them.
+    pub missing: Vec<Cidr>,
+    /// All of them.
+    pub all: Vec<Cidr>,
+    /// The addresses in them that are held. Any other may be in use as well: it cools.
+    pub held: BTreeSet<Address>,
+}
+
 impl Coordinator {
     /// Takes over what the store knows, when the journal is older than the node (the state
     /// directory was lost, or is a copy from earlier) in the current boot. Containers may hold more
@@ -37,17 +48,21 @@ impl Coordinator {
         let StoredState { blocks, networks, records } = memory;
         let mut recovered = Recovered { blocks: blocks.len(), ..Recovered::default() };
         let mut changes: Vec<JournalEntry> = Vec::new();
-        let mut sets: BTreeMap<SetId, Vec<Cidr>> = BTreeMap::new();
+        let mut sets: BTreeMap<SetId, RecoveredBlocks> = BTreeMap::new();
         let networks: BTreeMap<Arc<str>, NetworkValue> = networks.into_iter().collect();
-        for (pool, cidr) in &blocks {
+        for StoredBlock { pool, cidr, missing } in &blocks {
             let known = networks.get(&pool.network);
             let id = self.set_of_block(pool, *cidr, known, &mut changes);
-            sets.entry(id).or_default().push(*cidr);
-            changes.push(JournalEntry::Block(pool.clone(), *cidr));
+            let of_set = sets.entry(id).or_default();
+            of_set.all.push(*cidr);
+            // A journal that is only older may have a part of the block.
+            of_set.missing.extend(missing);
+            let block = |part: &Cidr| JournalEntry::Block(pool.clone(), *part);
+            changes.extend(missing.iter().map(block));
         }
         let in_blocks = |network: &Arc<str>, address: IpAddr| {
             let (family, number) = (Family::of(address), Address::of(address));
-            blocks.iter().any(|(pool, cidr)| {
+            blocks.iter().any(|StoredBlock { pool, cidr, .. }| {
                 pool.network == *network && pool.family == family && cidr.contains(number)
             })
         };
@@ -55,14 +70,12 @@ impl Coordinator {
         let remembered = self.remembered(records, in_blocks);
         recovered.remembered = remembered.len();
         recovered.ended = self.end_older(&remembered, in_blocks, &mut changes);
-        let mut held: BTreeMap<SetId, BTreeSet<Address>> = BTreeMap::new();
         for holding in remembered.into_values() {
             for &address in holding.addresses.iter() {
                 let of = self.networks.get(&holding.scope.pool);
-                if let Some(id) =
-                    of.and_then(|of| of.owner(Family::of(address), Address::of(address)))
-                {
-                    held.entry(id).or_default().insert(Address::of(address));
+                let (family, number) = (Family::of(address), Address::of(address));
+                if let Some(id) = of.and_then(|of| of.owner(family, number)) {
+                    sets.entry(id).or_default().held.insert(number);
                 }
             }
             let holding = Arc::new(holding);
@@ -70,14 +83,13 @@ impl Coordinator {
             self.held.insert(holding.clone());
             self.effects.push_back(Effect::Held(holding));
         }
-        for (id, cidrs) in sets {
-            let held = held.remove(&id).unwrap_or_default();
+        for (id, of_set) in sets {
             if !self.settings.cooldown.is_zero() {
-                let numbers = cidrs.iter().flat_map(|cidr| cidr.addresses());
-                let others = numbers.filter(|number| !held.contains(number));
+                let numbers = of_set.all.iter().flat_map(|cidr| cidr.addresses());
+                let others = numbers.filter(|number| !of_set.held.contains(number));
                 changes.extend(others.map(|number| JournalEntry::Cool(id, number, now)));
             }
-            self.effects.push_back(Effect::Recover(id, cidrs, held));
+            self.effects.push_back(Effect::Recover(id, of_set));
         }
         self.commit_aside(changes);
         recovered

@@ -28,6 +28,9 @@ pub(super) struct Batch {
     pub(super) guards: Vec<(PoolFamily, Address, Vec<Compare>)>,
     step: Step,
     tries: u32,
+    /// The answer to an attempt was lost: it may be carried out later than one that was sent after
+    /// it.
+    unsure: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,12 +38,23 @@ enum Step {
     /// Reading what claims rest on, and waiting for the journal; whether it is read.
     Preparing(bool),
     Sent,
-    /// Reading what came of it; whether the answer was lost.
-    Checking(bool),
+    /// Reading what came of it, and why that is not known.
+    Checking(Unclear),
     /// The store did not answer that either: until when to wait, and the same.
-    Resting(BootTime, bool),
+    Resting(BootTime, Unclear),
     /// It was not carried out for the store's sake, more than once: when it is sent again.
     Delayed(BootTime),
+}
+
+/// The reason why the node's key has to be read to know what came of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unclear {
+    /// The answer was lost.
+    Lost,
+    /// It was refused: perhaps since an earlier attempt was carried out.
+    Refused,
+    /// Its lease is gone, so no attempt can be carried out now; an earlier one may have been.
+    WithoutLease,
 }
 
 impl Batch {
@@ -68,7 +82,7 @@ impl Leaseholder {
         if orders.is_empty() {
             return;
         }
-        let link = Link::after(self.chain.sequence);
+        let link = Link::after(self.chain.sequence.max(self.chain.given_up));
         let value = NodeValue {
             acknowledged: self.has_acknowledged(),
             ..self.node_value(epoch, Some(link))
@@ -79,7 +93,7 @@ impl Leaseholder {
         if self.intended < Some(link) {
             self.effects.push_back(Effect::Intend(link));
         }
-        self.batch = Some(Batch { orders, link, value, guards, step, tries: 0 });
+        self.batch = Some(Batch { orders, link, value, guards, step, tries: 0, unsure: false });
         if !spans.is_empty() {
             self.request(now, Pending::Prepare, Request::Read(spans));
         }
@@ -153,17 +167,25 @@ impl Leaseholder {
         self.request(now, Pending::Link, Request::Txn(txn));
     }
 
-    /// Handles the store's answer to the transaction.
+    /// Handles the store's answer to the transaction. As long as an earlier attempt may be carried
+    /// out, the failure of a later one says nothing (rule 4).
     pub(super) fn linked(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
+        let Some(batch) = &mut self.batch else { return };
+        let unsure = batch.unsure && !broken(Mutant::RetryEndsUnknown);
         match answer {
             Ok(Answer::Txn(TxnOutcome::Done(revision))) => self.landed(now, revision),
-            Ok(Answer::Txn(TxnOutcome::Refused(_))) => self.check(now, false),
+            Ok(Answer::Txn(TxnOutcome::Refused(_))) => self.check(now, Unclear::Refused),
+            Err(StoreError::LeaseGone) if unsure => self.check(now, Unclear::WithoutLease),
             Err(StoreError::LeaseGone) => self.without_lease(now),
+            Err(StoreError::Failed(_)) if unsure => self.check(now, Unclear::Lost),
             Err(error @ StoreError::Failed(_)) => self.fail_batch(now, &Cause::Store(error)),
             Err(error @ StoreError::Unknown(_)) if broken(Mutant::UnknownMeansFailed) => {
                 self.fail_batch(now, &Cause::Store(error));
             }
-            Ok(_) | Err(StoreError::Unknown(_) | StoreError::OddAnswer) => self.check(now, true),
+            Ok(_) | Err(StoreError::Unknown(_) | StoreError::OddAnswer) => {
+                batch.unsure = true;
+                self.check(now, Unclear::Lost);
+            }
         }
     }
 
@@ -235,9 +257,9 @@ impl Leaseholder {
     }
 
     /// Reads what came of the transaction.
-    fn check(&mut self, now: BootTime, unknown: bool) {
+    fn check(&mut self, now: BootTime, unclear: Unclear) {
         let Some(batch) = &mut self.batch else { return };
-        batch.step = Step::Checking(unknown);
+        batch.step = Step::Checking(unclear);
         batch.tries += 1;
         let mut spans = vec![Span::key(&node_key(&self.identity.node))];
         if let Some(order) = self.batch.as_ref().and_then(Batch::only) {
@@ -250,9 +272,9 @@ impl Leaseholder {
     /// carried out (rule 4).
     pub(super) fn checked(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
         let Some(batch) = &mut self.batch else { return };
-        let Step::Checking(unknown) = batch.step else { return };
+        let Step::Checking(unclear) = batch.step else { return };
         let Ok(Answer::Read(snapshot)) = answer else {
-            batch.step = Step::Resting(now + Self::back_off(batch.tries), unknown);
+            batch.step = Step::Resting(now + Self::back_off(batch.tries), unclear);
             return;
         };
         let mut spans = snapshot.spans.into_iter();
@@ -271,10 +293,16 @@ impl Leaseholder {
         if node != before {
             return self.displaced(now, Some(&node));
         }
-        if unknown || Some(mod_revision) != self.chain.revision {
+        if unclear == Unclear::WithoutLease {
+            return self.without_lease(now);
+        }
+        if unclear == Unclear::Lost || Some(mod_revision) != self.chain.revision {
             // Sent once more it says the same, so the second of the two to arrive is refused.
             self.chain.revision = Some(mod_revision);
             return self.send_again(now);
+        }
+        if batch.unsure {
+            self.chain.given_up = Some(batch.link);
         }
         self.refused(now, spans.flatten().collect());
     }
@@ -298,7 +326,7 @@ impl Leaseholder {
     /// back in time.
     fn displaced(&mut self, now: BootTime, node: Option<&NodeValue>) {
         if let Some(batch) = self.batch.take() {
-            let unknown = matches!(batch.step, Step::Checking(true) | Step::Resting(_, true));
+            let unknown = batch.unsure;
             let went_back = node.is_none_or(|node| node.sequence < self.chain.sequence);
             let mut again = Vec::new();
             for (id, order) in batch.orders {
@@ -348,8 +376,8 @@ impl Leaseholder {
     /// Asks again what came of a transaction, or sends it again.
     pub(super) fn check_timeout(&mut self, now: BootTime) {
         match self.batch {
-            Some(Batch { step: Step::Resting(until, unknown), .. }) if until <= now => {
-                self.check(now, unknown);
+            Some(Batch { step: Step::Resting(until, unclear), .. }) if until <= now => {
+                self.check(now, unclear);
             }
             Some(Batch { step: Step::Delayed(until), .. }) if until <= now => self.send(now),
             _ => {}

@@ -355,13 +355,9 @@ impl Leaseholder {
         let old = joining.old_lease.take();
         self.written();
         self.linked_at = now;
-        self.chain = Chain {
-            epoch: Some(value.epoch),
-            first_epoch: value.first_epoch,
-            sequence: value.sequence,
-            revision,
-            acknowledged: false,
-        };
+        let NodeValue { epoch, first_epoch, sequence, .. } = value;
+        let epoch = Some(epoch);
+        self.chain = Chain { epoch, first_epoch, sequence, revision, ..Chain::default() };
         if let Some(lease) = old {
             self.request(now, Pending::Aside, Request::Revoke(lease));
         }

@@ -42,15 +42,14 @@ use super::address::{Address, Cidr};
 use super::cause::Cause;
 use super::ids::{Epoch, LeaseId, Link, OrderId, RequestId, Revision};
 use super::keys::PoolFamily;
-use super::time::BootTime;
-use super::time::UnixTime;
+use super::time::{BootTime, UnixTime};
 use super::txn::{Answer, Request, StoreError};
 use super::value::{BlockStatus, NetworkValue};
 use crate::limits;
 
 pub use types::{
     BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, Question, RecordChange, Recorded,
-    StoredState, Withheld,
+    StoredBlock, StoredState, Withheld,
 };
 
 pub use block_size::block_sizes_fit;
@@ -76,6 +75,8 @@ struct Chain {
     first_epoch: Option<Epoch>,
     /// None: nothing is in the chain yet.
     sequence: Option<Link>,
+    /// The number of a refused transaction whose earlier attempt may yet land: it is used up.
+    given_up: Option<Link>,
     /// The revision of the node's key; none before the node has joined.
     revision: Option<Revision>,
     /// The node's key says that the node has said what it holds.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::chain::Batch;
 use super::records::Stretch;
-use super::txns::{behind, not_restored};
+use super::txns::{behind, compare_not_restored};
 use super::{Effect, Found, Leaseholder, Order, Pending};
 use crate::core::Map;
 use crate::core::address::{Address, Cidr};
@@ -109,9 +109,7 @@ impl Leaseholder {
         if !broken(Mutant::RevisionNotCompared) {
             txn.when.push(Compare::At(pool.block_key(cidr.first()), revision));
         }
-        if !txn.when.contains(&not_restored()) {
-            txn.when.push(not_restored());
-        }
+        compare_not_restored(txn);
         let block = Stretch { pool: pool.clone(), range: cidr.range() };
         if broken(Mutant::SilentIsGone)
             && let Write::DeleteIn(first, past) = block.delete_records()

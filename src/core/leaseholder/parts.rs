@@ -49,6 +49,12 @@ pub(super) fn uncovered(range: AddressRange, cidrs: &[Cidr]) -> Vec<AddressRange
     bare
 }
 
+/// Returns the fewest runs that cover what is in `block` and in none of the runs, which are in
+/// order.
+pub(super) fn missing(block: Cidr, cidrs: &[Cidr]) -> impl Iterator<Item = Cidr> {
+    uncovered(block.range(), cidrs).into_iter().flat_map(cover)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +101,7 @@ mod tests {
         assert_eq!(cover(AddressRange::ALL).len(), 2);
         let cidrs = [cidr(4, 1), cidr(8, 0)];
         assert_eq!(uncovered(range(0, 10), &cidrs), [range(0, 3), range(6, 7), range(9, 10)]);
+        let missing: Vec<Cidr> = missing(cidr(0, 3), &cidrs).collect();
+        assert_eq!(missing, [cidr(0, 2), cidr(6, 1)]);
     }
 }

@@ -160,8 +160,7 @@ impl Leaseholder {
             return self.keep_owned(pool, cidr, None, BlockStatus::Active);
         }
         let cidrs: Vec<Cidr> = meeting.iter().map(|block| block.cidr).collect();
-        let bare = parts::uncovered(cidr.range(), &cidrs);
-        let bare: Vec<Cidr> = bare.into_iter().flat_map(parts::cover).collect();
+        let bare: Vec<Cidr> = parts::missing(cidr, &cidrs).collect();
         let mut all: Vec<Cidr> = cidrs.iter().chain(&bare).copied().collect();
         all.sort_unstable();
         if all.len() > 1 {
@@ -222,11 +221,9 @@ fn rebuild(
         let blocks = known.entry(pool.clone()).or_default();
         for block in stored {
             let cidrs: Vec<Cidr> = blocks.values().map(|owned| owned.cidr).collect();
-            for bare in parts::uncovered(block.cidr.range(), &cidrs) {
-                for cidr in parts::cover(bare) {
-                    let owned = OwnedBlock { cidr, revision: None, status: BlockStatus::Active };
-                    blocks.insert(cidr.first(), owned);
-                }
+            for cidr in parts::missing(block.cidr, &cidrs) {
+                let owned = OwnedBlock { cidr, revision: None, status: BlockStatus::Active };
+                blocks.insert(cidr.first(), owned);
             }
         }
     }

@@ -24,9 +24,12 @@ fn none_in(pool: &PoolFamily, range: AddressRange) -> Compare {
     Compare::NoneIn(pool.block_key(range.first()), behind(pool, range.last()))
 }
 
-/// Compares that no restore is being settled.
-pub(super) fn not_restored() -> Compare {
-    Compare::Absent(RESTORED.to_owned())
+/// Compares that no restore is being settled (rule 24).
+pub(super) fn compare_not_restored(txn: &mut Txn) {
+    let compare = Compare::Absent(RESTORED.to_owned());
+    if !txn.when.contains(&compare) && !broken(Mutant::ClaimsWhileRestored) {
+        txn.when.push(compare);
+    }
 }
 
 impl Leaseholder {
@@ -259,7 +262,7 @@ impl Leaseholder {
                     let compare = Compare::unchanged(network_key(&pool.network), revision);
                     txn.when.push(compare);
                 }
-                txn.when.push(not_restored());
+                compare_not_restored(txn);
                 for &(cidr, status) in claim {
                     txn.then.push(self.put(now, batch, pool, cidr, status));
                 }
@@ -322,8 +325,8 @@ impl Leaseholder {
     fn reclaim(&self, txn: &mut Txn, now: BootTime, batch: &Batch, pool: &PoolFamily, cidr: Cidr) {
         self.compare_claims(txn, batch, pool, std::iter::once(cidr));
         let waits = !self.is_last_holder(pool, cidr) && !broken(Mutant::RestoredTrusted);
-        if waits && !txn.when.contains(&not_restored()) {
-            txn.when.push(not_restored());
+        if waits {
+            compare_not_restored(txn);
         }
         txn.then.push(self.put(now, batch, pool, cidr, BlockStatus::Active));
     }

@@ -59,11 +59,22 @@ pub type Recorded = (IpAddr, Option<Box<AllocationValue>>);
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct StoredState {
     /// All its blocks.
-    pub blocks: Vec<(PoolFamily, Cidr)>,
+    pub blocks: Vec<StoredBlock>,
     /// The networks of these blocks.
     pub networks: Vec<(Arc<str>, NetworkValue)>,
     /// Its records in these blocks, with their networks.
     pub records: Vec<(Arc<str>, Recorded)>,
+}
+
+/// A block of a node that forgot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredBlock {
+    /// Its network and family.
+    pub pool: PoolFamily,
+    /// Its addresses.
+    pub cidr: Cidr,
+    /// The parts of it that the node does not have in hand.
+    pub missing: Vec<Cidr>,
 }
 
 /// A question of another node.

@@ -265,8 +265,8 @@ impl CoordinatorMachine {
             Effect::Assign(set, request) => self.send_set(set, ToRangeSet::Assign(request)),
             Effect::Undo(set, number) => self.send_set(set, ToRangeSet::Undo(number)),
             Effect::Release(set, number) => self.send_set(set, ToRangeSet::Release(number)),
-            Effect::Recover(set, cidrs, held) => {
-                self.send_set(set, ToRangeSet::Recover(cidrs, held));
+            Effect::Recover(set, blocks) => {
+                self.send_set(set, ToRangeSet::Recover(blocks));
             }
             Effect::Forget(network, address) => {
                 self.send_leaseholder(ToLeaseholder::DeleteRecord(network, address));

@@ -1,6 +1,5 @@
 //! The messages between the machines of a node, and what the machines want done.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
-use crate::core::coordinator::{Call, Outcome, Recovered};
+use crate::core::coordinator::{Call, Outcome, Recovered, RecoveredBlocks};
 use crate::core::ids::{CallId, Epoch, Link, OperationId, RequestId};
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
@@ -93,8 +92,8 @@ pub enum ToRangeSet {
     Undo(Address),
     /// Release an address; it is durable that it is not held.
     Release(Address),
-    /// These blocks are this node's, and these addresses of them are held; the others cool.
-    Recover(Vec<Cidr>, BTreeSet<Address>),
+    /// The store knows of blocks that the journal forgot.
+    Recover(RecoveredBlocks),
     /// The leaseholder says this of all range sets, or of a block of this one.
     Cluster(Effect),
     /// The end of an order of this range set.

@@ -11,6 +11,7 @@ use crate::core::Map;
 use crate::core::address::Cidr;
 use crate::core::block::Block;
 use crate::core::cause::Cause;
+use crate::core::coordinator::RecoveredBlocks;
 use crate::core::ids::OperationId;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
@@ -367,7 +368,9 @@ impl Machine for RangeSetMachine {
             }
             ToRangeSet::Undo(number) => self.core.undo(now, number),
             ToRangeSet::Release(number) => self.core.release(now, number),
-            ToRangeSet::Recover(cidrs, held) => self.core.recover(now, &cidrs, &held),
+            ToRangeSet::Recover(RecoveredBlocks { missing, all, held }) => {
+                self.core.recover(now, &missing, &all, &held);
+            }
             ToRangeSet::Cluster(effect) => self.heard(now, effect),
             ToRangeSet::OrderEnded(context, effect) => self.order_ended(now, context, effect),
             ToRangeSet::OrderFailed(context) => self.order_failed(now, &context),

@@ -65,7 +65,7 @@ impl ClusterView {
 
     /// Returns whether blocks may be given back now.
     pub(super) fn may_give_back(&self) -> bool {
-        self.joined && self.stalled.is_none()
+        (self.joined || broken(Mutant::GivesBeforeJoined)) && self.stalled.is_none()
     }
 }
 
@@ -128,8 +128,9 @@ impl RangeSet {
     }
 
     /// Takes back a lost or parked block that is this node's again. If it is not in hand, because
-    /// nothing of it was held, it comes as a spare, whose first change of hands makes it active or
-    /// gives it back.
+    /// nothing of it was held, it goes back to the cluster. Then this may also be old news, which
+    /// was held back while range sets became one: meanwhile the block went to another node, and is
+    /// not given back.
     pub fn regained(&mut self, now: BootTime, cidr: Cidr) {
         match self.inventory.block(cidr.first()).map(|block| (block.cidr(), block.state)) {
             Some((block, state)) if block == cidr && self.is_withheld(cidr, state) => {
@@ -139,7 +140,7 @@ impl RangeSet {
                 self.serve(now);
             }
             Some((block, _)) if block.first() == cidr.first() => {}
-            _ => self.spares(now, &[cidr]),
+            _ => self.effects.push_back(Effect::ReleaseUnknown(vec![cidr])),
         }
     }
 

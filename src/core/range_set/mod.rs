@@ -121,11 +121,16 @@ impl RangeSet {
 
     /// Learns from the store what the journal forgot: blocks of this node, and addresses of them
     /// that are held. The others of them may be in use as well: they cool from now on.
-    pub fn recover(&mut self, now: BootTime, blocks: &[Cidr], held: &BTreeSet<Address>) {
+    /// `missing`: what is not in hand of the blocks.
+    pub fn recover(
+        &mut self,
+        now: BootTime,
+        missing: &[Cidr],
+        blocks: &[Cidr],
+        held: &BTreeSet<Address>,
+    ) {
+        missing.iter().for_each(|cidr| self.insert(*cidr, BlockState::Active));
         for &cidr in blocks {
-            if !self.inventory.overlaps(cidr) {
-                self.insert(cidr, BlockState::Active);
-            }
             for number in cidr.addresses() {
                 let state = self.inventory.state_of(number);
                 if matches!(state, Some(AddressState::Free | AddressState::Cooling)) {

@@ -164,7 +164,7 @@ fn an_address_in_a_spare_that_goes_stays_assigned() {
     );
     let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
     set.spares(now, &[block]);
-    set.recover(now, &[block], &BTreeSet::from([block.first()]));
+    set.recover(now, &[], &[block], &BTreeSet::from([block.first()]));
     set.spares_gone(now);
     assert_eq!(effects(&mut set), [Effect::JournalLost(block)]);
     assert_eq!((set.stats().allocated, set.stats().lost), (1, 1));

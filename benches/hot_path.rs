@@ -57,7 +57,8 @@ fn core(criterion: &mut Criterion) {
             allocated: (0..taken).map(|n| Address::new(0x0a00_0002 + n)).collect(),
             ..RecoveredSet::default()
         };
-        let settings = Settings { cooldown: COOLDOWN, min_free: 32, seed: 0 };
+        let (cooldown, forget_after) = (COOLDOWN, Duration::MAX);
+        let settings = Settings { cooldown, min_free: 32, forget_after, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(6), settings);
         set.restore(restored).unwrap();
         let mut now = BootTime::BOOT + COOLDOWN;

@@ -84,6 +84,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_STATUS_FAILS_WHEN_FULL", num_args = 0..=1,
           default_missing_value = "true")]
     pub status_fails_when_full: Option<bool>,
+    /// Time after which a network that holds nothing on this node gives its last block back and is
+    /// forgotten [default: 10m]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_FORGET_AFTER", value_parser = forget_after)]
+    pub forget_after: Option<Duration>,
     /// File that names the current boot
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_BOOT_ID_FILE", hide = true)]
     pub boot_id_file: Option<PathBuf>,
@@ -133,6 +137,7 @@ struct File {
     sweep: Option<String>,
     sweep_grace: Option<String>,
     status_fails_when_full: Option<bool>,
+    forget_after: Option<String>,
     boot_id_file: Option<PathBuf>,
     machine_id_file: Option<PathBuf>,
 }
@@ -172,6 +177,8 @@ pub struct Config {
     pub sweep: Option<Sweep>,
     /// True if STATUS fails while every address is taken.
     pub status_fails_when_full: bool,
+    /// The time after which a range set that holds nothing is forgotten.
+    pub forget_after: Duration,
     /// The id of this boot.
     pub boot_id: String,
     /// The id of this machine; empty if it has none.
@@ -203,6 +210,10 @@ fn lease_ttl(text: &str) -> Result<Duration, String> {
 
 fn offline_limit(text: &str) -> Result<Duration, String> {
     between(text, limits::OFFLINE_LIMIT_MIN, limits::OFFLINE_LIMIT_MAX)
+}
+
+fn forget_after(text: &str) -> Result<Duration, String> {
+    between(text, limits::FORGET_AFTER_MIN, limits::FORGET_AFTER_MAX)
 }
 
 fn sweep_every(text: &str) -> Result<Duration, String> {
@@ -247,6 +258,7 @@ impl File {
             sweep: parse("sweep", self.sweep.as_deref(), sweep_every)?,
             sweep_grace: parse("sweepGrace", self.sweep_grace.as_deref(), sweep)?,
             status_fails_when_full: self.status_fails_when_full,
+            forget_after: parse("forgetAfter", self.forget_after.as_deref(), forget_after)?,
             boot_id_file: self.boot_id_file,
             machine_id_file: self.machine_id_file,
         })
@@ -305,6 +317,7 @@ impl Config {
             status_fails_when_full: (args.status_fails_when_full)
                 .or(file.status_fails_when_full)
                 .unwrap_or(false),
+            forget_after: (args.forget_after.or(file.forget_after)).unwrap_or(limits::FORGET_AFTER),
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
         };

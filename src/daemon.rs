@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -275,7 +274,12 @@ pub fn restore(
 fn settings(config: &Config) -> Settings {
     // Nodes begin at different places of a pool, each always at the same one.
     let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&config.node);
-    Settings { cooldown: config.cooldown, min_free: config.warm_addresses, seed }
+    Settings {
+        cooldown: config.cooldown,
+        min_free: config.warm_addresses,
+        forget_after: config.forget_after,
+        seed,
+    }
 }
 
 fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
@@ -324,7 +328,7 @@ pub fn start(
     restored: BootState,
     config: &Config,
     about: About,
-    metrics: PrometheusHandle,
+    metrics: metrics::Series,
     phase: watch::Receiver<Phase>,
 ) -> std::io::Result<AppState> {
     let BootState { journal, booted, store } = restored;
@@ -441,7 +445,7 @@ impl House<'_> {
                 _ = housekeeping.tick() => {
                     self.mend(socket);
                     let _ = read::ready(self.node).await;
-                    self.node.metrics.run_upkeep();
+                    self.node.metrics.upkeep();
                     notes::act_on(self.node, self.notes_dir).await;
                 }
             }

@@ -37,6 +37,9 @@ pub const RANGES_MAX: usize = 256;
 /// Networks that have series of their own in the metrics; the others share one label.
 pub const NETWORKS_SHOWN_MAX: usize = 256;
 
+/// The time after its last call for which the metrics of a network without a range set are kept.
+pub const SERIES_KEPT: Duration = Duration::from_secs(600);
+
 /// Addresses listed for the stages of one range.
 pub const LISTED_MAX: usize = 4096;
 
@@ -86,6 +89,19 @@ pub const BLOCKS_PER_CLAIM_MAX: usize = 40;
 /// The time between two searches for idle blocks. A block goes back when it was
 /// free and untouched for a whole period.
 pub const RECLAIM_IDLE: Duration = Duration::from_secs(30);
+
+/// Pairs of networks that overlap, of which the daemon tells.
+pub const OVERLAPS_MAX: usize = 1_000;
+
+/// The time after its last use for which a range set that holds nothing is kept: its place in the
+/// order of addresses is forgotten with it.
+pub const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// The shortest time that can be set for it.
+pub const FORGET_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// The longest time that can be set for it.
+pub const FORGET_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Range sets of a node: each is an actor with figures of its own. A node has a few.
 pub const RANGE_SETS_MAX: usize = 4_096;

@@ -2,19 +2,18 @@
 //! [`catalogue`]; no label has an address, a container or a pod.
 
 pub mod catalogue;
+mod series;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, SharedString, Unit};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::core::address::Family;
 use crate::core::node::Figures;
 use crate::core::range_set::{Capacity, Stats};
-use crate::limits;
 use catalogue::*;
+pub use series::Series;
 
 /// The commit of the source, or `unknown` if the build does not know it.
 pub const COMMIT: &str = env!("LEASEHOLD_SOURCE_COMMIT");
@@ -38,21 +37,19 @@ pub const CAUSES: &[&str] = &[
     "stopping",
 ];
 
-/// Upper bounds of latency buckets in seconds, from 50 microseconds: a warm ADD takes about 100.
-const LATENCY_BUCKETS: [f64; 17] = [
-    50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3,
-    250e-3, 500e-3, 1.0, 5.0,
-];
+/// The series of this process, once they are installed.
+static SERIES: OnceLock<Series> = OnceLock::new();
 
 /// Installs the recorder of this process, describes every metric, and begins every series whose
 /// labels are known with 0: a rate needs a first value.
 ///
 /// # Errors
 /// A recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &LATENCY_BUCKETS)?
-        .install_recorder()?;
+pub fn install() -> anyhow::Result<Series> {
+    let series = Series::new()?;
+    metrics::set_global_recorder(series.clone())
+        .map_err(|_| anyhow::anyhow!("a recorder is installed already"))?;
+    SERIES.get_or_init(|| series.clone());
     for Metric { name, kind, help, .. } in METRICS {
         match kind {
             Kind::Counter => metrics::describe_counter!(*name, *help),
@@ -63,7 +60,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION"), "commit" => COMMIT).set(1.0);
     metrics_process::Collector::default().describe();
     begin();
-    Ok(handle)
+    Ok(series)
 }
 
 /// The series that are there from the start.
@@ -111,31 +108,27 @@ pub fn add_failed(network: &str, cause: &'static str) {
     metrics::counter!(ADD_FAILURES, "network" => shown(network), "cause" => cause).increment(1);
 }
 
-/// The label of a network. All who may call the daemon can invent networks: after
-/// [`limits::NETWORKS_SHOWN_MAX`] of them, the others share the label `(others)`, which is no
-/// network's name.
+/// The label of a network. After [`limits::NETWORKS_SHOWN_MAX`] of them, the others share the label
+/// `(others)`, which is no network's name.
 fn shown(network: &str) -> SharedString {
-    static SHOWN: Mutex<BTreeSet<Arc<str>>> = Mutex::new(BTreeSet::new());
-    let mut known = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = known.get(network) {
-        return SharedString::from(known.clone());
+    let begin = || {
+        for verb in ["ADD", "DEL"] {
+            let ok = metrics::counter!(
+                REQUESTS, "network" => network.to_owned(), "verb" => verb, "result" => "ok"
+            );
+            drop(ok);
+        }
+        for cause in CAUSES {
+            let failures = metrics::counter!(
+                ADD_FAILURES, "network" => network.to_owned(), "cause" => *cause
+            );
+            drop(failures);
+        }
+    };
+    match SERIES.get() {
+        Some(series) if series.names(network, begin) => SharedString::from(network.to_owned()),
+        _ => SharedString::from("(others)"),
     }
-    if known.len() >= limits::NETWORKS_SHOWN_MAX {
-        return SharedString::from("(others)");
-    }
-    let name: Arc<str> = network.into();
-    known.insert(name.clone());
-    drop(known);
-    for verb in ["ADD", "DEL"] {
-        let ok = metrics::counter!(
-            REQUESTS, "network" => name.clone(), "verb" => verb, "result" => "ok"
-        );
-        drop(ok);
-    }
-    for cause in CAUSES {
-        drop(metrics::counter!(ADD_FAILURES, "network" => name.clone(), "cause" => *cause));
-    }
-    SharedString::from(name)
 }
 
 /// Counts a request to etcd, and the time that it took: `txn`, `read`, `grant`, `keepalive`,
@@ -232,6 +225,8 @@ pub struct RangeSet {
     given_back: Counter,
     given: Counter,
     shown: Stats,
+    network: Box<str>,
+    family: Family,
 }
 
 impl RangeSet {
@@ -247,12 +242,22 @@ impl RangeSet {
         let leases = |result| metrics::counter!(LEASES, labels("result", result));
         drop(metrics::histogram!(WAIT_SECONDS, plain()));
         drop(shown(network));
-        Self {
+        let handles = Self {
             blocks: ["spare", "active", "returning", "lost"].map(|state| gauge(BLOCKS, state)),
             leases: ["done", "conflict", "failed"].map(leases),
             given_back: metrics::counter!(GIVEN_BACK, plain()),
             given: metrics::counter!(GIVEN, plain()),
             shown: Stats::default(),
+            network: network.into(),
+            family,
+        };
+        handles.count(true);
+        handles
+    }
+
+    fn count(&self, opened: bool) {
+        if let Some(series) = SERIES.get() {
+            series.count(&self.network, self.family.as_str(), opened);
         }
     }
 
@@ -291,6 +296,13 @@ impl RangeSet {
     /// Counts a block, or a part of one, that was given to another node.
     pub fn given(&self) {
         self.given.increment(1);
+    }
+}
+
+impl Drop for RangeSet {
+    fn drop(&mut self) {
+        self.show(Stats::default());
+        self.count(false);
     }
 }
 

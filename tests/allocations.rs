@@ -83,8 +83,8 @@ impl Used {
             Cidr::containing(first, BlockSize::of_log2(6))
         };
         let blocks = (0..BLOCKS).map(cidr).collect();
-        let settings =
-            Settings { cooldown: Duration::from_millis(keep as u64), min_free: 32, seed: 0 };
+        let (cooldown, forget_after) = (Duration::from_millis(keep as u64), Duration::MAX);
+        let settings = Settings { cooldown, min_free: 32, forget_after, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(6), settings);
         set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
         let living = VecDeque::with_capacity(keep + 1);

@@ -263,7 +263,8 @@ impl NodeHandle {
                 move |machine: &mut RangeSetMachine| machine.could_assign(clock::boot(), &allowed);
             let could = match self.set(id) {
                 Some(set) => inspect(&set, probe).await,
-                None => None,
+                // It was forgotten a moment ago: the next ADD opens it again.
+                None => Some(Ok(true)),
             };
             match could.ok_or_else(stopping)? {
                 Ok(true) => {}

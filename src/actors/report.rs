@@ -13,6 +13,10 @@ pub(super) fn tell(index: &Index, event: &Event) {
             tracing::warn!("networks {a} and {b} overlap: each may hand out the other's addresses");
             metrics::overlaps(*pairs);
         }
+        Event::Forgotten { network, overlaps } => {
+            tracing::debug!(network = &**network, "a range set that was not used is forgotten");
+            metrics::overlaps(*overlaps);
+        }
         Event::Merge(network) => {
             tracing::info!(network = &**network, "two range sets of the network become one");
         }

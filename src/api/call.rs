@@ -300,7 +300,7 @@ pub(super) fn explain(error: CallError) -> Error {
         }
         CallError::TooManySets => (
             Code::TryAgain,
-            "gone networks keep theirs: move the state directory away when no container runs",
+            "networks that hold nothing are forgotten; leasehold networks lists those that hold some",
         ),
         CallError::Journal(_) => {
             (Code::Io, "free or mend the disk of the state directory: Leasehold restarts then")

@@ -25,6 +25,7 @@ async fn refresh(node: &AppState) {
         if let Some(figures) = dealings {
             metrics::dealings(node.standing.borrow().stalled.is_none(), &figures);
         }
+        node.pools.keep(&sets.iter().map(|set| set.record.id).collect());
         for ((network, family), figures) in pools(node, &sets) {
             metrics::pool(&network, family, &figures);
         }
@@ -152,7 +153,7 @@ pub(super) fn reads(config: &mut web::ServiceConfig) {
 
 async fn show_metrics(node: web::Data<AppState>) -> HttpResponse {
     refresh(&node).await;
-    node.metrics.run_upkeep();
+    node.metrics.upkeep();
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(node.metrics.render())

@@ -28,7 +28,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -85,7 +84,7 @@ pub struct AppState {
     /// The read index.
     pub index: Arc<Index>,
     /// The metrics.
-    pub metrics: PrometheusHandle,
+    pub metrics: crate::metrics::Series,
     /// The facts about this daemon.
     pub about: Arc<About>,
     /// The socket that `/healthz` probes; none where the request came on it.

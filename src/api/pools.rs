@@ -113,6 +113,14 @@ impl Pools {
         })
     }
 
+    /// Forgets the counts of range sets that are no longer among these, and pools without any block.
+    pub fn keep(&self, sets: &BTreeSet<SetId>) {
+        self.lock().pools.retain(|_, pool| {
+            pool.counts.retain(|set, _| sets.contains(set));
+            !pool.counts.is_empty() || !pool.blocks.is_empty()
+        });
+    }
+
     /// The nodes of the cluster; nothing before the store was reached.
     pub fn nodes(&self) -> Option<Nodes> {
         let known = self.lock();

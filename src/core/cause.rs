@@ -74,6 +74,8 @@ pub enum Cause {
     OwnerSilent(Arc<str>),
     /// Blocks change hands faster than their owners can be asked.
     BlocksMoving,
+    /// The node has [`crate::limits::RANGE_SETS_MAX`] range sets, and a new one is needed.
+    TooManySets,
     /// Others change the network's key in the store all the time.
     NetworkChanging,
 }

@@ -27,6 +27,9 @@ const SEQUENCE_STEP: u64 = 4096;
 /// The number of cooled rows that are removed when one is added.
 const FORGOTTEN_PER_ROW: usize = 2;
 
+/// The number of cooled rows that are removed when a range set is forgotten.
+const FORGOTTEN_PER_SET: usize = 256;
+
 /// The reason why nothing is made durable any longer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JournalFailure {
@@ -56,6 +59,8 @@ pub enum JournalEntry {
         /// The range set that is gone.
         from: SetId,
     },
+    /// A range set is gone at this time; all that ever cooled in it has cooled off.
+    ForgetSet(SetId, BootTime),
     /// Addresses of this run may be handed out: it is one block, and its parts no longer are.
     Block(PoolFamily, Cidr),
     /// The store gave this block to others; what is held of it stays held until its DEL.
@@ -184,11 +189,20 @@ pub fn apply<R: Rows>(
         JournalEntry::End(holding) => rows.remove_holding(holding),
         JournalEntry::Cool(set, number, released) => {
             rows.put_cooling((*released, *set, *number))?;
-            released.before(cooldown).map_or(Ok(()), |cooled| forget_cooled(rows, cooled))
+            let cooled = released.before(cooldown);
+            cooled.map_or(Ok(()), |cooled| forget_cooled(rows, cooled, FORGOTTEN_PER_ROW))
         }
         JournalEntry::Cursor(set, slot, number) => rows.put_cursor(*set, *slot, *number),
         JournalEntry::Set(set) => rows.put_set(set),
         JournalEntry::MergeSets { into, from } => merge_sets(rows, *into, *from),
+        JournalEntry::ForgetSet(set, now) => {
+            for (slot, _) in rows.cursors_of(*set)? {
+                rows.remove_cursor(*set, slot)?;
+            }
+            rows.remove_set(*set)?;
+            let cooled = now.before(cooldown);
+            cooled.map_or(Ok(()), |cooled| forget_cooled(rows, cooled, FORGOTTEN_PER_SET))
+        }
         JournalEntry::Block(pool, cidr) => {
             cut(rows, pool, *cidr)?;
             rows.put_block(pool, *cidr, false)
@@ -208,10 +222,14 @@ pub fn apply<R: Rows>(
     }
 }
 
-/// Removes a few rows whose time is over. It is called for every row that is added, so the number
+/// Removes so many rows whose time is over. It is called for every row that is added, so the number
 /// of rows never exceeds the number of cooling addresses by much.
-fn forget_cooled<R: Rows>(rows: &mut R, released_before: BootTime) -> Result<(), R::Error> {
-    for _ in 0..FORGOTTEN_PER_ROW {
+fn forget_cooled<R: Rows>(
+    rows: &mut R,
+    released_before: BootTime,
+    count: usize,
+) -> Result<(), R::Error> {
+    for _ in 0..count {
         match rows.oldest_cooling()? {
             Some(oldest) if oldest.0 < released_before => rows.remove_cooling(oldest)?,
             _ => break,

@@ -86,6 +86,8 @@ pub enum Mutant {
     /// A stopping daemon parks blocks of which its journal says that addresses may be handed out
     /// (rule 31).
     ParkBeforeJournal,
+    /// A range set is forgotten although calls are on their way to it (rule 32).
+    ForgottenUnheard,
 }
 
 impl Mutant {
@@ -129,6 +131,7 @@ impl Mutant {
         Self::GivesBeforeJoined,
         Self::NameInherits,
         Self::ParkBeforeJournal,
+        Self::ForgottenUnheard,
     ];
 }
 

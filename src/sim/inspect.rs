@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Millis;
-use super::world::{Event, World};
+use super::world::{Event, SimNode, World};
 use crate::core::address::{Address, Family};
 use crate::core::block::{Block, BlockState};
 use crate::core::keys::{ALLOCATIONS, SESSIONS, allocation_address};
@@ -69,6 +69,21 @@ impl World {
     pub(super) fn blocks(&self, node: usize) -> usize {
         let sets = self.nodes[node].daemon.iter().flat_map(|daemon| daemon.sets.values());
         sets.map(|set| set.blocks().count()).sum()
+    }
+
+    /// Returns the number of range sets that all nodes have open.
+    pub(super) fn range_sets(&self) -> usize {
+        self.nodes.iter().filter_map(|node| node.daemon.as_ref()).map(|d| d.sets.len()).sum()
+    }
+
+    /// Returns the number of rows about range sets in all journals.
+    pub(super) fn journal_rows(&self) -> usize {
+        let rows = |node: &SimNode| {
+            let state = node.disk.state();
+            let cooling = state.cooling.len();
+            state.sets.len() + state.cursors.len() + state.blocks.len() + cooling
+        };
+        self.nodes.iter().map(rows).sum()
     }
 
     /// Returns the requests that the store may carry out next, regardless of their time. Nodes meet

@@ -47,6 +47,7 @@ pub(super) struct Daemon {
     pub(super) wishes: Vec<Wish>,
     pub(super) went_back: bool,
     pub(super) lost: usize,
+    pub(super) forgotten: u64,
     /// A write is on its way.
     write_called: bool,
 }
@@ -103,6 +104,7 @@ impl Daemon {
             wishes: Vec::new(),
             went_back: false,
             lost: 0,
+            forgotten: 0,
             write_called: false,
         };
         daemon.coordinator.start(now);
@@ -308,6 +310,7 @@ impl Daemon {
             }
             Output::Report(event) => match *event {
                 Event::WentBack => self.went_back = true,
+                Event::Forgotten { .. } => self.forgotten += 1,
                 Event::Lost(_, cidrs) => self.lost += cidrs.len(),
                 _ => {}
             },

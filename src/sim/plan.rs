@@ -160,7 +160,12 @@ pub(super) fn calm(nodes: usize) -> Plan {
         span: 60_000,
         between_calls: 50,
         containers: 30,
-        settings: Settings { cooldown: Duration::from_millis(500), min_free: 4, seed: 0 },
+        settings: Settings {
+            cooldown: Duration::from_millis(500),
+            min_free: 4,
+            forget_after: Duration::from_secs(600),
+            seed: 0,
+        },
         await_records: false,
         offline_limit: None,
         tides: false,
@@ -215,6 +220,7 @@ pub(super) fn plan(seed: u64) -> Plan {
     plan.await_records = rng.u32(0..8) == 0;
     plan.offline_limit = (rng.u32(0..6) == 0).then_some(Duration::from_secs(20));
     plan.settings.cooldown = Duration::from_millis([0, 500, 20_000][rng.usize(0..3)]);
+    plan.settings.forget_after = Duration::from_secs([1, 5, 20, 600][rng.usize(0..4)]);
     plan.configurations = configurations(rng.bool(), rng.u8(0..5));
     plan.whole = plan.configurations[0][0].clone();
     if rng.u32(0..4) == 0 {

@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::plan::{FOCUSED, Fault, Plan, calm, calm_in, focused, part, plan, subnet};
-use super::world::World;
+use super::world::{Event, World};
 use crate::core::mutant::{Mutant, breaks};
 
 fn run(seed: u64, plan: &Plan, tracing: bool) -> Result<World, String> {
@@ -156,6 +156,39 @@ fn a_burst_takes_few_transactions_and_idleness_gives_back() {
     world.delete_all();
     world.settle(600_000);
     assert!(world.blocks(0) <= 2, "{} blocks on an idle node", world.blocks(0));
+}
+
+/// A network that nobody uses leaves nothing behind on a node, also when the daemon dies while that
+/// happens; and it comes again.
+#[test]
+fn an_unused_network_is_forgotten_and_comes_again() {
+    for seed in 0..30 {
+        let mut plan = calm(2);
+        plan.settings.forget_after = Duration::from_secs(5);
+        plan.settings.cooldown = Duration::from_secs(20);
+        let mut world = World::new(seed, plan);
+        world.settle(2_000);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for round in 1..4 {
+            let calls: Vec<u64> = (0..10).map(|n| world.add(n % 2, None)).collect();
+            calls.into_iter().for_each(|call| world.answer_of(call));
+            assert_eq!(world.held(), 10, "round {round} of seed {seed}: {}", world.last_error);
+            world.delete_all();
+            world.settle(15_000);
+            assert_eq!(world.range_sets(), 2, "an address cools still");
+            for _ in 0..20 {
+                if rng.bool() {
+                    world.crash(0);
+                    world.after(50, Event::Start(0));
+                }
+                world.settle_for(1_000);
+            }
+            world.settle(100_000);
+            assert_eq!((world.range_sets(), world.blocks(0), world.blocks(1)), (0, 0, 0));
+            assert_eq!(world.journal_rows(), 0, "round {round} of seed {seed}");
+        }
+        assert!(world.counters.forgotten >= 6);
+    }
 }
 
 /// Churn inside the blocks of a node changes no block.

@@ -153,6 +153,7 @@ pub(super) struct Counters {
     pub(super) failed: u64,
     pub(super) lost: u64,
     pub(super) went_back: u64,
+    pub(super) forgotten: u64,
 }
 
 impl Counters {
@@ -414,6 +415,7 @@ impl World {
             self.counters.went_back += 1;
         }
         self.counters.lost += std::mem::take(&mut daemon.lost) as u64;
+        self.counters.forgotten += std::mem::take(&mut daemon.forgotten);
         if let Some(due) = due
             && due < self.nodes[node].timer_at
         {

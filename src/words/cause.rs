@@ -69,6 +69,12 @@ impl fmt::Display for Cause {
             Self::BlocksMoving => {
                 f.write_str("blocks change hands faster than their owners can be asked")
             }
+            Self::TooManySets => write!(
+                f,
+                "this node has {} range sets and takes no more: networks that are new here are \
+                 refused",
+                limits::RANGE_SETS_MAX
+            ),
             Self::NetworkChanging => {
                 f.write_str("the network's key in the cluster's store keeps changing")
             }

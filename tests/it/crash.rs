@@ -135,6 +135,7 @@ fn config(cooldown: Duration) -> Config {
         offline_limit: None,
         sweep: None,
         status_fails_when_full: false,
+        forget_after: Duration::from_secs(600),
         warm_addresses: 32,
         commit: Commit::Journal,
         etcd: None,
@@ -167,7 +168,7 @@ async fn start(
     let store = Arc::new(Embedded::open_on(recorder(STORE, store))?);
     log.lock().unwrap().push(Entry::Made);
     let restored = daemon::restore(&config, "", journal, opened, store.clone(), StartTime::BOOT)?;
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+    let metrics = leasehold::metrics::Series::new()?;
     let (_, phase) = tokio::sync::watch::channel(Phase::Serving);
     let about = About {
         node: "n1".to_owned(),

@@ -2,6 +2,7 @@
 //! says that is not carried out.
 
 mod check;
+mod forget;
 mod import;
 mod keys;
 mod networks;

@@ -96,7 +96,8 @@ impl Used {
                 .collect(),
             ..RecoveredSet::default()
         };
-        let settings = Settings { cooldown: COOLDOWN, min_free: 0, seed: 0 };
+        let (cooldown, forget_after) = (COOLDOWN, Duration::MAX);
+        let settings = Settings { cooldown, min_free: 0, forget_after, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BLOCK_SIZE, settings);
         let foreign = |address| anyhow::anyhow!("address {address:?} is not in a block");
         set.restore(restored).map_err(foreign)?;

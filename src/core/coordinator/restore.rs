@@ -73,6 +73,8 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
         }
     }
     for &(released, id, number) in &state.cooling {
+        // Rows of a range set that was forgotten must not become another one's.
+        coordinator.next_set = coordinator.next_set.max(id.next());
         if let Some(part) = parts.get_mut(&id) {
             part.cooling.push((released, number));
         }

@@ -14,6 +14,7 @@ use crate::core::interval::Intervals;
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::BlockSizeError;
+use crate::core::mutant::{Mutant, broken};
 use crate::core::range::{Range, Ranges};
 use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
@@ -218,6 +219,30 @@ impl Coordinator {
         records.push(JournalEntry::Set(into.record(network)));
         entry.sets = kept;
         self.commit_aside(records);
+    }
+
+    /// Forgets a range set that has nothing, unless a call of its network may need it. Returns
+    /// whether it is forgotten.
+    pub fn forget(&mut self, now: BootTime, network: &Arc<str>, id: SetId) -> bool {
+        let Some(entry) = self.networks.get_mut(network) else { return false };
+        let busy = entry.under_way > 0
+            || entry.merging > 0
+            || !entry.merge_barrier.is_empty()
+            || !entry.agreeing.is_empty();
+        let at = entry.sets.iter().position(|set| set.id == id);
+        let busy = busy && !broken(Mutant::ForgottenUnheard);
+        let (false, None, Some(at)) = (busy, &self.broken, at) else { return false };
+        entry.sets.remove(at);
+        if entry.sets.is_empty() {
+            self.networks.remove(network);
+        }
+        self.commit_aside(vec![JournalEntry::ForgetSet(id, now)]);
+        true
+    }
+
+    /// Returns whether a network has range sets.
+    pub fn is_used(&self, network: &str) -> bool {
+        self.networks.get(network).is_some_and(|network| !network.sets.is_empty())
     }
 
     /// Handles the end of an [`Effect::Merge`].

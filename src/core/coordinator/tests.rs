@@ -74,7 +74,7 @@ fn del(container: u8, started_at: u64) -> Call {
 }
 
 fn settings(cooldown: Duration) -> Settings {
-    Settings { cooldown, min_free: 0, seed: 0 }
+    Settings { cooldown, min_free: 0, forget_after: Duration::MAX, seed: 0 }
 }
 
 enum ToSet {

@@ -91,6 +91,8 @@ impl JournalState {
         self.early_dels.clear();
         let mut cooling: BTreeSet<(SetId, Address)> =
             self.cooling.iter().map(|&(_, set, number)| (set, number)).collect();
+        // Rows of a range set that was forgotten have cooled off.
+        cooling.retain(|(set, _)| self.sets.contains_key(set));
         let mut ended = 0;
         if boot.keep_holdings {
             for holding in &mut self.holdings.0 {

@@ -115,6 +115,9 @@ impl CoordinatorMachine {
     }
 
     pub(super) fn send_set(&mut self, set: SetId, message: ToRangeSet) {
+        if let Some(sent) = self.sets.get_mut(&set) {
+            *sent += 1;
+        }
         self.outputs.push_back(Output::Send(Message::RangeSet(set, message)));
     }
 
@@ -128,7 +131,7 @@ impl CoordinatorMachine {
     }
 
     fn tell_all(&mut self, effect: &Effect) {
-        let sets: Vec<SetId> = self.sets.iter().chain(&self.retiring).copied().collect();
+        let sets: Vec<SetId> = self.sets.keys().chain(&self.retiring).copied().collect();
         for set in sets {
             self.send_set(set, ToRangeSet::Cluster(effect.clone()));
         }

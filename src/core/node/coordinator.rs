@@ -1,6 +1,6 @@
 //! The coordinator among the machines of its node.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::cluster_view::ClusterView;
@@ -22,7 +22,10 @@ use crate::limits;
 pub struct CoordinatorMachine {
     pub(super) core: Coordinator,
     pub(super) cluster: ClusterView,
-    pub(super) sets: BTreeSet<SetId>,
+    /// The open range sets, each with the number of messages that were sent to it.
+    pub(super) sets: BTreeMap<SetId, u64>,
+    /// There is no room for another one.
+    pub(super) crowded: bool,
     /// Range sets that are becoming part of others.
     pub(super) retiring: BTreeSet<SetId>,
     /// Range sets as they were before the daemon's start, which must be opened.
@@ -35,7 +38,7 @@ pub struct CoordinatorMachine {
     recording: Map<OperationId, usize>,
     /// The times until which they are waited for.
     recording_until: VecDeque<(BootTime, OperationId)>,
-    overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
+    pub(super) overlaps: BTreeSet<(Arc<str>, Arc<str>)>,
     journal_failed: bool,
     life: Life,
     pub(super) outputs: VecDeque<Output>,
@@ -88,7 +91,8 @@ impl CoordinatorMachine {
         Self {
             core,
             cluster: ClusterView::new(unconfirmed, records, limited),
-            sets: BTreeSet::new(),
+            sets: BTreeMap::new(),
+            crowded: false,
             retiring: BTreeSet::new(),
             restored,
             open_calls: 0,
@@ -117,9 +121,14 @@ impl CoordinatorMachine {
         !self.retiring.is_empty()
     }
 
+    /// Returns whether calls are taken.
+    pub(super) fn is_serving(&self) -> bool {
+        self.life == Life::Serving
+    }
+
     /// Returns the open range sets.
     pub fn sets(&self) -> Vec<SetId> {
-        self.sets.iter().copied().collect()
+        self.sets.keys().copied().collect()
     }
 
     /// Returns the reason why no block can be leased, if there is one.
@@ -135,8 +144,13 @@ impl CoordinatorMachine {
         let never = cluster.refusing().or(overdue.then_some(Cause::OfflineLimit));
         let not_joined = || (!cluster.joined).then_some(Cause::NotJoined);
         let serves_in_hand = never.is_none();
-        let cause = never.or_else(|| cluster.stalled.clone()).or_else(not_joined)?;
-        Some(Unready { cause, serves_in_hand })
+        let full = self.is_full().then_some(Cause::TooManySets);
+        let cause = never.or_else(|| cluster.stalled.clone()).or_else(not_joined);
+        match full {
+            // It keeps out every network that is new here.
+            Some(full) => Some(Unready { cause: cause.unwrap_or(full), serves_in_hand: false }),
+            None => Some(Unready { cause: cause?, serves_in_hand }),
+        }
     }
 
     /// Returns the range sets that an ADD with these ranges would use, each with its index; those
@@ -154,6 +168,9 @@ impl CoordinatorMachine {
                 (Some(set), _) => open.push((index, set)),
                 // Its first ADD will need the cluster's store.
                 (None, Some(cause)) => return Err(Unable::NewSet(index, cause)),
+                (None, None) if self.is_full() => {
+                    return Err(Unable::NewSet(index, Cause::TooManySets));
+                }
                 (None, None) => {}
             }
         }
@@ -221,9 +238,12 @@ impl CoordinatorMachine {
 
     fn open(&mut self, now: BootTime, record: SetRecord, mut set: RangeSet) {
         self.cluster.tell(now, &mut set);
-        self.sets.insert(record.id);
+        set.used(now);
+        set.crowded(now, self.crowded);
+        self.sets.insert(record.id, 0);
         let (set, lease_number) = (Box::new(set), self.cluster.lease_number);
         self.outputs.push_back(Output::Open { record, set, lease_number });
+        self.note_crowd();
     }
 
     /// Carries out what the core asks for, in order.
@@ -246,7 +266,7 @@ impl CoordinatorMachine {
         let cluster = &self.cluster;
         let able = cluster.joined && cluster.stalled.is_none() && cluster.halted().is_none();
         let parks = able && cluster.records && !self.journal_failed;
-        let sets = if parks { self.sets.clone() } else { BTreeSet::new() };
+        let sets = if parks { self.sets.keys().copied().collect() } else { BTreeSet::new() };
         sets.iter().for_each(|&set| self.send_set(set, ToRangeSet::Park));
         self.life = Life::Parking(sets, now + limits::PARK_WAIT_MAX);
     }
@@ -294,7 +314,8 @@ impl CoordinatorMachine {
             }
             Effect::Overlap(a, b) => {
                 let pair = if a < b { (a, b) } else { (b, a) };
-                if self.overlaps.insert(pair.clone()) {
+                let room = self.overlaps.len() < limits::OVERLAPS_MAX;
+                if room && self.overlaps.insert(pair.clone()) {
                     self.report(Event::Overlap(pair.0, pair.1, self.overlaps.len()));
                 }
             }
@@ -417,6 +438,9 @@ impl Machine for CoordinatorMachine {
                 self.retiring.remove(&from);
                 self.tell_held_back();
                 self.core.merged(now, &network);
+            }
+            ToCoordinator::Unused { network, set, heard } => {
+                self.forget_unused(now, &network, set, heard);
             }
             ToCoordinator::Shutdown if self.life == Life::Serving => {
                 self.life = Life::Finishing;

@@ -73,6 +73,15 @@ pub enum ToCoordinator {
         /// The one that has ended.
         from: SetId,
     },
+    /// A range set has nothing and is not used.
+    Unused {
+        /// Its network.
+        network: Arc<str>,
+        /// The range set.
+        set: SetId,
+        /// The number of messages of the coordinator that it had handled when it said so.
+        heard: u64,
+    },
     /// Take no new calls, finish those that run, park blocks, leave the cluster, close the journal.
     Shutdown,
     /// A range set has parked what it could.
@@ -100,6 +109,8 @@ pub enum ToRangeSet {
     OrderEnded(OrderContext, Effect),
     /// An order was not placed, because the journal failed.
     OrderFailed(OrderContext),
+    /// The node has no room for another range set (forget at once what holds nothing), or it has.
+    Crowded(bool),
     /// Become part of that range set as soon as no order is open.
     Retire(SetId),
     /// Park every block in which nothing is held as soon as no order is open, because the daemon
@@ -231,6 +242,13 @@ pub enum Output {
 pub enum Event {
     /// The addresses of two networks overlap; how many such pairs there are by now.
     Overlap(Arc<str>, Arc<str>, usize),
+    /// A range set that was not used is forgotten.
+    Forgotten {
+        /// Its network.
+        network: Arc<str>,
+        /// The number of pairs of networks that overlap now.
+        overlaps: usize,
+    },
     /// Two range sets of a network become one.
     Merge(Arc<str>),
     /// The state directory was lost or is old, and the node took over what the store has of it.

@@ -33,6 +33,7 @@ mod boot;
 mod cluster;
 mod cluster_view;
 mod coordinator;
+mod forget;
 mod journal;
 mod leaseholder;
 mod message;

@@ -47,6 +47,8 @@ pub struct RangeSetMachine {
     /// The number of times that the node's lease was lost since the daemon started, as far as this
     /// range set was told: its spares hang on the current lease.
     lease_number: u64,
+    /// The number of messages of the coordinator that were handled.
+    heard: u64,
     /// The requests that wait for a block, and since when: for the figures.
     waits: Map<OperationId, BootTime>,
     outputs: VecDeque<Output>,
@@ -57,7 +59,7 @@ impl RangeSetMachine {
     pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
         let (waits, outputs) = (Map::default(), VecDeque::new());
         let (heir, stopping) = (None, Stopping::No);
-        Self { record, core, heir, stopping, lease_number, waits, outputs }
+        Self { record, core, heir, stopping, lease_number, heard: 0, waits, outputs }
     }
 
     /// Returns its name, its network and its ranges as they were when it opened.
@@ -167,6 +169,11 @@ impl RangeSetMachine {
             Effect::JournalLost(cidr) => self.commit(JournalEntry::LostBlock, &[cidr]),
             Effect::ReleaseUnknown(cidrs) => {
                 self.place_aside(Order::GiveBack { pool: self.pool(), cidrs });
+            }
+            Effect::Unused => {
+                let (network, set) = (self.record.network.clone(), self.record.id);
+                let unused = ToCoordinator::Unused { network, set, heard: self.heard };
+                self.send(Message::Coordinator(unused));
             }
             Effect::Refuse(question) => {
                 let nothing = ToCoordinator::NothingFor(question, self.record.id);
@@ -329,7 +336,8 @@ impl RangeSetMachine {
 
     /// Gives away everything and ends.
     fn hand_over(&mut self, heir: SetId) {
-        let settings = Settings { cooldown: Duration::ZERO, min_free: 0, seed: 0 };
+        let (cooldown, forget_after) = (Duration::ZERO, Duration::MAX);
+        let settings = Settings { cooldown, forget_after, min_free: 0, seed: 0 };
         let empty = RangeSet::new(self.record.family, self.core.block_size(), settings);
         let set = Box::new(std::mem::replace(&mut self.core, empty));
         let (from, lease_number) = (self.record.clone(), self.lease_number);
@@ -356,6 +364,10 @@ impl Machine for RangeSetMachine {
     }
 
     fn handle(&mut self, now: BootTime, input: ToRangeSet) {
+        // These two are not from the coordinator.
+        if !matches!(input, ToRangeSet::OrderFailed(_) | ToRangeSet::Absorb { .. }) {
+            self.heard += 1;
+        }
         match input {
             ToRangeSet::Assign(request) => {
                 let operation = request.id;
@@ -374,6 +386,7 @@ impl Machine for RangeSetMachine {
             ToRangeSet::Cluster(effect) => self.heard(now, effect),
             ToRangeSet::OrderEnded(context, effect) => self.order_ended(now, context, effect),
             ToRangeSet::OrderFailed(context) => self.order_failed(now, &context),
+            ToRangeSet::Crowded(crowded) => self.core.crowded(now, crowded),
             ToRangeSet::Retire(heir) => self.heir = Some(heir),
             ToRangeSet::Park if self.stopping == Stopping::No => self.stopping = Stopping::Waits,
             ToRangeSet::Park => {}

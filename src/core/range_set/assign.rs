@@ -65,6 +65,7 @@ impl RangeSet {
     /// Releases an assigned address, whose release is durable: it cools from `now` on.
     pub fn release(&mut self, now: BootTime, number: Address) {
         self.apply(number, Move::Release(now));
+        self.used(now);
         self.expire_cooldowns(now);
         self.serve(now);
     }
@@ -72,6 +73,7 @@ impl RangeSet {
     /// Takes back an assignment that nobody has seen: no cooldown, but the cursor stays moved.
     pub fn undo(&mut self, now: BootTime, number: Address) {
         self.apply(number, Move::Undo);
+        self.used(now);
         self.serve(now);
     }
 

@@ -260,20 +260,20 @@ impl RangeSet {
             let draining = self.cluster.is_draining();
             let period = if draining { limits::DRAIN_RECLAIM_IDLE } else { limits::RECLAIM_IDLE };
             self.demand.next_reclaim = now + period;
-            self.reclaim_idle();
+            self.reclaim(false);
         }
     }
 
     /// Gives back the blocks that were free and untouched since the last look, except for those
     /// that are likely to be needed: alone, the blocks in which the cursors stand and those after
     /// them; else as much as was in use at once since the last look. One always stays, but on a
-    /// node that is drained.
-    fn reclaim_idle(&mut self) {
+    /// node that is drained, and in a range set that nobody uses (`unused`).
+    pub(super) fn reclaim(&mut self, unused: bool) {
         // Before the node has joined, nothing of the journal is sure (rule 25).
         if !self.cluster.may_give_back() || self.demand.is_giving_back() {
             return;
         }
-        let back = self.idle_blocks();
+        let back = self.idle_blocks(unused || self.cluster.is_draining());
         self.demand.low_free = self.inventory.free();
         self.inventory.forget_touched();
         if !back.is_empty() {
@@ -284,22 +284,22 @@ impl RangeSet {
         }
     }
 
-    /// Returns the blocks to give back, each with its state.
-    fn idle_blocks(&self) -> Vec<(Cidr, BlockState)> {
-        let (enough, draining) = (self.enough(), self.cluster.is_draining());
+    /// Returns the blocks to give back, each with its state. `all`: none is needed any longer.
+    fn idle_blocks(&self, all: bool) -> Vec<(Cidr, BlockState)> {
+        let enough = self.enough();
         let (mut left, mut blocks) = (self.demand.low_free, self.stats().active);
         let (alone, size) = (self.cluster.is_alone(), self.block_size.addresses());
         let mut spared = usize::from(alone && self.cursors.is_empty());
         let mut back = Vec::new();
         for block in self.inventory.blocks() {
             let (cidr, free, state) = (block.cidr(), u64::from(block.free()), block.state);
-            let idle = block.is_empty() && (draining || !block.is_touched());
+            let idle = block.is_empty() && (all || !block.is_touched());
             if !idle || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
                 continue;
             }
             let ahead =
                 |&cursor: &Address| cursor <= cidr.last() && cidr.first() <= cursor.plus(size);
-            let wanted = match (draining, state) {
+            let wanted = match (all, state) {
                 (_, BlockState::Returning) => true,
                 (_, BlockState::Lost) | (true, _) | (false, BlockState::Spare) => false,
                 _ if alone => self.cursors.values().any(ahead),
@@ -308,7 +308,7 @@ impl RangeSet {
             if wanted {
                 continue;
             }
-            if spared > 0 && state == BlockState::Active {
+            if spared > 0 && !all && state == BlockState::Active {
                 spared -= 1;
                 continue;
             }
@@ -336,6 +336,9 @@ impl RangeSet {
                     self.effects.push_back(Effect::JournalBlock(cidr));
                 }
             }
+        }
+        if done {
+            self.idle.look_at(now);
         }
         self.serve(now);
         self.answer_questions(now);

@@ -11,14 +11,15 @@
 //! The blocks in hand and the states of their addresses are an [`Inventory`]. The other files
 //! decide what to do with it: `assign.rs` answers calls, `demand.rs` leases blocks and gives them
 //! back, `park.rs` gives them back when the daemon stops, `find.rs` asks other nodes for addresses,
-//! `transfer.rs` answers other nodes, and `cluster.rs` hears news from the cluster. `capacity.rs`
-//! counts.
+//! `transfer.rs` answers other nodes, `cluster.rs` hears news from the cluster, and `idle.rs` ends a
+//! range set that nobody uses. `capacity.rs` counts.
 
 mod assign;
 mod capacity;
 mod cluster;
 mod demand;
 mod find;
+mod idle;
 mod park;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use assign::Waiting;
 use cluster::ClusterView;
 use demand::Demand;
 use find::Finds;
+use idle::Idle;
 use park::Parks;
 use transfer::Transfers;
 
@@ -64,6 +66,7 @@ pub struct RangeSet {
     finds: Finds,
     transfers: Transfers,
     parks: Parks,
+    idle: Idle,
     cluster: ClusterView,
     effects: VecDeque<Effect>,
 }
@@ -83,6 +86,7 @@ impl RangeSet {
             finds: Finds::default(),
             transfers: Transfers::default(),
             parks: Parks::default(),
+            idle: Idle::default(),
             cluster: ClusterView::default(),
             effects: VecDeque::new(),
         }
@@ -142,6 +146,7 @@ impl RangeSet {
             }
         }
         self.expire_cooldowns(now);
+        self.used(now);
     }
 
     /// Takes over everything that another set of the same family held. Nothing waits there, and
@@ -151,6 +156,7 @@ impl RangeSet {
         let absorbed = self.inventory.absorb(other.inventory);
         debug_assert!(absorbed.is_ok(), "range sets share no addresses: {absorbed:?}");
         self.finds.absorb(other.finds);
+        self.idle.absorb(other.idle);
         for (set_index, cursor) in other.cursors {
             self.cursors.entry(set_index).or_insert(cursor);
         }
@@ -164,6 +170,7 @@ impl RangeSet {
         self.expire_cooldowns(now);
         self.end_waits(now);
         self.reclaim_idle_if_due(now);
+        self.end_if_unused(now);
         if self.finds.due().is_some_and(|due| due <= now) {
             self.finds.forget(now);
             self.serve(now);
@@ -171,13 +178,14 @@ impl RangeSet {
     }
 
     /// Returns the time at which [`RangeSet::handle_timeout`] has something to do next; never, when
-    /// nothing is cooling and nothing could be given back.
+    /// addresses are held, nothing is cooling and nothing could be given back.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let wait = self.waiting.deadline();
         let find = self.finds.due().filter(|_| wait.is_some());
         let released = self.inventory.oldest_release();
         let cool = released.map(|released| released + self.settings.cooldown);
-        [wait, find, cool, self.reclaim_due()].into_iter().flatten().min()
+        let due = [wait, find, cool, self.reclaim_due(), self.forget_due()];
+        due.into_iter().flatten().min()
     }
 
     /// Returns whether something is on its way in the cluster.

@@ -122,6 +122,9 @@ pub enum Effect {
     },
     /// Have these given back, of which this set knows nothing; nobody waits for it.
     ReleaseUnknown(Vec<Cidr>),
+    /// Nothing is in hand, on its way or waited for, and nobody has used the set for a while: forget
+    /// it, if nothing was sent to it meanwhile.
+    Unused,
     /// Have a question answered with a refusal.
     Refuse(Question),
     /// Find a way to one of these addresses and call [`RangeSet::found`](super::RangeSet::found).
@@ -140,6 +143,8 @@ pub struct Settings {
     pub cooldown: Duration,
     /// The number of free addresses to keep in active blocks, at most a block's worth.
     pub min_free: u32,
+    /// The time for which a range set that holds nothing is kept after its last use.
+    pub forget_after: Duration,
     /// The number from which this node draws its place in a pool that it shares with others.
     pub seed: u64,
 }

@@ -122,6 +122,8 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
         2 => (set_id(), set_id())
             .prop_filter("two sets", |(into, from)| into != from)
             .prop_map(|(into, from)| JournalEntry::MergeSets { into, from }),
+        2 => (set_id(), 0u64..90)
+            .prop_map(|(set, at)| JournalEntry::ForgetSet(set, BootTime::from_millis(at))),
         5 => block().prop_map(|(pool, cidr)| JournalEntry::Block(pool, cidr)),
         3 => block().prop_map(|(pool, cidr)| JournalEntry::LostBlock(pool, cidr)),
         3 => block().prop_map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr)),
@@ -130,7 +132,7 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
         1 => (holding(), any::<u64>().prop_map(StartTime::from_nanos))
             .prop_map(|(holding, at)| JournalEntry::EarlyDel(holding.id(), at)),
         1 => Just(JournalEntry::NoEarlyDels),
-        1 => prop::collection::vec(block(), 0..3).prop_map(JournalEntry::WentBack),
+        1 => prop::collection::vec(block(), 0..2).prop_map(JournalEntry::WentBack),
         1 => Just(JournalEntry::Settled),
     ]
 }

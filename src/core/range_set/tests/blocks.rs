@@ -27,12 +27,55 @@ fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
         set.release(now, number);
     }
     for _ in 0..3 {
-        now = set.poll_timeout().unwrap_or(now).max(now);
+        now = now + limits::RECLAIM_IDLE;
         set.handle_timeout(now);
         store.answer(&mut set, now);
     }
     assert!(set.blocks().count() <= 2, "{:?}", set.stats());
     set.check_invariants();
+}
+
+/// It gives its last block back when nothing is held, nothing cools and nobody has used it for long,
+/// and then says that it has nothing.
+#[test]
+fn a_set_that_nobody_uses_ends() {
+    let [wide, _] = views();
+    let (cooldown, forget_after) = (Duration::from_secs(100), Duration::from_secs(60));
+    let settings = Settings { forget_after, ..settings(cooldown) };
+    let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings);
+    set.joined();
+    let mut store = Store::default();
+    let mut now = BootTime::from_millis(1_000_000);
+    set.used(now);
+    let request = Assign {
+        id: OperationId::FIRST,
+        set_index: 0,
+        allowed: wide,
+        requested: None,
+        stage: None,
+    };
+    let number = assign(&mut set, &mut store, now, request).unwrap();
+    let mut pass = |set: &mut RangeSet, seconds: u64| {
+        for _ in 0..seconds {
+            now = now + Duration::from_secs(1);
+            set.handle_timeout(now);
+        }
+        let said = effects(set);
+        if let Some(Effect::GiveBack(_)) = said.first() {
+            set.given_back(now, true);
+        }
+        (now, said)
+    };
+    let (now, _) = pass(&mut set, 200);
+    assert_eq!(set.stats().allocated, 1);
+    set.release(now, number);
+    let (_, said) = pass(&mut set, 95);
+    assert_eq!(said.len(), 0, "the address cools: {said:?}");
+    let (_, said) = pass(&mut set, 61);
+    assert!(matches!(&said[..], [Effect::GiveBack(blocks)] if blocks.len() == 2), "{said:?}");
+    assert_eq!(pass(&mut set, 1).1, [Effect::Unused]);
+    // The coordinator had a reason to keep it: it says so again.
+    assert_eq!(pass(&mut set, 31).1, [Effect::Unused]);
 }
 
 /// A node that shares its pool keeps the blocks that it needed at once since the last look, also

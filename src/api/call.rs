@@ -87,6 +87,7 @@ async fn collect(
 ) -> Answering {
     let mut valid: Vec<_> = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
     let unnamed = check::namespaces::unnamed(node, &network, &valid).await;
+    node.checks.kept.learn(&network, &valid, &unnamed.living);
     for holding in &unnamed.living {
         tracing::warn!(
             network = &*network,
@@ -94,7 +95,7 @@ async fn collect(
             ifname = &*holding.scope.ifname,
             netns = &*holding.netns.path,
             "kept although a GC does not name it: its network namespace is there (if its container \
-             is gone: leasehold release --container)"
+             is gone all the same: leasehold gc --force)"
         );
         metrics::collected("kept", 1);
         valid.push((holding.container_id.clone(), (*holding.scope.ifname).into()));
@@ -300,7 +301,7 @@ pub(super) fn explain(error: CallError) -> Error {
         }
         CallError::TooManySets => (
             Code::TryAgain,
-            "networks that hold nothing are forgotten; leasehold networks lists those that hold some",
+            "networks that hold nothing are forgotten: see leasehold networks for the others",
         ),
         CallError::Journal(_) => {
             (Code::Io, "free or mend the disk of the state directory: Leasehold restarts then")

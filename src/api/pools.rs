@@ -113,7 +113,7 @@ impl Pools {
         })
     }
 
-    /// Forgets the counts of range sets that are no longer among these, and pools without any block.
+    /// Forgets the counts of range sets that are no longer among these, and pools without blocks.
     pub fn keep(&self, sets: &BTreeSet<SetId>) {
         self.lock().pools.retain(|_, pool| {
             pool.counts.retain(|set, _| sets.contains(set));

@@ -22,7 +22,8 @@ pub(super) struct GcArgs {
     /// Report that `leasehold check -o json` printed; `-` for standard input [default: check now]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Also release uncertain findings; first make sure that these containers are gone
+    /// Also release uncertain findings, and what the runtime's GC did not name although its network
+    /// namespace is there; first make sure that these containers are gone
     #[arg(long)]
     force: bool,
     /// Only show what would be done
@@ -36,7 +37,8 @@ pub(super) struct GcArgs {
 pub(super) fn examples() -> String {
     format!(
         "Releases the addresses of containers whose network namespace is gone, deletes records\n\
-         without an allocation, and has missing records written again. The daemon checks each\n\
+         without an allocation, and has missing records written again. With --force it also\n\
+         releases what a GC of the runtime did not name. The daemon checks each\n\
          finding once more, by sequence number or revision: a container that was added again,\n\
          or whose namespace is there, is skipped. A node releases only addresses of its own.\n\n\
          Examples:\n  leasehold gc --dry-run\n  \

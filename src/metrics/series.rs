@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{
@@ -12,7 +11,8 @@ use metrics_exporter_prometheus::{
 };
 
 use super::catalogue::METRICS;
-use crate::limits;
+use crate::core::time::BootTime;
+use crate::{clock, limits};
 
 /// Upper bounds of latency buckets in seconds, from 50 microseconds: a warm ADD takes about 100.
 const LATENCY_BUCKETS: [f64; 17] = [
@@ -44,7 +44,7 @@ struct OfNetwork {
     recorder: PrometheusRecorder,
     /// The open range sets that they are about.
     range_sets: usize,
-    used: Instant,
+    used: BootTime,
 }
 
 fn recorder() -> Result<PrometheusRecorder, BuildError> {
@@ -76,13 +76,13 @@ impl Series {
         let family = label(key, "family").unwrap_or_default();
         let mut networks = self.networks();
         if let Some(of) = networks.series.get_mut(network).and_then(|of| of.get_mut(family)) {
-            of.used = Instant::now();
+            of.used = clock::boot();
             return register(&of.recorder);
         }
         networks.forget_unused();
         let Ok(recorder) = recorder() else { return register(&self.0.others) };
         let registered = register(&recorder);
-        let of = OfNetwork { recorder, range_sets: 0, used: Instant::now() };
+        let of = OfNetwork { recorder, range_sets: 0, used: clock::boot() };
         networks.series.entry(network.into()).or_default().insert(family.into(), of);
         registered
     }
@@ -145,10 +145,11 @@ impl Series {
 impl Networks {
     /// Forgets the series of networks that have no range set and were not used for a while.
     fn forget_unused(&mut self) {
+        let now = clock::boot();
         self.series.retain(|_, families| {
             let range_sets: usize = families.values().map(|of| of.range_sets).sum();
             let used = families.values().map(|of| of.used).max();
-            range_sets > 0 || used.is_some_and(|used| used.elapsed() < limits::SERIES_KEPT)
+            range_sets > 0 || used.is_some_and(|used| now.since(used) < limits::SERIES_KEPT)
         });
         self.forget_names();
     }

@@ -11,6 +11,8 @@ use crate::limits;
 pub enum Kind {
     /// An attachment of this node holds addresses, and its network namespace is not there.
     NamespaceGone,
+    /// An attachment of this node was not named by the runtime's GC, and its namespace is there.
+    NotNamedByGc,
     /// A record in the cluster's store is of nothing that anybody holds.
     RecordWithoutAllocation,
     /// This node holds an address, and its record is missing or is another one's.
@@ -25,8 +27,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NamespaceGone,
+        Self::NotNamedByGc,
         Self::RecordWithoutAllocation,
         Self::AllocationWithoutRecord,
         Self::BlocksOfDeadNode,
@@ -38,6 +41,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NamespaceGone => "namespaceGone",
+            Self::NotNamedByGc => "notNamedByGc",
             Self::RecordWithoutAllocation => "recordWithoutAllocation",
             Self::AllocationWithoutRecord => "allocationWithoutRecord",
             Self::BlocksOfDeadNode => "blocksOfDeadNode",

@@ -103,7 +103,7 @@ pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect
         let collected = match found.kind {
             _ if found.node != node.about.node && found.kind != Kind::RecordWithoutAllocation => {
                 let why = match found.kind {
-                    Kind::NamespaceGone | Kind::AllocationWithoutRecord => {
+                    Kind::NamespaceGone | Kind::NotNamedByGc | Kind::AllocationWithoutRecord => {
                         format!("node {} holds it: run `leasehold gc` there", found.node)
                     }
                     _ => found.remedy.clone(),
@@ -111,6 +111,10 @@ pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect
                 Collected::because(Fate::NotHere, why)
             }
             Kind::NamespaceGone => release(&node, found, &allowed, force, dry_run).await,
+            Kind::NotNamedByGc => match holding_of(found) {
+                Ok(of) => release_kept(&node, of, force, dry_run).await,
+                Err(failed) => failed,
+            },
             Kind::RecordWithoutAllocation => delete(&node, found, dry_run).await,
             Kind::AllocationWithoutRecord => record(&node, found, dry_run),
             Kind::BlocksOfDeadNode | Kind::Duplicate | Kind::Unreadable => {
@@ -178,6 +182,40 @@ async fn release(
         return Collected::of(Fate::Would);
     }
     end(node, id, sequence).await
+}
+
+/// Releases an attachment that was kept, by force only.
+async fn release_kept(
+    node: &AppState,
+    (id, sequence): (AttachmentId, Sequence),
+    force: bool,
+    dry_run: bool,
+) -> Collected {
+    if !node.checks.kept.held(node).iter().any(|now| now.is_of(&id) && now.sequence == sequence) {
+        return Collected::skipped(
+            "it holds nothing any more, it was added again, or a GC has named it since",
+        );
+    }
+    if !force {
+        return Collected::skipped(
+            "its network namespace is there: make sure that its container is gone, then say \
+             --force",
+        );
+    }
+    if dry_run {
+        return Collected::of(Fate::Would);
+    }
+    let collected = end(node, id.clone(), sequence).await;
+    if collected.outcome == Fate::Released {
+        let (network, container) = (&*id.network, &*id.container_id.to_text());
+        tracing::warn!(
+            network,
+            container,
+            ifname = &*id.ifname,
+            "released by `leasehold gc --force`, although its network namespace is there"
+        );
+    }
+    collected
 }
 
 /// Ends a holding, if it still is the one with that sequence number.

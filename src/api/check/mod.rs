@@ -6,6 +6,7 @@
 mod compare;
 mod finding;
 pub mod gc;
+mod kept;
 pub(super) mod namespaces;
 pub mod sweep;
 
@@ -18,6 +19,7 @@ use tokio::sync::Mutex;
 
 use self::compare::Comparison;
 pub use self::finding::{Finding, Kind, LookedAt, Report};
+use self::kept::Kept;
 use self::namespaces::Lacking;
 use super::cluster::Store;
 use super::{AppState, EMBEDDED, lists, refuse};
@@ -31,6 +33,8 @@ use crate::{clock, limits, metrics};
 pub struct Checks {
     checking: Arc<Mutex<()>>,
     looking: Arc<Mutex<()>>,
+    /// The attachments that a GC did not name and that were kept.
+    pub(in crate::api) kept: Kept,
 }
 
 impl Checks {
@@ -38,7 +42,7 @@ impl Checks {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         metrics::findings(Kind::ALL.map(|kind| (kind.as_str(), 0)));
-        Self { checking: Arc::default(), looking: Arc::default() }
+        Self { checking: Arc::default(), looking: Arc::default(), kept: Kept::default() }
     }
 }
 
@@ -77,6 +81,7 @@ async fn check(node: &AppState) -> Report {
     report.looked_at.attachments = allowed.attachments;
     report.looked_at.namespaces = allowed.looked;
     report.findings = allowed.lacking.iter().map(|l| of_namespace(&node.about.node, l)).collect();
+    report.findings.extend(node.checks.kept.findings(node));
     report.unchecked.extend(allowed.unjudged());
     if let Err(why) = compare_twice(node, &mut report).await {
         report.unchecked.push(why);

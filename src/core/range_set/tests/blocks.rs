@@ -35,8 +35,8 @@ fn an_idle_set_shrinks_to_the_cursor_and_what_is_next() {
     set.check_invariants();
 }
 
-/// It gives its last block back when nothing is held, nothing cools and nobody has used it for long,
-/// and then says that it has nothing.
+/// It gives its last block back when nothing is held, nothing cools and nobody has used it for a
+/// while, and then says that it has nothing.
 #[test]
 fn a_set_that_nobody_uses_ends() {
     let [wide, _] = views();

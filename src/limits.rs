@@ -46,6 +46,9 @@ pub const LISTED_MAX: usize = 4096;
 /// Addresses asked for by one call.
 pub const ASKED_MAX: usize = 64;
 
+/// Kubernetes namespaces that a configuration names for a pool or a stage.
+pub const NAMESPACES_MAX: usize = 256;
+
 /// Routes in one configuration.
 pub const ROUTES_MAX: usize = 1024;
 
@@ -85,6 +88,11 @@ pub const BURST: Duration = Duration::from_secs(1);
 /// Blocks in one claim. A claim is one transaction with two comparisons and one write for each
 /// block at most, and etcd takes 128 operations in one.
 pub const BLOCKS_PER_CLAIM_MAX: usize = 40;
+
+/// Empty active blocks with which a node alone does not wait for the next search before it gives
+/// blocks back. It leases at most 80 at once, ahead of its cursors; and it gives back at most
+/// [`BLOCKS_PER_CLAIM_MAX`] at once, so that there are as few transactions as there can be.
+pub const EMPTY_BLOCKS_MAX: u64 = 4 * BLOCKS_PER_CLAIM_MAX as u64;
 
 /// The time between two searches for idle blocks. A block goes back when it was
 /// free and untouched for a whole period.
@@ -141,6 +149,27 @@ pub const COOLDOWN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Rows in one answer of a list.
 pub const ROWS_PER_PAGE_MAX: usize = 20_000;
+
+/// Holdings that a reader takes over while it has the lock of the lists: a few microseconds' work.
+pub const HOLDINGS_PER_LOCK_MAX: usize = 256;
+
+/// The greatest age of an answer over TCP that goes through the whole of the cluster's store.
+/// Strangers who ask for it again and again cost one such walk in this time.
+pub const WHOLE_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// The nice value of the threads that make long answers. They give way to others, and beside a busy
+/// program they still have a quarter of a processor, so that lists come.
+pub const READER_NICE: i32 = 5;
+
+/// Threads for what that thread has to wait for, such as a look at network namespaces.
+pub const READER_BLOCKING_THREADS_MAX: usize = 2;
+
+/// Blocks that a list takes from a range set at a time, while its calls wait.
+pub const BLOCKS_PER_LOOK_MAX: usize = 256;
+
+/// Changes that a call takes over into the lists, beside its own, after readers kept it from doing
+/// so.
+pub const CHANGES_PER_CALL_MAX: usize = 8;
 
 /// The longest time that `/healthz` waits for the coordinator.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -200,6 +229,24 @@ pub const LIST_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// The size of the pieces in which a long answer is handed on, in bytes.
 pub const LIST_PIECE_BYTES: usize = 64 << 10;
+
+/// The token of the TCP listener, in bytes: long enough not to be guessed.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// The longest file with that token, in bytes.
+pub const TOKEN_BYTES_MAX: u64 = 4 << 10;
+
+/// The longest file with the id of a boot, in bytes.
+pub const BOOT_ID_BYTES_MAX: u64 = 256;
+
+/// The longest file with the central configurations, in bytes.
+pub const NETWORKS_FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// The longest file with a certificate, a key or a password, in bytes.
+pub const PEM_BYTES_MAX: u64 = 4 << 20;
+
+/// Memory, in bytes, that may have been freed and not given back to the system.
+pub const MEMORY_KEPT_MAX: u64 = 8 << 20;
 
 /// Open files that the daemon keeps for others than clients: journal, etcd, logs, notes.
 pub const FILES_KEPT: usize = 512;
@@ -339,6 +386,15 @@ pub const RECLAIM: Duration = Duration::from_secs(10);
 /// The shortest time for which no new block is claimed after the store went back in time, in
 /// milliseconds. In this time the nodes report the blocks that the store does not know.
 pub const RESTORE_SETTLE: Duration = Duration::from_secs(60);
+
+/// The time between two looks at how much history etcd keeps.
+pub const HISTORY_LOOK: Duration = Duration::from_secs(600);
+
+/// The time for which etcd may keep a revision before the daemon warns that nobody compacts.
+pub const HISTORY_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Revisions of an etcd that was never compacted with which the daemon does not wait for that.
+pub const HISTORY_REVISIONS_MAX: u64 = 10_000;
 
 /// The longest time between two writes of a node's key: a backup of the store is
 /// older.

@@ -36,6 +36,8 @@ pub(super) struct Index {
     pub(super) open: BTreeSet<Address>,
     /// The spares, by their first address.
     pub(super) spares: BTreeSet<Address>,
+    /// The number of active blocks with nothing in use.
+    pub(super) empty: u64,
     /// The number of blocks in each state.
     blocks: [u64; BlockState::COUNT],
     /// The number of addresses in each state, of the blocks in each state.
@@ -51,6 +53,7 @@ impl Index {
             BlockState::Spare => drop(self.spares.insert(start)),
             _ => {}
         }
+        self.empty += u64::from(block.state == BlockState::Active && block.is_empty());
         self.blocks[block.state as usize] += 1;
         let addresses = self.addresses[block.state as usize].iter_mut();
         addresses.zip(block.counts()).for_each(|(all, of_block)| *all += u64::from(*of_block));
@@ -61,6 +64,7 @@ impl Index {
         let start = block.cidr().first();
         self.open.remove(&start);
         self.spares.remove(&start);
+        self.empty -= u64::from(block.state == BlockState::Active && block.is_empty());
         self.blocks[block.state as usize] -= 1;
         let addresses = self.addresses[block.state as usize].iter_mut();
         addresses.zip(block.counts()).for_each(|(all, of_block)| *all -= u64::from(*of_block));
@@ -73,6 +77,11 @@ impl Index {
         addresses[from as usize] -= 1;
         addresses[to as usize] += 1;
         if block.state == BlockState::Active {
+            if from == AddressState::Free && block.free() + 1 == block.size() {
+                self.empty -= 1;
+            } else if to == AddressState::Free && block.is_empty() {
+                self.empty += 1;
+            }
             if from == AddressState::Free && block.free() == 0 {
                 self.open.remove(&block.cidr().first());
             } else if to == AddressState::Free && block.free() == 1 {

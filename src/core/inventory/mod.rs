@@ -77,6 +77,16 @@ impl Inventory {
         self.blocks.range(from..=range.last()).map(|(_, block)| block)
     }
 
+    /// Returns the number of active blocks with nothing in use.
+    pub fn empty(&self) -> u64 {
+        self.index.empty
+    }
+
+    /// Returns the blocks that begin at this address or behind it, in order.
+    pub fn blocks_from(&self, first: Address) -> impl Iterator<Item = &Block> {
+        self.blocks.range(first..).map(|(_, block)| block)
+    }
+
     /// Returns whether a block in hand has an address in common with these.
     pub fn overlaps(&self, cidr: Cidr) -> bool {
         self.blocks_in(cidr.range()).next().is_some()

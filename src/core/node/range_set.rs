@@ -8,7 +8,7 @@ use super::message::{
     ToLeaseholder, ToRangeSet,
 };
 use crate::core::Map;
-use crate::core::address::Cidr;
+use crate::core::address::{Address, Cidr};
 use crate::core::block::Block;
 use crate::core::cause::Cause;
 use crate::core::coordinator::RecoveredBlocks;
@@ -83,6 +83,11 @@ impl RangeSetMachine {
     /// Returns its blocks, in order.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.core.blocks()
+    }
+
+    /// Returns those that begin at this address or behind it, in order.
+    pub fn blocks_from(&self, first: Address) -> impl Iterator<Item = &Block> {
+        self.core.blocks_from(first)
     }
 
     /// Returns whether an order of it is open; for simulators.

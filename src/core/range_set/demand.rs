@@ -1,5 +1,6 @@
 //! The demand for blocks: this file leases them ahead of need, and gives idle ones back.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::assign::Attempt;
@@ -242,6 +243,7 @@ impl RangeSet {
             Leased::Failed(cause) => self.demand.pause(now, cause),
         }
         self.serve(now);
+        self.give_back_left_behind();
         self.answer_questions(now);
     }
 
@@ -276,6 +278,44 @@ impl RangeSet {
         let back = self.idle_blocks(unused || self.cluster.is_draining());
         self.demand.low_free = self.inventory.free();
         self.inventory.forget_touched();
+        self.give_back(back);
+    }
+
+    /// Gives empty blocks back as fast as they are leased. A node alone walks through the whole
+    /// range, so it leaves empty blocks behind at any pace; one that shares the pool uses its own
+    /// addresses first.
+    fn give_back_left_behind(&mut self) {
+        let hoards = self.cluster.is_alone() && self.inventory.empty() > limits::EMPTY_BLOCKS_MAX;
+        if hoards && self.cluster.may_give_back() && !self.demand.is_giving_back() {
+            self.give_back(self.left_behind());
+        }
+    }
+
+    /// Returns the empty blocks to which the walk comes last.
+    fn left_behind(&self) -> Vec<(Cidr, BlockState)> {
+        let ahead = |cidr: Cidr| {
+            let first = cidr.first().get();
+            self.cursors.values().map(|cursor| first.wrapping_sub(cursor.get())).min()
+        };
+        let empty = self.inventory.blocks().filter(|block| {
+            let cidr = block.cidr();
+            let wanted = self.is_next(cidr) || self.demand.activates(cidr);
+            block.state == BlockState::Active && block.is_empty() && !wanted
+        });
+        let mut empty: Vec<Cidr> = empty.map(Block::cidr).collect();
+        empty.sort_unstable_by_key(|&cidr| Reverse(ahead(cidr)));
+        empty.truncate(limits::BLOCKS_PER_CLAIM_MAX);
+        empty.into_iter().map(|cidr| (cidr, BlockState::Active)).collect()
+    }
+
+    /// Returns whether a cursor stands in these addresses, or right before them.
+    fn is_next(&self, cidr: Cidr) -> bool {
+        let size = self.block_size.addresses();
+        let next = |&cursor: &Address| cursor <= cidr.last() && cidr.first() <= cursor.plus(size);
+        self.cursors.values().any(next)
+    }
+
+    fn give_back(&mut self, back: Vec<(Cidr, BlockState)>) {
         if !back.is_empty() {
             back.iter().for_each(|(cidr, _)| self.set_state(*cidr, BlockState::Returning));
             self.demand.giving_back.clone_from(&back);
@@ -288,7 +328,7 @@ impl RangeSet {
     fn idle_blocks(&self, all: bool) -> Vec<(Cidr, BlockState)> {
         let enough = self.enough();
         let (mut left, mut blocks) = (self.demand.low_free, self.stats().active);
-        let (alone, size) = (self.cluster.is_alone(), self.block_size.addresses());
+        let alone = self.cluster.is_alone();
         let mut spared = usize::from(alone && self.cursors.is_empty());
         let mut back = Vec::new();
         for block in self.inventory.blocks() {
@@ -297,12 +337,10 @@ impl RangeSet {
             if !idle || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
                 continue;
             }
-            let ahead =
-                |&cursor: &Address| cursor <= cidr.last() && cidr.first() <= cursor.plus(size);
             let wanted = match (all, state) {
                 (_, BlockState::Returning) => true,
                 (_, BlockState::Lost) | (true, _) | (false, BlockState::Spare) => false,
-                _ if alone => self.cursors.values().any(ahead),
+                _ if alone => self.is_next(cidr),
                 _ => blocks <= 1 || left < enough + free,
             };
             if wanted {
@@ -341,6 +379,9 @@ impl RangeSet {
             self.idle.look_at(now);
         }
         self.serve(now);
+        if done {
+            self.give_back_left_behind();
+        }
         self.answer_questions(now);
     }
 }

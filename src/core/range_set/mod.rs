@@ -217,6 +217,11 @@ impl RangeSet {
         self.inventory.blocks()
     }
 
+    /// Returns the blocks that begin at this address or behind it, in order.
+    pub fn blocks_from(&self, first: Address) -> impl Iterator<Item = &Block> {
+        self.inventory.blocks_from(first)
+    }
+
     /// Checks that the inventory agrees with itself, and with the transfers. For tests and
     /// simulators: linear in the number of blocks.
     ///

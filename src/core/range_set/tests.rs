@@ -1,6 +1,7 @@
 //! The machine against a plain model of host-local's walk with a cooldown.
 
 mod blocks;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

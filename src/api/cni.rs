@@ -186,6 +186,7 @@ fn status(code: Code) -> StatusCode {
         Code::AlreadyHeld | Code::Taken | Code::CheckFailed | Code::Overtaken => {
             StatusCode::CONFLICT
         }
+        Code::NotAllowed => StatusCode::FORBIDDEN,
         Code::TryAgain | Code::NotAvailable | Code::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
         // The journal failed. The plugin leaves a note of a DEL that is refused so.
         Code::Io => StatusCode::INSUFFICIENT_STORAGE,

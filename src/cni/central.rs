@@ -10,6 +10,7 @@ use super::args::Args;
 use super::error::{Code, Error};
 use super::json::Json;
 use super::json_cursor::JsonCursor;
+use super::namespaces;
 use super::netconf::{self, IDENTIFIER_RULE, is_identifier};
 use super::request::Verb;
 use super::unknown::{UnknownKey, unknown};
@@ -163,9 +164,15 @@ pub(super) fn merge<'a>(config: &Json<'a>, object: &'a str) -> Result<Json<'a>, 
         let details = "replace it with `leasehold network put NAME FILE`";
         return Err(Error::new(Code::Config, msg).with_details(details));
     };
+    let has = |key: &str| fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(key));
+    // The owner of the pool says who may use it.
+    let kept: Vec<&str> = namespaces::KEYS.into_iter().filter(|key| has(key)).collect();
+    let counts = |key: &str, value: &Json<'_>| {
+        *value != Json::Null && !kept.iter().any(|kept| kept.eq_ignore_ascii_case(key))
+    };
     // Of two equal keys the last one counts.
     if let Some(Json::Object(ipam)) = config.member("ipam") {
-        fields.extend(ipam.iter().filter(|(_, value)| *value != Json::Null).cloned());
+        fields.extend(ipam.iter().filter(|(key, value)| counts(key, value)).cloned());
     }
     let mut merged = own.clone();
     merged.push(("ipam".into(), Json::Object(fields)));
@@ -294,6 +301,27 @@ mod tests {
             assert_eq!(own.sets[0].to_string(), "10.9.0.1-10.9.0.254");
             assert_eq!((own.routes.len(), own.resolv_conf), (0, None));
         }
+    }
+
+    #[test]
+    fn the_call_does_not_say_which_namespaces_may_use_a_central_pool() {
+        let object = r#"{"ranges":[[{"subnet":"10.1.2.0/24"}]],"namespaces":["pay"]}"#;
+        let pay = Fake("pay", Some(object));
+        let pod = |of: &str| format!("K8S_POD_NAMESPACE={of};K8S_POD_NAME=pay-1-sandbox-x");
+        for ipam in [
+            r#"{"networkFrom":"service"}"#,
+            r#"{"networkFrom":"service","namespaces":["evil"]}"#,
+            r#"{"networkFrom":"service","NAMESPACES":["evil"]}"#,
+            r#"{"networkFrom":"service","namespaces":null}"#,
+            r#"{"network":"pay","namespaces":["evil"]}"#,
+        ] {
+            assert_eq!(add(ipam, &pod("evil"), &pay).unwrap_err().code, Code::NotAllowed, "{ipam}");
+            assert!(add(ipam, &pod("pay"), &pay).is_ok(), "{ipam}");
+        }
+        // A pool without such a list may be narrowed.
+        let own = r#"{"network":"corp","namespaces":["pay"]}"#;
+        let error = add(own, &pod("evil"), &Fake("corp", Some(OBJECT))).unwrap_err();
+        assert_eq!(error.code, Code::NotAllowed);
     }
 
     #[test]

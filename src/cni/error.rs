@@ -45,12 +45,14 @@ pub enum Code {
     CheckFailed = 103,
     /// The container's DEL came before its ADD.
     Overtaken = 104,
+    /// The pod's namespace may not use the pool or the stage.
+    NotAllowed = 105,
     /// A fault in Leasehold.
     Internal = 199,
 }
 
 /// Every code with its short name, which is a metric label, and its meaning.
-const TABLE: [(Code, &str, &str); 13] = [
+const TABLE: [(Code, &str, &str); 14] = [
     (
         Code::IncompatibleVersion,
         "incompatible_version",
@@ -79,6 +81,7 @@ const TABLE: [(Code, &str, &str); 13] = [
         "CHECK: the attachment does not hold the addresses that it should",
     ),
     (Code::Overtaken, "overtaken", "the container's DEL came before its ADD"),
+    (Code::NotAllowed, "not_allowed", "the pod's namespace may not use the pool or the stage"),
     (Code::Internal, "internal", "a fault in Leasehold"),
 ];
 
@@ -205,6 +208,7 @@ mod tests {
             Code::Taken,
             Code::CheckFailed,
             Code::Overtaken,
+            Code::NotAllowed,
             Code::Internal,
         ];
         assert!(Code::all().eq(all));

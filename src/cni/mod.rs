@@ -16,6 +16,7 @@ pub mod inspect;
 mod ip;
 mod json;
 mod json_cursor;
+mod namespaces;
 mod negotiate;
 mod netconf;
 pub mod parse;

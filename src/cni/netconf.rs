@@ -16,6 +16,7 @@ use super::error::{Code, Error};
 use super::ip;
 use super::json::Json;
 use super::json_cursor::JsonCursor;
+use super::namespaces::Namespaces;
 use super::prev_result::prev_ips;
 use super::range_set_parser::RangeSetParser;
 use super::request::{Add, Check, Id, Pod};
@@ -117,6 +118,7 @@ pub(super) fn add(
     let staged = ranges.any(|range| Stage::ALL.iter().any(|&of| !range.listed(of).is_empty()));
     let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);
     let stage = stage.or(env.stage).or_else(of_pod);
+    Namespaces::read(&ipam)?.admit(env.pod_namespace, stage)?;
     let unknown = unknown(&ipam);
     let data_dir = ipam.string("dataDir")?.filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf, data_dir, unknown })
@@ -159,6 +161,7 @@ pub(super) fn status(
 pub(super) fn ranges_and_routes(root: &JsonCursor<'_>) -> Result<Vec<Ranges>, Error> {
     let (ipam, newest) = (ipam(root)?, Version::NEWEST);
     routes(&ipam)?;
+    Namespaces::read(&ipam)?;
     some(RangeSetParser::read(&ipam, None, newest, newest.as_str())?)
 }
 

@@ -7,7 +7,7 @@ use super::json_cursor::JsonCursor;
 use crate::limits::{RANGES_MAX, ROUTES_MAX, UNKNOWN_KEYS_MAX};
 
 /// Keys of `ipam`.
-const IPAM: [&str; 13] = [
+const IPAM: [&str; 15] = [
     "type",
     "name",
     "ranges",
@@ -18,6 +18,8 @@ const IPAM: [&str; 13] = [
     "waitSeconds",
     "network",
     "networkFrom",
+    "namespaces",
+    "stageNamespaces",
     "blockSize",
     "blockSize6",
     "subnet",
@@ -152,7 +154,8 @@ mod tests {
         let ipam = format!(
             r#"{{"type":"my-ipam","name":"n","ranges":[[{range}]],"routes":[{{"dst":"x","gw":"y",
             "mtu":1,"advmss":1,"priority":1,"table":1,"scope":1}}],"resolvConf":"","dataDir":"",
-            "socket":"","waitSeconds":1,"network":"","networkFrom":"","blockSize":1,
+            "socket":"","waitSeconds":1,"network":"","networkFrom":"","namespaces":[],
+            "stageNamespaces":{{}},"blockSize":1,
             "blockSize6":1,{}"#,
             &range[1..]
         );

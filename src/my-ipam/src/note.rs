@@ -5,16 +5,26 @@
 //! loses it is the end of the machine, and that is the end of its containers too.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::fs::{Gid, Uid};
+use rustix::fs::{fchown, fstat, mkdirat, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::client::{SOCKET_DEFAULT, reason};
 use crate::limits::NOTES_MAX;
 
 /// The directory of the notes, beside a socket with the usual name.
 const DIRECTORY: &str = "notes";
+/// The names `.` and `..` in each directory.
+const DOTS: usize = 2;
+/// The bits of a mode that let others than the owner write.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Returns the directory of the notes for the daemon behind `socket`: `notes` beside a socket with
 /// the usual name, `NAME.notes` beside a socket with another one. So daemons whose sockets are in
@@ -41,6 +51,15 @@ pub(super) enum NoteError {
     Io(PathBuf, io::Error),
     /// [`NOTES_MAX`] notes wait already in this directory.
     Full(PathBuf),
+    /// Others can change what is in this directory.
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The bits of its mode.
+        mode: u32,
+    },
 }
 
 impl fmt::Display for NoteError {
@@ -50,6 +69,12 @@ impl fmt::Display for NoteError {
             Self::Full(path) => {
                 write!(f, "{}: {NOTES_MAX} notes, the most there may be", path.display())
             }
+            Self::Foreign { path, owner, mode } => write!(
+                f,
+                "{}: it belongs to user {owner} and has mode {mode:04o}, so others can change what \
+                 is in it: put the socket into a directory of root",
+                path.display()
+            ),
         }
     }
 }
@@ -66,33 +91,86 @@ fn leave_one_of(
     notes_max: usize,
 ) -> Result<(), NoteError> {
     let directory = directory(socket);
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        |cause| NoteError::Io(path, cause)
-    };
-    // The daemon makes its directories private too; this is for a daemon that never ran.
-    DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(at(&directory))?;
+    let at = |cause: Errno| NoteError::Io(directory.clone(), cause.into());
+    let notes = open(socket, &directory)?;
     // Hidden files count: what killed plugins left behind must not grow without a limit either.
-    let waiting = fs::read_dir(&directory).map_err(at(&directory))?.take(notes_max).count();
-    if waiting == notes_max {
+    let waiting = Dir::read_from(&notes).map_err(at)?.take(notes_max + DOTS).count();
+    if waiting == notes_max + DOTS {
         return Err(NoteError::Full(directory));
     }
-    let hidden = directory.join(format!(".{name}"));
-    let note = directory.join(name);
-    write(&hidden, text).and_then(|()| fs::rename(&hidden, &note)).map_err(|cause| {
-        // Best effort: the failure itself is what counts.
-        let _ = fs::remove_file(&hidden);
-        NoteError::Io(note, cause)
-    })
+    let hidden = format!(".{name}");
+    write(&notes, &hidden, text)
+        .and_then(|()| renameat(&notes, &hidden, &notes, name).map_err(Into::into))
+        .map_err(|cause: io::Error| {
+            // Best effort: the failure itself is what counts.
+            let _ = unlinkat(&notes, &hidden, AtFlags::empty());
+            NoteError::Io(directory.join(name), cause)
+        })
 }
 
-fn write(path: &Path, text: &[&[u8]]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(&text.concat())
+/// Opens the directory of the notes, and makes it if it is not there. The path of the socket may
+/// come from a configuration that a stranger wrote, and this process may be root: so the directory
+/// above must be there already, and nobody else may be able to change either of them. The usual one
+/// is the operator's in any case, and a daemon of another user may own it.
+fn open(socket: &Path, directory: &Path) -> Result<OwnedFd, NoteError> {
+    let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    let is_usual = socket == Path::new(SOCKET_DEFAULT);
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        |cause: Errno| NoteError::Io(path, cause.into())
+    };
+    let private = Mode::RWXU;
+    if is_usual {
+        make(CWD, above, private).map_err(at(above))?;
+    }
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = openat(CWD, above, flags, Mode::empty()).map_err(at(above))?;
+    check(&parent, above, is_usual)?;
+    let name = directory.file_name().unwrap_or_default();
+    make(&parent, Path::new(name), private).map_err(at(directory))?;
+    let notes = openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty());
+    let notes = notes.map_err(at(directory))?;
+    check(&notes, directory, is_usual)?;
+    Ok(notes)
+}
+
+/// Makes a directory unless something is there.
+fn make(at: impl AsFd, path: &Path, mode: Mode) -> Result<(), Errno> {
+    match mkdirat(at, path, mode) {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
+}
+
+/// Checks that nobody else can put something in the place of a note.
+fn check(directory: &OwnedFd, path: &Path, any_owner: bool) -> Result<(), NoteError> {
+    let about = fstat(directory).map_err(|cause| NoteError::Io(path.to_owned(), cause.into()))?;
+    let mode = about.st_mode & 0o7777;
+    let own = about.st_uid == 0 || about.st_uid == geteuid().as_raw();
+    if (own || any_owner) && mode & OTHERS_WRITE == 0 {
+        return Ok(());
+    }
+    Err(NoteError::Foreign { path: path.to_owned(), owner: about.st_uid, mode })
+}
+
+/// Writes a file that was not there, for the owner of the directory to read.
+fn write(directory: &OwnedFd, name: &str, text: &[&[u8]]) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+    let about = fstat(directory)?;
+    // Root leaves notes for a daemon of another user.
+    if geteuid().is_root() && about.st_uid != 0 {
+        let (user, group) = (Uid::from_raw(about.st_uid), Gid::from_raw(about.st_gid));
+        fchown(&file, Some(user), Some(group))?;
+    }
+    fs::File::from(file).write_all(&text.concat())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use super::*;
 
     #[test]
@@ -117,6 +195,53 @@ mod tests {
         assert!(matches!(error, NoteError::Full(_)), "{error:?}");
         assert!(error.to_string().ends_with("/s.notes: 65536 notes, the most there may be"));
         assert_eq!(fs::read(directory(&socket).join("1")).unwrap(), b"{}");
+    }
+
+    #[test]
+    fn a_note_is_left_only_where_nobody_else_can_change_it() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("d");
+        let socket = dir.join("s");
+        let error = leave(&socket, "1", &[b"{}"]).unwrap_err();
+        assert!(matches!(&error, NoteError::Io(at, _) if *at == dir), "{error:?}");
+        assert!(!dir.exists(), "nothing is made for a path of a configuration");
+        fs::create_dir(&dir).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        for unsafe_mode in [0o777, 0o1777, 0o720] {
+            mode(&dir, unsafe_mode).unwrap();
+            let error = leave(&socket, "1", &[b"{}"]).unwrap_err().to_string();
+            assert!(error.contains(&format!("mode {unsafe_mode:04o}")), "{error}");
+        }
+        mode(&dir, 0o755).unwrap();
+        // A link in the place of the directory of notes, made while the mode was wrong.
+        let elsewhere = home.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, directory(&socket)).unwrap();
+        leave(&socket, "1", &[b"{}"]).unwrap_err();
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+        fs::remove_file(directory(&socket)).unwrap();
+        leave(&socket, "1", &[b"{}"]).unwrap();
+        if !geteuid().is_root() {
+            return; // only root can give a directory away
+        }
+        let user = Uid::from_raw(65_534);
+        rustix::fs::chown(&dir, Some(user), None).unwrap();
+        let error = leave(&socket, "2", &[b"{}"]).unwrap_err().to_string();
+        assert!(error.contains("belongs to user 65534"), "{error}");
+    }
+
+    #[test]
+    fn root_leaves_a_note_that_the_daemon_can_read() {
+        if !geteuid().is_root() {
+            return; // only root can give a file away
+        }
+        let home = tempfile::tempdir().unwrap();
+        let user = Uid::from_raw(65_534);
+        let notes = openat(CWD, home.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        fchown(&notes, Some(user), None).unwrap();
+        write(&notes, "1", &[b"{}"]).unwrap();
+        let about = rustix::fs::stat(home.path().join("1")).unwrap();
+        assert_eq!((about.st_uid, about.st_mode & 0o777), (65_534, 0o600));
     }
 
     #[test]

@@ -39,6 +39,16 @@ fn notes(socket: &Path) -> Vec<Value> {
 
 /// Checks that each command reports, in its own way, that no daemon answers there.
 fn nobody_answers(socket: &Path) {
+    all_but_del_are_refused(socket);
+    let deleted = Outcome::of_process(&plugin(socket, &call("DEL")));
+    assert_eq!(deleted, Outcome::Done(None));
+    let notes = notes(socket);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!((&notes[0]["command"], &notes[0]["containerId"]), (&"DEL".into(), &"c1".into()));
+    assert!(notes[0]["startedAt"].is_u64(), "{notes:?}");
+}
+
+fn all_but_del_are_refused(socket: &Path) {
     let place = socket.display().to_string();
     for command in ["ADD", "CHECK", "GC"] {
         refusal(
@@ -49,12 +59,6 @@ fn nobody_answers(socket: &Path) {
     }
     refusal(&plugin(socket, &call("STATUS")), 50, &["does not answer", &place]);
     assert!(notes(socket).is_empty(), "only a DEL leaves a note");
-    let deleted = Outcome::of_process(&plugin(socket, &call("DEL")));
-    assert_eq!(deleted, Outcome::Done(None));
-    let notes = notes(socket);
-    assert_eq!(notes.len(), 1, "{notes:?}");
-    assert_eq!((&notes[0]["command"], &notes[0]["containerId"]), (&"DEL".into(), &"c1".into()));
-    assert!(notes[0]["startedAt"].is_u64(), "{notes:?}");
 }
 
 fn place() -> (TempDir, PathBuf) {
@@ -71,8 +75,12 @@ fn a_socket_that_is_not_there() {
 
 #[test]
 fn a_socket_whose_directory_is_not_there() {
-    let (_dir, socket) = place();
-    nobody_answers(&socket.with_file_name("run").join("leasehold.sock"));
+    let (dir, socket) = place();
+    let socket = socket.with_file_name("run").join("leasehold.sock");
+    all_but_del_are_refused(&socket);
+    // Anybody may have written the path: nothing is made for it, not even for a note.
+    refusal(&plugin(&socket, &call("DEL")), 11, &["a note of this DEL", "does not exist"]);
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
 }
 
 #[test]

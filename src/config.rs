@@ -41,6 +41,17 @@ pub struct ServeArgs {
     /// TCP address for metrics and other reads [default: 127.0.0.1:9750]
     #[arg(long, value_name = "ADDR:PORT", env = "LEASEHOLD_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// Show names of pods and containers to everybody over TCP [default: false]
+    #[arg(long, value_name = "BOOL", env = "LEASEHOLD_LISTEN_DETAILS", num_args = 0..=1,
+          default_missing_value = "true")]
+    pub listen_details: Option<bool>,
+    /// File with the token whose holder sees them over TCP (Authorization: Bearer TOKEN)
+    #[arg(long, value_name = "FILE", env = "LEASEHOLD_LISTEN_TOKEN_FILE")]
+    pub listen_token_file: Option<PathBuf>,
+    /// More names by which TCP clients may ask, beside localhost and the node's name; by address
+    /// they always may [default: none]
+    #[arg(long, value_name = "NAME,...", env = "LEASEHOLD_LISTEN_HOSTS", value_delimiter = ',')]
+    pub listen_hosts: Option<Vec<String>>,
     /// Time for which a released address is not handed out again, such as 30s or 5m; 0s turns this
     /// off [default: 30s]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_COOLDOWN", value_parser = cooldown)]
@@ -125,6 +136,9 @@ struct File {
     state_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     listen: Option<SocketAddr>,
+    listen_details: Option<bool>,
+    listen_token_file: Option<PathBuf>,
+    listen_hosts: Option<Vec<String>>,
     cooldown: Option<String>,
     fsync: Option<bool>,
     keep_after_reboot: Option<bool>,
@@ -157,6 +171,12 @@ pub struct Config {
     pub socket: PathBuf,
     /// The TCP listener.
     pub listen: SocketAddr,
+    /// True if everybody sees names of pods and containers over TCP.
+    pub listen_details: bool,
+    /// The file with the token whose holder sees them.
+    pub listen_token_file: Option<PathBuf>,
+    /// More names by which TCP clients may ask.
+    pub listen_hosts: Vec<String>,
     /// The cooldown of released addresses.
     pub cooldown: Duration,
     /// True if commits of the journal are synced.
@@ -247,6 +267,9 @@ impl File {
             state_dir: self.state_dir,
             socket: self.socket,
             listen: self.listen,
+            listen_details: self.listen_details,
+            listen_token_file: self.listen_token_file,
+            listen_hosts: self.listen_hosts,
             cooldown: parse("cooldown", self.cooldown.as_deref(), cooldown)?,
             fsync: self.fsync,
             keep_after_reboot: self.keep_after_reboot,
@@ -304,6 +327,9 @@ impl Config {
             state_dir: args.state_dir.or(file.state_dir).unwrap_or("/var/lib/leasehold".into()),
             socket: args.socket.or(file.socket).unwrap_or(SOCKET_DEFAULT.into()),
             listen: args.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9750))),
+            listen_details: args.listen_details.or(file.listen_details).unwrap_or(false),
+            listen_token_file: args.listen_token_file.or(file.listen_token_file),
+            listen_hosts: args.listen_hosts.or(file.listen_hosts).unwrap_or_default(),
             cooldown: args.cooldown.or(file.cooldown).unwrap_or(limits::COOLDOWN),
             fsync: args.fsync.or(file.fsync).unwrap_or(false),
             keep_after_reboot: args.keep_after_reboot.or(file.keep_after_reboot).unwrap_or(false),
@@ -321,6 +347,7 @@ impl Config {
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
         };
+        check_hosts(&config.listen_hosts)?;
         anyhow::ensure!(
             config.fsync || !config.keep_after_reboot,
             "keepAfterReboot needs fsync: without it the journal may not survive a power cut"
@@ -384,6 +411,7 @@ pub fn check_file(path: &Path, text: &str) -> Result<Vec<String>, Fault> {
     let args = parse_file(path, text).map_err(fault)?;
     let config = Config::merge(ServeArgs::default(), args, None).map_err(fault)?;
     let mut unwise = Vec::new();
+    unwise.extend(config.etcd.iter().flat_map(Options::unwise));
     if config.etcd.is_none() {
         unwise
             .push("no [etcd]: this node is alone, and shares no pool with other nodes".to_owned());
@@ -403,6 +431,18 @@ fn offset_of_named(text: &str, message: &str) -> usize {
         offset += line.len();
     }
     0
+}
+
+/// A host is a name alone, as clients send it.
+fn check_hosts(hosts: &[String]) -> anyhow::Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    for host in hosts {
+        anyhow::ensure!(
+            !host.is_empty() && host.chars().all(good),
+            "listenHosts: {host:?} is no host name: give names alone, without scheme and port"
+        );
+    }
+    Ok(())
 }
 
 /// A node's name is part of keys in the cluster's store.

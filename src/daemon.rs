@@ -5,10 +5,9 @@ mod disk;
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,11 +17,13 @@ use crate::actors::{self, Running};
 use crate::api::check::sweep::Sweeps;
 use crate::api::check::{Checks, sweep};
 use crate::api::foreign::Foreign;
+use crate::api::guard::Listener;
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
 use crate::api::pools::Pools;
-use crate::api::server::{self, Room};
+use crate::api::room::Room;
 use crate::api::socket::{Serving, Socket};
+use crate::api::tcp;
 use crate::api::warnings::Warnings;
 use crate::api::{self, About, AppState, Phase, Policy, notes, read};
 use crate::config::{self, Commit, Config};
@@ -35,10 +36,10 @@ use crate::core::time::{BootTime, StartTime};
 use crate::identity::Identity;
 use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
-use crate::store::embedded::Embedded;
-use crate::store::etcd::{Etcd, Probe, Server};
-use crate::{clock, limits, metrics};
+use crate::{clock, files, limits, metrics};
 
+mod cluster;
+mod private;
 mod supervisor;
 
 use supervisor::Supervisor;
@@ -69,13 +70,14 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     config.node.clone_from(&identity.node);
     say_where(&config);
     let notes_dir = my_ipam::note::directory(&config.socket);
-    notes::make_directory(&notes_dir)
+    files::make_directory(&notes_dir)
         .with_context(|| format!("directory {}", notes_dir.display()))?;
-    let tcp = server::bind_tcp(config.listen)?;
+    let guard = private::guard(&config)?;
+    let tcp = tcp::bind(config.listen)?;
     let listen = tcp.local_addr()?;
     let (journal, opened) = Journal::open(&journal_options(&config))?;
     report(&opened);
-    let store = store(&config)?;
+    let store = cluster::open(&config)?;
     let restored = restore(&config, &identity.id, journal, opened, store, alone_since)?;
     let about = about(&config, listen.to_string());
     let (phase, phases) = watch::channel(Phase::Starting);
@@ -84,7 +86,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         move || start(restored, &config, about, metrics, phases)
     };
     let (on_socket, node) = socket.serve(room, start).await?;
-    let on_tcp = server::serve_tcp(tcp, room, node.clone(), &config.socket)?;
+    let on_tcp = tcp::serve(tcp, room, node.clone(), guard)?;
     let ready = async {
         join(&node).await;
         notes::act_on(&node, &notes_dir).await;
@@ -125,7 +127,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
 }
 
 /// Finishes what runs, but not for ever.
-async fn finish(node: &AppState, on_socket: Serving, on_tcp: server::Running) {
+async fn finish(node: &AppState, on_socket: Serving, on_tcp: tcp::Running) {
     let finish = async {
         node.machines.shutdown().await;
         on_socket.stop().await;
@@ -157,16 +159,12 @@ fn say_where(config: &Config) {
 
 /// Makes the state directory and locks it for the life of the process: one daemon per node.
 fn lock(dir: &Path) -> anyhow::Result<File> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.with_context(|| format!("state directory {}", dir.display()))?;
+    private::keep_private();
+    files::make_directory(dir)
+        .with_context(|| format!("state directory {} (another one: --state-dir)", dir.display()))?;
     let path = dir.join("lock");
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| path.display().to_string())?;
+    let options = files::options().read(true).write(true).create(true).truncate(false).clone();
+    let mut file = files::open(&path, &options).with_context(|| path.display().to_string())?;
     if file.try_lock().is_err() {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
@@ -218,29 +216,6 @@ fn report(opened: &Opened) {
             moved_to = %path.display(),
             "the journal of an earlier boot could not be read and is replaced"
         );
-    }
-}
-
-/// The cluster's store. Whether etcd can be reached does not matter yet.
-fn store(config: &Config) -> anyhow::Result<Arc<dyn ClusterStore>> {
-    let Some(options) = &config.etcd else {
-        let path = config.state_dir.join("cluster.redb");
-        let store = Embedded::open(&path).with_context(|| path.display().to_string())?;
-        return Ok(Arc::new(store));
-    };
-    let store = Etcd::connect(options.clone())?;
-    actix_rt::spawn(warn_of_etcd(store.clone()));
-    Ok(Arc::new(store))
-}
-
-/// Says what is wrong with etcd's members, beside everything else.
-async fn warn_of_etcd(store: Etcd) {
-    for Probe { endpoint, outcome } in store.probe().await {
-        match outcome {
-            Ok(Server { version, warning: None }) => tracing::info!(endpoint, version, "etcd"),
-            Ok(Server { warning: Some(warning), .. }) => tracing::warn!(endpoint, "{warning}"),
-            Err(error) => tracing::warn!(endpoint, "{error}"),
-        }
     }
 }
 
@@ -349,13 +324,13 @@ pub fn start(
         checks,
         sweeps: Sweeps::default(),
         policy: Policy { status_fails_when_full: config.status_fails_when_full },
-        lists: Lists::default(),
+        lists: Lists::start(Duration::ZERO)?,
         foreign: Foreign::default(),
         warnings: Warnings::default(),
         index,
         metrics,
         about,
-        probed: None,
+        listener: Listener::Socket,
         phase,
     })
 }
@@ -423,7 +398,7 @@ impl House<'_> {
         let path = socket.path().to_owned();
         let bound = Socket::bind(&path).and_then(|bound| {
             self.serving.take(&bound)?;
-            notes::make_directory(self.notes_dir)?;
+            files::make_directory(self.notes_dir)?;
             Ok(bound)
         });
         match bound {

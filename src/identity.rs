@@ -7,15 +7,15 @@
 //! directory without such a file, on another machine or beside another socket, is another identity,
 //! also if it has the same name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::files;
 
 /// The identity of the daemon.
 #[derive(Debug)]
@@ -106,18 +106,10 @@ fn beside_socket(socket: &Path) -> PathBuf {
     name.into()
 }
 
-/// Opens a file of this program: no link, and nothing that blocks.
-fn options() -> OpenOptions {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let mut options = File::options();
-    options.read(true).mode(0o600).custom_flags(flags.bits().cast_signed());
-    options
-}
-
 fn lock(path: &Path) -> anyhow::Result<File> {
-    let mut options = options();
-    let file = options.write(true).create(true).truncate(false).open(path);
-    let file = file.with_context(|| format!("file {}", path.display()))?;
+    let mut options = files::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let file = files::open(path, options).with_context(|| format!("file {}", path.display()))?;
     anyhow::ensure!(
         file.try_lock().is_ok(),
         "another daemon has {} locked, and so its socket: choose another with --socket",
@@ -128,14 +120,12 @@ fn lock(path: &Path) -> anyhow::Result<File> {
 
 fn read(path: &Path) -> anyhow::Result<Option<Written>> {
     let about = || format!("file {}", path.display());
-    let file = match options().open(path) {
-        Ok(file) => file,
+    let text = match files::read(path, BYTES_MAX) {
+        Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(about),
     };
-    let mut text = String::new();
-    file.take(BYTES_MAX).read_to_string(&mut text).with_context(about)?;
-    let read = serde_json::from_str(&text).with_context(|| {
+    let read = serde_json::from_slice(&text).with_context(|| {
         format!("{}: it says which node this state directory is, and is damaged", about())
     })?;
     Ok(Some(read))
@@ -159,7 +149,7 @@ fn write_marker(file: &mut File, marker: &Written) -> std::io::Result<()> {
 fn write(path: &Path, written: &Written) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
-    let mut file = options().write(true).create_new(true).open(&new)?;
+    let mut file = files::options().write(true).create_new(true).open(&new)?;
     writeln!(file, "{}", serde_json::to_string(written)?)?;
     file.sync_all()?;
     fs::rename(&new, path)?;

@@ -98,6 +98,7 @@ pub mod cni;
 pub mod config;
 pub mod core;
 pub mod daemon;
+mod files;
 mod identity;
 pub mod journal;
 pub mod limits;

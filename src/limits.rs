@@ -1,6 +1,10 @@
 //! Every limit and every period, by name. Beyond a limit there is a typed error, never a hang.
 
+mod readers;
+
 use std::time::Duration;
+
+pub use readers::*;
 
 pub use my_ipam::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, DAEMON_WAIT_MAX,
@@ -150,26 +154,9 @@ pub const COOLDOWN_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Rows in one answer of a list.
 pub const ROWS_PER_PAGE_MAX: usize = 20_000;
 
-/// Holdings that a reader takes over while it has the lock of the lists: a few microseconds' work.
-pub const HOLDINGS_PER_LOCK_MAX: usize = 256;
-
 /// The greatest age of an answer over TCP that goes through the whole of the cluster's store.
 /// Strangers who ask for it again and again cost one such walk in this time.
 pub const WHOLE_AGE_MAX: Duration = Duration::from_secs(2);
-
-/// The nice value of the threads that make long answers. They give way to others, and beside a busy
-/// program they still have a quarter of a processor, so that lists come.
-pub const READER_NICE: i32 = 5;
-
-/// Threads for what that thread has to wait for, such as a look at network namespaces.
-pub const READER_BLOCKING_THREADS_MAX: usize = 2;
-
-/// Blocks that a list takes from a range set at a time, while its calls wait.
-pub const BLOCKS_PER_LOOK_MAX: usize = 256;
-
-/// Changes that a call takes over into the lists, beside its own, after readers kept it from doing
-/// so.
-pub const CHANGES_PER_CALL_MAX: usize = 8;
 
 /// The longest time that `/healthz` waits for the coordinator.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -229,24 +216,6 @@ pub const LIST_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// The size of the pieces in which a long answer is handed on, in bytes.
 pub const LIST_PIECE_BYTES: usize = 64 << 10;
-
-/// The token of the TCP listener, in bytes: long enough not to be guessed.
-pub const TOKEN_BYTES_MIN: usize = 16;
-
-/// The longest file with that token, in bytes.
-pub const TOKEN_BYTES_MAX: u64 = 4 << 10;
-
-/// The longest file with the id of a boot, in bytes.
-pub const BOOT_ID_BYTES_MAX: u64 = 256;
-
-/// The longest file with the central configurations, in bytes.
-pub const NETWORKS_FILE_BYTES_MAX: u64 = 256 << 20;
-
-/// The longest file with a certificate, a key or a password, in bytes.
-pub const PEM_BYTES_MAX: u64 = 4 << 20;
-
-/// Memory, in bytes, that may have been freed and not given back to the system.
-pub const MEMORY_KEPT_MAX: u64 = 8 << 20;
 
 /// Open files that the daemon keeps for others than clients: journal, etcd, logs, notes.
 pub const FILES_KEPT: usize = 512;

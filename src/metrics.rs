@@ -175,6 +175,12 @@ pub fn process() {
     metrics_process::Collector::default().collect();
 }
 
+/// Shows how many revisions etcd keeps.
+pub fn etcd_history(revisions: u64) {
+    #[allow(clippy::cast_precision_loss)]
+    metrics::gauge!(ETCD_HISTORY).set(revisions as f64);
+}
+
 /// Shows whether the node is alone: no etcd is configured.
 pub fn alone(is: bool) {
     metrics::gauge!(ALONE).set(f64::from(u8::from(is)));

@@ -1,18 +1,21 @@
 //! A running node as the API sees it: to call it, to ask it for figures, to stop it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use actix::prelude::*;
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use super::host::{Deliver, Host, Inspect};
 use super::journal::{HowLong, JournalActor};
 use crate::clock;
-use crate::core::address::Cidr;
+use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::Holding;
 use crate::core::block::{Block, BlockState};
 use crate::core::coordinator::{Call, CallError, Outcome};
+use crate::core::keys::PoolFamily;
 use crate::core::node::{
     CoordinatorMachine, Figures, LeaseholderMachine, RangeSetMachine, ToCoordinator, ToLeaseholder,
     Unable, Unready,
@@ -26,7 +29,14 @@ use crate::limits;
 /// The reason that is given when the coordinator has ended.
 const NO_ANSWER: &str = "the coordinator does not answer";
 
-type Sets = BTreeMap<SetId, Addr<Host<RangeSetMachine>>>;
+type Sets = BTreeMap<SetId, Opened>;
+
+/// The actor of a range set, and what lists sort it by.
+#[derive(Clone)]
+struct Opened {
+    pool: PoolFamily,
+    actor: Addr<Host<RangeSetMachine>>,
+}
 
 /// The addresses of a node's actors.
 #[derive(Clone)]
@@ -51,8 +61,10 @@ pub struct Description {
 }
 
 /// A block in hand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BlockFigures {
+    /// The pool that it is of.
+    pub pool: PoolFamily,
     /// The addresses that it covers.
     pub cidr: Cidr,
     /// Its state.
@@ -61,15 +73,6 @@ pub struct BlockFigures {
     pub free: u32,
     /// Addresses that cool.
     pub cooling: u32,
-}
-
-/// A range set with its blocks.
-#[derive(Clone, Debug)]
-pub struct Blocks {
-    /// The range set.
-    pub record: SetRecord,
-    /// Its blocks in hand, in order.
-    pub blocks: Vec<BlockFigures>,
 }
 
 /// A call, and the one who waits for its answer.
@@ -118,21 +121,22 @@ impl NodeHandle {
     }
 
     pub(super) fn set(&self, id: SetId) -> Option<Addr<Host<RangeSetMachine>>> {
-        self.sets.read().ok()?.get(&id).cloned()
+        Some(self.sets.read().ok()?.get(&id)?.actor.clone())
     }
 
-    pub(super) fn open(&self, id: SetId, set: Addr<Host<RangeSetMachine>>) {
+    pub(super) fn open(&self, id: SetId, pool: PoolFamily, actor: Addr<Host<RangeSetMachine>>) {
         if let Ok(mut sets) = self.sets.write() {
-            sets.insert(id, set);
+            sets.insert(id, Opened { pool, actor });
         }
     }
 
     pub(super) fn close(&self, id: SetId) -> Option<Addr<Host<RangeSetMachine>>> {
-        self.sets.write().ok()?.remove(&id)
+        Some(self.sets.write().ok()?.remove(&id)?.actor)
     }
 
     fn all_sets(&self) -> Vec<Addr<Host<RangeSetMachine>>> {
-        self.sets.read().map_or_else(|_| vec![], |sets| sets.values().cloned().collect())
+        let actors = |sets: &Sets| sets.values().map(|set| set.actor.clone()).collect();
+        self.sets.read().map_or_else(|_| vec![], |sets| actors(&sets))
     }
 
     /// Sends a call: it is in the coordinator's mailbox when this returns, and its end comes later.
@@ -219,21 +223,31 @@ impl NodeHandle {
         all
     }
 
-    /// Every range set with its blocks.
-    pub async fn blocks(&self) -> Vec<Blocks> {
-        let figures = |block: &Block| BlockFigures {
-            cidr: block.cidr(),
-            state: block.state,
-            free: block.free(),
-            cooling: block.cooling(),
-        };
+    /// A page of the blocks in hand, by network, family and address; `after`: only those behind
+    /// this one. A range set is asked for a piece at a time, so that calls come in between.
+    pub async fn blocks(
+        &self,
+        network: Option<&str>,
+        after: Option<(&str, IpNet)>,
+        limit: usize,
+    ) -> Vec<BlockFigures> {
+        let mut sets: Vec<Opened> =
+            self.sets.read().map_or_else(|_| vec![], |sets| sets.values().cloned().collect());
+        sets.retain(|set| network.is_none_or(|network| network == &*set.pool.network));
+        sets.sort_by(|a, b| a.pool.cmp(&b.pool));
         let mut all = Vec::new();
-        for set in self.all_sets() {
-            let list = move |machine: &mut RangeSetMachine| Blocks {
-                record: machine.record().clone(),
-                blocks: machine.blocks().map(figures).collect(),
-            };
-            all.extend(inspect(&set, list).await);
+        for of_pool in sets.chunk_by(|a, b| a.pool == b.pool) {
+            let pool = &of_pool[0].pool;
+            let Some(from) = first_behind(pool, after) else { continue };
+            let begun = all.len();
+            for set in of_pool {
+                blocks_of(set, from, limit - begun, &mut all).await;
+            }
+            all[begun..].sort_unstable_by_key(|block: &BlockFigures| block.cidr.first());
+            all.truncate(limit);
+            if all.len() == limit {
+                break;
+            }
         }
         all
     }
@@ -275,6 +289,41 @@ impl NodeHandle {
             }
         }
         Ok(full)
+    }
+}
+
+/// The first number of a pool's addresses that may be behind a block; nothing if none is.
+fn first_behind(pool: &PoolFamily, after: Option<(&str, IpNet)>) -> Option<Address> {
+    let Some((network, prefix)) = after else { return Some(Address::new(0)) };
+    let place = (network, Family::of(prefix.addr()));
+    match (&*pool.network, pool.family).cmp(&place) {
+        Ordering::Less => None,
+        Ordering::Equal => Address::of(prefix.addr()).next(),
+        Ordering::Greater => Some(Address::new(0)),
+    }
+}
+
+/// Adds so many blocks at most of a range set from a number on, piece by piece.
+async fn blocks_of(set: &Opened, from: Address, limit: usize, all: &mut Vec<BlockFigures>) {
+    let (end, mut from) = (all.len().saturating_add(limit), Some(from));
+    while let Some(first) = from.take().filter(|_| all.len() < end) {
+        let most = limits::BLOCKS_PER_LOOK_MAX.min(end - all.len());
+        let pool = set.pool.clone();
+        let figures = move |block: &Block| BlockFigures {
+            pool: pool.clone(),
+            cidr: block.cidr(),
+            state: block.state,
+            free: block.free(),
+            cooling: block.cooling(),
+        };
+        let look = move |machine: &mut RangeSetMachine| {
+            machine.blocks_from(first).take(most).map(figures).collect::<Vec<_>>()
+        };
+        let piece = inspect(&set.actor, look).await.unwrap_or_default();
+        if piece.len() == most {
+            from = piece.last().and_then(|last| last.cidr.last().next());
+        }
+        all.extend(piece);
     }
 }
 

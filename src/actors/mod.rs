@@ -35,9 +35,11 @@ use crate::journal::Journal;
 use crate::metrics;
 use crate::store::ClusterStore;
 
-pub use handle::{BlockFigures, Blocks, Description, NodeHandle};
+pub use handle::{BlockFigures, Description, NodeHandle};
 pub use host::Host;
-pub use index::Index;
+#[cfg(test)]
+pub(crate) use index::tests::filled as filled_index;
+pub use index::{Index, Place};
 pub use journal::JournalActor;
 pub use wires::Wires;
 

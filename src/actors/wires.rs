@@ -16,6 +16,7 @@ use super::report;
 use crate::core::Map;
 use crate::core::coordinator::Outcome;
 use crate::core::ids::{CallId, RequestId};
+use crate::core::keys::PoolFamily;
 use crate::core::node::{Message, Output, RangeSetMachine, ToLeaseholder};
 use crate::core::txn::Request;
 use crate::metrics;
@@ -88,7 +89,8 @@ impl Wires {
         let Some(own) = self.own.upgrade() else { return };
         let (record, id) = (machine.record(), machine.record().id);
         let display = metrics::RangeSet::new(&record.network, record.family);
-        self.node.open(id, Host::new(machine, own, display).start());
+        let pool = PoolFamily { network: record.network.clone(), family: record.family };
+        self.node.open(id, pool, Host::new(machine, own, display).start());
     }
 }
 

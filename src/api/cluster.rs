@@ -14,6 +14,7 @@ use crate::store::ClusterStore;
 use crate::{clock, limits};
 
 /// The reason why an operator does not get what they asked for.
+#[derive(Clone, Debug)]
 pub(super) struct Refusal(StatusCode, String);
 
 impl Refusal {
@@ -25,6 +26,16 @@ impl Refusal {
     /// There is no such thing.
     pub(super) fn absent(why: impl Into<String>) -> Self {
         Self(StatusCode::NOT_FOUND, why.into())
+    }
+
+    /// Something else asks for the same, or the daemon does not come to it.
+    pub(super) fn busy(why: impl Into<String>) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, why.into())
+    }
+
+    /// The daemon is at fault.
+    pub(super) fn fault(why: impl Into<String>) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
     }
 
     /// As things stand, it must not or cannot be done.

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::cluster::{Refusal, Store, answer};
-use super::{AppState, EMBEDDED, lists, read};
+use super::cluster::{Refusal, Store};
+use super::lists::Whole;
+use super::{AppState, EMBEDDED, read};
 use crate::actors::Description;
 use crate::core::address::{Address, AddressRange, Cidr, Family};
 use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_address};
@@ -152,7 +154,7 @@ pub(super) fn reads(config: &mut web::ServiceConfig) {
 }
 
 async fn show_metrics(node: web::Data<AppState>) -> HttpResponse {
-    refresh(&node).await;
+    node.lists.refreshed.get(Duration::ZERO, refresh(&node)).await;
     node.metrics.upkeep();
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
@@ -160,14 +162,9 @@ async fn show_metrics(node: web::Data<AppState>) -> HttpResponse {
 }
 
 async fn list(node: web::Data<AppState>) -> HttpResponse {
-    let permit = match node.lists.begin().await {
-        Ok(permit) => permit,
-        Err(refusal) => return refusal,
-    };
-    match rows(&node).await {
-        Ok(rows) => lists::answer(permit, &rows),
-        Err(error) => answer(Err::<(), _>(Refusal::from(error))),
-    }
+    let work = AppState::clone(&node);
+    let rows = async move { rows(&work).await.map_err(Refusal::from) };
+    node.lists.answer_whole(Whole::Pools, rows).await
 }
 
 /// Every range set. What other nodes hold is counted in the records of the cluster's store, which

@@ -13,7 +13,7 @@ use super::AppState;
 use crate::cni::error::{Code, Error};
 use crate::core::attachment::AttachmentId;
 use crate::core::container_id::ContainerId;
-use crate::{clock, limits};
+use crate::{clock, files, limits};
 
 /// The directory in which host-local keeps its files unless `dataDir` says otherwise: it has a
 /// directory for each network.
@@ -58,7 +58,7 @@ pub fn read(dir: &Path) -> io::Result<Vec<Entry>> {
         let about = file.metadata()?;
         let (Some(address), true) = (address, about.is_file()) else { continue };
         let mut text = String::new();
-        fs::File::open(file.path())?
+        files::open(&file.path(), files::options().read(true))?
             .take(limits::FOREIGN_FILE_BYTES_MAX)
             .read_to_string(&mut text)?;
         // Old versions wrote the container alone.

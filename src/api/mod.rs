@@ -1,5 +1,6 @@
 //! HTTP over the unix socket (calls and writes) and over TCP (reads only).
 
+pub mod allocations;
 mod call;
 mod cause;
 pub mod check;
@@ -8,6 +9,7 @@ pub mod cni;
 mod delivery;
 pub mod figures;
 pub mod foreign;
+pub mod guard;
 pub mod inspect;
 pub mod lists;
 mod netns;
@@ -20,11 +22,12 @@ pub mod probe;
 pub mod read;
 mod records;
 pub mod release;
-pub mod server;
+pub mod room;
+mod shared;
 pub mod socket;
+pub mod tcp;
 pub mod warnings;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
@@ -38,6 +41,7 @@ use crate::store::ClusterStore;
 use self::check::Checks;
 use self::check::sweep::Sweeps;
 use self::foreign::Foreign;
+use self::guard::Listener;
 use self::lists::Lists;
 use self::network_cache::NetworkCache;
 use self::pools::Pools;
@@ -49,6 +53,7 @@ pub use crate::metrics::COMMIT;
 pub fn reads(config: &mut web::ServiceConfig) {
     config
         .configure(read::reads)
+        .configure(allocations::reads)
         .configure(check::reads)
         .configure(figures::reads)
         .configure(nodes::reads)
@@ -87,8 +92,8 @@ pub struct AppState {
     pub metrics: crate::metrics::Series,
     /// The facts about this daemon.
     pub about: Arc<About>,
-    /// The socket that `/healthz` probes; none where the request came on it.
-    pub probed: Option<Arc<Path>>,
+    /// The listener on which a request came.
+    pub listener: Listener,
     /// The phase of this daemon's life: calls are served neither before the waiting notes were
     /// acted on nor when it stops.
     pub phase: watch::Receiver<Phase>,

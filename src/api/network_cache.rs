@@ -13,6 +13,7 @@ use crate::core::ids::Revision;
 use crate::core::keys::NETWORKS;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::Value;
+use crate::{files, limits};
 
 /// The index.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl NetworkCache {
     /// Begins with what an earlier daemon left in a file; a file that is not there or cannot be
     /// read is as good as none.
     pub fn open(file: PathBuf) -> Self {
-        let kept = std::fs::read(&file).ok();
+        let kept = files::read(&file, limits::NETWORKS_FILE_BYTES_MAX).ok();
         let kept =
             kept.and_then(|kept| serde_json::from_slice::<BTreeMap<String, Json>>(&kept).ok());
         let complete = kept.is_some();

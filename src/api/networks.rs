@@ -100,27 +100,27 @@ pub fn writes(config: &mut web::ServiceConfig) {
 }
 
 async fn list(node: web::Data<AppState>) -> HttpResponse {
-    let store = Store::new(&node.store);
-    let listed = async {
+    let (store, work) = (Store::new(&node.store), AppState::clone(&node));
+    let listed = async move {
         let mut rows = Vec::new();
         store.each(NETWORKS, |key| rows.extend(row(&key))).await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in rows {
             // What is left of a deleted network is the block size, which is no network.
             let is_network = row.ipam.is_some() || row.unreadable.is_some();
-            if is_network || is_in_use(&node, &store, &row.network).await? {
+            if is_network || is_in_use(&work, &store, &row.network).await? {
                 shown.push(row);
             }
         }
         Ok::<_, Refusal>(shown)
     };
-    answer(listed.await)
+    node.lists.answer(listed).await
 }
 
 /// Returns whether any container holds an address out of the network's pool, here or on another
 /// node.
 async fn is_in_use(node: &AppState, store: &Store, network: &str) -> Result<bool, Refusal> {
-    if node.index.all().iter().any(|holding| &*holding.scope.pool == network) {
+    if node.index.uses_pool(network) {
         return Ok(true);
     }
     let records = Span::prefix(&format!("{ALLOCATIONS}{network}/"), 1);

@@ -1,12 +1,15 @@
 //! `/v1/nodes`: the nodes of the cluster, and taking one out of service or out of the cluster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
+use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
+use super::lists::Whole;
 use crate::core::ids::{Epoch, Revision};
 use crate::core::keys::{
     ALLOCATIONS, BLOCKS, DRAINS, NODES, RESTORED, SESSIONS, node_key, session_key,
@@ -31,7 +34,8 @@ pub struct NodeRow {
     /// The number of times that a daemon of it has joined or an operator has removed it; 0: it has
     /// no key, only blocks that name it.
     pub epoch: u64,
-    /// Its machine, by `/etc/machine-id`; empty if that has none.
+    /// Its machine: a digest of `/etc/machine-id`, which is nobody else's business; empty if that
+    /// has none.
     pub machine_id: String,
     /// The version of its daemon.
     pub version: String,
@@ -69,8 +73,8 @@ pub struct NodeRow {
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Remove {
-    /// The id (`/etc/machine-id`) of the machine that the node must be. With it, a repetition
-    /// succeeds too.
+    /// The machine that the node must be: its `/etc/machine-id`, or the digest of it that lists
+    /// show. With it, a repetition succeeds too.
     #[serde(default)]
     pub incarnation: Option<String>,
     /// True if the node is removed although it lives, or is the one that answers.
@@ -172,7 +176,9 @@ pub fn writes(config: &mut web::ServiceConfig) {
 }
 
 async fn list(node: web::Data<AppState>) -> HttpResponse {
-    answer(rows(&node).await.map_err(Refusal::from))
+    let work = AppState::clone(&node);
+    let rows = async move { rows(&work).await.map_err(Refusal::from) };
+    node.lists.answer_whole(Whole::Nodes, rows).await
 }
 
 async fn rows(node: &AppState) -> Result<Vec<NodeRow>, StoreError> {
@@ -230,7 +236,7 @@ fn note_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Option<
     match &key.value {
         Value::Node(node) => {
             row.epoch = node.epoch.get();
-            row.machine_id = node.machine_id.to_string();
+            row.machine_id = digest_of(&node.machine_id);
             row.version = node.version.to_string();
             row.since_unix_ms = node.since.as_millis();
             row.last_write_unix_ms = node.since.as_millis();
@@ -239,6 +245,17 @@ fn note_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Option<
         Value::Unreadable(why) => row.unreadable = Some(why.to_string()),
         _ => {}
     }
+}
+
+/// A digest by which a machine can be told from others, and from which nobody learns its id, which
+/// other programs derive secrets from: as systemd makes ids for applications.
+fn digest_of(machine_id: &str) -> String {
+    if machine_id.is_empty() {
+        return String::new();
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, machine_id.as_bytes());
+    let digest = hmac::sign(&key, b"leasehold");
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn note_drain(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
@@ -325,6 +342,17 @@ async fn remove(
     answer(take_out(&Store::new(&node.store), &name, &remove, local).await)
 }
 
+/// The id of the machine that somebody means by it or by its digest.
+async fn machine_of(store: &Store, name: &str, meant: &str) -> Result<Arc<str>, Refusal> {
+    let [key] = store.keys([&node_key(name)]).await?;
+    let known = key.and_then(|key| match key.value {
+        Value::Node(node) => Some(node.machine_id.clone()),
+        _ => None,
+    });
+    let is_meant = |id: &Arc<str>| !id.is_empty() && digest_of(id) == meant;
+    Ok(known.filter(is_meant).unwrap_or_else(|| meant.into()))
+}
+
 async fn take_out(
     store: &Store,
     name: &str,
@@ -333,7 +361,10 @@ async fn take_out(
 ) -> Result<Removed, Refusal> {
     check_name(name)?;
     let &Remove { force, quarantine_s, dry_run, .. } = remove;
-    let incarnation = remove.incarnation.as_deref().map(Into::into);
+    let incarnation = match &remove.incarnation {
+        Some(meant) => Some(machine_of(store, name, meant).await?),
+        None => None,
+    };
     let node = name.into();
     let command = RemoveNodeCommand { node, incarnation, local, force, quarantine_s, dry_run };
     let ended = store.run(RemoveNode::new(command)).await;
@@ -398,4 +429,18 @@ fn unremoved(name: &str, error: &RemoveError) -> Refusal {
         ),
     };
     Refusal::conflict(conflict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_shown_by_a_digest() {
+        let id = "4c4c4544004d5a10804eb3c04f4a3533";
+        let shown = digest_of(id);
+        assert_eq!(shown.len(), 32);
+        assert!(shown != id && shown == digest_of(id) && shown != digest_of(&id[1..]), "{shown}");
+        assert_eq!(digest_of(""), "");
+    }
 }

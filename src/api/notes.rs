@@ -12,16 +12,7 @@ use crate::cni::request::Body;
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::core::time::StartTime;
-use crate::{clock, limits, metrics};
-
-/// Makes the directory of notes, for root only.
-///
-/// # Errors
-/// The directory cannot be made.
-pub fn make_directory(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
+use crate::{clock, files, limits, metrics};
 
 /// Acts on every note, oldest first. What cannot be acted on now stays for the next time; what
 /// never can be is set aside.
@@ -34,11 +25,15 @@ pub async fn act_on(node: &AppState, dir: &Path) {
         }
     };
     for path in notes {
-        let body = match fs::read(&path) {
-            Ok(body) if body.len() <= limits::BODY_BYTES_MAX => body,
-            Ok(_) => Vec::new(),
+        let body = match files::read(&path, limits::BODY_BYTES_MAX as u64) {
+            Ok(body) => body,
             Err(error) => {
                 tracing::warn!(note = %path.display(), %error, "note cannot be read");
+                // A link, a pipe, or far too long: no plugin left it.
+                if error.kind() == io::ErrorKind::Other {
+                    metrics::note("unreadable");
+                    set_aside(&path);
+                }
                 continue;
             }
         };

@@ -1,7 +1,5 @@
 //! Reads: the same on the socket and over TCP.
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -9,108 +7,12 @@ use actix_web::{HttpResponse, web};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{About, AppState, EMBEDDED, Phase, lists, probe, refuse};
-use crate::actors::{BlockFigures, Blocks, Description};
-use crate::core::attachment::Holding;
-use crate::core::container_id::ContainerId;
+use super::guard::Listener;
+use super::{About, AppState, EMBEDDED, Phase, probe, refuse};
+use crate::actors::{BlockFigures, Description};
 use crate::core::ids::Epoch;
 use crate::core::node::Figures;
 use crate::limits;
-
-/// One allocation: one address of one attachment.
-#[derive(Clone, Serialize, Deserialize, Debug)]
-#[serde(rename_all = "camelCase")]
-pub struct AllocationRow {
-    /// The node.
-    #[serde(default)]
-    pub node: String,
-    /// The network.
-    pub network: String,
-    /// The network out of whose pool the address is: the same, unless the configuration leads to
-    /// a central one of another name.
-    pub pool: String,
-    /// The address.
-    pub address: String,
-    /// The container.
-    pub container_id: String,
-    /// The interface in the container.
-    pub ifname: String,
-    /// The pod's namespace, if the runtime named one.
-    pub namespace: Option<String>,
-    /// The pod's name, likewise.
-    pub pod: Option<String>,
-    /// The pod's stage.
-    pub stage: Option<String>,
-    /// The time since which it is held, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-    /// The sequence number of the holding: a release that names it cannot hit a later one.
-    pub sequence: u64,
-}
-
-/// The filter that chooses the rows of a list.
-#[derive(Clone, Default, Serialize, Deserialize, Debug)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Filter {
-    /// Only this network.
-    pub network: Option<String>,
-    /// Only addresses out of this network's pool.
-    pub pool: Option<String>,
-    /// Only this address.
-    pub address: Option<IpAddr>,
-    /// Only this container.
-    pub container_id: Option<String>,
-    /// Only containers whose id begins like this.
-    pub container_prefix: Option<String>,
-    /// Only this node.
-    pub node: Option<String>,
-    /// Only pods of this namespace.
-    pub namespace: Option<String>,
-    /// Only this pod.
-    pub pod: Option<String>,
-    /// Only rows after this one, `pool,address`: the last row of the page before.
-    pub after: Option<String>,
-    /// The number of rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
-    pub limit: Option<usize>,
-}
-
-impl Filter {
-    /// Returns the key after which the page begins. A network's name has no comma.
-    pub(super) fn after(&self) -> Option<(&str, IpAddr)> {
-        let (pool, address) = self.after.as_deref()?.split_once(',')?;
-        Some((pool, address.parse().ok()?))
-    }
-
-    /// The number of rows of a page.
-    pub(super) fn limit(&self) -> usize {
-        self.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX)
-    }
-
-    /// Returns whether a row is to be listed.
-    pub(super) fn fits(&self, row: &AllocationRow) -> bool {
-        let is = |wanted: &Option<String>, found: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted == found)
-        };
-        let prefix = self.container_prefix.as_deref().unwrap_or_default();
-        is(&self.network, &row.network)
-            && is(&self.pool, &row.pool)
-            && is(&self.container_id, &row.container_id)
-            && is(&self.node, &row.node)
-            && is(&self.namespace, row.namespace.as_deref().unwrap_or_default())
-            && is(&self.pod, row.pod.as_deref().unwrap_or_default())
-            && row.container_id.starts_with(prefix)
-            && self.address.is_none_or(|address| address.to_string() == row.address)
-    }
-
-    /// Returns whether a holding has anything to list.
-    pub fn wants(&self, holding: &Holding) -> bool {
-        let scope = &holding.scope;
-        self.network.as_deref().is_none_or(|network| network == &*scope.network)
-            && self.pool.as_deref().is_none_or(|pool| pool == &*scope.pool)
-            && (self.container_id.as_deref())
-                .is_none_or(|container| holding.container_id == ContainerId::from(container))
-            && self.address.is_none_or(|address| holding.addresses.contains(&address))
-    }
-}
 
 /// One range set of the node.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -245,7 +147,6 @@ pub(super) fn reads(config: &mut web::ServiceConfig) {
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
         .route("/v1/status", web::get().to(status))
-        .route("/v1/allocations", web::get().to(allocations))
         .route("/v1/blocks", web::get().to(blocks));
 }
 
@@ -260,8 +161,8 @@ async fn healthz(node: web::Data<AppState>) -> HttpResponse {
         Ok(Err(cause)) => return refused(cause),
         Err(_) => return refused("the coordinator does not answer".to_owned()),
     }
-    if let Some(socket) = &node.probed
-        && let Err(cause) = probe::socket(socket).await
+    if let Listener::Tcp(guard) = &node.listener
+        && let Err(cause) = probe::socket(&guard.socket).await
     {
         return refused(cause);
     }
@@ -388,94 +289,29 @@ fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
 async fn blocks(node: web::Data<AppState>, filter: web::Query<BlockFilter>) -> HttpResponse {
     let after = filter.after.as_deref().map(|after| {
         let (network, prefix) = after.split_once(',')?;
-        Some((network, prefix.parse::<IpNet>().ok()?))
+        Some((network.to_owned(), prefix.parse::<IpNet>().ok()?))
     });
     let Some(after) = after.map_or(Some(None), |after| after.map(Some)) else {
         return refuse(StatusCode::BAD_REQUEST, "after: give the network and prefix of a row");
     };
-    let permit = match node.lists.begin().await {
-        Ok(permit) => permit,
-        Err(refusal) => return refusal,
-    };
-    let sets = node.machines.blocks().await;
-    let mut rows: Vec<(&Blocks, IpNet, &BlockFigures)> = sets
-        .iter()
-        .flat_map(|set| {
-            set.blocks.iter().map(move |block| (set, block.cidr.net(set.record.family), block))
-        })
-        .filter(|(set, ..)| {
-            filter.network.as_deref().is_none_or(|network| network == &*set.record.network)
-        })
-        .filter(|(set, prefix, _)| after < Some((&*set.record.network, *prefix)))
-        .collect();
-    rows.sort_unstable_by_key(|&(set, prefix, _)| (&*set.record.network, prefix));
+    let (machines, filter) = (node.machines.clone(), filter.into_inner());
     let limit = filter.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX);
-    let rows: Vec<BlockRow> =
-        rows.into_iter().take(limit).map(|(set, net, block)| block_row(set, net, block)).collect();
-    lists::answer(permit, &rows)
+    let page = async move {
+        let after = after.as_ref().map(|(network, prefix)| (&**network, *prefix));
+        let page = machines.blocks(filter.network.as_deref(), after, limit).await;
+        Ok(page.iter().map(block_row).collect::<Vec<BlockRow>>())
+    };
+    node.lists.answer(page).await
 }
 
-fn block_row(set: &Blocks, prefix: IpNet, block: &BlockFigures) -> BlockRow {
+fn block_row(block: &BlockFigures) -> BlockRow {
     BlockRow {
-        network: set.record.network.to_string(),
-        family: set.record.family.to_string(),
-        prefix: prefix.to_string(),
+        network: block.pool.network.to_string(),
+        family: block.pool.family.to_string(),
+        prefix: block.cidr.net(block.pool.family).to_string(),
         state: block.state.as_str().to_owned(),
         free: block.free,
         allocated: (1 << block.cidr.size().log2()) - block.free - block.cooling,
         cooling: block.cooling,
-    }
-}
-
-pub(super) async fn allocations(
-    node: web::Data<AppState>,
-    filter: web::Query<Filter>,
-) -> HttpResponse {
-    if filter.after.is_some() && filter.after().is_none() {
-        return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
-    }
-    let permit = match node.lists.begin().await {
-        Ok(permit) => permit,
-        Err(refusal) => return refusal,
-    };
-    let (index, filter) = (node.index.clone(), filter.into_inner());
-    let own = node.about.node.clone();
-    // Off this thread: sorting a full node takes longer than an ADD may wait.
-    match web::block(move || rows(&own, &index.all(), &filter)).await {
-        Ok(rows) => lists::answer(permit, &rows),
-        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-    }
-}
-
-/// A page of rows, by pool and address, which no two have: what is released between two pages
-/// moves no other row.
-fn rows(node: &str, all: &[Arc<Holding>], filter: &Filter) -> Vec<AllocationRow> {
-    let after = filter.after();
-    let mut rows: Vec<(&Arc<Holding>, IpAddr)> = (all.iter())
-        .filter(|holding| filter.wants(holding))
-        .flat_map(|holding| holding.addresses.iter().map(move |&address| (holding, address)))
-        .filter(|&(_, address)| filter.address.is_none_or(|wanted| wanted == address))
-        .filter(|(holding, address)| after < Some((&*holding.scope.pool, *address)))
-        .collect();
-    rows.sort_unstable_by_key(|&(holding, address)| (&*holding.scope.pool, address));
-    let rows = rows.into_iter().map(|(holding, address)| row(node, holding, address));
-    rows.filter(|row| filter.fits(row)).take(filter.limit()).collect()
-}
-
-fn row(node: &str, holding: &Holding, address: IpAddr) -> AllocationRow {
-    let pod = holding.pod.as_deref();
-    let namespace = pod.map(|pod| pod.namespace.to_string());
-    AllocationRow {
-        node: node.to_owned(),
-        network: holding.scope.network.to_string(),
-        pool: holding.scope.pool.to_string(),
-        address: address.to_string(),
-        container_id: holding.container_id.to_string(),
-        ifname: holding.scope.ifname.to_string(),
-        namespace: namespace.filter(|namespace| !namespace.is_empty()),
-        pod: pod.map(|pod| pod.name.to_string()),
-        stage: holding.stage.map(|stage| stage.to_string()),
-        since_unix_ms: holding.since.as_millis(),
-        sequence: holding.sequence.get(),
     }
 }

@@ -1,11 +1,11 @@
 //! The allocations of all nodes, by the records in the cluster's store.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::cluster::{Refusal, Store, answer};
-use super::read::{self, AllocationRow, Filter};
-use super::{AppState, EMBEDDED, lists, refuse};
+use super::allocations::{self, AllocationRow, Filter};
+use super::cluster::{Refusal, Store};
+use super::{AppState, EMBEDDED, refuse};
 use crate::core::keys::{ALLOCATIONS, allocation_address, allocation_key};
 use crate::core::txn::{KeyValue, Span, StoreError};
 use crate::core::value::Value;
@@ -16,22 +16,23 @@ pub(super) fn reads(config: &mut web::ServiceConfig) {
     config.route("/v1/records", web::get().to(list));
 }
 
-async fn list(node: web::Data<AppState>, filter: web::Query<Filter>) -> HttpResponse {
+async fn list(
+    node: web::Data<AppState>,
+    request: HttpRequest,
+    filter: web::Query<Filter>,
+) -> HttpResponse {
+    if let Err(refusal) = node.listener.shows_details(&request) {
+        return refusal;
+    }
     if node.about.store == EMBEDDED {
         // There is no other node, and nothing is recorded twice.
-        return read::allocations(node, filter).await;
+        return allocations::list(node, request, filter).await;
     }
     if filter.after.is_some() && filter.after().is_none() {
         return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
     }
-    let permit = match node.lists.begin().await {
-        Ok(permit) => permit,
-        Err(refusal) => return refusal,
-    };
-    match rows(&Store::new(&node.store), &filter).await {
-        Ok(rows) => lists::answer(permit, &rows),
-        Err(error) => answer(Err::<(), _>(Refusal::from(error))),
-    }
+    let (store, filter) = (Store::new(&node.store), filter.into_inner());
+    node.lists.answer(async move { rows(&store, &filter).await.map_err(Refusal::from) }).await
 }
 
 /// A page of rows, in the order of the keys, which is by pool and address.

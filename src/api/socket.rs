@@ -8,9 +8,7 @@ use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,9 +22,9 @@ use anyhow::Context as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::delivery::Client;
-use super::server::Room;
+use super::room::Room;
 use super::{AppState, check, cni, networks, nodes, reads, release};
-use crate::limits;
+use crate::{files, limits};
 
 /// The unix socket, bound but not yet served. Removed when dropped, unless the path has another
 /// file by then.
@@ -47,8 +45,9 @@ impl Socket {
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let about = || format!("socket {}", path.display());
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-            made.with_context(|| format!("directory {} of the socket", dir.display()))?;
+            files::make_directory(dir).with_context(|| {
+                format!("directory {} of the socket (another one: --socket)", dir.display())
+            })?;
         }
         match fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {

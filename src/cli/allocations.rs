@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::admin::{self, AdminArgs, Form, printable};
-use crate::api::read::{AllocationRow, Filter};
+use crate::api::allocations::{AllocationRow, Filter};
 use crate::clock::rfc3339;
 use crate::core::time::UnixTime;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use super::admin::{self, AdminArgs, Form, printable};
 use super::allocations;
+use crate::api::allocations::{AllocationRow, Filter};
 use crate::api::foreign::{self, Entry};
-use crate::api::read::{AllocationRow, Filter};
 
 /// The place where runtimes look for network configurations.
 const CONF_DIR: &str = "/etc/cni/net.d";

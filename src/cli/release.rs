@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::admin::{self, AdminArgs, Form, printable};
 use super::allocations;
-use crate::api::read::{AllocationRow, Filter};
+use crate::api::allocations::{AllocationRow, Filter};
 use crate::api::release::{Release, Released};
 
 /// The options of `leasehold release`.

@@ -22,6 +22,14 @@ pub struct AttachmentId {
     pub ifname: Arc<str>,
 }
 
+impl AttachmentId {
+    /// Returns a key before every attachment of a container: no network and no interface has an
+    /// empty name.
+    pub fn first_of(container_id: ContainerId) -> Self {
+        Self { network: "".into(), container_id, ifname: "".into() }
+    }
+}
+
 /// The pod that a runtime named in `CNI_ARGS`; for people, never for decisions about ownership.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pod {

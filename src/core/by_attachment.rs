@@ -1,13 +1,15 @@
 //! Holdings in tables that are looked up by attachment, without a copy of its names for a key.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::attachment::{AttachmentId, Holding};
 use super::container_id::ContainerId;
 
-/// A holding, hashed, compared and found by its attachment.
+/// A holding, hashed, compared and found by its attachment. Those of one container are side by side
+/// in order.
 #[derive(Debug)]
 pub struct ByAttachment(pub Arc<Holding>);
 
@@ -37,6 +39,20 @@ impl PartialEq for dyn Key + '_ {
 
 impl Eq for dyn Key + '_ {}
 
+impl Ord for dyn Key + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (network, container, ifname) = self.parts();
+        let (other_network, other_container, other_ifname) = other.parts();
+        (container, network, ifname).cmp(&(other_container, other_network, other_ifname))
+    }
+}
+
+impl PartialOrd for dyn Key + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Hash for dyn Key + '_ {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parts().hash(state);
@@ -50,6 +66,18 @@ impl PartialEq for ByAttachment {
 }
 
 impl Eq for ByAttachment {}
+
+impl Ord for ByAttachment {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self as &dyn Key).cmp(other)
+    }
+}
+
+impl PartialOrd for ByAttachment {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash for ByAttachment {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -34,6 +34,21 @@ impl ContainerId {
             Form::Text(text) => (&**text).into(),
         }
     }
+
+    /// Returns from where on, in order, ids begin with this text: those of 64 digits, and others.
+    /// They end with the first one that does not.
+    pub fn first_with(prefix: &str) -> impl Iterator<Item = Self> + use<> {
+        let digits = digest(&format!("{prefix:0<width$}", width = 2 * DIGEST_BYTES));
+        digits
+            .map(|digest| Self(Form::Digest(digest)))
+            .into_iter()
+            .chain([Self(Form::Text(prefix.into()))])
+    }
+
+    /// Returns whether the id begins with this text.
+    pub fn starts_with(&self, prefix: &str) -> bool {
+        self.to_text().starts_with(prefix)
+    }
 }
 
 impl From<&str> for ContainerId {

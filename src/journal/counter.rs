@@ -3,11 +3,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+
+use crate::files;
 
 /// The longest marker that is read, in bytes: its number and a boot's id.
 const MARKER_BYTES_MAX: u64 = 256;
+
+fn open(path: &Path) -> io::Result<File> {
+    files::open(path, files::options().read(true).write(true).create(true).truncate(false))
+}
 
 /// The number of the last commit that was answered, in a file of its own.
 #[derive(Debug)]
@@ -28,8 +34,7 @@ impl CommitCounter {
 
     /// Opens the file, or makes it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut options = File::options();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = open(path)?;
         let mut bytes = [0; 8];
         let last = match file.read_exact(&mut bytes) {
             Ok(()) => u64::from_le_bytes(bytes),
@@ -58,9 +63,7 @@ pub(super) struct Marker {
 impl Marker {
     /// Opens the file, or makes it. It forgets what another boot wrote.
     pub(super) fn open(path: &Path, boot_id: &str) -> io::Result<Self> {
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.mode(0o600).open(path)?;
+        let mut file = open(path)?;
         let mut content = Vec::new();
         (&mut file).take(MARKER_BYTES_MAX).read_to_end(&mut content)?;
         let last = match content.split_first_chunk::<8>() {

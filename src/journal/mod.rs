@@ -24,6 +24,7 @@ use crate::core::journal::JournalFailure;
 use crate::core::journal::{self, JournalEntry, JournalState, NewBoot, Rows as _};
 use crate::core::time::BootTime;
 use crate::store::file::{self, Storage};
+use crate::{files, limits};
 use counter::{CommitCounter, Marker};
 use tables::Tables;
 
@@ -166,8 +167,8 @@ impl Journal {
     pub fn open(options: &Options) -> Result<(Self, Opened), JournalError> {
         let path = options.dir.join("journal.redb");
         let boot_path = options.dir.join("boot-id");
-        let boot = match fs::read_to_string(&boot_path) {
-            Ok(text) => Some(text),
+        let boot = match files::read(&boot_path, limits::BOOT_ID_BYTES_MAX) {
+            Ok(text) => Some(String::from_utf8_lossy(&text).into_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(JournalError::File { path: boot_path, source }),
         };
@@ -367,7 +368,7 @@ fn damaged_or_unusable(path: &Path, error: Box<redb::Error>) -> JournalError {
 /// Replaces a file such that after a power cut it has its old content or its new one.
 fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let mut file = files::open(&new, files::options().write(true).create(true).truncate(true))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;

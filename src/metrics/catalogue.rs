@@ -107,6 +107,8 @@ metrics! {
     ETCD_REQUESTS = Counter "leasehold_etcd_requests_total" &["operation", "result"],
         "Requests to etcd by operation, and by result: ok, refused (a condition did not hold, or a \
          lease is gone), failed, unknown";
+    ETCD_HISTORY = Gauge "leasehold_etcd_history_revisions" &[],
+        "Revisions that etcd keeps: those since its last compaction";
     ETCD_SECONDS = Histogram "leasehold_etcd_request_duration_seconds" &["operation"],
         "Time until etcd answered, or until a request was given up";
     JOURNAL_COMMITS = Counter "leasehold_journal_commits_total" &[],

@@ -1,6 +1,6 @@
 //! The storage under redb: a file, and changes that can be held back.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
+
+use crate::files;
 
 /// Any storage, chosen at run time.
 #[derive(Debug)]
@@ -196,8 +198,8 @@ impl StorageBackend for Storage {
 /// # Errors
 /// The file cannot be opened.
 pub fn open(path: &Path, sync: bool) -> Result<Storage, redb::Error> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut options = files::options();
+    let file = files::open(path, options.read(true).write(true).create(true).truncate(false))?;
     Ok(Storage::with_sync(Box::new(FileBackend::new(file)?), sync))
 }
 

@@ -8,6 +8,7 @@ mod absent;
 mod config;
 mod disk;
 mod etcd;
+mod files;
 mod http;
 mod notes;
 mod start;

@@ -126,6 +126,9 @@ fn config(cooldown: Duration) -> Config {
         state_dir: "/nowhere".into(),
         socket: "/nowhere/socket".into(),
         listen: "127.0.0.1:0".parse().unwrap(),
+        listen_details: false,
+        listen_token_file: None,
+        listen_hosts: Vec::new(),
         cooldown,
         fsync: false,
         keep_after_reboot: false,
@@ -205,18 +208,16 @@ async fn blocks_in_store(store: &Embedded) -> BTreeSet<String> {
 
 /// The blocks that the node has by itself, as text.
 async fn blocks_in_hand(node: &AppState) -> BTreeSet<String> {
-    let sets = node.machines.blocks().await;
-    let blocks = sets.iter().flat_map(|set| {
-        set.blocks.iter().map(|block| {
-            let state = match block.state.as_str() {
-                "spare" => "Spare",
-                "active" => "Active",
-                other => other,
-            };
-            format!("{} {} {state}", set.record.network, block.cidr.net(set.record.family))
-        })
+    let blocks = node.machines.blocks(None, None, usize::MAX).await;
+    let text = blocks.iter().map(|block| {
+        let state = match block.state.as_str() {
+            "spare" => "Spare",
+            "active" => "Active",
+            other => other,
+        };
+        format!("{} {} {state}", block.pool.network, block.cidr.net(block.pool.family))
     });
-    blocks.collect()
+    text.collect()
 }
 
 /// Waits until the node and the store have the same blocks. The error shows both lists.

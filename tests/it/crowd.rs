@@ -239,7 +239,8 @@ fn clients_that_drip_or_close_one_half_are_let_go_while_others_are_served() {
 
 #[test]
 fn clients_that_do_not_read_share_a_bounded_memory() {
-    let daemon = Daemon::start(&Options::default());
+    let args = vec!["--listen-details".to_owned()];
+    let daemon = Daemon::start(&Options { args, ..Options::default() });
     let mut client = daemon.client();
     for first in (0..LISTED).step_by(500) {
         // So long that no socket's buffer takes the whole list.

@@ -8,6 +8,7 @@
 
 mod contract;
 mod failover;
+mod history;
 mod refusals;
 mod watches;
 

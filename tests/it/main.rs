@@ -32,4 +32,5 @@ mod plugin;
 mod protoc;
 mod runtimes;
 mod store;
+mod tcp;
 mod tidy;

@@ -13,16 +13,16 @@ pub mod sweep;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::sync::Mutex;
 
 use self::compare::Comparison;
 pub use self::finding::{Finding, Kind, LookedAt, Report};
 use self::kept::Kept;
 use self::namespaces::Lacking;
-use super::cluster::Store;
-use super::{AppState, EMBEDDED, lists, refuse};
+use super::cluster::{Refusal, Store};
+use super::lists::Whole;
+use super::{AppState, EMBEDDED};
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
 use crate::core::time::BootTime;
 use crate::core::txn::StoreError;
@@ -56,23 +56,23 @@ pub fn writes(config: &mut web::ServiceConfig) {
     config.route("/v1/gc", web::post().to(gc::handle));
 }
 
-async fn handle(node: web::Data<AppState>) -> HttpResponse {
-    let busy = |error| refuse(StatusCode::SERVICE_UNAVAILABLE, error);
-    let permit = match node.lists.begin().await {
-        Ok(permit) => permit,
-        Err(refusal) => return refusal,
-    };
-    let Ok(_alone) = node.checks.checking.try_lock() else {
-        return busy("another check is under way: ask again in a moment".to_owned());
-    };
-    match tokio::time::timeout(limits::CHECK_WAIT_MAX, check(&node)).await {
-        Ok(report) => lists::answer(permit, &report),
-        Err(_) => busy(format!(
-            "the check did not end within {} s: see whether the cluster's store and the file \
-             systems of the network namespaces answer, and ask again",
-            limits::CHECK_WAIT_MAX.as_secs()
-        )),
+async fn handle(node: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    if let Err(refusal) = node.listener.shows_details(&request) {
+        return refusal;
     }
+    let work = AppState::clone(&node);
+    let report = async move {
+        let _alone = work.checks.checking.lock().await;
+        let report = tokio::time::timeout(limits::CHECK_WAIT_MAX, check(&work)).await;
+        report.map_err(|_| {
+            Refusal::busy(format!(
+                "the check did not end within {} s: see whether the cluster's store and the file \
+                 systems of the network namespaces answer, and ask again",
+                limits::CHECK_WAIT_MAX.as_secs()
+            ))
+        })
+    };
+    node.lists.answer_whole(Whole::Check, report).await
 }
 
 async fn check(node: &AppState) -> Report {
@@ -163,7 +163,7 @@ async fn settle(node: &AppState, began: BootTime) -> Option<String> {
 
 async fn compare(node: &AppState) -> Result<Comparison, StoreError> {
     let store = Store::new(&node.store);
-    let find = |id: &_| node.index.find(id);
+    let find = |id: &_| node.index.look_up(id);
     let mut comparison = Comparison::new(&node.about.node, node.index.all());
     if node.about.store == EMBEDDED {
         comparison.unrecorded.clear(); // only this node sees that store

@@ -146,7 +146,8 @@ pub(in crate::api) async fn unnamed(
         let scope = &holding.scope;
         scope.network == *network && !named.contains(&(&holding.container_id, &*scope.ifname))
     };
-    let held: Vec<Arc<Holding>> = node.index.all().into_iter().filter(is_unnamed).collect();
+    let held: Vec<Arc<Holding>> =
+        node.index.by_container("").flatten().filter(is_unnamed).collect();
     // Those with a number are where looking never waits.
     let judged = tokio::task::spawn_blocking(move || {
         let lives = |holding: &Arc<Holding>| {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::plugin::{Call, Plugin, Run};
 use super::screen::Screen;
-use crate::api::read::{AllocationRow, Filter};
+use crate::api::allocations::{AllocationRow, Filter};
 use crate::cli::allocations;
 
 /// The example configuration exactly as its source prints it: it is not JSON.

@@ -6,6 +6,7 @@
 mod convert;
 mod endpoint;
 mod failure;
+mod history;
 mod options;
 mod plain;
 mod probe;
@@ -22,6 +23,7 @@ use etcd_client::{Client, Error};
 use tokio::runtime::{self, Handle};
 use tokio::sync::mpsc;
 
+pub use history::{Compaction, History};
 pub use options::{Options, OptionsError};
 pub use probe::{Probe, Server};
 

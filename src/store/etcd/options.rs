@@ -1,12 +1,12 @@
 //! The options of the connection to etcd, and the errors in them.
 
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 
-use crate::limits;
+use crate::{files, limits};
 
 /// The options of the connection to etcd.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,6 +97,31 @@ impl Options {
         Ok((options, self.user()?))
     }
 
+    /// Returns what is unwise, in sentences.
+    pub fn unwise(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let plain = self.endpoints.iter().find(|endpoint| endpoint.starts_with("http://"));
+        if let (Some(user), Some(endpoint)) = (&self.user, plain) {
+            all.push(format!(
+                "endpoints: the password of {user} goes to {endpoint} in the clear, and everybody \
+                 on the way can read it: use https://"
+            ));
+        }
+        let secrets = [("passwordFile", &self.password_file), ("keyFile", &self.key_file)];
+        for (field, file) in secrets {
+            let said = file.as_deref().map(files::check_secret);
+            match said {
+                Some(Ok(Some(unwise))) => all.push(format!("{field}: {unwise}")),
+                Some(Err(error)) if error.kind() == io::ErrorKind::Other => {
+                    all.push(format!("{field}: {error}"));
+                }
+                // A file that cannot be looked at cannot be read either, and that is told.
+                _ => {}
+            }
+        }
+        all
+    }
+
     fn check(&self, endpoint: &str) -> Result<(), OptionsError> {
         let (secure, rest) = match (endpoint.strip_prefix("https://"), endpoint) {
             (Some(rest), _) => (true, rest),
@@ -178,7 +203,10 @@ impl Options {
 }
 
 fn read(field: &str, flag: &str, file: &Path) -> Result<String, OptionsError> {
-    fs::read_to_string(file).map_err(|error| {
+    let text = files::read_foreign(file, limits::PEM_BYTES_MAX).and_then(|text| {
+        String::from_utf8(text).map_err(|error| io::Error::other(error.to_string()))
+    });
+    text.map_err(|error| {
         let file = file.display();
         OptionsError(format!("{field}: {file}: {error}: give a file that can be read ({flag})"))
     })

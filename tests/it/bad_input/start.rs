@@ -11,7 +11,7 @@ use super::Held;
 use crate::common::{Daemon, LEASEHOLD, Options};
 
 /// The one line of a refusal, which must have these words in it.
-fn refuses(daemon: &mut Daemon, words: &[&str]) -> String {
+pub(super) fn refuses(daemon: &mut Daemon, words: &[&str]) -> String {
     let (code, text) = daemon.refusal();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("leasehold: ")).collect();
     assert_eq!((code, lines.len()), (2, 1), "{text}");

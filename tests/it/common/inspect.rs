@@ -185,7 +185,7 @@ impl Client {
 /// The text of a request.
 pub(crate) fn post(method: &str, path: &str, body: &str) -> String {
     let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nHost: leasehold\r\nContent-Length: {length}\r\n\r\n{body}")
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
 /// Reads the reply on a connection.

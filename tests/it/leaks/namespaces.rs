@@ -12,7 +12,8 @@ use crate::common::{Daemon, Options, poll};
 
 #[test]
 fn a_container_whose_namespace_is_gone_is_found_and_released() {
-    let daemon = Daemon::start(&Options::default());
+    let args = vec!["--listen-details".to_owned()];
+    let daemon = Daemon::start(&Options { args, ..Options::default() });
     let pods = config("pods");
     let (gone, stays) = (Namespace::new(), Namespace::new());
     let address = added(&add_in(&daemon, "gone", &gone.path(), &pods));

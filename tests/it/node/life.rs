@@ -127,7 +127,7 @@ fn reads_are_on_tcp_and_writes_are_not() {
         ("/readyz", "ok"),
         ("/metrics", "leasehold_requests_total"),
         ("/v1/status", "\"state\":\"serving\""),
-        ("/v1/allocations", "\"containerId\":\"held\""),
+        ("/v1/blocks", "\"prefix\":\"10.62.0.0/"),
     ] {
         let reply = daemon.over_tcp("GET", path, "");
         assert_eq!(reply.status, 200, "GET {path}: {}", reply.body);

@@ -35,7 +35,7 @@ const IMPURE_WORDS: [&str; 13] = [
 
 /// The other parts that each part may use. A part is a folder or a file right below `src`, and one
 /// of them is the plugin's package; `my_ipam::note` is only that module of it.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("bin", &["cli", "limits"]),
     (
         "cli",
@@ -53,20 +53,22 @@ const MAY_USE: [(&str, &[&str]); 19] = [
             "config",
             "core",
             "clock",
+            "files",
             "limits",
             "my_ipam::note",
         ],
     ),
-    ("api", &["actors", "cni", "core", "store", "metrics", "clock", "limits"]),
+    ("api", &["actors", "cni", "core", "store", "metrics", "clock", "files", "limits"]),
     ("actors", &["core", "store", "journal", "metrics", "clock", "limits"]),
-    ("journal", &["core", "store::file", "limits"]),
-    ("identity", &["config"]),
-    ("store", &["core", "clock", "metrics", "limits"]),
+    ("journal", &["core", "store::file", "files", "limits"]),
+    ("identity", &["config", "files"]),
+    ("store", &["core", "clock", "metrics", "files", "limits"]),
     ("metrics", &["core", "limits"]),
     ("cni", &["core", "limits"]),
     ("config", &["my_ipam::client", "limits", "store::etcd"]),
     ("my_ipam", &[]),
     ("clock", &["core", "limits"]),
+    ("files", &[]),
     ("core", &["limits"]),
     ("sim", &["core", "limits"]),
     ("words", &["core", "limits"]),

@@ -1,17 +1,7 @@
-//! The TCP listener, for reads; and the number of clients that are served at once, here and on the
-//! socket.
+//! The number of clients that are served at once, on the socket and over TCP.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
-use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::lists::Lists;
-use super::{AppState, reads};
 use crate::limits;
 
 /// The number of clients that are served at once.
@@ -20,7 +10,7 @@ pub struct Room {
     /// On the socket.
     pub(super) socket: usize,
     /// Over TCP.
-    tcp: usize,
+    pub(super) tcp: usize,
 }
 
 impl Room {
@@ -52,56 +42,6 @@ impl Room {
         }
         room
     }
-}
-
-/// A running listener.
-pub struct Running {
-    handle: ServerHandle,
-    server: tokio::task::JoinHandle<io::Result<()>>,
-}
-
-impl Running {
-    /// Stops accepting, finishes what runs, and waits for it.
-    pub async fn stop(self) {
-        self.handle.stop(true).await;
-        let _ = self.server.await;
-    }
-}
-
-/// Binds the TCP listener.
-///
-/// # Errors
-/// The address cannot be bound.
-pub fn bind_tcp(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(listen)
-        .with_context(|| format!("cannot listen on {listen}; choose another address with --listen"))
-}
-
-/// Serves reads over TCP, on a thread of its own.
-///
-/// # Errors
-/// The listener cannot be taken over.
-pub fn serve_tcp(
-    listener: TcpListener,
-    room: Room,
-    node: AppState,
-    socket: &Path,
-) -> io::Result<Running> {
-    // A client that reads lists slowly here keeps nobody from those on the socket.
-    let node = AppState { lists: Lists::default(), probed: Some(socket.into()), ..node };
-    let server =
-        HttpServer::new(move || App::new().app_data(web::Data::new(node.clone())).configure(reads));
-    let server = server
-        .workers(1)
-        .worker_max_blocking_threads(limits::BLOCKING_THREADS_MAX)
-        .max_connections(room.tcp)
-        .client_request_timeout(limits::REQUEST_WAIT_MAX)
-        .keep_alive(limits::IDLE_CONNECTION_MAX)
-        .shutdown_timeout(limits::SHUTDOWN_WAIT_MAX.as_secs())
-        .disable_signals()
-        .listen(listener)?
-        .run();
-    Ok(Running { handle: server.handle(), server: actix_rt::spawn(server) })
 }
 
 #[cfg(test)]

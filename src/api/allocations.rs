@@ -1,0 +1,273 @@
+//! `/v1/allocations`: what this node holds, by address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::{AppState, refuse};
+use crate::actors::{Index, Place};
+use crate::core::attachment::Holding;
+use crate::core::container_id::ContainerId;
+use crate::limits;
+
+/// One allocation: one address of one attachment.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct AllocationRow {
+    /// The node.
+    #[serde(default)]
+    pub node: String,
+    /// The network.
+    pub network: String,
+    /// The network out of whose pool the address is: the same, unless the configuration leads to
+    /// a central one of another name.
+    pub pool: String,
+    /// The address.
+    pub address: String,
+    /// The container.
+    pub container_id: String,
+    /// The interface in the container.
+    pub ifname: String,
+    /// The pod's namespace, if the runtime named one.
+    pub namespace: Option<String>,
+    /// The pod's name, likewise.
+    pub pod: Option<String>,
+    /// The pod's stage.
+    pub stage: Option<String>,
+    /// The time since which it is held, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// The sequence number of the holding: a release that names it cannot hit a later one.
+    pub sequence: u64,
+}
+
+/// The filter that chooses the rows of a list.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Filter {
+    /// Only this network.
+    pub network: Option<String>,
+    /// Only addresses out of this network's pool.
+    pub pool: Option<String>,
+    /// Only this address.
+    pub address: Option<IpAddr>,
+    /// Only this container.
+    pub container_id: Option<String>,
+    /// Only containers whose id begins like this.
+    pub container_prefix: Option<String>,
+    /// Only this node.
+    pub node: Option<String>,
+    /// Only pods of this namespace.
+    pub namespace: Option<String>,
+    /// Only this pod.
+    pub pod: Option<String>,
+    /// Only rows after this one, `pool,address`: the last row of the page before.
+    pub after: Option<String>,
+    /// The number of rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// Returns the key after which the page begins. A network's name has no comma.
+    pub(super) fn after(&self) -> Option<(&str, IpAddr)> {
+        let (pool, address) = self.after.as_deref()?.split_once(',')?;
+        Some((pool, address.parse().ok()?))
+    }
+
+    /// The number of rows of a page.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX)
+    }
+
+    /// Returns whether a row is to be listed.
+    pub(super) fn fits(&self, row: &AllocationRow) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        let prefix = self.container_prefix.as_deref().unwrap_or_default();
+        is(&self.network, &row.network)
+            && is(&self.pool, &row.pool)
+            && is(&self.container_id, &row.container_id)
+            && is(&self.node, &row.node)
+            && is(&self.namespace, row.namespace.as_deref().unwrap_or_default())
+            && is(&self.pod, row.pod.as_deref().unwrap_or_default())
+            && row.container_id.starts_with(prefix)
+            && self.address.is_none_or(|address| address.to_string() == row.address)
+    }
+
+    /// Returns whether an address of a holding of this node is to be listed.
+    fn fits_holding(&self, node: &str, holding: &Holding, address: IpAddr) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        let scope = &holding.scope;
+        let pod = holding.pod.as_deref();
+        let container = |wanted: &String| holding.container_id == ContainerId::from(&**wanted);
+        is(&self.network, &scope.network)
+            && is(&self.pool, &scope.pool)
+            && is(&self.node, node)
+            && is(&self.namespace, pod.map_or("", |pod| &pod.namespace))
+            && is(&self.pod, pod.map_or("", |pod| &pod.name))
+            && self.after() < Some((&*scope.pool, address))
+            && self.container_id.as_ref().is_none_or(container)
+            && (self.container_prefix.as_ref())
+                .is_none_or(|prefix| holding.container_id.starts_with(prefix))
+    }
+}
+
+/// Adds the routes of all reads.
+pub(super) fn reads(config: &mut web::ServiceConfig) {
+    config.route("/v1/allocations", web::get().to(list));
+}
+
+pub(super) async fn list(
+    node: web::Data<AppState>,
+    request: HttpRequest,
+    filter: web::Query<Filter>,
+) -> HttpResponse {
+    if let Err(refusal) = node.listener.shows_details(&request) {
+        return refusal;
+    }
+    if filter.after.is_some() && filter.after().is_none() {
+        return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
+    }
+    let (index, filter) = (node.index.clone(), filter.into_inner());
+    let own = node.about.node.clone();
+    node.lists.answer(async move { Ok(page(&own, &index, &filter).await.rows) }).await
+}
+
+/// A page of rows, and the number of addresses that were looked at for it.
+struct Page {
+    rows: Vec<AllocationRow>,
+    looked_at: usize,
+}
+
+/// A page of rows, by pool and address, which no two have: what is released between two pages
+/// moves no other row. An address or a container is looked up; otherwise the addresses are looked
+/// at in order, until the page is full. Others on the same thread have their turn in between.
+async fn page(node: &str, index: &Index, filter: &Filter) -> Page {
+    let mut page = Page { rows: Vec::new(), looked_at: 0 };
+    let container = filter.container_id.as_deref().or(filter.container_prefix.as_deref());
+    if let Some(address) = filter.address {
+        let held = index.of_address(address);
+        page.add(node, held.iter().map(|holding| (address, holding)), filter);
+    } else if let Some(container) = container.filter(|container| !container.is_empty()) {
+        let mut places: Vec<Place> = Vec::new();
+        for piece in index.by_container(container) {
+            for holding in piece {
+                places.extend(holding.addresses.iter().map(|&address| (address, holding.clone())));
+            }
+            tokio::task::yield_now().await;
+        }
+        places.sort_unstable_by(|(a, of), (b, other)| {
+            (&of.scope.pool, a).cmp(&(&other.scope.pool, b))
+        });
+        page.add(node, places.iter().map(|(address, holding)| (*address, holding)), filter);
+    } else {
+        for piece in index.by_address(filter.pool.as_deref(), filter.after()) {
+            page.add(node, piece.iter().map(|(address, holding)| (*address, holding)), filter);
+            if page.rows.len() >= filter.limit() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    page
+}
+
+impl Page {
+    /// Adds the rows of these addresses that fit, as long as there is room.
+    fn add<'a>(
+        &mut self,
+        node: &str,
+        places: impl Iterator<Item = (IpAddr, &'a Arc<Holding>)>,
+        filter: &Filter,
+    ) {
+        for (address, holding) in places {
+            if self.rows.len() >= filter.limit() {
+                return;
+            }
+            self.looked_at += 1;
+            if filter.fits_holding(node, holding, address) {
+                self.rows.push(row(node, holding, address));
+            }
+        }
+    }
+}
+
+fn row(node: &str, holding: &Holding, address: IpAddr) -> AllocationRow {
+    let pod = holding.pod.as_deref();
+    let namespace = pod.map(|pod| pod.namespace.to_string());
+    AllocationRow {
+        node: node.to_owned(),
+        network: holding.scope.network.to_string(),
+        pool: holding.scope.pool.to_string(),
+        address: address.to_string(),
+        container_id: holding.container_id.to_string(),
+        ifname: holding.scope.ifname.to_string(),
+        namespace: namespace.filter(|namespace| !namespace.is_empty()),
+        pod: pod.map(|pod| pod.name.to_string()),
+        stage: holding.stage.map(|stage| stage.to_string()),
+        since_unix_ms: holding.since.as_millis(),
+        sequence: holding.sequence.get(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::filled_index;
+
+    const HELD: u32 = 5_000;
+
+    async fn looked_at(index: &Index, filter: Filter) -> (usize, usize) {
+        let page = page("n", index, &filter).await;
+        (page.rows.len(), page.looked_at)
+    }
+
+    /// The cost of a page depends on its length, not on the number of holdings.
+    #[tokio::test]
+    async fn a_page_looks_at_what_it_lists_and_at_little_more() {
+        let index = filled_index(HELD);
+        let all = Filter::default;
+        let address: IpAddr = "10.0.0.77".parse().unwrap();
+        let id = index.of_address(address)[0].container_id.to_string();
+        let one = Filter { limit: Some(1), ..all() };
+        assert_eq!(looked_at(&index, one).await, (1, 1));
+        let behind = Filter { limit: Some(5), after: Some("pods,10.0.1.0".into()), ..all() };
+        assert_eq!(looked_at(&index, behind).await, (5, 5));
+        let address = Filter { address: Some(address), ..all() };
+        assert_eq!(looked_at(&index, address).await, (1, 1));
+        let container = Filter { container_id: Some(id.clone()), ..all() };
+        assert_eq!(looked_at(&index, container).await, (1, 1));
+        let prefix = Filter { container_prefix: Some(id[..8].to_owned()), ..all() };
+        assert_eq!(looked_at(&index, prefix).await, (1, 1));
+        let other = Filter { pool: Some("none".into()), ..all() };
+        assert_eq!(looked_at(&index, other).await, (0, 0));
+        let pod = Filter { pod: Some("none".into()), ..all() };
+        assert_eq!(looked_at(&index, pod).await, (0, HELD as usize), "a pod is searched for");
+    }
+
+    #[tokio::test]
+    async fn filters_go_together() {
+        let index = filled_index(HELD);
+        let address: IpAddr = "10.0.0.77".parse().unwrap();
+        let filter = |node: &str, prefix: &str, address| Filter {
+            node: Some(node.into()),
+            container_prefix: Some(prefix.into()),
+            address,
+            ..Filter::default()
+        };
+        for (filter, found) in [
+            (filter("n", "0000004d", Some(address)), 1),
+            (filter("m", "0000004d", Some(address)), 0),
+            (filter("n", "0000004e", Some(address)), 0),
+            (filter("n", "0000004", None), 16),
+            (filter("n", "", None), HELD as usize),
+        ] {
+            assert_eq!(page("n", &index, &filter).await.rows.len(), found, "{filter:?}");
+        }
+    }
+}

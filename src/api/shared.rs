@@ -1,0 +1,76 @@
+//! One piece of work for all who ask for it at the same time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::clock;
+
+/// The result of the last piece of work, and the time at which it began, in nanoseconds on the boot
+/// clock.
+#[derive(Debug)]
+pub(super) struct Shared<T>(Arc<Mutex<Option<(u64, Arc<T>)>>>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Shared<T> {
+    /// The result of work that began after this was asked for, or `age` before at most. However
+    /// many ask at once, it is done once for those who wait, by one of them.
+    pub(super) async fn get(&self, age: Duration, work: impl Future<Output = T>) -> Arc<T> {
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        let asked = clock::boot_ns();
+        let mut last = self.0.lock().await;
+        if let Some((began, result)) = &*last
+            && began.saturating_add(age) > asked
+        {
+            return result.clone();
+        }
+        let began = clock::boot_ns();
+        let result = Arc::new(work.await);
+        *last = Some((began, result.clone()));
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_the_same_work_gets_the_same_result() {
+        let (shared, runs) = (Shared::default(), AtomicUsize::new(0));
+        let ask = |age| {
+            shared.get(age, async {
+                tokio::task::yield_now().await;
+                runs.fetch_add(1, Ordering::Relaxed) + 1
+            })
+        };
+        let fresh = || ask(Duration::ZERO);
+        let all = tokio::join!(fresh(), fresh(), fresh(), fresh(), fresh());
+        // The first one is under way when the others ask, who want what begins after that.
+        assert_eq!((*all.0, [*all.1, *all.2, *all.3, *all.4]), (1, [2; 4]));
+        assert_eq!(*fresh().await, 3, "nobody asked at the same time");
+        assert_eq!(*ask(Duration::from_secs(3600)).await, 3, "old enough for this one");
+    }
+
+    #[tokio::test]
+    async fn the_next_one_does_the_work_of_one_who_went_away() {
+        let shared = Shared::default();
+        let never = shared.get(Duration::ZERO, std::future::pending());
+        assert!(tokio::time::timeout(Duration::from_millis(10), never).await.is_err());
+        assert_eq!(*shared.get(Duration::ZERO, async { 7 }).await, 7);
+    }
+}

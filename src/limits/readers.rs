@@ -1,0 +1,33 @@
+//! Limits of readers of lists, and of files that are read.
+
+/// Holdings that a reader takes over while it has the lock of the lists: a few microseconds' work.
+pub const HOLDINGS_PER_LOCK_MAX: usize = 256;
+
+/// The nice value of the threads that make long answers. They give way to others, and beside a busy
+/// program they still have a quarter of a processor, so that lists come.
+pub const READER_NICE: i32 = 5;
+
+/// Threads for what that thread has to wait for, such as a look at network namespaces.
+pub const READER_BLOCKING_THREADS_MAX: usize = 2;
+
+/// Blocks that a list takes from a range set at a time, while its calls wait.
+pub const BLOCKS_PER_LOOK_MAX: usize = 256;
+
+/// Changes that a call takes over into the lists, beside its own, after readers kept it from doing
+/// so.
+pub const CHANGES_PER_CALL_MAX: usize = 8;
+
+/// The token of the TCP listener, in bytes: long enough not to be guessed.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// The longest file with that token, in bytes.
+pub const TOKEN_BYTES_MAX: u64 = 4 << 10;
+
+/// The longest file with the id of a boot, in bytes.
+pub const BOOT_ID_BYTES_MAX: u64 = 256;
+
+/// The longest file with the central configurations, in bytes.
+pub const NETWORKS_FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// The longest file with a certificate, a key or a password, in bytes.
+pub const PEM_BYTES_MAX: u64 = 4 << 20;

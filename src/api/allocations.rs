@@ -128,7 +128,7 @@ pub(super) async fn list(
     filter: web::Query<Filter>,
 ) -> HttpResponse {
     if let Err(refusal) = node.listener.shows_details(&request) {
-        return refusal;
+        return *refusal;
     }
     if filter.after.is_some() && filter.after().is_none() {
         return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");

@@ -54,7 +54,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those are not for this client: the answer says so.
-    pub(super) fn shows_details(&self, request: &HttpRequest) -> Result<(), HttpResponse> {
+    pub(super) fn shows_details(&self, request: &HttpRequest) -> Result<(), Box<HttpResponse>> {
         match self {
             Self::Socket => Ok(()),
             Self::Tcp(guard) => guard.shows_details(request.headers()),
@@ -63,7 +63,7 @@ impl Listener {
 }
 
 impl Guard {
-    fn shows_details(&self, headers: &HeaderMap) -> Result<(), HttpResponse> {
+    fn shows_details(&self, headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
         if self.details {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Guard {
                 "this lists pods and containers, which are not shown to everybody over TCP: ask on \
                  the unix socket, or {remedy}"
             );
-            return Err(refuse(StatusCode::FORBIDDEN, why));
+            return Err(refuse(StatusCode::FORBIDDEN, why).into());
         };
         let is_token = self.token.as_deref().is_some_and(|token| is_bearer(given, token));
         if is_token {
@@ -88,7 +88,7 @@ impl Guard {
         };
         let mut refusal = refuse(StatusCode::UNAUTHORIZED, why);
         refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(refusal)
+        Err(refusal.into())
     }
 
     /// Lets requests by the names and from the pages of this listener pass.

@@ -22,7 +22,7 @@ async fn list(
     filter: web::Query<Filter>,
 ) -> HttpResponse {
     if let Err(refusal) = node.listener.shows_details(&request) {
-        return refusal;
+        return *refusal;
     }
     if node.about.store == EMBEDDED {
         // There is no other node, and nothing is recorded twice.

@@ -10,7 +10,9 @@ use crate::clock;
 /// The result of the last piece of work, and the time at which it began, in nanoseconds on the boot
 /// clock.
 #[derive(Debug)]
-pub(super) struct Shared<T>(Arc<Mutex<Option<(u64, Arc<T>)>>>);
+pub(super) struct Shared<T>(Arc<Mutex<Option<Last<T>>>>);
+
+type Last<T> = (u64, Arc<T>);
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {

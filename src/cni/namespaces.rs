@@ -118,7 +118,7 @@ mod tests {
                 Ok(()) => assert_eq!(words, "", "{ipam} {args}"),
                 Err(error) => {
                     assert_eq!(error.code, Code::NotAllowed, "{error:?}");
-                    assert!(words != "" && error.msg.contains(words), "{args}: {error:?}");
+                    assert!(!words.is_empty() && error.msg.contains(words), "{args}: {error:?}");
                     assert!(error.details.contains("amespaces"), "{error:?}");
                 }
             }

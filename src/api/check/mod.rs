@@ -58,7 +58,7 @@ pub fn writes(config: &mut web::ServiceConfig) {
 
 async fn handle(node: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
     if let Err(refusal) = node.listener.shows_details(&request) {
-        return refusal;
+        return *refusal;
     }
     let work = AppState::clone(&node);
     let report = async move {

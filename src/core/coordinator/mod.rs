@@ -239,6 +239,8 @@ pub enum Effect {
     Held(Arc<Holding>),
     /// Have it recorded that this is no longer held.
     Ended(Arc<Holding>),
+    /// This is not held: the records of its addresses are newer.
+    Superseded(Arc<Holding>),
     /// Have it recorded that the recorded holding of an address on a network has ended.
     Forget(Arc<str>, IpAddr),
     /// Answer a call.

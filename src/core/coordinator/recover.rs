@@ -242,8 +242,10 @@ impl Coordinator {
         for holding in &older {
             self.held.remove(&holding.id());
             changes.push(JournalEntry::End(holding.clone()));
-            self.effects.push_back(Effect::Ended(holding.clone()));
+            // The records of newer holdings stay as they are.
+            self.effects.push_back(Effect::Superseded(holding.clone()));
             for &address in holding.addresses.iter().filter(|address| !newest.contains(address)) {
+                self.effects.push_back(Effect::Forget(holding.scope.pool.clone(), address));
                 let of = self.networks.get(&holding.scope.pool);
                 let number = Address::of(address);
                 if let Some(id) = of.and_then(|of| of.owner(Family::of(address), number)) {

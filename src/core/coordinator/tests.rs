@@ -141,7 +141,9 @@ impl World {
                 Effect::Merge(into, from, network) => self.merges.push_back((into, from, network)),
                 Effect::Commit(operation, records) => self.commits.push_back((operation, records)),
                 Effect::Held(holding) => drop(self.shown.insert(holding.id(), holding)),
-                Effect::Ended(holding) => drop(self.shown.remove(&holding.id())),
+                Effect::Ended(holding) | Effect::Superseded(holding) => {
+                    drop(self.shown.remove(&holding.id()));
+                }
                 Effect::Reply(call, outcome) => drop(self.replies.insert(call.get() - 1, outcome)),
                 Effect::Recover(..) | Effect::Forget(..) | Effect::Overlap(..) => {}
             }

@@ -308,6 +308,7 @@ impl CoordinatorMachine {
                 self.outputs.push_back(Output::Ended(holding.clone()));
                 self.publish(holding, false, None);
             }
+            Effect::Superseded(holding) => self.outputs.push_back(Output::Ended(holding)),
             Effect::Reply(call, outcome) => {
                 self.open_calls -= 1;
                 self.outputs.push_back(Output::Reply(call, outcome));

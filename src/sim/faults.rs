@@ -65,7 +65,7 @@ impl World {
                 let wait = self.rng.u64(10..60_000);
                 self.after(wait, Event::Start(node));
             }
-            Fault::Remove => self.remove(node, 300),
+            Fault::Remove => self.remove(node, self.plan.quarantine_s),
             Fault::Vanish => self.vanish(node),
             Fault::Restore => self.restore(),
             Fault::Usurp => self.usurp(node),
@@ -360,33 +360,7 @@ impl World {
         self.tell_watchers();
         let mut notices = false;
         for node in 0..self.nodes.len() {
-            // A node that was away since before the backup cannot notice, and one that could may
-            // be down: these must not come first, and those must come at all (ARCHITECTURE.md says
-            // so).
-            if self.nodes[node].daemon.is_none() {
-                self.start(node);
-            }
-            let of = &self.nodes[node];
-            let key = node_key(&of.disk.name);
-            let stored = self.etcd.read(&Span::key(&key)).pop().map(|key| key.value);
-            let stored = match stored {
-                Some(Value::Node(value)) => value.sequence,
-                _ => None,
-            };
-            let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder().sequence());
-            let was_away = known.is_none_or(|known| known <= stored);
-            let wait = if was_away { self.now + 15_000 } else { 0 };
-            self.nodes[node].paused_until = wait;
-            // One that notices is enough. Others may be cut off for a while: nobody claims what
-            // only they know to be theirs (rule 24).
-            if !was_away && notices && self.rng.bool() {
-                self.nodes[node].cut = true;
-                let wait = self.rng.u64(1_000..60_000);
-                self.after(wait, Event::Heal(node));
-            } else {
-                notices |= !was_away;
-                self.heal(node);
-            }
+            notices |= self.see_restore(node, notices);
         }
         self.calm_until = self.now + 15_000; // the nodes that are ahead of the backup notice
         // Nodes that slept are awake, and get what came meanwhile.
@@ -412,5 +386,36 @@ impl World {
         }
         self.etcd_down = true;
         self.after(500, Event::EtcdUp);
+    }
+
+    /// Lets a node see that the store was restored; returns whether it notices now.
+    fn see_restore(&mut self, node: usize, others_notice: bool) -> bool {
+        // A node that was away since before the backup cannot notice, and one that could may
+        // be down: these must not come first, and those must come at all (ARCHITECTURE.md says
+        // so).
+        if self.nodes[node].daemon.is_none() {
+            self.start(node);
+        }
+        let of = &self.nodes[node];
+        let key = node_key(&of.disk.name);
+        let stored = self.etcd.read(&Span::key(&key)).pop().map(|key| key.value);
+        let stored = match stored {
+            Some(Value::Node(value)) => value.sequence,
+            _ => None,
+        };
+        let known = of.daemon.as_ref().map(|daemon| daemon.leaseholder().sequence());
+        let was_away = known.is_none_or(|known| known <= stored);
+        let wait = if was_away { self.now + 15_000 } else { 0 };
+        self.nodes[node].paused_until = wait;
+        // One that notices is enough. Others may be cut off for a while: nobody claims what
+        // only they know to be theirs (rule 24).
+        if !was_away && others_notice && self.rng.bool() {
+            self.nodes[node].cut = true;
+            let wait = self.rng.u64(1_000..60_000);
+            self.after(wait, Event::Heal(node));
+            return false;
+        }
+        self.heal(node);
+        !was_away
     }
 }

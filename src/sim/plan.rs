@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) idle: u32,
     /// The mean time between faults of each kind.
     pub(super) faults: Vec<(Fault, Millis)>,
+    /// The quarantine of the blocks of a node that is removed while it lives, in seconds.
+    pub(super) quarantine_s: u64,
     /// Some machines come back with an empty disk, or an old one.
     pub(super) bad_disks: bool,
 }
@@ -174,6 +176,7 @@ pub(super) fn calm(nodes: usize) -> Plan {
         write_ms: 3,
         idle: 0,
         faults: vec![],
+        quarantine_s: 300,
         bad_disks: false,
     }
 }
@@ -281,64 +284,67 @@ pub(super) const FOCUSED: &[Mutant] = &[
     Mutant::RefusalShared,
     Mutant::UndoEndsMore,
     Mutant::EarlyDelForgotten,
-    Mutant::GivesBeforeJoined,
+    Mutant::RetryEndsUnknown,
+    Mutant::OfflineLimitIgnored,
     Mutant::EndNotAwaited,
 ];
 
 /// Returns a run in which a broken rule matters that hardly ever does: other things go wrong as in
 /// [`plan`], and what it takes goes wrong often.
 pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
-    let often: &[(Fault, Millis)] = match mutant {
-        // A node is removed, and joins again, while its range sets become one.
-        Mutant::MergeNotHeldBack => &[
-            (Fault::Remove, 8_000),
-            (Fault::Configure, 3_000),
-            (Fault::Reboot, 20_000),
-            (Fault::Outage, 20_000),
-        ],
+    match mutant {
+        Mutant::MergeNotHeldBack => merging(seed),
         // A node loses its blocks for good, and the store goes back soon after it has returned.
-        Mutant::RestoredTrusted | Mutant::ClaimsWhileRestored => return restored(seed),
-        Mutant::RefusalShared => return scarce(),
+        Mutant::RestoredTrusted | Mutant::ClaimsWhileRestored => restored(seed),
+        Mutant::RefusalShared => scarce(),
         // ADDs are repeated, and wait for their records, in outages.
-        Mutant::UndoEndsMore => {
-            return Plan { await_records: true, repeats: true, ..plan(seed) };
-        }
+        Mutant::UndoEndsMore => Plan { await_records: true, repeats: true, ..plan(seed) },
         // Nodes stop, others take what they parked, and they start while they are cut off.
         Mutant::ParkBeforeJournal => {
-            let mut plan = plan(seed);
-            plan.faults = vec![(Fault::Stop, 6_000), (Fault::Cut, 12_000)];
-            plan.tides = true;
-            plan.offline_limit = None;
-            return plan;
+            let faults = vec![(Fault::Stop, 6_000), (Fault::Cut, 12_000)];
+            Plan { faults, tides: true, offline_limit: None, ..plan(seed) }
         }
         // State directories are lost while calls are open.
         Mutant::EarlyDelForgotten => {
-            let mut plan = plan(seed);
             let cut = (Fault::Cut, 20_000);
-            plan.faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 10_000), cut];
-            plan.repeats = true;
-            plan.await_records = false;
-            return plan;
+            let faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 10_000), cut];
+            Plan { faults, repeats: true, await_records: false, ..plan(seed) }
         }
-        // A node that forgot does not reach the store for longer than its blocks are idle.
-        Mutant::GivesBeforeJoined => {
+        // Answers are lost, and right after that nothing can be reached.
+        Mutant::RetryEndsUnknown => {
             let faults = vec![(Fault::Forget, 15_000), (Fault::Cut, 10_000)];
             let mut plan = Plan { faults, tides: true, await_records: false, ..plan(seed) };
             plan.settings.cooldown = Duration::ZERO;
-            return plan;
+            plan
+        }
+        Mutant::OfflineLimitIgnored => {
+            let faults = vec![(Fault::Cut, 8_000), (Fault::Pause, 8_000)];
+            let offline_limit = Some(Duration::from_secs(20));
+            Plan { faults, offline_limit, await_records: false, ..plan(seed) }
         }
         Mutant::EndNotAwaited => {
             let faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 30_000)];
-            return Plan { faults, await_records: true, bad_message: 0, ..plan(seed) };
+            Plan { faults, await_records: true, bad_message: 0, ..plan(seed) }
         }
-        _ => return plan(seed),
-    };
+        _ => plan(seed),
+    }
+}
+
+/// Returns a run in which nodes are removed, and join again, while their range sets become one.
+fn merging(seed: u64) -> Plan {
     let mut plan = plan(seed);
-    plan.faults = often.to_vec();
+    plan.faults = vec![
+        (Fault::Remove, 8_000),
+        (Fault::Configure, 3_000),
+        (Fault::Reboot, 20_000),
+        (Fault::Outage, 20_000),
+    ];
     plan.nodes = plan.nodes.min(4);
     plan.bad_disks = true;
     plan.await_records = false;
     plan.offline_limit = None;
+    // Others have what was lost soon, but not before the node has heard that it was removed.
+    plan.quarantine_s = 30;
     plan.span = 120_000;
     plan.configurations = configurations(true, 2);
     plan.configurations.truncate(5);

@@ -70,8 +70,10 @@ impl Coordinator {
         del: &Del,
         entry: JournalEntry,
     ) {
-        if let Some(cause) = &self.broken {
-            let outcome = Outcome::Failed(CallError::Journal(cause.clone()));
+        if let Some(cause) = self.broken.clone() {
+            // Nothing remembers it: what it ends may come back from the records.
+            self.unsure.insert(del.id.clone());
+            let outcome = Outcome::Failed(CallError::Journal(cause));
             return self.finish(now, reply_to, (pool, &del.id), outcome);
         }
         let (operation, pool, id) = (self.next_operation(), pool.clone(), del.id.clone());
@@ -173,6 +175,9 @@ impl Coordinator {
                 self.finish(now, reply_to, (&holding.scope.pool, &holding.id()), outcome);
             }
             Some(Operation::Remembering { reply_to, pool, id }) => {
+                if failed.is_some() {
+                    self.unsure.insert(id.clone());
+                }
                 let outcome = failed.unwrap_or(Outcome::Ended(0));
                 self.finish(now, reply_to, (&pool, &id), outcome);
             }

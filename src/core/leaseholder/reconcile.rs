@@ -167,7 +167,11 @@ impl Leaseholder {
             self.effects.push_back(Effect::Split(pool.clone(), cidr, all));
         }
         for block in meeting {
-            self.keep_back(pool, block.cidr, block.revision, was_lost);
+            if block.status.is_owned() {
+                self.keep_back(pool, block.cidr, block.revision, was_lost);
+            } else {
+                self.lose(now, pool, block.cidr); // until it is taken back
+            }
         }
         for cidr in bare {
             self.lose(now, pool, cidr);

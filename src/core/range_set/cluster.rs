@@ -65,7 +65,7 @@ impl ClusterView {
 
     /// Returns whether blocks may be given back now.
     pub(super) fn may_give_back(&self) -> bool {
-        (self.joined || broken(Mutant::GivesBeforeJoined)) && self.stalled.is_none()
+        self.joined && self.stalled.is_none()
     }
 }
 

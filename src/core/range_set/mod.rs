@@ -11,8 +11,8 @@
 //! The blocks in hand and the states of their addresses are an [`Inventory`]. The other files
 //! decide what to do with it: `assign.rs` answers calls, `demand.rs` leases blocks and gives them
 //! back, `park.rs` gives them back when the daemon stops, `find.rs` asks other nodes for addresses,
-//! `transfer.rs` answers other nodes, `cluster.rs` hears news from the cluster, and `idle.rs` ends a
-//! range set that nobody uses. `capacity.rs` counts.
+//! `transfer.rs` answers other nodes, `cluster.rs` hears news from the cluster, and `idle.rs` ends
+//! a range set that nobody uses. `capacity.rs` counts.
 
 mod assign;
 mod capacity;

@@ -122,8 +122,8 @@ pub enum Effect {
     },
     /// Have these given back, of which this set knows nothing; nobody waits for it.
     ReleaseUnknown(Vec<Cidr>),
-    /// Nothing is in hand, on its way or waited for, and nobody has used the set for a while. It may
-    /// be forgotten, if nothing was sent to it meanwhile.
+    /// Nothing is in hand, on its way or waited for, and nobody has used the set for a while. It
+    /// may be forgotten, if nothing was sent to it meanwhile.
     Unused,
     /// Have a question answered with a refusal.
     Refuse(Question),

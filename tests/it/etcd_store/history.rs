@@ -58,6 +58,9 @@ fn a_daemon_warns_of_an_etcd_that_nobody_compacts() {
     drop(daemon);
     let now = store.done(&[], &[put("sessions/a", 1)]);
     cluster.ctl(&["compact", &now.get().to_string()]);
+    for epoch in 1..=5 {
+        store.done(&[], &[put("sessions/a", epoch)]);
+    }
     let compacted = start();
     assert!(poll(PATIENCE, || (1..1_000).contains(&metric(&compacted))), "{}", metric(&compacted));
     assert!(!warns(&compacted), "{}", compacted.log_tail());

@@ -63,7 +63,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("journal", &["core", "store::file", "files", "limits"]),
     ("identity", &["config", "files"]),
     ("store", &["core", "clock", "metrics", "files", "limits"]),
-    ("metrics", &["core", "limits"]),
+    ("metrics", &["core", "clock", "limits"]),
     ("cni", &["core", "limits"]),
     ("config", &["my_ipam::client", "limits", "store::etcd"]),
     ("my_ipam", &[]),

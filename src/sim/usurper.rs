@@ -2,12 +2,15 @@
 
 use super::disk::Disk;
 use super::world::{Event, SimNode, World};
+use crate::core::keys::node_key;
+use crate::core::txn::Span;
+use crate::core::value::Value;
 
 impl World {
     /// Cuts a node off and starts a daemon with its name elsewhere. There is one at a time.
     pub(super) fn usurp(&mut self, victim: usize) {
-        if self.nodes.len() > self.plan.nodes {
-            return;
+        if self.nodes.len() > self.plan.nodes || !self.is_registered(victim) {
+            return; // the first one to register has the name
         }
         let usurper = self.nodes.len();
         let of = &mut self.nodes[victim];
@@ -19,6 +22,16 @@ impl World {
         let (heal, start) = (self.rng.u64(1_000..90_000), self.rng.u64(10..20_000));
         self.after(heal, Event::Heal(victim));
         self.after(start, Event::Start(usurper));
+    }
+
+    /// Returns whether the store knows the node by its name and identity.
+    fn is_registered(&self, node: usize) -> bool {
+        let disk = &self.nodes[node].disk;
+        let key = self.etcd.read(&Span::key(&node_key(&disk.name))).pop();
+        key.is_some_and(|key| match key.value {
+            Value::Node(value) => value.identity == disk.identity,
+            _ => false,
+        })
     }
 
     /// Ends it with its containers: somebody has noticed.

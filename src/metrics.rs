@@ -108,8 +108,8 @@ pub fn add_failed(network: &str, cause: &'static str) {
     metrics::counter!(ADD_FAILURES, "network" => shown(network), "cause" => cause).increment(1);
 }
 
-/// The label of a network. After [`limits::NETWORKS_SHOWN_MAX`] of them, the others share the label
-/// `(others)`, which is no network's name.
+/// The label of a network. After [`crate::limits::NETWORKS_SHOWN_MAX`] of them, the others share
+/// the label `(others)`, which is no network's name.
 fn shown(network: &str) -> SharedString {
     let begin = || {
         for verb in ["ADD", "DEL"] {

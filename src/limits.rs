@@ -41,8 +41,9 @@ pub const RANGES_MAX: usize = 256;
 /// Networks that have series of their own in the metrics; the others share one label.
 pub const NETWORKS_SHOWN_MAX: usize = 256;
 
-/// The time after its last call for which the metrics of a network without a range set are kept.
-pub const SERIES_KEPT: Duration = Duration::from_secs(600);
+/// The time after its last call for which the metrics of a network without a range set are kept:
+/// four scrapes of the usual 15 seconds.
+pub const SERIES_KEPT: Duration = Duration::from_secs(60);
 
 /// Addresses listed for the stages of one range.
 pub const LISTED_MAX: usize = 4096;

@@ -1,4 +1,5 @@
-//! What keeps others out: private files, no core dumps, and the policy of the TCP listener.
+//! Protection against other users: private files, no core dumps, and the policy of the TCP
+//! listener.
 
 use anyhow::Context as _;
 use rustix::fs::Mode;

@@ -23,7 +23,8 @@ const CROWD: usize = 1_100;
 /// Readers at the same time, and the addresses that their lists have.
 const READERS: usize = 16;
 const LISTED: usize = 3_000;
-/// What must not be shown: a container, a pod, its namespace, a network namespace, a machine.
+/// Names that must not be shown: of a container, a pod, its namespace, a network namespace, and a
+/// machine.
 const SECRETS: [&str; 5] =
     ["secret-container", "secret-pod", "secret-namespace", "secret-netns", "5ec4e75ec4e75ec4e7"];
 /// The resources that have such names in them.

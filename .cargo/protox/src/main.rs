@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use protox::Compiler;
 
-/// What build scripts say.
+/// The arguments that build scripts give.
 #[derive(Default)]
 struct Arguments {
     folders: Vec<PathBuf>,

@@ -1,5 +1,6 @@
-//! What a GC of the runtime did not name and this daemon kept, because its network namespace is
-//! there. `leasehold check` lists it, and `leasehold gc --force` releases it all the same.
+//! The holdings that a GC of the runtime did not name, and that this daemon kept because their
+//! network namespaces are there. `leasehold check` lists them, and `leasehold gc --force` releases
+//! them all the same.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

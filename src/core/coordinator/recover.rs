@@ -32,7 +32,7 @@ pub struct Recovered {
 /// The blocks of a range set that the store has for this node's.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct RecoveredBlocks {
-    /// What it does not have in hand of them.
+    /// The parts of them that it does not have in hand.
     pub missing: Vec<Cidr>,
     /// All of them.
     pub all: Vec<Cidr>,

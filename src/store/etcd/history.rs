@@ -1,6 +1,6 @@
-//! How much history etcd keeps. It keeps every earlier value until somebody compacts, and refuses
-//! all writes when its quota is used up. It tells no client what was compacted; but it refuses to
-//! read at a revision that was, which finds the oldest one that was not.
+//! The length of etcd's history. etcd keeps every earlier value until somebody compacts, and
+//! refuses all writes when its quota is used up. It tells no client which revisions were compacted,
+//! but it refuses to read at one of them: so the oldest revision that is left can be found.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How much history etcd keeps, as it is seen from outside, and the warning if nobody compacts.
+//! The length of etcd's history, as a daemon finds it, and the warning if nobody compacts.
 
 use leasehold::store::etcd::{Etcd, History};
 

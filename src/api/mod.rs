@@ -27,6 +27,7 @@ mod shared;
 pub mod socket;
 pub mod tcp;
 pub mod warnings;
+mod watched;
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::HttpService;
@@ -183,7 +184,7 @@ async fn serve(
         // A call is carried out to its end, even if nobody waits for it: then writing tells who is
         // gone.
         .h1_allow_half_closed(true)
-        .on_connect_ext(|client: &Client, data| drop(data.insert(client.answers.clone())))
+        .on_connect_ext(|client: &Client, data| drop(data.insert(client.watch.clone())))
         .graceful_shutdown_signal(move || {
             let mut stopping = when_stopping.clone();
             async move { drop(stopping.wait_for(|stop| *stop).await) }
@@ -202,8 +203,8 @@ async fn serve(
         };
         let Some((stream, place)) = next else { break };
         if poll_fn(|context| Service::<Accepted>::poll_ready(&http, context)).await.is_ok() {
-            let (client, node) = (Client::new(stream), node.clone());
-            let answers = client.answers.clone();
+            let (client, node) = (Client::new(stream, Rc::default()), node.clone());
+            let answers = client.watch.clone();
             let served = http.call((client, None));
             actix_rt::spawn(async move {
                 // What is wrong with a connection concerns its client alone, who knows it.

@@ -6,12 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use actix_http::HttpService;
 use actix_rt::Arbiter;
@@ -20,13 +18,13 @@ use actix_web::dev::{AppConfig, Service, ServiceFactory as _};
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 use anyhow::Context as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::guard::{self, Guard, Listener};
 use super::lists::Lists;
 use super::room::Room;
+use super::watched::{Watch, Watched};
 use super::{AppState, reads};
 use crate::limits;
 
@@ -127,7 +125,7 @@ async fn accept_all(
             continue;
         }
         let (client, number) = crowd.admit();
-        let served = http.call((Noted { stream, client: client.clone() }, None));
+        let served = http.call((Watched::new(stream, client.clone()), None));
         let crowd = crowd.clone();
         actix_rt::spawn(async move {
             // A fault of a connection concerns its client alone, who knows it.
@@ -157,7 +155,7 @@ async fn next(listener: &tokio::net::TcpListener) -> TcpStream {
 }
 
 /// A connection, as actix-http takes it.
-type Accepted = (Noted, Option<SocketAddr>);
+type Accepted = (Watched<TcpStream, Rc<Client>>, Option<SocketAddr>);
 
 /// The clients that are connected, by number, in the order in which they came.
 #[derive(Default)]
@@ -211,67 +209,20 @@ impl Client {
     }
 }
 
-/// A connection that notes what its client does.
-struct Noted {
-    stream: TcpStream,
-    client: Rc<Client>,
-}
-
-impl AsyncRead for Noted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.client.note(true);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Noted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if written.is_ready() {
-            self.client.note(false);
-        }
-        written
+impl Watch for Rc<Client> {
+    fn has_read(&self) {
+        self.note(true);
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        if written.is_ready() {
-            self.client.note(false);
-        }
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn has_written(&self, _: &io::Result<usize>) {
+        self.note(false);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use super::*;
 
     fn told(client: &Client) -> bool {

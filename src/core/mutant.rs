@@ -89,8 +89,8 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All of them but [`Mutant::MergeNotHeldBack`], which 500 seeds do not show: a block whose
-    /// loss the heir has not heard of is claimed back before another node gets it.
+    /// All of them but [`Mutant::MergeNotHeldBack`], which has a story of its own: range sets become
+    /// one within milliseconds, and seldom.
     #[cfg(test)]
     pub const ALL: &[Self] = &[
         Self::OverlapNotCompared,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Millis;
 use super::node::Daemon;
-use super::plan::{calm_in, subnet};
+use super::plan::{calm_in, part, subnet};
 use super::world::{State, World};
 use crate::core::mutant::{Mutant, breaks};
 use crate::limits;
@@ -224,4 +224,48 @@ fn need_what_a_silent_node_has() {
     world.heal(0);
     world.settle(20_000);
     world.check_answered();
+}
+
+/// A node is asked for an address while its range sets become one, and only the one that ends has
+/// one to spare. The question waits until they are one, and the node that asks is served (rule 16).
+#[test]
+fn a_question_waits_for_range_sets_that_become_one() {
+    assert_eq!(refused_meanwhile(), 0);
+    breaks(Some(Mutant::MergeNotHeldBack));
+    let refused = refused_meanwhile();
+    breaks(None);
+    println!("without the rule, {refused} of {MOMENTS} are refused");
+    assert!(refused > 0, "the story ends well without the rule");
+}
+
+/// The moments at which range sets become one, each a seed.
+const MOMENTS: u64 = 400;
+
+fn refused_meanwhile() -> usize {
+    (0..MOMENTS).filter(|&seed| is_refused_meanwhile(seed)).count()
+}
+
+fn is_refused_meanwhile(seed: u64) -> bool {
+    let sets = |first, last| vec![part("10.0.0.0/28", first, last, Some(0))];
+    let mut plan = calm_in(sets("10.0.0.2", "10.0.0.14").remove(0), 2);
+    plan.settings.cooldown = Duration::ZERO;
+    plan.between_calls = Millis::MAX / 4;
+    plan.idle = 2; // a pause after every second message
+    let mut world = World::new(seed, plan);
+    world.settle(2_000);
+    world.configuration = sets("10.0.0.2", "10.0.0.7");
+    run_containers(&mut world, 0, 6);
+    world.configuration = sets("10.0.0.8", "10.0.0.14");
+    run_containers(&mut world, 0, 7);
+    let of_high = world.containers.keys().copied().skip(6).take(4);
+    of_high.collect::<Vec<_>>().into_iter().for_each(|id| world.delete(id));
+    world.settle_for(100);
+    world.configuration = sets("10.0.0.2", "10.0.0.14");
+    world.quiet = false;
+    let asks = world.add(1, None);
+    world.settle_for(seed % 80);
+    world.add(0, None);
+    world.answer_of(asks);
+    // Others may say that node 0 did not answer in time.
+    world.last_error.contains("no IP addresses available")
 }

@@ -68,6 +68,7 @@ impl Leaseholder {
             pool: PoolFamily { network: network.into(), family: message.family },
             wanted: wanted.clone(),
             even_cooling: *even_cooling,
+            merges: 0,
         });
     }
 

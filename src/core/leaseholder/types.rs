@@ -94,6 +94,9 @@ pub struct Question {
     pub wanted: Vec<AddressRange>,
     /// One that cools will do.
     pub even_cooling: bool,
+    /// The number of range sets of this node that had become part of others when it was passed on
+    /// to the first one (rule 16).
+    pub merges: u64,
 }
 
 /// The orders of range sets, the coordinator and the recorder.

@@ -140,7 +140,10 @@ impl CoordinatorMachine {
     /// Tells each range set of its own blocks.
     fn tell_owner(&mut self, effect: Effect) {
         match effect {
-            Effect::Asked(question) => self.ask_next(question, None),
+            Effect::Asked(question) => {
+                let merges = self.cluster.merges;
+                self.ask_next(Question { merges, ..question }, None);
+            }
             Effect::Spares(pool, cidrs) => {
                 for (owner, cidrs) in self.by_owner(&pool, cidrs) {
                     let spares = Effect::Spares(pool.clone(), cidrs);
@@ -188,6 +191,16 @@ impl CoordinatorMachine {
     /// Places an order whose end nobody waits for.
     fn place(&mut self, order: Order) {
         self.send_leaseholder(ToLeaseholder::Place(None, order));
+    }
+
+    /// A range set has nothing for a question. If others have become one since the question was
+    /// passed on, their blocks may have been where nobody was asked: it is passed on anew.
+    pub(super) fn nothing_for(&mut self, now: BootTime, question: Question, set: SetId) {
+        if question.merges == self.cluster.merges {
+            self.ask_next(question, Some(set));
+        } else {
+            self.told(now, Effect::Asked(question));
+        }
     }
 
     /// Passes a question on to the next range set that may have an address for it: the first one,

@@ -23,6 +23,8 @@ pub(super) struct ClusterView {
     pub(super) unconfirmed: bool,
     /// Holdings are published in the store.
     pub(super) records: bool,
+    /// The number of range sets that have become part of others, or are about to.
+    pub(super) merges: u64,
     /// Messages about single blocks, held back while range sets become one (rule 16).
     pub(super) held_back: VecDeque<Effect>,
 }

@@ -294,6 +294,7 @@ impl CoordinatorMachine {
             Effect::Merge(into, from, network) => {
                 self.sets.remove(&from);
                 self.retiring.insert(from);
+                self.cluster.merges += 1;
                 self.report(Event::Merge(network));
                 self.send_set(from, ToRangeSet::Retire(into));
             }
@@ -434,7 +435,7 @@ impl Machine for CoordinatorMachine {
                 self.committed(now, operations, &result);
             }
             ToCoordinator::Cluster(effect, origin) => self.heard(now, effect, origin),
-            ToCoordinator::NothingFor(question, set) => self.ask_next(question, Some(set)),
+            ToCoordinator::NothingFor(question, set) => self.nothing_for(now, question, set),
             ToCoordinator::Merged { network, from } => {
                 self.retiring.remove(&from);
                 self.tell_held_back();

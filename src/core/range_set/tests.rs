@@ -28,6 +28,24 @@ fn range(subnet: &str, start: u8, end: u8, sandbox: &[u8]) -> Range {
     Range::new(spec).unwrap()
 }
 
+/// Returns all addresses of 10.0.0.0/8.
+fn large() -> Arc<Ranges> {
+    let spec = RangeSpec {
+        subnet: "10.0.0.0/8".parse().unwrap(),
+        start: None,
+        end: None,
+        gateway: None,
+        sandbox: vec![],
+        smallflow: vec![],
+    };
+    Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap())
+}
+
+/// Returns a request for any address.
+fn any_address(id: OperationId, allowed: &Arc<Ranges>) -> Assign {
+    Assign { id, set_index: 0, allowed: allowed.clone(), requested: None, stage: None }
+}
+
 /// Returns the view that calls use, and another one over some of the same addresses.
 fn views() -> [Arc<Ranges>; 2] {
     let wide = [range("10.0.0.0/26", 1, 30, &[3, 20]), range("10.0.1.0/28", 1, 14, &[])];
@@ -259,9 +277,7 @@ proptest! {
         for (fate, requests, wait) in fates {
             let mut pending = Vec::new();
             for _ in 0..requests {
-                let allowed = wide.clone();
-                let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
-                match set.assign(now, request) {
+                match set.assign(now, any_address(id, &wide)) {
                     Some(Ok(number)) => prop_assert!(given.insert(number)),
                     Some(Err(_)) => {}
                     None => pending.push(id),
@@ -318,22 +334,12 @@ proptest! {
 
 #[test]
 fn a_burst_takes_few_leases() {
-    let subnet: ipnet::IpNet = "10.0.0.0/8".parse().unwrap();
-    let spec = RangeSpec {
-        subnet,
-        start: None,
-        end: None,
-        gateway: None,
-        sandbox: vec![],
-        smallflow: vec![],
-    };
-    let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
+    let allowed = large();
     let mut set = RangeSet::new(Family::V4, allowed.usual_block_size(), settings(Duration::ZERO));
     let mut store = Store::default();
     for n in 0..10_000 {
         let id = operation(n);
-        let request =
-            Assign { id, set_index: 0, allowed: allowed.clone(), requested: None, stage: None };
+        let request = any_address(id, &allowed);
         let number =
             assign(&mut set, &mut store, BootTime::from_millis(1_000_000), request).unwrap();
         assert_eq!(number, Address::of("10.0.0.2".parse().unwrap()).plus(u128::from(n)));

@@ -47,13 +47,7 @@ fn a_set_that_nobody_uses_ends() {
     let mut store = Store::default();
     let mut now = BootTime::from_millis(1_000_000);
     set.used(now);
-    let request = Assign {
-        id: OperationId::FIRST,
-        set_index: 0,
-        allowed: wide,
-        requested: None,
-        stage: None,
-    };
+    let request = any_address(OperationId::FIRST, &wide);
     let number = assign(&mut set, &mut store, now, request).unwrap();
     let mut pass = |set: &mut RangeSet, seconds: u64| {
         for _ in 0..seconds {
@@ -112,13 +106,7 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
 fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     let [wide, _] = views();
     let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
-    let request = Assign {
-        id: OperationId::FIRST,
-        set_index: 0,
-        allowed: wide,
-        requested: None,
-        stage: None,
-    };
+    let request = any_address(OperationId::FIRST, &wide);
     let held = assign(&mut set, &mut Store::default(), now, request).unwrap();
     let block = set.inventory.block(held).unwrap().cidr();
     let give = Cidr::one(block.last());
@@ -128,7 +116,16 @@ fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
     let even_cooling = false;
     set.asked(
         now,
-        Question { key, revision: Revision::FIRST, from, lease, pool, wanted, even_cooling },
+        Question {
+            key,
+            revision: Revision::FIRST,
+            from,
+            lease,
+            pool,
+            wanted,
+            even_cooling,
+            merges: 0,
+        },
     );
     assert!(
         matches!(set.poll_effect(), Some(Effect::Transfer { give: given, .. }) if given == give)

@@ -12,18 +12,10 @@ struct Life {
     rate: u64,
 }
 
-/// The largest number of blocks that were in hand, the transactions, and the addresses that were
-/// handed out, after so many containers.
+/// Returns the largest number of blocks that were in hand, and the number of transactions, after so
+/// many containers.
 fn live(life: &Life, containers: u64) -> (usize, u64) {
-    let spec = RangeSpec {
-        subnet: "10.0.0.0/8".parse().unwrap(),
-        start: None,
-        end: None,
-        gateway: None,
-        sandbox: vec![],
-        smallflow: vec![],
-    };
-    let allowed = Arc::new(Ranges::new(vec![Range::new(spec).unwrap()], None).unwrap());
+    let allowed = large();
     let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(6), settings(life.cooldown));
     set.joined();
     let (mut store, mut held, mut most) = (Store::default(), VecDeque::new(), 0);
@@ -33,8 +25,7 @@ fn live(life: &Life, containers: u64) -> (usize, u64) {
             set.handle_timeout(now);
             store.answer(&mut set, now);
         }
-        let (id, allowed) = (operation(id), allowed.clone());
-        let request = Assign { id, set_index: 0, allowed, requested: None, stage: None };
+        let request = any_address(operation(id), &allowed);
         held.push_back(assign(&mut set, &mut store, now, request).unwrap());
         if held.len() > life.held {
             set.release(now, held.pop_front().unwrap());

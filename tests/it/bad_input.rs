@@ -6,6 +6,7 @@
 
 mod absent;
 mod config;
+mod del;
 mod disk;
 mod etcd;
 mod files;

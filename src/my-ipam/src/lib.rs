@@ -23,6 +23,7 @@ pub mod note;
 mod peek;
 mod process;
 mod request;
+pub mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +39,7 @@ use client::{ClientError, reason};
 use command::Command;
 use environment::Environment;
 use failure::Failure;
-use limits::STDIN_BYTES_MAX;
+use limits::{DEL_STDIN_BYTES_MAX, STDIN_BYTES_MAX};
 use peek::Peek;
 use request::Request;
 
@@ -92,8 +93,12 @@ pub fn run(process: &mut ProcessIo<'_>) -> u8 {
     let environment = Environment::read(process.environment);
     // Before any complaint about the environment: its error object names the cniVersion.
     let mut config = Vec::with_capacity(STDIN_BYTES_USUAL);
-    let read = read_config(process.stdin, &mut config);
-    let peek = Peek::at(&config);
+    let is_del = environment.as_ref().is_ok_and(|of| of.command == Command::Del);
+    let read = read_config(process.stdin, &mut config, is_del);
+    let mut peek = Peek::at(&config);
+    if is_del {
+        peek.look_behind_faults(&config);
+    }
     let call = environment.and_then(|environment| match environment.command {
         Command::Version => Ok((environment, vec![])),
         _ => read.map(|()| (environment, config)),
@@ -109,6 +114,10 @@ pub fn run(process: &mut ProcessIo<'_>) -> u8 {
         return refuse(process, &Failure::no_clock().to_json(&peek));
     };
     let socket = socket_path(&peek, process.environment);
+    let config = match needed(config) {
+        Ok(config) => config,
+        Err(failure) => return refuse(process, &failure.to_json(&peek)),
+    };
     let mut request = Request::new(environment, started_at_ns, config);
     let answer = ask(&mut request, &socket, &peek, process);
     match judge(&request, &socket, answer, &peek) {
@@ -125,19 +134,32 @@ pub fn run(process: &mut ProcessIo<'_>) -> u8 {
     }
 }
 
-/// Reads all of standard input, never more than one byte past the limit.
-fn read_config(stdin: &mut dyn Read, config: &mut Vec<u8>) -> Result<(), Failure> {
-    let read = stdin.take(STDIN_BYTES_MAX as u64 + 1).read_to_end(config);
+/// Reads all of standard input, never more than one byte past the limit. A DEL needs only the name:
+/// a configuration that has grown too large must not strand what was assigned before.
+fn read_config(stdin: &mut dyn Read, config: &mut Vec<u8>, is_del: bool) -> Result<(), Failure> {
+    let max = if is_del { DEL_STDIN_BYTES_MAX } else { STDIN_BYTES_MAX };
+    let read = stdin.take(max as u64 + 1).read_to_end(config);
     if let Err(cause) = read {
         let msg = format!("error reading from stdin: {}", reason(&cause));
         return Err(Failure::new(failure::IO, msg, ""));
     }
-    if config.len() > STDIN_BYTES_MAX {
-        let msg = format!("the network configuration on stdin is over {STDIN_BYTES_MAX} bytes");
-        let remedy = "make it smaller: fewer ranges, routes or attachments in one call";
-        return Err(Failure::new(failure::DECODING, msg, remedy));
+    if config.len() > max { Err(too_large(max, "")) } else { Ok(()) }
+}
+
+/// Returns what is sent of a configuration: of a DEL's that is too large, the name.
+fn needed(config: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    if config.len() <= STDIN_BYTES_MAX {
+        return Ok(config);
     }
-    Ok(())
+    let name = scan::name(&config)
+        .ok_or_else(|| too_large(STDIN_BYTES_MAX, ", and it has no name that can be read"))?;
+    Ok(serde_json::json!({ "name": name }).to_string().into_bytes())
+}
+
+fn too_large(max: usize, more: &str) -> Failure {
+    let msg = format!("the network configuration on stdin is over {max} bytes{more}");
+    let remedy = "make it smaller: fewer ranges, routes or attachments in one call";
+    Failure::new(failure::DECODING, msg, remedy)
 }
 
 /// `ipam.socket` of the configuration, else the environment's, else the usual place.

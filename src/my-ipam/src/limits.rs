@@ -11,6 +11,10 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// for the envelope.
 pub const STDIN_BYTES_MAX: usize = BODY_BYTES_MAX - (1 << 20);
 
+/// Largest standard input of a DEL, in bytes: of one that is larger than what the daemon takes, the
+/// plugin sends the name alone.
+pub const DEL_STDIN_BYTES_MAX: usize = 64 << 20;
+
 /// The time that the plugin waits for the daemon's answer to one call. Longer than any wait inside
 /// the daemon, shorter than the minute that runtimes give to a DEL.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);

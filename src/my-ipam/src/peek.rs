@@ -12,6 +12,8 @@ use serde_core::de::{
 };
 use serde_json::Value;
 
+use crate::scan::{self, is};
+
 /// The version in error objects and in VERSION where the configuration names none.
 const VERSION_USUAL: &str = "1.1.0";
 
@@ -33,6 +35,25 @@ impl Peek {
         // A fault only ends the search: see above.
         let _ = Object { found: &mut found, inside_ipam: false }.deserialize(&mut json);
         found
+    }
+
+    /// Looks for the socket and the version behind what cannot be read: a DEL goes to the daemon
+    /// that holds its addresses, whatever else the configuration says.
+    pub(super) fn look_behind_faults(&mut self, config: &[u8]) {
+        let string = |value: &[u8]| {
+            serde_json::from_slice::<String>(value).ok().filter(|text| !text.is_empty())
+        };
+        let _ = scan::members(config, |key, value| {
+            if is(key.as_deref(), "cniVersion") {
+                self.version = string(value).or_else(|| self.version.take());
+            } else if is(key.as_deref(), "ipam") {
+                let _ = scan::members(value, |key, value| {
+                    if is(key.as_deref(), "socket") {
+                        self.socket = string(value);
+                    }
+                });
+            }
+        });
     }
 
     pub(super) fn version(&self) -> &str {
@@ -174,6 +195,26 @@ mod tests {
         assert_eq!(wait(r#"{"ipam":{"waitSeconds":0}}"#), Some(0));
         for config in [r#"{"waitSeconds":7}"#, r#"{"ipam":{"waitSeconds":"7"}}"#, "{}"] {
             assert_eq!(wait(config), None, "{config}");
+        }
+    }
+
+    #[test]
+    fn a_del_finds_its_daemon_behind_faults() {
+        let deep = format!(
+            r#"{{"x":{}{},"ipam":{{"y":1e999,"socket":"/s"}},"cniVersion":"1.0.0"}}"#,
+            "[".repeat(9999),
+            "]".repeat(9999)
+        );
+        for config in [
+            deep.as_bytes(),
+            br#"{"x":"\ud800","ipam":{"socket":"/s"},"cniVersion":"1.0.0"}"#,
+            b"{\"x\":\"\xff\",\"cniVersion\":\"1.0.0\",\
+              \"ipam\":{\"y\":\"\xff\",\"socket\":\"/s\"}}",
+        ] {
+            let mut peek = Peek::at(config);
+            assert_eq!(peek.socket, None, "{}", config.escape_ascii());
+            peek.look_behind_faults(config);
+            assert_eq!((peek.socket.as_deref(), peek.version()), (Some("/s"), "1.0.0"));
         }
     }
 

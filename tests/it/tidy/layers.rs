@@ -64,7 +64,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("identity", &["config", "files"]),
     ("store", &["core", "clock", "metrics", "files", "limits"]),
     ("metrics", &["core", "clock", "limits"]),
-    ("cni", &["core", "limits"]),
+    ("cni", &["core", "limits", "my_ipam::scan"]),
     ("config", &["my_ipam::client", "limits", "store::etcd"]),
     ("my_ipam", &[]),
     ("clock", &["core", "limits"]),

@@ -120,6 +120,7 @@ fn journal_with(criterion: &mut Criterion, held: u64) {
         cooldown: COOLDOWN,
         now: BootTime::BOOT,
         marker: None,
+        still_there: None,
     };
     let (mut journal, _) = Journal::open(&options).unwrap();
     for first in (0..held).step_by(64) {

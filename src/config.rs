@@ -95,10 +95,24 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_STATUS_FAILS_WHEN_FULL", num_args = 0..=1,
           default_missing_value = "true")]
     pub status_fails_when_full: Option<bool>,
+    /// Take over what host-local holds on this node at the first ADD of a network, instead of
+    /// refusing it [default: false]
+    #[arg(long, value_name = "BOOL", env = "LEASEHOLD_IMPORT_HOST_LOCAL", num_args = 0..=1,
+          default_missing_value = "true")]
+    pub import_host_local: Option<bool>,
     /// Time after which a network that holds nothing on this node gives its last block back and is
     /// forgotten [default: 10m]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_FORGET_AFTER", value_parser = forget_after)]
     pub forget_after: Option<Duration>,
+    /// Level of the log: error, warn, info, debug, or directives such as info,h2=debug [default:
+    /// info]
+    #[arg(long, value_name = "LEVEL", env = "LEASEHOLD_LOG")]
+    pub log: Option<String>,
+    /// What is a new boot, after which no container of before exists; init: a new PID 1 too, on a
+    /// node that is itself a container, and never for a daemon in a container of its own
+    /// [default: kernel]
+    #[arg(long, value_name = "WHAT", env = "LEASEHOLD_BOOT_FROM")]
+    pub boot_from: Option<BootFrom>,
     /// File that names the current boot
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_BOOT_ID_FILE", hide = true)]
     pub boot_id_file: Option<PathBuf>,
@@ -116,6 +130,17 @@ pub enum Commit {
     Journal,
     /// The journal and etcd
     Etcd,
+}
+
+/// The end of which everything that runs in containers ends with.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum BootFrom {
+    /// The kernel
+    #[default]
+    Kernel,
+    /// The kernel, or PID 1 as the daemon sees it
+    Init,
 }
 
 /// The times of the sweep, which releases the addresses of containers whose network namespace is
@@ -151,7 +176,10 @@ struct File {
     sweep: Option<String>,
     sweep_grace: Option<String>,
     status_fails_when_full: Option<bool>,
+    import_host_local: Option<bool>,
     forget_after: Option<String>,
+    log: Option<String>,
+    boot_from: Option<BootFrom>,
     boot_id_file: Option<PathBuf>,
     machine_id_file: Option<PathBuf>,
 }
@@ -197,8 +225,14 @@ pub struct Config {
     pub sweep: Option<Sweep>,
     /// True if STATUS fails while every address is taken.
     pub status_fails_when_full: bool,
+    /// True if an ADD takes over what host-local holds instead of being refused.
+    pub import_host_local: bool,
     /// The time after which a range set that holds nothing is forgotten.
     pub forget_after: Duration,
+    /// What is logged: a level, or directives by module.
+    pub log: String,
+    /// What is a new boot.
+    pub boot_from: BootFrom,
     /// The id of this boot.
     pub boot_id: String,
     /// The id of this machine; empty if it has none.
@@ -281,7 +315,10 @@ impl File {
             sweep: parse("sweep", self.sweep.as_deref(), sweep_every)?,
             sweep_grace: parse("sweepGrace", self.sweep_grace.as_deref(), sweep)?,
             status_fails_when_full: self.status_fails_when_full,
+            import_host_local: self.import_host_local,
             forget_after: parse("forgetAfter", self.forget_after.as_deref(), forget_after)?,
+            log: self.log,
+            boot_from: self.boot_from,
             boot_id_file: self.boot_id_file,
             machine_id_file: self.machine_id_file,
         })
@@ -343,7 +380,10 @@ impl Config {
             status_fails_when_full: (args.status_fails_when_full)
                 .or(file.status_fails_when_full)
                 .unwrap_or(false),
+            import_host_local: (args.import_host_local.or(file.import_host_local)).unwrap_or(false),
             forget_after: (args.forget_after.or(file.forget_after)).unwrap_or(limits::FORGET_AFTER),
+            log: args.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            boot_from: args.boot_from.or(file.boot_from).unwrap_or_default(),
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
         };

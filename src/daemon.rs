@@ -25,12 +25,12 @@ use crate::api::room::Room;
 use crate::api::socket::{Serving, Socket};
 use crate::api::tcp;
 use crate::api::warnings::Warnings;
-use crate::api::{self, About, AppState, Phase, Policy, notes, read};
+use crate::api::{self, About, AppState, Phase, Policy, netns, notes, read};
 use crate::config::{self, Commit, Config};
 use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
 use crate::core::leaseholder::NodeIdentity;
-use crate::core::node::{BootOptions, Booted, boot};
+use crate::core::node::{self, BootOptions, Booted};
 use crate::core::range_set::Settings;
 use crate::core::time::{BootTime, StartTime};
 use crate::identity::Identity;
@@ -38,10 +38,13 @@ use crate::journal::{self, Journal, Opened};
 use crate::store::ClusterStore;
 use crate::{clock, files, limits, metrics};
 
+mod boot;
+mod certificates;
 mod cluster;
 mod private;
 mod supervisor;
 
+use boot::Boot;
 use supervisor::Supervisor;
 
 /// A node whose actors have not been started.
@@ -51,15 +54,17 @@ pub struct BootState {
     store: Arc<dyn ClusterStore>,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT. `hung_up` is called at each SIGHUP, which ends nothing.
 ///
 /// # Errors
 /// The daemon cannot start; the error says why.
-pub async fn serve(mut config: Config) -> anyhow::Result<()> {
+pub async fn serve(mut config: Config, hung_up: impl Fn() + 'static) -> anyhow::Result<()> {
     let began = Instant::now();
     // From the first moment on a signal ends the daemon in order.
     let mut signals = Signals::listen()?;
+    at_each_hang_up(hung_up)?;
     let _lock = lock(&config.state_dir)?;
+    let boot = Boot::find(&mut config)?;
     let alone_since = clock::start();
     let metrics = metrics::install().context("metrics")?;
     metrics::alone(config.etcd.is_none());
@@ -70,13 +75,11 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     config.node.clone_from(&identity.node);
     say_where(&config);
     let notes_dir = my_ipam::note::directory(&config.socket);
-    files::make_directory(&notes_dir)
-        .with_context(|| format!("directory {}", notes_dir.display()))?;
+    files::make_directory(&notes_dir).with_context(|| notes_dir.display().to_string())?;
     let guard = private::guard(&config)?;
     let tcp = tcp::bind(config.listen)?;
     let listen = tcp.local_addr()?;
-    let (journal, opened) = Journal::open(&journal_options(&config))?;
-    report(&opened);
+    let (journal, opened) = open_journal(&config, boot)?;
     let store = cluster::open(&config)?;
     let restored = restore(&config, &identity.id, journal, opened, store, alone_since)?;
     let about = about(&config, listen.to_string());
@@ -87,6 +90,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     };
     let (on_socket, node) = socket.serve(room, start).await?;
     let on_tcp = tcp::serve(tcp, room, node.clone(), guard)?;
+    certificates::look_after(&config, &node);
     let ready = async {
         join(&node).await;
         notes::act_on(&node, &notes_dir).await;
@@ -111,9 +115,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         };
     }
     tracing::info!("stopping: finishing what runs");
-    if let Some(supervisor) = &supervisor {
-        supervisor.stopping();
-    }
+    supervisor.iter().for_each(Supervisor::stopping);
     // A client that comes now waits for the next daemon, or leaves a note.
     socket.unlink();
     tokio::time::sleep(limits::SOCKET_LINGER).await;
@@ -181,7 +183,8 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-fn journal_options(config: &Config) -> journal::Options {
+/// `of_init`: this may be the boot of a new PID 1, and the kernel went on.
+fn journal_options(config: &Config, of_init: bool) -> journal::Options {
     journal::Options {
         dir: config.state_dir.clone(),
         fsync: config.fsync,
@@ -190,6 +193,7 @@ fn journal_options(config: &Config) -> journal::Options {
         cooldown: config.cooldown,
         now: clock::boot(),
         marker: marker(config),
+        still_there: of_init.then_some(netns::is_there),
     }
 }
 
@@ -205,6 +209,14 @@ fn marker(config: &Config) -> Option<PathBuf> {
         let _ = fs::remove_file(&marker);
     }
     Some(marker)
+}
+
+/// Opens the journal, and writes down which boot it is once the journal has taken it for that.
+fn open_journal(config: &Config, boot: Boot) -> anyhow::Result<(Journal, Opened)> {
+    let (journal, opened) = Journal::open(&journal_options(config, boot.of_init))?;
+    report(&opened);
+    boot.keep(&config.state_dir)?;
+    Ok((journal, opened))
 }
 
 fn report(opened: &Opened) {
@@ -239,7 +251,7 @@ pub fn restore(
         alone_since,
         booted_at: clock::unix().before(clock::boot().since(BootTime::BOOT)),
     };
-    let booted = boot(opened.state, options)?;
+    let booted = node::boot(opened.state, options)?;
     if !booted.entries.is_empty() {
         journal.commit(&booted.entries).map_err(|cause| anyhow::anyhow!("journal: {cause}"))?;
     }
@@ -323,7 +335,10 @@ pub fn start(
         pools,
         checks,
         sweeps: Sweeps::default(),
-        policy: Policy { status_fails_when_full: config.status_fails_when_full },
+        policy: Policy {
+            status_fails_when_full: config.status_fails_when_full,
+            import_host_local: config.import_host_local,
+        },
         lists: Lists::start(Duration::ZERO)?,
         foreign: Foreign::default(),
         warnings: Warnings::default(),
@@ -351,6 +366,17 @@ async fn join(node: &AppState) {
             "not joined yet: serving from what the journal holds, and no block can be leased"
         );
     }
+}
+
+/// Has each SIGHUP end in a call, and not in the end of the daemon.
+fn at_each_hang_up(hung_up: impl Fn() + 'static) -> std::io::Result<()> {
+    let mut hang_ups = signal(SignalKind::hangup())?;
+    actix_rt::spawn(async move {
+        while hang_ups.recv().await.is_some() {
+            hung_up();
+        }
+    });
+    Ok(())
 }
 
 /// The signals that end the daemon.

@@ -26,15 +26,6 @@ pub const CUTS_MAX: usize = 1024;
 /// Keys without effect that are told of in one configuration.
 pub const UNKNOWN_KEYS_MAX: usize = 16;
 
-/// Networks whose keys without effect are remembered, so that each is told of once.
-pub const WARNED_NETWORKS_MAX: usize = 4096;
-
-/// Files in host-local's directory of one network.
-pub const FOREIGN_FILES_MAX: usize = 100_000;
-
-/// The longest file of host-local that is read, in bytes: a container and an interface.
-pub const FOREIGN_FILE_BYTES_MAX: u64 = 1024;
-
 /// Ranges in one configuration, over all its sets.
 pub const RANGES_MAX: usize = 256;
 
@@ -60,9 +51,6 @@ pub const ROUTES_MAX: usize = 1024;
 /// Longest container id, network name and node name, in bytes. The specification has none; every
 /// runtime uses 64 at most, and a longer name would not fit a file or a key either.
 pub const NAME_BYTES_MAX: usize = 255;
-
-/// Largest `resolv.conf`, in bytes.
-pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
 
 /// ADDs that wait for a block, per range set.
 pub const ASSIGNS_WAITING_MAX: usize = 10_000;
@@ -356,6 +344,16 @@ pub const RECLAIM: Duration = Duration::from_secs(10);
 /// The shortest time for which no new block is claimed after the store went back in time, in
 /// milliseconds. In this time the nodes report the blocks that the store does not know.
 pub const RESTORE_SETTLE: Duration = Duration::from_secs(60);
+
+/// The time between two looks at the ends of the certificates for etcd: two small files are read.
+pub const CERTIFICATES_LOOK: Duration = Duration::from_secs(10);
+
+/// The time before its end in which a certificate is warned of; that of a short life is warned of
+/// when a tenth of its life is left, so that it is not warned of all the time.
+pub const CERTIFICATE_END_WARNED: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The longest wait for the end of a quarantine, which the error of a full pool names.
+pub const TIME_LEFT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The time between two looks at how much history etcd keeps.
 pub const HISTORY_LOOK: Duration = Duration::from_secs(600);

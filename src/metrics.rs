@@ -12,6 +12,7 @@ use metrics::{Counter, Gauge, Histogram, Label, SharedString, Unit};
 use crate::core::address::Family;
 use crate::core::node::Figures;
 use crate::core::range_set::{Capacity, Stats};
+use crate::core::time::UnixTime;
 use catalogue::*;
 pub use series::Series;
 
@@ -179,6 +180,13 @@ pub fn process() {
 pub fn etcd_history(revisions: u64) {
     #[allow(clippy::cast_precision_loss)]
     metrics::gauge!(ETCD_HISTORY).set(revisions as f64);
+}
+
+/// Shows when a certificate for etcd ends; none: none is used.
+pub fn certificate_end(holder: &'static str, at: Option<UnixTime>) {
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = at.map_or(0, UnixTime::as_millis) as f64 / 1e3;
+    metrics::gauge!(CERTIFICATE_END, "certificate" => holder).set(seconds);
 }
 
 /// Shows whether the node is alone: no etcd is configured.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 
 use super::delivery::Answers;
-use super::{AppState, Phase, cause, check};
+use super::foreign::Asking;
+use super::outcome::{execute, explain};
+use super::{AppState, cause, check, shortage};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
 use crate::cni::resolv::{self, Dns};
@@ -131,7 +133,15 @@ async fn add(
 ) -> Answering {
     node.warnings.note(&from.network, std::mem::take(&mut add.unknown));
     let id = attachment(&from.network, add.id);
-    if let Err(error) = node.foreign.admit(node, &id, &add.asked, add.data_dir.take()).await {
+    let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
+    let asking = Asking {
+        id: &id,
+        pool: &from.pool,
+        sets: &sets,
+        asked: &add.asked,
+        data_dir: add.data_dir.take(),
+    };
+    if let Err(error) = node.foreign.admit(node, asking).await {
         return Box::pin(async move { Err(error) });
     }
     let dns = match &add.resolv_conf {
@@ -141,9 +151,8 @@ async fn add(
         },
         None => Dns::default(),
     };
-    let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
     let at = clock::unix();
-    let network = from.network.clone();
+    let (network, pool) = (from.network.clone(), from.pool.clone());
     let call = Call::Add(Box::new(Add {
         id: id.clone(),
         pool: from.pool,
@@ -175,7 +184,7 @@ async fn add(
             }
             Outcome::Failed(error) => {
                 metrics::add_failed(&network, cause::label(&error));
-                Err(explain(error))
+                Err(shortage::explain(&node_again, &pool, error).await)
             }
             Outcome::Ended(_) => Err(Error::new(Code::Internal, "an ADD was answered like a DEL")),
         }
@@ -248,69 +257,12 @@ fn offers_any(set: &Ranges) -> bool {
     })
 }
 
-/// Sends a call to the coordinator, once calls are served; the outcome comes later.
-pub(super) async fn execute(node: &AppState, call: Call) -> impl Future<Output = Outcome> + use<> {
-    // Calls wait until the notes that plugins left are acted on. A closed channel means that the
-    // daemon is gone, and so is the coordinator.
-    let mut phase = node.phase.clone();
-    let _ = phase.wait_for(|phase| *phase != Phase::Starting).await;
-    node.machines.execute(call)
-}
-
 /// DEL and GC print nothing.
 fn quiet(outcome: Outcome) -> Result<String, Error> {
     match outcome {
         Outcome::Failed(error) => Err(explain(error)),
         Outcome::Added(_) | Outcome::Ended(_) => Ok(String::new()),
     }
-}
-
-/// The error object for a failed call: its code and what to do about it.
-pub(super) fn explain(error: CallError) -> Error {
-    let (code, remedy) = match &error {
-        CallError::Assign { error, .. } => match error {
-            AssignError::Exhausted { .. } => (
-                Code::Exhausted,
-                "add a range, or find what is not released: leasehold check, leasehold allocations",
-            ),
-            AssignError::Taken { .. } => {
-                (Code::Taken, "ask for another address, or see who has it: leasehold allocations")
-            }
-            AssignError::Gateway(_) => (Code::Taken, "ask for another address"),
-            AssignError::Stage { .. } => {
-                (Code::Taken, "ask for an address of the pod's stage, or for none")
-            }
-            AssignError::Gone { .. } => (
-                Code::Exhausted,
-                "start the node again, or remove it from the cluster if it is gone for good",
-            ),
-            AssignError::NoBlock(_) => (Code::TryAgain, "see the daemon's log: leasehold status"),
-            AssignError::Halted(_) => (Code::TryAgain, "see why: leasehold status"),
-            AssignError::Busy => (Code::TryAgain, "try again"),
-        },
-        CallError::NotAllAsked(_) => {
-            (Code::Taken, "each must be in a range set of its own, between its start and end")
-        }
-        CallError::AlreadyHeld { .. } => (Code::AlreadyHeld, "DEL the attachment first"),
-        CallError::Overtaken(_) => (Code::Overtaken, "ADD again if the container is still wanted"),
-        CallError::BlockSize { .. } => {
-            (Code::Config, "leave blockSize out, or make it the same on every node")
-        }
-        CallError::Store(_) | CallError::NotRecorded(_) | CallError::RenewalNotRecorded(_) => {
-            (Code::TryAgain, "see whether etcd can be reached: leasehold status")
-        }
-        CallError::TooManySets => (
-            Code::TryAgain,
-            "networks that hold nothing are forgotten: see leasehold networks for the others",
-        ),
-        CallError::Journal(_) => {
-            (Code::Io, "free or mend the disk of the state directory: Leasehold restarts then")
-        }
-        CallError::Busy(_) | CallError::Stopping | CallError::TooOld(_) => {
-            (Code::TryAgain, "try again")
-        }
-    };
-    Error::new(code, error.to_string()).with_details(remedy)
 }
 
 fn attachment(network: &Arc<str>, id: Id) -> AttachmentId {

@@ -2,7 +2,7 @@
 //! interface. A node that changes from host-local to Leasehold has containers whose addresses are
 //! only there, and would be handed out again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::AppState;
+use super::outcome::{execute, explain};
 use crate::cni::error::{Code, Error};
-use crate::core::attachment::AttachmentId;
+use crate::core::attachment::{AttachmentId, Netns};
 use crate::core::container_id::ContainerId;
+use crate::core::coordinator::{Add, Call, Outcome};
+use crate::core::range::Ranges;
 use crate::{clock, files, limits};
 
 /// The directory in which host-local keeps its files unless `dataDir` says otherwise: it has a
@@ -33,8 +36,26 @@ pub struct Entry {
     pub address: IpAddr,
     /// True if the file is of this boot. A container of an earlier boot is gone.
     pub of_this_boot: bool,
-    /// The file.
-    pub file: PathBuf,
+    /// The file of host-local that says so, if one does.
+    pub file: Option<PathBuf>,
+    /// Its pod, if that is known.
+    pub pod: Option<Pod>,
+}
+
+/// The pod of a container that another plugin served.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Pod {
+    /// Its namespace, or empty.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Pod {
+    /// Returns the `CNI_ARGS` with which a runtime names it.
+    pub fn cni_args(&self) -> String {
+        format!("K8S_POD_NAMESPACE={};K8S_POD_NAME={}", self.namespace, self.name)
+    }
 }
 
 /// The addresses that host-local holds in the directory of one network; none if there is no
@@ -67,7 +88,9 @@ pub fn read(dir: &Path) -> io::Result<Vec<Entry>> {
         let ifname = lines.next().filter(|name| !name.is_empty()).unwrap_or("eth0").to_owned();
         let of_this_boot = about.modified().is_ok_and(clock::is_of_this_boot);
         if !container_id.is_empty() {
-            entries.push(Entry { container_id, ifname, address, of_this_boot, file: file.path() });
+            let file = Some(file.path());
+            let pod = None;
+            entries.push(Entry { container_id, ifname, address, of_this_boot, file, pod });
         }
     }
     entries.sort();
@@ -78,59 +101,56 @@ pub fn read(dir: &Path) -> io::Result<Vec<Entry>> {
 #[derive(Clone, Default, Debug)]
 pub struct Foreign(Arc<Mutex<BTreeSet<Arc<str>>>>);
 
+/// The ADD that is to be admitted.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    /// Its attachment.
+    pub id: &'a AttachmentId,
+    /// The network out of whose pool it is served.
+    pub pool: &'a Arc<str>,
+    /// Its ranges.
+    pub sets: &'a [Arc<Ranges>],
+    /// The addresses that it asks for.
+    pub asked: &'a [IpAddr],
+    /// The directory of host-local's directories, if not the usual one.
+    pub data_dir: Option<PathBuf>,
+}
+
 impl Foreign {
     /// Admits an ADD on a network if host-local holds nothing there for containers of this boot
-    /// that this node does not hold too, or if the ADD takes over just that.
+    /// that this node does not hold too, or if the ADD takes over just that. What is there is taken
+    /// over first, if the operator wants that ([`Policy::import_host_local`]).
     ///
     /// # Errors
     /// The ADD must wait until the addresses are taken over; the error names the command.
-    pub async fn admit(
-        &self,
-        node: &AppState,
-        id: &AttachmentId,
-        asked: &[IpAddr],
-        data_dir: Option<PathBuf>,
-    ) -> Result<(), Error> {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id.network) {
+    ///
+    /// [`Policy::import_host_local`]: super::Policy::import_host_local
+    pub async fn admit(&self, node: &AppState, add: Asking<'_>) -> Result<(), Error> {
+        let network = &add.id.network;
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(network) {
             return Ok(());
         }
-        let parent = data_dir.unwrap_or_else(|| DIR_DEFAULT.into());
-        let dir = parent.join(&*id.network);
-        let of = dir.clone();
-        let read = tokio::task::spawn_blocking(move || read(&of)).await;
-        let entries = match read {
-            Ok(Ok(entries)) => entries,
-            Ok(Err(error)) => return Err(unreadable(&dir, &error.to_string())),
-            Err(error) => return Err(unreadable(&dir, &error.to_string())),
-        };
-        let waits = |entry: &&Entry| {
-            entry.of_this_boot && {
-                let of = AttachmentId {
-                    network: id.network.clone(),
-                    container_id: entry.container_id.as_str().into(),
-                    ifname: entry.ifname.as_str().into(),
-                };
-                let held = node.index.find(&of);
-                !held.is_some_and(|holding| holding.addresses.contains(&entry.address))
-            }
-        };
-        let waiting: Vec<&Entry> = entries.iter().filter(waits).collect();
+        let parent = add.data_dir.clone().unwrap_or_else(|| DIR_DEFAULT.into());
+        let dir = parent.join(&**network);
+        let waiting = waiting(node, network, &dir).await?;
         if waiting.is_empty() {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.len() < limits::WARNED_NETWORKS_MAX {
-                all.insert(id.network.clone());
-            }
+            self.nothing_left(network);
             return Ok(());
         }
-        let own = |entry: &&&Entry| {
-            id.container_id == ContainerId::from(&*entry.container_id)
-                && *id.ifname == *entry.ifname
+        let own = |entry: &&Entry| {
+            add.id.container_id == ContainerId::from(&*entry.container_id)
+                && *add.id.ifname == *entry.ifname
         };
         let mut own = waiting.iter().filter(own).peekable();
-        if own.peek().is_some() && own.all(|entry| asked.contains(&entry.address)) {
+        if own.peek().is_some() && own.all(|entry| add.asked.contains(&entry.address)) {
             return Ok(());
         }
-        let (count, network) = (waiting.len(), &id.network);
+        if node.policy.import_host_local {
+            import(node, &add, &waiting).await?;
+            self.nothing_left(network);
+            return Ok(());
+        }
+        let count = waiting.len();
         let msg = format!(
             "host-local holds {count} addresses of network {network} for containers of this boot \
              (files in {}), and they would be handed out again",
@@ -142,6 +162,92 @@ impl Foreign {
             parent.display()
         )))
     }
+
+    fn nothing_left(&self, network: &Arc<str>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < limits::WARNED_NETWORKS_MAX {
+            all.insert(network.clone());
+        }
+    }
+}
+
+/// What host-local holds in a directory for containers of this boot, and this node does not.
+async fn waiting(node: &AppState, network: &Arc<str>, dir: &Path) -> Result<Vec<Entry>, Error> {
+    let of = dir.to_owned();
+    let mut entries = match tokio::task::spawn_blocking(move || read(&of)).await {
+        Ok(Ok(entries)) => entries,
+        Ok(Err(error)) => return Err(unreadable(dir, &error.to_string())),
+        Err(error) => return Err(unreadable(dir, &error.to_string())),
+    };
+    entries.retain(|entry| {
+        entry.of_this_boot && {
+            let held = node.index.find(&attachment(network, entry));
+            !held.is_some_and(|holding| holding.addresses.contains(&entry.address))
+        }
+    });
+    Ok(entries)
+}
+
+fn attachment(network: &Arc<str>, entry: &Entry) -> AttachmentId {
+    AttachmentId {
+        network: network.clone(),
+        container_id: entry.container_id.as_str().into(),
+        ifname: entry.ifname.as_str().into(),
+    }
+}
+
+/// Takes over what host-local holds, container by container, and removes its files.
+async fn import(node: &AppState, add: &Asking<'_>, waiting: &[Entry]) -> Result<(), Error> {
+    let mut containers: BTreeMap<AttachmentId, Vec<&Entry>> = BTreeMap::new();
+    for entry in waiting {
+        containers.entry(attachment(&add.id.network, entry)).or_default().push(entry);
+    }
+    for (id, entries) in containers {
+        let requested: Vec<IpAddr> = entries.iter().map(|entry| entry.address).collect();
+        let is_in = |at: &IpAddr| add.sets.iter().any(|set| set.find_address(*at).is_some());
+        if let Some(outside) = requested.iter().find(|at| !is_in(at)) {
+            let why = format!("{outside} is in none of the network's ranges");
+            return Err(cannot_take_over(&id, &why));
+        }
+        let has = |set: &&Arc<Ranges>| requested.iter().any(|&at| set.find_address(at).is_some());
+        let call = Call::Add(Box::new(Add {
+            id: id.clone(),
+            pool: add.pool.clone(),
+            sets: add.sets.iter().filter(has).cloned().collect(),
+            requested,
+            stage: None,
+            pod: None,
+            netns: Netns::default(),
+            started_at: None,
+            waited_since: None,
+            at: clock::unix(),
+        }));
+        if let Outcome::Failed(error) = execute(node, call).await.await {
+            return Err(cannot_take_over(&id, &explain(error).msg));
+        }
+        for file in entries.iter().filter_map(|entry| entry.file.as_ref()) {
+            // It is held now, so a file that stays does no harm.
+            if let Err(error) = fs::remove_file(file) {
+                tracing::warn!(file = %file.display(), %error, "host-local's file stays");
+            }
+        }
+        tracing::info!(
+            network = &*id.network,
+            container = &*id.container_id.to_text(),
+            ifname = &*id.ifname,
+            "taken over from host-local"
+        );
+    }
+    Ok(())
+}
+
+fn cannot_take_over(id: &AttachmentId, why: &str) -> Error {
+    let container = &id.container_id;
+    let msg = format!("host-local's container {container} cannot be taken over: {why}");
+    Error::new(Code::TryAgain, msg).with_details(
+        "see all that is there: leasehold import host-local --dry-run; remove its file if the \
+         container is gone",
+    )
 }
 
 fn unreadable(dir: &Path, cause: &str) -> Error {

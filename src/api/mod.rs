@@ -12,11 +12,12 @@ pub mod foreign;
 pub mod guard;
 pub mod inspect;
 pub mod lists;
-mod netns;
+pub mod netns;
 pub mod network_cache;
 pub mod networks;
 pub mod nodes;
 pub mod notes;
+mod outcome;
 pub mod pools;
 pub mod probe;
 pub mod read;
@@ -24,6 +25,7 @@ mod records;
 pub mod release;
 pub mod room;
 mod shared;
+mod shortage;
 pub mod socket;
 pub mod tcp;
 pub mod warnings;
@@ -105,6 +107,8 @@ pub struct AppState {
 pub struct Policy {
     /// True if STATUS fails while every address is taken.
     pub status_fails_when_full: bool,
+    /// True if an ADD takes over what host-local holds instead of being refused.
+    pub import_host_local: bool,
 }
 
 /// The phase of a daemon's life.

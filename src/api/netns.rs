@@ -27,6 +27,11 @@ pub(super) fn named(path: Box<str>) -> Netns {
     Netns { path, inode }
 }
 
+/// Returns whether a namespace is there: the very one that was there at its ADD.
+pub fn is_there(netns: &Netns) -> bool {
+    netns.inode.is_some_and(|known| inode(&netns.path) == Some(u64::from(known.get())))
+}
+
 /// The inode number of the namespace at a path, if there is one.
 pub(super) fn inode(path: &str) -> Option<u64> {
     let of_namespaces = statfs(path).is_ok_and(|found| is_nsfs(&found));

@@ -97,7 +97,7 @@ async fn act(node: &AppState, body: &[u8]) -> Result<(), Error> {
     let selector =
         if request.undo { HoldingSelector::MadeBy(at) } else { HoldingSelector::StartedBy(at) };
     match node.machines.execute(Call::Del(Del { id, selector })).await {
-        Outcome::Failed(error) => Err(super::call::explain(error)),
+        Outcome::Failed(error) => Err(super::outcome::explain(error)),
         _ => Ok(()),
     }
 }

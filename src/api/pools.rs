@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::core::address::{Address, Cidr};
+use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
 use crate::core::offer::Offer;
+use crate::core::range::Ranges;
 use crate::core::set_record::SetId;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{BlockStatus, Value};
@@ -34,6 +36,8 @@ struct Pool {
     blocks: BTreeMap<Address, HeldBlock>,
     /// Spare and active blocks, by their owner.
     owners: BTreeMap<Arc<str>, usize>,
+    /// Those of removed nodes, which nobody has until their quarantine ends.
+    quarantined: BTreeMap<Address, HeldBlock>,
     /// The content of these blocks, counted for each range set of this node.
     counts: BTreeMap<SetId, Count>,
 }
@@ -55,6 +59,19 @@ struct HeldBlock {
     cidr: Cidr,
     owner: Arc<str>,
     status: BlockStatus,
+    /// The lease with which it ends, if it hangs on one.
+    lease: Option<LeaseId>,
+}
+
+/// Addresses of a pool that nobody has until a quarantine ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quarantined {
+    /// Their number.
+    pub addresses: u128,
+    /// The node that was removed; of several, the first by name.
+    pub node: Arc<str>,
+    /// The lease with which its quarantine ends.
+    pub lease: Option<LeaseId>,
 }
 
 /// The nodes of the cluster, by name.
@@ -121,6 +138,27 @@ impl Pools {
         });
     }
 
+    /// Counts the addresses of these ranges that are in quarantine, if any are.
+    pub fn quarantined(&self, network: &Arc<str>, ranges: &Ranges) -> Option<Quarantined> {
+        let known = self.lock();
+        let pool = PoolFamily { network: network.clone(), family: ranges.family() };
+        let mut all: Option<Quarantined> = None;
+        for block in known.pools.get(&pool)?.quarantined.values() {
+            let cidr = block.cidr.range();
+            let addresses: u128 = ranges.iter().map(|range| range.count_in(cidr)).sum();
+            if addresses == 0 {
+                continue;
+            }
+            let (node, lease) = (block.owner.clone(), block.lease);
+            let all = all.get_or_insert(Quarantined { addresses: 0, node: node.clone(), lease });
+            all.addresses += addresses;
+            if node < all.node {
+                (all.node, all.lease) = (node, lease);
+            }
+        }
+        all
+    }
+
     /// The nodes of the cluster; nothing before the store was reached.
     pub fn nodes(&self) -> Option<Nodes> {
         let known = self.lock();
@@ -171,7 +209,7 @@ impl Known {
         let pool = self.pools.entry(pool).or_default();
         let (cidr, owner, status) = (block.cidr, block.owner.clone(), block.status);
         pool.remove(start);
-        pool.insert(start, HeldBlock { cidr, owner, status });
+        pool.insert(start, HeldBlock { cidr, owner, status, lease: key.lease });
     }
 }
 
@@ -192,11 +230,15 @@ impl Pool {
         if block.status.is_owned() {
             *self.owners.entry(block.owner.clone()).or_default() += 1;
         }
+        if block.status == BlockStatus::Quarantined {
+            self.quarantined.insert(start, block.clone());
+        }
         self.blocks.insert(start, block);
     }
 
     fn remove(&mut self, start: Address) {
         let Some(block) = self.blocks.remove(&start) else { return };
+        self.quarantined.remove(&start);
         self.counts.values_mut().for_each(|count| count.subtract(&block));
         if !block.status.is_owned() {
             return;
@@ -250,8 +292,9 @@ impl Count {
 mod tests {
     use super::*;
     use crate::core::address::{AddressRange, Family};
-    use crate::core::ids::{Epoch, LeaseId, Link, Revision};
+    use crate::core::ids::{Epoch, Link, Revision};
     use crate::core::keys::block_key;
+    use crate::core::range::{Range, RangeSpec};
     use crate::core::time::UnixTime;
     use crate::core::value::{BlockValue, SessionValue};
 
@@ -268,6 +311,12 @@ mod tests {
         let value = SessionValue { epoch: Epoch::FIRST, lease: LeaseId::new(7).unwrap() };
         let (key, value) = (format!("{SESSIONS}{node}"), Value::Session(value));
         KeyValue { key, value, mod_revision: Revision::FIRST, lease: None }
+    }
+
+    fn range(subnet: &str) -> Range {
+        let (start, end, gateway) = (None, None, None);
+        let (subnet, sandbox, smallflow) = (subnet.parse().unwrap(), vec![], vec![]);
+        Range::new(RangeSpec { subnet, start, end, gateway, sandbox, smallflow }).unwrap()
     }
 
     #[test]
@@ -308,8 +357,13 @@ mod tests {
         assert_eq!(figures(), Some((253 - 21, 15, 0)));
         learn(Watched::Put(block("10.0.0.240/28", "b", BlockStatus::Quarantined)));
         assert_eq!((figures(), nodes()), (Some((253 - 21, 0, 15)), (1, vec![])));
+        let ranges = Ranges::new(vec![range("10.0.0.0/24")], None).unwrap();
+        let quarantined = || pools.quarantined(&"net".into(), &ranges);
+        let expected = Quarantined { addresses: 15, node: "b".into(), lease: None };
+        assert_eq!(quarantined(), Some(expected));
         let gone = block("10.0.0.240/28", "b", BlockStatus::Quarantined).key;
         learn(Watched::Deleted(gone));
+        assert_eq!(quarantined(), None);
         assert_eq!(figures(), Some((253 - 6, 0, 0)));
         // Another offer, then a new list.
         let narrow = Offer::of_runs(&[run("10.0.0.6", "10.0.0.9")]);

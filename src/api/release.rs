@@ -39,10 +39,10 @@ pub async fn handle(node: web::Data<AppState>, release: web::Json<Release>) -> H
         ifname: ifname.into(),
     };
     let del = Del { id, selector: HoldingSelector::Sequence(Sequence::new(sequence)) };
-    match super::call::execute(&node, Call::Del(del)).await.await {
+    match super::outcome::execute(&node, Call::Del(del)).await.await {
         Outcome::Ended(count) => HttpResponse::Ok().json(Released { released: count > 0 }),
         Outcome::Failed(error) => {
-            let error = super::call::explain(error);
+            let error = super::outcome::explain(error);
             refuse(StatusCode::SERVICE_UNAVAILABLE, format!("{}: {}", error.msg, error.details))
         }
         Outcome::Added(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "not a release"),

@@ -1,7 +1,11 @@
-//! `leasehold import host-local` and `leasehold export host-local`: the addresses of running
-//! containers change hands, and the containers notice nothing.
+//! `leasehold import` and `leasehold export host-local`: the addresses of running containers change
+//! hands, and the containers notice nothing.
 
-use std::collections::BTreeMap;
+mod etcd_cni;
+mod listed;
+mod whereabouts;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -18,7 +22,13 @@ use serde_json::{Value, json};
 use super::admin::{self, AdminArgs, Form, printable};
 use super::allocations;
 use crate::api::allocations::{AllocationRow, Filter};
-use crate::api::foreign::{self, Entry};
+use crate::api::foreign::{self, Entry, Pod};
+
+use self::etcd_cni::EtcdCniArgs;
+use self::whereabouts::WhereaboutsArgs;
+
+/// The addresses to take over, by network, container and interface.
+type Groups = BTreeMap<(String, String, String), Vec<Entry>>;
 
 /// The place where runtimes look for network configurations.
 const CONF_DIR: &str = "/etc/cni/net.d";
@@ -29,6 +39,12 @@ pub(super) enum ImportCommand {
     /// Take over the addresses that host-local holds on this node
     #[command(after_help = import_examples())]
     HostLocal(ImportArgs),
+    /// Take over the addresses that whereabouts holds for this node's containers
+    #[command(after_help = whereabouts::examples())]
+    Whereabouts(WhereaboutsArgs),
+    /// Take over the addresses that an older my-ipam, without a daemon, holds in etcd for this node
+    #[command(after_help = etcd_cni::examples())]
+    EtcdCni(EtcdCniArgs),
 }
 
 /// The commands that hand over to another plugin.
@@ -114,27 +130,37 @@ struct Row {
 
 /// Runs a command of `leasehold import`.
 pub(super) fn run_import(command: &ImportCommand) -> anyhow::Result<ExitCode> {
-    let ImportCommand::HostLocal(args) = command;
-    let groups = groups(args)?;
-    let held = allocations::list(&args.admin.socket, &Filter::default())?;
-    let mut rows: Vec<Row> = groups
-        .keys()
-        .zip(groups.values())
-        .map(|(key, entries)| plan(key, entries, &held))
-        .collect();
+    match command {
+        ImportCommand::HostLocal(args) => {
+            import(&groups(args)?, &args.conf_dir, args.dry_run, &args.admin)
+        }
+        ImportCommand::Whereabouts(args) => args.listed.import(&whereabouts::read(args)?),
+        ImportCommand::EtcdCni(args) => args.listed.import(&etcd_cni::read(args)?),
+    }
+}
+
+fn import(
+    groups: &Groups,
+    conf_dir: &Path,
+    dry_run: bool,
+    admin: &AdminArgs,
+) -> anyhow::Result<ExitCode> {
+    let held = allocations::list(&admin.socket, &Filter::default())?;
+    let mut rows: Vec<Row> =
+        groups.iter().map(|(key, entries)| plan(key, entries, &held)).collect();
     // All or nothing, as far as can be seen beforehand.
     let conflicts = rows.iter().any(|row| row.outcome == "conflict");
-    if !conflicts && !args.dry_run {
+    if !conflicts && !dry_run {
         for (row, entries) in rows.iter_mut().zip(groups.values()) {
-            take_over(args, row, entries)?;
+            take_over(conf_dir, &admin.socket, row, entries)?;
         }
     }
-    show(args.admin.output.form, &rows, "nothing of host-local is left to take over")
+    show(admin.output.form, &rows, "nothing is left to take over")
 }
 
 /// The entries of each network, container and interface, of this boot.
-fn groups(args: &ImportArgs) -> anyhow::Result<BTreeMap<(String, String, String), Vec<Entry>>> {
-    let mut groups: BTreeMap<_, Vec<Entry>> = BTreeMap::new();
+fn groups(args: &ImportArgs) -> anyhow::Result<Groups> {
+    let mut groups = Groups::new();
     let listed = fs::read_dir(&args.dir).with_context(|| args.dir.display().to_string())?;
     for dir in listed {
         let dir = dir.with_context(|| args.dir.display().to_string())?;
@@ -185,40 +211,58 @@ fn plan(
     }
 }
 
-fn take_over(args: &ImportArgs, row: &mut Row, entries: &[Entry]) -> anyhow::Result<()> {
+fn take_over(
+    conf_dir: &Path,
+    socket: &Path,
+    row: &mut Row,
+    entries: &[Entry],
+) -> anyhow::Result<()> {
     if row.outcome == "wouldImport" {
-        let config = configuration(&args.conf_dir, &row.network, &row.addresses)?;
-        let call = json!({
-            "command": "ADD", "containerId": row.container_id, "ifname": row.ifname,
-            "netns": foreign::NETNS_UNKNOWN, "config": config
-        });
-        let answers: Vec<Value> = admin::post(&args.admin.socket, "/v1/cni", &json!([call]))?;
+        let config = configuration(conf_dir, &row.network, &row.addresses)?;
+        let pod = entries.iter().find_map(|entry| entry.pod.as_ref());
+        let call = |command| {
+            json!({
+                "command": command, "containerId": row.container_id, "ifname": row.ifname,
+                "netns": foreign::NETNS_UNKNOWN, "args": pod.map(Pod::cni_args), "config": config
+            })
+        };
+        let answers: Vec<Value> = admin::post(socket, "/v1/cni", &json!([call("ADD")]))?;
         let answer = answers.first().cloned().unwrap_or_default();
-        if answer["status"] != 200 {
-            row.outcome = "conflict";
+        let why = if answer["status"] != 200 {
             let text = |key: &str| answer["body"][key].as_str().unwrap_or_default().to_owned();
-            row.why = Some(format!("{} {}", text("msg"), text("details")).trim().to_owned());
+            Some(format!("{} {}", text("msg"), text("details")).trim().to_owned())
+        } else if assigned(&answer["body"]) != row.addresses.iter().copied().collect() {
+            // A central configuration may have more range sets than the container has addresses.
+            admin::post::<Value>(socket, "/v1/cni", &json!([call("DEL")]))?;
+            Some("the configuration gives more addresses than the container has".to_owned())
+        } else {
+            None
+        };
+        row.outcome = if why.is_some() { "conflict" } else { "imported" };
+        row.why = why;
+        if row.outcome == "conflict" {
             return Ok(());
         }
-        row.outcome = "imported";
     }
-    for entry in entries {
-        fs::remove_file(&entry.file).with_context(|| entry.file.display().to_string())?;
+    for file in entries.iter().filter_map(|entry| entry.file.as_ref()) {
+        fs::remove_file(file).with_context(|| file.display().to_string())?;
     }
     Ok(())
+}
+
+/// The addresses in a result of ADD.
+fn assigned(result: &Value) -> BTreeSet<IpAddr> {
+    let addresses = result["ips"].as_array().into_iter().flatten();
+    let texts = addresses.filter_map(|ip| ip["address"].as_str()?.parse::<IpNet>().ok());
+    texts.map(|net| net.addr()).collect()
 }
 
 /// The configuration of a network, with only those range sets that have one of the addresses; it
 /// asks for these.
 fn configuration(dir: &Path, network: &str, addresses: &[IpAddr]) -> anyhow::Result<Value> {
-    let mut ipam = ipam_of(dir, network)?.with_context(|| {
-        format!(
-            "no configuration of network {network} in {}: name the directory with --conf-dir",
-            dir.display()
-        )
-    })?;
+    let mut ipam = known_ipam_of(dir, network)?;
     let has = |range: &Value| {
-        let subnet = range["subnet"].as_str().and_then(|subnet| subnet.parse::<IpNet>().ok());
+        let subnet = subnet(range);
         subnet.is_some_and(|subnet| addresses.iter().any(|address| subnet.contains(address)))
     };
     if let Some(fields) = ipam.as_object_mut() {
@@ -234,6 +278,27 @@ fn configuration(dir: &Path, network: &str, addresses: &[IpAddr]) -> anyhow::Res
         "cniVersion": "1.0.0", "name": network, "ipam": ipam,
         "args": { "cni": { "ips": addresses } }
     }))
+}
+
+fn subnet(range: &Value) -> Option<IpNet> {
+    range["subnet"].as_str()?.parse().ok()
+}
+
+/// The subnets of all ranges of an `ipam`.
+fn subnets(ipam: &Value) -> Vec<IpNet> {
+    let sets = ipam["ranges"].as_array().into_iter().flatten();
+    let ranges = sets.filter_map(Value::as_array).flatten();
+    ranges.chain([ipam]).filter_map(subnet).collect()
+}
+
+/// The `ipam` of a network; there must be one.
+fn known_ipam_of(dir: &Path, network: &str) -> anyhow::Result<Value> {
+    ipam_of(dir, network)?.with_context(|| {
+        format!(
+            "no configuration of network {network} in {}: name the directory with --conf-dir",
+            dir.display()
+        )
+    })
 }
 
 /// The `ipam` of a network in the first file of a directory that has it.

@@ -1,7 +1,6 @@
 //! `leasehold node`: lists, drains and removes nodes of the cluster.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ pub(super) struct RemoveArgs {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Confirm the removal; required on a terminal
+    /// Confirm the removal; without it, nothing is done and what would be done is shown
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -197,7 +196,7 @@ fn state(row: &NodeRow) -> String {
 
 fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     let (socket, form) = (&args.admin.socket, args.admin.output.form);
-    let unasked = !args.yes && !args.dry_run && io::stdin().is_terminal();
+    let unasked = !args.yes && !args.dry_run;
     let remove = Remove {
         incarnation: args.incarnation.clone(),
         force: args.force,

@@ -13,8 +13,8 @@ use super::ip;
 pub(super) struct Args<'a> {
     /// `IP`: one address, a prefix length is dropped.
     pub(super) ip: Option<IpAddr>,
-    /// `STAGE`.
-    pub(super) stage: Option<Stage>,
+    /// `STAGE`: the pair and its value, which is not empty. It may be a word of somebody else's.
+    stage: Option<(&'a str, &'a str)>,
     /// `K8S_POD_NAME`; never empty.
     pub(super) pod_name: Option<&'a str>,
     /// `K8S_POD_NAMESPACE`; never empty.
@@ -43,7 +43,7 @@ impl<'a> Args<'a> {
             match key {
                 "IgnoreUnknown" => ignore_unknown = boolean(pair, value)?,
                 "IP" => args.ip = address(pair, value)?,
-                "STAGE" => args.stage = stage(pair, value)?,
+                "STAGE" => args.stage = Some((pair, value)).filter(|_| !value.is_empty()),
                 "K8S_POD_NAME" => args.pod_name = name(pair, value)?,
                 "K8S_POD_NAMESPACE" => args.pod_namespace = name(pair, value)?,
                 _ => unknown.push(pair),
@@ -57,6 +57,20 @@ impl<'a> Args<'a> {
             "the known keys of CNI_ARGS are IP, STAGE, K8S_POD_NAME and K8S_POD_NAMESPACE; \
              IgnoreUnknown=1 allows others",
         ))
+    }
+}
+
+impl Args<'_> {
+    /// Returns the stage that `STAGE` names.
+    ///
+    /// # Errors
+    /// [`Code::Environment`]: it is no stage.
+    pub(super) fn stage(&self) -> Result<Option<Stage>, Error> {
+        let Some((pair, value)) = self.stage else { return Ok(None) };
+        Stage::parse(value).map(Some).ok_or_else(|| {
+            bad(pair, &format!("unknown stage {value}"))
+                .with_details(format!("STAGE in CNI_ARGS must be {}", stages()))
+        })
     }
 }
 
@@ -93,17 +107,6 @@ fn address(pair: &str, value: &str) -> Result<Option<IpAddr>, Error> {
     })
 }
 
-fn stage(pair: &str, value: &str) -> Result<Option<Stage>, Error> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    let stage = Stage::parse(value);
-    stage.map(Some).ok_or_else(|| {
-        bad(pair, &format!("unknown stage {value}"))
-            .with_details(format!("STAGE in CNI_ARGS must be {}", stages()))
-    })
-}
-
 fn name<'a>(pair: &str, value: &'a str) -> Result<Option<&'a str>, Error> {
     if value.len() > NAME_BYTES_MAX {
         let why = format!("longer than {NAME_BYTES_MAX} bytes");
@@ -134,14 +137,14 @@ mod tests {
         let args = Args::parse(text).unwrap();
         assert_eq!(args.ip, Some([10, 1, 2, 10].into()));
         assert_eq!((args.pod_name, args.pod_namespace), (Some("web-2-sandbox-0"), Some("shop")));
-        assert_eq!(args.stage, None);
+        assert_eq!(args.stage(), Ok(None));
         assert_eq!(Args::parse(""), Ok(Args::default()));
     }
 
     #[test]
     fn keys_of_ours_are_known_without_ignore_unknown() {
         let args = Args::parse("K8S_POD_NAME=a;K8S_POD_NAMESPACE=b;STAGE=smallflow").unwrap();
-        assert_eq!(args.stage, Some(Stage::Smallflow));
+        assert_eq!(args.stage(), Ok(Some(Stage::Smallflow)));
         assert_eq!(args.pod_name, Some("a"));
         assert_eq!(Args::parse("IP=;STAGE=;K8S_POD_NAME="), Ok(Args::default()));
         let last = Args::parse("IP=10.0.0.1;IP=10.0.0.2").unwrap();
@@ -178,7 +181,7 @@ mod tests {
             "ARGS: error parsing value of pair \"IP=foo\": invalid IP address foo"
         );
         assert!(msg("IP=10.0.0.1,10.0.0.2").ends_with("invalid IP address 10.0.0.1,10.0.0.2"));
-        let error = Args::parse("STAGE=Sandbox").unwrap_err();
+        let error = Args::parse("STAGE=Sandbox").unwrap().stage().unwrap_err();
         assert_eq!(
             error.msg,
             "ARGS: error parsing value of pair \"STAGE=Sandbox\": unknown stage Sandbox"

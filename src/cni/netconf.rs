@@ -101,10 +101,6 @@ pub(super) fn add(
     for source in [&args, &runtime].into_iter().flatten() {
         add_asked(&mut asked, source)?;
     }
-    let stage = match &args {
-        Some(args) => args_stage(args)?,
-        None => None,
-    };
     let pod = env.pod_name.map(|name| Pod {
         namespace: env.pod_namespace.unwrap_or_default().into(),
         name: name.into(),
@@ -113,11 +109,17 @@ pub(super) fn add(
     let resolv_conf = ipam.string("resolvConf")?;
     let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
     let sets = some(RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
-    // A pod's name gives a stage only if some range lists a stage: elsewhere it is just a name.
+    // A word gives a stage only if some range lists a stage. Elsewhere it is a word of somebody
+    // else's tool, and a pod's name is just a name.
     let mut ranges = sets.iter().flat_map(|set| set.iter());
     let staged = ranges.any(|range| Stage::ALL.iter().any(|&of| !range.listed(of).is_empty()));
+    let stage = match args.as_ref().filter(|_| staged) {
+        Some(args) => args_stage(args)?,
+        None => None,
+    };
+    let env_stage = if staged { env.stage()? } else { None };
     let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);
-    let stage = stage.or(env.stage).or_else(of_pod);
+    let stage = stage.or(env_stage).or_else(of_pod);
     Namespaces::read(&ipam)?.admit(env.pod_namespace, stage)?;
     let unknown = unknown(&ipam);
     let data_dir = ipam.string("dataDir")?.filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -320,9 +322,21 @@ mod tests {
         // Where no stage is listed, a name is just a name, as for host-local.
         let plain = Call { args: pod.into(), ..with(none) };
         assert_eq!(add(&plain).unwrap().stage, None);
-        let error = code_of(&with(r#""args":{"cni":{"stage":"online"}}"#), Code::Config);
+        // So are words of somebody else's tool.
+        for word in ["online", "sandbox"] {
+            let word = format!(r#""args":{{"cni":{{"stage":"{word}"}}}}"#);
+            assert_eq!(add(&with(&word)).unwrap().stage, None);
+        }
+        let elsewhere = Call { args: "STAGE=online".into(), ..with(none) };
+        assert_eq!(add(&elsewhere).unwrap().stage, None);
+        let staged = |more: &str| {
+            let range = r#""subnet":"10.1.2.0/24","sandbox":["10.1.2.50"]"#;
+            let call = with_ipam(&format!(r#"{{"type":"my-ipam","ranges":[[{{{range}}}]]}}"#));
+            Call { more: format!(",{more}"), ..call }
+        };
+        let error = code_of(&staged(r#""args":{"cni":{"stage":"online"}}"#), Code::Config);
         assert_eq!(error.msg, "args.cni.stage must be sandbox or smallflow, not \"online\"");
-        let bad = Call { args: "STAGE=online".into(), ..with(none) };
+        let bad = Call { args: "STAGE=online".into(), ..staged(none) };
         assert_eq!(
             code_of(&bad, Code::Environment).details,
             "STAGE in CNI_ARGS must be sandbox or smallflow"

@@ -233,6 +233,13 @@ impl Range {
         Self { subnet: self.subnet, gateway: self.gateway, addresses, lists, reserved }
     }
 
+    /// Counts the addresses that are in another range too, without the gateway.
+    pub fn count_in(&self, other: AddressRange) -> u128 {
+        let gateway = Address::of(self.gateway);
+        let common = self.addresses.common(other);
+        common.map_or(0, |common| common.count() - u128::from(common.contains(gateway)))
+    }
+
     /// Returns the addresses from the first to the last that may be handed out.
     pub fn addresses(&self) -> AddressRange {
         self.addresses

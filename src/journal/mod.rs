@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use redb::Database;
 
+use crate::core::attachment::Netns;
 use crate::core::ids::Sequence;
 use crate::core::journal::JournalFailure;
 use crate::core::journal::{self, JournalEntry, JournalState, NewBoot, Rows as _};
@@ -77,6 +78,18 @@ pub enum JournalError {
         /// The path at which the id of this boot is found.
         this_boot: &'static str,
     },
+    /// PID 1 is another one, and a container of before is there.
+    #[error(
+        "PID 1 is a new one, and the network namespace of container {container}, {netns}, is still \
+         there: containers here do not end with PID 1 as this daemon sees it, and their addresses \
+         would be given out again. Leave bootFrom out (--boot-from kernel)"
+    )]
+    ContainersLive {
+        /// The container.
+        container: String,
+        /// Its namespace.
+        netns: String,
+    },
     /// The state that this node had in this boot is gone.
     #[error(
         "the state directory {dir} is not the one of this boot: its journal has {commits} commits, \
@@ -129,6 +142,9 @@ pub struct Options {
     /// A file outside of `dir` that ends with this boot. It is the only memory of a state directory
     /// that is gone; where the cluster's store remembers, there is none.
     pub marker: Option<PathBuf>,
+    /// Tells whether a container's namespace is still there, if a boot may be one that containers
+    /// outlive by mistake: then it is none.
+    pub still_there: Option<fn(&Netns) -> bool>,
 }
 
 /// The result of reading the file.
@@ -212,6 +228,13 @@ impl Journal {
                 .map_err(|source| JournalError::File { path: boot_path.clone(), source })?;
         }
         if !same_boot {
+            if let Some(is_there) = options.still_there
+                && let Some(living) = opened.state.holdings.iter().find(|h| is_there(&h.netns))
+            {
+                let container = living.container_id.to_text().to_string();
+                let netns = living.netns.path.to_string();
+                return Err(JournalError::ContainersLive { container, netns });
+            }
             let keep_holdings = options.keep_after_reboot;
             let boot = NewBoot { keep_holdings, cooldown: options.cooldown, now: options.now };
             let ended = opened.state.begin_boot(boot);

@@ -23,6 +23,7 @@ fn options(dir: &Path, cooldown: Duration) -> Options {
         cooldown,
         now: BootTime::BOOT,
         marker: None,
+        still_there: None,
     }
 }
 

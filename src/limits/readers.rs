@@ -31,3 +31,18 @@ pub const NETWORKS_FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The longest file with a certificate, a key or a password, in bytes.
 pub const PEM_BYTES_MAX: u64 = 4 << 20;
+
+/// The largest list of what another plugin holds, in bytes: a pool of 100,000 containers has 20 MB.
+pub const IMPORT_BYTES_MAX: usize = 64 << 20;
+
+/// Files in host-local's directory of one network.
+pub const FOREIGN_FILES_MAX: usize = 100_000;
+
+/// The longest file of host-local that is read, in bytes: a container and an interface.
+pub const FOREIGN_FILE_BYTES_MAX: u64 = 1024;
+
+/// Networks whose keys without effect are remembered, so that each is told of once.
+pub const WARNED_NETWORKS_MAX: usize = 4096;
+
+/// Largest `resolv.conf`, in bytes.
+pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;

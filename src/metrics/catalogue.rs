@@ -109,6 +109,9 @@ metrics! {
          lease is gone), failed, unknown";
     ETCD_HISTORY = Gauge "leasehold_etcd_history_revisions" &[],
         "Revisions that etcd keeps: those since its last compaction";
+    CERTIFICATE_END = Gauge "leasehold_etcd_certificate_end_timestamp_seconds" &["certificate"],
+        "Time at which the certificate of the authority or of this client ends, in seconds since \
+         1970; 0: none is used";
     ETCD_SECONDS = Histogram "leasehold_etcd_request_duration_seconds" &["operation"],
         "Time until etcd answered, or until a request was given up";
     JOURNAL_COMMITS = Counter "leasehold_journal_commits_total" &[],

@@ -78,8 +78,7 @@ impl fmt::Display for AssignError {
             Self::Gone { allowed, node, seconds } => write!(
                 f,
                 "no IP addresses available in range set {allowed}: what is left is in blocks of \
-                 node {node}, which has not been alive for at least {seconds} s (leasehold node \
-                 remove {node}, if it is gone for good)"
+                 node {node}, which has not been alive for at least {seconds} s"
             ),
             Self::Halted(cause) => write!(f, "this node hands out no addresses: {cause}"),
             Self::Busy => write!(

@@ -17,7 +17,7 @@ use std::time::Duration;
 use leasehold::api::{About, AppState, Phase};
 use leasehold::cni::parse::parse;
 use leasehold::cni::request::Body;
-use leasehold::config::{Commit, Config};
+use leasehold::config::{BootFrom, Commit, Config};
 use leasehold::core::address::{Address, BlockSize, Cidr, Family};
 use leasehold::core::attachment::AttachmentId;
 use leasehold::core::coordinator::{Add, Call, Del, HoldingSelector, Outcome};
@@ -138,6 +138,9 @@ fn config(cooldown: Duration) -> Config {
         offline_limit: None,
         sweep: None,
         status_fails_when_full: false,
+        import_host_local: false,
+        log: "info".to_owned(),
+        boot_from: BootFrom::Kernel,
         forget_after: Duration::from_secs(600),
         warm_addresses: 32,
         commit: Commit::Journal,
@@ -165,6 +168,7 @@ async fn start(
         cooldown,
         now: leasehold::clock::boot(),
         marker: None,
+        still_there: None,
     };
     let (journal, opened) =
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;

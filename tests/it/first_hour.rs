@@ -5,6 +5,7 @@ mod check;
 mod forget;
 mod import;
 mod keys;
+mod lists;
 mod networks;
 mod ready;
 mod robbed;

@@ -7,6 +7,7 @@
 
 mod cooling;
 mod damage;
+mod init;
 mod load;
 mod machine;
 mod many;

@@ -8,7 +8,7 @@ use super::compare::Record;
 use super::finding::{Finding, Kind};
 use super::namespaces::{self, View};
 use crate::api::cluster::Store;
-use crate::api::{AppState, call, refuse};
+use crate::api::{AppState, outcome, refuse};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::core::ids::{Revision, Sequence};
@@ -221,11 +221,11 @@ async fn release_kept(
 /// Ends a holding, if it still is the one with that sequence number.
 pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: Sequence) -> Collected {
     let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
-    match call::execute(node, Call::Del(del)).await.await {
+    match outcome::execute(node, Call::Del(del)).await.await {
         Outcome::Ended(0) => Collected::skipped("it has changed in this moment"),
         Outcome::Ended(_) => Collected::of(Fate::Released),
         Outcome::Failed(error) => {
-            let error = call::explain(error);
+            let error = outcome::explain(error);
             Collected::because(Fate::Failed, format!("{}: {}", error.msg, error.details))
         }
         Outcome::Added(_) => Collected::because(Fate::Failed, "not a release"),

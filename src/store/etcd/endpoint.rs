@@ -1,5 +1,6 @@
 //! One member of etcd: a connection that is made when it is needed and dropped when it fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use etcd_client::{Client, ConnectOptions, Error};
@@ -7,6 +8,7 @@ use tokio::time::timeout;
 
 use super::failure::{Failure, chain};
 use super::options::{Options, User};
+use super::plain::ended_at_once;
 
 /// A member of etcd.
 pub(super) struct Endpoint {
@@ -17,6 +19,8 @@ pub(super) struct Endpoint {
     /// The options that were read last without a fault.
     prepared: Mutex<(ConnectOptions, User)>,
     client: Mutex<Option<Client>>,
+    /// True if etcd has answered a request on the present connection.
+    answered: AtomicBool,
 }
 
 impl Endpoint {
@@ -26,6 +30,7 @@ impl Endpoint {
             source: source.clone(),
             prepared: Mutex::new(prepared.clone()),
             client: Mutex::default(),
+            answered: AtomicBool::default(),
         }
     }
 
@@ -70,6 +75,22 @@ impl Endpoint {
     /// Drops the connection; the next request makes a new one.
     pub(super) fn forget(&self) {
         self.slot().take();
+        self.answered.store(false, Ordering::Relaxed);
+    }
+
+    /// Explains the end of a connection on which nothing was ever answered: so etcd refuses a
+    /// client's certificate.
+    fn explain(&self, failure: Failure) -> Failure {
+        let explained = |why: String| match ended_at_once(&self.source, &failure) {
+            Some(advice) => format!("{advice}: {why}"),
+            None => why,
+        };
+        match &failure {
+            _ if self.answered.load(Ordering::Relaxed) => failure,
+            Failure::NotSent(why) => Failure::NotSent(explained(why.clone())),
+            Failure::Lost(why) => Failure::Lost(explained(why.clone())),
+            _ => failure,
+        }
     }
 
     /// Makes a request, and repeats it once with a new token if etcd does not know the old one.
@@ -84,11 +105,14 @@ impl Endpoint {
                 timeout(self.source.connect_deadline + request_deadline, self.client());
             let client = match connecting.await {
                 Ok(Ok(client)) => client,
-                Ok(Err(error)) => return Err(Failure::NotSent(chain(&error))),
+                Ok(Err(error)) => return Err(self.explain(Failure::NotSent(chain(&error)))),
                 Err(_) => return Err(Failure::NotSent("no answer to the password".to_owned())),
             };
             let failure = match timeout(request_deadline, request(client)).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Ok(Err(error)) => Failure::of(&error),
                 Err(_) => {
                     let waited = humantime::format_duration(request_deadline);
@@ -97,8 +121,12 @@ impl Endpoint {
             };
             match failure {
                 Failure::Stranger(_) if !known => known = true,
-                Failure::Refused(_) | Failure::LeaseGone => return Err(failure),
+                Failure::Refused(_) | Failure::LeaseGone => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return Err(failure);
+                }
                 _ => {
+                    let failure = self.explain(failure);
                     self.forget();
                     return Err(failure);
                 }

@@ -3,6 +3,7 @@
 //! Connections have a thread of their own. So the threads that answer containers never decode a
 //! listing or wait for a handshake, and deadlines hold while those threads are busy.
 
+mod certificates;
 mod convert;
 mod endpoint;
 mod failure;
@@ -23,6 +24,7 @@ use etcd_client::{Client, Error};
 use tokio::runtime::{self, Handle};
 use tokio::sync::mpsc;
 
+pub use certificates::{CertificateFile, End, Holder};
 pub use history::{Compaction, History};
 pub use options::{Options, OptionsError};
 pub use probe::{Probe, Server};

@@ -1,7 +1,9 @@
 //! Explains errors of etcd, and of connections to it, with a remedy.
 
+use super::certificates::Holder;
 use super::failure::Failure;
 use super::options::Options;
+use crate::clock;
 
 /// The meaning of a failure for the operator, with the error itself in brackets; the error alone if
 /// no explanation is known.
@@ -31,8 +33,7 @@ fn advice(options: &Options, why: &str) -> Option<String> {
     } else if says(&["received fatal alert"]) && options.cert_file.is_none() {
         "it wants a client certificate: give certFile and keyFile (--etcd-cert, --etcd-key)"
     } else if says(&["received fatal alert"]) {
-        "it does not accept our certificate: certFile must be signed by an authority that etcd \
-         trusts for clients (--etcd-cert)"
+        return Some(not_accepted(options));
     } else if says(&["InvalidContentType", "handshake eof"]) {
         "it does not speak TLS: is its URL http://? (--etcd)"
     } else if says(&["grpc-status header missing"]) {
@@ -54,6 +55,47 @@ fn advice(options: &Options, why: &str) -> Option<String> {
         "it is stopped, overloaded or cut off from the network"
     } else {
         return None;
+    };
+    Some(advice.to_owned())
+}
+
+/// The explanation when etcd does not accept our certificate.
+fn not_accepted(options: &Options) -> String {
+    let ended = options.certificates().into_iter().find_map(|certificate| {
+        let end = certificate.end.ok()?;
+        (certificate.holder == Holder::Client && end.at <= clock::unix()).then_some(end.at)
+    });
+    match ended {
+        Some(at) => format!(
+            "our certificate has expired at {}: renew the file in certFile (--etcd-cert)",
+            clock::rfc3339(at)
+        ),
+        None => "it does not accept our certificate: certFile must be signed by an authority that \
+                 etcd trusts for clients (--etcd-cert)"
+            .to_owned(),
+    }
+}
+
+/// The explanation when a member ends a connection on which nothing was answered yet.
+pub(super) fn ended_at_once(options: &Options, failure: &Failure) -> Option<String> {
+    let words = ["broken pipe", "connection closed", "reset by peer", "connection error"];
+    let ended = words.iter().any(|words| failure.why().contains(words));
+    let encrypted = options.ca_file.is_some();
+    let advice = match failure {
+        _ if !ended || failure.why().contains("alert") => return None,
+        Failure::NotSent(_) if encrypted => "it does not speak TLS: is its URL http://? (--etcd)",
+        Failure::Lost(_) if encrypted && options.cert_file.is_none() => {
+            "it ends the connection, as etcd does when it wants a client certificate: give \
+             certFile and keyFile (--etcd-cert, --etcd-key)"
+        }
+        Failure::Lost(_) if encrypted => {
+            let why = not_accepted(options);
+            return Some(format!("it ends the connection, as etcd does in such a case: {why}"));
+        }
+        Failure::Lost(_) => {
+            "it ends the connection, as etcd does when its URL is https:// (--etcd)"
+        }
+        _ => return None,
     };
     Some(advice.to_owned())
 }

@@ -3,7 +3,6 @@
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 
 use super::failure::Failure;
-use super::options::Options;
 use super::plain::plain;
 use super::{Cluster, Etcd};
 
@@ -49,10 +48,7 @@ impl Etcd {
 impl Cluster {
     async fn probe(&self, at: usize) -> Result<Server, String> {
         let endpoint = &self.endpoints[at];
-        let plain = |failure: Failure| {
-            let advice = closed(&self.options, &failure).unwrap_or_default();
-            format!("{advice}{}", plain(&self.options, &failure))
-        };
+        let plain = |failure: Failure| plain(&self.options, &failure);
         let status = endpoint.call(|mut client| async move { client.status().await });
         let version = status.await.map_err(plain)?.version().to_owned();
         // The condition on all our keys can never hold, so the write never happens. But etcd checks
@@ -68,31 +64,6 @@ impl Cluster {
         refused.await.map_err(plain)?;
         let warning = defect(&version);
         Ok(Server { version, warning })
-    }
-}
-
-/// The explanation when a member ends the very first connection.
-fn closed(options: &Options, failure: &Failure) -> Option<&'static str> {
-    let words = ["broken pipe", "connection closed", "reset by peer", "connection error"];
-    let ended = words.iter().any(|words| failure.why().contains(words));
-    let encrypted = options.ca_file.is_some();
-    match failure {
-        _ if !ended || failure.why().contains("alert") => None,
-        Failure::NotSent(_) if encrypted => {
-            Some("it does not speak TLS: is its URL http://? (--etcd): ")
-        }
-        Failure::Lost(_) if encrypted && options.cert_file.is_none() => Some(
-            "it ends the connection, as etcd does when it wants a client certificate: give \
-             certFile and keyFile (--etcd-cert, --etcd-key): ",
-        ),
-        Failure::Lost(_) if encrypted => Some(
-            "it ends the connection, as etcd does when it does not accept our certificate: \
-             certFile must be signed by an authority that etcd trusts for clients (--etcd-cert): ",
-        ),
-        Failure::Lost(_) if !encrypted => {
-            Some("it ends the connection, as etcd does when its URL is https:// (--etcd): ")
-        }
-        _ => None,
     }
 }
 

@@ -4,11 +4,12 @@
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::Held;
-use crate::common::{Daemon, LEASEHOLD, Options};
+use crate::common::{Call, Daemon, LEASEHOLD, Options, poll};
 
 /// The one line of a refusal, which must have these words in it.
 pub(super) fn refuses(daemon: &mut Daemon, words: &[&str]) -> String {
@@ -150,4 +151,39 @@ fn flags_that_are_wrong() {
         refuses_arguments(&arguments, &words);
     }
     refuses(&mut other(&["--keep-after-reboot"]), &["keepAfterReboot", "fsync", "power cut"]);
+}
+
+/// SIGHUP ends nothing, also when the file that is read again is wrong; the level of the log comes
+/// from it.
+#[test]
+fn a_hang_up_reads_the_level_of_the_log_again_and_ends_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("leasehold.toml");
+    let write = |text: &str| fs::write(&file, text).expect("a file");
+    write("log = \"info\"");
+    let env = vec![("LEASEHOLD_CONFIG".to_owned(), file.display().to_string())];
+    let daemon = Daemon::start(&Options { env, ..Options::default() });
+    let hang_up = |words: &str| {
+        let pid = i32::try_from(daemon.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process"), rustix::process::Signal::HUP)
+            .expect("SIGHUP");
+        let told = poll(Duration::from_secs(20), || daemon.log().contains(words));
+        assert!(told, "{words}: {}", daemon.log_tail());
+    };
+    let add = |container: &str| {
+        let call = Call::new("ADD", container, &super::config("pods", "10.3.0.0/24"));
+        assert!(daemon.client().call(&call).succeeded());
+    };
+    add("before");
+    write("log = \"debug\"");
+    hang_up("SIGHUP: the level of the log was read again");
+    add("after");
+    assert!(poll(Duration::from_secs(20), || daemon.log().contains("after")), "{}", daemon.log());
+    assert!(!daemon.log().contains("before"), "{}", daemon.log());
+    write("log = 5");
+    hang_up("SIGHUP: everything stays as it was");
+    write("log = \"inof\"");
+    hang_up("\"inof\" is neither a level");
+    add("last");
+    assert_eq!(daemon.allocations().len(), 3);
 }

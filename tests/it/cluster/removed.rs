@@ -21,7 +21,7 @@ const HELD: usize = 600;
 
 fn remove(daemon: &Daemon) -> Value {
     let mut command = Command::new(LEASEHOLD);
-    command.args(["node", "remove", "node-0", "--quarantine", "60s", "-o", "json"]);
+    command.args(["node", "remove", "node-0", "--yes", "--quarantine", "60s", "-o", "json"]);
     let output = command.env("LEASEHOLD_SOCKET", daemon.socket()).output().expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (said, wrong) = (text(&output.stdout), text(&output.stderr));

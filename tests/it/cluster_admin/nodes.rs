@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::common::etcd::Cluster;
-use super::super::common::{Daemon, poll};
+use super::super::common::{Call, Daemon, poll};
 use super::{PATIENCE, address, call, config, ends, ends_json, fails, start};
 
 fn pods() -> Value {
@@ -81,7 +81,7 @@ fn a_node_is_removed_comes_back_and_is_forgotten() {
     let dry = ends_json(&a, &["node", "remove", "b", "--dry-run"], 0);
     assert_eq!((&dry["outcome"], &dry["dryRun"]), (&json!("removed"), &json!(true)));
     assert_eq!((&row(&a, "b")["active"], &row(&a, "b")["epoch"]), (&active, &json!(epoch)));
-    let removed = ends_json(&a, &["node", "remove", "b", "--quarantine", "1m"], 0);
+    let removed = ends_json(&a, &["node", "remove", "b", "--yes", "--quarantine", "1m"], 0);
     assert_eq!(removed["outcome"], "removed");
     assert_eq!((&removed["quarantined"], &removed["records"]), (&active, &json!(1)));
     assert_eq!(removed["epoch"], epoch + 1);
@@ -92,7 +92,7 @@ fn a_node_is_removed_comes_back_and_is_forgotten() {
     let gone = row(&a, "b");
     assert_eq!((&gone["quarantined"], &gone["active"]), (&active, &json!(0)));
     assert!(gone["removedUnixMs"].is_u64() && gone["live"] == false, "{gone}");
-    let again = ends_json(&a, &["node", "remove", "b"], 0);
+    let again = ends_json(&a, &["node", "remove", "b", "--yes"], 0);
     assert_eq!((&again["outcome"], &again["epoch"]), (&json!("alreadyRemoved"), &json!(epoch + 2)));
 
     // It is alive after all, and gets its blocks back.
@@ -104,10 +104,10 @@ fn a_node_is_removed_comes_back_and_is_forgotten() {
     assert_eq!(address(&b, "c2", &pods()), held);
 
     end(&etcd, &mut b, "b");
-    let said = ends(&a, &["node", "remove", "b"], 0);
+    let said = ends(&a, &["node", "remove", "b", "--yes"], 0);
     assert!(said.contains("whether containers on that machine still use"), "{said}");
     end_quarantine(&etcd);
-    let forgotten = ends_json(&a, &["node", "remove", "b"], 0);
+    let forgotten = ends_json(&a, &["node", "remove", "b", "--yes"], 0);
     assert_eq!(forgotten["outcome"], "forgotten");
     assert_eq!(row(&a, "b"), Value::Null);
     assert_eq!(stored(&etcd, "nodes/").len(), 1);
@@ -131,7 +131,7 @@ fn a_live_node_that_is_removed_by_force_joins_anew_by_itself() {
     let etcd = Cluster::start(1);
     let (a, b) = (start(&etcd, "a"), start(&etcd, "b"));
     let held = address(&b, "c1", &pods());
-    let removed = ends_json(&a, &["node", "remove", "b", "--force"], 0);
+    let removed = ends_json(&a, &["node", "remove", "b", "--yes", "--force"], 0);
     assert_eq!((&removed["outcome"], &removed["wasLive"]), (&json!("removed"), &json!(true)));
     let epoch = removed["epoch"].as_u64();
     await_row(&a, "b", "back", |row| row["epoch"].as_u64() > epoch && row["quarantined"] == 0);
@@ -167,4 +167,34 @@ fn a_drained_node_refuses_add_and_gives_its_blocks_back() {
     assert_eq!((&local["node"], &local["draining"]), (&json!("b"), &json!(true)));
     assert_eq!(ends_json(&b, &["drain", "--undo"], 0)["draining"], false);
     assert!(ends(&b, &["drain", "--undo"], 0).contains("was not being drained"));
+}
+
+/// Who meets the error of a full pool learns that a quarantine is why, and when it ends.
+#[test]
+fn a_pool_whose_addresses_are_in_quarantine_says_so() {
+    let etcd = Cluster::start(1);
+    let (a, mut b) = (start(&etcd, "a"), start(&etcd, "b"));
+    let mut config = pods();
+    config["ipam"]["ranges"] = json!([[{ "subnet": "10.33.0.0/29" }]]);
+    let add = |daemon: &Daemon, container: &str| {
+        daemon.client().call(&Call::new("ADD", container, &config))
+    };
+    for container in ["c1", "c2", "c3", "c4", "c5"] {
+        assert!(add(&b, container).succeeded());
+    }
+    end(&etcd, &mut b, "b");
+    // Also where nobody can be asked.
+    let unconfirmed = fails(&a, &["node", "remove", "b"]);
+    assert!(unconfirmed.contains("nothing was done: pass --yes"), "{unconfirmed}");
+    assert_eq!(row(&a, "b")["removedUnixMs"], Value::Null);
+    ends(&a, &["node", "remove", "b", "--yes"], 0);
+    let said = || format!("{:?}", add(&a, "c6"));
+    let told = poll(PATIENCE, || said().contains("in quarantine until "));
+    let said = said();
+    assert!(
+        told && said.contains("5 of them") && said.contains("since node b was removed"),
+        "{said}"
+    );
+    assert!(said.contains("leasehold node remove b --yes --quarantine 1m"), "{said}");
+    assert!(!said.contains("add a range"), "{said}");
 }

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use leasehold::store::etcd::Options;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -330,14 +330,25 @@ impl Cluster {
         write("ca.pem", ca);
         let (other, other_issuer) = authority("another");
         write("other-ca.pem", other);
-        let names = vec!["127.0.0.1".to_owned(), "etcd.example".to_owned()];
-        for (file, names, usage, issuer) in [
-            ("server", names, ExtendedKeyUsagePurpose::ServerAuth, &issuer),
-            ("client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth, &issuer),
-            ("other-client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth, &other_issuer),
+        use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+        let names = || vec!["127.0.0.1".to_owned(), "etcd.example".to_owned()];
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        let life = |left: Duration| Some((now - 30 * day, left));
+        for (file, names, usage, issuer, life) in [
+            ("server", names(), ServerAuth, &issuer, None),
+            ("expired-server", names(), ServerAuth, &issuer, life(now - hour)),
+            ("client", Vec::new(), ClientAuth, &issuer, None),
+            ("expired-client", Vec::new(), ClientAuth, &issuer, life(now - hour)),
+            ("ending-client", Vec::new(), ClientAuth, &issuer, life(now + 3 * hour)),
+            ("other-client", Vec::new(), ClientAuth, &other_issuer, None),
         ] {
             let mut params = CertificateParams::new(names).expect("a certificate's names");
             params.extended_key_usages = vec![usage];
+            if let Some((since, until)) = life {
+                params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since;
+                params.not_after = rcgen::date_time_ymd(1970, 1, 1) + until;
+            }
             params.distinguished_name.push(rcgen::DnType::CommonName, file);
             let key = KeyPair::generate().expect("a key");
             let cert = params.signed_by(&key, issuer).expect("a certificate");

@@ -164,9 +164,12 @@ impl Daemon {
             .append(true)
             .open(self.log_path())
             .expect("the daemon's log");
+        // Not the file of the machine on which the tests run.
+        let own = self.options.env.iter().any(|(name, _)| name == "LEASEHOLD_CONFIG");
+        let none = (!own).then_some(["--config", "/dev/null"]);
         Command::new(LEASEHOLD)
-            // Not the file of the machine on which the tests run.
-            .args(["serve", "--config", "/dev/null"])
+            .arg("serve")
+            .args(none.into_iter().flatten())
             .arg("--state-dir")
             .arg(self.dir.path().join("state"))
             .arg("--socket")

@@ -94,3 +94,43 @@ fn an_address_that_another_container_holds_is_not_taken_over() {
     assert_eq!(daemon.allocations().len(), 1);
     assert!(data.join("pods/10.9.0.2").exists(), "the file stays");
 }
+
+/// With `importHostLocal` no command is needed: the first ADD takes over what is there.
+#[test]
+fn the_first_add_takes_over_what_host_local_holds_if_the_operator_wants_that() {
+    require_plugins(&["host-local"]);
+    let args = vec!["--import-host-local".to_owned()];
+    let (dir, daemon) = (
+        TempDir::new().expect("a directory"),
+        Daemon::start(&Options { args, ..Options::default() }),
+    );
+    let data = dir.path().join("networks");
+    let before: Vec<String> =
+        ["p1", "p2"].map(|pod| address(&host_local("ADD", pod, &data))).to_vec();
+    let new = address(&ours(&daemon, "ADD", "new", &data));
+    assert!(!before.contains(&new), "{new}");
+    assert_eq!(daemon.allocations().len(), 3);
+    assert!(!data.join("pods/10.9.0.2").exists(), "its file is gone");
+    // A repeated ADD of a container that was taken over is answered with what it has.
+    assert_eq!(address(&ours(&daemon, "ADD", "p1", &data)), before[0]);
+    assert!(ours(&daemon, "DEL", "p2", &data).succeeded());
+    assert_eq!(daemon.allocations().len(), 2);
+}
+
+/// A file that cannot be taken over is said, and nothing is handed out.
+#[test]
+fn a_first_add_that_cannot_take_over_everything_is_refused() {
+    let args = vec!["--import-host-local".to_owned()];
+    let (dir, daemon) = (
+        TempDir::new().expect("a directory"),
+        Daemon::start(&Options { args, ..Options::default() }),
+    );
+    let data = dir.path().join("networks");
+    fs::create_dir_all(data.join("pods")).expect("a directory");
+    fs::write(data.join("pods/10.77.0.2"), "p1\r\neth0").expect("a file");
+    let refused = ours(&daemon, "ADD", "new", &data);
+    assert_eq!(refused.code(), Some(11), "{refused:?}");
+    let said = format!("{refused:?}");
+    assert!(said.contains("container p1") && said.contains("10.77.0.2"), "{said}");
+    assert!(daemon.allocations().is_empty());
+}

@@ -172,7 +172,7 @@ fn blocks_of_a_dead_node_are_named_with_the_way_out() {
     assert!(found[0]["sinceUnixMs"].as_u64() > Some(1_600_000_000_000), "{found:#?}");
     let said = ends(&a, &["gc"], 1);
     assert!(said.contains("left: ") && said.contains("leasehold node remove b"), "{said}");
-    ends(&a, &["node", "remove", "b"], 0);
+    ends(&a, &["node", "remove", "b", "--yes"], 0);
     assert_eq!(findings(&a), Vec::<Value>::new(), "the quarantine ends by itself");
 }
 

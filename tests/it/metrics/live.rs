@@ -275,7 +275,7 @@ fn every_expression_returns_something() {
     let mut dead = daemons.pop().expect("three daemons");
     dead.kill9();
     watch.until("a dead node", &["LeaseholdDown", "LeaseholdNodeGone"], || {});
-    leasehold(&daemons[0], &["node", "remove", "node-2"]);
+    leasehold(&daemons[0], &["node", "remove", "node-2", "--yes"]);
     watch.until("a removed node", &["LeaseholdQuarantine"], || {});
 
     // etcd stands still: no block, slow refusals, and a daemon that cannot join.

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::actors::{self, Running};
+use crate::actors::{self, Recent, Running};
 use crate::api::check::sweep::Sweeps;
 use crate::api::check::{Checks, sweep};
 use crate::api::foreign::Foreign;
@@ -322,8 +322,9 @@ pub fn start(
     let networks = Arc::new(NetworkCache::open(config.state_dir.join("networks.json")));
     actix_rt::spawn(networks.clone().follow(store.watch(NETWORKS.to_owned())));
     let pools = Arc::new(Pools::default());
-    actix_rt::spawn(pools.clone().follow(store.clone()));
-    let running = actors::start(booted, journal, config.fsync, store.clone())?;
+    let recent = Arc::new(Recent::default());
+    actix_rt::spawn(pools.clone().follow(store.clone(), recent.clone()));
+    let running = actors::start(booted, journal, config.fsync, store.clone(), recent.clone())?;
     let Running { handle: machines, standing, index } = running;
     let about = Arc::new(about);
     let checks = Checks::new();
@@ -333,6 +334,9 @@ pub fn start(
         store,
         networks,
         pools,
+        counts: Arc::default(),
+        trends: Arc::default(),
+        recent,
         checks,
         sweeps: Sweeps::default(),
         policy: Policy {

@@ -21,6 +21,7 @@ mod handle;
 mod host;
 mod index;
 mod journal;
+mod recent;
 mod report;
 mod wires;
 
@@ -41,6 +42,8 @@ pub use host::Host;
 pub(crate) use index::tests::filled as filled_index;
 pub use index::{Index, Place};
 pub use journal::JournalActor;
+pub use recent::{Happening, KeptEvent, Recent};
+use wires::Readers;
 pub use wires::Wires;
 
 /// A node whose actors run.
@@ -63,6 +66,7 @@ pub fn start(
     journal: Journal,
     fsync: bool,
     store: Arc<dyn ClusterStore>,
+    recent: Arc<Recent>,
 ) -> io::Result<Running> {
     let Booted { coordinator, leaseholder, .. } = booted;
     let index = Arc::new(Index::new(coordinator.held().all().cloned()));
@@ -75,7 +79,8 @@ pub fn start(
         for_leaseholder.address(),
         for_journal.address(),
     );
-    let wires = Wires::new(handle.clone(), for_journal.address(), store, index.clone());
+    let shown = Readers { index: index.clone(), recent };
+    let wires = Wires::new(handle.clone(), for_journal.address(), store, shown);
     let journal = JournalActor::new(journal, fsync, wires.clone(), for_journal.address())?;
     for_journal.run(journal);
     let (sender, standing) = watch::channel(Standing::default());

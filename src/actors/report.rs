@@ -1,13 +1,17 @@
 //! Events of the machines, put into words and counted.
 
 use super::index::Index;
+use super::recent::{Happening, Recent};
 use crate::core::cause::Cause;
 use crate::core::leaseholder::Leased;
 use crate::core::node::{Event, SearchEnd};
 use crate::metrics;
 
-/// Writes an event to the log and counts it.
-pub(super) fn tell(index: &Index, event: &Event) {
+/// Writes an event to the log, counts it, and keeps it for readers if it is of interest later.
+pub(super) fn tell(index: &Index, recent: &Recent, event: &Event) {
+    if let Some(happening) = lasting(event) {
+        recent.note(happening);
+    }
     match event {
         Event::Overlap(a, b, pairs) => {
             tracing::warn!("networks {a} and {b} overlap: each may hand out the other's addresses");
@@ -115,4 +119,57 @@ fn tell_of_cluster(event: &Event) {
         }
         _ => {}
     }
+}
+
+/// What is kept of an event for readers. What the cluster's store reports of blocks and sessions,
+/// this node's among them, is kept there (`src/api/news.rs`).
+fn lasting(event: &Event) -> Option<Happening> {
+    let (kind, network, text) = match event {
+        Event::JournalFailed(cause) => {
+            ("journalFailed", None, format!("the journal failed, and ADD is refused: {cause}"))
+        }
+        Event::StateRecovered(recovered) => (
+            "stateRecovered",
+            None,
+            format!(
+                "the state directory was lost or old: {} blocks and {} allocations are taken over \
+                 from the cluster's store",
+                recovered.blocks, recovered.remembered
+            ),
+        ),
+        Event::Stalled(Some(cause)) => {
+            ("storeAway", None, format!("nothing can be leased: {cause}"))
+        }
+        Event::Stalled(None) => ("storeBack", None, "the cluster's store answers again".to_owned()),
+        Event::Halted(Some(cause)) => ("halted", None, format!("nothing is handed out: {cause}")),
+        Event::Halted(None) => ("resumed", None, "addresses are handed out again".to_owned()),
+        Event::WentBack => (
+            "storeRestored",
+            None,
+            "the cluster's store is older than this node, as if restored from a backup".to_owned(),
+        ),
+        Event::Settling(Some(awaited)) => {
+            ("storeRestored", None, Cause::Restored { awaited: awaited.clone().into() }.to_string())
+        }
+        Event::Settling(None) => (
+            "storeSettled",
+            None,
+            "the restore of the cluster's store is settled: blocks are leased again".to_owned(),
+        ),
+        Event::Lost(pool, cidrs) => {
+            let blocks: Vec<_> =
+                cidrs.iter().map(|cidr| cidr.net(pool.family).to_string()).collect();
+            let text = format!(
+                "this node lost {}: the cluster's store does not have it as its own",
+                blocks.join(", ")
+            );
+            ("blockLost", Some(&pool.network), text)
+        }
+        Event::Regained(pool, cidr) => {
+            let text = format!("this node has {} again", cidr.net(pool.family));
+            ("blockRegained", Some(&pool.network), text)
+        }
+        _ => return None,
+    };
+    Some(Happening { kind, node: None, network: network.cloned(), text, of_block: false })
 }

@@ -12,6 +12,7 @@ use super::handle::NodeHandle;
 use super::host::{Deliver, Host, Outlet, Stop};
 use super::index::Index;
 use super::journal::JournalActor;
+use super::recent::Recent;
 use super::report;
 use crate::core::Map;
 use crate::core::coordinator::Outcome;
@@ -22,12 +23,18 @@ use crate::core::txn::Request;
 use crate::metrics;
 use crate::store::ClusterStore;
 
+/// Where readers see what the machines say.
+pub(super) struct Readers {
+    pub(super) index: Arc<Index>,
+    pub(super) recent: Arc<Recent>,
+}
+
 /// The means by which outputs are carried out. All of them live on the actors' thread.
 pub struct Wires {
     node: NodeHandle,
     journal: Addr<JournalActor>,
     store: Arc<dyn ClusterStore>,
-    index: Arc<Index>,
+    readers: Readers,
     replies: RefCell<Map<CallId, oneshot::Sender<Outcome>>>,
     next_call: Cell<CallId>,
     stopped: RefCell<Vec<oneshot::Sender<()>>>,
@@ -40,13 +47,13 @@ impl Wires {
         node: NodeHandle,
         journal: Addr<JournalActor>,
         store: Arc<dyn ClusterStore>,
-        index: Arc<Index>,
+        readers: Readers,
     ) -> Rc<Self> {
         Rc::new_cyclic(|own| Self {
             node,
             journal,
             store,
-            index,
+            readers,
             replies: RefCell::default(),
             next_call: Cell::new(CallId::FIRST),
             stopped: RefCell::default(),
@@ -107,8 +114,8 @@ impl Outlet for Wires {
                     let _ = reply.send(outcome);
                 }
             }
-            Output::Held(holding) => self.index.insert(holding),
-            Output::Ended(holding) => self.index.remove(&holding),
+            Output::Held(holding) => self.readers.index.insert(holding),
+            Output::Ended(holding) => self.readers.index.remove(&holding),
             Output::Open { record, set, lease_number } => {
                 self.open(RangeSetMachine::new(record, *set, lease_number));
             }
@@ -117,7 +124,10 @@ impl Outlet for Wires {
                     set.do_send(Stop);
                 }
             }
-            Output::Report(event) => report::tell(&self.index, &event),
+            Output::Report(event) => {
+                let Readers { index, recent } = &self.readers;
+                report::tell(index, recent, &event);
+            }
             Output::Stopped => {
                 for sender in self.stopped.take() {
                     let _ = sender.send(());

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, refuse};
 use crate::actors::{Index, Place};
+use crate::core::address::{Address, Family};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
 use crate::limits;
@@ -63,6 +65,10 @@ pub struct Filter {
     pub namespace: Option<String>,
     /// Only this pod.
     pub pod: Option<String>,
+    /// Only addresses of this block.
+    pub block: Option<IpNet>,
+    /// Only rows in whose address, container, namespace or pod (`namespace/pod`) this text is.
+    pub search: Option<String>,
     /// Only rows after this one, `pool,address`: the last row of the page before.
     pub after: Option<String>,
     /// The number of rows to list, at most [`limits::ROWS_PER_PAGE_MAX`].
@@ -76,13 +82,53 @@ impl Filter {
         Some((pool, address.parse().ok()?))
     }
 
+    /// What is wrong with the filter, if anything is.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let search = self.search.as_ref().map_or(0, String::len);
+        if self.after.is_some() && self.after().is_none() {
+            Some("after: give the pool and address of a row")
+        } else if self.block.is_some() && self.pool.is_none() {
+            Some("block: give the pool that it is of, too")
+        } else if search > limits::SEARCH_BYTES_MAX {
+            Some("search: give a shorter text")
+        } else {
+            None
+        }
+    }
+
+    /// The key after which the rows of the block begin, or those of the page.
+    fn begin(&self) -> Option<(&str, IpAddr)> {
+        let before = |net: IpNet| {
+            let family = Family::of(net.network());
+            Some(family.address(Address::of(net.network()).previous()?))
+        };
+        let of_block = self.block.and_then(before).zip(self.pool.as_deref());
+        of_block.map(|(before, pool)| (pool, before)).max(self.after())
+    }
+
+    /// True if an address is behind the last one of the block.
+    fn is_past(&self, address: IpAddr) -> bool {
+        self.block.is_some_and(|block| address > block.broadcast())
+    }
+
+    /// True if the text that is searched for is in one of these, or if none is.
+    fn finds(&self, address: IpAddr, container: &str, namespace: &str, pod: &str) -> bool {
+        let Some(text) = self.search.as_deref() else { return true };
+        let has = |of: &str| of.contains(text);
+        has(container)
+            || has(namespace)
+            || has(pod)
+            || has(&address.to_string())
+            || (text.contains('/') && has(&format!("{namespace}/{pod}")))
+    }
+
     /// The number of rows of a page.
     pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX)
     }
 
-    /// Returns whether a row is to be listed.
-    pub(super) fn fits(&self, row: &AllocationRow) -> bool {
+    /// Returns whether the row of an address is to be listed.
+    pub(super) fn fits(&self, row: &AllocationRow, address: IpAddr) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
         };
@@ -94,7 +140,14 @@ impl Filter {
             && is(&self.namespace, row.namespace.as_deref().unwrap_or_default())
             && is(&self.pod, row.pod.as_deref().unwrap_or_default())
             && row.container_id.starts_with(prefix)
-            && self.address.is_none_or(|address| address.to_string() == row.address)
+            && self.address.is_none_or(|wanted| wanted == address)
+            && self.block.is_none_or(|block| block.contains(&address))
+            && self.finds(
+                address,
+                &row.container_id,
+                row.namespace.as_deref().unwrap_or_default(),
+                row.pod.as_deref().unwrap_or_default(),
+            )
     }
 
     /// Returns whether an address of a holding of this node is to be listed.
@@ -114,6 +167,14 @@ impl Filter {
             && self.container_id.as_ref().is_none_or(container)
             && (self.container_prefix.as_ref())
                 .is_none_or(|prefix| holding.container_id.starts_with(prefix))
+            && self.block.is_none_or(|block| block.contains(&address))
+            && (self.search.is_none()
+                || self.finds(
+                    address,
+                    &holding.container_id.to_text(),
+                    pod.map_or("", |pod| &pod.namespace),
+                    pod.map_or("", |pod| &pod.name),
+                ))
     }
 }
 
@@ -130,8 +191,8 @@ pub(super) async fn list(
     if let Err(refusal) = node.listener.shows_details(&request) {
         return *refusal;
     }
-    if filter.after.is_some() && filter.after().is_none() {
-        return refuse(StatusCode::BAD_REQUEST, "after: give the pool and address of a row");
+    if let Some(fault) = filter.fault() {
+        return refuse(StatusCode::BAD_REQUEST, fault);
     }
     let (index, filter) = (node.index.clone(), filter.into_inner());
     let own = node.about.node.clone();
@@ -166,9 +227,10 @@ async fn page(node: &str, index: &Index, filter: &Filter) -> Page {
         });
         page.add(node, places.iter().map(|(address, holding)| (*address, holding)), filter);
     } else {
-        for piece in index.by_address(filter.pool.as_deref(), filter.after()) {
+        for piece in index.by_address(filter.pool.as_deref(), filter.begin()) {
             page.add(node, piece.iter().map(|(address, holding)| (*address, holding)), filter);
-            if page.rows.len() >= filter.limit() {
+            let past = piece.last().is_some_and(|(address, _)| filter.is_past(*address));
+            if past || page.rows.len() >= filter.limit() {
                 break;
             }
             tokio::task::yield_now().await;

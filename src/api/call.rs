@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt as _;
 use super::delivery::Answers;
 use super::foreign::Asking;
 use super::outcome::{execute, explain};
-use super::{AppState, cause, check, shortage};
+use super::{AppState, cause, check, events, shortage};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request, Verb};
 use crate::cni::resolv::{self, Dns};
@@ -184,6 +184,7 @@ async fn add(
             }
             Outcome::Failed(error) => {
                 metrics::add_failed(&network, cause::label(&error));
+                events::note_refusal(&node_again, &network, &error);
                 Err(shortage::explain(&node_again, &pool, error).await)
             }
             Outcome::Ended(_) => Err(Error::new(Code::Internal, "an ADD was answered like a DEL")),

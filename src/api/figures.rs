@@ -2,7 +2,6 @@
 //! are read, and for commands.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::lists::Whole;
 use super::{AppState, EMBEDDED, read};
 use crate::actors::Description;
 use crate::core::address::{Address, AddressRange, Cidr, Family};
-use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_address};
+use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_place};
 use crate::core::range_set::Capacity;
 use crate::core::txn::{KeyValue, StoreError};
 use crate::{limits, metrics};
@@ -175,7 +174,7 @@ async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
     let alone = node.about.store == EMBEDDED;
     if !alone {
         let count = |key: KeyValue| {
-            let Some((pool, address)) = record_place(&key.key) else { return };
+            let Some((pool, address)) = allocation_place(&key.key) else { return };
             let cidr = Cidr::one(Address::of(address));
             let is_of = |set: &Description| {
                 *set.record.network == *pool
@@ -194,12 +193,6 @@ async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
         row(set, &figures, used)
     };
     Ok(sets.iter().zip(recorded).map(row).collect())
-}
-
-/// The pool and the address of the record with this key.
-fn record_place(key: &str) -> Option<(&str, IpAddr)> {
-    let (pool, _) = key.strip_prefix(ALLOCATIONS)?.rsplit_once('/')?;
-    Some((pool, allocation_address(key)?))
 }
 
 fn row(set: &Description, of: &metrics::Pool, used: u64) -> PoolRow {

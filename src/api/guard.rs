@@ -62,6 +62,21 @@ impl Listener {
     }
 }
 
+/// The header of the map that says whether its reader sees names of pods and containers.
+pub(super) const NAMES: HeaderName = HeaderName::from_static("leasehold-names");
+
+impl Listener {
+    /// Whether a client sees names of pods and containers: `shown`, `token` (it would with the
+    /// token), or `hidden`.
+    pub(super) fn names(&self, request: &HttpRequest) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            _ if self.shows_details(request).is_ok() => "shown",
+            Self::Tcp(guard) if guard.token.is_some() => "token",
+            _ => "hidden",
+        })
+    }
+}
+
 impl Guard {
     fn shows_details(&self, headers: &HeaderMap) -> Result<(), Box<HttpResponse>> {
         if self.details {

@@ -30,6 +30,7 @@ use crate::limits;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whole {
     Check,
+    Map,
     Nodes,
     Pools,
 }
@@ -40,7 +41,7 @@ pub struct Lists {
     room: Arc<Semaphore>,
     reader: Handle,
     /// By [`Whole`].
-    shared: [Shared<Result<Bytes, Refusal>>; 3],
+    shared: [Shared<Result<Bytes, Refusal>>; 4],
     /// The last time that the metrics were brought up to date.
     pub(super) refreshed: Shared<()>,
     /// The greatest age of an answer of those.
@@ -78,6 +79,11 @@ impl Lists {
         })
     }
 
+    /// Does work on the reader's thread until that ends.
+    pub(super) fn keep_doing(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.reader.spawn(work);
+    }
+
     /// Answers with what this work comes to. It is done on the reader's thread, where it has to let
     /// others have their turn, and ends when the client goes away.
     pub(super) async fn answer<T: Serialize>(
@@ -93,7 +99,17 @@ impl Lists {
         whole: Whole,
         work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
     ) -> HttpResponse {
-        let (shared, age) = (self.shared[whole as usize].clone(), self.age);
+        self.answer_whole_after(whole, Duration::ZERO, work).await
+    }
+
+    /// Answers like that, and does the work again only when it began so long ago.
+    pub(super) async fn answer_whole_after<T: Serialize>(
+        &self,
+        whole: Whole,
+        rest: Duration,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> HttpResponse {
+        let (shared, age) = (self.shared[whole as usize].clone(), self.age.max(rest));
         self.answer_text(async move {
             let done = shared.get(age, async move { text(&work.await?) });
             Result::clone(&*done.await)

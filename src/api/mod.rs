@@ -7,17 +7,21 @@ pub mod check;
 pub mod cluster;
 pub mod cni;
 mod delivery;
+pub mod events;
 pub mod figures;
 pub mod foreign;
 pub mod guard;
 pub mod inspect;
 pub mod lists;
+pub mod map;
 pub mod netns;
 pub mod network_cache;
 pub mod networks;
+mod news;
 pub mod nodes;
 pub mod notes;
 mod outcome;
+mod page;
 pub mod pools;
 pub mod probe;
 pub mod read;
@@ -28,6 +32,7 @@ mod shared;
 mod shortage;
 pub mod socket;
 pub mod tcp;
+pub mod trend;
 pub mod warnings;
 mod watched;
 
@@ -37,7 +42,7 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::actors::{Index, NodeHandle};
+use crate::actors::{Index, NodeHandle, Recent};
 use crate::core::node::Standing;
 use crate::store::ClusterStore;
 
@@ -46,8 +51,10 @@ use self::check::sweep::Sweeps;
 use self::foreign::Foreign;
 use self::guard::Listener;
 use self::lists::Lists;
+use self::map::Counts;
 use self::network_cache::NetworkCache;
 use self::pools::Pools;
+use self::trend::Trends;
 use self::warnings::Warnings;
 
 pub use crate::metrics::COMMIT;
@@ -58,10 +65,14 @@ pub fn reads(config: &mut web::ServiceConfig) {
         .configure(read::reads)
         .configure(allocations::reads)
         .configure(check::reads)
+        .configure(events::reads)
         .configure(figures::reads)
+        .configure(map::reads)
         .configure(nodes::reads)
         .configure(records::reads)
-        .configure(networks::reads);
+        .configure(networks::reads)
+        .configure(page::reads)
+        .configure(trend::reads);
 }
 
 /// The parts of the running node that handlers need.
@@ -77,6 +88,12 @@ pub struct AppState {
     pub networks: Arc<NetworkCache>,
     /// The holders of the blocks in the cluster.
     pub pools: Arc<Pools>,
+    /// The addresses that are held in them.
+    pub counts: Arc<Counts>,
+    /// How full the networks were.
+    pub trends: Arc<Trends>,
+    /// What happened lately.
+    pub recent: Arc<Recent>,
     /// Keeps checks from doing at the same time what they must not.
     pub checks: Checks,
     /// Asks the sweep for a pass.

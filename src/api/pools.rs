@@ -2,10 +2,13 @@
 //! store reports changes, so that neither a scrape nor a command lists all blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
+use super::news::{self, Was, Words};
+use crate::actors::{Happening, Recent};
 use crate::core::address::{Address, Cidr};
 use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
@@ -14,6 +17,7 @@ use crate::core::range::Ranges;
 use crate::core::set_record::SetId;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{BlockStatus, Value};
+use crate::limits;
 use crate::metrics::PoolInCluster;
 use crate::store::ClusterStore;
 
@@ -26,8 +30,8 @@ struct Known {
     pools: BTreeMap<PoolFamily, Pool>,
     sessions: BTreeSet<String>,
     draining: BTreeSet<String>,
-    /// The blocks, and the sessions, were listed at least once.
-    listed: [bool; 2],
+    /// The blocks, the sessions and the drains were listed at least once.
+    listed: [bool; 3],
 }
 
 /// The blocks of a pool.
@@ -85,26 +89,53 @@ pub struct Nodes {
     pub gone: BTreeMap<Arc<str>, usize>,
 }
 
+/// A block with its place.
+#[derive(Clone, Debug)]
+pub struct PlacedBlock {
+    /// The addresses of which it is a part.
+    pub pool: PoolFamily,
+    /// The addresses that it covers.
+    pub cidr: Cidr,
+    /// The node that it names.
+    pub owner: Arc<str>,
+    /// Its state.
+    pub status: BlockStatus,
+}
+
+/// The blocks of the cluster and its nodes.
+#[derive(Clone, Default, Debug)]
+pub struct Everything {
+    /// The blocks, by pool and address.
+    pub blocks: Vec<PlacedBlock>,
+    /// The nodes with a session.
+    pub sessions: BTreeSet<String>,
+    /// The nodes that an operator drains.
+    pub draining: BTreeSet<String>,
+    /// True if the blocks were listed at least once.
+    pub listed: bool,
+}
+
 impl Pools {
     /// Takes in what the store reports of blocks, sessions and drains, for ever.
-    pub async fn follow(self: Arc<Self>, store: Arc<dyn ClusterStore>) {
+    pub async fn follow(self: Arc<Self>, store: Arc<dyn ClusterStore>, recent: Arc<Recent>) {
         let watch = |prefix: &str| store.watch(prefix.to_owned());
         let (blocks, sessions, drains) = (watch(BLOCKS), watch(SESSIONS), watch(DRAINS));
-        let each = |mut from: mpsc::Receiver<Watched>, learn: fn(&mut Known, Watched)| {
-            let pools = self.clone();
+        let each = |mut from: mpsc::Receiver<Watched>, learn: fn(&mut Known, Watched) -> News| {
+            let (pools, recent) = (self.clone(), recent.clone());
             async move {
                 while let Some(report) = from.recv().await {
-                    learn(&mut pools.lock(), report);
+                    let news = learn(&mut pools.lock(), report);
+                    news.into_iter().for_each(|event| recent.note(event));
                 }
             }
         };
         tokio::join!(
             each(blocks, Known::learn_block),
-            each(sessions, |known, report| {
-                known.listed[1] |= matches!(report, Watched::Listed(_));
-                learn_name(&mut known.sessions, SESSIONS, report);
+            each(sessions, Known::learn_session),
+            each(drains, |known, report| {
+                let first = !std::mem::replace(&mut known.listed[2], true);
+                learn_name(&mut known.draining, DRAINS, report, news::DRAIN, first)
             }),
-            each(drains, |known, report| learn_name(&mut known.draining, DRAINS, report)),
         );
     }
 
@@ -117,7 +148,7 @@ impl Pools {
     pub fn figures(&self, set: SetId, pool: &PoolFamily, offer: &Offer) -> Option<PoolInCluster> {
         let mut known = self.lock();
         let Known { pools, sessions, listed, .. } = &mut *known;
-        if *listed != [true, true] {
+        if listed[..2] != [true, true] {
             return None;
         }
         let count = pools.entry(pool.clone()).or_default().count(set, offer);
@@ -128,6 +159,45 @@ impl Pools {
             gone: gone.map(|(_, addresses)| addresses).sum(),
             quarantined: count.quarantined,
         })
+    }
+
+    /// Everything that is known. Blocks are taken a piece at a time, so that nothing waits for
+    /// long; one that changes hands meanwhile may be missing.
+    pub async fn everything(&self) -> Everything {
+        let mut blocks: Vec<PlacedBlock> = Vec::new();
+        loop {
+            let piece = self.blocks_behind(blocks.last());
+            let full = piece.len() == limits::BLOCKS_PER_LOOK_MAX;
+            blocks.extend(piece);
+            if !full {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let known = self.lock();
+        let (sessions, draining) = (known.sessions.clone(), known.draining.clone());
+        Everything { blocks, sessions, draining, listed: known.listed[0] }
+    }
+
+    /// The blocks behind this one, [`limits::BLOCKS_PER_LOOK_MAX`] of them at most.
+    fn blocks_behind(&self, last: Option<&PlacedBlock>) -> Vec<PlacedBlock> {
+        let known = self.lock();
+        let from = last.map_or(Bound::Unbounded, |last| Bound::Included(&last.pool));
+        let pools = known.pools.range::<PoolFamily, _>((from, Bound::Unbounded));
+        let of_pool = |(pool, of): (&PoolFamily, &Pool)| {
+            let behind = last.filter(|last| last.pool == *pool);
+            let from = behind.map_or(Bound::Unbounded, |last| Bound::Excluded(last.cidr.first()));
+            let place = |block: &HeldBlock| PlacedBlock {
+                pool: pool.clone(),
+                cidr: block.cidr,
+                owner: block.owner.clone(),
+                status: block.status,
+            };
+            let blocks = of.blocks.range((from, Bound::Unbounded));
+            blocks.take(limits::BLOCKS_PER_LOOK_MAX).map(|(_, block)| place(block)).collect()
+        };
+        let all = pools.flat_map::<Vec<_>, _>(of_pool);
+        all.take(limits::BLOCKS_PER_LOOK_MAX).collect()
     }
 
     /// Forgets the counts of range sets that are no longer among these, and pools without blocks.
@@ -162,7 +232,7 @@ impl Pools {
     /// The nodes of the cluster; nothing before the store was reached.
     pub fn nodes(&self) -> Option<Nodes> {
         let known = self.lock();
-        if known.listed != [true, true] {
+        if known.listed[..2] != [true, true] {
             return None;
         }
         let owners = known.pools.values().flat_map(|pool| &pool.owners);
@@ -174,42 +244,91 @@ impl Pools {
     }
 }
 
-fn learn_name(names: &mut BTreeSet<String>, prefix: &str, report: Watched) {
+/// What a report of the store means for people.
+type News = Vec<Happening>;
+
+/// `first`: nothing was known before, so what is listed is no news.
+fn learn_name(
+    names: &mut BTreeSet<String>,
+    prefix: &str,
+    report: Watched,
+    words: Words,
+    first: bool,
+) -> News {
     let name = |key: &str| key.strip_prefix(prefix).unwrap_or_default().to_owned();
+    let mut after = names.clone();
     match report {
-        Watched::Listed(keys) => *names = keys.iter().map(|key| name(&key.key)).collect(),
-        Watched::Put(key) => drop(names.insert(name(&key.key))),
-        Watched::Deleted(key) => drop(names.remove(&name(&key))),
+        Watched::Listed(keys) => after = keys.iter().map(|key| name(&key.key)).collect(),
+        Watched::Put(key) => drop(after.insert(name(&key.key))),
+        Watched::Deleted(key) => drop(after.remove(&name(&key))),
     }
+    let news = if first { vec![] } else { news::of_names(names, &after, words) };
+    *names = after;
+    news
 }
 
 impl Known {
-    fn learn_block(&mut self, report: Watched) {
+    fn learn_session(&mut self, report: Watched) -> News {
+        let first = !self.listed[1];
+        self.listed[1] |= matches!(report, Watched::Listed(_));
+        learn_name(&mut self.sessions, SESSIONS, report, news::SESSION, first)
+    }
+
+    fn learn_block(&mut self, report: Watched) -> News {
         match report {
-            Watched::Listed(keys) => {
-                self.listed[0] = true;
-                self.pools.values_mut().for_each(Pool::clear);
-                keys.iter().for_each(|key| self.put(key));
-            }
-            Watched::Put(key) => self.put(&key),
+            Watched::Listed(keys) => self.list_blocks(&keys),
+            Watched::Put(key) => self.put(&key).into_iter().collect(),
             Watched::Deleted(key) => {
-                if let Some((pool, start)) = place(&key)
-                    && let Some(pool) = self.pools.get_mut(&pool)
-                {
-                    pool.remove(start);
-                }
+                let removed = place(&key).and_then(|(pool, start)| {
+                    let block = self.pools.get_mut(&pool)?.remove(start)?;
+                    news::of_block(&pool, Some(block.was()), None)
+                });
+                removed.into_iter().collect()
             }
         }
     }
 
-    fn put(&mut self, key: &KeyValue) {
+    /// Takes in a list of all blocks. Changes may have been missed, and are told now.
+    fn list_blocks(&mut self, keys: &[KeyValue]) -> News {
+        let first = !std::mem::replace(&mut self.listed[0], true);
+        let before: BTreeMap<PoolFamily, BTreeMap<Address, HeldBlock>> =
+            self.pools.iter_mut().map(|(pool, of)| (pool.clone(), of.clear())).collect();
+        keys.iter().for_each(|key| drop(self.put(key)));
+        if first {
+            return vec![];
+        }
+        let mut news = Vec::new();
+        for (pool, now) in &self.pools {
+            let none = BTreeMap::new();
+            let was = before.get(pool).unwrap_or(&none);
+            let starts: BTreeSet<&Address> = was.keys().chain(now.blocks.keys()).collect();
+            let change = |start: &Address| {
+                let [before, after] = [was.get(start), now.blocks.get(start)];
+                news::of_block(pool, before.map(HeldBlock::was), after.map(HeldBlock::was))
+            };
+            news.extend(starts.into_iter().filter_map(change));
+        }
+        news
+    }
+
+    /// Takes in a block. Returns what is new about it.
+    fn put(&mut self, key: &KeyValue) -> Option<Happening> {
         let (Some((pool, start)), Value::Block(block)) = (place(&key.key), &key.value) else {
-            return;
+            return None;
         };
-        let pool = self.pools.entry(pool).or_default();
+        let of_pool = self.pools.entry(pool.clone()).or_default();
         let (cidr, owner, status) = (block.cidr, block.owner.clone(), block.status);
-        pool.remove(start);
-        pool.insert(start, HeldBlock { cidr, owner, status, lease: key.lease });
+        let before = of_pool.remove(start);
+        let after = HeldBlock { cidr, owner, status, lease: key.lease };
+        let news = news::of_block(&pool, before.as_ref().map(HeldBlock::was), Some(after.was()));
+        of_pool.insert(start, after);
+        news
+    }
+}
+
+impl HeldBlock {
+    fn was(&self) -> Was<'_> {
+        (self.cidr, &self.owner, self.status)
     }
 }
 
@@ -219,10 +338,13 @@ fn place(key: &str) -> Option<(PoolFamily, Address)> {
 }
 
 impl Pool {
-    fn clear(&mut self) {
+    /// Forgets the blocks, and returns them.
+    fn clear(&mut self) -> BTreeMap<Address, HeldBlock> {
+        let blocks = std::mem::take(&mut self.blocks);
         let offers = std::mem::take(&mut self.counts).into_iter();
         let begin = |(set, Count { offer, .. })| (set, Count { offer, ..Count::default() });
         *self = Self { counts: offers.map(begin).collect(), ..Self::default() };
+        blocks
     }
 
     fn insert(&mut self, start: Address, block: HeldBlock) {
@@ -236,20 +358,20 @@ impl Pool {
         self.blocks.insert(start, block);
     }
 
-    fn remove(&mut self, start: Address) {
-        let Some(block) = self.blocks.remove(&start) else { return };
+    fn remove(&mut self, start: Address) -> Option<HeldBlock> {
+        let block = self.blocks.remove(&start)?;
         self.quarantined.remove(&start);
         self.counts.values_mut().for_each(|count| count.subtract(&block));
-        if !block.status.is_owned() {
-            return;
-        }
-        if let Some(blocks) = self.owners.get_mut(&block.owner) {
+        if block.status.is_owned()
+            && let Some(blocks) = self.owners.get_mut(&block.owner)
+        {
             *blocks -= 1;
             if *blocks == 0 {
                 self.owners.remove(&block.owner);
                 self.counts.values_mut().for_each(|count| count.forget(&block.owner));
             }
         }
+        Some(block)
     }
 
     /// The count for a range set. It counts anew for another offer: configurations change seldom.
@@ -289,87 +411,4 @@ impl Count {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::address::{AddressRange, Family};
-    use crate::core::ids::{Epoch, Link, Revision};
-    use crate::core::keys::block_key;
-    use crate::core::range::{Range, RangeSpec};
-    use crate::core::time::UnixTime;
-    use crate::core::value::{BlockValue, SessionValue};
-
-    fn block(net: &str, owner: &str, status: BlockStatus) -> KeyValue {
-        let (net, family): (ipnet::IpNet, _) = (net.parse().unwrap(), Family::V4);
-        let cidr = Cidr::of(net);
-        let (owner, epoch, claim, since) = (owner.into(), None, Link::FIRST, UnixTime::EPOCH);
-        let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
-        let key = block_key("net", family, cidr.first());
-        KeyValue { key, value: Value::Block(value), mod_revision: Revision::FIRST, lease: None }
-    }
-
-    fn session(node: &str) -> KeyValue {
-        let value = SessionValue { epoch: Epoch::FIRST, lease: LeaseId::new(7).unwrap() };
-        let (key, value) = (format!("{SESSIONS}{node}"), Value::Session(value));
-        KeyValue { key, value, mod_revision: Revision::FIRST, lease: None }
-    }
-
-    fn range(subnet: &str) -> Range {
-        let (start, end, gateway) = (None, None, None);
-        let (subnet, sandbox, smallflow) = (subnet.parse().unwrap(), vec![], vec![]);
-        Range::new(RangeSpec { subnet, start, end, gateway, sandbox, smallflow }).unwrap()
-    }
-
-    #[test]
-    fn figures_follow_every_report() {
-        let pools = Pools::default();
-        let at = |text: &str| Address::of(text.parse().unwrap());
-        let run = |first, last| AddressRange::between(at(first), at(last));
-        let offer = Offer::of_runs(&[run("10.0.0.2", "10.0.0.254")]);
-        let pool = PoolFamily { network: "net".into(), family: Family::V4 };
-        let figures = || {
-            let now = pools.figures(SetId::FIRST, &pool, &offer);
-            now.map(|now| (now.unclaimed, now.gone, now.quarantined))
-        };
-        let nodes = || {
-            let now = pools.nodes().unwrap();
-            (now.live, now.gone.keys().map(ToString::to_string).collect::<Vec<_>>())
-        };
-        let learn = |report| pools.lock().learn_block(report);
-        let sessions = |report| {
-            let mut known = pools.lock();
-            known.listed[1] = true;
-            learn_name(&mut known.sessions, SESSIONS, report);
-        };
-        assert_eq!(figures(), None);
-        learn(Watched::Listed(vec![block("10.0.0.0/28", "a", BlockStatus::Active)]));
-        assert_eq!(figures(), None, "sessions are not known yet");
-        sessions(Watched::Listed(vec![session("a")]));
-        assert_eq!(figures(), Some((253 - 14, 0, 0)));
-        learn(Watched::Put(block("10.0.0.240/28", "b", BlockStatus::Spare)));
-        assert_eq!((figures(), nodes()), (Some((253 - 29, 15, 0)), (1, vec!["b".to_owned()])));
-        sessions(Watched::Put(session("b")));
-        assert_eq!((figures(), nodes()), (Some((253 - 29, 0, 0)), (2, vec![])));
-        // The state of a block changes, a block is divided, a node is removed.
-        learn(Watched::Put(block("10.0.0.240/28", "b", BlockStatus::Active)));
-        learn(Watched::Put(block("10.0.0.0/29", "a", BlockStatus::Active)));
-        assert_eq!(figures(), Some((253 - 21, 0, 0)));
-        sessions(Watched::Deleted(format!("{SESSIONS}b")));
-        assert_eq!(figures(), Some((253 - 21, 15, 0)));
-        learn(Watched::Put(block("10.0.0.240/28", "b", BlockStatus::Quarantined)));
-        assert_eq!((figures(), nodes()), (Some((253 - 21, 0, 15)), (1, vec![])));
-        let ranges = Ranges::new(vec![range("10.0.0.0/24")], None).unwrap();
-        let quarantined = || pools.quarantined(&"net".into(), &ranges);
-        let expected = Quarantined { addresses: 15, node: "b".into(), lease: None };
-        assert_eq!(quarantined(), Some(expected));
-        let gone = block("10.0.0.240/28", "b", BlockStatus::Quarantined).key;
-        learn(Watched::Deleted(gone));
-        assert_eq!(quarantined(), None);
-        assert_eq!(figures(), Some((253 - 6, 0, 0)));
-        // Another offer, then a new list.
-        let narrow = Offer::of_runs(&[run("10.0.0.6", "10.0.0.9")]);
-        assert_eq!(pools.figures(SetId::FIRST, &pool, &narrow).unwrap().unclaimed, 2);
-        assert_eq!(figures(), Some((253 - 6, 0, 0)));
-        learn(Watched::Listed(vec![]));
-        assert_eq!(figures(), Some((253, 0, 0)));
-    }
-}
+mod tests;

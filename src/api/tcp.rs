@@ -25,7 +25,7 @@ use super::guard::{self, Guard, Listener};
 use super::lists::Lists;
 use super::room::Room;
 use super::watched::{Watch, Watched};
-use super::{AppState, reads};
+use super::{AppState, reads, trend};
 use crate::limits;
 
 /// The thread of the listener.
@@ -67,6 +67,7 @@ pub fn serve(
     // A client that reads lists slowly here keeps nobody from those on the socket.
     let lists = Lists::start(limits::WHOLE_AGE_MAX).context("the thread of the lists")?;
     let node = AppState { lists, listener: Listener::Tcp(Arc::new(guard)), ..node };
+    node.lists.keep_doing(trend::follow(node.clone()));
     let thread = Arbiter::try_with_tokio_rt(|| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().max_blocking_threads(limits::BLOCKING_THREADS_MAX).build()

@@ -84,6 +84,12 @@ pub fn allocation_address(key: &str) -> Option<IpAddr> {
     narrow(key.strip_prefix(ALLOCATIONS)?.rsplit_once('/')?.1)
 }
 
+/// Returns the pool and the address of the record with this key.
+pub fn allocation_place(key: &str) -> Option<(&str, IpAddr)> {
+    let (pool, _) = key.strip_prefix(ALLOCATIONS)?.rsplit_once('/')?;
+    Some((pool, allocation_address(key)?))
+}
+
 /// The addresses of one family on one network: what blocks are cut from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PoolFamily {

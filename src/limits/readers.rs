@@ -1,5 +1,7 @@
 //! Limits of readers of lists, and of files that are read.
 
+use std::time::Duration;
+
 /// Holdings that a reader takes over while it has the lock of the lists: a few microseconds' work.
 pub const HOLDINGS_PER_LOCK_MAX: usize = 256;
 
@@ -46,3 +48,33 @@ pub const WARNED_NETWORKS_MAX: usize = 4096;
 
 /// Largest `resolv.conf`, in bytes.
 pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
+
+/// The time between two counts of what all nodes hold, for the address map, as a multiple of the
+/// time that the last one took: however large the cluster, looking at it takes a twentieth of a
+/// reader's time.
+pub const MAP_REST: u32 = 20;
+
+/// The longest time for such a count, beyond which the last one is shown.
+pub const MAP_COUNT_MAX: Duration = Duration::from_secs(15);
+
+/// The longest text that allocations are searched for, in bytes: as long as a container's id in
+/// full, and a pod's name with its namespace.
+pub const SEARCH_BYTES_MAX: usize = 512;
+
+/// Events about blocks that are kept for the page, in memory.
+pub const BLOCK_EVENTS_KEPT_MAX: usize = 200;
+
+/// Other events that are kept.
+pub const EVENTS_KEPT_MAX: usize = 200;
+
+/// The time within which the same event again is counted instead of kept.
+pub const EVENT_AGAIN: Duration = Duration::from_secs(60);
+
+/// The time between two points of the curve of fill.
+pub const TREND_EVERY: Duration = Duration::from_secs(10);
+
+/// Points of a curve: an hour.
+pub const TREND_POINTS_MAX: usize = 360;
+
+/// Networks with a curve. A point takes 64 bytes.
+pub const TREND_POOLS_MAX: usize = 64;

@@ -28,6 +28,7 @@ mod leaks;
 mod main_plugins;
 mod metrics;
 mod node;
+mod page;
 mod plugin;
 mod protoc;
 mod runtimes;

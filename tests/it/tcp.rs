@@ -76,7 +76,8 @@ fn everybody_sees_figures_and_no_names() {
         let reply = ask(&daemon, path, LOCAL);
         assert_eq!((reply.status, secrets_in(&reply.body)), (200, vec![]), "{path}");
     }
-    for path in ["status", "blocks", "pools", "nodes", "networks"] {
+    let figures = ["status", "blocks", "pools", "nodes", "networks", "map", "events", "trend"];
+    for path in figures {
         let reply = ask(&daemon, &format!("/v1/{path}"), LOCAL);
         assert_eq!((reply.status, secrets_in(&reply.body)), (200, vec![]), "{path}");
     }
@@ -87,7 +88,12 @@ fn everybody_sees_figures_and_no_names() {
     assert_eq!(secrets_in(&rows), SECRETS[..3], "{rows}");
     let nodes = daemon.client().request("GET", "/v1/nodes", "").body;
     assert_eq!(secrets_in(&nodes), [] as [&str; 0], "{nodes}");
-    for path in DETAILS.into_iter().chain(["/v1/%61llocations", "/v1/allocations?limit=1"]) {
+    for path in DETAILS.into_iter().chain([
+        "/v1/%61llocations",
+        "/v1/allocations?limit=1",
+        "/v1/records?search=secret",
+        "/v1/records?pool=pods&block=10.64.0.0%2F26",
+    ]) {
         let reply = ask(&daemon, path, LOCAL);
         assert!(matches!(reply.status, 403 | 404), "{path}: {}", reply.status);
         assert_eq!(secrets_in(&reply.body), [] as [&str; 0], "{path}: {}", reply.body);
@@ -123,6 +129,64 @@ fn the_operator_or_a_token_opens_the_names() {
     }
     // Others can read it.
     assert!(closed.log().contains("others than its owner can read the secret"), "{}", closed.log());
+}
+
+#[test]
+fn allocations_are_found_by_block_and_by_a_part_of_a_name() {
+    let (daemon, _dir) = daemon(&["--listen-details"]);
+    for number in 0..70 {
+        let call = Call::new("ADD", &format!("other-{number}"), &config());
+        daemon.client().call(&call).expect_result();
+    }
+    let found = |query: &str| {
+        let reply = ask(&daemon, &format!("/v1/records?{query}"), LOCAL);
+        let rows: Value = serde_json::from_str(&reply.body).expect("JSON");
+        (reply.status, rows.as_array().map_or(0, Vec::len))
+    };
+    assert_eq!(found("search=ret-cont"), (200, 1));
+    assert_eq!(found("search=secret-namespace/secret-p"), (200, 1));
+    let secret = daemon.client().get(&format!("/v1/allocations?containerId={}", SECRETS[0]));
+    let address = secret[0]["address"].as_str().expect("an address");
+    assert!(found(&format!("search={address}")).1 >= 1, "and those that begin like it");
+    assert_eq!(found(&format!("pool=pods&address={address}")), (200, 1));
+    assert_eq!(found(&format!("pool=none&address={address}")), (200, 0));
+    assert_eq!(found("search=nobody"), (200, 0));
+    let all = daemon.client().get("/v1/blocks?network=pods");
+    let held: u64 =
+        all.as_array().expect("blocks").iter().filter_map(|of| of["allocated"].as_u64()).sum();
+    assert_eq!(held, 71);
+    for block in all.as_array().expect("blocks") {
+        let prefix = block["prefix"].as_str().expect("a prefix").replace('/', "%2F");
+        let expected = block["allocated"].as_u64().and_then(|held| usize::try_from(held).ok());
+        assert_eq!(Some(found(&format!("pool=pods&block={prefix}")).1), expected, "{block}");
+    }
+    for wrong in
+        ["block=10.64.0.0/26", "block=odd&pool=pods", &format!("search={}", "x".repeat(600))]
+    {
+        let reply = ask(&daemon, &format!("/v1/records?{wrong}"), LOCAL);
+        assert_eq!(reply.status, 400, "{wrong}: {}", reply.body);
+    }
+}
+
+#[test]
+fn the_page_runs_nothing_but_its_own_scripts() {
+    let (daemon, _dir) = daemon(&[]);
+    let mut stream = TcpStream::connect(daemon.listen()).expect("a TCP connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    let request = format!("GET / HTTP/1.1\r\n{LOCAL}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let head = head.to_ascii_lowercase();
+    let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: "));
+    let policy: Vec<&str> = policy.expect("a policy").split("; ").collect();
+    for rule in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.contains(&rule), "no {rule} in {policy:?}");
+    }
+    assert!(!head.contains("unsafe") && head.contains("nosniff"), "{head}");
+    assert!(body.starts_with("<!doctype html>") && secrets_in(body).is_empty(), "{body}");
+    assert_eq!(ask(&daemon, "/page/none.js", LOCAL).status, 404);
 }
 
 #[test]

@@ -300,6 +300,7 @@ fn documents_that_are_cited_are_there() {
         ("docs/x.md", "see [there](../y/NOWHERE.md#part)"),
         ("README.md", "see [there](docs/)"),
         ("README.md", "in `src/nowhere.rs`"),
+        ("docs/x.md", "![a picture](images/nowhere.png)"),
     ] {
         let found = documents::documents_are_there(&[File::new(path, text)]);
         assert!(!found.is_empty() && found[0].contains("there"), "{text}: {found:?}");

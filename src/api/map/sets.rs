@@ -1,0 +1,215 @@
+//! The range sets that the cluster has: those of this node, those of central configurations, and
+//! those that other nodes use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::actors::Description;
+use crate::api::pools::PlacedBlock;
+use crate::cni::central::check;
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
+use crate::core::keys::{NETWORKS, PoolFamily};
+use crate::core::offer::Offer;
+use crate::core::txn::KeyValue;
+use crate::core::value::{NetworkValue, Value};
+
+/// A range set.
+#[derive(Clone, Debug)]
+pub(super) struct KnownSet {
+    /// The addresses of which it is a part.
+    pub(super) pool: PoolFamily,
+    /// The size of new blocks.
+    pub(super) block_size: BlockSize,
+    /// The addresses that it can ever hand out.
+    pub(super) offer: Offer,
+}
+
+impl KnownSet {
+    /// Returns whether any of these addresses are in it.
+    fn meets(&self, addresses: AddressRange) -> bool {
+        self.offer.runs().iter().any(|run| run.meets(addresses))
+    }
+
+    fn first(&self) -> Option<Address> {
+        self.offer.runs().first().copied().map(AddressRange::first)
+    }
+}
+
+/// Range sets that are found by their network.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Sets {
+    all: Vec<KnownSet>,
+    by_network: BTreeMap<Arc<str>, Vec<usize>>,
+}
+
+impl Sets {
+    /// All range sets, by pool and address. What this node knows of its own counts before what is
+    /// in the store; `networks`: the keys of networks.
+    pub(super) fn new(
+        local: &[Description],
+        networks: &[KeyValue],
+        blocks: &[PlacedBlock],
+    ) -> Self {
+        let mut found = Self::default();
+        local.iter().for_each(|set| found.add(of_node(set)));
+        let used: BTreeSet<&str> = blocks.iter().map(|block| &*block.pool.network).collect();
+        for key in networks {
+            let (Some(network), Value::Network(value)) =
+                (key.key.strip_prefix(NETWORKS), &key.value)
+            else {
+                continue;
+            };
+            // Of a deleted network the block size is left, which is no network.
+            if value.ipam.is_some() || used.contains(network) {
+                of_store(network, value).into_iter().for_each(|set| found.add_apart(set));
+            }
+        }
+        for block in blocks {
+            if found.of_block(block).is_none() {
+                let offer = Offer::of_runs(&[block.cidr.range()]);
+                let (pool, block_size) = (block.pool.clone(), block.cidr.size());
+                found.add(KnownSet { pool, block_size, offer });
+            }
+        }
+        let mut all = found.all;
+        all.sort_by(|a, b| (&a.pool, a.first()).cmp(&(&b.pool, b.first())));
+        let mut sorted = Self::default();
+        all.into_iter().for_each(|set| sorted.add(set));
+        sorted
+    }
+
+    pub(super) fn all(&self) -> &[KnownSet] {
+        &self.all
+    }
+
+    /// The place of the range set of which a block is: the first that has an address of it.
+    pub(super) fn of_block(&self, block: &PlacedBlock) -> Option<usize> {
+        let range = block.cidr.range();
+        self.of(&block.pool.network, block.pool.family).find(|&at| self.all[at].meets(range))
+    }
+
+    /// The place of the range set that hands an address out.
+    pub(super) fn of_address(
+        &self,
+        network: &str,
+        family: Family,
+        address: Address,
+    ) -> Option<usize> {
+        let one = Cidr::one(address);
+        self.of(network, family).find(|&at| self.all[at].offer.count_in(one) == 1)
+    }
+
+    fn of(&self, network: &str, family: Family) -> impl Iterator<Item = usize> + '_ {
+        let places = self.by_network.get(network).into_iter().flatten().copied();
+        places.filter(move |&at| self.all[at].pool.family == family)
+    }
+
+    fn add(&mut self, set: KnownSet) {
+        let places = self.by_network.entry(set.pool.network.clone()).or_default();
+        places.push(self.all.len());
+        self.all.push(set);
+    }
+
+    /// Adds a range set, unless a better known one has addresses of it.
+    fn add_apart(&mut self, new: KnownSet) {
+        let runs = new.offer.runs();
+        let is_known = (self.of(&new.pool.network, new.pool.family))
+            .any(|at| runs.iter().any(|run| self.all[at].meets(*run)));
+        if !is_known {
+            self.add(new);
+        }
+    }
+}
+
+fn of_node(set: &Description) -> KnownSet {
+    let record = &set.record;
+    KnownSet {
+        pool: PoolFamily { network: record.network.clone(), family: record.family },
+        block_size: record.block_size,
+        offer: set.offer.clone(),
+    }
+}
+
+/// The range sets of a network's key: of its object, and of what nodes have agreed on.
+fn of_store(network: &str, value: &NetworkValue) -> Vec<KnownSet> {
+    let pool = |family: Family| PoolFamily { network: network.into(), family };
+    let object = value.ipam.as_deref().and_then(|ipam| check(ipam.as_bytes()).ok());
+    let of_object = object.iter().flatten().map(|set| {
+        let (family, offer) = (set.family(), Offer::of([set].into_iter()));
+        let agreed = value.geometry.iter().find(|agreed| {
+            agreed.family == family
+                && agreed.ranges.iter().any(|run| offer.runs().iter().any(|own| own.meets(*run)))
+        });
+        let block_size = agreed.map_or(set.usual_block_size(), |agreed| agreed.block_size);
+        KnownSet { pool: pool(family), block_size, offer }
+    });
+    let of_nodes = value.geometry.iter().map(|agreed| {
+        let (family, block_size) = (agreed.family, agreed.block_size);
+        KnownSet { pool: pool(family), block_size, offer: Offer::of_runs(&agreed.ranges) }
+    });
+    of_object.chain(of_nodes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::Revision;
+    use crate::core::value::{BlockStatus, Geometry};
+
+    fn network(name: &str, ipam: Option<&str>, agreed: &[(&str, &str)]) -> KeyValue {
+        let at = |text: &str| Address::of(text.parse().unwrap());
+        let run = |&(first, last): &(&str, &str)| AddressRange::between(at(first), at(last));
+        let geometry = agreed.iter().map(|agreed| Geometry {
+            family: Family::V4,
+            block_size: BlockSize::of_log2(4),
+            ranges: vec![run(agreed)],
+        });
+        let (ipam, geometry) = (ipam.map(Arc::from), geometry.collect());
+        let value = Value::Network(NetworkValue { ipam, geometry });
+        let key = format!("{NETWORKS}{name}");
+        KeyValue { key, value, mod_revision: Revision::FIRST, lease: None }
+    }
+
+    fn block(network: &str, net: &str) -> PlacedBlock {
+        PlacedBlock {
+            pool: PoolFamily { network: network.into(), family: Family::V4 },
+            cidr: Cidr::of(net.parse().unwrap()),
+            owner: "a".into(),
+            status: BlockStatus::Active,
+        }
+    }
+
+    #[test]
+    fn a_set_comes_from_the_object_then_from_what_nodes_agreed_on_then_from_its_blocks() {
+        let object = r#"{"ranges": [[{"subnet": "10.0.0.0/24"}]]}"#;
+        let keys = [
+            network(
+                "central",
+                Some(object),
+                &[("10.0.0.1", "10.0.0.254"), ("10.9.0.0", "10.9.0.9")],
+            ),
+            network("deleted", None, &[("10.1.0.0", "10.1.0.255")]),
+            network("used", None, &[("10.2.0.0", "10.2.0.255")]),
+        ];
+        let blocks = [block("odd", "10.3.0.0/28"), block("used", "10.2.0.16/28")];
+        let sets = Sets::new(&[], &keys, &blocks);
+        let shown = |set: &KnownSet| {
+            let size = set.offer.size();
+            (set.pool.network.to_string(), size, set.offer.is_whole(), set.block_size.log2())
+        };
+        assert_eq!(
+            sets.all().iter().map(shown).collect::<Vec<_>>(),
+            [
+                ("central".to_owned(), 253, true, 4),
+                ("central".to_owned(), 10, false, 4),
+                ("odd".to_owned(), 16, false, 4),
+                ("used".to_owned(), 256, false, 4),
+            ]
+        );
+        assert_eq!(blocks.each_ref().map(|block| sets.of_block(block)), [Some(2), Some(3)]);
+        let at = |address: &str| Address::of(address.parse().unwrap());
+        let of = |network, address| sets.of_address(network, Family::V4, at(address));
+        assert_eq!([of("central", "10.0.0.2"), of("central", "10.9.0.5")], [Some(0), Some(1)]);
+        assert_eq!([of("central", "10.0.0.1"), of("none", "10.0.0.2")], [None; 2], "a gateway");
+    }
+}

@@ -89,8 +89,8 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All of them but [`Mutant::MergeNotHeldBack`], which has a story of its own: range sets become
-    /// one within milliseconds, and seldom.
+    /// All of them but [`Mutant::MergeNotHeldBack`], which has a story of its own: range sets
+    /// become one within milliseconds, and seldom.
     #[cfg(test)]
     pub const ALL: &[Self] = &[
         Self::OverlapNotCompared,

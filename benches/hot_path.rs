@@ -121,6 +121,7 @@ fn journal_with(criterion: &mut Criterion, held: u64) {
         now: BootTime::BOOT,
         marker: None,
         still_there: None,
+        history: Default::default(),
     };
     let (mut journal, _) = Journal::open(&options).unwrap();
     for first in (0..held).step_by(64) {

@@ -10,13 +10,18 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 pub use self::etcd::EtcdArgs;
+use crate::journal::past::Bounds;
 use crate::limits;
 use crate::store::etcd::Options;
 use my_ipam::client::SOCKET_DEFAULT;
+use times::{
+    cooldown, forget_after, history_age, lease_ttl, offline_limit, parse, sweep, sweep_every,
+};
 
 mod etcd;
 #[cfg(test)]
 mod shipped;
+mod times;
 
 /// The configuration file that is read if none is named and this one is there.
 pub const FILE_DEFAULT: &str = "/etc/leasehold.toml";
@@ -113,6 +118,14 @@ pub struct ServeArgs {
     /// [default: kernel]
     #[arg(long, value_name = "WHAT", env = "LEASEHOLD_BOOT_FROM")]
     pub boot_from: Option<BootFrom>,
+    /// Number of past holdings that this node keeps for `leasehold history`; 0: none
+    /// [default: 20000]
+    #[arg(long, value_name = "NUMBER", env = "LEASEHOLD_HISTORY_COUNT",
+          value_parser = clap::value_parser!(u64).range(..=limits::PAST_COUNT_MAX))]
+    pub history_count: Option<u64>,
+    /// Time for which it keeps them [default: 7d]
+    #[arg(long, value_name = "TIME", env = "LEASEHOLD_HISTORY_AGE", value_parser = history_age)]
+    pub history_age: Option<Duration>,
     /// File that names the current boot
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_BOOT_ID_FILE", hide = true)]
     pub boot_id_file: Option<PathBuf>,
@@ -180,6 +193,8 @@ struct File {
     forget_after: Option<String>,
     log: Option<String>,
     boot_from: Option<BootFrom>,
+    history_count: Option<u64>,
+    history_age: Option<String>,
     boot_id_file: Option<PathBuf>,
     machine_id_file: Option<PathBuf>,
 }
@@ -233,59 +248,12 @@ pub struct Config {
     pub log: String,
     /// What is a new boot.
     pub boot_from: BootFrom,
+    /// How many past holdings are kept, and for how long.
+    pub history: Bounds,
     /// The id of this boot.
     pub boot_id: String,
     /// The id of this machine; empty if it has none.
     pub machine_id: String,
-}
-
-/// Parses a time as people write it, within limits.
-fn between(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let show = humantime::format_duration;
-    if duration < min {
-        return Err(format!("it must be at least {}", show(min)));
-    }
-    if duration > max {
-        return Err(format!("it must be at most {}", show(max)));
-    }
-    Ok(duration)
-}
-
-fn cooldown(text: &str) -> Result<Duration, String> {
-    between(text, Duration::ZERO, limits::COOLDOWN_MAX)
-}
-
-fn lease_ttl(text: &str) -> Result<Duration, String> {
-    let ttl = between(text, limits::LEASE_TTL_MIN, limits::LEASE_TTL_MAX)?;
-    // etcd counts in seconds.
-    if ttl.subsec_nanos() == 0 { Ok(ttl) } else { Err("it must be in whole seconds".to_owned()) }
-}
-
-fn offline_limit(text: &str) -> Result<Duration, String> {
-    between(text, limits::OFFLINE_LIMIT_MIN, limits::OFFLINE_LIMIT_MAX)
-}
-
-fn forget_after(text: &str) -> Result<Duration, String> {
-    between(text, limits::FORGET_AFTER_MIN, limits::FORGET_AFTER_MAX)
-}
-
-fn sweep_every(text: &str) -> Result<Duration, String> {
-    let every = between(text, Duration::ZERO, limits::SWEEP_MAX)?;
-    if every.is_zero() { Ok(every) } else { sweep(text) }
-}
-
-fn sweep(text: &str) -> Result<Duration, String> {
-    between(text, limits::SWEEP_MIN, limits::SWEEP_MAX)
-}
-
-/// Parses a time from the file.
-fn parse(
-    field: &str,
-    text: Option<&str>,
-    parse: impl Fn(&str) -> Result<Duration, String>,
-) -> Result<Option<Duration>, String> {
-    text.map(parse).transpose().map_err(|error| format!("{field}: {error}"))
 }
 
 impl File {
@@ -294,6 +262,10 @@ impl File {
         if let Some(number) = self.warm_addresses.filter(|&n| n > limits::WARM_ADDRESSES_MAX) {
             let max = limits::WARM_ADDRESSES_MAX;
             return Err(format!("warmAddresses: at most {max} are allowed, not {number}"));
+        }
+        if let Some(count) = self.history_count.filter(|&n| n > limits::PAST_COUNT_MAX) {
+            let max = limits::PAST_COUNT_MAX;
+            return Err(format!("historyCount: at most {max} are allowed, not {count}"));
         }
         Ok(ServeArgs {
             config: None,
@@ -319,6 +291,8 @@ impl File {
             forget_after: parse("forgetAfter", self.forget_after.as_deref(), forget_after)?,
             log: self.log,
             boot_from: self.boot_from,
+            history_count: self.history_count,
+            history_age: parse("historyAge", self.history_age.as_deref(), history_age)?,
             boot_id_file: self.boot_id_file,
             machine_id_file: self.machine_id_file,
         })
@@ -384,6 +358,10 @@ impl Config {
             forget_after: (args.forget_after.or(file.forget_after)).unwrap_or(limits::FORGET_AFTER),
             log: args.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             boot_from: args.boot_from.or(file.boot_from).unwrap_or_default(),
+            history: Bounds {
+                count: (args.history_count.or(file.history_count)).unwrap_or(limits::PAST_COUNT),
+                age: args.history_age.or(file.history_age).unwrap_or(limits::PAST_AGE),
+            },
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
         };

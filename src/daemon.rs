@@ -18,6 +18,7 @@ use crate::api::check::sweep::Sweeps;
 use crate::api::check::{Checks, sweep};
 use crate::api::foreign::Foreign;
 use crate::api::guard::Listener;
+use crate::api::history::{self, Own};
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
 use crate::api::pools::Pools;
@@ -25,7 +26,7 @@ use crate::api::room::Room;
 use crate::api::socket::{Serving, Socket};
 use crate::api::tcp;
 use crate::api::warnings::Warnings;
-use crate::api::{self, About, AppState, Phase, Policy, netns, notes, read};
+use crate::api::{self, About, AppState, Phase, Policy, figures, netns, notes, read};
 use crate::config::{self, Commit, Config};
 use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
@@ -194,6 +195,7 @@ fn journal_options(config: &Config, of_init: bool) -> journal::Options {
         now: clock::boot(),
         marker: marker(config),
         still_there: of_init.then_some(netns::is_there),
+        history: config.history,
     }
 }
 
@@ -324,9 +326,14 @@ pub fn start(
     let pools = Arc::new(Pools::default());
     let recent = Arc::new(Recent::default());
     actix_rt::spawn(pools.clone().follow(store.clone(), recent.clone()));
+    let past = journal.past();
     let running = actors::start(booted, journal, config.fsync, store.clone(), recent.clone())?;
     let Running { handle: machines, standing, index } = running;
     let about = Arc::new(about);
+    let history = Own::new(&config.node, index.clone(), past);
+    if config.etcd.is_some() {
+        actix_rt::spawn(history::tell(history.clone(), store.clone()));
+    }
     let checks = Checks::new();
     Ok(AppState {
         machines,
@@ -337,6 +344,9 @@ pub fn start(
         counts: Arc::default(),
         trends: Arc::default(),
         recent,
+        history,
+        outlooks: Arc::default(),
+        since: Arc::default(),
         checks,
         sweeps: Sweeps::default(),
         policy: Policy {
@@ -450,6 +460,7 @@ impl House<'_> {
                 _ = housekeeping.tick() => {
                     self.mend(socket);
                     let _ = read::ready(self.node).await;
+                    figures::sample(self.node).await;
                     self.node.metrics.upkeep();
                     notes::act_on(self.node, self.notes_dir).await;
                 }

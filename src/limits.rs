@@ -1,15 +1,16 @@
 //! Every limit and every period, by name. Beyond a limit there is a typed error, never a hang.
 
+mod history;
 mod readers;
 
 use std::time::Duration;
 
-pub use readers::*;
-
+pub use history::*;
 pub use my_ipam::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, DAEMON_WAIT_MAX,
     NOTES_MAX,
 };
+pub use readers::*;
 
 /// The longest time from the start of a plugin's process to its first look for the daemon, in
 /// nanoseconds, for which an ADD that found none is believed that no daemon has answered its DEL.

@@ -84,6 +84,8 @@ fn begin() {
     }
     namespaces(0, 0, 0);
     overlaps(0);
+    cluster_overlaps(0);
+    drop(metrics::counter!(LOG_LEFT_OUT));
     nodes(0, 0, 0);
     Journal::new();
 }
@@ -158,6 +160,17 @@ pub fn nodes(live: usize, draining: usize, gone: usize) {
     for (state, count) in [("live", live), ("draining", draining), ("gone", gone)] {
         metrics::gauge!(NODES, "state" => state).set(count as f64);
     }
+}
+
+/// Shows the number of pairs of networks of which blocks overlap, in the whole cluster.
+#[allow(clippy::cast_precision_loss)]
+pub fn cluster_overlaps(pairs: usize) {
+    metrics::gauge!(CLUSTER_OVERLAPS).set(pairs as f64);
+}
+
+/// Counts a line of the log that said the same as one before it, and was left out.
+pub fn log_line_left_out() {
+    metrics::counter!(LOG_LEFT_OUT).increment(1);
 }
 
 /// Shows whether this node serves ADD.

@@ -39,7 +39,10 @@ pub(super) fn tell(index: &Index, recent: &Recent, event: &Event) {
         Event::Leased(network, family, leased) => {
             let metrics = metrics::RangeSet::new(network, *family);
             match leased {
-                Leased::Done => metrics.lease_done(),
+                Leased::Done => {
+                    metrics.lease_done();
+                    tracing::info!(network = &**network, family = family.as_str(), "leased blocks");
+                }
                 Leased::Conflict { .. } => metrics.lease_conflict(),
                 Leased::Failed(cause) => {
                     metrics.lease_failed();
@@ -52,6 +55,7 @@ pub(super) fn tell(index: &Index, recent: &Recent, event: &Event) {
         }
         Event::GivenBack(network, family, Some(blocks)) => {
             metrics::RangeSet::new(network, *family).given_back(*blocks);
+            tracing::info!(network = &**network, blocks, "gave free blocks back");
         }
         Event::GivenBack(network, _, None) => {
             tracing::warn!(network = &**network, "blocks not given back");
@@ -65,7 +69,10 @@ pub(super) fn tell(index: &Index, recent: &Recent, event: &Event) {
             "blocks in which nothing is held stay with this node: the cluster's store was not \
              reached"
         ),
-        Event::Transferred(network, family) => metrics::RangeSet::new(network, *family).given(),
+        Event::Transferred(network, family) => {
+            metrics::RangeSet::new(network, *family).given();
+            tracing::info!(network = &**network, "gave free addresses to another node");
+        }
         event => tell_of_cluster(event),
     }
 }

@@ -2,21 +2,30 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tracing::Instrument as _;
 
 use super::AppState;
 use super::call::{self, Answering};
 use super::delivery::Answers;
 use crate::cni::error::{Code, Error};
 use crate::cni::parse;
-use crate::cni::request::{Body, Calls, Pod, Request};
+use crate::cni::request::{Body, Calls, Request};
+use crate::core::attachment::AttachmentId;
 use crate::core::container_id::ContainerId;
 use crate::{limits, metrics};
+
+/// The header of an answer with the number of its call, which the log's lines about it have, too.
+const CALL_HEADER: &str = "leasehold-call";
+
+/// The calls that this daemon was ever asked to carry out.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// One answer of an array.
 #[derive(Serialize)]
@@ -45,8 +54,11 @@ pub async fn handle(
         }
         Err(error) => Err(error),
     };
-    let (status, body) = InFlight::start(&node, &answers, call).await.end().await;
-    HttpResponse::build(status).content_type("application/json").body(body)
+    let call = InFlight::start(&node, &answers, call).await;
+    let id = call.id;
+    let (status, body) = call.end().await;
+    let mut answer = HttpResponse::build(status);
+    answer.insert_header((CALL_HEADER, id)).content_type("application/json").body(body)
 }
 
 /// Carries out the calls of an array, in its order. All of them are with the coordinator before
@@ -89,6 +101,7 @@ async fn read(payload: web::Payload) -> Result<web::Bytes, Error> {
 
 /// A call on its way to its status and what the plugin prints.
 struct InFlight {
+    id: u64,
     network: Option<Arc<str>>,
     subject: Subject,
     verb: &'static str,
@@ -99,18 +112,22 @@ struct InFlight {
 impl InFlight {
     async fn start(node: &AppState, answers: &Rc<Answers>, call: Result<Request, Error>) -> Self {
         let began = Instant::now();
+        let id = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+        // What is logged on the way has the number, too.
+        let span = tracing::debug_span!("call", id);
         match call {
             Ok(request) => {
                 let verb = request.verb.as_str();
                 let network = Some(request.network.clone()).filter(|name| !name.is_empty());
-                let subject = Subject::of(&request.body);
-                let answer = call::begin(node, answers, request).await;
-                Self { network, subject, verb, began, answer }
+                let subject = Subject::of(node, &request.network, &request.body);
+                let answer = call::begin(node, answers, request).instrument(span.clone()).await;
+                let answer: Answering = Box::pin(answer.instrument(span));
+                Self { id, network, subject, verb, began, answer }
             }
             Err(error) => {
                 let verb = error.verb.unwrap_or("unknown");
                 let answer = Box::pin(async move { Err(error) });
-                Self { network: None, subject: Subject::default(), verb, began, answer }
+                Self { id, network: None, subject: Subject::default(), verb, began, answer }
             }
         }
     }
@@ -118,7 +135,7 @@ impl InFlight {
     async fn end(self) -> (StatusCode, String) {
         let answer = self.answer.await;
         let result = answer.as_ref().map_or_else(|error| error.code.name(), |_| "ok");
-        self.subject.log(self.network.as_deref(), self.verb, self.began, &answer);
+        self.subject.log(self.id, self.network.as_deref(), self.verb, self.began, &answer);
         metrics::request(self.network.as_deref(), self.verb, result, self.began.elapsed());
         match answer {
             Ok(body) => (StatusCode::OK, body),
@@ -127,41 +144,65 @@ impl InFlight {
     }
 }
 
-/// The container and the pod of an ADD or a DEL, if these calls are logged.
+/// The subject of an ADD or a DEL, if these calls are logged: the container, the pod, and the
+/// addresses that a DEL ends.
 #[derive(Default)]
-struct Subject(Option<(ContainerId, Option<Pod>)>);
+struct Subject(Option<(ContainerId, String, String)>);
 
 impl Subject {
-    fn of(body: &Body) -> Self {
+    fn of(node: &AppState, network: &Arc<str>, body: &Body) -> Self {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return Self(None);
         }
+        let named = |namespace: &str, name: &str| format!("{namespace}/{name}");
         Self(match body {
-            Body::Add(add) => Some((add.id.container_id.clone(), add.pod.clone())),
-            Body::Del(del) => Some((del.id.container_id.clone(), None)),
+            Body::Add(add) => {
+                let pod = add.pod.as_ref().map(|pod| named(&pod.namespace, &pod.name));
+                Some((add.id.container_id.clone(), pod.unwrap_or_default(), String::new()))
+            }
+            Body::Del(del) => {
+                let (id, network) = (del.id.clone(), network.clone());
+                let id = AttachmentId {
+                    network,
+                    container_id: id.container_id,
+                    ifname: id.ifname.into(),
+                };
+                let held = node.index.look_up(&id);
+                let pod = held.as_deref().and_then(|held| held.pod.as_deref());
+                let pod = pod.map(|pod| named(&pod.namespace, &pod.name)).unwrap_or_default();
+                let ends = held.iter().flat_map(|held| held.addresses.iter());
+                let ends = ends.map(ToString::to_string).collect::<Vec<_>>().join(",");
+                Some((del.id.container_id.clone(), pod, ends))
+            }
             _ => None,
         })
     }
 
-    /// One line for each ADD and DEL.
+    /// One line for each ADD and DEL, and one above it for each that is refused: that one says the
+    /// same for all containers that are refused alike, so that the log counts them.
     fn log(
         self,
+        call: u64,
         network: Option<&str>,
         verb: &'static str,
         began: Instant,
         answer: &Result<String, Error>,
     ) {
-        let Some((container, pod)) = self.0 else { return };
-        let (network, millis) = (network.unwrap_or_default(), began.elapsed().as_secs_f64() * 1e3);
-        let pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name)).unwrap_or_default();
+        let network = network.unwrap_or_default();
+        if let (Err(error), "ADD" | "DEL") = (answer, verb) {
+            let cause = error.code.name();
+            tracing::info!(network, cause, "{verb} refused: {error}");
+        }
+        let Some((container, pod, ends)) = self.0 else { return };
+        let millis = began.elapsed().as_secs_f64() * 1e3;
         match answer {
             Ok(body) => {
-                let addresses = addresses(body);
-                tracing::debug!(network, %container, pod, addresses, millis, "{verb}");
+                let addresses = if verb == "DEL" { ends } else { addresses(body) };
+                tracing::debug!(call, network, %container, pod, addresses, millis, "{verb}");
             }
             Err(error) => {
                 let cause = error.code.name();
-                tracing::debug!(network, %container, pod, cause, millis, "{verb}: {error}");
+                tracing::debug!(call, network, %container, pod, cause, millis, "{verb}: {error}");
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::core::address::{Address, AddressRange, Cidr, Family};
 use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_place};
 use crate::core::range_set::Capacity;
 use crate::core::txn::{KeyValue, StoreError};
-use crate::{limits, metrics};
+use crate::{clock, limits, metrics};
 
 /// Brings those metrics up to date that are not counted as things happen. A part of the node that
 /// does not answer in time keeps nobody from the other figures.
@@ -34,6 +34,7 @@ async fn refresh(node: &AppState) {
     if let Some(nodes) = node.pools.nodes() {
         metrics::nodes(nodes.live, nodes.draining, nodes.gone.len());
     }
+    metrics::cluster_overlaps(node.pools.overlaps());
     let _ = read::ready(node).await;
     let journal = Path::new(&node.about.state_dir).join("journal.redb");
     let size = tokio::time::timeout(limits::HEALTH_WAIT_MAX, tokio::fs::metadata(journal)).await;
@@ -41,6 +42,24 @@ async fn refresh(node: &AppState) {
         metrics::journal_size(about.len());
     }
     metrics::process();
+}
+
+/// Takes a sample for the trends, if it is time for one.
+pub async fn sample(node: &AppState) {
+    let now = clock::boot();
+    if !node.outlooks.is_due(now) {
+        return;
+    }
+    let sets = node.machines.describe_sets();
+    let Ok(sets) = tokio::time::timeout(limits::HEALTH_WAIT_MAX, sets).await else { return };
+    // What this node holds ready, and what nobody holds: the other nodes' part is not known here.
+    let left = |set: &Description| {
+        let figures = of_set(node, set);
+        let here = figures.local.free + figures.local.spare + figures.local.cooling;
+        let left = figures.cluster?.unclaimed.saturating_add(here.into());
+        (!figures.unsure).then_some((set.record.id, left))
+    };
+    node.outlooks.note(now, &sets.iter().filter_map(left).collect());
 }
 
 /// The figures of each network and family: its range sets added up.
@@ -121,6 +140,13 @@ pub struct PoolRow {
     pub gone: Option<u128>,
     /// Addresses in blocks of removed nodes, likewise.
     pub quarantined: Option<u128>,
+    /// Addresses that become free in an hour, or below zero are used up: of those that no node
+    /// holds and those that are free on this node; null: not known for five minutes yet.
+    #[serde(default)]
+    pub per_hour: Option<f64>,
+    /// The number of seconds until none of these is left; null: they do not become fewer.
+    #[serde(default)]
+    pub seconds_left: Option<u64>,
     /// The addresses of this node's blocks.
     pub here: Here,
 }
@@ -190,7 +216,12 @@ async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
     let row = |(set, recorded): (&Description, u64)| {
         let figures = of_set(node, set);
         let used = if alone { figures.local.allocated } else { recorded };
-        row(set, &figures, used)
+        let trend = node.outlooks.of(set.record.id);
+        PoolRow {
+            per_hour: trend.map(|trend| trend.per_hour),
+            seconds_left: trend.and_then(|trend| trend.seconds_left),
+            ..row(set, &figures, used)
+        }
     };
     Ok(sets.iter().zip(recorded).map(row).collect())
 }
@@ -213,6 +244,8 @@ fn row(set: &Description, of: &metrics::Pool, used: u64) -> PoolRow {
         unclaimed: of.cluster.map(|cluster| cluster.unclaimed),
         gone: of.cluster.map(|cluster| cluster.gone),
         quarantined: of.cluster.map(|cluster| cluster.quarantined),
+        per_hour: None,
+        seconds_left: None,
         here: Here {
             allocated: local.allocated,
             cooling: local.cooling,

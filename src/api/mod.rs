@@ -11,6 +11,7 @@ pub mod events;
 pub mod figures;
 pub mod foreign;
 pub mod guard;
+pub mod history;
 pub mod inspect;
 pub mod lists;
 pub mod map;
@@ -21,6 +22,7 @@ mod news;
 pub mod nodes;
 pub mod notes;
 mod outcome;
+pub mod outlook;
 mod page;
 pub mod pools;
 pub mod probe;
@@ -50,10 +52,13 @@ use self::check::Checks;
 use self::check::sweep::Sweeps;
 use self::foreign::Foreign;
 use self::guard::Listener;
+use self::history::Own;
 use self::lists::Lists;
 use self::map::Counts;
 use self::network_cache::NetworkCache;
+use self::outlook::Outlooks;
 use self::pools::Pools;
+use self::read::Since;
 use self::trend::Trends;
 use self::warnings::Warnings;
 
@@ -68,6 +73,7 @@ pub fn reads(config: &mut web::ServiceConfig) {
         .configure(events::reads)
         .configure(figures::reads)
         .configure(map::reads)
+        .configure(history::reads)
         .configure(nodes::reads)
         .configure(records::reads)
         .configure(networks::reads)
@@ -94,6 +100,12 @@ pub struct AppState {
     pub trends: Arc<Trends>,
     /// What happened lately.
     pub recent: Arc<Recent>,
+    /// The holdings of this node, past ones too.
+    pub history: Own,
+    /// The outlook of each range set.
+    pub outlooks: Arc<Outlooks>,
+    /// The time since which the node is in its state.
+    pub since: Arc<Since>,
     /// Keeps checks from doing at the same time what they must not.
     pub checks: Checks,
     /// Asks the sweep for a pass.

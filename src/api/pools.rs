@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::news::{self, Was, Words};
 use crate::actors::{Happening, Recent};
-use crate::core::address::{Address, Cidr};
+use crate::core::address::{Address, Cidr, Family};
 use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
 use crate::core::offer::Offer;
@@ -32,6 +32,8 @@ struct Known {
     draining: BTreeSet<String>,
     /// The blocks, the sessions and the drains were listed at least once.
     listed: [bool; 3],
+    /// Pairs of networks of which blocks overlap, counted since the last change of a block.
+    overlaps: Option<usize>,
 }
 
 /// The blocks of a pool.
@@ -229,6 +231,14 @@ impl Pools {
         all
     }
 
+    /// Returns the number of pairs of networks of which blocks overlap. It is counted anew only
+    /// after blocks have changed hands.
+    pub fn overlaps(&self) -> usize {
+        let mut known = self.lock();
+        let Known { pools, overlaps, .. } = &mut *known;
+        *overlaps.get_or_insert_with(|| pairs_that_overlap(pools))
+    }
+
     /// The nodes of the cluster; nothing before the store was reached.
     pub fn nodes(&self) -> Option<Nodes> {
         let known = self.lock();
@@ -242,6 +252,34 @@ impl Pools {
         }
         Some(Nodes { live: known.sessions.len(), draining: known.draining.len(), gone })
     }
+}
+
+/// Goes through the blocks of each family in order, and knows of each network how far its blocks
+/// have reached by then.
+fn pairs_that_overlap(pools: &BTreeMap<PoolFamily, Pool>) -> usize {
+    let mut pairs = BTreeSet::new();
+    for family in [Family::V4, Family::V6] {
+        let of_family = pools.iter().filter(|(of, _)| of.family == family);
+        let mut blocks: Vec<(Address, Address, &str)> = of_family
+            .flat_map(|(of, pool)| {
+                let network = &*of.network;
+                pool.blocks
+                    .values()
+                    .map(move |block| (block.cidr.first(), block.cidr.last(), network))
+            })
+            .collect();
+        blocks.sort_unstable();
+        let mut reach: BTreeMap<&str, Address> = BTreeMap::new();
+        for (first, last, network) in blocks {
+            reach.retain(|_, end| *end >= first);
+            for other in reach.keys().filter(|other| **other != network) {
+                pairs.insert((network.min(other), network.max(other)));
+            }
+            let end = reach.entry(network).or_insert(last);
+            *end = last.max(*end);
+        }
+    }
+    pairs.len()
 }
 
 /// What a report of the store means for people.
@@ -275,6 +313,7 @@ impl Known {
     }
 
     fn learn_block(&mut self, report: Watched) -> News {
+        self.overlaps = None;
         match report {
             Watched::Listed(keys) => self.list_blocks(&keys),
             Watched::Put(key) => self.put(&key).into_iter().collect(),

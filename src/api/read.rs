@@ -1,5 +1,6 @@
 //! Reads: the same on the socket and over TCP.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -12,7 +13,8 @@ use super::{About, AppState, EMBEDDED, Phase, probe, refuse};
 use crate::actors::{BlockFigures, Description};
 use crate::core::ids::Epoch;
 use crate::core::node::Figures;
-use crate::limits;
+use crate::core::time::UnixTime;
+use crate::{clock, limits};
 
 /// One range set of the node.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -126,6 +128,9 @@ pub struct Status {
     /// `starting`, `serving`, `halted`, `drained`, `stopping`, `broken`; or `unready`: the daemon
     /// answers, but no ADD could be served.
     pub state: String,
+    /// The time since which it is in this state, in milliseconds since 1970; 0: not known.
+    #[serde(default)]
+    pub state_since_unix_ms: u64,
     /// The reason why ADD is refused, if it is.
     pub cause: Option<String>,
     /// The standing of this node in the cluster.
@@ -139,6 +144,20 @@ pub struct Status {
     /// The warnings about unwise configurations of networks.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// The state that a node was last seen in, and since when. It is looked at every few seconds.
+#[derive(Default, Debug)]
+pub struct Since(Mutex<Option<(&'static str, UnixTime)>>);
+
+impl Since {
+    /// Notes the state of now; returns the time since which the node is in it.
+    fn note(&self, state: &'static str, now: UnixTime) -> UnixTime {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, since) = known.take_if(|(of, _)| *of == state).unwrap_or((state, now));
+        *known = Some((state, since));
+        since
+    }
 }
 
 /// Adds the routes of what this file reads.
@@ -185,6 +204,7 @@ async fn readyz(node: web::Data<AppState>) -> HttpResponse {
 pub async fn ready(node: &AppState) -> Result<(), String> {
     let (state, cause) = state(node).await;
     let ready = state == "serving";
+    node.since.note(state, clock::unix());
     crate::metrics::ready(ready);
     if ready { Ok(()) } else { Err(cause.unwrap_or_else(|| state.to_owned())) }
 }
@@ -226,6 +246,7 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok().json(Status {
         about: About { epoch, ..(*node.about).clone() },
         state: state.to_owned(),
+        state_since_unix_ms: node.since.note(state, clock::unix()).as_millis(),
         cause,
         cluster: cluster(&node, figures),
         attachments: node.index.len(),

@@ -1,15 +1,14 @@
-//! Code that the admin commands share: requests to the daemon, and the two forms of output.
+//! Requests to the daemon, which the admin commands share.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
-use comfy_table::{Table, presets};
+use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::output::{Form, OutputArgs, printable, show};
 use crate::api::ApiError;
 use my_ipam::client::{self, ClientError, SOCKET_DEFAULT};
 
@@ -30,29 +29,21 @@ pub(super) struct AdminArgs {
     pub(super) output: OutputArgs,
 }
 
-/// The option that every command with an answer has.
-#[derive(Args, Clone, Debug)]
-pub(super) struct OutputArgs {
-    /// Form of the output: a table for people, or JSON for programs
-    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
-    pub(super) form: Form,
-}
-
-/// The form of an answer.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Form {
-    /// For people
-    Table,
-    /// For programs: one JSON document on stdout
-    Json,
-}
-
 /// Reads a resource of the daemon. The path is percent-encoded already.
 ///
 /// # Errors
 /// One sentence that names the request, the cause of the failure, and the remedy.
 pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
     ask(socket, "GET", path, &[])
+}
+
+/// Reads a resource that is plain text.
+///
+/// # Errors
+/// As for [`get`].
+pub(super) fn get_text(socket: &Path, path: &str) -> anyhow::Result<String> {
+    let body = answer(socket, "GET", path, &[], ANSWER_WAIT_MAX)?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Reads a resource on which the daemon may work for as long as `wait`.
@@ -135,10 +126,8 @@ pub(super) fn news<T>(result: anyhow::Result<T>) -> anyhow::Result<Result<T, Str
 /// # Errors
 /// It cannot be printed.
 pub(super) fn bad_news(form: Form, error: String) -> anyhow::Result<std::process::ExitCode> {
-    match form {
-        Form::Json => print_json(&ApiError { error })?,
-        Form::Table => print(&format!("{}\n", printable(&error)))?,
-    }
+    let text = format!("{}\n", printable(&error));
+    show(form, &ApiError { error }, || text)?;
     Ok(super::verdict(false))
 }
 
@@ -158,6 +147,23 @@ fn ask_within<T: DeserializeOwned>(
     body: &[u8],
     wait: Duration,
 ) -> anyhow::Result<T> {
+    let body = answer(socket, method, path, body, wait)?;
+    serde_json::from_slice(&body).with_context(|| {
+        let answer = excerpt(&body);
+        format!(
+            "{method} {path}: cannot decode the answer; is the daemon of this version? {answer}"
+        )
+    })
+}
+
+/// The body of the daemon's answer.
+fn answer(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    wait: Duration,
+) -> anyhow::Result<Vec<u8>> {
     let deadline = Instant::now() + wait;
     let response = client::request(socket, method, path, &[body], deadline)
         .map_err(|error| unanswered(socket, &error))?;
@@ -171,12 +177,7 @@ fn ask_within<T: DeserializeOwned>(
             }
         }
     }
-    serde_json::from_slice(&response.body).with_context(|| {
-        let answer = excerpt(&response.body);
-        format!(
-            "{method} {path}: cannot decode the answer; is the daemon of this version? {answer}"
-        )
-    })
+    Ok(response.body)
 }
 
 fn unanswered(socket: &Path, error: &ClientError) -> anyhow::Error {
@@ -236,50 +237,6 @@ pub(super) fn encoded(text: &str) -> String {
     out
 }
 
-/// Prints text to stdout. A reader that stopped reading (`| head`) is not an error.
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot print the answer")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Prints one JSON document.
-pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
-}
-
-/// A table without lines, as other tools of this kind print it.
-pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header.to_vec());
-    table.add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    let mut text = table.trim_fmt();
-    text.push('\n');
-    text
-}
-
-/// Text from outside (a pod's name is any text), with control characters escaped, so that a
-/// terminal may show it.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,16 +247,5 @@ mod tests {
             [("network", None), ("address", Some("::1".to_owned())), ("x", Some("a&b ä".into()))];
         assert_eq!(with_query("/v1/x", &query), "/v1/x?address=%3A%3A1&x=a%26b%20%C3%A4");
         assert_eq!(with_query("/v1/x", &[("network", None)]), "/v1/x");
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mä\n"), "a\\u{1b}[31mä\\n");
-    }
-
-    #[test]
-    fn a_table_has_no_lines_and_no_trailing_blanks() {
-        let rows = vec![vec!["a".to_owned(), String::new()], vec!["bcd".to_owned(), "e".into()]];
-        assert_eq!(table(&["X", "Y"], rows), "X    Y\na\nbcd  e\n");
     }
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
+use super::live::{self, WatchArgs};
+use super::output::{self, printable};
 use crate::api::allocations::{AllocationRow, Filter};
 use crate::clock::rfc3339;
 use crate::core::time::UnixTime;
@@ -58,6 +60,8 @@ pub(super) struct AllocationsArgs {
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
     #[command(flatten)]
+    watch: WatchArgs,
+    #[command(flatten)]
     admin: AdminArgs,
 }
 
@@ -88,13 +92,15 @@ pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
     };
     let all_nodes = args.all_nodes || args.node.is_some();
     let resource = if all_nodes { RECORDS } else { HOLDINGS };
-    let rows = list_of(resource, &args.admin.socket, &filter)?;
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table if rows.is_empty() => admin::print("no allocation matches\n")?,
-        Form::Table => admin::print(&table(&rows, all_nodes))?,
-    }
-    Ok(ExitCode::SUCCESS)
+    let AdminArgs { socket, output } = args.admin.clone();
+    live::show(&args.watch, output.form, move || {
+        let rows = list_of(resource, &socket, &filter)?;
+        let text = output::text(output.form, &rows, || match rows.is_empty() {
+            true => "no allocation matches\n".to_owned(),
+            false => table(&rows, all_nodes),
+        })?;
+        Ok((text, true))
+    })
 }
 
 /// All allocations of the daemon's node that match, page by page.
@@ -189,7 +195,7 @@ pub(super) fn table(rows: &[AllocationRow], nodes: bool) -> String {
         ]);
         cells
     };
-    admin::table(&header, rows.iter().map(row).collect())
+    output::table(&header, rows.iter().map(row).collect())
 }
 
 fn short(container: &str) -> String {

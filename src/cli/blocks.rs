@@ -1,12 +1,15 @@
 //! `leasehold blocks`: the blocks of addresses that this node holds.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::admin::{self, AdminArgs, Form};
+use super::admin::{self, AdminArgs};
 use super::allocations::{ROWS_PER_PAGE, list_by};
+use super::live::{self, WatchArgs};
+use super::output;
 use crate::api::read::BlockRow;
 
 /// The number of blocks that are listed unasked.
@@ -25,6 +28,8 @@ pub(super) struct BlocksArgs {
     #[arg(long)]
     each: bool,
     #[command(flatten)]
+    watch: WatchArgs,
+    #[command(flatten)]
     admin: AdminArgs,
 }
 
@@ -42,28 +47,33 @@ pub(super) fn examples() -> String {
 
 /// Lists the blocks that match. An empty list is a success too.
 pub(super) fn run(args: &BlocksArgs) -> anyhow::Result<ExitCode> {
+    let (network, each) = (args.network.clone(), args.each);
+    let AdminArgs { socket, output } = args.admin.clone();
+    live::show(&args.watch, output.form, move || {
+        let rows = list(&socket, network.as_deref())?;
+        Ok((output::text(output.form, &rows, || show(&rows, each))?, true))
+    })
+}
+
+fn list(socket: &Path, network: Option<&str>) -> anyhow::Result<Vec<BlockRow>> {
     let key = |row: &BlockRow| format!("{},{}", row.network, row.prefix);
-    let rows: Vec<BlockRow> = list_by(ROWS_PER_PAGE, key, |after, limit| {
+    list_by(ROWS_PER_PAGE, key, |after, limit| {
         let query = [
-            ("network", args.network.clone()),
+            ("network", network.map(str::to_owned)),
             ("after", after),
             ("limit", Some(limit.to_string())),
         ];
-        admin::get(&args.admin.socket, &admin::with_query("/v1/blocks", &query))
-    })?;
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table if rows.is_empty() => admin::print("no block matches\n")?,
-        Form::Table => {
-            admin::print(&totals(&rows))?;
-            if args.each || rows.len() <= ROWS_SHOWN {
-                admin::print(&format!("\n{}", table(&rows)))?;
-            } else {
-                admin::print(&format!("\n{} blocks: --each lists them\n", rows.len()))?;
-            }
-        }
+        admin::get(socket, &admin::with_query("/v1/blocks", &query))
+    })
+}
+
+/// The totals, and the blocks if they are few or wanted.
+fn show(rows: &[BlockRow], each: bool) -> String {
+    match rows.len() {
+        0 => "no block matches\n".to_owned(),
+        count if each || count <= ROWS_SHOWN => format!("{}\n{}", totals(rows), table(rows)),
+        count => format!("{}\n{count} blocks: --each lists them\n", totals(rows)),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// One row for each network and family.
@@ -83,7 +93,7 @@ fn totals(rows: &[BlockRow]) -> String {
         "FAMILY",
         "ACTIVE",
         "SPARE",
-        "DRAINING",
+        "RETURNING",
         "LOST",
         "ALLOCATED",
         "COOLING",
@@ -94,7 +104,7 @@ fn totals(rows: &[BlockRow]) -> String {
         cells.extend(sums.map(|sum| sum.to_string()));
         cells
     };
-    admin::table(&header, all.into_iter().map(row).collect())
+    output::table(&header, all.into_iter().map(row).collect())
 }
 
 fn table(rows: &[BlockRow]) -> String {
@@ -105,5 +115,5 @@ fn table(rows: &[BlockRow]) -> String {
         cells.extend([row.allocated, row.cooling, row.free].map(|number| number.to_string()));
         cells
     };
-    admin::table(&header, rows.iter().map(row).collect())
+    output::table(&header, rows.iter().map(row).collect())
 }

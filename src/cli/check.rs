@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
+use super::output::{self, printable};
 use crate::api::check::{Finding, Kind, Report};
 use crate::clock::rfc3339;
 use crate::core::time::UnixTime;
@@ -37,10 +38,7 @@ pub(super) fn examples() -> String {
 /// Runs a check. It succeeds if everything could be checked and nothing was found.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let report = now(&args.admin.socket)?;
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&report)?,
-        Form::Table => admin::print(&show(&report))?,
-    }
+    output::show(args.admin.output.form, &report, || show(&report))?;
     Ok(super::verdict(report.clean))
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::generate;
 
-use super::{Cli, admin};
+use super::{Cli, output};
 
 /// The options of `leasehold completion`.
 #[derive(Args, Debug)]
@@ -63,7 +63,7 @@ pub(super) fn run(args: &CompletionArgs) -> anyhow::Result<ExitCode> {
         Shell::Zsh => generate(clap_complete::Shell::Zsh, &mut command, "leasehold", &mut script),
         Shell::Fish => generate(clap_complete::Shell::Fish, &mut command, "leasehold", &mut script),
     }
-    admin::print(&String::from_utf8(script)?)?;
+    output::print(&String::from_utf8(script)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::admin::{self, Form, OutputArgs, printable};
+use super::output::{self, OutputArgs, printable};
 use crate::api::inspect::{Weight, inspect, place};
 use crate::config;
 use crate::limits;
@@ -74,10 +74,7 @@ pub(super) fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
             rows.push(Row { file: file.clone(), line, column, weight, text: what });
         }
     }
-    match args.output.form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table => admin::print(&text)?,
-    }
+    output::show(args.output.form, &rows, || text)?;
     Ok(super::verdict(rows.iter().all(|row| row.weight == Weight::Unwise.to_string())))
 }
 

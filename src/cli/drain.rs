@@ -9,7 +9,8 @@ use clap::builder::NonEmptyStringValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
+use super::output::{self, printable};
 use crate::api::nodes::{Drain, Drained, NodeRow};
 use crate::api::read::Status;
 
@@ -108,10 +109,7 @@ fn drain(node: &str, how: &HowArgs) -> anyhow::Result<ExitCode> {
         false => None,
     };
     let report = Report { drained, blocks_left };
-    match form {
-        Form::Json => admin::print_json(&report)?,
-        Form::Table => admin::print(&show(&report))?,
-    }
+    output::show(form, &report, || show(&report))?;
     Ok(super::verdict(blocks_left.unwrap_or(0) == 0))
 }
 

@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
 use super::check;
+use super::output::{self, printable};
 use crate::api::check::gc::{Collect, Collected, Fate};
 use crate::api::check::{Finding, Report};
 use crate::limits;
@@ -76,10 +77,7 @@ pub(super) fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
         let row = |(collected, finding)| Row { collected, finding };
         rows.extend(collected.into_iter().zip(collect.findings).map(row));
     }
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table => admin::print(&show(&rows, &report))?,
-    }
+    output::show(args.admin.output.form, &rows, || show(&rows, &report))?;
     let done = |row: &Row| {
         matches!(
             row.collected.outcome,

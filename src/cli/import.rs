@@ -19,8 +19,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
 use super::allocations;
+use super::output::{self, Form, printable};
 use crate::api::allocations::{AllocationRow, Filter};
 use crate::api::foreign::{self, Entry, Pod};
 
@@ -378,25 +379,24 @@ fn write(dir: &Path, row: &AllocationRow) -> anyhow::Result<()> {
 }
 
 fn show(form: Form, rows: &[Row], nothing: &str) -> anyhow::Result<ExitCode> {
-    match form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table if rows.is_empty() => admin::print(&format!("{nothing}\n"))?,
-        Form::Table => {
-            let cells = |row: &Row| {
-                let addresses: Vec<String> = row.addresses.iter().map(IpAddr::to_string).collect();
-                let texts = [
-                    &row.network,
-                    &row.container_id,
-                    &row.ifname,
-                    &addresses.join(","),
-                    row.outcome,
-                    row.why.as_deref().unwrap_or_default(),
-                ];
-                texts.map(printable).to_vec()
-            };
-            let header = ["NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "OUTCOME", "WHY"];
-            admin::print(&admin::table(&header, rows.iter().map(cells).collect()))?;
+    output::show(form, &rows, || {
+        let cells = |row: &Row| {
+            let addresses: Vec<String> = row.addresses.iter().map(IpAddr::to_string).collect();
+            let texts = [
+                &row.network,
+                &row.container_id,
+                &row.ifname,
+                &addresses.join(","),
+                row.outcome,
+                row.why.as_deref().unwrap_or_default(),
+            ];
+            texts.map(printable).to_vec()
+        };
+        let header = ["NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "OUTCOME", "WHY"];
+        match rows.is_empty() {
+            true => format!("{nothing}\n"),
+            false => output::table(&header, rows.iter().map(cells).collect()),
         }
-    }
+    })?;
     Ok(super::verdict(rows.iter().all(|row| row.outcome != "conflict")))
 }

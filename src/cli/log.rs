@@ -13,6 +13,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::metrics;
+
 /// The shortest time between two lines that say the same.
 const PERIOD: Duration = Duration::from_secs(60);
 
@@ -57,7 +59,10 @@ where
             Err(_) => Some(0), // a panic elsewhere: better too much than nothing
         };
         match times {
-            None => Ok(()),
+            None => {
+                metrics::log_line_left_out();
+                Ok(())
+            }
             Some(0) => self.inner.format_event(context, writer, event),
             Some(times) => {
                 let mut line = String::new();

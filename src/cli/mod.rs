@@ -11,16 +11,20 @@ mod config;
 mod demo;
 mod drain;
 mod gc;
+mod history;
 mod import;
 mod install;
+mod live;
 mod log;
 mod network;
 mod networks;
 mod node;
+mod output;
 mod plan;
 mod release;
 mod serve;
 mod status;
+mod top;
 mod version;
 
 use std::process::ExitCode;
@@ -51,12 +55,18 @@ enum Command {
     /// Show the daemon's identity, whether it serves, and how full each network is
     #[command(after_help = status::examples())]
     Status(status::StatusArgs),
+    /// Watch this node at work: its networks, rates and times, live
+    #[command(after_help = top::examples())]
+    Top(top::TopArgs),
     /// Show how large each network is, and how full, in the whole cluster
     #[command(after_help = networks::examples())]
     Networks(networks::NetworksArgs),
     /// List the addresses that the containers of this node hold, or of all nodes
     #[command(after_help = allocations::examples())]
     Allocations(allocations::AllocationsArgs),
+    /// Show who held an address, or what a pod held, and when, on all nodes
+    #[command(after_help = history::examples())]
+    History(history::HistoryArgs),
     /// List the blocks of addresses that this node holds
     #[command(after_help = blocks::examples())]
     Blocks(blocks::BlocksArgs),
@@ -120,8 +130,10 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Networks(args) => networks::run(&args),
         Command::Allocations(args) => allocations::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Blocks(args) => blocks::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Check(args) => check::run(&args),

@@ -10,7 +10,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{self, AdminArgs, Form, Refused, printable};
+use super::admin::{self, AdminArgs, Refused};
+use super::output::{self, Form, printable};
 use crate::api::networks::{Change, Changed, NetworkRow};
 use crate::limits;
 
@@ -178,11 +179,10 @@ fn path(network: &str) -> String {
 
 fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let rows: Vec<NetworkRow> = admin::get(&args.admin.socket, "/v1/networks")?;
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table if rows.is_empty() => admin::print("no network is known yet\n")?,
-        Form::Table => admin::print(&table(&rows))?,
-    }
+    output::show(args.admin.output.form, &rows, || match rows.is_empty() {
+        true => "no network is known yet\n".to_owned(),
+        false => table(&rows),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -199,7 +199,7 @@ fn table(rows: &[NetworkRow]) -> String {
         let sizes = if sizes.is_empty() { "-".to_owned() } else { sizes.join(", ") };
         vec![printable(&row.network), printable(&ranges), sizes, row.revision.to_string()]
     };
-    admin::table(&["NETWORK", "RANGES", "BLOCKS", "REVISION"], rows.iter().map(row).collect())
+    output::table(&["NETWORK", "RANGES", "BLOCKS", "REVISION"], rows.iter().map(row).collect())
 }
 
 /// Every subnet in an object, in order.
@@ -223,11 +223,11 @@ fn get(args: &NameArgs) -> anyhow::Result<ExitCode> {
     let row = admin::news(admin::get::<NetworkRow>(&args.admin.socket, &path(&args.network)))?;
     match (row, form) {
         (Err(error), form) => return admin::bad_news(form, error),
-        (Ok(row), Form::Json) => {
-            admin::print_json(&row)?;
+        (Ok(row), Form::Json | Form::Yaml) => {
+            output::show(form, &row, String::new)?;
             return Ok(super::verdict(row.ipam.is_some()));
         }
-        (Ok(NetworkRow { ipam: Some(ipam), .. }), Form::Table) => admin::print_json(&ipam)?,
+        (Ok(NetworkRow { ipam: Some(ipam), .. }), Form::Table) => output::print_json(&ipam)?,
         (Ok(row), Form::Table) => {
             let why = row.unreadable.unwrap_or_else(|| {
                 format!("network {} has no central configuration", args.network)
@@ -261,17 +261,17 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// Prints the change that was made.
 fn end(form: Form, changed: anyhow::Result<Changed>) -> anyhow::Result<ExitCode> {
-    match (admin::news(changed)?, form) {
-        (Err(error), form) => return admin::bad_news(form, error),
-        (Ok(changed), Form::Json) => admin::print_json(&changed)?,
-        (Ok(changed), Form::Table) => {
+    match admin::news(changed)? {
+        Err(error) => return admin::bad_news(form, error),
+        Ok(changed) => {
             let done = match changed.outcome {
                 Change::Created => "created",
                 Change::Changed => "changed",
                 Change::Unchanged => "unchanged",
                 Change::Deleted => "deleted",
             };
-            admin::print(&format!("{done}: network {}\n", printable(&changed.network)))?;
+            let text = format!("{done}: network {}\n", printable(&changed.network));
+            output::show(form, &changed, || text)?;
         }
     }
     Ok(ExitCode::SUCCESS)

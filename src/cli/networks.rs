@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
+use super::live::{self, WatchArgs};
+use super::output::{self, printable};
 use crate::api::figures::PoolRow;
 
 /// The options of `leasehold networks`.
@@ -14,6 +16,8 @@ pub(super) struct NetworksArgs {
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     #[command(flatten)]
+    watch: WatchArgs,
+    #[command(flatten)]
     admin: AdminArgs,
 }
 
@@ -22,10 +26,12 @@ pub(super) fn examples() -> String {
     format!(
         "One row for each range set of the networks that this node has used. SIZE: addresses\n\
          that can ever go out, in the whole cluster. USED: those that containers hold, on all\n\
-         nodes. FREE: the rest; the last columns say what of it is special. KEPT: for pods of a\n\
-         stage. GONE: in blocks of nodes that are gone. QUARANTINED: of removed nodes. COOLING\n\
-         and HERE (can be handed out now) are of this node only. JSON has the figures of GET\n\
-         /v1/pools. Exit status 1: a network has no free address.\n\n\
+         nodes. FREE: the rest. TREND: how many become free or are used up in an hour, of those\n\
+         that no node holds and those that are free on this node, and when none of them is\n\
+         left; ? for the first minutes. The last columns say what of FREE is special.\n\
+         KEPT: for pods of a stage. GONE: in blocks of nodes that are gone. QUARANTINED: of\n\
+         removed nodes. COOLING and HERE (can be handed out now) are of this node only. JSON\n\
+         has the figures of GET /v1/pools. Exit status 1: a network has no free address.\n\n\
          Examples:\n  leasehold networks\n  leasehold networks --network my-net -o json\n\n{}",
         super::EXIT_CODES
     )
@@ -33,18 +39,19 @@ pub(super) fn examples() -> String {
 
 /// Shows the networks.
 pub(super) fn run(args: &NetworksArgs) -> anyhow::Result<ExitCode> {
-    let mut rows: Vec<PoolRow> = admin::get(&args.admin.socket, "/v1/pools")?;
-    if let Some(network) = &args.network {
-        rows.retain(|row| row.network == *network);
-    }
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table if rows.is_empty() => {
-            admin::print("no such network is in use on this node yet\n")?;
+    let network = args.network.clone();
+    let AdminArgs { socket, output } = args.admin.clone();
+    live::show(&args.watch, output.form, move || {
+        let mut rows: Vec<PoolRow> = admin::get(&socket, "/v1/pools")?;
+        if let Some(network) = &network {
+            rows.retain(|row| row.network == *network);
         }
-        Form::Table => admin::print(&table(&rows))?,
-    }
-    Ok(super::verdict(rows.iter().all(|row| row.free > 0)))
+        let text = output::text(output.form, &rows, || match rows.is_empty() {
+            true => "no such network is in use on this node yet\n".to_owned(),
+            false => table(&rows),
+        })?;
+        Ok((text, rows.iter().all(|row| row.free > 0)))
+    })
 }
 
 fn table(rows: &[PoolRow]) -> String {
@@ -55,6 +62,7 @@ fn table(rows: &[PoolRow]) -> String {
         "SIZE",
         "USED",
         "FREE",
+        "TREND",
         "KEPT",
         "GONE",
         "QUARANTINED",
@@ -70,6 +78,7 @@ fn table(rows: &[PoolRow]) -> String {
             row.size.to_string(),
             format!("{} ({})", row.used, percent(row.used, row.size)),
             row.free.to_string(),
+            trend(row),
             row.kept.to_string(),
             known(row.gone),
             known(row.quarantined),
@@ -77,7 +86,25 @@ fn table(rows: &[PoolRow]) -> String {
             row.here.free.to_string(),
         ]
     };
-    admin::table(&header, rows.iter().map(row).collect())
+    output::table(&header, rows.iter().map(row).collect())
+}
+
+/// How the free addresses come and go: `-120/h, 8h left`.
+fn trend(row: &PoolRow) -> String {
+    let Some(per_hour) = row.per_hour else { return "?".to_owned() };
+    match row.seconds_left {
+        _ if per_hour.abs() < 1.0 => "steady".to_owned(),
+        None => format!("{per_hour:+.0}/h"),
+        Some(seconds) => format!("{per_hour:+.0}/h, {} left", rough(seconds)),
+    }
+}
+
+fn rough(seconds: u64) -> String {
+    match seconds {
+        0..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
 }
 
 /// A part of a whole; what is neither none nor all never looks like it.
@@ -95,6 +122,13 @@ fn percent(part: u64, whole: u128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trend_says_when_nothing_is_left() {
+        for (seconds, shown) in [(59, "0m"), (7199, "119m"), (7200, "2h"), (200_000, "2d")] {
+            assert_eq!(rough(seconds), shown);
+        }
+    }
 
     #[test]
     fn parts_of_a_whole_are_never_rounded_to_none_or_all() {

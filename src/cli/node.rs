@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
 use super::drain::{self, DrainArgs};
+use super::live::{self, WatchArgs};
+use super::output::{self, printable};
 use crate::api::nodes::{Fate, NodeRow, Remove, Removed};
 use crate::clock::{self, rfc3339};
 use crate::core::time::UnixTime;
@@ -31,6 +33,8 @@ pub(super) enum NodeCommand {
 /// The options of `leasehold node list`.
 #[derive(Args, Debug)]
 pub(super) struct ListArgs {
+    #[command(flatten)]
+    watch: WatchArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -118,12 +122,12 @@ pub(super) fn run(command: &NodeCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let rows: Vec<NodeRow> = admin::get(&args.admin.socket, "/v1/nodes")?;
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&rows)?,
-        Form::Table => admin::print(&format!("{}{}", table(&rows), gone(&rows)))?,
-    }
-    Ok(ExitCode::SUCCESS)
+    let AdminArgs { socket, output } = args.admin.clone();
+    live::show(&args.watch, output.form, move || {
+        let rows: Vec<NodeRow> = admin::get(&socket, "/v1/nodes")?;
+        let table = || format!("{}{}", table(&rows), gone(&rows));
+        Ok((output::text(output.form, &rows, table)?, true))
+    })
 }
 
 fn table(rows: &[NodeRow]) -> String {
@@ -158,7 +162,7 @@ fn table(rows: &[NodeRow]) -> String {
         cells.push(text(&row.machine_id));
         cells
     };
-    admin::table(&header, rows.iter().map(row).collect())
+    output::table(&header, rows.iter().map(row).collect())
 }
 
 /// Returns what to do about nodes that hold blocks and are gone.
@@ -208,10 +212,7 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
         Ok(removed) => removed,
         Err(error) => return admin::bad_news(form, error),
     };
-    match form {
-        Form::Json => admin::print_json(&removed)?,
-        Form::Table => admin::print(&show(&removed, clock::unix()))?,
-    }
+    output::show(form, &removed, || show(&removed, clock::unix()))?;
     anyhow::ensure!(!unasked, "nothing was done: pass --yes to remove node {}", args.node);
     Ok(ExitCode::SUCCESS)
 }

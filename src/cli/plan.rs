@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::admin::{self, Form, OutputArgs};
+use super::output::{self, OutputArgs};
 use crate::cni::central;
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
@@ -31,6 +31,9 @@ pub(super) struct PlanArgs {
     /// Containers that end in the whole cluster, per second
     #[arg(long, value_name = "NUMBER", default_value_t = 0.0, value_parser = churn)]
     churn: f64,
+    /// Containers that the whole cluster has more, per hour
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, value_parser = churn)]
+    growth: f64,
     /// Time for which a released address is not handed out again
     #[arg(long, value_name = "TIME", default_value = "30s",
           value_parser = humantime::parse_duration)]
@@ -63,6 +66,12 @@ struct Plan {
     per_node: u64,
     /// Those of all nodes.
     wanted: u128,
+    /// Blocks that the nodes lease ahead of need, one each.
+    spares: u64,
+    /// Containers that can hold an address while others cool.
+    held_max: u128,
+    /// The number of hours until there are so many; null: there do not come more.
+    hours_left: Option<f64>,
     /// Nodes of this kind that the range set has room for.
     nodes_max: u128,
     warnings: Vec<String>,
@@ -84,10 +93,9 @@ pub(super) fn examples() -> String {
 /// Shows the plan.
 pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let plans: Vec<Plan> = sets(&args.file)?.iter().map(|set| plan(args, set)).collect();
-    match args.output.form {
-        Form::Json => admin::print_json(&plans)?,
-        Form::Table => admin::print(&plans.iter().map(show).collect::<Vec<_>>().join("\n"))?,
-    }
+    output::show(args.output.form, &plans, || {
+        plans.iter().map(show).collect::<Vec<_>>().join("\n")
+    })?;
     Ok(super::verdict(plans.iter().all(|plan| plan.held + plan.cooling <= plan.size)))
 }
 
@@ -114,7 +122,13 @@ fn plan(args: &PlanArgs, set: &Ranges) -> Plan {
     let used = pods + cooling + block_size.min(u64::from(limits::WARM_ADDRESSES));
     let per_node = (used.div_ceil(block_size) + 1).saturating_mul(block_size);
     let (held, cooling) = (u128::from(nodes * pods), u128::from(cooling_in_all));
+    let held_max = size.saturating_sub(cooling);
+    #[allow(clippy::cast_precision_loss)]
+    let hours = held_max.saturating_sub(held) as f64 / args.growth;
     let mut plan = Plan {
+        spares: nodes,
+        held_max,
+        hours_left: (args.growth > 0.0).then_some(hours),
         ranges: set.to_string(),
         size,
         block_size,
@@ -175,7 +189,18 @@ fn show(plan: &Plan) -> String {
             "nodes want",
             format!("{} each, {} in all ({}%)", plan.per_node, plan.wanted, percent(plan.wanted)),
         ),
+        ("spares", format!("{} blocks, one for each node", plan.spares)),
         ("room for", format!("{} such nodes", plan.nodes_max)),
+        (
+            "can hold",
+            format!("{} containers ({}%), the rest cools", plan.held_max, percent(plan.held_max)),
+        ),
+        (
+            "runs out",
+            plan.hours_left.map_or("never: no --growth is given".to_owned(), |hours| {
+                format!("in {hours:.0} hours ({:.0} days)", hours / 24.0)
+            }),
+        ),
     ];
     let mut text = String::new();
     for (name, value) in lines {
@@ -192,10 +217,11 @@ mod tests {
     use super::*;
 
     fn planned(nodes: u32, pods_per_node: u32, churn: f64) -> Plan {
-        let output = OutputArgs { form: Form::Json };
+        let output = OutputArgs { form: output::Form::Json };
         let cooldown = Duration::from_secs(30);
         let file = PathBuf::new();
-        let args = PlanArgs { file, nodes, pods_per_node, churn, cooldown, output };
+        let growth = 10.0;
+        let args = PlanArgs { file, nodes, pods_per_node, churn, growth, cooldown, output };
         let object = br#"{ "type": "my-ipam", "ranges": [[{ "subnet": "10.0.0.0/22" }]] }"#;
         plan(&args, &central::check(object).unwrap()[0])
     }
@@ -206,6 +232,7 @@ mod tests {
         assert_eq!((good.size, good.block_size, good.blocks), (1021, 16, 63));
         assert_eq!((good.held, good.cooling, good.per_node), (300, 30, 112));
         assert_eq!((good.nodes_max, good.warnings.len()), (9, 0));
+        assert_eq!((good.spares, good.held_max, good.hours_left), (5, 991, Some(69.1)));
         for (plan, words) in [
             (planned(20, 60, 0.0), "ADD will fail"),
             (planned(10, 90, 10.0), "before their cooldown"),

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::admin::{self, AdminArgs, Form, printable};
+use super::admin::{self, AdminArgs};
 use super::allocations;
+use super::output::{self, printable};
 use crate::api::allocations::{AllocationRow, Filter};
 use crate::api::release::{Release, Released};
 
@@ -107,10 +108,7 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
             _ => release(socket, found),
         }
     }
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&matches)?,
-        Form::Table => admin::print(&show(&matches))?,
-    }
+    output::show(args.admin.output.form, &matches, || show(&matches))?;
     anyhow::ensure!(
         !refuse,
         "{} attachments match and nothing was released: name one (--container, --ifname, \

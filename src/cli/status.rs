@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin::{self, AdminArgs, Form};
+use super::admin::{self, AdminArgs};
+use super::live::{self, WatchArgs};
+use super::output;
 use crate::api::read::{ClusterRow, SetRow, Status};
 use crate::api::{ALONE, About};
 use crate::clock;
@@ -24,6 +26,8 @@ const SILENCE_MS_SHOWN: u64 = 15_000;
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
+    watch: WatchArgs,
+    #[command(flatten)]
     admin: AdminArgs,
 }
 
@@ -34,23 +38,20 @@ pub(super) fn examples() -> String {
          assigned (ALLOCATED), that were released a moment ago (COOLING), and that are free in\n\
          active blocks (FREE). JSON is the answer of GET /v1/status. Exit status 1: the daemon\n\
          does not serve.\n\n\
-         Examples:\n  leasehold status\n  leasehold status -o json --socket /run/lh.sock\n\n{}",
+         Examples:\n  leasehold status\n  leasehold status -o json --socket /run/lh.sock\n  \
+         leasehold status --watch\n\n{}",
         super::EXIT_CODES
     )
 }
 
 /// Shows the daemon's status. It succeeds while the daemon serves.
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let socket = &args.admin.socket;
-    let status: Status = admin::get(socket, "/v1/status")?;
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&status)?,
-        Form::Table => {
-            let socket = socket.display().to_string();
-            admin::print(&show(&status, &socket, clock::unix()))?;
-        }
-    }
-    Ok(super::verdict(status.state == "serving"))
+    let AdminArgs { socket, output } = args.admin.clone();
+    live::show(&args.watch, output.form, move || {
+        let status: Status = admin::get(&socket, "/v1/status")?;
+        let table = || show(&status, &socket.display().to_string(), clock::unix());
+        Ok((output::text(output.form, &status, table)?, status.state == "serving"))
+    })
 }
 
 fn show(status: &Status, socket: &str, now: UnixTime) -> String {
@@ -60,7 +61,7 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
     let mut lines = vec![
         ("node", about.node.clone()),
         ("daemon", daemon(about)),
-        ("state", status.state.clone()),
+        ("state", state(status, now)),
     ];
     if let Some(cause) = &status.cause {
         lines.push(("cause", cause.clone()));
@@ -89,7 +90,7 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
     lines.push(("attachments", status.attachments.to_string()));
     let mut text = String::new();
     for (name, value) in lines {
-        let _ = writeln!(text, "{name:<13}{}", admin::printable(&value));
+        let _ = writeln!(text, "{name:<13}{}", output::printable(&value));
     }
     text.push('\n');
     if status.range_sets.is_empty() {
@@ -105,7 +106,7 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
         );
     }
     for row in status.cluster.gone.iter().take(limits::NODES_NAMED_MAX) {
-        let node = admin::printable(&row.node);
+        let node = output::printable(&row.node);
         let _ = writeln!(
             text,
             "warning: node {node} has no session and holds {} blocks, which no other node gets: \
@@ -115,9 +116,19 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
         );
     }
     for warning in &status.warnings {
-        let _ = writeln!(text, "warning: {}", admin::printable(warning));
+        let _ = writeln!(text, "warning: {}", output::printable(warning));
     }
     text
+}
+
+/// The node's state, and for how long it has been in it if that is not the ordinary one.
+fn state(status: &Status, now: UnixTime) -> String {
+    let since = UnixTime::from_millis(status.state_since_unix_ms);
+    if status.state == "serving" || status.state_since_unix_ms == 0 {
+        return status.state.clone();
+    }
+    let time = Duration::from_secs(now.since(since).as_secs());
+    format!("{} for {}", status.state, humantime::format_duration(time))
 }
 
 /// The daemon, in one line.
@@ -183,7 +194,7 @@ fn sets(sets: &[SetRow]) -> String {
         row.extend(numbers.map(|number| number.to_string()));
         row
     };
-    admin::table(&header, sets.iter().map(row).collect())
+    output::table(&header, sets.iter().map(row).collect())
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::admin::{self, AdminArgs, Form};
+use super::admin::{self, AdminArgs};
+use super::output;
 use crate::api::COMMIT;
 use crate::api::read::Status;
 
@@ -49,14 +50,11 @@ pub(super) fn run(args: &VersionArgs) -> anyhow::Result<ExitCode> {
     let daemon =
         status.map(|status| Version { version: status.about.version, commit: status.about.commit });
     let versions = Versions { client, daemon };
-    match args.admin.output.form {
-        Form::Json => admin::print_json(&versions)?,
-        Form::Table => {
-            let shown = |of: &Version| format!("{} (commit {})", of.version, of.commit);
-            let daemon = versions.daemon.as_ref().map_or("none answers".to_owned(), shown);
-            admin::print(&format!("client  {}\ndaemon  {daemon}\n", shown(&versions.client)))?;
-        }
-    }
+    output::show(args.admin.output.form, &versions, || {
+        let shown = |of: &Version| format!("{} (commit {})", of.version, of.commit);
+        let daemon = versions.daemon.as_ref().map_or("none answers".to_owned(), shown);
+        format!("client  {}\ndaemon  {daemon}\n", shown(&versions.client))
+    })?;
     let same = |daemon: &Version| {
         daemon.version == versions.client.version && daemon.commit == versions.client.commit
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
-use super::between;
+use super::times::between;
 use crate::limits;
 use crate::store::etcd::Options;
 

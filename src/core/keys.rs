@@ -20,6 +20,14 @@ pub const ALLOCATIONS: &str = "allocations/";
 /// The prefix of all drain keys.
 pub const DRAINS: &str = "drains/";
 
+/// The prefix of the questions of nodes about the past.
+pub const ASKED: &str = "history/asked/";
+
+/// Returns the prefix of the answers to such a question, one of each node.
+pub fn told_prefix(question: &str) -> String {
+    format!("history/told/{question}/")
+}
+
 /// Present while new claims wait, because the store went back in time.
 pub const RESTORED: &str = "restored";
 

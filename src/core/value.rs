@@ -26,6 +26,8 @@ pub enum Value {
     Allocation(Box<AllocationValue>),
     /// Of `drains/<node>` and `restored`: since when.
     Flag(UnixTime),
+    /// Of `history/...`: JSON text, which nodes write for each other and no machine reads.
+    Text(Arc<str>),
     /// It could not be read; why.
     Unreadable(Arc<str>),
 }

@@ -7,6 +7,7 @@
 //! by its boot id and replaced. Fail-stop: after the first error nothing more is written.
 
 mod counter;
+pub mod past;
 mod rows;
 mod tables;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::Database;
@@ -27,6 +29,7 @@ use crate::core::time::BootTime;
 use crate::store::file::{self, Storage};
 use crate::{files, limits};
 use counter::{CommitCounter, Marker};
+use past::{Bounds, End, Past};
 use tables::Tables;
 
 /// Memory for redb's pages, in bytes. The journal is written, hardly ever read.
@@ -145,6 +148,8 @@ pub struct Options {
     /// Tells whether a container's namespace is still there, if a boot may be one that containers
     /// outlive by mistake: then it is none.
     pub still_there: Option<fn(&Netns) -> bool>,
+    /// How many past holdings are kept, and for how long.
+    pub history: Bounds,
 }
 
 /// The result of reading the file.
@@ -164,7 +169,9 @@ pub struct Opened {
 /// The open journal.
 #[derive(Debug)]
 pub struct Journal {
-    db: Database,
+    db: Arc<Database>,
+    past: past::Writer,
+    history: Bounds,
     cooldown: Duration,
     next_sequence: Sequence,
     /// Commits of entries so far, this one's number included in each.
@@ -237,9 +244,13 @@ impl Journal {
             }
             let keep_holdings = options.keep_after_reboot;
             let boot = NewBoot { keep_holdings, cooldown: options.cooldown, now: options.now };
+            let before = opened.state.holdings.clone();
             let ended = opened.state.begin_boot(boot);
             opened.ended_by_reboot = (ended > 0).then_some(ended);
-            tables::begin_boot(&journal.db, &opened.state, ours)?;
+            let over = (ended > 0).then_some(&before);
+            tables::begin_boot(&journal.db, &opened.state, ours, |txn| {
+                journal.past.add(txn, over.into_iter().flatten(), End::Reboot)
+            })?;
             write_durably(&boot_path, options.boot_id.as_bytes())
                 .map_err(|source| JournalError::File { path: boot_path, source })?;
         }
@@ -307,6 +318,7 @@ impl Journal {
         // Opening mends what a kill left, and a newer version's file must stay as it is.
         let held_back = storage.hold_back();
         let db = builder.create_with_backend(storage).map_err(|e| failed(boxed(e)))?;
+        let db = Arc::new(db);
         let format = tables::format(&db).map_err(failed)?;
         if format > u128::from(tables::FORMAT) {
             return Err(JournalError::Newer { path: path.to_owned(), format });
@@ -319,8 +331,11 @@ impl Journal {
             path: path.to_owned(),
             cause: cause.to_string(),
         })?;
+        let past = past::Writer::open(&db, options.history).map_err(failed)?;
         let journal = Self {
             db,
+            past,
+            history: options.history,
             cooldown: options.cooldown,
             next_sequence: state.next_sequence,
             commits,
@@ -329,6 +344,11 @@ impl Journal {
             broken: None,
         };
         Ok((journal, Opened { state, ..Opened::default() }))
+    }
+
+    /// A reader of past holdings.
+    pub fn past(&self) -> Past {
+        Past::of(&self.db, self.history)
     }
 
     /// Makes entries durable, all or none. After the first failure every call fails.
@@ -362,11 +382,16 @@ impl Journal {
         let txn = self.db.begin_write().map_err(boxed)?;
         let mut tables = Tables::of(&txn, self.next_sequence);
         tables.set(tables::COMMITS, u128::from(self.commits + 1))?;
+        let mut ended = Vec::new();
         for entry in entries {
             journal::apply(&mut tables, self.cooldown, entry)?;
+            if let JournalEntry::End(holding) = entry {
+                ended.push(holding);
+            }
         }
         self.next_sequence = tables.next_sequence();
         tables.finish()?;
+        self.past.add(&txn, ended, End::Released)?;
         txn.commit().map_err(boxed)?;
         self.commits += 1;
         if let Some(marker) = &mut self.marker {

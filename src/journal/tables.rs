@@ -216,8 +216,13 @@ fn read_settling(txn: &ReadTransaction) -> anyhow::Result<Option<BTreeSet<(PoolF
 }
 
 /// Writes, in one commit, what [`JournalState::begin_boot`] changed: holdings, what cools, and that
-/// the blocks are not confirmed; and in which boot that was.
-pub(super) fn begin_boot(db: &Database, state: &JournalState, boot_id: &str) -> Result<(), Failed> {
+/// the blocks are not confirmed; and in which boot that was. `beside` adds to the same commit.
+pub(super) fn begin_boot(
+    db: &Database,
+    state: &JournalState,
+    boot_id: &str,
+    beside: impl FnOnce(&WriteTransaction) -> Result<(), Failed>,
+) -> Result<(), Failed> {
     let txn = db.begin_write().map_err(boxed)?;
     txn.delete_table(HOLDINGS).map_err(boxed)?;
     txn.delete_table(COOLING).map_err(boxed)?;
@@ -233,6 +238,7 @@ pub(super) fn begin_boot(db: &Database, state: &JournalState, boot_id: &str) -> 
     }
     tables.set(CONFIRMED, u128::from(state.confirmed))?;
     drop(tables);
+    beside(&txn)?;
     txn.open_table(BOOT).map_err(boxed)?.insert((), boot_id).map_err(boxed)?;
     txn.commit().map_err(boxed)
 }

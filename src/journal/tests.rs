@@ -1,6 +1,7 @@
 //! Tests of what the tables keep, and of what they do not.
 
 mod format;
+mod past;
 mod same;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ fn options(dir: &Path, cooldown: Duration) -> Options {
         now: BootTime::BOOT,
         marker: None,
         still_there: None,
+        history: Bounds::default(),
     }
 }
 

@@ -124,6 +124,8 @@ metrics! {
         "Size of the journal's file";
     JOURNAL_BROKEN = Gauge "leasehold_journal_broken" &[],
         "1 when the journal failed and ADD is refused";
+    CLUSTER_OVERLAPS = Gauge "leasehold_cluster_network_overlaps" &[],
+        "Pairs of networks of which blocks overlap, the same on every node";
     OVERLAPS = Gauge "leasehold_network_overlaps" &[],
         "Pairs of networks whose addresses overlap, as this node knows them";
     NOTES = Counter "leasehold_del_notes_total" &["result"],
@@ -137,6 +139,9 @@ metrics! {
         "Attachments that a sweep handled, by result: released, skipped, failed";
     COLLECTED = Counter "leasehold_gc_attachments_total" &["result"],
         "Attachments that a GC of the runtime did not name, by result: released, kept";
+    LOG_LEFT_OUT = Counter "leasehold_log_lines_suppressed_total" &[],
+        "Lines of the log that were left out because they said the same as one within the last \
+         minute";
     BUILD = Gauge "leasehold_build_info" &["version", "commit"],
         "1, with the version of the daemon and the commit of its source as labels";
 }

@@ -141,6 +141,7 @@ pub fn encode(value: &Value) -> Vec<u8> {
         Value::Message(message) => json(&Letter::from(message)),
         Value::Allocation(allocation) => json(&Allocation::from(&**allocation)),
         Value::Flag(since) => json(&Flag { since: rfc3339(*since) }),
+        Value::Text(text) => text.as_bytes().to_vec(),
         Value::Unreadable(why) => json(&format!("unreadable: {why}")),
     }
 }
@@ -163,10 +164,20 @@ pub fn decode(key: &str, bytes: &[u8]) -> Value {
         "blocks" => parse::<Block>(bytes).and_then(|block| block.value()),
         "requests" => parse::<Letter>(bytes).and_then(|letter| letter.value()),
         "allocations" => parse::<Allocation>(bytes).and_then(|allocation| allocation.value()),
+        "history" => text(bytes),
         "drains" | "restored" => parse::<Flag>(bytes).and_then(|flag| flag.value()),
         _ => Err("this version does not know such a key".to_owned()),
     };
     read.unwrap_or_else(|why| Value::Unreadable(format!("{key}: {why}").into()))
+}
+
+/// A text that is an object of JSON, which its reader knows.
+fn text(bytes: &[u8]) -> Result<Value, String> {
+    let object: &RawValue = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match object.get().starts_with('{') {
+        true => Ok(Value::Text(object.get().into())),
+        false => Err("it is no object".to_owned()),
+    }
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {

@@ -2,6 +2,7 @@
 
 mod fake;
 mod figures;
+mod output;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -142,6 +142,7 @@ fn config(cooldown: Duration) -> Config {
         log: "info".to_owned(),
         boot_from: BootFrom::Kernel,
         forget_after: Duration::from_secs(600),
+        history: Default::default(),
         warm_addresses: 32,
         commit: Commit::Journal,
         etcd: None,
@@ -169,6 +170,7 @@ async fn start(
         now: leasehold::clock::boot(),
         marker: None,
         still_there: None,
+        history: Default::default(),
     };
     let (journal, opened) =
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;

@@ -1,5 +1,7 @@
 //! `leasehold demo`: it succeeds when everything is right, and fails when anything is wrong.
 
+mod cluster;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;

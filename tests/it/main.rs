@@ -21,6 +21,7 @@ mod deploy;
 mod etcd_store;
 mod first_hour;
 mod fuzz;
+mod history;
 mod host_local;
 mod install;
 mod kill;

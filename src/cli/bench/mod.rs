@@ -27,8 +27,8 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
-use super::admin::{self, Form, OutputArgs};
 use super::child::interrupt::Interrupt;
+use super::output::{self, OutputArgs};
 pub(super) use echo::{EchoArgs, serve as serve_echo};
 use report::Report;
 
@@ -154,10 +154,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         let failed = || format!("cannot write {}", file.display());
         fs::write(file, plot::svg(&report.measurements)).with_context(failed)?;
     }
-    match args.output.form {
-        Form::Json => admin::print_json(&report)?,
-        Form::Table => admin::print(&report.table())?,
-    }
+    output::show(args.output.form, &report, || report.table())?;
     Ok(ExitCode::SUCCESS)
 }
 

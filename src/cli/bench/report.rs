@@ -258,14 +258,14 @@ impl Report {
         let rows = self.measurements.iter().map(Measurement::row).collect();
         let header =
             ["MODE", "CASE", "CONTENDER", "CALLS", "PER S", "P50 US", "P99", "P99.9", "MAX"];
-        let mut text = crate::cli::admin::table(&header, rows);
+        let mut text = crate::cli::output::table(&header, rows);
         text.push('\n');
         if let Some(plugin) = &self.plugin {
             text.push_str(&format!("plugin: {plugin}\n\n"));
         }
         let rows = self.findings.iter().map(Finding::row).collect();
         let header = ["MODE", "FINDING", "VALUE", "ROUNDS", "TARGET", "MET"];
-        text.push_str(&crate::cli::admin::table(&header, rows));
+        text.push_str(&crate::cli::output::table(&header, rows));
         for skipped in &self.skipped {
             text.push_str(&format!("\nNot measured: {skipped}\n"));
         }

@@ -1,6 +1,7 @@
 //! A daemon that a command starts for itself: a child process that keeps everything in the
 //! command's directory.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -30,19 +31,25 @@ pub(in crate::cli) struct Daemon {
     socket: PathBuf,
     log: PathBuf,
     listen: String,
+    /// The arguments of `serve`.
+    args: Vec<OsString>,
 }
 
 impl Daemon {
     /// Starts it and waits until it serves: at the usual address, or at any if that is taken.
-    pub(in crate::cli) fn start(dir: &Path, interrupt: &Interrupt) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn start(
+        dir: &Path,
+        args: &[&str],
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
         if is_free(LISTEN_USUAL) {
-            match Self::start_on(LISTEN_USUAL, dir, &[], interrupt) {
+            match Self::start_on(LISTEN_USUAL, dir, args, interrupt) {
                 // Another process took the address first.
                 Err(_) if !interrupt.told() && !is_free(LISTEN_USUAL) => {}
                 ended => return ended,
             }
         }
-        Self::start_with(dir, &[], interrupt)
+        Self::start_with(dir, args, interrupt)
     }
 
     /// Starts it with more arguments of `serve`, at any address, and waits until it serves.
@@ -61,14 +68,22 @@ impl Daemon {
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
         let (socket, log) = (dir.join("run/leasehold.sock"), dir.join("daemon.log"));
-        let mut command = super::this_program()?;
         // The node's own file may name the cluster's etcd.
-        command.args(["serve", "--config", "/dev/null"]).arg("--state-dir").arg(dir.join("state"));
-        command.arg("--socket").arg(&socket).args(["--listen", &listen.to_string()]).args(args);
-        let child = super::spawn(command, &log)?;
-        let mut daemon = Self { child, socket, log, listen: String::new() };
+        let own = ["serve", "--config", "/dev/null", "--listen", &listen.to_string()];
+        let own = own.iter().chain(args).map(OsString::from);
+        let places = ["--state-dir".into(), dir.join("state").into()];
+        let socket_args = ["--socket".into(), socket.clone().into()];
+        let args: Vec<OsString> = own.chain(places).chain(socket_args).collect();
+        let child = spawn(&args, &log)?;
+        let mut daemon = Self { child, socket, log, listen: String::new(), args };
         daemon.wait_until_it_serves(interrupt)?;
         Ok(daemon)
+    }
+
+    /// Starts it again after its end, and waits until it serves.
+    pub(in crate::cli) fn start_again(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        self.child = spawn(&self.args, &self.log)?;
+        self.wait_until_it_serves(interrupt)
     }
 
     fn wait_until_it_serves(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -126,6 +141,18 @@ impl Daemon {
         Ok(())
     }
 
+    /// Returns a figure of its metrics, added up over the series that have all these labels.
+    pub(in crate::cli) fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<f64> {
+        let text = admin::get_text(&self.socket, "/metrics")?;
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (of, rest) = series.split_once('{').unwrap_or((series, ""));
+            let wanted = of == name && labels.iter().all(|label| rest.contains(label));
+            wanted.then(|| value.parse::<f64>().ok()).flatten()
+        };
+        Ok(text.lines().filter_map(value).sum())
+    }
+
     /// Its process id.
     pub(in crate::cli) fn pid(&self) -> u32 {
         self.child.id()
@@ -141,6 +168,12 @@ impl Drop for Daemon {
         // There is no caller to return an error to; after an orderly stop there is nothing to do.
         let _ = super::end(&mut self.child, STOP_WAIT_MAX);
     }
+}
+
+fn spawn(args: &[OsString], log: &Path) -> anyhow::Result<Child> {
+    let mut command = super::this_program()?;
+    command.args(args);
+    super::spawn(command, log)
 }
 
 fn is_free(address: SocketAddr) -> bool {

@@ -1,6 +1,6 @@
 //! An etcd that a command starts for itself: one member on the loopback interface.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -22,6 +22,8 @@ pub(in crate::cli) struct Etcd {
     child: Child,
     log: PathBuf,
     client: SocketAddr,
+    program: OsString,
+    args: Vec<OsString>,
 }
 
 impl Etcd {
@@ -37,28 +39,56 @@ impl Etcd {
         let (client, peer) = (free_address()?, free_address()?);
         let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
         let log = dir.join("etcd.log");
-        let mut command = Command::new(program);
-        command.args(["--name", "one", "--initial-cluster", &format!("one={peer_url}")]);
-        command.arg("--data-dir").arg(dir.join("etcd"));
-        command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
-        command.args(["--listen-peer-urls", &peer_url]);
-        command.args(["--initial-advertise-peer-urls", &peer_url]);
-        let child = super::spawn(command, &log)?;
-        let mut etcd = Self { child, log, client };
+        let cluster = format!("one={peer_url}");
+        let args = [
+            ["--name", "one"],
+            ["--initial-cluster", &cluster],
+            ["--listen-client-urls", &client_url],
+            ["--advertise-client-urls", &client_url],
+            ["--listen-peer-urls", &peer_url],
+            ["--initial-advertise-peer-urls", &peer_url],
+        ];
+        let mut args: Vec<OsString> = args.as_flattened().iter().map(OsString::from).collect();
+        args.extend(["--data-dir".into(), dir.join("etcd").into()]);
+        let child = spawn(program, &args, &log)?;
+        let mut etcd = Self { child, log, client, program: program.to_owned(), args };
+        etcd.wait_until_it_serves(interrupt)?;
+        Ok(etcd)
+    }
+
+    /// Ends it, and keeps its data.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub(in crate::cli) fn stop(&mut self) -> anyhow::Result<()> {
+        super::end(&mut self.child, STOP_WAIT_MAX)?;
+        Ok(())
+    }
+
+    /// Starts it again on its data, and waits until it takes connections.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub(in crate::cli) fn start_again(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        self.child = spawn(&self.program, &self.args, &self.log)?;
+        self.wait_until_it_serves(interrupt)
+    }
+
+    fn wait_until_it_serves(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_WAIT_MAX;
         // It listens for clients only once it has a leader.
-        while TcpStream::connect(etcd.client).is_err() {
-            if let Some(status) = etcd.child.try_wait()? {
-                anyhow::bail!("etcd ended ({status}); {}", super::log_tail(&etcd.log));
+        while TcpStream::connect(self.client).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::bail!("etcd ended ({status}); {}", super::log_tail(&self.log));
             }
             anyhow::ensure!(
                 Instant::now() < deadline,
                 "etcd does not serve after {START_WAIT_MAX:?}; {}",
-                super::log_tail(&etcd.log)
+                super::log_tail(&self.log)
             );
             anyhow::ensure!(!interrupt.wait(super::LOOK), "interrupted");
         }
-        Ok(etcd)
+        Ok(())
     }
 
     /// The URL for clients.
@@ -72,6 +102,12 @@ impl Drop for Etcd {
         // There is no caller to return an error to, and its data goes with its directory.
         let _ = super::end(&mut self.child, STOP_WAIT_MAX);
     }
+}
+
+fn spawn(program: &OsStr, args: &[OsString], log: &Path) -> anyhow::Result<Child> {
+    let mut command = Command::new(program);
+    command.args(args);
+    super::spawn(command, log)
 }
 
 /// An address on which nothing listens now.

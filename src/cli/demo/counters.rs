@@ -8,7 +8,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::cli::admin;
+use crate::cli::output;
 
 /// The number of failures that are reported in full; the others are counted.
 const TOLD_MAX: usize = 5;
@@ -95,7 +95,13 @@ impl Calls {
         self.told.truncate(TOLD_MAX);
     }
 
-    fn report(&self) -> CallsReport {
+    /// The first failures.
+    pub(super) fn told(&self) -> &[String] {
+        &self.told
+    }
+
+    /// The calls so far.
+    pub(super) fn report(&self) -> CallsReport {
         let ms = |quantile: f64| self.times.value_at_quantile(quantile) as f64 / 1e3;
         CallsReport {
             calls: self.times.len(),
@@ -145,13 +151,13 @@ impl Counters {
 /// The calls of one command, for the report.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
-struct CallsReport {
+pub(super) struct CallsReport {
     /// All calls, failed ones too.
-    calls: u64,
-    failures: u64,
+    pub(super) calls: u64,
+    pub(super) failures: u64,
     /// From exec to exit.
-    p50_ms: f64,
-    p99_ms: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
 }
 
 /// The result of a churn.
@@ -217,12 +223,12 @@ impl Churn {
             ]
         };
         let header = ["", "CALLS", "FAILURES", "P50", "P99"];
-        let calls = admin::table(&header, vec![row("  ADD", &self.add), row("  DEL", &self.del)]);
+        let calls = output::table(&header, vec![row("  ADD", &self.add), row("  DEL", &self.del)]);
         let header = ["", "ADDRESSES", "PER SECOND", "DUPLICATES", "LEFT OVER"];
         let numbers = [self.addresses, self.addresses_per_second as u64, self.duplicates];
         let mut addresses = vec![format!("  in {:.1} s", self.seconds)];
         addresses.extend(numbers.iter().chain([&self.left_over]).map(ToString::to_string));
-        format!("{calls}\n{}", admin::table(&header, vec![addresses]))
+        format!("{calls}\n{}", output::table(&header, vec![addresses]))
     }
 }
 

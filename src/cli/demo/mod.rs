@@ -4,11 +4,13 @@
 //! plugin as a process for each call, and believes only the plugin's output.
 
 mod churn;
+mod cluster;
 mod counters;
 mod plugin;
 mod screen;
 mod steps;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,11 +20,12 @@ use clap::Args;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::admin::{self, Form, OutputArgs};
 use super::child::daemon::{self, Daemon};
 use super::child::interrupt::Interrupt;
 use super::child::plugin as program;
+use super::output::{self, Form, OutputArgs};
 use churn::{Churn, Plan};
+use cluster::Cluster;
 use plugin::Plugin;
 use screen::Screen;
 use steps::Step;
@@ -51,6 +54,14 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "SECONDS", conflicts_with = "containers",
           value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     seconds: Option<u64>,
+    /// Number of nodes, 1 to 9; more than one are a cluster with an etcd of its own
+    #[arg(long, value_name = "NUMBER", default_value_t = 1,
+          conflicts_with_all = ["containers", "callers", "seconds"],
+          value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+    /// Program that is run as etcd, for a cluster
+    #[arg(long, value_name = "PROGRAM", default_value = "etcd", requires = "nodes")]
+    etcd_bin: OsString,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -60,9 +71,11 @@ pub(super) fn examples() -> String {
     format!(
         "The demo needs no privileges, touches no network interface and leaves nothing behind:\n\
          its daemon keeps everything in a temporary directory. With -o json it prints only a\n\
-         report, after the churn.\n\n\
+         report, after the churn. With --nodes it starts a small cluster with a real etcd, kills\n\
+         a daemon and stops etcd while containers come and go, and shows that no address was\n\
+         given twice and that no ADD waited.\n\n\
          Examples:\n  leasehold demo\n  leasehold demo --once --containers 20000 --callers 16\n  \
-         leasehold demo --once --seconds 30 -o json\n\n{}",
+         leasehold demo --once --seconds 30 -o json\n  leasehold demo --nodes 3\n\n{}",
         super::EXIT_CODES
     )
 }
@@ -86,7 +99,7 @@ struct Report {
 /// Runs the demo. It succeeds if everything was right.
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::watch().context("cannot watch for signals")?;
-    let screen = Screen::new(args.output.form == Form::Json);
+    let screen = Screen::new(args.output.form != Form::Table);
     let dir = TempDir::with_prefix("leasehold-demo-").context("cannot make a directory")?;
     let end = play(args, &interrupt, &screen, dir.path());
     let removed = dir.close().context("cannot remove the demo's directory");
@@ -103,7 +116,10 @@ fn play(
     dir: &Path,
 ) -> anyhow::Result<bool> {
     let found = program::find(interrupt)?;
-    let mut daemon = Daemon::start(dir, interrupt)?;
+    if args.nodes > 1 {
+        return play_cluster(args, &found.program, interrupt, screen, dir);
+    }
+    let mut daemon = Daemon::start(dir, &[], interrupt)?;
     screen.title(&format!("leasehold {}: the demo's own daemon", env!("CARGO_PKG_VERSION")))?;
     screen.text(&format!("  plugin: {}\n", found.about))?;
     let shared = plugin::SHARED.map(|(name, value)| format!("{name}={value}")).join(" ");
@@ -116,8 +132,8 @@ fn play(
     daemon.must_run()?;
     let report = played?;
     report_end(&report, screen)?;
-    if args.output.form == Form::Json {
-        admin::print_json(&report)?;
+    if args.output.form != Form::Table {
+        output::show(args.output.form, &report, String::new)?;
     }
     let mut good = report.ok;
     if !args.once && !interrupt.told() {
@@ -131,6 +147,52 @@ fn play(
     if let Some(wrong) = daemon.stop()? {
         screen.wrong(&wrong)?;
         good = false;
+    }
+    Ok(good)
+}
+
+/// The same for a cluster.
+fn play_cluster(
+    args: &DemoArgs,
+    program: &Path,
+    interrupt: &Interrupt,
+    screen: &Screen,
+    dir: &Path,
+) -> anyhow::Result<bool> {
+    let mut cluster = Cluster::start(args.nodes.into(), &args.etcd_bin, dir, interrupt)?;
+    screen.title(&format!("the address map: http://{}/", cluster.daemons[0].listen()))?;
+    for (number, daemon) in cluster.daemons.iter().enumerate() {
+        let socket = daemon.socket().display();
+        screen.text(&format!("  node-{number}: http://{}/, {socket}\n", daemon.listen()))?;
+    }
+    let plugin = |daemon: &Daemon| {
+        Plugin::new(program.to_owned(), daemon.socket().to_owned(), interrupt.clone())
+    };
+    let plugins: Vec<Plugin> = cluster.daemons.iter().map(plugin).collect();
+    let report = cluster::run(&mut cluster, &plugins, screen, interrupt)?;
+    for wrong in report.wrong() {
+        screen.wrong(wrong)?;
+    }
+    let right = "everything was right: no address was held twice, and no ADD waited";
+    screen.verdict(report.ok, if report.ok { right } else { "something was wrong, see above" })?;
+    if args.output.form != Form::Table {
+        output::show(args.output.form, &report, String::new)?;
+    }
+    let mut good = report.ok;
+    if !args.once && !interrupt.told() {
+        steps::leave_some(&plugins[0])?;
+        let first = &cluster.daemons[0];
+        screen.text(&what_to_try(first.socket(), first.listen()))?;
+        while !interrupt.wait(daemon::WATCH) {
+            cluster.daemons.iter_mut().try_for_each(Daemon::must_run)?;
+        }
+        screen.text("\nstopping the cluster\n")?;
+    }
+    for daemon in &mut cluster.daemons {
+        if let Some(wrong) = daemon.stop()? {
+            screen.wrong(&wrong)?;
+            good = false;
+        }
     }
     Ok(good)
 }
@@ -171,7 +233,7 @@ fn what_to_try(socket: &Path, listen: &str) -> String {
     let this = here.and_then(|dir| this.strip_prefix(dir).ok()).unwrap_or(&this).display();
     let socket = socket.display();
     format!(
-        "\nThe daemon stays up; three containers hold addresses.\n  http://{listen}/metrics\n\n\
+        "\nIt stays up; three containers hold addresses.\n  http://{listen}/metrics\n\n\
          Try, in another terminal:\n  export LEASEHOLD_SOCKET={socket}\n  {this} status\n  \
          {this} allocations\n  {this} release --container demo-2 --dry-run\n\n\
          Ctrl-C ends it and removes everything.\n"

@@ -1,8 +1,6 @@
 //! The demo's output for people, from top to bottom.
 
-use std::io::{self, IsTerminal as _};
-
-use crate::cli::admin;
+use crate::cli::output;
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
@@ -20,8 +18,7 @@ pub(super) struct Screen {
 impl Screen {
     /// A silent screen shows nothing: a report takes its place.
     pub(super) fn new(silent: bool) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { silent, colours: wanted && io::stdout().is_terminal() }
+        Self { silent, colours: output::has_colours() }
     }
 
     fn paint(&self, style: &str, text: &str) -> String {
@@ -30,7 +27,7 @@ impl Screen {
 
     /// Prints text as it is.
     pub(super) fn text(&self, text: &str) -> anyhow::Result<()> {
-        if self.silent { Ok(()) } else { admin::print(text) }
+        if self.silent { Ok(()) } else { output::print(text) }
     }
 
     /// Prints the title of a part.
@@ -45,7 +42,7 @@ impl Screen {
 
     /// Prints the output of a program, byte for byte but for the indent.
     pub(super) fn printed(&self, text: &str) -> anyhow::Result<()> {
-        let lines = text.lines().map(|line| format!("    {}\n", admin::printable(line)));
+        let lines = text.lines().map(|line| format!("    {}\n", output::printable(line)));
         self.text(&self.paint(DIM, &lines.collect::<String>()))
     }
 
@@ -59,9 +56,9 @@ impl Screen {
     pub(super) fn wrong(&self, text: &str) -> anyhow::Result<()> {
         if self.silent {
             // The report has it too, but a fault after the report is shown nowhere else.
-            eprintln!("leasehold: {}", admin::printable(text));
+            eprintln!("leasehold: {}", output::printable(text));
             return Ok(());
         }
-        self.text(&format!("  {} {}\n", self.paint(RED, "wrong:"), admin::printable(text)))
+        self.text(&format!("  {} {}\n", self.paint(RED, "wrong:"), output::printable(text)))
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::file::{Done, Wanted};
 use super::{FILE_MODE, InstallArgs, Interrupt};
 use crate::api::ApiError;
-use crate::cli::admin;
+use crate::cli::output;
 use my_ipam::client;
 
 /// The time between two questions to a daemon that is not ready.
@@ -73,7 +73,7 @@ fn wait_until_ready(args: &InstallArgs, interrupt: &Interrupt) -> anyhow::Result
             humantime::format_duration(args.wait)
         );
         if !told {
-            admin::print(&format!("waiting    for the daemon: {why}\n"))?;
+            output::print(&format!("waiting    for the daemon: {why}\n"))?;
             told = true;
         }
         interrupt.wait(ASK);
@@ -89,7 +89,7 @@ fn ready(args: &InstallArgs) -> Result<(), String> {
     match answer {
         Ok(answer) if answer.status == 200 => Ok(()),
         Ok(answer) => Err(match serde_json::from_slice(&answer.body) {
-            Ok(ApiError { error }) => admin::printable(&error),
+            Ok(ApiError { error }) => output::printable(&error),
             Err(_) => format!("it answers {}", answer.status),
         }),
         Err(error) => Err(format!("{}: {error}", args.socket.display())),

@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use self::file::{Done, Wanted};
-use super::admin;
 use super::child::interrupt::Interrupt;
 use super::child::plugin;
+use super::output;
 use my_ipam::client::SOCKET_DEFAULT;
 
 /// The unit and the configuration file, as they are shipped.
@@ -176,7 +176,7 @@ impl InstallArgs {
             format!("cannot {what} {path}; root can, or name another directory with --to")
         })?;
         let would = if self.dry_run { "would be " } else { "" };
-        admin::print(&match done {
+        output::print(&match done {
             Done::Installed => format!("{would}installed  {path}\n"),
             Done::Unchanged => format!("unchanged  {path}\n"),
             Done::Kept => {
@@ -192,7 +192,7 @@ impl InstallArgs {
         if !host {
             return Ok(());
         }
-        admin::print(match self.uninstall {
+        output::print(match self.uninstall {
             true => {
                 "next: systemctl disable --now leasehold; the addresses that were handed out stay \
                  written down in /var/lib/leasehold\n"

@@ -180,7 +180,7 @@ proptest! {
             prop_assert_eq!(&tables::read(&journal.db).unwrap().0, &state);
         }
         state.begin_boot(NewBoot { keep_holdings, cooldown, now: BootTime::from_millis(70) });
-        tables::begin_boot(&journal.db, &state, "next").unwrap();
+        tables::begin_boot(&journal.db, &state, "next", |_| Ok(())).unwrap();
         let (read, counted) = tables::read(&journal.db).unwrap();
         prop_assert_eq!(&read, &state);
         prop_assert_eq!(counted, commits.len() as u64);

@@ -1,6 +1,8 @@
 //! The output of the commands about networks, blocks and all nodes, and the files for shells and
 //! `man`.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use serde_json::Value;
@@ -112,8 +114,40 @@ fn the_log_has_a_line_for_each_call_and_can_be_json() {
         (&"a-container".into(), &"10.82.0.2/24".into())
     );
     assert!(add["millis"].as_f64().is_some_and(|millis| millis > 0.0), "{add}");
-    assert!(of("DEL").is_some(), "{log}");
+    let del = of("DEL").unwrap_or_else(|| panic!("no DEL: {log}"));
+    assert_eq!(
+        (&del["pod"], &del["addresses"]),
+        (&"shop/a-pod".into(), &"10.82.0.2".into()),
+        "{del}"
+    );
+    assert!(add["call"].as_u64() > Some(0) && del["call"].as_u64() > add["call"].as_u64(), "{log}");
     assert!(!log.contains("\"target\":\"h2"), "debug is ours: {log}");
+}
+
+#[test]
+fn a_refused_call_is_in_the_log_and_its_answer_names_its_lines() {
+    let daemon = Daemon::start(&Options::default());
+    let tight = config("tight", "10.83.0.0/30");
+    let answer = |container: &str| {
+        let body = Call::new("ADD", container, &tight).body().to_string();
+        let mut stream = UnixStream::connect(daemon.socket()).expect("the socket");
+        let length = body.len();
+        let head = "POST /v1/cni HTTP/1.1\r\nHost: x\r\nConnection: close";
+        let request = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.to_ascii_lowercase()
+    };
+    for (container, status) in [("c1", "200"), ("c2", "503"), ("c3", "503")] {
+        let answer = answer(container);
+        assert!(answer.starts_with(&format!("http/1.1 {status}")), "{answer}");
+        assert!(answer.contains("\r\nleasehold-call: "), "the number of the call: {answer}");
+    }
+    let log = daemon.log();
+    // Those that are refused alike are counted, not written.
+    assert_eq!(log.matches("ADD refused: ").count(), 1, "{log}");
+    assert!(log.contains("network=\"tight\"") && log.contains("exhausted"), "{log}");
 }
 
 #[test]

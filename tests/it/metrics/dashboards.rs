@@ -3,6 +3,7 @@
 mod cluster;
 mod etcd;
 mod node;
+mod schema;
 
 use serde_json::{Value, json};
 
@@ -113,7 +114,9 @@ fn panel(panel: &Panel, id: u32, [x, y]: [u32; 2]) -> Value {
         Shape::Lines | Shape::Stacked => (
             "timeseries",
             json!({
-                "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true },
+                "legend": {
+                    "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [],
+                },
                 "tooltip": { "mode": "multi", "sort": "desc" },
             }),
         ),

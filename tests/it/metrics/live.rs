@@ -19,7 +19,9 @@ use super::rules::{ALERTS, RECORDINGS, alert_file, recording_file};
 /// The time in which each phase must show its effect to Prometheus.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The alerts that nothing here can make fire, and the reason. promtool's cases make them fire.
-const NOT_HERE: [(&str, &str); 5] = [
+const NOT_HERE: [(&str, &str); 7] = [
+    ("LeaseholdCertificateEnds", "needs a certificate for etcd that ends soon"),
+    ("Leasehold: etcd: Time until certificates end", "needs a certificate for etcd"),
     ("LeaseholdAddSlow", "needs ADDs that wait, more than one in a hundred, for minutes"),
     ("LeaseholdJournalBroken", "needs a disk that fails: `bad_input::disk` has one"),
     ("LeaseholdBlocksLost", "needs two owners of a block: `cluster::restored` has them"),

@@ -16,7 +16,8 @@ const CLOCK_FILES: [&str; 4] =
 const CLOCK_FOLDERS: [&str; 2] = ["src/my-ipam/", "src/cli/"];
 
 /// The files that name limits and periods.
-const LIMIT_FILES: [&str; 2] = ["src/limits.rs", "src/my-ipam/src/limits.rs"];
+const LIMIT_FILES: [&str; 3] =
+    ["src/limits.rs", "src/limits/history.rs", "src/my-ipam/src/limits.rs"];
 
 /// Words for an address, none of which may go with "lease": a lease is etcd's, a node leases
 /// blocks.

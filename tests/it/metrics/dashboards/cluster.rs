@@ -255,10 +255,14 @@ const NODES_AND_BLOCKS: &[Panel] = &[
     },
     Panel {
         title: "Networks that overlap",
-        says: "Pairs of networks with addresses in common.",
+        says: "Pairs of networks with addresses in common: by their ranges, as one node knows \
+               them, and by their blocks, in the whole cluster.",
         unit: "short",
         shape: Shape::Lines,
-        targets: &[("max by (cluster) (leasehold_network_overlaps{@cluster})", "pairs")],
+        targets: &[
+            ("max by (cluster) (leasehold_network_overlaps{@cluster})", "by ranges"),
+            ("max by (cluster) (leasehold_cluster_network_overlaps{@cluster})", "by blocks"),
+        ],
     },
     Panel {
         title: "Nodes that serve",

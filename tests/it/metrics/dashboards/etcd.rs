@@ -33,6 +33,16 @@ const AS_THE_NODES_SEE_IT: &[Panel] = &[
         targets: &[("leasehold_session_remaining_seconds{@node}", "{{instance}}")],
     },
     Panel {
+        title: "Time until certificates end",
+        says: "Of the client's certificate and its authorities; empty without certificates.",
+        unit: "s",
+        shape: Shape::Lines,
+        targets: &[(
+            "(leasehold_etcd_certificate_end_timestamp_seconds{@node} > 0) - time()",
+            "{{instance}} {{certificate}}",
+        )],
+    },
+    Panel {
         title: "Requests by operation",
         says: "Requests of the nodes to etcd.",
         unit: "ops",

@@ -229,6 +229,13 @@ const LEAKS_AND_THE_PROCESS: &[Panel] = &[
         ],
     },
     Panel {
+        title: "Lines left out of the log",
+        says: "They said the same as a line within the last minute. Many: look at the log.",
+        unit: "cps",
+        shape: Shape::Lines,
+        targets: &[("rate(leasehold_log_lines_suppressed_total{@node}[@rate])", "{{instance}}")],
+    },
+    Panel {
         title: "Up since",
         says: "When the daemon started.",
         unit: "dateTimeAsIso",

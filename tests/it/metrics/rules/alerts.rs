@@ -35,6 +35,11 @@ const QUARANTINED: &str = concat!(
     "family=\"ipv4\"}"
 );
 
+const CERTIFICATE: &str = concat!(
+    "leasehold_etcd_certificate_end_timestamp_seconds{job=\"leasehold\",instance=\"a\",",
+    "certificate=\"client\"}"
+);
+
 macro_rules! of_a {
     ($name:literal) => {
         concat!($name, "{job=\"leasehold\",instance=\"a\"}")
@@ -172,6 +177,17 @@ pub(crate) const ALERTS: &[Alert] = &[
         summary: "Node {{ $labels.instance }} is no member of the cluster: it can lease no block",
         fires: (&[(of_a!("leasehold_session_up"), "1 0x20")], "10m"),
         rests: (&[(of_a!("leasehold_session_up"), "1 0 1x20")], "10m"),
+    },
+    Alert {
+        name: "LeaseholdCertificateEnds",
+        expr: "(leasehold_etcd_certificate_end_timestamp_seconds > 0) - time() < 7 * 86400",
+        lasts: "15m",
+        severity: "warning",
+        summary: "The {{ $labels.certificate }} certificate for etcd of node \
+                  {{ $labels.instance }} ends in {{ $value | humanizeDuration }}",
+        // promtool's time begins at 0: six days, and eight.
+        fires: (&[(CERTIFICATE, "518400x60")], "30m"),
+        rests: (&[(CERTIFICATE, "691200x60")], "30m"),
     },
     Alert {
         name: "LeaseholdAddSlow",

@@ -1,0 +1,344 @@
+//! `/v1/history`: who held an address, or what a pod held, and when.
+//!
+//! Each node keeps its own past holdings, in its journal. Daemons have no connections to each
+//! other, so a node asks the others through the cluster's store: it writes a question, the others
+//! write their answers beside it, and the asker deletes all of it. Nobody who does not ask pays for
+//! it. What a node that is gone knew is not to be had, and the answer names such nodes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::cluster::{Refusal, Store};
+use super::{AppState, EMBEDDED};
+use crate::actors::Index;
+use crate::core::attachment::Holding;
+use crate::core::ids::LeaseId;
+use crate::core::keys::{ASKED, NODES, SESSIONS, told_prefix};
+use crate::core::time::UnixTime;
+use crate::core::txn::{KeyValue, StoreError, Txn, Watched, Write};
+use crate::core::value::Value;
+use crate::journal::past::{End, Past, PastHolding};
+use crate::limits;
+use crate::store::ClusterStore;
+
+/// The subject of a history; everything that is given must fit.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Query {
+    /// The address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The pod's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The pod's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The beginning of the container's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_prefix: Option<String>,
+    /// True if only the node that answers is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
+}
+
+/// One holding, past or present.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryRow {
+    /// The node.
+    pub node: String,
+    /// The network.
+    pub network: String,
+    /// The network out of whose pool the addresses are.
+    pub pool: String,
+    /// Every address of the attachment.
+    pub addresses: Vec<IpAddr>,
+    /// The container.
+    pub container_id: String,
+    /// The interface in the container.
+    pub ifname: String,
+    /// The pod's namespace, if the runtime named one.
+    pub namespace: Option<String>,
+    /// The pod's name, likewise.
+    pub pod: Option<String>,
+    /// The pod's stage.
+    pub stage: Option<String>,
+    /// The time since which it was held, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// The time at which it ended, likewise; null: it is held.
+    pub ended_unix_ms: Option<u64>,
+    /// `released`, `reboot`, or `held`.
+    pub end: String,
+    /// The sequence number of the holding.
+    pub sequence: u64,
+}
+
+/// The answer.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// The holdings, the latest first.
+    pub rows: Vec<HistoryRow>,
+    /// Nodes that were asked and did not answer: those that are gone, that do not reach the
+    /// cluster's store, or whose daemon is of an older version.
+    pub unanswered: Vec<String>,
+    /// True if a node has more rows than it may tell: ask for less.
+    pub more: bool,
+}
+
+/// A question to the other nodes.
+#[derive(Serialize, Deserialize)]
+struct Question {
+    from: String,
+    lease: i64,
+    query: Query,
+}
+
+/// The answer of one node.
+#[derive(Default, Serialize, Deserialize)]
+struct Told {
+    rows: Vec<HistoryRow>,
+    more: bool,
+}
+
+/// What a node knows by itself.
+#[derive(Clone)]
+pub struct Own {
+    node: Arc<str>,
+    index: Arc<Index>,
+    past: Past,
+    /// The number of questions that this daemon has asked.
+    asked: Arc<AtomicU64>,
+    /// One at a time: the store is for other things.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Own {
+    /// The knowledge of a node.
+    pub fn new(node: &str, index: Arc<Index>, past: Past) -> Self {
+        let (asked, turn) = (Arc::default(), Arc::default());
+        Self { node: node.into(), index, past, asked, turn }
+    }
+
+    /// Returns the holdings of this node that fit, and whether there are more. It may take a tenth
+    /// of a second.
+    fn find(&self, query: &Query) -> anyhow::Result<(Vec<HistoryRow>, bool)> {
+        let max = limits::HISTORY_ROWS_MAX;
+        let held = self.index.all().into_iter().filter(|holding| query.fits(holding));
+        let mut rows: Vec<HistoryRow> = held.map(|held| row(&self.node, &held, None)).collect();
+        let past = self.past.find(max + 1, |holding| query.fits(holding))?;
+        rows.extend(past.iter().map(|past| row(&self.node, &past.holding, Some(past))));
+        let more = rows.len() > max;
+        latest_first(&mut rows);
+        rows.truncate(max);
+        Ok((rows, more))
+    }
+
+    async fn find_beside(&self, query: Query) -> Result<(Vec<HistoryRow>, bool), Refusal> {
+        let own = self.clone();
+        let found = tokio::task::spawn_blocking(move || own.find(&query)).await;
+        let found = found.map_err(|error| Refusal::fault(error.to_string()))?;
+        found.map_err(|error| Refusal::fault(format!("the past holdings: {error:#}")))
+    }
+}
+
+fn latest_first(rows: &mut [HistoryRow]) {
+    rows.sort_by_key(|row| {
+        std::cmp::Reverse((row.ended_unix_ms.unwrap_or(u64::MAX), row.since_unix_ms))
+    });
+}
+
+impl Query {
+    fn fits(&self, holding: &Holding) -> bool {
+        let pod = holding.pod.as_deref();
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        self.address.is_none_or(|address| holding.addresses.contains(&address))
+            && is(&self.pod, pod.map_or("", |pod| &pod.name))
+            && is(&self.namespace, pod.map_or("", |pod| &pod.namespace))
+            && (self.container_prefix.as_ref())
+                .is_none_or(|prefix| holding.container_id.starts_with(prefix))
+    }
+}
+
+fn row(node: &str, holding: &Holding, past: Option<&PastHolding>) -> HistoryRow {
+    let pod = holding.pod.as_deref();
+    HistoryRow {
+        node: node.to_owned(),
+        network: holding.scope.network.to_string(),
+        pool: holding.scope.pool.to_string(),
+        addresses: holding.addresses.to_vec(),
+        container_id: holding.container_id.to_string(),
+        ifname: holding.scope.ifname.to_string(),
+        namespace: pod.map(|pod| pod.namespace.to_string()),
+        pod: pod.map(|pod| pod.name.to_string()),
+        stage: holding.stage.map(|stage| stage.as_str().to_owned()),
+        since_unix_ms: holding.since.as_millis(),
+        ended_unix_ms: past.map(|past| UnixTime::as_millis(past.ended)),
+        end: match past.map(|past| past.end) {
+            None => "held",
+            Some(End::Released) => "released",
+            Some(End::Reboot) => "reboot",
+        }
+        .to_owned(),
+        sequence: holding.sequence.get(),
+    }
+}
+
+/// Adds the routes of all reads.
+pub(super) fn reads(config: &mut web::ServiceConfig) {
+    config.route("/v1/history", web::get().to(show));
+}
+
+async fn show(
+    node: web::Data<AppState>,
+    request: HttpRequest,
+    query: web::Query<Query>,
+) -> HttpResponse {
+    if let Err(refusal) = node.listener.shows_details(&request) {
+        return *refusal;
+    }
+    let (work, query) = (AppState::clone(&node), query.into_inner());
+    // It goes on when the client goes away: the question does not stay in the store.
+    node.lists
+        .answer(async move {
+            let asked = tokio::spawn(async move { history(&work, query).await });
+            asked.await.map_err(|error| Refusal::fault(error.to_string()))?
+        })
+        .await
+}
+
+async fn history(node: &AppState, query: Query) -> Result<History, Refusal> {
+    if query.address.is_none() && query.pod.is_none() && query.container_prefix.is_none() {
+        return Err(Refusal::wrong("give an address, a pod or the beginning of a container's id"));
+    }
+    let (rows, more) = node.history.find_beside(query.clone()).await?;
+    let mut all = History { rows, more, unanswered: vec![] };
+    if query.local || node.about.store == EMBEDDED {
+        return Ok(all);
+    }
+    let turn = tokio::time::timeout(limits::HISTORY_WAIT_MAX * 2, node.history.turn.lock()).await;
+    let _turn = turn.map_err(|_| Refusal::busy("others ask for histories too: ask again"))?;
+    let Some(lease) = node.standing.borrow().lease else {
+        return Err(Refusal::busy(
+            "the other nodes cannot be asked, since this one is no member of the cluster now: \
+             `leasehold status` says why; --local asks this node alone",
+        ));
+    };
+    ask(node, lease, query, &mut all).await?;
+    latest_first(&mut all.rows);
+    Ok(all)
+}
+
+/// Asks the other nodes.
+async fn ask(
+    node: &AppState,
+    lease: LeaseId,
+    query: Query,
+    all: &mut History,
+) -> Result<(), Refusal> {
+    let store = Store::new(&node.store);
+    let own = &node.history;
+    let mut waiting = BTreeSet::new();
+    store
+        .each(NODES, |key| {
+            if let (Some(name), Value::Node(of)) = (key.key.strip_prefix(NODES), &key.value)
+                && of.removed.is_none()
+                && *name != *own.node
+            {
+                waiting.insert(name.to_owned());
+            }
+        })
+        .await?;
+    let mut live = BTreeSet::new();
+    let name = |key: KeyValue| key.key.strip_prefix(SESSIONS).map(str::to_owned);
+    store.each(SESSIONS, |key| live.extend(name(key))).await?;
+    // Only those that live are waited for.
+    let (mut waiting, gone): (BTreeSet<_>, BTreeSet<_>) =
+        waiting.into_iter().partition(|name| live.contains(name));
+    let id = format!("{}.{}", own.node, own.asked.fetch_add(1, Ordering::Relaxed));
+    let told = told_prefix(&id);
+    let mut answers = node.store.watch(told.clone());
+    let question = Question { from: own.node.to_string(), lease: lease.get(), query };
+    put(&store, format!("{ASKED}{id}"), &question, lease).await?;
+    let listen = async {
+        while !waiting.is_empty()
+            && let Some(report) = answers.recv().await
+        {
+            let keys = match report {
+                Watched::Listed(keys) => keys,
+                Watched::Put(key) => vec![key],
+                Watched::Deleted(_) => vec![],
+            };
+            for key in keys {
+                let Some(from) = key.key.strip_prefix(&told) else { continue };
+                if let (true, Some(answer)) = (waiting.remove(from), read::<Told>(&key)) {
+                    all.rows.extend(answer.rows);
+                    all.more |= answer.more;
+                }
+            }
+        }
+    };
+    // Who has not answered by then is named.
+    let _ = tokio::time::timeout(limits::HISTORY_WAIT_MAX, listen).await;
+    let past = |prefix: &str| format!("{}0", prefix.trim_end_matches('/'));
+    let then =
+        vec![Write::Delete(format!("{ASKED}{id}")), Write::DeleteIn(told.clone(), past(&told))];
+    if let Err(error) = store.txn(Txn { when: vec![], then }).await {
+        tracing::debug!(%error, "a question about the past stays until this node's lease ends");
+    }
+    all.unanswered = waiting.into_iter().chain(gone).collect();
+    Ok(())
+}
+
+async fn put(
+    store: &Store,
+    key: String,
+    value: &impl Serialize,
+    lease: LeaseId,
+) -> Result<(), StoreError> {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    let then = vec![Write::Put(key, Value::Text(text.into()), Some(lease))];
+    store.txn(Txn { when: vec![], then }).await.map(drop)
+}
+
+fn read<T: for<'a> Deserialize<'a>>(key: &KeyValue) -> Option<T> {
+    match &key.value {
+        Value::Text(text) => serde_json::from_str(text).ok(),
+        _ => None,
+    }
+}
+
+/// Answers the questions of other nodes, for ever.
+pub async fn tell(own: Own, store: Arc<dyn ClusterStore>) {
+    let mut questions = store.watch(ASKED.to_owned());
+    while let Some(report) = questions.recv().await {
+        let keys = match report {
+            Watched::Put(key) => vec![key],
+            Watched::Listed(keys) => keys,
+            Watched::Deleted(_) => continue,
+        };
+        for key in keys {
+            let (Some(id), Some(question)) = (key.key.strip_prefix(ASKED), read::<Question>(&key))
+            else {
+                continue;
+            };
+            let Some(lease) = LeaseId::new(question.lease) else { continue };
+            if question.from == *own.node {
+                continue;
+            }
+            let Ok((rows, more)) = own.find_beside(question.query).await else { continue };
+            let at = format!("{}{}", told_prefix(id), own.node);
+            if let Err(error) = put(&Store::new(&store), at, &Told { rows, more }, lease).await {
+                tracing::debug!(%error, "an answer about the past could not be written");
+            }
+        }
+    }
+}

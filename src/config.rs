@@ -324,6 +324,8 @@ impl Config {
             .unwrap_or_else(|| "/etc/machine-id".into());
         let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
         let every = args.sweep.or(file.sweep).unwrap_or(limits::SWEEP);
+        let past =
+            (args.history_count.or(file.history_count), args.history_age.or(file.history_age));
         let grace = args.sweep_grace.or(file.sweep_grace);
         anyhow::ensure!(
             !every.is_zero() || grace.is_none(),
@@ -358,10 +360,7 @@ impl Config {
             forget_after: (args.forget_after.or(file.forget_after)).unwrap_or(limits::FORGET_AFTER),
             log: args.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             boot_from: args.boot_from.or(file.boot_from).unwrap_or_default(),
-            history: Bounds {
-                count: (args.history_count.or(file.history_count)).unwrap_or(limits::PAST_COUNT),
-                age: args.history_age.or(file.history_age).unwrap_or(limits::PAST_AGE),
-            },
+            history: Bounds::new(past.0, past.1),
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
         };

@@ -45,6 +45,12 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// The bounds that are given, or else the usual ones.
+    pub fn new(count: Option<u64>, age: Option<Duration>) -> Self {
+        let usual = Self::default();
+        Self { count: count.unwrap_or(usual.count), age: age.unwrap_or(usual.age) }
+    }
+
     /// True if a holding that ended then is no longer kept.
     fn is_over(&self, ended: UnixTime, now: UnixTime) -> bool {
         now.since(ended) > self.age

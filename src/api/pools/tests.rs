@@ -65,6 +65,32 @@ async fn everything_is_every_block_once() {
 }
 
 #[test]
+fn networks_overlap_where_their_blocks_do() {
+    let pools = Pools::default();
+    let of = |network: &str, net: &str| {
+        let mut key = block(net, "a", BlockStatus::Active);
+        key.key = key.key.replace("blocks/net/", &format!("blocks/{network}/"));
+        key
+    };
+    let learn = |report| pools.lock().learn_block(report);
+    assert_eq!(pools.overlaps(), 0);
+    learn(Watched::Put(of("x", "10.0.0.0/24")));
+    learn(Watched::Put(of("y", "10.0.1.0/24")));
+    learn(Watched::Put(of("x", "10.0.2.0/24")));
+    assert_eq!(pools.overlaps(), 0, "beside each other");
+    let inner = of("z", "10.0.0.64/26");
+    learn(Watched::Put(inner.clone()));
+    learn(Watched::Put(of("z", "10.0.2.0/26")));
+    assert_eq!(pools.overlaps(), 1, "x and z, in two places");
+    learn(Watched::Put(of("y", "10.0.2.0/28")));
+    assert_eq!(pools.overlaps(), 3, "each with each");
+    learn(Watched::Deleted(inner.key));
+    assert_eq!(pools.overlaps(), 3);
+    learn(Watched::Listed(vec![of("x", "10.0.0.0/24")]));
+    assert_eq!(pools.overlaps(), 0);
+}
+
+#[test]
 fn figures_follow_every_report() {
     let pools = Pools::default();
     let at = |text: &str| Address::of(text.parse().unwrap());

@@ -149,10 +149,11 @@ impl World {
         let excused: Vec<u64> = recorded_here.into_iter().chain(in_copy).collect();
         self.may_rise.extend(excused);
         let mut unknown = Vec::new();
-        for (&id, container) in self.containers.iter().filter(|(_, of)| of.node == node) {
-            let State::Running(addresses) = &container.state else { continue };
-            let is_known = |&at: &IpAddr| known.contains(&(attachment(id), at)) || recorded(id, at);
-            if !addresses.iter().all(is_known) {
+        for (&id, _) in self.containers.iter().filter(|(_, of)| of.node == node) {
+            // Also what a container holds whose ADD was being repeated when the daemon died.
+            let mut has = self.held.iter().filter(|(_, of)| **of == id).map(|(at, _)| *at);
+            let is_known = |at| known.contains(&(attachment(id), at)) || recorded(id, at);
+            if !has.all(is_known) {
                 assert!(!self.plan.await_records, "c{id} was answered before it was recorded");
                 unknown.push(id);
             }

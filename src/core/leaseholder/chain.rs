@@ -115,10 +115,13 @@ impl Leaseholder {
         let mut orders = Vec::new();
         let mut room = limits::TXN_OPERATIONS_MAX - 8; // the node's key, the marker, networks
         let mut written = BTreeSet::new();
+        let mut given_back = Vec::new();
         while let Some((_, order)) = self.queue.front() {
             let weight = Self::weigh(order);
             // What concerns the same block comes one after the other.
             let again = Self::writes(order).into_iter().any(|at| !written.insert(at));
+            // A spare on its way back would pass for one that the claiming range set forgot.
+            let again = again || claimed(order).iter().any(|claim| claim.meets_any(&given_back));
             if (weight > room || again) && !orders.is_empty() {
                 break;
             }
@@ -128,6 +131,7 @@ impl Leaseholder {
                 continue;
             }
             room = room.saturating_sub(weight);
+            given_back.extend(leaving(&order));
             orders.push((id, order));
             if self.singly > 0 {
                 self.singly -= 1;

@@ -122,6 +122,11 @@ impl Stretch {
             && self.range.contains(Address::of(*address))
     }
 
+    /// Returns whether some of them are in one of the others.
+    pub(super) fn meets_any(&self, others: &[Self]) -> bool {
+        others.iter().any(|other| self.pool == other.pool && self.range.meets(other.range))
+    }
+
     /// Deletes all records of them.
     pub(super) fn delete_records(&self) -> Write {
         let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));

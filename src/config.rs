@@ -113,8 +113,8 @@ pub struct ServeArgs {
     /// info]
     #[arg(long, value_name = "LEVEL", env = "LEASEHOLD_LOG")]
     pub log: Option<String>,
-    /// What is a new boot, after which no container of before exists; init: a new PID 1 too, on a
-    /// node that is itself a container, and never for a daemon in a container of its own
+    /// The sign of a new boot, after which no container of before exists; init: a new PID 1 too, on
+    /// a node that is itself a container, and never for a daemon in a container of its own
     /// [default: kernel]
     #[arg(long, value_name = "WHAT", env = "LEASEHOLD_BOOT_FROM")]
     pub boot_from: Option<BootFrom>,
@@ -244,11 +244,11 @@ pub struct Config {
     pub import_host_local: bool,
     /// The time after which a range set that holds nothing is forgotten.
     pub forget_after: Duration,
-    /// What is logged: a level, or directives by module.
+    /// The lines that are logged: a level, or directives by module.
     pub log: String,
-    /// What is a new boot.
+    /// The sign of a new boot.
     pub boot_from: BootFrom,
-    /// How many past holdings are kept, and for how long.
+    /// The bounds of the past holdings that are kept.
     pub history: Bounds,
     /// The id of this boot.
     pub boot_id: String,

@@ -1,4 +1,4 @@
-//! What happened lately, for the page: the last events, in words, with their times.
+//! The last events, for the page: in words, with their times.
 //!
 //! The actors never wait for a reader: an event goes into a queue, and the next one who has the
 //! lock takes it in, as in [`super::index`].

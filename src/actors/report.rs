@@ -128,8 +128,8 @@ fn tell_of_cluster(event: &Event) {
     }
 }
 
-/// What is kept of an event for readers. What the cluster's store reports of blocks and sessions,
-/// this node's among them, is kept there (`src/api/news.rs`).
+/// Returns the part of an event that is kept for readers. The reports of the cluster's store of
+/// blocks and sessions, this node's among them, are kept elsewhere (`src/api/news.rs`).
 fn lasting(event: &Event) -> Option<Happening> {
     let (kind, network, text) = match event {
         Event::JournalFailed(cause) => {

@@ -23,7 +23,7 @@ use crate::core::txn::Request;
 use crate::metrics;
 use crate::store::ClusterStore;
 
-/// Where readers see what the machines say.
+/// The places at which readers see what the machines say.
 pub(super) struct Readers {
     pub(super) index: Arc<Index>,
     pub(super) recent: Arc<Recent>,

@@ -82,7 +82,7 @@ impl Filter {
         Some((pool, address.parse().ok()?))
     }
 
-    /// What is wrong with the filter, if anything is.
+    /// Returns the fault of the filter, if it has one.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let search = self.search.as_ref().map_or(0, String::len);
         if self.after.is_some() && self.after().is_none() {

@@ -171,7 +171,8 @@ impl Foreign {
     }
 }
 
-/// What host-local holds in a directory for containers of this boot, and this node does not.
+/// The addresses that host-local holds in a directory for containers of this boot, and this node
+/// does not.
 async fn waiting(node: &AppState, network: &Arc<str>, dir: &Path) -> Result<Vec<Entry>, Error> {
     let of = dir.to_owned();
     let mut entries = match tokio::task::spawn_blocking(move || read(&of)).await {

@@ -66,7 +66,7 @@ impl Listener {
 pub(super) const NAMES: HeaderName = HeaderName::from_static("leasehold-names");
 
 impl Listener {
-    /// Whether a client sees names of pods and containers: `shown`, `token` (it would with the
+    /// Says if a client sees names of pods and containers: `shown`, `token` (it would with the
     /// token), or `hidden`.
     pub(super) fn names(&self, request: &HttpRequest) -> HeaderValue {
         HeaderValue::from_static(match self {

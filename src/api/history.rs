@@ -107,7 +107,7 @@ struct Told {
     more: bool,
 }
 
-/// What a node knows by itself.
+/// The past as a node knows it by itself.
 #[derive(Clone)]
 pub struct Own {
     node: Arc<str>,

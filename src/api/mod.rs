@@ -96,9 +96,9 @@ pub struct AppState {
     pub pools: Arc<Pools>,
     /// The addresses that are held in them.
     pub counts: Arc<Counts>,
-    /// How full the networks were.
+    /// The fill of the networks over time.
     pub trends: Arc<Trends>,
-    /// What happened lately.
+    /// The last events.
     pub recent: Arc<Recent>,
     /// The holdings of this node, past ones too.
     pub history: Own,

@@ -1,5 +1,5 @@
-//! What the reports of the cluster's store mean, in words: who took which block, who came and who
-//! went.
+//! The meaning of the reports of the cluster's store, in words: who took which block, who came and
+//! who went.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::core::address::Cidr;
 use crate::core::keys::PoolFamily;
 use crate::core::value::BlockStatus;
 
-/// What a block was, or is: what it covers, whom it names, its state.
+/// A block as it was, or is: what it covers, whom it names, its state.
 pub(super) type Was<'a> = (Cidr, &'a Arc<str>, BlockStatus);
 
 /// The event in which a block became another one; nothing, if it is of no interest.

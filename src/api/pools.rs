@@ -282,7 +282,7 @@ fn pairs_that_overlap(pools: &BTreeMap<PoolFamily, Pool>) -> usize {
     pairs.len()
 }
 
-/// What a report of the store means for people.
+/// The meaning of a report of the store for people.
 type News = Vec<Happening>;
 
 /// `first`: nothing was known before, so what is listed is no news.

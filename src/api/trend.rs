@@ -17,9 +17,9 @@ use crate::{clock, limits};
 #[derive(Default, Debug)]
 pub struct Trends(Mutex<BTreeMap<PoolFamily, VecDeque<Point>>>);
 
-/// How full a network was: the time, in milliseconds since 1970; the addresses in blocks of any
-/// node (null: the cluster's store was not reached yet); those that this node's containers hold;
-/// and those that all nodes' containers hold (null: nobody had them counted).
+/// The fill of a network at one time: the time, in milliseconds since 1970; the addresses in blocks
+/// of any node (null: the cluster's store was not reached yet); those that this node's containers
+/// hold; and those that all nodes' containers hold (null: nobody had them counted).
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Point(pub u64, pub Option<u128>, pub u64, pub Option<u64>);
 

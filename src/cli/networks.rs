@@ -89,7 +89,7 @@ fn table(rows: &[PoolRow]) -> String {
     output::table(&header, rows.iter().map(row).collect())
 }
 
-/// How the free addresses come and go: `-120/h, 8h left`.
+/// The trend of the free addresses: `-120/h, 8h left`.
 fn trend(row: &PoolRow) -> String {
     let Some(per_hour) = row.per_hour else { return "?".to_owned() };
     match row.seconds_left {

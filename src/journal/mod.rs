@@ -148,7 +148,7 @@ pub struct Options {
     /// Tells whether a container's namespace is still there, if a boot may be one that containers
     /// outlive by mistake: then it is none.
     pub still_there: Option<fn(&Netns) -> bool>,
-    /// How many past holdings are kept, and for how long.
+    /// The bounds of the past holdings that are kept.
     pub history: Bounds,
 }
 

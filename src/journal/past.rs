@@ -29,7 +29,7 @@ const REMOVED_PER_ROW: u64 = 2;
 
 type Failed = Box<redb::Error>;
 
-/// How many past holdings are kept, and for how long.
+/// The bounds of the past holdings that are kept: their number and their age.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
     /// The largest number of them; 0: none is kept.

@@ -82,7 +82,8 @@ impl Counted {
     }
 }
 
-/// What this node holds in each of its own blocks, and what cools there, by pool and start.
+/// The numbers of addresses that are held and that cool in each block of this node, by pool and
+/// start.
 pub(super) type Own = BTreeMap<(PoolFamily, Address), (u64, u64)>;
 
 /// The range sets of the cluster, and what is held in them and in these blocks. If the store does

@@ -54,7 +54,8 @@ fn part(media_type: &'static str, content: &'static str) -> HttpResponse {
 mod tests {
     use super::*;
 
-    /// What the policy would keep from working, what turns names into markup, and other hosts.
+    /// The words that the scripts must not have: the policy would keep them from working, or they
+    /// turn names into markup, or they lead to other hosts.
     const FORBIDDEN: [&str; 9] = [
         "innerHTML",
         "outerHTML",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::calls::{call, config, container};
 use super::load::{Connection, Load, Loaded, Until, block_on, maker, run_all};
 use super::report::{Series, Target, Times, note, times};
-use super::{Bench, Plan, node};
+use super::{Bench, Plan};
 use crate::api::read::Status;
 use crate::cli::admin;
 use crate::cli::child::daemon::Daemon;
@@ -110,7 +110,7 @@ fn of_blocks(daemons: &[Daemon], network: &str) -> anyhow::Result<f64> {
     let mut sum = 0.0;
     for daemon in daemons {
         for name in names {
-            sum += node::metric(daemon.socket(), name, &[&network])?;
+            sum += daemon.metric(name, &[&network])?;
         }
     }
     Ok(sum)
@@ -118,9 +118,8 @@ fn of_blocks(daemons: &[Daemon], network: &str) -> anyhow::Result<f64> {
 
 /// All etcd transactions so far.
 fn of_all(daemons: &[Daemon]) -> anyhow::Result<f64> {
-    let txns = |daemon: &Daemon| {
-        node::metric(daemon.socket(), "leasehold_etcd_requests_total", &["operation=\"txn\""])
-    };
+    let txns =
+        |daemon: &Daemon| daemon.metric("leasehold_etcd_requests_total", &["operation=\"txn\""]);
     daemons.iter().map(txns).sum()
 }
 
@@ -148,7 +147,7 @@ fn burst(bench: &mut Bench<'_>, daemons: &[Daemon]) -> anyhow::Result<()> {
     bench.report.find(MODE, what, blocks, "", Target::AtMost(0.002));
     // The records for people and other nodes are written later; they belong to the burst.
     let deadline = Instant::now() + MEMBERS_WAIT_MAX;
-    while node::metric(daemons[0].socket(), "leasehold_records_waiting", &[])? > 0.0 {
+    while daemons[0].metric("leasehold_records_waiting", &[])? > 0.0 {
         anyhow::ensure!(Instant::now() < deadline, "the records are not written");
         anyhow::ensure!(!bench.interrupt.wait(Duration::from_millis(50)), "interrupted");
     }
@@ -229,7 +228,7 @@ fn within(daemons: &[Daemon]) -> anyhow::Result<[f64; 2]> {
     let mut sum = [0.0; 2];
     for daemon in daemons {
         for (sum, bound) in sum.iter_mut().zip(["le=\"0.001\"", "le=\"+Inf\""]) {
-            *sum += node::metric(daemon.socket(), name, &["verb=\"ADD\"", bound])?;
+            *sum += daemon.metric(name, &["verb=\"ADD\"", bound])?;
         }
     }
     Ok(sum)

@@ -139,8 +139,7 @@ fn calls(
         contenders.push((level.daemon.socket(), series(name)?));
     }
     contenders.push((&echo.socket, series("echo".into())?));
-    let commits =
-        || node::metric(levels[0].daemon.socket(), "leasehold_journal_commits_total", &[]);
+    let commits = || levels[0].daemon.metric("leasehold_journal_commits_total", &[]);
     let (before, mut answers) = (commits()?, 0);
     for _ in 0..bench.plan.rounds {
         bench.step(&format!("socket, {connections} connection{plural}"))?;

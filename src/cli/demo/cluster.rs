@@ -39,8 +39,9 @@ const OPTIONS: [&str; 4] = ["--cooldown", "1s", "--warm-addresses", "128"];
 const WARM_UP: Duration = Duration::from_secs(3);
 const PHASE: Duration = Duration::from_secs(3);
 
-/// What counts as waiting for a block, in seconds: a bound of the metric. A transaction that leases
-/// one takes a few milliseconds; without etcd an ADD would wait for seconds.
+/// The time from which an ADD counts as waiting for a block, in seconds: a bound of the metric. A
+/// transaction that leases one takes a few milliseconds; without etcd an ADD would wait for
+/// seconds.
 const WAIT: &str = "0.25";
 
 /// The remedy when there is no etcd.
@@ -49,7 +50,7 @@ const NO_ETCD: &str = "a demo with several nodes needs etcd, and there is no pro
                        install etcd), or name it with --etcd-bin; `leasehold demo` alone needs \
                        nothing";
 
-/// What happens to the cluster, in order.
+/// The events of the cluster, in order.
 const PHASES: [&str; 6] = [
     "the nodes lease their first blocks",
     "nothing is wrong",

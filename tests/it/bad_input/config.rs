@@ -252,8 +252,8 @@ fn an_address_that_cannot_be_had_is_not_replaced_by_another() {
     held.assert_serves("addresses that cannot be had");
 }
 
-/// Where a range lists a stage, a word that is none is refused; elsewhere it is a word of somebody
-/// else's tool.
+/// A range that lists a stage makes a word that is none an error; elsewhere it is a word of
+/// somebody else's tool.
 #[test]
 fn a_stage_is_checked_where_one_is_listed() {
     let mut held = Held::new();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::config;
 use crate::common::{Call, Daemon, Options, feed_bytes, my_ipam};
 
-/// What a configuration may say before everything that counts.
+/// The faults that a configuration may have before everything that counts.
 fn faults() -> Vec<(&'static str, Vec<u8>)> {
     let deep = [b"[".repeat(9_999), b"]".repeat(9_999)].concat();
     vec![

@@ -169,7 +169,7 @@ fn a_drained_node_refuses_add_and_gives_its_blocks_back() {
     assert!(ends(&b, &["drain", "--undo"], 0).contains("was not being drained"));
 }
 
-/// Who meets the error of a full pool learns that a quarantine is why, and when it ends.
+/// A reader of the error of a full pool learns that a quarantine is why, and when it ends.
 #[test]
 fn a_pool_whose_addresses_are_in_quarantine_says_so() {
     let etcd = Cluster::start(1);

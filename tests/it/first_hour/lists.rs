@@ -15,7 +15,7 @@ fn config() -> Value {
     } })
 }
 
-/// What `kubectl get ippools.whereabouts.cni.cncf.io -A -o json` prints.
+/// Returns the output of `kubectl get ippools.whereabouts.cni.cncf.io -A -o json`.
 fn pools() -> Value {
     let pool = |name: &str, range: &str, allocations: Value| {
         json!({

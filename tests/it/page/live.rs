@@ -1,4 +1,4 @@
-//! What the page shows against what the daemons say, by mouse, while things change.
+//! Compares what the page shows with what the daemons say, by mouse, while things change.
 
 use serde_json::{Value, json};
 

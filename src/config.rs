@@ -50,11 +50,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_LISTEN_DETAILS", num_args = 0..=1,
           default_missing_value = "true")]
     pub listen_details: Option<bool>,
-    /// File with the token whose holder sees them over TCP (Authorization: Bearer TOKEN)
+    /// File with a token; TCP clients that send it (Authorization: Bearer TOKEN) see the names of
+    /// pods and containers
     #[arg(long, value_name = "FILE", env = "LEASEHOLD_LISTEN_TOKEN_FILE")]
     pub listen_token_file: Option<PathBuf>,
-    /// More names by which TCP clients may ask, beside localhost and the node's name; by address
-    /// they always may [default: none]
+    /// More host names that TCP clients may use for this daemon, beside localhost and the node's
+    /// name; IP addresses always work [default: none]
     #[arg(long, value_name = "NAME,...", env = "LEASEHOLD_LISTEN_HOSTS", value_delimiter = ',')]
     pub listen_hosts: Option<Vec<String>>,
     /// Time for which a released address is not handed out again, such as 30s or 5m; 0s turns this
@@ -113,9 +114,9 @@ pub struct ServeArgs {
     /// info]
     #[arg(long, value_name = "LEVEL", env = "LEASEHOLD_LOG")]
     pub log: Option<String>,
-    /// The sign of a new boot, after which no container of before exists; init: a new PID 1 too, on
-    /// a node that is itself a container, and never for a daemon in a container of its own
-    /// [default: kernel]
+    /// What begins a new boot, which ends the addresses of all earlier containers: a start of the
+    /// kernel, or with init also a new PID 1. Use init only on a node that is itself a container,
+    /// and never for a daemon in a container of its own [default: kernel]
     #[arg(long, value_name = "WHAT", env = "LEASEHOLD_BOOT_FROM")]
     pub boot_from: Option<BootFrom>,
     /// Number of past holdings that this node keeps for `leasehold history`; 0: none
@@ -123,7 +124,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NUMBER", env = "LEASEHOLD_HISTORY_COUNT",
           value_parser = clap::value_parser!(u64).range(..=limits::PAST_COUNT_MAX))]
     pub history_count: Option<u64>,
-    /// Time for which it keeps them [default: 7d]
+    /// Time for which this node keeps past holdings [default: 7d]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_HISTORY_AGE", value_parser = history_age)]
     pub history_age: Option<Duration>,
     /// File that names the current boot
@@ -145,7 +146,7 @@ pub enum Commit {
     Etcd,
 }
 
-/// The end of which everything that runs in containers ends with.
+/// What begins a new boot. When a boot ends, every container of the node ends too.
 #[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum BootFrom {
@@ -246,7 +247,7 @@ pub struct Config {
     pub forget_after: Duration,
     /// The lines that are logged: a level, or directives by module.
     pub log: String,
-    /// The sign of a new boot.
+    /// What begins a new boot.
     pub boot_from: BootFrom,
     /// The bounds of the past holdings that are kept.
     pub history: Bounds,
@@ -456,7 +457,7 @@ fn check_hosts(hosts: &[String]) -> anyhow::Result<()> {
     for host in hosts {
         anyhow::ensure!(
             !host.is_empty() && host.chars().all(good),
-            "listenHosts: {host:?} is no host name: give names alone, without scheme and port"
+            "listenHosts: {host:?} is not a host name: give names alone, without scheme and port"
         );
     }
     Ok(())

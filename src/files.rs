@@ -1,5 +1,5 @@
-//! Files that this program opens: no link that somebody else made, nothing that blocks, nothing
-//! endless, and only in directories where nobody else can put something in their place.
+//! Opens files safely. It follows no link that somebody else made, opens nothing that blocks, reads
+//! no more than a limit, and uses only directories in which nobody else can replace the file.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -43,7 +43,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
 }
 
 fn not_regular() -> io::Error {
-    io::Error::other("it is no regular file: remove it, or name another one")
+    io::Error::other("it is not a regular file: remove it, or name another one")
 }
 
 /// The content of a file of this program, of so many bytes at most.

@@ -13,7 +13,7 @@ pub use my_ipam::limits::{
 pub use readers::*;
 
 /// The longest time from the start of a plugin's process to its first look for the daemon, in
-/// nanoseconds, for which an ADD that found none is believed that no daemon has answered its DEL.
+/// nanoseconds. Up to it, an ADD that found no daemon can say that no daemon has answered its DEL.
 /// A process takes 1 ms to look; a runtime that gives up on an ADD ends its process before the DEL.
 pub const FIRST_LOOK_NS_MAX: u64 = 250_000_000;
 
@@ -75,8 +75,7 @@ pub const ASSIGN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// that need a block fail at once, with the cause.
 pub const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Two claims closer together than this, are a burst: the next one is twice as
-/// large.
+/// Two claims within this time are a burst: the second one is twice as large as the first.
 pub const BURST: Duration = Duration::from_secs(1);
 
 /// Blocks in one claim. A claim is one transaction with two comparisons and one write for each
@@ -284,9 +283,6 @@ pub const CHECK_SETTLE_MAX: Duration = Duration::from_secs(6);
 
 /// The longest time of a check. It reads everything in the cluster's store, twice if necessary.
 pub const CHECK_WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// The number of times that a starting daemon tries to become its node's newest.
-pub const REGISTER_TRIES_MAX: usize = 10;
 
 /// The time that an idle connection stays open.
 pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(75);

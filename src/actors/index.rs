@@ -4,7 +4,7 @@
 //! The coordinator's outputs feed it, before the caller is answered. A hash table is for calls,
 //! which look up one attachment. [`Ordered`] is for lists. The system may stop a reader of a list
 //! while it has the lock of that part, so the actors never wait for it: they leave their changes in
-//! a queue, and the next one who has the lock takes them in.
+//! a queue, and the next holder of the lock takes them in.
 
 mod ordered;
 

@@ -1,6 +1,6 @@
 //! The last events, for the page: in words, with their times.
 //!
-//! The actors never wait for a reader: an event goes into a queue, and the next one who has the
+//! The actors never wait for a reader: an event goes into a queue, and the next holder of the
 //! lock takes it in, as in [`super::index`].
 
 use std::collections::VecDeque;

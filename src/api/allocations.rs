@@ -35,7 +35,7 @@ pub struct AllocationRow {
     pub ifname: String,
     /// The pod's namespace, if the runtime named one.
     pub namespace: Option<String>,
-    /// The pod's name, likewise.
+    /// The pod's name, if the runtime named one.
     pub pod: Option<String>,
     /// The pod's stage.
     pub stage: Option<String>,

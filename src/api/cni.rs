@@ -113,7 +113,7 @@ impl InFlight {
     async fn start(node: &AppState, answers: &Rc<Answers>, call: Result<Request, Error>) -> Self {
         let began = Instant::now();
         let id = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
-        // What is logged on the way has the number, too.
+        // Everything that is logged on behalf of the call has its number, too.
         let span = tracing::debug_span!("call", id);
         match call {
             Ok(request) => {

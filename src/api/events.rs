@@ -31,7 +31,7 @@ pub struct EventRow {
     pub kind: String,
     /// The time at which it happened first, in milliseconds since 1970.
     pub first_unix_ms: u64,
-    /// The time at which it happened last, likewise.
+    /// The time at which it happened last, in milliseconds since 1970.
     pub last_unix_ms: u64,
     /// The number of times that it happened.
     pub count: u64,

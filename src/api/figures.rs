@@ -19,7 +19,7 @@ use crate::core::txn::{KeyValue, StoreError};
 use crate::{clock, limits, metrics};
 
 /// Brings those metrics up to date that are not counted as things happen. A part of the node that
-/// does not answer in time keeps nobody from the other figures.
+/// does not answer in time does not delay the other figures.
 async fn refresh(node: &AppState) {
     let machines = async { (node.machines.figures().await, node.machines.describe_sets().await) };
     if let Ok((dealings, sets)) = tokio::time::timeout(limits::HEALTH_WAIT_MAX, machines).await {
@@ -52,7 +52,7 @@ pub async fn sample(node: &AppState) {
     }
     let sets = node.machines.describe_sets();
     let Ok(sets) = tokio::time::timeout(limits::HEALTH_WAIT_MAX, sets).await else { return };
-    // What this node holds ready, and what nobody holds: the other nodes' part is not known here.
+    // Free addresses of this node and of no node. Those of other nodes are not known here.
     let left = |set: &Description| {
         let figures = of_set(node, set);
         let here = figures.local.free + figures.local.spare + figures.local.cooling;
@@ -126,7 +126,7 @@ pub struct PoolRow {
     pub block_size: u64,
     /// Addresses that can ever be handed out in the cluster.
     pub size: u128,
-    /// Those that containers hold, on all nodes.
+    /// Addresses that containers hold, on all nodes.
     pub used: u64,
     /// The others.
     pub free: u128,
@@ -136,9 +136,9 @@ pub struct PoolRow {
     pub reserved: u64,
     /// Addresses in no node's block; null: the cluster's store was not reached yet.
     pub unclaimed: Option<u128>,
-    /// Addresses in blocks of nodes without a session, likewise.
+    /// Addresses in blocks of nodes without a session; null: as for `unclaimed`.
     pub gone: Option<u128>,
-    /// Addresses in blocks of removed nodes, likewise.
+    /// Addresses in blocks of removed nodes; null: as for `unclaimed`.
     pub quarantined: Option<u128>,
     /// Addresses that become free in an hour, or below zero are used up: of those that no node
     /// holds and those that are free on this node; null: not known for five minutes yet.

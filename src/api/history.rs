@@ -65,13 +65,13 @@ pub struct HistoryRow {
     pub ifname: String,
     /// The pod's namespace, if the runtime named one.
     pub namespace: Option<String>,
-    /// The pod's name, likewise.
+    /// The pod's name, if the runtime named one.
     pub pod: Option<String>,
     /// The pod's stage.
     pub stage: Option<String>,
     /// The time since which it was held, in milliseconds since 1970.
     pub since_unix_ms: u64,
-    /// The time at which it ended, likewise; null: it is held.
+    /// The time at which it ended, in milliseconds since 1970; null: it is held.
     pub ended_unix_ms: Option<u64>,
     /// `released`, `reboot`, or `held`.
     pub end: String,
@@ -228,7 +228,7 @@ async fn history(node: &AppState, query: Query) -> Result<History, Refusal> {
     let _turn = turn.map_err(|_| Refusal::busy("others ask for histories too: ask again"))?;
     let Some(lease) = node.standing.borrow().lease else {
         return Err(Refusal::busy(
-            "the other nodes cannot be asked, since this one is no member of the cluster now: \
+            "the other nodes cannot be asked, since this one is not a member of the cluster now: \
              `leasehold status` says why; --local asks this node alone",
         ));
     };
@@ -286,7 +286,7 @@ async fn ask(
             }
         }
     };
-    // Who has not answered by then is named.
+    // The answer names the nodes that have not answered by then.
     let _ = tokio::time::timeout(limits::HISTORY_WAIT_MAX, listen).await;
     let past = |prefix: &str| format!("{}0", prefix.trim_end_matches('/'));
     let then =

@@ -210,7 +210,7 @@ mod tests {
         runtime.block_on(async { bounded(followed).await.expect("in time") });
         let next = NetworkCache::open(file.clone());
         assert_eq!(["a", "b"].map(|name| next.find(name)), [Found::Nothing, object(r#"{"y":2}"#)]);
-        // What is listed replaces what an earlier daemon left.
+        // The listing replaces everything that an earlier daemon left.
         assert!(next.learn(Watched::Listed(vec![])));
         assert_eq!(next.find("b"), Found::Nothing);
         std::fs::write(&file, "rubbish").unwrap();

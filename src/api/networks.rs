@@ -106,7 +106,8 @@ async fn list(node: web::Data<AppState>) -> HttpResponse {
         store.each(NETWORKS, |key| rows.extend(row(&key))).await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in rows {
-            // What is left of a deleted network is the block size, which is no network.
+            // A deleted network leaves only its block size behind, which does not make it a
+            // network.
             let is_network = row.ipam.is_some() || row.unreadable.is_some();
             if is_network || is_in_use(&work, &store, &row.network).await? {
                 shown.push(row);
@@ -318,8 +319,8 @@ async fn change(
             None if is_in_use(node, &store, network).await? => {
                 return Err(Refusal::conflict(format!(
                     "containers hold addresses of network {network} (leasehold allocations --pool \
-                     {network}): without its configuration no ADD or CHECK of theirs works, and a \
-                     DEL does. Delete it all the same with --force"
+                     {network}): without its configuration every ADD and CHECK of theirs \
+                     fails; DEL still works. To delete it all the same, say --force"
                 )));
             }
             None => {}

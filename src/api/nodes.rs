@@ -41,16 +41,16 @@ pub struct NodeRow {
     pub version: String,
     /// The time at which its daemon started, in milliseconds since 1970.
     pub since_unix_ms: u64,
-    /// The last thing it wrote of which the store has a time, likewise.
+    /// The time of its last write that the store has a time of, in milliseconds since 1970.
     pub last_write_unix_ms: u64,
     /// True if it has a session: its daemon runs and reaches the store.
     pub live: bool,
     /// True if a restore of the store waits for it to say what it holds.
     #[serde(default)]
     pub awaited: bool,
-    /// The time since which an operator wants its blocks back, likewise.
+    /// The time since which an operator drains it, in milliseconds since 1970.
     pub draining_since_unix_ms: Option<u64>,
-    /// The time at which an operator removed it, likewise.
+    /// The time at which an operator removed it, in milliseconds since 1970.
     pub removed_unix_ms: Option<u64>,
     /// Its blocks out of which nothing is handed out yet.
     pub spare: u64,
@@ -293,7 +293,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     if !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX && name.chars().all(good) {
         return Ok(());
     }
-    Err(Refusal::wrong(format!("{name:?} is no node's name: see `leasehold node list`")))
+    Err(Refusal::wrong(format!("{name:?} cannot be the name of a node: see `leasehold node list`")))
 }
 
 fn unknown(name: &str) -> Refusal {
@@ -325,8 +325,8 @@ fn undrained(name: &str, error: DrainError) -> Refusal {
     match error {
         DrainError::UnknownNode => unknown(name),
         DrainError::Busy => Refusal::conflict(format!(
-            "others drain node {name} or undo that at the same time: see `leasehold node list`, \
-             and ask again"
+            "another command changed the drain of node {name} at the same time: see `leasehold \
+             node list`, then ask again"
         )),
         DrainError::Store(error) => error.into(),
     }

@@ -1,4 +1,5 @@
-//! The trend of each range set: how fast the addresses go that this node could still have.
+//! The trend of each range set: how fast its free addresses are used up. Free addresses are those
+//! that this node has or could still lease.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

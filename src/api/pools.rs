@@ -42,7 +42,7 @@ struct Pool {
     blocks: BTreeMap<Address, HeldBlock>,
     /// Spare and active blocks, by their owner.
     owners: BTreeMap<Arc<str>, usize>,
-    /// Those of removed nodes, which nobody has until their quarantine ends.
+    /// Blocks of removed nodes, which no node has until their quarantine ends.
     quarantined: BTreeMap<Address, HeldBlock>,
     /// The content of these blocks, counted for each range set of this node.
     counts: BTreeMap<SetId, Count>,
@@ -83,11 +83,11 @@ pub struct Quarantined {
 /// The nodes of the cluster, by name.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Nodes {
-    /// Those with a session.
+    /// Nodes with a session.
     pub live: usize,
-    /// Those that an operator drains.
+    /// Nodes that an operator drains.
     pub draining: usize,
-    /// Those that hold blocks and have no session, each with the number of its blocks.
+    /// Nodes that hold blocks and have no session, each with the number of its blocks.
     pub gone: BTreeMap<Arc<str>, usize>,
 }
 

@@ -1,4 +1,4 @@
-//! One piece of work for all who ask for it at the same time.
+//! Does a piece of work once for all callers who ask for it at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,8 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// The result of work that began after this was asked for, or `age` before at most. However
-    /// many ask at once, it is done once for those who wait, by one of them.
+    /// Returns the result of work that began after this call, or at most `age` before it. If many
+    /// callers wait at once, one of them does the work once for all of them.
     pub(super) async fn get(&self, age: Duration, work: impl Future<Output = T>) -> Arc<T> {
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         let asked = clock::boot_ns();
@@ -62,7 +62,7 @@ mod tests {
         };
         let fresh = || ask(Duration::ZERO);
         let all = tokio::join!(fresh(), fresh(), fresh(), fresh(), fresh());
-        // The first one is under way when the others ask, who want what begins after that.
+        // The first caller's work has begun when the others ask, so they wait for the next one.
         assert_eq!((*all.0, [*all.1, *all.2, *all.3, *all.4]), (1, [2; 4]));
         assert_eq!(*fresh().await, 3, "nobody asked at the same time");
         assert_eq!(*ask(Duration::from_secs(3600)).await, 3, "old enough for this one");

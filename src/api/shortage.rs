@@ -24,7 +24,8 @@ pub(super) async fn explain(node: &AppState, pool: &Arc<str>, error: CallError) 
     }
 }
 
-/// Says of a pool that has nothing left what is to be known of it.
+/// Returns the details of the error when a pool has no address left: the size of the pool, and
+/// which blocks cannot be used.
 async fn shortage(node: &AppState, pool: &Arc<str>, error: &CallError) -> Option<String> {
     let CallError::Assign { error, .. } = error else { return None };
     let (AssignError::Exhausted { allowed, .. } | AssignError::Gone { allowed, .. }) = error else {

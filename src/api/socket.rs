@@ -207,7 +207,7 @@ async fn serve(
             let answers = client.watch.clone();
             let served = http.call((client, None));
             actix_rt::spawn(async move {
-                // What is wrong with a connection concerns its client alone, who knows it.
+                // An error of a connection concerns only its client, which notices it by itself.
                 let _ = served.await;
                 answers.undo_lost(&node).await;
                 drop(place);

@@ -1,7 +1,7 @@
 //! The TCP listener, for reads.
 //!
-//! It has a thread of its own. When every place is taken, the client goes that was idle for
-//! longest, so that a crowd which says nothing keeps nobody out.
+//! It has a thread of its own. When every place is taken, it closes the connection
+//! that has been idle for the longest time. So many silent clients cannot keep others out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ pub fn serve(
     guard: Guard,
 ) -> anyhow::Result<Running> {
     listener.set_nonblocking(true)?;
-    // A client that reads lists slowly here keeps nobody from those on the socket.
+    // A client that reads lists slowly here does not delay lists on the socket.
     let lists = Lists::start(limits::WHOLE_AGE_MAX).context("the thread of the lists")?;
     let node = AppState { lists, listener: Listener::Tcp(Arc::new(guard)), ..node };
     node.lists.keep_doing(trend::follow(node.clone()));
@@ -129,7 +129,7 @@ async fn accept_all(
         let served = http.call((Watched::new(stream, client.clone()), None));
         let crowd = crowd.clone();
         actix_rt::spawn(async move {
-            // A fault of a connection concerns its client alone, who knows it.
+            // An error of a connection concerns only its client, which notices it by itself.
             tokio::select! {
                 _ = served => {}
                 () = client.leave.notified() => {}

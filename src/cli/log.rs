@@ -18,15 +18,16 @@ use crate::metrics;
 /// The shortest time between two lines that say the same.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Messages that are remembered: beyond it those go that were not left out lately.
+/// The number of messages that are remembered. Beyond it, messages that were not left out lately
+/// are forgotten.
 const MESSAGES_MAX: usize = 1_000;
 
 /// The time at which each message was last written, and the number of times that it was left out
 /// since.
 type Said = HashMap<u64, (Instant, u64)>;
 
-/// Leaves out what was said within the last minute. What is said at debug is for those who look
-/// for each call, and is all written.
+/// Leaves out a message that was written within the last minute. At debug it writes all of them,
+/// because debug is for tracing single calls.
 pub(super) struct Limited<F> {
     inner: F,
     said: Mutex<Said>,

@@ -30,7 +30,7 @@ impl Namespaces {
         if let Some(lists) = ipam.object(KEYS[1])? {
             for key in lists.keys() {
                 if Stage::parse(key).is_none() {
-                    return Err(lists.refuse(format!("has {key:?}, which is no stage")));
+                    return Err(lists.refuse(format!("has {key:?}, which is not a stage")));
                 }
             }
             for stage in Stage::ALL {
@@ -133,7 +133,7 @@ mod tests {
             (r#""namespaces":["pay",7]"#, "ipam.namespaces[1] must be a string"),
             (r#""namespaces":[""]"#, "ipam.namespaces[0] is not the name"),
             (r#""stageNamespaces":["x"]"#, "ipam.stageNamespaces must be an object"),
-            (r#""stageNamespaces":{"online":["x"]}"#, "has \"online\", which is no stage"),
+            (r#""stageNamespaces":{"online":["x"]}"#, "has \"online\", which is not a stage"),
             (r#""stageNamespaces":{"sandbox":[]}"#, "ipam.stageNamespaces.sandbox is empty"),
         ] {
             let object = format!(r#"{{"ranges":[[{{"subnet":"10.1.2.0/24"}}]],{field}}}"#);

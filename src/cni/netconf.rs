@@ -322,7 +322,7 @@ mod tests {
         // Where no stage is listed, a name is just a name, as for host-local.
         let plain = Call { args: pod.into(), ..with(none) };
         assert_eq!(add(&plain).unwrap().stage, None);
-        // So are words of somebody else's tool.
+        // A word of another tool is no stage either.
         for word in ["online", "sandbox"] {
             let word = format!(r#""args":{{"cni":{{"stage":"{word}"}}}}"#);
             assert_eq!(add(&with(&word)).unwrap().stage, None);

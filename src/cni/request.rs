@@ -80,7 +80,8 @@ pub struct Request {
     pub pool: Arc<str>,
     /// The start time of the plugin's process; only the plugin sends it.
     pub started_at: Option<StartTime>,
-    /// The time since which the plugin's process has found no daemon, likewise, if it had to wait.
+    /// The time since which the plugin's process has found no daemon, if it had to wait. Only the
+    /// plugin sends it.
     pub waited_since: Option<StartTime>,
     /// DEL: release only what the ADD with the same `started_at` made.
     pub undo: bool,

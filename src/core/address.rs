@@ -121,7 +121,8 @@ impl Address {
     }
 }
 
-/// As an address of the family that has so few of them: for logs and tests.
+/// Writes the number as an IPv4 address if it fits into one, else as an IPv6 address: for logs and
+/// tests.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = if self.0 <= u128::from(u32::MAX) { Family::V4 } else { Family::V6 };
@@ -145,7 +146,7 @@ impl AddressRange {
         (first <= last).then_some(Self { first, last })
     }
 
-    /// Returns the two addresses and all between them, in whichever order the two are.
+    /// Returns the two addresses and all between them, in either order.
     pub fn between(a: Address, b: Address) -> Self {
         Self { first: a.min(b), last: a.max(b) }
     }

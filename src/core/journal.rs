@@ -61,11 +61,13 @@ pub enum JournalEntry {
     },
     /// A range set is gone at this time; all that ever cooled in it has cooled off.
     ForgetSet(SetId, BootTime),
-    /// Addresses of this run may be handed out: it is one block, and its parts no longer are.
+    /// Addresses of this cidr may be handed out: it is one block, and its parts are none any
+    /// longer.
     Block(PoolFamily, Cidr),
     /// The store gave this block to others; what is held of it stays held until its DEL.
     LostBlock(PoolFamily, Cidr),
-    /// Addresses of this run may no longer be handed out, in whichever blocks they were.
+    /// Addresses of this cidr may no longer be handed out. It may be a part of a block, or several
+    /// blocks.
     NoBlock(PoolFamily, Cidr),
     /// The node's chain in the cluster's store has come so far.
     Chain(Link),

@@ -81,7 +81,7 @@ pub enum Mutant {
     ClaimsWhileRestored,
     /// Another state directory gets the blocks of a node with its name (rule 30).
     NameInherits,
-    /// A stopping daemon parks blocks of which its journal says that addresses may be handed out
+    /// A stopping daemon parks blocks although its journal still says that it may hand out of them
     /// (rule 31).
     ParkBeforeJournal,
     /// A range set is forgotten although calls are on their way to it (rule 32).

@@ -1,5 +1,5 @@
 //! Ranges and range sets as a network configuration gives them: host-local's grammar after its
-//! defaults and checks. What is allocated in them is elsewhere (`range_set.rs`).
+//! defaults and checks. `range_set/` has what is allocated in them.
 
 use std::fmt;
 use std::net::IpAddr;

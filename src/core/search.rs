@@ -1,6 +1,8 @@
-//! The search for the next address: host-local's walk, without walking.
+//! The search for the next address. It finds the address that host-local would find, but tries
+//! none on the way.
 //!
-//! After the last address handed out, in range order, wrapping; the last one itself is tried last.
+//! It starts after the last address that was handed out, goes on in the order of the ranges, wraps
+//! around at their end, and takes the last address itself as the last resort.
 //! Each step is a look-up in an ordered index (blocks with free addresses; runs that are in no
 //! block), so the cost does not depend on the size of the ranges or on how much is taken.
 
@@ -206,6 +208,6 @@ fn segments(allowed: &Ranges, cursor: Option<Address>) -> impl Iterator<Item = S
     let after = allowed.iter().skip(first + usize::from(at.is_some())).map(whole);
     let before = allowed.iter().take(first).map(whole);
     let all = rest.into_iter().chain(after).chain(before).chain(up_to);
-    // What is reserved is not looked for, only asked for.
+    // Reserved addresses go out only on request, so a search skips them.
     all.filter(|segment| !segment.range.reserved)
 }

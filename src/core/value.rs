@@ -1,5 +1,5 @@
-//! The values of the store's keys. Which key has which value: `claim.rs`; how they are written:
-//! `store/value.rs`.
+//! The values of the store's keys. `keys.rs` has the keys, `store/value.rs` the written form of the
+//! values.
 
 use std::net::IpAddr;
 use std::sync::Arc;

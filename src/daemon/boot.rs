@@ -1,9 +1,9 @@
-//! The boot in which this daemon runs: what no container outlives. Usually it is the kernel's. On a
-//! node that is itself a container, the kernel goes on when the node is started again, and its
+//! The boot in which this daemon runs. No container outlives a boot. Usually it is the kernel's. On
+//! a node that is itself a container, the kernel goes on when the node is started again, and its
 //! containers end with PID 1: an operator may say that a new PID 1 is a new boot too.
 //!
-//! That is never guessed: a daemon in a container of its own has a PID 1 that ends with that
-//! container alone, and the addresses of all the others would be given out again.
+//! The daemon never guesses that: a daemon in a container of its own has a PID 1 that ends with
+//! that container alone, and the addresses of all the others would be given out again.
 
 use std::fs;
 use std::io;
@@ -36,7 +36,7 @@ struct Written {
     boot: String,
 }
 
-/// The boot, and what is to be written down of it.
+/// The boot, and what the daemon must write down about it.
 #[derive(Debug)]
 pub(super) struct Boot {
     /// True if PID 1 is part of it, so that containers may live that were there before.
@@ -75,7 +75,7 @@ impl Boot {
                 config.boot_id = written.boot;
                 return Ok(Self { of_init: true, news: None });
             }
-            // What was held in this boot of the kernel before the option was given is still held.
+            // Containers from before the option was given, in this boot of the kernel, still run.
             None if is_known(config, &kernel) => kernel.clone(),
             _ => derived(&kernel, init),
         };

@@ -33,7 +33,7 @@ async fn watch(options: Options, warnings: Warnings) {
     }
 }
 
-/// Returns what is to be said of a certificate, if anything is.
+/// Returns a warning about a certificate, if it needs one.
 fn unwise(certificate: &CertificateFile, now: UnixTime) -> Option<String> {
     let CertificateFile { holder, file, end } = certificate;
     let place = format!("{}: {}", holder.option(), file.display());

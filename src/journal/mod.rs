@@ -81,7 +81,7 @@ pub enum JournalError {
         /// The path at which the id of this boot is found.
         this_boot: &'static str,
     },
-    /// PID 1 is another one, and a container of before is there.
+    /// PID 1 is another one, and a container from before it is there.
     #[error(
         "PID 1 is a new one, and the network namespace of container {container}, {netns}, is still \
          there: containers here do not end with PID 1 as this daemon sees it, and their addresses \

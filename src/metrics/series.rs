@@ -25,7 +25,7 @@ const LATENCY_BUCKETS: [f64; 17] = [
 pub struct Series(Arc<Inner>);
 
 struct Inner {
-    /// Those that belong to no network.
+    /// The series that belong to no network.
     others: PrometheusRecorder,
     networks: Mutex<Networks>,
 }
@@ -33,7 +33,7 @@ struct Inner {
 /// The series of all networks.
 #[derive(Default)]
 struct Networks {
-    /// Those of each network, by the label `family`, which is empty for those without it.
+    /// The series of each network, by their label `family`; empty for series without it.
     series: BTreeMap<Box<str>, BTreeMap<Box<str>, OfNetwork>>,
     /// The networks whose calls are counted under their names.
     named: BTreeSet<Box<str>>,

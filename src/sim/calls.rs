@@ -204,7 +204,7 @@ impl World {
                     CallError::Assign { error: AssignError::Exhausted { .. }, .. }
                 ) && self.plan.has_enough();
                 assert!(self.quiet || !full, "c{id} was told that no address is left");
-                // What the journal did not confirm may be in it all the same.
+                // The journal may have an entry although it did not confirm it.
                 let unsure = matches!(error, CallError::Journal(_));
                 self.last_error = error.to_string();
                 if container.state == State::Adding && !unsure {

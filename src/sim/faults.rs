@@ -302,7 +302,7 @@ impl World {
         }
         self.say(|| format!("n{node} starts"));
         let daemon = Daemon::start(&mut self.nodes[node].disk, BootTime::from_millis(self.now));
-        // What was answered is there (promise 2).
+        // What was answered is there (rule 12).
         let forgot = self.nodes[node].disk.forgot;
         for (id, container) in &self.containers {
             if container.node != node || forgot {

@@ -1,5 +1,5 @@
-//! The proof by simulation: many nodes of the real `core` against a model of etcd, with everything
-//! going wrong that may, under the promises of the design.
+//! The proof by simulation: many nodes of the real `core` against a model of etcd. Everything that
+//! can go wrong does, and the rules of `docs/protocol.md` must hold.
 //!
 //! After each step: no address is held twice, nothing that was answered is lost. After the faults
 //! end: every call has an answer and every address can be had. A seed decides everything, so one

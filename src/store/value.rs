@@ -176,7 +176,7 @@ fn text(bytes: &[u8]) -> Result<Value, String> {
     let object: &RawValue = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     match object.get().starts_with('{') {
         true => Ok(Value::Text(object.get().into())),
-        false => Err("it is no object".to_owned()),
+        false => Err("it is not an object".to_owned()),
     }
 }
 
@@ -406,11 +406,12 @@ fn lease(text: &str) -> Result<LeaseId, String> {
 }
 
 fn epoch(number: u64) -> Result<Epoch, String> {
-    Epoch::new(number).ok_or_else(|| "epoch: 0 is no epoch, they count from 1".to_owned())
+    Epoch::new(number).ok_or_else(|| "epoch: 0 is not an epoch, they count from 1".to_owned())
 }
 
 fn link(claim: u64) -> Result<Link, String> {
-    Link::new(claim).ok_or_else(|| "claim: 0 is no link of a chain, they count from 1".to_owned())
+    Link::new(claim)
+        .ok_or_else(|| "claim: 0 is not a link of a chain, they count from 1".to_owned())
 }
 
 fn family(text: &str) -> Result<Family, String> {

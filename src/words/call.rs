@@ -24,7 +24,11 @@ impl fmt::Display for CallError {
                 "a later DEL of {container} on this network came first: nothing was allocated"
             ),
             Self::TooOld(container) => {
-                write!(f, "this ADD of {container} is older than the daemon's memory of DELs")
+                write!(
+                    f,
+                    "this ADD of {container} began too long ago: the daemon no longer knows \
+                     whether a DEL came after it"
+                )
             }
             Self::BlockSize { agreed, configured } => write!(
                 f,
@@ -46,7 +50,11 @@ impl fmt::Display for CallError {
                  cluster's store: {cause}"
             ),
             Self::TooManySets => {
-                write!(f, "this node has {} range sets, and takes no more", limits::RANGE_SETS_MAX)
+                write!(
+                    f,
+                    "this node has {} range sets, which is the most it can have",
+                    limits::RANGE_SETS_MAX
+                )
             }
             Self::Journal(failure) => write!(f, "the journal on this node failed: {failure}"),
             Self::Stopping => f.write_str("the daemon on this node stops"),
@@ -97,8 +105,12 @@ impl fmt::Display for HeldOtherwise {
         f.write_str(match self {
             Self::OtherPool => "out of another network's pool than this ADD names: DEL it first",
             Self::OtherAddresses => "and this ADD asks for other addresses: DEL it first",
-            Self::OutOfRanges => "and this configuration has one of them in no range: DEL it first",
-            Self::MoreSets => "and this configuration has more range sets than that: DEL it first",
+            Self::OutOfRanges => {
+                "and one of these is in no range of this configuration: DEL it first"
+            }
+            Self::MoreSets => {
+                "and this configuration has more range sets than it has addresses: DEL it first"
+            }
         })
     }
 }

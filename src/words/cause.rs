@@ -71,8 +71,8 @@ impl fmt::Display for Cause {
             }
             Self::TooManySets => write!(
                 f,
-                "this node has {} range sets and takes no more: networks that are new here are \
-                 refused",
+                "this node has {} range sets, which is the most it can have: networks that are new \
+                 here are refused",
                 limits::RANGE_SETS_MAX
             ),
             Self::NetworkChanging => {
@@ -126,7 +126,7 @@ fn conflict(cause: &Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// As much of an identity as tells two apart.
+/// The beginning of an identity, which suffices to tell two apart.
 fn short(identity: &str) -> &str {
     identity.get(..8).unwrap_or(identity)
 }

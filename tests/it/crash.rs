@@ -7,8 +7,9 @@
 //! exactly its writes (the page cache survives). So the list is cut after each entry, the files are
 //! made from it, and the node is restored from them and used.
 
+mod recorder;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,7 @@ use leasehold::journal::{Journal, Options};
 use leasehold::store::ClusterStore as _;
 use leasehold::store::embedded::Embedded;
 use leasehold::store::file::Storage;
-use redb::StorageBackend;
+use recorder::{Answer, Entry, Images, Log, Recorder};
 
 /// The two files of a node.
 const JOURNAL: usize = 0;
@@ -40,83 +41,6 @@ const STORE: usize = 1;
 /// The number of checks whether node and store agree, and the time between them.
 const SETTLE_TRIES: usize = 1_000;
 const SETTLE_PAUSE: Duration = Duration::from_millis(2);
-
-type Images = [Vec<u8>; 2];
-
-#[derive(Clone, Debug)]
-enum Entry {
-    Write {
-        file: usize,
-        offset: usize,
-        data: Vec<u8>,
-    },
-    SetLen {
-        file: usize,
-        len: usize,
-    },
-    /// The files are made; before that, a new file has another name and is ignored.
-    Made,
-    Called(usize),
-    Answered(usize, Answer),
-}
-
-impl Entry {
-    fn brief(&self) -> String {
-        match self {
-            Self::Write { file, offset, data } => {
-                format!("{} bytes at {offset} of file {file}", data.len())
-            }
-            other => format!("{other:?}"),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Answer {
-    Added(Vec<IpAddr>),
-    Ended,
-    Failed,
-}
-
-type Log = Arc<Mutex<Vec<Entry>>>;
-
-/// A file in memory that records its writes.
-#[derive(Debug)]
-struct Recorder {
-    file: usize,
-    bytes: Mutex<Vec<u8>>,
-    log: Log,
-}
-
-impl StorageBackend for Recorder {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.bytes.lock().unwrap().len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let from = usize::try_from(offset).unwrap();
-        out.copy_from_slice(&self.bytes.lock().unwrap()[from..from + out.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let (file, len) = (self.file, usize::try_from(len).unwrap());
-        self.bytes.lock().unwrap().resize(len, 0);
-        self.log.lock().unwrap().push(Entry::SetLen { file, len });
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let (file, offset) = (self.file, usize::try_from(offset).unwrap());
-        self.bytes.lock().unwrap()[offset..offset + data.len()].copy_from_slice(data);
-        self.log.lock().unwrap().push(Entry::Write { file, offset, data: data.to_vec() });
-        Ok(())
-    }
-}
 
 fn config(cooldown: Duration) -> Config {
     Config {

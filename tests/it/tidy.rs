@@ -136,7 +136,7 @@ fn files_functions_and_lines_are_short() {
     assert_fine(rules::short, "src/x.rs", &braces);
     assert_caught(rules::short, "src/x.rs", &"x!();\n".repeat(501), 501, "500");
     assert_fine(rules::short, "src/x.rs", &"x!();\n".repeat(500));
-    assert_caught(rules::short, "tests/x.rs", &"x!();\n".repeat(601), 601, "600");
+    assert_caught(rules::short, "tests/x.rs", &"x!();\n".repeat(501), 501, "500");
     assert_caught(rules::short, "src/x.rs", &format!("\n// {}", "é".repeat(98)), 2, "101");
     assert_fine(rules::short, "src/x.rs", &format!("// {}", "é".repeat(97)));
 }
@@ -295,12 +295,21 @@ fn documents_that_are_cited_are_there() {
         "rule",
     );
     assert_fine(documents::no_design_is_cited, "src/x.rs", "// by design; DESIGNS");
+    for text in ["// So it is (promise 2).", "//! See promises 1.", "/// (promise\n/// 2)."] {
+        let line = text.lines().count();
+        assert_caught(documents::no_design_is_cited, "src/x.rs", text, line, "promise");
+    }
+    assert_fine(documents::no_design_is_cited, "src/x.rs", "// a promise; 2 of them");
     for (path, text) in [
         ("src/x.rs", "// see NOWHERE.md"),
         ("docs/x.md", "see [there](../y/NOWHERE.md#part)"),
         ("README.md", "see [there](docs/)"),
         ("README.md", "in `src/nowhere.rs`"),
         ("docs/x.md", "![a picture](images/nowhere.png)"),
+        ("docs/x.md", "see `nowhere.rs`"),
+        ("src/x.rs", "//! as `y/nowhere.rs` says"),
+        ("src/x.rs", "let there = 1; // as `nowhere.rs` says"),
+        ("tests/x.rs", "/// `/x.rs` and `rc/x.rs` are not there"),
     ] {
         let found = documents::documents_are_there(&[File::new(path, text)]);
         assert!(!found.is_empty() && found[0].contains("there"), "{text}: {found:?}");
@@ -308,7 +317,8 @@ fn documents_that_are_cited_are_there() {
     for (path, text) in [
         ("README.md", "see README.md and [it](README.md#part)"),
         ("docs/x.md", "[this](x.md), [all](../docs), a file *.md, [far](https://x.org/y)"),
-        ("src/x.rs", "// `src/nowhere.rs` is made by the test"),
+        ("src/a/x.rs", "// `a/x.rs`, `x.rs` and `src/a/x.rs`"),
+        ("src/x.rs", "const PATH: &str = \"`nowhere.rs`\"; // `{name}.rs`"),
     ] {
         assert_fine(documents::documents_are_there, path, text);
     }

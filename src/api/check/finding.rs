@@ -165,7 +165,7 @@ impl Finding {
 pub struct LookedAt {
     /// Attachments of this node.
     pub attachments: usize,
-    /// Those of them with a network namespace.
+    /// Attachments with a network namespace.
     pub namespaces: usize,
     /// Records in the cluster's store.
     pub records: usize,

@@ -1,4 +1,4 @@
-//! `POST /v1/gc`: the release of what a check found, as far as it is still so.
+//! `POST /v1/gc`: releases what a check found, after a second look at each finding.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -43,7 +43,7 @@ pub enum Fate {
     Recorded,
     /// One of these would have been done: a dry run.
     Would,
-    /// It is no longer so, or it is not certain.
+    /// The finding is no longer true, or not certain.
     Skipped,
     /// It is not this node's, or nothing that could be released.
     NotHere,
@@ -157,7 +157,7 @@ async fn release(
         Err(failed) => return failed,
     };
     match node.index.find(&id) {
-        None => return Collected::skipped("it holds nothing any more"),
+        None => return Collected::skipped("it no longer holds an address"),
         Some(now) if now.sequence != sequence => {
             return Collected::skipped(format!(
                 "its sequence number is {} now: the container was added again since",
@@ -193,7 +193,7 @@ async fn release_kept(
 ) -> Collected {
     if !node.checks.kept.held(node).iter().any(|now| now.is_of(&id) && now.sequence == sequence) {
         return Collected::skipped(
-            "it holds nothing any more, it was added again, or a GC has named it since",
+            "it no longer holds an address, it was added again, or a GC has named it since",
         );
     }
     if !force {
@@ -293,7 +293,7 @@ fn record(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
         Err(failed) => return failed,
     };
     let Some(holding) = node.index.find(&id).filter(|now| now.sequence == sequence) else {
-        return Collected::skipped("this node does not hold it any more");
+        return Collected::skipped("this node no longer holds it");
     };
     if dry_run {
         return Collected::of(Fate::Would);

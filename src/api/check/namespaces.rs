@@ -51,7 +51,7 @@ impl Lacking {
         let netns = &self.holding.netns;
         let mut why = match self.seen {
             Seen::Another => format!("another network namespace is at {}", netns.path),
-            Seen::NoNamespace => format!("what is at {} is no network namespace", netns.path),
+            Seen::NoNamespace => format!("the file at {} is not a network namespace", netns.path),
             _ => format!("nothing is at {}", netns.path),
         };
         if netns.inode.is_none() {
@@ -68,9 +68,9 @@ impl Lacking {
 pub(super) struct View {
     /// Attachments of the node.
     pub(super) attachments: usize,
-    /// Those of them with a namespace.
+    /// Attachments with a namespace.
     pub(super) looked: usize,
-    /// Those whose namespace is not there.
+    /// Attachments whose namespace is not there.
     pub(super) lacking: Vec<Lacking>,
     /// Namespaces that cannot be looked at.
     unknown: usize,
@@ -103,14 +103,14 @@ impl View {
         !self.blind.is_empty()
     }
 
-    /// Those of which there is no doubt.
+    /// The attachments whose namespaces are gone for certain.
     pub(super) fn gone(&self) -> impl Iterator<Item = &Arc<Holding>> {
         self.lacking.iter().filter(|lacking| lacking.certain).map(|lacking| &lacking.holding)
     }
 }
 
-/// Looks at the namespaces of everything that the node holds; what waits for a file system does
-/// so elsewhere. One look at a time, so that one that never ends takes one thread and no more.
+/// Looks at the namespaces of everything that the node holds. A thread of its own waits for the
+/// file system. There is one look at a time, so a look that never ends takes only one thread.
 pub(super) async fn look(node: &AppState) -> View {
     let alone = node.checks.looking.clone().lock_owned().await;
     let index = node.index.clone();
@@ -128,7 +128,7 @@ pub(super) async fn look(node: &AppState) -> View {
 /// The attachments that a node holds on a network and that a list does not name.
 #[derive(Default, Debug)]
 pub(in crate::api) struct Unnamed {
-    /// Those whose namespace is there, the very one of their ADD.
+    /// Attachments whose namespace is there, the very one of their ADD.
     pub(in crate::api) living: Vec<Arc<Holding>>,
     /// The others.
     pub(in crate::api) others: Vec<AttachmentId>,
@@ -148,7 +148,7 @@ pub(in crate::api) async fn unnamed(
     };
     let held: Vec<Arc<Holding>> =
         node.index.by_container("").flatten().filter(is_unnamed).collect();
-    // Those with a number are where looking never waits.
+    // A namespace with an inode number is in a place where looking never waits.
     let judged = tokio::task::spawn_blocking(move || {
         let lives = |holding: &Arc<Holding>| {
             holding.netns.inode.is_some() && see(&holding.netns) == Seen::There

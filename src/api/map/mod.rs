@@ -40,8 +40,8 @@ pub struct Map {
     pub shared: bool,
     /// The time of this answer, in milliseconds since 1970.
     pub at_unix_ms: u64,
-    /// The time at which the records of other nodes' allocations were counted, likewise; null: they
-    /// could not be read yet.
+    /// The time at which the records of other nodes' allocations were counted, in milliseconds
+    /// since 1970; null: they could not be read yet.
     pub counted_unix_ms: Option<u64>,
     /// The reason why the cluster's store cannot be asked now, if it cannot.
     pub cause: Option<String>,
@@ -81,7 +81,7 @@ pub struct MapSet {
     pub size: u128,
     /// True if gateways are known and not counted in the size.
     pub exact: bool,
-    /// Those that containers hold, on all nodes; null: not known.
+    /// Addresses that containers hold, on all nodes; null: not known.
     pub used: Option<u64>,
     /// The blocks that somebody has, by address.
     pub blocks: Vec<MapBlock>,

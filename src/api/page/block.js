@@ -1,5 +1,5 @@
-// What is known of the chosen block: its owner, its fill, and the containers in it, if the daemon
-// shows them to those who ask.
+// Shows the chosen block: its owner, its fill, and its containers, if the daemon shows these to
+// this client.
 
 import { allocations, known, useToken } from "./data.js";
 import { nodeState } from "./panels.js";

@@ -1,5 +1,5 @@
-// What the daemon says: the map, events and the trend are asked for again and again while the page
-// is in view, and what lists pods only when somebody looks at it.
+// Asks the daemon: for the map, the events and the trend again and again while the page is in view,
+// and for lists of pods only when the user opens them.
 
 const listeners = new Map();
 let token = null;

@@ -163,7 +163,7 @@ function notePoints() {
   }
 }
 
-// How the daemon is.
+// The state of the daemon.
 
 function showState() {
   const chip = byId("state");

@@ -16,7 +16,7 @@ let asked = null;
 export function listen(open) {
   input.addEventListener("input", () => {
     clearTimeout(timer);
-    // What was found for another text is not to be chosen by mistake.
+    // Results for another text go, so that nobody chooses one by mistake.
     close();
     box.replaceChildren();
     timer = setTimeout(() => search(open), PAUSE_MS);

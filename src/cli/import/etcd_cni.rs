@@ -91,7 +91,9 @@ fn endpoints(text: &str) -> anyhow::Result<Vec<Endpoint>> {
             .and_then(|(_, rest)| rest.rsplit_once('/'))
             .and_then(|(service, address)| Some((service, address.parse::<IpAddr>().ok()?)))
             .with_context(|| {
-                format!("line {at}: {key:?} is no key of the form PREFIX/endpoints/SERVICE/ADDRESS")
+                format!(
+                    "line {at}: {key:?} does not have the form PREFIX/endpoints/SERVICE/ADDRESS"
+                )
             })?;
         let value = lines.next().map(|(_, value)| value).unwrap_or_default();
         let mut parts = value.splitn(3, ':');

@@ -108,8 +108,9 @@ fn pools(json: &Value) -> anyhow::Result<Vec<&Value>> {
 fn entries_of(pool: &Value, ifname: &str) -> anyhow::Result<Vec<Entry>> {
     let name = pool["metadata"]["name"].as_str().unwrap_or_default();
     let range = pool["spec"]["range"].as_str().unwrap_or_default();
-    let net: IpNet =
-        range.parse().with_context(|| format!("pool {name}: spec.range {range:?} is no prefix"))?;
+    let net: IpNet = range
+        .parse()
+        .with_context(|| format!("pool {name}: spec.range {range:?} is not a prefix"))?;
     let (family, first) = (Family::of(net.addr()), Address::of(net.addr()));
     let last = Address::of(net.broadcast());
     let empty = Map::new();
@@ -179,7 +180,7 @@ mod tests {
             (pool("10.9.0.0/24", json!({ "256": { "id": "a" } })), "\"256\" is not in 10.9.0.0/24"),
             (pool("10.9.0.0/24", json!({ "x": { "id": "a" } })), "\"x\" is not in"),
             (pool("10.9.0.0/24", json!({ "1": {} })), "\"1\" has no id"),
-            (pool("no", json!({})), "spec.range \"no\" is no prefix"),
+            (pool("no", json!({})), "spec.range \"no\" is not a prefix"),
         ] {
             let error = entries_of(&wrong, "eth0").unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

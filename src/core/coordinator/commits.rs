@@ -135,8 +135,8 @@ impl Coordinator {
         match operation {
             Some(Operation::Holding { reply_to, holding, origin }) => {
                 let (pool, id) = (holding.scope.pool.clone(), holding.id());
-                // What the journal did not confirm stays assigned in memory: after a restart the
-                // journal says whether it was.
+                // A holding that the journal did not confirm stays assigned in memory: after a
+                // restart the journal says whether it has it.
                 if failed.is_some() {
                     self.unsure.insert(id.clone());
                 } else {

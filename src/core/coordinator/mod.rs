@@ -67,7 +67,7 @@ pub struct Add {
     pub netns: Netns,
     /// The time at which the plugin process started.
     pub started_at: Option<StartTime>,
-    /// The time since which the plugin process had found no daemon, likewise, if it waited for one.
+    /// The time since which the plugin process had found no daemon, if it waited for one.
     pub waited_since: Option<StartTime>,
     /// Now.
     pub at: UnixTime,
@@ -192,11 +192,11 @@ pub enum HeldOtherwise {
     OtherAddresses,
     /// One of them is in no range of the ADD's configuration.
     OutOfRanges,
-    /// The ADD's configuration has more range sets than that.
+    /// The ADD's configuration has more range sets than the holding has addresses.
     MoreSets,
 }
 
-/// Those of whose calls too many wait.
+/// The part of the node in which too many calls wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Crowd {
     /// The whole node: [`limits::CALLS_IN_FLIGHT_MAX`].

@@ -217,7 +217,8 @@ mod tests {
         assert_eq!((size, &wider.geometry[0].ranges[..]), (of(2), &[range(1, 600)][..]));
         let refused = agree(&known, &agreement((100, 600), 4, true));
         assert_eq!(refused, Err(BlockSizeError::Size { agreed: of(2), configured: of(4) }));
-        // What does not touch it has its own; what touches both is refused.
+        // Ranges that touch no known range set agree on a size of their own; ranges that touch two
+        // of them are refused.
         let (both, size) = agree(&known, &agreement((1000, 9000), 6, false)).unwrap();
         assert_eq!((size, both.geometry.len()), (of(6), 2));
         assert!(agree(&both, &agreement((200, 2000), 5, false)).is_err());

@@ -118,7 +118,7 @@ impl Leaseholder {
         let mut given_back = Vec::new();
         while let Some((_, order)) = self.queue.front() {
             let weight = Self::weigh(order);
-            // What concerns the same block comes one after the other.
+            // Orders about the same block are carried out one after the other.
             let again = Self::writes(order).into_iter().any(|at| !written.insert(at));
             // A spare on its way back would pass for one that the claiming range set forgot.
             let again = again || claimed(order).iter().any(|claim| claim.meets_any(&given_back));

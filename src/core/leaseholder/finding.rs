@@ -191,7 +191,7 @@ impl Leaseholder {
             if *owner != self.identity.node || lost || self.knows(pool, *cidr) {
                 continue;
             }
-            // What a node of this name had before it became this one is not its own (rule 30).
+            // Blocks that another node of this name had before are not this node's (rule 30).
             if *status != BlockStatus::Spare && *epoch < self.chain.first_epoch {
                 continue;
             }

@@ -234,7 +234,7 @@ impl Leaseholder {
             Value::Node(node) => Some(node.clone()),
             _ => None,
         };
-        // What was removed and forgotten says as much as if it were still there.
+        // The key of a node that was removed and forgotten has moved, but it says the same.
         let node = node.and_then(value_of).or_else(|| first(5).and_then(value_of));
         let session = session.and_then(|key| match &key.value {
             Value::Session(session) if Some(session.lease) != self.lease => Some(session.clone()),

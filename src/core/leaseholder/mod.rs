@@ -266,7 +266,8 @@ impl Leaseholder {
                 cidrs.retain(|&cidr| {
                     self.lost.remove(&(pool.clone(), cidr));
                     let owned = self.find_owned(&pool, cidr);
-                    // What nobody waits for are spares that nobody wants.
+                    // An order without an id gives back spares that are no longer wanted. Only
+                    // those.
                     owned.is_some_and(|owned| id.is_some() || owned.status == BlockStatus::Spare)
                 });
                 if cidrs.is_empty() {

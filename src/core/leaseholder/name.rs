@@ -1,5 +1,5 @@
-//! Whose a node's name is. Blocks belong to the identity of a state directory, not to a name: who
-//! has the name alone inherits nothing (rule 30).
+//! Decides whether this daemon may use its node's name. Blocks belong to the identity of a state
+//! directory, not to a name: a daemon that has only the name inherits no block (rule 30).
 
 use super::join::Phase;
 use super::{Chain, Leaseholder};

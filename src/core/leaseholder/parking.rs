@@ -97,7 +97,7 @@ impl Leaseholder {
         }
     }
 
-    /// Takes a parked block in a transaction, whoever parked it.
+    /// Takes a parked block in a transaction. This node or another one has parked it.
     pub(super) fn take_parked(
         &self,
         txn: &mut Txn,

@@ -47,7 +47,7 @@ impl Leaseholder {
                 self.keep_owned(pool, owned.cidr, owned.revision, owned.status);
             }
         }
-        // What was lost may be this node's again, in part, and so may what it parked.
+        // Parts of lost blocks may be this node's again, and so may parts of parked ones.
         let lost = std::mem::take(&mut self.lost);
         for (pool, cidr) in lost.iter().chain(&self.parked) {
             let lost = OwnedBlock { cidr: *cidr, revision: None, status: BlockStatus::Active };

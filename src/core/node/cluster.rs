@@ -1,5 +1,4 @@
-//! The coordinator passes on all that the leaseholder says, each part to the range set that it is
-//! for.
+//! Passes the effects of the leaseholder on: each one goes to the range set that it concerns.
 
 use super::coordinator::CoordinatorMachine;
 use super::message::{

@@ -1,4 +1,4 @@
-//! The facts about the cluster that every range set must know, also one that opens later.
+//! The facts about the cluster that every range set must know, also one that is opened later.
 
 use std::collections::VecDeque;
 
@@ -53,7 +53,7 @@ impl ClusterView {
         self.halted().or_else(draining)
     }
 
-    /// Tells a range set that opens all that the others know.
+    /// Tells a range set that has just been opened what the other range sets know already.
     pub(super) fn tell(&self, now: BootTime, set: &mut RangeSet) {
         if self.joined {
             set.joined();

@@ -17,7 +17,7 @@ use crate::core::set_record::{SetId, SetRecord};
 use crate::core::time::BootTime;
 use crate::limits;
 
-/// The machine through which every call of a node passes, and all that its leaseholder says.
+/// The machine through which every call of a node passes, and every effect of its leaseholder.
 #[derive(Debug)]
 pub struct CoordinatorMachine {
     pub(super) core: Coordinator,
@@ -32,7 +32,7 @@ pub struct CoordinatorMachine {
     restored: Vec<(SetRecord, RangeSet)>,
     /// Calls without an answer.
     open_calls: usize,
-    /// Those of them that came before the node knew what its journal forgot (rule 23).
+    /// Calls that came before the node knew what its journal forgot (rule 23).
     early_calls: VecDeque<(CallId, Call)>,
     /// The number of records that are missing, for each of these operations.
     recording: Map<OperationId, usize>,
@@ -129,11 +129,6 @@ impl CoordinatorMachine {
     /// Returns the open range sets.
     pub fn sets(&self) -> Vec<SetId> {
         self.sets.keys().copied().collect()
-    }
-
-    /// Returns the reason why no block can be leased, if there is one.
-    pub fn unable_to_lease(&self) -> Option<Cause> {
-        self.cluster.unable()
     }
 
     /// Returns the reason why this node cannot serve every ADD now, if there is one. A full pool

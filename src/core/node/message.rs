@@ -169,7 +169,7 @@ pub enum OrderOrigin {
 pub enum OrderContext {
     /// Blocks are leased; these will be active.
     Lease(Vec<Cidr>),
-    /// So many blocks are given back.
+    /// This number of blocks is given back.
     GiveBack(usize),
     /// These blocks are parked.
     Park(Vec<Cidr>),

@@ -183,8 +183,8 @@ fn a_newer_journal_is_refused_and_nothing_is_touched() {
     }
 }
 
-/// So that a version from before there were formats does not misread a newer journal either: it
-/// refuses a number whose key it does not know.
+/// A version from before there were formats must not misread a newer journal either. It refuses a
+/// number whose key it does not know.
 #[test]
 fn a_format_is_a_number_that_the_oldest_version_does_not_know() {
     let dir = tempfile::tempdir().unwrap();

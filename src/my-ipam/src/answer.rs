@@ -12,7 +12,7 @@ pub(super) fn is_result(command: Command, body: &[u8]) -> bool {
     if body.is_empty() {
         return command != Command::Add;
     }
-    // What is ignored is not looked at for UTF-8.
+    // `IgnoredAny` does not check strings for UTF-8, so this does.
     let text = std::str::from_utf8(body).unwrap_or_default();
     text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }

@@ -37,8 +37,8 @@ impl Peek {
         found
     }
 
-    /// Looks for the socket and the version behind what cannot be read: a DEL goes to the daemon
-    /// that holds its addresses, whatever else the configuration says.
+    /// Looks for the socket and the version in a configuration that has faults: a DEL must reach
+    /// the daemon that holds its addresses, also if the rest of the configuration is wrong.
     pub(super) fn look_behind_faults(&mut self, config: &[u8]) {
         let string = |value: &[u8]| {
             serde_json::from_slice::<String>(value).ok().filter(|text| !text.is_empty())

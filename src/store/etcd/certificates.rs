@@ -42,7 +42,7 @@ impl Holder {
 /// A file with certificates, and when they end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CertificateFile {
-    /// Whose they are.
+    /// The party that these certificates name.
     pub holder: Holder,
     /// The file.
     pub file: PathBuf,

@@ -174,7 +174,7 @@ fn what_may_only_be_out_of_sight_is_released_by_force_only() {
     let found = findings(&daemon);
     assert_eq!((&found[0]["containerId"], &found[0]["certain"]), (&json!("a"), &json!(false)));
     let said = ends(&daemon, &["gc"], 1);
-    assert!(said.contains("is no network namespace") && said.contains("say --force"), "{said}");
+    assert!(said.contains("is not a network namespace") && said.contains("say --force"), "{said}");
     // Or the directory is empty.
     fs::remove_file(&a).expect("the end of a file");
     assert_eq!(findings(&daemon)[0]["certain"], true, "b is there: this one is gone");

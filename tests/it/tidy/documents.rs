@@ -47,9 +47,12 @@ fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The rules that a file cites, each with its place. A citation may go on in the next line of a
-/// comment.
-fn citations(file: &File) -> Vec<(usize, u32)> {
+/// The words before the number of a rule.
+const RULES: [&str; 4] = ["rule", "rules", "Rule", "Rules"];
+
+/// The numbers that a file cites after one of these words, each with its place. A citation may go
+/// on in the next line of a comment.
+fn citations(file: &File, kinds: &[&str]) -> Vec<(usize, u32)> {
     let words = file.text.lines().zip(1_usize..).flat_map(|(text, line)| {
         let text = text.trim_start().trim_start_matches(['/', '!']);
         text.split_whitespace().map(move |word| (line, word))
@@ -58,7 +61,7 @@ fn citations(file: &File) -> Vec<(usize, u32)> {
     let mut found = Vec::new();
     for (at, (_, word)) in words.iter().enumerate() {
         let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
-        if ["rule", "rules", "Rule", "Rules"].contains(&word) {
+        if kinds.contains(&word) {
             found.extend(numbers(&words[at + 1..]));
         }
     }
@@ -97,7 +100,7 @@ pub(super) fn rules_are_cited(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut cited = BTreeSet::new();
     for file in files.iter().filter(|file| file.is_rust() && file.path.starts_with("src/")) {
-        for (line, number) in citations(file) {
+        for (line, number) in citations(file, &RULES) {
             cited.insert(number);
             if !known.contains(&number) {
                 complaints.push(file.complain(line, &format!("{table} has no rule {number}")));
@@ -172,10 +175,15 @@ pub(super) fn documents_are_there(files: &[File]) -> Vec<String> {
     let part = |c: char| c.is_alphanumeric() || "._-/".contains(c);
     let mut complaints = Vec::new();
     for file in files.iter().filter(|file| !file.path.starts_with(THESE_TESTS)) {
-        for (line, text) in (1..).zip(file.text.lines()) {
+        for (line, (text, comment)) in (1..).zip(file.text.lines().zip(file.comments.lines())) {
             for name in text.split(|c| !part(c)).map(|name| name.trim_end_matches('.')) {
                 let document = name.strip_suffix(".md").is_some_and(|stem| !stem.is_empty());
                 if (document || is_named_file(file, name)) && !is_there(files, file, name) {
+                    complaints.push(file.complain(line, &format!("there is no {name}")));
+                }
+            }
+            for name in quoted(comment).iter().filter(|name| is_source_file(name)) {
+                if !ends_some_path(files, name) {
                     complaints.push(file.complain(line, &format!("there is no {name}")));
                 }
             }
@@ -197,6 +205,18 @@ fn is_named_file(file: &File, name: &str) -> bool {
     file.path.ends_with(".md")
         && FOLDERS.iter().any(|folder| name.starts_with(folder))
         && ends.iter().any(|end| name.ends_with(end))
+}
+
+/// True for the name of a file of Rust, with folders before it or without.
+fn is_source_file(name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || "._-/".contains(c);
+    name.strip_suffix(".rs").is_some_and(|stem| !stem.is_empty() && stem.chars().all(part))
+}
+
+/// True when some file has this name, with the last of its folders or without.
+fn ends_some_path(files: &[File], name: &str) -> bool {
+    let ends = |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
+    !name.starts_with('/') && files.iter().any(|file| file.path == name || ends(&file.path))
 }
 
 /// True when a name leads to a file or a folder, from the root or from the file that names it.
@@ -223,10 +243,14 @@ fn is_there(files: &[File], from: &File, name: &str) -> bool {
         })
 }
 
-/// No file cites a design that is not in the repository.
+/// No file cites a design that is not in the repository, or the number of a promise: rules have
+/// numbers, and promises have none.
 pub(super) fn no_design_is_cited(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();
-    for file in files {
+    for file in files.iter().filter(|file| !file.path.starts_with(THESE_TESTS)) {
+        for (line, _) in citations(file, &["promise", "promises", "Promise", "Promises"]) {
+            complaints.push(file.complain(line, "a promise has no number: cite the rule"));
+        }
         for (line, text) in (1..).zip(file.text.lines()) {
             let mut words = text.split(|c: char| !c.is_alphanumeric());
             if words.any(|word| word == concat!("DES", "IGN")) {
@@ -248,6 +272,6 @@ fn citations_are_read_whole() {
         ("// (rules 3 and\n// 5): x", &[(1, 3), (2, 5)]),
         ("// A rule of 3, a ruler 4", &[]),
     ] {
-        assert_eq!(citations(&File::new("src/x.rs", text)), expected, "{text}");
+        assert_eq!(citations(&File::new("src/x.rs", text), &RULES), expected, "{text}");
     }
 }

@@ -2,9 +2,8 @@
 
 use super::source::{File, closing};
 
-/// Lines of a file in `src`, in `tests`, and of a function.
-const SOURCE_LINES_MAX: usize = 500;
-const TEST_LINES_MAX: usize = 600;
+/// Lines of a file, and of a function.
+const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Characters of a line.
 const LINE_CHARS_MAX: usize = 100;
@@ -41,10 +40,10 @@ fn rust_in<'a>(files: &'a [File], folder: &'a str) -> impl Iterator<Item = &'a F
 pub(super) fn short(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();
     for file in files.iter().filter(|file| file.is_rust()) {
-        let max = if file.path.starts_with("src/") { SOURCE_LINES_MAX } else { TEST_LINES_MAX };
         let lines = file.text.lines().count();
-        if lines > max {
-            let about = format!("the file has {lines} lines, {max} are allowed: divide it");
+        if lines > FILE_LINES_MAX {
+            let about =
+                format!("the file has {lines} lines, {FILE_LINES_MAX} are allowed: divide it");
             complaints.push(file.complain(lines, &about));
         }
         for (line, text) in (1..).zip(file.text.lines()) {

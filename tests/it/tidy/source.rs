@@ -17,19 +17,24 @@ pub(super) struct File {
     pub(super) text: String,
     /// The same, with blanks for comments and for the content of strings. Only for Rust.
     pub(super) code: String,
+    /// The same, with blanks for all but comments. Of other files, the whole text.
+    pub(super) comments: String,
     /// For each line, true if it is for tests only.
     in_test: Vec<bool>,
 }
 
 impl File {
     pub(super) fn new(path: &str, text: &str) -> Self {
-        let code = if path.ends_with(".rs") { code(text) } else { String::new() };
+        let (code, comments) = match path.ends_with(".rs") {
+            true => code_and_comments(text),
+            false => (String::new(), text.to_owned()),
+        };
         let all = path.starts_with("tests/");
         let mut in_test = vec![all; text.lines().count() + 1];
         for (from, to) in test_items(&code) {
             in_test[from..=to].fill(true);
         }
-        Self { path: path.to_owned(), text: text.to_owned(), code, in_test }
+        Self { path: path.to_owned(), text: text.to_owned(), code, comments, in_test }
     }
 
     pub(super) fn is_rust(&self) -> bool {
@@ -150,11 +155,13 @@ pub(super) fn closing(code: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// Rust with blanks for comments and for the content of strings and characters; of the same length,
-/// with the same lines.
-fn code(text: &str) -> String {
+/// Rust with blanks for comments and for the content of strings and characters, and Rust with
+/// blanks for all but comments; both of the same length, with the same lines.
+fn code_and_comments(text: &str) -> (String, String) {
     let bytes = text.as_bytes();
     let mut code = bytes.to_vec();
+    let mut comments: Vec<u8> =
+        bytes.iter().map(|&byte| if byte == b'\n' { byte } else { b' ' }).collect();
     let mut at = 0;
     while at < bytes.len() {
         let end = match &bytes[at..] {
@@ -165,6 +172,9 @@ fn code(text: &str) -> String {
             [b'\'', ..] => character_end(text, at),
             _ => at + 1,
         };
+        if matches!(&bytes[at..end], [b'/', b'/' | b'*', ..]) {
+            comments[at..end].copy_from_slice(&bytes[at..end]);
+        }
         if end > at + 1 {
             for byte in &mut code[at..end] {
                 if *byte != b'\n' {
@@ -174,7 +184,8 @@ fn code(text: &str) -> String {
         }
         at = end;
     }
-    String::from_utf8(code).expect("blanks in place of whole characters")
+    let text = |bytes| String::from_utf8(bytes).expect("blanks in place of whole characters");
+    (text(code), text(comments))
 }
 
 fn in_word(bytes: &[u8], at: usize) -> bool {
@@ -251,7 +262,18 @@ fn comments_and_strings_are_no_code() {
         ("let r#type = 'é';", "let r#type =     ;"),
         ("\"a\nb\"", "  \n  "),
     ] {
-        assert_eq!(code(text), expected, "{text}");
+        assert_eq!(code_and_comments(text).0, expected, "{text}");
+    }
+}
+
+#[test]
+fn comments_are_known() {
+    for (text, expected) in [
+        ("a // b\nc", "  // b\n "),
+        ("a /* b /* c */ d */ e", "  /* b /* c */ d */  "),
+        ("f(\"// b\") / 2 //! é", "              //! é"),
+    ] {
+        assert_eq!(code_and_comments(text).1, expected, "{text}");
     }
 }
 

@@ -20,8 +20,8 @@ use leasehold::core::attachment::{Holding, Scope};
 use leasehold::core::ids::{OperationId, Sequence};
 use leasehold::core::journal::JournalEntry;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
-use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
-use leasehold::core::set_record::SetId;
+use leasehold::core::range_set::{Assign, JournalledSet, RangeSet, Settings};
+use leasehold::core::set_identity::SetId;
 use leasehold::core::time::{BootTime, StartTime, UnixTime};
 use leasehold::journal::{Journal, Options};
 
@@ -52,15 +52,15 @@ fn core(criterion: &mut Criterion) {
             let first = Address::new(0x0a00_0000 + block * 64);
             Cidr::containing(first, BlockSize::of_log2(6))
         };
-        let restored = RecoveredSet {
+        let journalled = JournalledSet {
             blocks: (0..BLOCKS).map(cidr).collect(),
             allocated: (0..taken).map(|n| Address::new(0x0a00_0002 + n)).collect(),
-            ..RecoveredSet::default()
+            ..JournalledSet::default()
         };
         let (cooldown, forget_after) = (COOLDOWN, Duration::MAX);
         let settings = Settings { cooldown, min_free: 32, forget_after, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(6), settings);
-        set.restore(restored).unwrap();
+        set.rebuild(journalled).unwrap();
         let mut now = BootTime::BOOT + COOLDOWN;
         group.bench_function(format!("{taken} taken"), |bencher| {
             bencher.iter(|| {

@@ -82,37 +82,37 @@ pub async fn serve(mut config: Config, hung_up: impl Fn() + 'static) -> anyhow::
     let listen = tcp.local_addr()?;
     let (journal, opened) = open_journal(&config, boot)?;
     let store = cluster::open(&config)?;
-    let restored = restore(&config, &identity.id, journal, opened, store, alone_since)?;
+    let state = rebuild(&config, &identity.id, journal, opened, store, alone_since)?;
     let about = about(&config, listen.to_string());
     let (phase, phases) = watch::channel(Phase::Starting);
     let start = {
         let (config, about) = (config.clone(), about.clone());
-        move || start(restored, &config, about, metrics, phases)
+        move || start(state, &config, about, metrics, phases)
     };
     let (on_socket, node) = socket.serve(room, start).await?;
     let on_tcp = tcp::serve(tcp, room, node.clone(), guard)?;
-    certificates::look_after(&config, &node);
+    certificates::start_watching(&config, &node);
     let ready = async {
         join(&node).await;
         notes::act_on(&node, &notes_dir).await;
     };
-    let mut why = Stop::Told;
-    let told_to_stop = tokio::select! {
+    let mut why = StopReason::Signal;
+    let signalled = tokio::select! {
         () = signals.next() => true,
         () = ready => false,
     };
-    if !told_to_stop {
+    if !signalled {
         let _ = phase.send(Phase::Serving);
         tracing::info!(
             node = config.node, socket = %config.socket.display(), listen = %listen,
             attachments = node.index.len(), started_in = ?began.elapsed(), "serving"
         );
         actix_rt::spawn(sweep::run(node.clone(), sweep_of(&config)));
-        let house = House { node: &node, notes_dir: &notes_dir, serving: &on_socket };
+        let housekeeping = Housekeeping { node: &node, notes_dir: &notes_dir, serving: &on_socket };
         why = tokio::select! {
-            () = house.keep(&mut socket, &mut signals) => Stop::Told,
-            () = keep_told(supervisor.as_ref(), &node, &config.socket) => Stop::Told,
-            () = disk::mended(&node, &config.state_dir) => Stop::ToStartAgain,
+            () = housekeeping.run(&mut socket, &mut signals) => StopReason::Signal,
+            () = keep_informed(supervisor.as_ref(), &node, &config.socket) => StopReason::Signal,
+            () = disk::mended(&node, &config.state_dir) => StopReason::DiskMended,
         };
     }
     tracing::info!("stopping: finishing what runs");
@@ -124,8 +124,8 @@ pub async fn serve(mut config: Config, hung_up: impl Fn() + 'static) -> anyhow::
     finish(&node, on_socket, on_tcp).await;
     drop(socket);
     match why {
-        Stop::Told => Ok(()),
-        Stop::ToStartAgain => disk::start_again(),
+        StopReason::Signal => Ok(()),
+        StopReason::DiskMended => disk::start_again(),
     }
 }
 
@@ -142,11 +142,11 @@ async fn finish(node: &AppState, on_socket: Serving, on_tcp: tcp::Running) {
 }
 
 /// The reason why the daemon stops.
-enum Stop {
+enum StopReason {
     /// A signal told it to stop.
-    Told,
+    Signal,
     /// Its journal failed, and the disk takes writes again.
-    ToStartAgain,
+    DiskMended,
 }
 
 /// Says which configuration counts, and whether the node is alone.
@@ -238,7 +238,7 @@ fn report(opened: &Opened) {
 ///
 /// # Errors
 /// The journal contradicts itself, or cannot be written.
-pub fn restore(
+pub fn rebuild(
     config: &Config,
     id: &str,
     mut journal: Journal,
@@ -314,13 +314,13 @@ fn about(config: &Config, listen: String) -> About {
 /// # Errors
 /// The journal's thread cannot be started.
 pub fn start(
-    restored: BootState,
+    state: BootState,
     config: &Config,
     about: About,
     metrics: metrics::Series,
     phase: watch::Receiver<Phase>,
 ) -> std::io::Result<AppState> {
-    let BootState { journal, booted, store } = restored;
+    let BootState { journal, booted, store } = state;
     let networks = Arc::new(NetworkCache::open(config.state_dir.join("networks.json")));
     actix_rt::spawn(networks.clone().follow(store.watch(NETWORKS.to_owned())));
     let pools = Arc::new(Pools::default());
@@ -415,21 +415,21 @@ impl Signals {
 }
 
 /// Keeps the supervisor told, for ever.
-async fn keep_told(supervisor: Option<&Supervisor>, node: &AppState, socket: &Path) {
+async fn keep_informed(supervisor: Option<&Supervisor>, node: &AppState, socket: &Path) {
     if let Some(supervisor) = supervisor {
-        supervisor.keep_told(node, socket).await;
+        supervisor.keep_informed(node, socket).await;
     }
     std::future::pending::<()>().await;
 }
 
 /// The things that the daemon looks after while it serves.
-struct House<'a> {
+struct Housekeeping<'a> {
     node: &'a AppState,
     notes_dir: &'a Path,
     serving: &'a Serving,
 }
 
-impl House<'_> {
+impl Housekeeping<'_> {
     /// Binds the socket again if somebody removed its file.
     fn mend(&self, socket: &mut Socket) {
         if socket.is_there() {
@@ -450,14 +450,14 @@ impl House<'_> {
         }
     }
 
-    /// Keeps house until a signal comes.
-    async fn keep(&self, socket: &mut Socket, signals: &mut Signals) {
-        let mut housekeeping = tokio::time::interval(limits::HOUSEKEEPING);
-        housekeeping.tick().await;
+    /// Does all of this until a signal comes.
+    async fn run(&self, socket: &mut Socket, signals: &mut Signals) {
+        let mut due = tokio::time::interval(limits::HOUSEKEEPING);
+        due.tick().await;
         loop {
             tokio::select! {
                 () = signals.next() => return,
-                _ = housekeeping.tick() => {
+                _ = due.tick() => {
                     self.mend(socket);
                     let _ = read::ready(self.node).await;
                     figures::sample(self.node).await;

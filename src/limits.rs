@@ -41,7 +41,7 @@ pub const SERIES_KEPT: Duration = Duration::from_secs(60);
 pub const LISTED_MAX: usize = 4096;
 
 /// Addresses asked for by one call.
-pub const ASKED_MAX: usize = 64;
+pub const REQUESTED_MAX: usize = 64;
 
 /// Kubernetes namespaces that a configuration names for a pool or a stage.
 pub const NAMESPACES_MAX: usize = 256;
@@ -111,7 +111,7 @@ pub const RANGE_SETS_MAX: usize = 4_096;
 pub const CALLS_PER_ATTACHMENT_MAX: usize = 32;
 
 /// Calls of one network that wait while its range sets are merged.
-pub const CALLS_AT_GATE_MAX: usize = 10_000;
+pub const CALLS_AT_BARRIER_MAX: usize = 10_000;
 
 /// The time for which a DEL is remembered against ADDs that started before it, in nanoseconds on
 /// the boot clock. A plugin process waits far shorter than this for its answer.
@@ -119,7 +119,7 @@ pub const CALL_AGE_NS_MAX: u64 = 120_000_000_000;
 
 /// DELs that are remembered. Beyond it the oldest one is forgotten, and every ADD that started
 /// before it is refused.
-pub const ENDED_MAX: usize = 100_000;
+pub const TOMBSTONES_MAX: usize = 100_000;
 
 /// Calls in progress on a node. Beyond it a call fails at once with "try again later".
 pub const CALLS_IN_FLIGHT_MAX: usize = 10_000;
@@ -198,7 +198,7 @@ pub const TCP_CONNECTIONS_MAX: usize = 1_000;
 
 /// Long answers that a listener has in memory at once. One has a few MiB, and lasts until its
 /// client has read it.
-pub const LISTS_UNDER_WAY_MAX: usize = 16;
+pub const LISTS_IN_FLIGHT_MAX: usize = 16;
 
 /// The longest time that a request for a long answer waits for others to end.
 pub const LIST_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -279,7 +279,7 @@ pub const RECORDS_COMPARED_MAX: usize = 1_000_000;
 pub const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest time that a check waits for records that lag.
-pub const CHECK_SETTLE_MAX: Duration = Duration::from_secs(6);
+pub const CHECK_LAG_MAX: Duration = Duration::from_secs(6);
 
 /// The longest time of a check. It reads everything in the cluster's store, twice if necessary.
 pub const CHECK_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -326,7 +326,7 @@ pub const FIND_READS_MAX: u32 = 20;
 
 /// Runs of addresses in one message: as many as the lists of stages, `exclude`, `reserved` and
 /// gateways can cut one configuration's ranges into.
-pub const RUNS_PER_MESSAGE_MAX: usize = LISTED_MAX + CUTS_MAX + 3 * RANGES_MAX;
+pub const RANGES_PER_MESSAGE_MAX: usize = LISTED_MAX + CUTS_MAX + 3 * RANGES_MAX;
 
 /// Requests of other nodes that wait in one range set for blocks that are being leased or
 /// transferred.

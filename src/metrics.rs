@@ -208,7 +208,7 @@ pub fn alone(is: bool) {
 }
 
 /// Counts an acted-on note: `ok`, `failed` or `unreadable`.
-pub fn note(result: &'static str) {
+pub fn count_note(result: &'static str) {
     metrics::counter!(NOTES, "result" => result).increment(1);
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use leasehold::core::address::{Address, BlockSize, Cidr, Family};
 use leasehold::core::ids::OperationId;
 use leasehold::core::range::{Range, RangeSpec, Ranges};
-use leasehold::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
+use leasehold::core::range_set::{Assign, JournalledSet, RangeSet, Settings};
 use leasehold::core::time::BootTime;
 
 static TAKEN: AtomicU64 = AtomicU64::new(0);
@@ -86,7 +86,7 @@ impl Used {
         let (cooldown, forget_after) = (Duration::from_millis(keep as u64), Duration::MAX);
         let settings = Settings { cooldown, min_free: 32, forget_after, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(6), settings);
-        set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
+        set.rebuild(JournalledSet { blocks, ..JournalledSet::default() }).unwrap();
         let living = VecDeque::with_capacity(keep + 1);
         Self { set, allowed, living, keep, now: BootTime::from_millis(keep as u64) }
     }

@@ -23,7 +23,7 @@ use crate::core::node::{
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Capacity, Stats};
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::limits;
 
 /// The reason that is given when the coordinator has ended.
@@ -51,7 +51,7 @@ pub struct NodeHandle {
 #[derive(Clone, Debug)]
 pub struct Description {
     /// The range set.
-    pub record: SetRecord,
+    pub identity: SetIdentity,
     /// Its figures.
     pub stats: Stats,
     /// The addresses that it can ever hand out.
@@ -210,14 +210,15 @@ impl NodeHandle {
         for set in self.all_sets() {
             let describe = |machine: &mut RangeSetMachine| {
                 let (offer, capacity) = machine.capacity();
-                let (record, stats) = (machine.record().clone(), machine.stats());
-                Description { record, stats, offer, capacity }
+                let (identity, stats) = (machine.identity().clone(), machine.stats());
+                Description { identity, stats, offer, capacity }
             };
             all.extend(inspect(&set, describe).await);
         }
         all.sort_by(|a, b| {
-            let key =
-                |of: &Description| (of.record.network.clone(), of.record.family, of.record.id);
+            let key = |of: &Description| {
+                (of.identity.network.clone(), of.identity.family, of.identity.id)
+            };
             key(a).cmp(&key(b))
         });
         all

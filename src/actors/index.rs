@@ -62,7 +62,7 @@ impl Fed {
 }
 
 /// An address with its holding.
-pub type Place = (IpAddr, Arc<Holding>);
+pub type HeldAddress = (IpAddr, Arc<Holding>);
 
 impl Index {
     /// Shows these holdings.
@@ -93,7 +93,7 @@ impl Index {
         &'a self,
         pool: Option<&'a str>,
         after: Option<(&str, IpAddr)>,
-    ) -> impl Iterator<Item = Vec<Place>> + use<'a> {
+    ) -> impl Iterator<Item = Vec<HeldAddress>> + use<'a> {
         let mut from = after.map(|(pool, address)| (Arc::from(pool), address));
         std::iter::from_fn(move || {
             let after = from.as_ref().map(|(pool, address): &(Arc<str>, _)| (&**pool, *address));

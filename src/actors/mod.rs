@@ -40,7 +40,7 @@ pub use handle::{BlockFigures, Description, NodeHandle};
 pub use host::Host;
 #[cfg(test)]
 pub(crate) use index::tests::filled as filled_index;
-pub use index::{Index, Place};
+pub use index::{HeldAddress, Index};
 pub use journal::JournalActor;
 pub use recent::{Happening, KeptEvent, Recent};
 use wires::Readers;

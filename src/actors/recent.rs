@@ -70,7 +70,7 @@ impl Default for Recent {
 
 impl Recent {
     /// Keeps an event.
-    pub fn note(&self, what: Happening) {
+    pub fn add(&self, what: Happening) {
         // The receiver lives as long as this does.
         let _ = self.new.send(what);
         if let Ok(mut kept) = self.kept.try_lock() {
@@ -142,7 +142,7 @@ mod tests {
     fn what_is_said_again_is_counted_and_shown_as_changed() {
         let recent = Recent::default();
         for text in ["a", "b", "a"] {
-            recent.note(happening(text, false));
+            recent.add(happening(text, false));
         }
         assert_eq!(texts(&recent, 0), [("b".to_owned(), 1), ("a".to_owned(), 2)]);
         assert_eq!(texts(&recent, 2), [("a".to_owned(), 2)]);
@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn events_of_blocks_keep_no_other_out() {
         let recent = Recent::default();
-        recent.note(happening("rare", false));
+        recent.add(happening("rare", false));
         for number in 0..10 * limits::BLOCK_EVENTS_KEPT_MAX {
-            recent.note(happening(&number.to_string(), true));
+            recent.add(happening(&number.to_string(), true));
         }
         let all = texts(&recent, 0);
         assert_eq!(all.len(), limits::BLOCK_EVENTS_KEPT_MAX + 1);
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(all.last().unwrap().0, last);
         // A reader that has the lock holds nobody up, and loses nothing.
         let reads = recent.kept.lock().unwrap();
-        recent.note(happening("meanwhile", false));
+        recent.add(happening("meanwhile", false));
         drop(reads);
         assert!(texts(&recent, 0).iter().any(|(text, _)| text == "meanwhile"));
     }

@@ -10,7 +10,7 @@ use crate::metrics;
 /// Writes an event to the log, counts it, and keeps it for readers if it is of interest later.
 pub(super) fn tell(index: &Index, recent: &Recent, event: &Event) {
     if let Some(happening) = lasting(event) {
-        recent.note(happening);
+        recent.add(happening);
     }
     match event {
         Event::Overlap(a, b, pairs) => {

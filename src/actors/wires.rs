@@ -94,9 +94,9 @@ impl Wires {
 
     fn open(&self, machine: RangeSetMachine) {
         let Some(own) = self.own.upgrade() else { return };
-        let (record, id) = (machine.record(), machine.record().id);
-        let display = metrics::RangeSet::new(&record.network, record.family);
-        let pool = PoolFamily { network: record.network.clone(), family: record.family };
+        let (identity, id) = (machine.identity(), machine.identity().id);
+        let display = metrics::RangeSet::new(&identity.network, identity.family);
+        let pool = PoolFamily { network: identity.network.clone(), family: identity.family };
         self.node.open(id, pool, Host::new(machine, own, display).start());
     }
 }
@@ -116,8 +116,8 @@ impl Outlet for Wires {
             }
             Output::Held(holding) => self.readers.index.insert(holding),
             Output::Ended(holding) => self.readers.index.remove(&holding),
-            Output::Open { record, set, lease_number } => {
-                self.open(RangeSetMachine::new(record, *set, lease_number));
+            Output::Open { identity, set, lease_number } => {
+                self.open(RangeSetMachine::new(identity, *set, lease_number));
             }
             Output::Close(id) => {
                 if let Some(set) = self.node.close(id) {

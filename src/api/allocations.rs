@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, refuse};
-use crate::actors::{Index, Place};
+use crate::actors::{HeldAddress, Index};
 use crate::core::address::{Address, Family};
 use crate::core::attachment::Holding;
 use crate::core::container_id::ContainerId;
@@ -215,7 +215,7 @@ async fn page(node: &str, index: &Index, filter: &Filter) -> Page {
         let held = index.of_address(address);
         page.add(node, held.iter().map(|holding| (address, holding)), filter);
     } else if let Some(container) = container.filter(|container| !container.is_empty()) {
-        let mut places: Vec<Place> = Vec::new();
+        let mut places: Vec<HeldAddress> = Vec::new();
         for piece in index.by_container(container) {
             for holding in piece {
                 places.extend(holding.addresses.iter().map(|&address| (address, holding.clone())));

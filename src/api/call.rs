@@ -131,14 +131,14 @@ async fn add(
     version: Version,
     mut add: request::Add,
 ) -> Answering {
-    node.warnings.note(&from.network, std::mem::take(&mut add.unknown));
+    node.warnings.add(&from.network, std::mem::take(&mut add.unknown));
     let id = attachment(&from.network, add.id);
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
     let asking = Asking {
         id: &id,
         pool: &from.pool,
         sets: &sets,
-        asked: &add.asked,
+        requested: &add.requested,
         data_dir: add.data_dir.take(),
     };
     if let Err(error) = node.foreign.admit(node, asking).await {
@@ -157,7 +157,7 @@ async fn add(
         id: id.clone(),
         pool: from.pool,
         sets: sets.clone(),
-        requested: add.asked,
+        requested: add.requested,
         stage: add.stage,
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
         netns: super::netns::named(from.netns),
@@ -177,14 +177,14 @@ async fn add(
             Outcome::Added(holding) => {
                 // A repeated ADD only renewed it.
                 if holding.since == at {
-                    answers.note(id, holding.sequence);
+                    answers.add(id, holding.sequence);
                 }
                 let ips = assigned(&holding, &sets);
                 Ok(result::render_add(version, &ips, &routes, &dns))
             }
             Outcome::Failed(error) => {
                 metrics::add_failed(&network, cause::label(&error));
-                events::note_refusal(&node_again, &network, &error);
+                events::add_refusal(&node_again, &network, &error);
                 Err(shortage::explain(&node_again, &pool, error).await)
             }
             Outcome::Ended(_) => Err(Error::new(Code::Internal, "an ADD was answered like a DEL")),

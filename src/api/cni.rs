@@ -68,12 +68,12 @@ async fn all(
     answers: &Rc<Answers>,
     calls: Vec<Result<Request, Error>>,
 ) -> Vec<Answer> {
-    let mut under_way = Vec::with_capacity(calls.len());
+    let mut in_flight = Vec::with_capacity(calls.len());
     for call in calls {
-        under_way.push(InFlight::start(node, answers, call).await);
+        in_flight.push(InFlight::start(node, answers, call).await);
     }
-    let mut all = Vec::with_capacity(under_way.len());
-    for call in under_way {
+    let mut all = Vec::with_capacity(in_flight.len());
+    for call in in_flight {
         let (status, body) = call.end().await;
         // Looked through, but not taken apart to be put together again.
         let body = RawValue::from_string(body).ok();

@@ -1,4 +1,4 @@
-//! Notes whether answers reach their callers: an ADD whose caller is gone is undone.
+//! Observes whether answers reach their callers: an ADD whose caller is gone is undone.
 //!
 //! A caller that is gone before its answer is written cannot take it: writing fails. What happens
 //! to an answer that was written is not known.
@@ -29,8 +29,8 @@ impl Answers {
         self.made.borrow_mut().clear();
     }
 
-    /// Notes that an ADD made this holding.
-    pub(super) fn note(&self, id: AttachmentId, sequence: Sequence) {
+    /// Remembers that an ADD made this holding.
+    pub(super) fn add(&self, id: AttachmentId, sequence: Sequence) {
         self.made.borrow_mut().push((id, sequence));
     }
 

@@ -78,7 +78,7 @@ fn row(event: &KeptEvent) -> EventRow {
 }
 
 /// Keeps that an ADD was refused. The container is not named: everybody may see events.
-pub(super) fn note_refusal(node: &AppState, network: &Arc<str>, error: &CallError) {
+pub(super) fn add_refusal(node: &AppState, network: &Arc<str>, error: &CallError) {
     let label = cause::label(error);
     let kind = if label == "exhausted" { "exhausted" } else { "refused" };
     let text = match label {
@@ -86,5 +86,5 @@ pub(super) fn note_refusal(node: &AppState, network: &Arc<str>, error: &CallErro
         label => format!("an ADD of {network} was refused ({label})"),
     };
     let (about, network) = (Some(node.about.node.as_str().into()), Some(network.clone()));
-    node.recent.note(Happening { kind, node: about, network, text, of_block: false });
+    node.recent.add(Happening { kind, node: about, network, text, of_block: false });
 }

@@ -26,7 +26,7 @@ async fn refresh(node: &AppState) {
         if let Some(figures) = dealings {
             metrics::dealings(node.standing.borrow().stalled.is_none(), &figures);
         }
-        node.pools.keep(&sets.iter().map(|set| set.record.id).collect());
+        node.pools.keep(&sets.iter().map(|set| set.identity.id).collect());
         for ((network, family), figures) in pools(node, &sets) {
             metrics::pool(&network, family, &figures);
         }
@@ -57,16 +57,16 @@ pub async fn sample(node: &AppState) {
         let figures = of_set(node, set);
         let here = figures.local.free + figures.local.spare + figures.local.cooling;
         let left = figures.cluster?.unclaimed.saturating_add(here.into());
-        (!figures.unsure).then_some((set.record.id, left))
+        (!figures.unsure).then_some((set.identity.id, left))
     };
-    node.outlooks.note(now, &sets.iter().filter_map(left).collect());
+    node.outlooks.add(now, &sets.iter().filter_map(left).collect());
 }
 
 /// The figures of each network and family: its range sets added up.
 fn pools(node: &AppState, sets: &[Description]) -> BTreeMap<(String, Family), metrics::Pool> {
     let mut all: BTreeMap<(String, Family), metrics::Pool> = BTreeMap::new();
     for set in sets {
-        let key = (set.record.network.to_string(), set.record.family);
+        let key = (set.identity.network.to_string(), set.identity.family);
         let sum = all.entry(key).or_default();
         let of = of_set(node, set);
         sum.unsure |= of.unsure;
@@ -87,14 +87,14 @@ fn pools(node: &AppState, sets: &[Description]) -> BTreeMap<(String, Family), me
 
 /// The figures of one range set.
 pub(super) fn of_set(node: &AppState, set: &Description) -> metrics::Pool {
-    let pool = PoolFamily { network: set.record.network.clone(), family: set.record.family };
+    let pool = PoolFamily { network: set.identity.network.clone(), family: set.identity.family };
     metrics::Pool {
         unsure: !set.offer.is_whole(),
         size: set.offer.size(),
         kept: set.offer.kept(),
         reserved: set.offer.reserved(),
-        block_size: 1 << set.record.block_size.log2(),
-        cluster: node.pools.figures(set.record.id, &pool, &set.offer),
+        block_size: 1 << set.identity.block_size.log2(),
+        cluster: node.pools.figures(set.identity.id, &pool, &set.offer),
         local: set.capacity,
     }
 }
@@ -203,8 +203,8 @@ async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
             let Some((pool, address)) = allocation_place(&key.key) else { return };
             let cidr = Cidr::one(Address::of(address));
             let is_of = |set: &Description| {
-                *set.record.network == *pool
-                    && set.record.family == Family::of(address)
+                *set.identity.network == *pool
+                    && set.identity.family == Family::of(address)
                     && set.offer.count_in(cidr) == 1
             };
             if let Some(at) = sets.iter().position(is_of) {
@@ -216,7 +216,7 @@ async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
     let row = |(set, recorded): (&Description, u64)| {
         let figures = of_set(node, set);
         let used = if alone { figures.local.allocated } else { recorded };
-        let trend = node.outlooks.of(set.record.id);
+        let trend = node.outlooks.of(set.identity.id);
         PoolRow {
             per_hour: trend.map(|trend| trend.per_hour),
             seconds_left: trend.and_then(|trend| trend.seconds_left),
@@ -227,14 +227,14 @@ async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
 }
 
 fn row(set: &Description, of: &metrics::Pool, used: u64) -> PoolRow {
-    let (family, local) = (set.record.family, of.local);
-    let run = |run: &AddressRange| {
-        format!("{}-{}", family.address(run.first()), family.address(run.last()))
+    let (family, local) = (set.identity.family, of.local);
+    let text = |range: &AddressRange| {
+        format!("{}-{}", family.address(range.first()), family.address(range.last()))
     };
     PoolRow {
-        network: set.record.network.to_string(),
+        network: set.identity.network.to_string(),
         family: family.to_string(),
-        ranges: set.offer.runs().iter().map(run).collect(),
+        ranges: set.offer.ranges().iter().map(text).collect(),
         block_size: of.block_size,
         size: of.size,
         used,

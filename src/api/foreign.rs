@@ -111,7 +111,7 @@ pub struct Asking<'a> {
     /// Its ranges.
     pub sets: &'a [Arc<Ranges>],
     /// The addresses that it asks for.
-    pub asked: &'a [IpAddr],
+    pub requested: &'a [IpAddr],
     /// The directory of host-local's directories, if not the usual one.
     pub data_dir: Option<PathBuf>,
 }
@@ -142,7 +142,7 @@ impl Foreign {
                 && *add.id.ifname == *entry.ifname
         };
         let mut own = waiting.iter().filter(own).peekable();
-        if own.peek().is_some() && own.all(|entry| add.asked.contains(&entry.address)) {
+        if own.peek().is_some() && own.all(|entry| add.requested.contains(&entry.address)) {
             return Ok(());
         }
         if node.policy.import_host_local {

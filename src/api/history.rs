@@ -18,7 +18,7 @@ use super::{AppState, EMBEDDED};
 use crate::actors::Index;
 use crate::core::attachment::Holding;
 use crate::core::ids::LeaseId;
-use crate::core::keys::{ASKED, NODES, SESSIONS, told_prefix};
+use crate::core::keys::{ASKED, NODES, SESSIONS, answers_prefix};
 use crate::core::time::UnixTime;
 use crate::core::txn::{KeyValue, StoreError, Txn, Watched, Write};
 use crate::core::value::Value;
@@ -102,7 +102,7 @@ struct Question {
 
 /// The answer of one node.
 #[derive(Default, Serialize, Deserialize)]
-struct Told {
+struct OwnAnswer {
     rows: Vec<HistoryRow>,
     more: bool,
 }
@@ -264,8 +264,8 @@ async fn ask(
     let (mut waiting, gone): (BTreeSet<_>, BTreeSet<_>) =
         waiting.into_iter().partition(|name| live.contains(name));
     let id = format!("{}.{}", own.node, own.asked.fetch_add(1, Ordering::Relaxed));
-    let told = told_prefix(&id);
-    let mut answers = node.store.watch(told.clone());
+    let answers_at = answers_prefix(&id);
+    let mut answers = node.store.watch(answers_at.clone());
     let question = Question { from: own.node.to_string(), lease: lease.get(), query };
     put(&store, format!("{ASKED}{id}"), &question, lease).await?;
     let listen = async {
@@ -278,8 +278,8 @@ async fn ask(
                 Watched::Deleted(_) => vec![],
             };
             for key in keys {
-                let Some(from) = key.key.strip_prefix(&told) else { continue };
-                if let (true, Some(answer)) = (waiting.remove(from), read::<Told>(&key)) {
+                let Some(from) = key.key.strip_prefix(&answers_at) else { continue };
+                if let (true, Some(answer)) = (waiting.remove(from), read::<OwnAnswer>(&key)) {
                     all.rows.extend(answer.rows);
                     all.more |= answer.more;
                 }
@@ -289,8 +289,10 @@ async fn ask(
     // The answer names the nodes that have not answered by then.
     let _ = tokio::time::timeout(limits::HISTORY_WAIT_MAX, listen).await;
     let past = |prefix: &str| format!("{}0", prefix.trim_end_matches('/'));
-    let then =
-        vec![Write::Delete(format!("{ASKED}{id}")), Write::DeleteIn(told.clone(), past(&told))];
+    let then = vec![
+        Write::Delete(format!("{ASKED}{id}")),
+        Write::DeleteIn(answers_at.clone(), past(&answers_at)),
+    ];
     if let Err(error) = store.txn(Txn { when: vec![], then }).await {
         tracing::debug!(%error, "a question about the past stays until this node's lease ends");
     }
@@ -335,8 +337,9 @@ pub async fn tell(own: Own, store: Arc<dyn ClusterStore>) {
                 continue;
             }
             let Ok((rows, more)) = own.find_beside(question.query).await else { continue };
-            let at = format!("{}{}", told_prefix(id), own.node);
-            if let Err(error) = put(&Store::new(&store), at, &Told { rows, more }, lease).await {
+            let at = format!("{}{}", answers_prefix(id), own.node);
+            if let Err(error) = put(&Store::new(&store), at, &OwnAnswer { rows, more }, lease).await
+            {
                 tracing::debug!(%error, "an answer about the past could not be written");
             }
         }

@@ -2,4 +2,4 @@
 //! CNI themselves.
 
 pub use crate::cni::inspect::{Remark, Weight, inspect};
-pub use crate::cni::place::place;
+pub use crate::cni::position::position;

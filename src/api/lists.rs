@@ -68,7 +68,7 @@ impl Lists {
             }
             runtime.block_on(async { while dead.changed().await.is_ok() {} });
         })?;
-        let room = Arc::new(Semaphore::new(limits::LISTS_UNDER_WAY_MAX));
+        let room = Arc::new(Semaphore::new(limits::LISTS_IN_FLIGHT_MAX));
         Ok(Self {
             room,
             reader,
@@ -149,7 +149,7 @@ impl Lists {
                 let why = format!(
                     "{} clients read lists already and do not finish: end some of them, or ask \
                      again later",
-                    limits::LISTS_UNDER_WAY_MAX
+                    limits::LISTS_IN_FLIGHT_MAX
                 );
                 let mut refusal = refuse(StatusCode::SERVICE_UNAVAILABLE, why);
                 let again = limits::LIST_WAIT_MAX.as_secs().into();
@@ -227,7 +227,7 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), waits).await.expect("it goes on");
-        assert_eq!(lists.room.available_permits(), limits::LISTS_UNDER_WAY_MAX);
+        assert_eq!(lists.room.available_permits(), limits::LISTS_IN_FLIGHT_MAX);
     }
 
     #[tokio::test]
@@ -235,7 +235,7 @@ mod tests {
         let lists = Lists::start(Duration::ZERO).unwrap();
         let answers: Vec<HttpResponse> = {
             let mut all = Vec::new();
-            for _ in 0..limits::LISTS_UNDER_WAY_MAX {
+            for _ in 0..limits::LISTS_IN_FLIGHT_MAX {
                 all.push(lists.answer(async { Ok([1, 2, 3]) }).await);
             }
             all

@@ -18,7 +18,7 @@ use crate::{files, limits};
 /// The index.
 #[derive(Debug)]
 pub struct NetworkCache {
-    known: RwLock<Known>,
+    known: RwLock<KnownNetworks>,
     /// Counts the store's reports, to tell how far they have come.
     reports: watch::Sender<u64>,
     /// The file that keeps the objects for the next start.
@@ -26,7 +26,7 @@ pub struct NetworkCache {
 }
 
 #[derive(Default, Debug)]
-struct Known {
+struct KnownNetworks {
     /// The store has said everything, or an earlier daemon has left what it said.
     complete: bool,
     networks: BTreeMap<Arc<str>, Network>,
@@ -53,7 +53,7 @@ impl NetworkCache {
         };
         let networks = kept.unwrap_or_default().into_iter().map(network).collect();
         let (reports, _) = watch::channel(0);
-        Self { known: RwLock::new(Known { complete, networks }), reports, file }
+        Self { known: RwLock::new(KnownNetworks { complete, networks }), reports, file }
     }
 
     /// Takes in what the store reports under [`NETWORKS`], for ever.
@@ -131,7 +131,7 @@ impl NetworkCache {
     }
 }
 
-impl Known {
+impl KnownNetworks {
     /// The objects that there are.
     fn objects(&self) -> Vec<(Arc<str>, Arc<str>)> {
         let object =

@@ -40,7 +40,7 @@ pub struct GeometryRow {
     pub family: String,
     /// The prefix length of new blocks.
     pub block_size: u8,
-    /// The first and the last address of each run.
+    /// The first and the last address of each range.
     pub ranges: Vec<(String, String)>,
 }
 
@@ -138,10 +138,12 @@ async fn apart(store: &Store, network: &str, sets: &[Ranges]) -> Result<(), Refu
             return;
         };
         let Value::Network(value) = &key.value else { return };
-        let runs = runs_of(value);
+        let others = ranges_of(value);
         let shared = sets.iter().flat_map(|set| set.iter()).find(|range| {
-            runs.iter()
-                .any(|&(family, run)| family == range.family() && run.meets(range.addresses()))
+            let meets = |&(family, other): &(Family, AddressRange)| {
+                family == range.family() && other.meets(range.addresses())
+            };
+            others.iter().any(meets)
         });
         if let Some(range) = shared {
             overlaps.push(format!("{range} with network {other}"));
@@ -160,18 +162,18 @@ async fn apart(store: &Store, network: &str, sets: &[Ranges]) -> Result<(), Refu
 }
 
 /// The addresses of a network: of its object, and of what nodes have used.
-fn runs_of(value: &NetworkValue) -> Vec<(Family, AddressRange)> {
+fn ranges_of(value: &NetworkValue) -> Vec<(Family, AddressRange)> {
     let object = value.ipam.as_deref().and_then(|ipam| check(ipam.as_bytes()).ok());
     let sets = object.unwrap_or_default();
     let of_object = sets.iter().flat_map(|set| set.iter());
-    let mut runs: Vec<_> = of_object.map(|range| (range.family(), range.addresses())).collect();
+    let mut ranges: Vec<_> = of_object.map(|range| (range.family(), range.addresses())).collect();
     // Without an object, what nodes have agreed on is all that is known.
-    if runs.is_empty() {
+    if ranges.is_empty() {
         for geometry in &value.geometry {
-            runs.extend(geometry.ranges.iter().map(|&range| (geometry.family, range)));
+            ranges.extend(geometry.ranges.iter().map(|&range| (geometry.family, range)));
         }
     }
-    runs
+    ranges
 }
 
 async fn get(node: web::Data<AppState>, network: web::Path<String>) -> HttpResponse {

@@ -92,7 +92,7 @@ pub struct Remove {
 /// The effect of a removal.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
-pub enum Fate {
+pub enum RemovalOutcome {
     /// The node was removed.
     Removed,
     /// It was removed before; its blocks are in quarantine.
@@ -103,13 +103,13 @@ pub enum Fate {
     Succeeded,
 }
 
-impl From<operator::Fate> for Fate {
-    fn from(fate: operator::Fate) -> Self {
+impl From<operator::NodeFate> for RemovalOutcome {
+    fn from(fate: operator::NodeFate) -> Self {
         match fate {
-            operator::Fate::Removed => Self::Removed,
-            operator::Fate::AlreadyRemoved => Self::AlreadyRemoved,
-            operator::Fate::Forgotten => Self::Forgotten,
-            operator::Fate::Succeeded => Self::Succeeded,
+            operator::NodeFate::Removed => Self::Removed,
+            operator::NodeFate::AlreadyRemoved => Self::AlreadyRemoved,
+            operator::NodeFate::Forgotten => Self::Forgotten,
+            operator::NodeFate::Succeeded => Self::Succeeded,
         }
     }
 }
@@ -121,7 +121,7 @@ pub struct Removed {
     /// The node.
     pub node: String,
     /// The effect of the removal.
-    pub outcome: Fate,
+    pub outcome: RemovalOutcome,
     /// True in a dry run: nothing was done.
     pub dry_run: bool,
     /// Its epoch now.
@@ -186,17 +186,17 @@ async fn rows(node: &AppState) -> Result<Vec<NodeRow>, StoreError> {
     let mut rows: BTreeMap<String, NodeRow> = BTreeMap::new();
     let [mark] = store.keys([RESTORED]).await?;
     let mark = mark.map(|mark| mark.mod_revision);
-    store.each(NODES, |key| note_node(&mut rows, &key, mark)).await?;
+    store.each(NODES, |key| observe_node(&mut rows, &key, mark)).await?;
     let mut sessions = Vec::new();
     store.each(SESSIONS, |key| sessions.push(key.key)).await?;
     for row in rows.values_mut() {
         row.live = sessions.contains(&session_key(&row.node));
     }
-    store.each(DRAINS, |key| note_drain(&mut rows, &key)).await?;
-    store.each(BLOCKS, |key| note_block(&mut rows, &key)).await?;
+    store.each(DRAINS, |key| observe_drain(&mut rows, &key)).await?;
+    store.each(BLOCKS, |key| observe_block(&mut rows, &key)).await?;
     if rows.values().any(|row| row.active > 0 && !row.live) {
         rows.values_mut().for_each(|row| row.held = Some(0));
-        store.each(ALLOCATIONS, |key| note_record(&mut rows, &key)).await?;
+        store.each(ALLOCATIONS, |key| observe_record(&mut rows, &key)).await?;
     }
     let mut rows: Vec<NodeRow> = rows.into_values().collect();
     for row in &mut rows {
@@ -227,9 +227,9 @@ fn row(node: &str) -> NodeRow {
     }
 }
 
-/// Notes what a node's key says. `mark`: the revision at which a restore of the store was marked,
+/// Takes what a node's key says. `mark`: the revision at which a restore of the store was marked,
 /// if one is being settled.
-fn note_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Option<Revision>) {
+fn observe_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Option<Revision>) {
     let Some(name) = key.key.strip_prefix(NODES) else { return };
     let row = rows.entry(name.to_owned()).or_insert_with(|| row(name));
     row.awaited = mark.is_some_and(|mark| is_awaited(key, mark));
@@ -258,14 +258,14 @@ fn digest_of(machine_id: &str) -> String {
     digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn note_drain(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
+fn observe_drain(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     let name = key.key.strip_prefix(DRAINS).unwrap_or_default();
     if let (Some(row), Value::Flag(since)) = (rows.get_mut(name), &key.value) {
         row.draining_since_unix_ms = Some(since.as_millis());
     }
 }
 
-fn note_block(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
+fn observe_block(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     let Value::Block(block) = &key.value else { return };
     let row = rows.entry(block.owner.to_string()).or_insert_with(|| row(&block.owner));
     match block.status {
@@ -279,7 +279,7 @@ fn note_block(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     }
 }
 
-fn note_record(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
+fn observe_record(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     let Value::Allocation(record) = &key.value else { return };
     if let Some(row) = rows.get_mut(&*record.node) {
         *row.held.get_or_insert(0) += 1;

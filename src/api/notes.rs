@@ -31,7 +31,7 @@ pub async fn act_on(node: &AppState, dir: &Path) {
                 tracing::warn!(note = %path.display(), %error, "note cannot be read");
                 // A link, a pipe, or far too long: no plugin left it.
                 if error.kind() == io::ErrorKind::Other {
-                    metrics::note("unreadable");
+                    metrics::count_note("unreadable");
                     set_aside(&path);
                 }
                 continue;
@@ -39,11 +39,11 @@ pub async fn act_on(node: &AppState, dir: &Path) {
         };
         match act(node, &body).await {
             Ok(()) => {
-                metrics::note("ok");
+                metrics::count_note("ok");
                 remove(&path);
             }
             Err(error) if never(error.code) => {
-                metrics::note("unreadable");
+                metrics::count_note("unreadable");
                 tracing::error!(
                     note = %path.display(),
                     error = error.msg,
@@ -52,7 +52,7 @@ pub async fn act_on(node: &AppState, dir: &Path) {
                 set_aside(&path);
             }
             Err(error) => {
-                metrics::note("failed");
+                metrics::count_note("failed");
                 tracing::warn!(note = %path.display(), error = error.msg, "note not acted on yet");
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
 use crate::limits;
 
@@ -12,10 +12,10 @@ type Samples = VecDeque<(BootTime, u128)>;
 
 /// The samples of all range sets.
 #[derive(Default, Debug)]
-pub struct Outlooks(Mutex<Known>);
+pub struct Outlooks(Mutex<SampleLog>);
 
 #[derive(Default, Debug)]
-struct Known {
+struct SampleLog {
     last: Option<BootTime>,
     samples: BTreeMap<SetId, Samples>,
 }
@@ -30,7 +30,7 @@ pub struct Outlook {
 }
 
 impl Outlooks {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, SampleLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,8 +39,8 @@ impl Outlooks {
         self.lock().last.is_none_or(|last| now.since(last) >= limits::OUTLOOK_EVERY)
     }
 
-    /// Notes how many addresses each range set has left; others are forgotten.
-    pub fn note(&self, now: BootTime, left: &BTreeMap<SetId, u128>) {
+    /// Adds how many addresses each range set has left; others are forgotten.
+    pub fn add(&self, now: BootTime, left: &BTreeMap<SetId, u128>) {
         let mut known = self.lock();
         known.last = Some(now);
         known.samples.retain(|set, _| left.contains_key(set));
@@ -77,22 +77,22 @@ mod tests {
     fn a_trend_is_that_of_the_last_hour() {
         let (outlooks, set) = (Outlooks::default(), SetId::FIRST);
         let at = |minute: u64| BootTime::from_millis(minute * 60_000);
-        let note = |minute: u64, left: u128| outlooks.note(at(minute), &[(set, left)].into());
+        let add = |minute: u64, left: u128| outlooks.add(at(minute), &[(set, left)].into());
         assert!(outlooks.is_due(at(0)));
-        note(0, 1000);
+        add(0, 1000);
         assert!(!outlooks.is_due(at(1)) && outlooks.is_due(at(2)));
-        note(4, 900);
+        add(4, 900);
         assert_eq!(outlooks.of(set), None, "four minutes are a burst");
-        note(6, 900);
+        add(6, 900);
         let trend = outlooks.of(set).unwrap();
         assert_eq!((trend.per_hour, trend.seconds_left), (-1000.0, Some(3240)));
         // An hour later only the last hour counts.
         for sample in 0..31 {
-            note(60 + 2 * sample, 900);
+            add(60 + 2 * sample, 900);
         }
         let trend = outlooks.of(set).unwrap();
         assert_eq!((trend.per_hour, trend.seconds_left), (0.0, None));
-        outlooks.note(at(200), &BTreeMap::new());
+        outlooks.add(at(200), &BTreeMap::new());
         assert_eq!(outlooks.of(set), None, "it is forgotten");
     }
 }

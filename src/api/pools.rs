@@ -14,7 +14,7 @@ use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;
@@ -23,10 +23,10 @@ use crate::store::ClusterStore;
 
 /// The index.
 #[derive(Default, Debug)]
-pub struct Pools(Mutex<Known>);
+pub struct Pools(Mutex<PoolIndex>);
 
 #[derive(Default, Debug)]
-struct Known {
+struct PoolIndex {
     pools: BTreeMap<PoolFamily, Pool>,
     sessions: BTreeSet<String>,
     draining: BTreeSet<String>,
@@ -122,18 +122,19 @@ impl Pools {
     pub async fn follow(self: Arc<Self>, store: Arc<dyn ClusterStore>, recent: Arc<Recent>) {
         let watch = |prefix: &str| store.watch(prefix.to_owned());
         let (blocks, sessions, drains) = (watch(BLOCKS), watch(SESSIONS), watch(DRAINS));
-        let each = |mut from: mpsc::Receiver<Watched>, learn: fn(&mut Known, Watched) -> News| {
+        let each = |mut from: mpsc::Receiver<Watched>,
+                    learn: fn(&mut PoolIndex, Watched) -> News| {
             let (pools, recent) = (self.clone(), recent.clone());
             async move {
                 while let Some(report) = from.recv().await {
                     let news = learn(&mut pools.lock(), report);
-                    news.into_iter().for_each(|event| recent.note(event));
+                    news.into_iter().for_each(|event| recent.add(event));
                 }
             }
         };
         tokio::join!(
-            each(blocks, Known::learn_block),
-            each(sessions, Known::learn_session),
+            each(blocks, PoolIndex::learn_block),
+            each(sessions, PoolIndex::learn_session),
             each(drains, |known, report| {
                 let first = !std::mem::replace(&mut known.listed[2], true);
                 learn_name(&mut known.draining, DRAINS, report, news::DRAIN, first)
@@ -141,7 +142,7 @@ impl Pools {
         );
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, PoolIndex> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,7 +150,7 @@ impl Pools {
     /// before the store was reached.
     pub fn figures(&self, set: SetId, pool: &PoolFamily, offer: &Offer) -> Option<PoolInCluster> {
         let mut known = self.lock();
-        let Known { pools, sessions, listed, .. } = &mut *known;
+        let PoolIndex { pools, sessions, listed, .. } = &mut *known;
         if listed[..2] != [true, true] {
             return None;
         }
@@ -235,7 +236,7 @@ impl Pools {
     /// after blocks have changed hands.
     pub fn overlaps(&self) -> usize {
         let mut known = self.lock();
-        let Known { pools, overlaps, .. } = &mut *known;
+        let PoolIndex { pools, overlaps, .. } = &mut *known;
         *overlaps.get_or_insert_with(|| pairs_that_overlap(pools))
     }
 
@@ -305,7 +306,7 @@ fn learn_name(
     news
 }
 
-impl Known {
+impl PoolIndex {
     fn learn_session(&mut self, report: Watched) -> News {
         let first = !self.listed[1];
         self.listed[1] |= matches!(report, Watched::Listed(_));

@@ -151,8 +151,8 @@ pub struct Status {
 pub struct Since(Mutex<Option<(&'static str, UnixTime)>>);
 
 impl Since {
-    /// Notes the state of now; returns the time since which the node is in it.
-    fn note(&self, state: &'static str, now: UnixTime) -> UnixTime {
+    /// Takes the state of now; returns the time since which the node is in it.
+    fn update(&self, state: &'static str, now: UnixTime) -> UnixTime {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, since) = known.take_if(|(of, _)| *of == state).unwrap_or((state, now));
         *known = Some((state, since));
@@ -204,7 +204,7 @@ async fn readyz(node: web::Data<AppState>) -> HttpResponse {
 pub async fn ready(node: &AppState) -> Result<(), String> {
     let (state, cause) = state(node).await;
     let ready = state == "serving";
-    node.since.note(state, clock::unix());
+    node.since.update(state, clock::unix());
     crate::metrics::ready(ready);
     if ready { Ok(()) } else { Err(cause.unwrap_or_else(|| state.to_owned())) }
 }
@@ -246,7 +246,7 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok().json(Status {
         about: About { epoch, ..(*node.about).clone() },
         state: state.to_owned(),
-        state_since_unix_ms: node.since.note(state, clock::unix()).as_millis(),
+        state_since_unix_ms: node.since.update(state, clock::unix()).as_millis(),
         cause,
         cluster: cluster(&node, figures),
         attachments: node.index.len(),
@@ -259,9 +259,9 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
 fn set(set: Description) -> SetRow {
     let stats = set.stats;
     SetRow {
-        network: set.record.network.to_string(),
-        family: set.record.family.to_string(),
-        block_size: 1 << set.record.block_size.log2(),
+        network: set.identity.network.to_string(),
+        family: set.identity.family.to_string(),
+        block_size: 1 << set.identity.block_size.log2(),
         blocks: stats.spare + stats.active + stats.returning + stats.lost,
         spare: stats.spare,
         active: stats.active,

@@ -185,7 +185,7 @@ impl Crowd {
             leave: Notify::new(),
             clock: self.clock.clone(),
         };
-        client.note(false);
+        client.touch(false);
         let (client, number) = (Rc::new(client), self.clock.get());
         self.clients.borrow_mut().insert(number, client.clone());
         (client, number)
@@ -203,7 +203,7 @@ impl Crowd {
 }
 
 impl Client {
-    fn note(&self, asks: bool) {
+    fn touch(&self, asks: bool) {
         self.clock.set(self.clock.get() + 1);
         self.last.set(self.clock.get());
         self.asks.set(asks);
@@ -212,11 +212,11 @@ impl Client {
 
 impl Watch for Rc<Client> {
     fn has_read(&self) {
-        self.note(true);
+        self.touch(true);
     }
 
     fn has_written(&self, _: &io::Result<usize>) {
-        self.note(false);
+        self.touch(false);
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    fn told(client: &Client) -> bool {
+    fn must_leave(client: &Client) -> bool {
         let mut leaves = std::pin::pin!(client.leave.notified());
         leaves.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
     }
@@ -235,20 +235,20 @@ mod tests {
     fn the_client_leaves_that_was_idle_for_longest() {
         let crowd = Crowd::default();
         let [asks, idle, newer, answered] = std::array::from_fn(|_| crowd.admit().0);
-        asks.note(true);
-        answered.note(true);
-        answered.note(false);
+        asks.touch(true);
+        answered.touch(true);
+        answered.touch(false);
         crowd.make_room();
         assert_eq!(
-            [&asks, &idle, &newer, &answered].map(|of| told(of)),
+            [&asks, &idle, &newer, &answered].map(|of| must_leave(of)),
             [false, true, false, false]
         );
         crowd.clients.borrow_mut().retain(|_, client| !Rc::ptr_eq(client, &idle));
-        newer.note(true);
+        newer.touch(true);
         crowd.make_room();
-        assert_eq!([&asks, &newer, &answered].map(|of| told(of)), [false, false, true]);
+        assert_eq!([&asks, &newer, &answered].map(|of| must_leave(of)), [false, false, true]);
         crowd.clients.borrow_mut().retain(|_, client| !Rc::ptr_eq(client, &answered));
         crowd.make_room();
-        assert_eq!([&asks, &newer].map(|of| told(of)), [false, false], "all of them ask");
+        assert_eq!([&asks, &newer].map(|of| must_leave(of)), [false, false], "all of them ask");
     }
 }

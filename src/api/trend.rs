@@ -1,6 +1,6 @@
-//! `/v1/trend`: how full each network was in the last hour. The daemon notes that now and then, out
-//! of what it knows anyway; what all nodes hold is known for the times at which somebody looked at
-//! the map.
+//! `/v1/trend`: how full each network was in the last hour. The daemon samples that now and then,
+//! out of what it knows anyway; what all nodes hold is known for the times at which somebody looked
+//! at the map.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -50,9 +50,9 @@ impl Trends {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a point of each network, and forgets networks that are no longer used when their last
+    /// Adds a point of each network, and forgets networks that are no longer used when their last
     /// point is too old.
-    fn note(&self, now: UnixTime, points: BTreeMap<PoolFamily, Point>) {
+    fn add(&self, now: UnixTime, points: BTreeMap<PoolFamily, Point>) {
         let mut kept = self.lock();
         let every = limits::TREND_EVERY.as_millis();
         let hour = every.saturating_mul(limits::TREND_POINTS_MAX as u128);
@@ -82,7 +82,7 @@ pub(super) async fn follow(node: AppState) {
         loop {
             ticks.tick().await;
             let now = clock::unix();
-            node.trends.note(now, points(&node, now).await);
+            node.trends.add(now, points(&node, now).await);
         }
     };
     tokio::select! {
@@ -97,7 +97,8 @@ async fn points(node: &AppState, now: UnixTime) -> BTreeMap<PoolFamily, Point> {
     let counted = node.counts.used_since(recently);
     let mut points: BTreeMap<PoolFamily, Point> = BTreeMap::new();
     for set in sets.await.unwrap_or_default() {
-        let pool = PoolFamily { network: set.record.network.clone(), family: set.record.family };
+        let pool =
+            PoolFamily { network: set.identity.network.clone(), family: set.identity.family };
         let used = counted.as_ref().map(|counted| counted.get(&pool).copied().unwrap_or(0));
         let of = figures::of_set(node, &set);
         let in_blocks = of.cluster.map(|cluster| of.size.saturating_sub(cluster.unclaimed));
@@ -143,7 +144,7 @@ mod tests {
         let at = |tick: usize| UnixTime::from_millis(1_000_000 + every * tick as u64);
         let note = |tick: usize, name: &str| {
             let point = Point(at(tick).as_millis(), Some(1), 1, None);
-            trends.note(at(tick), BTreeMap::from([(pool(name), point)]));
+            trends.add(at(tick), BTreeMap::from([(pool(name), point)]));
         };
         note(0, "old");
         (1..=limits::TREND_POINTS_MAX + 5).for_each(|tick| note(tick, "new"));

@@ -17,7 +17,7 @@ pub struct Warnings {
 
 impl Warnings {
     /// Takes note of the keys without effect in a network's configuration.
-    pub fn note(&self, network: &Arc<str>, keys: Vec<UnknownKey>) {
+    pub fn add(&self, network: &Arc<str>, keys: Vec<UnknownKey>) {
         let known = {
             let all = self.networks.read().unwrap_or_else(PoisonError::into_inner);
             match all.get(network) {

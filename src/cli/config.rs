@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{self, OutputArgs, printable};
-use crate::api::inspect::{Weight, inspect, place};
+use crate::api::inspect::{Weight, inspect, position};
 use crate::config;
 use crate::limits;
 
@@ -95,7 +95,7 @@ fn check(file: &Path) -> anyhow::Result<(String, Found)> {
     let found = match config::check_file(file, &text) {
         Ok(unwise) => unwise.into_iter().map(|what| (1, 1, Weight::Unwise, what)).collect(),
         Err(fault) => {
-            let (line, column) = place(text.as_bytes(), fault.offset);
+            let (line, column) = position(text.as_bytes(), fault.offset);
             vec![(line, column, Weight::Wrong, fault.text)]
         }
     };

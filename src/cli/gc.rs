@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::admin::{self, AdminArgs};
 use super::check;
 use super::output::{self, printable};
-use crate::api::check::gc::{Collect, Collected, Fate};
+use crate::api::check::gc::{Collect, Collected, GcOutcome};
 use crate::api::check::{Finding, Report};
 use crate::limits;
 
@@ -81,7 +81,7 @@ pub(super) fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
     let done = |row: &Row| {
         matches!(
             row.collected.outcome,
-            Fate::Released | Fate::Deleted | Fate::Recorded | Fate::Would
+            GcOutcome::Released | GcOutcome::Deleted | GcOutcome::Recorded | GcOutcome::Would
         )
     };
     let whole = report.unchecked.is_empty() && report.left_off == 0;
@@ -111,13 +111,13 @@ fn show(rows: &[Row], report: &Report) -> String {
     let mut text = String::new();
     for row in rows {
         let end = match row.collected.outcome {
-            Fate::Released => "released",
-            Fate::Deleted => "deleted",
-            Fate::Recorded => "record written again",
-            Fate::Would => "would be released (dry run)",
-            Fate::Skipped => "skipped",
-            Fate::NotHere => "left",
-            Fate::Failed => "failed",
+            GcOutcome::Released => "released",
+            GcOutcome::Deleted => "deleted",
+            GcOutcome::Recorded => "record written again",
+            GcOutcome::Would => "would be released (dry run)",
+            GcOutcome::Skipped => "skipped",
+            GcOutcome::NotHere => "left",
+            GcOutcome::Failed => "failed",
         };
         let _ = write!(text, "{end}: {}", check::line(&row.finding));
         if let Some(reason) = &row.collected.reason {

@@ -94,7 +94,7 @@ fn watch_keys(
     answers: &Receiver<String>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    while !interrupt.told() {
+    while !interrupt.has_come() {
         match answers.try_recv() {
             Ok(text) => screen.draw(text)?,
             Err(TryRecvError::Empty) => {}

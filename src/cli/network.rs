@@ -279,7 +279,7 @@ fn end(form: Form, changed: anyhow::Result<Changed>) -> anyhow::Result<ExitCode>
 
 fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
     let (socket, form) = (&args.admin.socket, args.admin.output.form);
-    let (mut revision, before) = look(socket, &args.network)?;
+    let (mut revision, before) = read_object(socket, &args.network)?;
     let mut file = tempfile::Builder::new().prefix("leasehold-").suffix(".json").tempfile()?;
     let text = format!("{}\n", serde_json::to_string_pretty(&before)?);
     file.write_all(text.as_bytes())?;
@@ -296,7 +296,7 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
         match admin::put::<Changed>(socket, &at, &edited) {
             Ok(changed) => return end(form, Ok(changed)),
             Err(error) if error.downcast_ref().is_some_and(|r: &Refused| r.status == 409) => {
-                let (now, theirs) = look(socket, &args.network)?;
+                let (now, theirs) = read_object(socket, &args.network)?;
                 revision = now;
                 let beside = file.path().with_extension("theirs.json");
                 fs::write(&beside, serde_json::to_string_pretty(&theirs)?)?;
@@ -314,7 +314,7 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The revision and the object of a network, or an object to begin with.
-fn look(socket: &Path, network: &str) -> anyhow::Result<(u64, Value)> {
+fn read_object(socket: &Path, network: &str) -> anyhow::Result<(u64, Value)> {
     let row = admin::news(admin::get::<NetworkRow>(socket, &path(network)))?;
     let (revision, ipam) = row.map_or((0, None), |row| (row.revision, row.ipam));
     Ok((revision, ipam.unwrap_or_else(|| json!({ "type": "my-ipam", "ranges": [] }))))

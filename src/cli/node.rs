@@ -11,7 +11,7 @@ use super::admin::{self, AdminArgs};
 use super::drain::{self, DrainArgs};
 use super::live::{self, WatchArgs};
 use super::output::{self, printable};
-use crate::api::nodes::{Fate, NodeRow, Remove, Removed};
+use crate::api::nodes::{NodeRow, RemovalOutcome, Remove, Removed};
 use crate::clock::{self, rfc3339};
 use crate::core::time::UnixTime;
 use crate::limits;
@@ -221,7 +221,7 @@ fn show(removed: &Removed, now: UnixTime) -> String {
     let (node, would) = (printable(&removed.node), removed.dry_run);
     let records = removed.records;
     let mut text = match removed.outcome {
-        Fate::Removed => format!(
+        RemovalOutcome::Removed => format!(
             "{}: node {node}, epoch {}: {} blocks in quarantine for {}, {} spare blocks free at \
              once, {records} records deleted\n",
             if would { "would be removed (dry run)" } else { "removed" },
@@ -230,22 +230,22 @@ fn show(removed: &Removed, now: UnixTime) -> String {
             humantime::format_duration(Duration::from_secs(removed.quarantine_s)),
             removed.freed,
         ),
-        Fate::AlreadyRemoved => format!(
+        RemovalOutcome::AlreadyRemoved => format!(
             "node {node} was removed before: {} blocks are still in quarantine, {records} records \
              {}deleted\n",
             removed.quarantined,
             if would { "would be " } else { "" },
         ),
-        Fate::Forgotten => format!(
+        RemovalOutcome::Forgotten => format!(
             "{}: node {node} was removed before and has no blocks; {records} records deleted\n",
             if would { "would be forgotten (dry run)" } else { "forgotten" },
         ),
-        Fate::Succeeded => format!(
+        RemovalOutcome::Succeeded => format!(
             "node {node} is another machine by now (epoch {}): nothing was done\n",
             removed.epoch,
         ),
     };
-    if removed.outcome == Fate::Removed {
+    if removed.outcome == RemovalOutcome::Removed {
         text.push_str(&unknowns(removed, now));
     }
     text
@@ -279,7 +279,7 @@ fn unknowns(removed: &Removed, now: UnixTime) -> String {
 mod tests {
     use super::*;
 
-    fn removed(outcome: Fate, dry_run: bool) -> Removed {
+    fn removed(outcome: RemovalOutcome, dry_run: bool) -> Removed {
         Removed {
             node: "n7".to_owned(),
             outcome,
@@ -296,7 +296,10 @@ mod tests {
 
     #[test]
     fn what_was_done_and_what_is_not_known_is_said() {
-        let text = show(&removed(Fate::Removed, false), UnixTime::from_millis(1_000_000 + 725_000));
+        let text = show(
+            &removed(RemovalOutcome::Removed, false),
+            UnixTime::from_millis(1_000_000 + 725_000),
+        );
         for expected in [
             "removed: node n7, epoch 4: 3 blocks in quarantine for 5m, 2 spare blocks free at \
              once, 12 records deleted\n",
@@ -307,12 +310,13 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
-        let dry = show(&removed(Fate::Removed, true), UnixTime::from_millis(1_000_000));
+        let dry = show(&removed(RemovalOutcome::Removed, true), UnixTime::from_millis(1_000_000));
         assert!(dry.starts_with("would be removed (dry run): node n7"), "{dry}");
-        let again = show(&removed(Fate::AlreadyRemoved, false), UnixTime::from_millis(1_000_000));
+        let again =
+            show(&removed(RemovalOutcome::AlreadyRemoved, false), UnixTime::from_millis(1_000_000));
         assert!(again.contains("3 blocks are still in quarantine, 12 records deleted"), "{again}");
         assert!(
-            show(&removed(Fate::Forgotten, false), UnixTime::from_millis(0))
+            show(&removed(RemovalOutcome::Forgotten, false), UnixTime::from_millis(0))
                 .starts_with("forgotten: node n7")
         );
     }

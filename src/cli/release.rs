@@ -59,7 +59,7 @@ pub(super) fn examples() -> String {
 /// The outcome for one attachment.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "camelCase")]
-enum Fate {
+enum ReleaseOutcome {
     /// Its addresses are free again (they cool first).
     Released,
     /// Its sequence number changed, or it is gone.
@@ -81,13 +81,13 @@ struct Match {
     ifname: String,
     sequence: u64,
     addresses: Vec<String>,
-    outcome: Fate,
+    outcome: ReleaseOutcome,
     /// The reason, unless it was released.
     reason: Option<String>,
 }
 
 impl Match {
-    fn end(&mut self, outcome: Fate, reason: String) {
+    fn end(&mut self, outcome: ReleaseOutcome, reason: String) {
         (self.outcome, self.reason) = (outcome, Some(reason));
     }
 }
@@ -99,12 +99,12 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
     let refuse = matches.len() > 1 && !args.yes && !args.dry_run;
     for found in &mut matches {
         match args.sequence {
-            _ if refuse => found.outcome = Fate::Refused,
+            _ if refuse => found.outcome = ReleaseOutcome::Refused,
             Some(wanted) if wanted != found.sequence => {
                 let why = format!("its sequence number is {}, not {wanted}", found.sequence);
-                found.end(Fate::Skipped, why);
+                found.end(ReleaseOutcome::Skipped, why);
             }
-            _ if args.dry_run => found.outcome = Fate::WouldRelease,
+            _ if args.dry_run => found.outcome = ReleaseOutcome::WouldRelease,
             _ => release(socket, found),
         }
     }
@@ -115,7 +115,9 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
          --network), or pass --yes to release all of them",
         matches.len()
     );
-    let good = |found: &Match| matches!(found.outcome, Fate::Released | Fate::WouldRelease);
+    let good = |found: &Match| {
+        matches!(found.outcome, ReleaseOutcome::Released | ReleaseOutcome::WouldRelease)
+    };
     Ok(super::verdict(!matches.is_empty() && matches.iter().all(good)))
 }
 
@@ -162,7 +164,7 @@ fn group(rows: Vec<AllocationRow>) -> Vec<Match> {
             Some(found) => found.addresses.push(address),
             None => matches.push(Match {
                 addresses: vec![address],
-                outcome: Fate::Skipped,
+                outcome: ReleaseOutcome::Skipped,
                 reason: None,
                 network,
                 container_id,
@@ -182,13 +184,13 @@ fn release(socket: &Path, found: &mut Match) {
         sequence: found.sequence,
     };
     match admin::post(socket, "/v1/release", &release) {
-        Ok(Released { released: true }) => found.outcome = Fate::Released,
+        Ok(Released { released: true }) => found.outcome = ReleaseOutcome::Released,
         Ok(Released { released: false }) => {
             let why = "it changed since it was looked up: look again with `leasehold allocations`";
-            found.end(Fate::Skipped, why.to_owned());
+            found.end(ReleaseOutcome::Skipped, why.to_owned());
         }
         // Not an error of the whole command: the outcomes of the others must be shown too.
-        Err(error) => found.end(Fate::Failed, format!("{error:#}")),
+        Err(error) => found.end(ReleaseOutcome::Failed, format!("{error:#}")),
     }
 }
 
@@ -200,11 +202,11 @@ fn show(matches: &[Match]) -> String {
     let mut text = String::new();
     for found in matches {
         let end = match found.outcome {
-            Fate::Released => "released",
-            Fate::Skipped => "skipped",
-            Fate::Failed => "failed",
-            Fate::WouldRelease => "would be released (dry run)",
-            Fate::Refused => "matches",
+            ReleaseOutcome::Released => "released",
+            ReleaseOutcome::Skipped => "skipped",
+            ReleaseOutcome::Failed => "failed",
+            ReleaseOutcome::WouldRelease => "would be released (dry run)",
+            ReleaseOutcome::Refused => "matches",
         };
         let _ = write!(
             text,

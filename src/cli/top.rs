@@ -92,15 +92,15 @@ struct NetworkTop {
 /// Shows the node, once or live.
 pub(super) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let AdminArgs { socket, output } = args.admin.clone();
-    let mut last = look(&socket)?;
+    let mut last = take_reading(&socket)?;
     if output.form != Form::Table || !io::stdout().is_terminal() {
         std::thread::sleep(BETWEEN);
-        let top = Top::between(&last, &look(&socket)?);
+        let top = Top::between(&last, &take_reading(&socket)?);
         output::show(output.form, &top, || show(&top))?;
         return Ok(super::verdict(top.state == "serving"));
     }
     live::view(Duration::from_secs(args.every.into()), move || {
-        let now = look(&socket)?;
+        let now = take_reading(&socket)?;
         let top = Top::between(&last, &now);
         last = now;
         Ok((show(&top), true))
@@ -108,7 +108,7 @@ pub(super) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The answers of a daemon at one time.
-struct Look {
+struct Reading {
     at: Instant,
     status: Status,
     metrics: Vec<Sample>,
@@ -121,10 +121,14 @@ struct Sample {
     value: f64,
 }
 
-fn look(socket: &Path) -> anyhow::Result<Look> {
+fn take_reading(socket: &Path) -> anyhow::Result<Reading> {
     let metrics = admin::get_text(socket, "/metrics")?;
     let status = admin::get(socket, "/v1/status")?;
-    Ok(Look { at: Instant::now(), status, metrics: metrics.lines().filter_map(sample).collect() })
+    Ok(Reading {
+        at: Instant::now(),
+        status,
+        metrics: metrics.lines().filter_map(sample).collect(),
+    })
 }
 
 /// A line such as `name{a="b",c="d"} 7`. Networks have no quotes in their names.
@@ -140,7 +144,7 @@ fn sample(line: &str) -> Option<Sample> {
     Some(Sample { name: name.to_owned(), labels, value: value.parse().ok()? })
 }
 
-impl Look {
+impl Reading {
     fn sum(&self, name: &str, wanted: &[(&str, &str)]) -> f64 {
         let fits = |sample: &&Sample| {
             let has = |(name, value): &(&str, &str)| {
@@ -175,7 +179,7 @@ impl Look {
 }
 
 impl Top {
-    fn between(before: &Look, now: &Look) -> Self {
+    fn between(before: &Reading, now: &Reading) -> Self {
         let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
         // Counters that became smaller are those of a new daemon.
         let rate = |name: &str, labels: &[(&str, &str)]| {
@@ -206,7 +210,7 @@ impl Top {
     }
 }
 
-fn networks(now: &Look) -> Vec<NetworkTop> {
+fn networks(now: &Reading) -> Vec<NetworkTop> {
     let size = now.by_network("leasehold_pool_addresses", "");
     let unclaimed = now.by_network("leasehold_pool_unclaimed_addresses", "");
     let states = ["allocated", "cooling", "free", "spare"];

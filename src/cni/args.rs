@@ -98,7 +98,7 @@ fn address(pair: &str, value: &str) -> Result<Option<IpAddr>, Error> {
     if value.is_empty() {
         return Ok(None);
     }
-    let address = ip::asked(value);
+    let address = ip::requested(value);
     address.map(Some).ok_or_else(|| {
         bad(pair, &format!("invalid IP address {value}")).with_details(
             "IP in CNI_ARGS must be one address, with or without a prefix length; for more than \

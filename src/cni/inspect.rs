@@ -8,7 +8,7 @@ use super::error::Error;
 use super::json::Json;
 use super::json_cursor::JsonCursor;
 use super::netconf;
-use super::place;
+use super::position;
 use super::unknown::unknown;
 use super::version::Version;
 
@@ -78,7 +78,7 @@ struct Remarks<'a> {
 
 impl Remarks<'_> {
     fn add(&mut self, weight: Weight, path: &str, text: String) {
-        let (line, column) = place::of(self.text, path);
+        let (line, column) = position::of(self.text, path);
         self.all.push(Remark { line, column, weight, text });
     }
 

@@ -36,7 +36,7 @@ pub(super) fn net(text: &str) -> Option<IpNet> {
 }
 
 /// A requested address, with or without a prefix length, which is dropped.
-pub(super) fn asked(text: &str) -> Option<IpAddr> {
+pub(super) fn requested(text: &str) -> Option<IpAddr> {
     if text.contains('/') {
         return cidr(text).map(|(address, _)| address.to_canonical());
     }
@@ -80,11 +80,11 @@ mod tests {
 
     #[test]
     fn an_asked_for_address_may_have_a_prefix() {
-        assert_eq!(asked("10.1.2.11/24"), Some(ip("10.1.2.11")));
-        assert_eq!(asked("::ffff:10.1.2.11/120"), Some(ip("10.1.2.11")));
-        assert_eq!(asked("2001:db8::b"), Some(ip("2001:db8::b")));
+        assert_eq!(requested("10.1.2.11/24"), Some(ip("10.1.2.11")));
+        assert_eq!(requested("::ffff:10.1.2.11/120"), Some(ip("10.1.2.11")));
+        assert_eq!(requested("2001:db8::b"), Some(ip("2001:db8::b")));
         for text in ["", "foo", "10.1.2.11/", "10.1.2.11/33", "10.1.2.10,10.1.2.11"] {
-            assert_eq!(asked(text), None, "{text}");
+            assert_eq!(requested(text), None, "{text}");
         }
     }
 }

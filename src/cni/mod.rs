@@ -20,7 +20,7 @@ mod namespaces;
 mod negotiate;
 mod netconf;
 pub mod parse;
-pub mod place;
+pub mod position;
 mod prev_result;
 mod print;
 mod range_set_parser;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::core::range::Ranges;
 use crate::core::stage::Stage;
-use crate::limits::{ASKED_MAX, DAEMON_WAIT_MAX, NAME_BYTES_MAX, ROUTES_MAX};
+use crate::limits::{DAEMON_WAIT_MAX, NAME_BYTES_MAX, REQUESTED_MAX, ROUTES_MAX};
 
 use super::args::{Args, stages};
 use super::error::{Code, Error};
@@ -97,9 +97,9 @@ pub(super) fn add(
         Some(args) => args.object("cni")?,
         None => None,
     };
-    let mut asked: Vec<_> = env.ip.into_iter().collect();
+    let mut requested: Vec<_> = env.ip.into_iter().collect();
     for source in [&args, &runtime].into_iter().flatten() {
-        add_asked(&mut asked, source)?;
+        add_requested(&mut requested, source)?;
     }
     let pod = env.pod_name.map(|name| Pod {
         namespace: env.pod_namespace.unwrap_or_default().into(),
@@ -123,7 +123,7 @@ pub(super) fn add(
     Namespaces::read(&ipam)?.admit(env.pod_namespace, stage)?;
     let unknown = unknown(&ipam);
     let data_dir = ipam.string("dataDir")?.filter(|path| !path.is_empty()).map(PathBuf::from);
-    Ok(Add { id, sets, asked, stage, pod, routes, resolv_conf, data_dir, unknown })
+    Ok(Add { id, sets, requested, stage, pod, routes, resolv_conf, data_dir, unknown })
 }
 
 /// Reads the request of a CHECK.
@@ -198,8 +198,8 @@ fn some(sets: Vec<Ranges>) -> Result<Vec<Ranges>, Error> {
 }
 
 /// Adds the addresses in `ips` of `args.cni` or `runtimeConfig` to the requested addresses.
-fn add_asked(asked: &mut Vec<IpAddr>, source: &JsonCursor<'_>) -> Result<(), Error> {
-    let Some(ips) = source.items("ips", ASKED_MAX)? else {
+fn add_requested(requested: &mut Vec<IpAddr>, source: &JsonCursor<'_>) -> Result<(), Error> {
+    let Some(ips) = source.items("ips", REQUESTED_MAX)? else {
         return Ok(());
     };
     for item in ips.iter() {
@@ -208,18 +208,18 @@ fn add_asked(asked: &mut Vec<IpAddr>, source: &JsonCursor<'_>) -> Result<(), Err
         if text.is_empty() {
             return Err(item.blame("cannot understand ip: IP <nil> not v4 nor v6", advice));
         }
-        let Some(address) = ip::asked(text) else {
+        let Some(address) = ip::requested(text) else {
             return Err(item.blame(format!("invalid IP address {text}"), advice));
         };
-        if asked.contains(&address) {
+        if requested.contains(&address) {
             continue;
         }
-        if asked.len() == ASKED_MAX {
+        if requested.len() == REQUESTED_MAX {
             let what = "brings the number of requested addresses to more than the";
             let array = &ips.array;
-            return Err(array.refuse(format_args!("{what} {ASKED_MAX} that are allowed")));
+            return Err(array.refuse(format_args!("{what} {REQUESTED_MAX} that are allowed")));
         }
-        asked.push(address);
+        requested.push(address);
     }
     Ok(())
 }
@@ -285,8 +285,9 @@ mod tests {
                 "runtimeConfig":{"ips":["2001:db8::1/64","::ffff:10.1.2.12"],"mac":5}"#,
             )
         };
-        let asked: Vec<_> = add(&call).unwrap().asked.iter().map(IpAddr::to_string).collect();
-        assert_eq!(asked, ["10.1.2.9", "10.1.2.11", "2001:db8::1", "10.1.2.12"]);
+        let requested: Vec<_> =
+            add(&call).unwrap().requested.iter().map(IpAddr::to_string).collect();
+        assert_eq!(requested, ["10.1.2.9", "10.1.2.11", "2001:db8::1", "10.1.2.12"]);
         for (more, msg) in [
             (r#""args":{"cni":{"ips":[""]}}"#, "cannot understand ip: IP <nil> not v4 nor v6"),
             (r#""args":{"cni":{"ips":["foo"]}}"#, "invalid IP address foo"),

@@ -137,7 +137,7 @@ pub struct Add {
     /// The range sets, at least one; an ADD gives one address of each.
     pub sets: Vec<Ranges>,
     /// The requested addresses, each once.
-    pub asked: Vec<IpAddr>,
+    pub requested: Vec<IpAddr>,
     /// The pod's stage.
     pub stage: Option<Stage>,
     /// The pod.

@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn a_del_works_whatever_else_the_configuration_says() {
+    fn a_del_works_with_any_other_fault_in_the_configuration() {
         let deep = format!(r#"{{"a":{}{},"name":"n"}}"#, "[".repeat(9999), "]".repeat(9999));
         for config in [
             deep.as_bytes(),

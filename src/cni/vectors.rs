@@ -111,7 +111,7 @@ fn t29_to_t32_and_t38_asked_for_addresses() {
     let asked = |args: &str, more: &str| {
         let call = with_ipam(&format!("{{{FULL}}}"));
         let add = add(&Call { args: args.into(), more: more.into(), ..call }).unwrap();
-        add.asked.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
+        add.requested.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(asked("IP=10.1.2.10", ""), "10.1.2.10");
     assert_eq!(asked("IP=10.1.2.11/24", ""), "10.1.2.11");

@@ -1,4 +1,4 @@
-//! Addresses, ranges of them, and the CIDR-aligned runs that nodes hold. They are types of their
+//! Addresses, ranges of them, and the cidrs that nodes hold. They are types of their
 //! own, so that none of them passes for a count, a size or a pair of anything else.
 
 use std::fmt;
@@ -268,12 +268,12 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Returns the aligned run of that size around an address.
+    /// Returns the cidr of that size around an address.
     pub fn containing(address: Address, size: BlockSize) -> Self {
         Self { first: Address(address.0 & !size.mask()), size }
     }
 
-    /// Returns the run of one address.
+    /// Returns the cidr of one address.
     pub fn one(address: Address) -> Self {
         Self { first: address, size: BlockSize::ONE }
     }
@@ -298,12 +298,12 @@ impl Cidr {
         AddressRange { first: self.first, last: self.last() }
     }
 
-    /// Returns whether the address is in the run.
+    /// Returns whether the address is in the cidr.
     pub fn contains(self, address: Address) -> bool {
         address.0 & !self.size.mask() == self.first.0
     }
 
-    /// Returns whether all of the other run is in this one.
+    /// Returns whether all of the other cidr is in this one.
     pub fn covers(self, other: Self) -> bool {
         self.size >= other.size && self.contains(other.first)
     }
@@ -325,12 +325,12 @@ impl Cidr {
         self.range().iter()
     }
 
-    /// Returns the run in CIDR form, such as `10.1.2.8/29`.
+    /// Returns the cidr as text, such as `10.1.2.8/29`.
     pub fn net(self, family: Family) -> IpNet {
         IpNet::new_assert(family.address(self.first), self.size.prefix(family))
     }
 
-    /// Returns the run that a CIDR covers, host bits dropped.
+    /// Returns the addresses of an `IpNet`, host bits dropped.
     pub fn of(net: IpNet) -> Self {
         let size = BlockSize(net.max_prefix_len() - net.prefix_len());
         Self { first: Address::of(net.network()), size }

@@ -16,7 +16,7 @@ use super::attachment::{AttachmentId, Holding};
 use super::ids::{Link, Sequence};
 use super::keys::PoolFamily;
 use super::leaseholder::without;
-use super::set_record::{SetId, SetRecord};
+use super::set_identity::{SetId, SetIdentity};
 use super::time::{BootTime, StartTime};
 
 pub use state::{Holdings, JournalState, NewBoot};
@@ -51,7 +51,7 @@ pub enum JournalEntry {
     /// The last address handed out for a slot of a range set.
     Cursor(SetId, u16, Address),
     /// A range set is there, or has grown.
-    Set(SetRecord),
+    Set(SetIdentity),
     /// A range set has become part of another one, and what cools in it with it.
     MergeSets {
         /// The range set that remains.
@@ -129,7 +129,7 @@ pub trait Rows {
     fn cursors_of(&mut self, set: SetId) -> Result<Vec<(u16, Address)>, Self::Error>;
 
     /// Puts a range set, by its id.
-    fn put_set(&mut self, set: &SetRecord) -> Result<(), Self::Error>;
+    fn put_set(&mut self, set: &SetIdentity) -> Result<(), Self::Error>;
 
     /// Removes a range set.
     fn remove_set(&mut self, set: SetId) -> Result<(), Self::Error>;
@@ -141,7 +141,7 @@ pub trait Rows {
     /// Removes a block.
     fn remove_block(&mut self, pool: &PoolFamily, cidr: Cidr) -> Result<(), Self::Error>;
 
-    /// Returns the blocks that have an address of this run, and whether each is lost.
+    /// Returns the blocks that have an address of this cidr, and whether each is lost.
     fn blocks_meeting(
         &mut self,
         pool: &PoolFamily,

@@ -24,7 +24,7 @@ pub const DRAINS: &str = "drains/";
 pub const ASKED: &str = "history/asked/";
 
 /// Returns the prefix of the answers to such a question, one of each node.
-pub fn told_prefix(question: &str) -> String {
+pub fn answers_prefix(question: &str) -> String {
     format!("history/told/{question}/")
 }
 

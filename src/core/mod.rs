@@ -25,7 +25,7 @@ pub mod operator;
 pub mod range;
 pub mod range_set;
 pub mod search;
-pub mod set_record;
+pub mod set_identity;
 pub mod stage;
 pub mod time;
 pub mod txn;

@@ -10,11 +10,11 @@ use super::stage::Stage;
 /// The addresses that ranges offer: from their starts to their ends, without gateways.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Offer {
-    /// The runs, in order, gateways among them.
-    runs: Vec<AddressRange>,
-    /// The gateways in these runs, in order: nobody gets them.
+    /// The ranges, in order, gateways among them.
+    ranges: Vec<AddressRange>,
+    /// The gateways in these ranges, in order: nobody gets them.
     gateways: Vec<Address>,
-    /// The addresses in these runs that are kept for the pods of a stage, in order.
+    /// The addresses in these ranges that are kept for the pods of a stage, in order.
     listed: Vec<Address>,
     /// Gateways and stages are known.
     is_whole: bool,
@@ -24,8 +24,8 @@ impl Offer {
     /// Returns the offer of these ranges together.
     pub fn of<'a>(sets: impl Iterator<Item = &'a Ranges> + Clone) -> Self {
         let all = || sets.clone().flat_map(Ranges::iter);
-        let mut runs = Intervals::default();
-        all().for_each(|range| runs.insert(range.addresses()));
+        let mut ranges = Intervals::default();
+        all().for_each(|range| ranges.insert(range.addresses()));
         // Another set of ranges may hand out what is a gateway here.
         let nobody_offers = |address: &Address| {
             let mut around = all().filter(|range| range.contains(*address));
@@ -41,16 +41,17 @@ impl Offer {
             .copied()
             .collect();
         Self {
-            runs: runs.iter().collect(),
+            ranges: ranges.iter().collect(),
             gateways: gateways.into_iter().collect(),
             listed: listed.into_iter().collect(),
             is_whole: true,
         }
     }
 
-    /// Returns the offer of these runs, whose gateways and stages are not known. They are in order.
-    pub fn of_runs(runs: &[AddressRange]) -> Self {
-        Self { runs: runs.to_vec(), gateways: vec![], listed: vec![], is_whole: false }
+    /// Returns the offer of these ranges, whose gateways and stages are not known. They are in
+    /// order.
+    pub fn of_ranges(ranges: &[AddressRange]) -> Self {
+        Self { ranges: ranges.to_vec(), gateways: vec![], listed: vec![], is_whole: false }
     }
 
     /// Returns whether gateways and stages are known.
@@ -78,9 +79,9 @@ impl Offer {
         self.count(cidr.range())
     }
 
-    /// Returns the runs of addresses, gateways among them.
-    pub fn runs(&self) -> &[AddressRange] {
-        &self.runs
+    /// Returns the ranges of addresses, gateways among them.
+    pub fn ranges(&self) -> &[AddressRange] {
+        &self.ranges
     }
 
     /// Returns the addresses that are kept for the pods of a stage, in order.
@@ -90,9 +91,9 @@ impl Offer {
 
     /// Returns the addresses that nobody gets: gateways, and all between the ranges.
     pub fn gaps(&self) -> impl Iterator<Item = AddressRange> + '_ {
-        let ends = self.runs.iter().map(|run| run.last().next());
+        let ends = self.ranges.iter().map(|range| range.last().next());
         let firsts = std::iter::once(Some(Address::FIRST)).chain(ends);
-        let befores = self.runs.iter().map(|run| run.first().previous());
+        let befores = self.ranges.iter().map(|range| range.first().previous());
         let lasts = befores.chain(std::iter::once(Some(Address::LAST)));
         let outside =
             firsts.zip(lasts).filter_map(|(first, last)| AddressRange::new(first?, last?));
@@ -100,8 +101,8 @@ impl Offer {
     }
 
     fn count(&self, of: AddressRange) -> u128 {
-        let from = self.runs.partition_point(|run| run.last() < of.first());
-        let meeting = self.runs[from..].iter().map_while(|run| run.common(of));
+        let from = self.ranges.partition_point(|range| range.last() < of.first());
+        let meeting = self.ranges[from..].iter().map_while(|range| range.common(of));
         let within = meeting.map(AddressRange::count);
         let below = self.gateways.partition_point(|&gateway| gateway < of.first());
         let gateways = self.gateways.partition_point(|&gateway| gateway <= of.last()) - below;
@@ -168,7 +169,7 @@ mod tests {
     fn a_range_of_every_size_is_counted() {
         let set = Ranges::new(vec![range("2001:db8::/64", None, &[])], None).unwrap();
         assert_eq!(Offer::of([&set].into_iter()).size(), (1 << 64) - 2);
-        assert_eq!(Offer::of_runs(&[AddressRange::ALL]).size(), u128::MAX);
+        assert_eq!(Offer::of_ranges(&[AddressRange::ALL]).size(), u128::MAX);
         assert_eq!(Offer::default().size(), 0);
     }
 }

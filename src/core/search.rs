@@ -3,7 +3,7 @@
 //!
 //! It starts after the last address that was handed out, goes on in the order of the ranges, wraps
 //! around at their end, and takes the last address itself as the last resort.
-//! Each step is a look-up in an ordered index (blocks with free addresses; runs that are in no
+//! Each step is a look-up in an ordered index (blocks with free addresses; cidrs that are in no
 //! block), so the cost does not depend on the size of the ranges or on how much is taken.
 
 use super::address::{Address, AddressRange};

@@ -11,7 +11,7 @@ use crate::store::etcd::{CertificateFile, End, Holder, Options};
 use crate::{clock, limits, metrics};
 
 /// Looks after them from now on, if this node has an etcd.
-pub(super) fn look_after(config: &Config, node: &AppState) {
+pub(super) fn start_watching(config: &Config, node: &AppState) {
     if let Some(options) = &config.etcd {
         actix_rt::spawn(watch(options.clone(), node.warnings.clone()));
     }

@@ -56,7 +56,7 @@ impl Supervisor {
 
     /// Says when the daemon is ready, and goes on to say that it works: as long as a request on
     /// its own socket is answered. Ends with the task.
-    pub(super) async fn keep_told(&self, node: &AppState, socket: &Path) {
+    pub(super) async fn keep_informed(&self, node: &AppState, socket: &Path) {
         self.wait_until_ready(node).await;
         // Twice in the time that the supervisor grants, and once more for a busy machine.
         let Some(every) = self.watchdog.map(|watchdog| watchdog / 3) else { return };

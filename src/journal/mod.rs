@@ -1,4 +1,4 @@
-//! The node's durable local record: what attachments hold, what cools, where the cursors stand, and
+//! The node's durable local memory: what attachments hold, what cools, where the cursors stand, and
 //! of which blocks addresses may be handed out.
 //!
 //! One redb database. By default it survives the death of the process but not of the machine

@@ -12,7 +12,7 @@ use crate::core::attachment::{Holding, Netns, Pod, Scope};
 use crate::core::ids::Sequence;
 use crate::core::journal::Cooling;
 use crate::core::keys::PoolFamily;
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::stage::Stage;
 use crate::core::time::{BootTime, StartTime, UnixTime};
 
@@ -148,7 +148,7 @@ pub(super) fn read_block(
 }
 
 /// The row of a range set.
-pub(super) fn set(set: &SetRecord) -> Vec<u8> {
+pub(super) fn set(set: &SetIdentity) -> Vec<u8> {
     let address = |number| set.family.address(number);
     encode(&SetRow {
         network: (&*set.network).into(),
@@ -163,7 +163,7 @@ pub(super) fn set(set: &SetRecord) -> Vec<u8> {
 }
 
 /// A range set from its row.
-pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetRecord> {
+pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetIdentity> {
     let row: SetRow<'_> = serde_json::from_slice(value)?;
     let family = Family::parse(&row.family).ok_or(anyhow::anyhow!("unknown family"))?;
     let block_size = BlockSize::of_log2(row.block_log2);
@@ -172,7 +172,7 @@ pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetRecord> {
         let range = AddressRange::new(Address::of(first), Address::of(last));
         range.ok_or_else(|| anyhow::anyhow!("range {first} to {last} is not in order"))
     };
-    Ok(SetRecord {
+    Ok(SetIdentity {
         id,
         network: (&*row.network).into(),
         family,

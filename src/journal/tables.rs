@@ -14,7 +14,7 @@ use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::ids::{Link, Sequence};
 use crate::core::journal::{Cooling, JournalState, Rows};
 use crate::core::keys::PoolFamily;
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::time::StartTime;
 
 /// The format of the rows that this daemon writes. It reads this one and all before.
@@ -360,7 +360,7 @@ impl Rows for Tables<'_> {
         Ok(cursors.into_iter().collect())
     }
 
-    fn put_set(&mut self, set: &SetRecord) -> Result<(), Failed> {
+    fn put_set(&mut self, set: &SetIdentity) -> Result<(), Failed> {
         table!(self, sets, SETS).insert(set.id.get(), &*rows::set(set)).map_err(boxed)?;
         Ok(())
     }

@@ -87,8 +87,8 @@ impl Series {
         registered
     }
 
-    /// Notes that a range set with these labels has opened, or that it has ended: with the last one
-    /// of a family go its series, and with the last one of a network all others.
+    /// Remembers that a range set with these labels has opened, or that it has ended: with the last
+    /// one of a family go its series, and with the last one of a network all others.
     pub(super) fn count(&self, network: &str, family: &str, opened: bool) {
         let mut networks = self.networks();
         let Some(families) = networks.series.get_mut(network) else { return };

@@ -60,7 +60,7 @@ impl World {
         let daemons = self.nodes.iter().filter_map(|node| node.daemon.as_ref());
         let mut sets = daemons.flat_map(|daemon| daemon.sets.values());
         sets.any(|set| {
-            set.record().family == Family::of(address)
+            set.identity().family == Family::of(address)
                 && set.blocks().any(|block| block.cidr().contains(Address::of(address)))
         })
     }

@@ -18,7 +18,7 @@ use crate::core::node::{
     Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,
     Output, RangeSetMachine, Standing, ToCoordinator, ToLeaseholder, ToRangeSet,
 };
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
 use crate::core::txn::{Answer, Request, StoreError, Watched};
 
@@ -296,9 +296,9 @@ impl Daemon {
             Output::Reply(call, outcome) => self.wishes.push(Wish::Reply(call, outcome)),
             Output::Held(holding) => drop(self.shown.insert(holding.id(), holding)),
             Output::Ended(holding) => drop(self.shown.remove(&holding.id())),
-            Output::Open { record, set, lease_number } => {
-                let id = record.id;
-                let mut machine = RangeSetMachine::new(record, *set, lease_number);
+            Output::Open { identity, set, lease_number } => {
+                let id = identity.id;
+                let mut machine = RangeSetMachine::new(identity, *set, lease_number);
                 machine.start(now);
                 self.sets.insert(id, machine);
                 self.mail.sets.insert(id, VecDeque::new());
@@ -351,7 +351,7 @@ impl Daemon {
         }
         let spare = |block: &&Block| block.state == BlockState::Spare;
         let known = self.sets.values().flat_map(|set| {
-            let family = set.record().family;
+            let family = set.identity().family;
             set.blocks().filter(spare).map(move |block| (family, block.cidr()))
         });
         let known: BTreeSet<_> = known.collect();

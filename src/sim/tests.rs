@@ -96,7 +96,7 @@ fn a_calm_cluster_fills_its_pool() {
 }
 
 #[test]
-fn promises_hold_whatever_goes_wrong() {
+fn promises_hold_under_all_faults() {
     let seeds = seeds(2_000);
     let (failure, calls) = first_failure(seeds.clone(), None, plan);
     println!("{} seeds, {calls} calls", seeds.end - seeds.start);

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::core::coordinator::RestoreError;
+use crate::core::coordinator::RebuildError;
 use crate::core::journal::JournalFailure;
 
 impl fmt::Display for JournalFailure {
@@ -15,7 +15,7 @@ impl fmt::Display for JournalFailure {
     }
 }
 
-impl fmt::Display for RestoreError {
+impl fmt::Display for RebuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSet(address, container, network) => write!(
@@ -30,4 +30,4 @@ impl fmt::Display for RestoreError {
     }
 }
 
-impl Error for RestoreError {}
+impl Error for RebuildError {}

@@ -193,7 +193,7 @@ struct Book {
 }
 
 impl Book {
-    /// Notes that an ADD was answered.
+    /// Remembers that an ADD was answered.
     fn added(&self, container: &str, address: &str) {
         let before =
             self.holders.lock().expect("the book").insert(address.into(), container.into());
@@ -202,7 +202,7 @@ impl Book {
         }
     }
 
-    /// Notes that a DEL is about to be sent: from now on another container may get the address.
+    /// Remembers that a DEL is about to be sent: from now on another container may get the address.
     fn ending(&self, address: &str) {
         self.holders.lock().expect("the book").remove(address);
     }
@@ -212,7 +212,7 @@ impl Book {
         self.holders.lock().expect("the book").len()
     }
 
-    /// Notes answers, each of which must be a success with an address that no container holds.
+    /// Remembers answers, each of which must be a success with an address that no container holds.
     fn add_all(&self, containers: &[String], outcomes: &[Outcome]) {
         for (container, outcome) in containers.iter().zip(outcomes) {
             self.added(container, &address_of(outcome));

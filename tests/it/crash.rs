@@ -39,8 +39,8 @@ const JOURNAL: usize = 0;
 const STORE: usize = 1;
 
 /// The number of checks whether node and store agree, and the time between them.
-const SETTLE_TRIES: usize = 1_000;
-const SETTLE_PAUSE: Duration = Duration::from_millis(2);
+const AGREE_TRIES: usize = 1_000;
+const AGREE_PAUSE: Duration = Duration::from_millis(2);
 
 fn config(cooldown: Duration) -> Config {
     Config {
@@ -100,7 +100,7 @@ async fn start(
         Journal::open_on(recorder(JOURNAL, journal), Path::new("journal"), &options)?;
     let store = Arc::new(Embedded::open_on(recorder(STORE, store))?);
     log.lock().unwrap().push(Entry::Made);
-    let restored = daemon::restore(&config, "", journal, opened, store.clone(), StartTime::BOOT)?;
+    let state = daemon::rebuild(&config, "", journal, opened, store.clone(), StartTime::BOOT)?;
     let metrics = leasehold::metrics::Series::new()?;
     let (_, phase) = tokio::sync::watch::channel(Phase::Serving);
     let about = About {
@@ -115,7 +115,7 @@ async fn start(
         store: String::new(),
         since_unix_ms: 0,
     };
-    let node = daemon::start(restored, &config, about, metrics, phase)?;
+    let node = daemon::start(state, &config, about, metrics, phase)?;
     node.standing.clone().wait_for(|standing| standing.member).await?;
     Ok((node, store))
 }
@@ -158,11 +158,11 @@ async fn agree(node: &AppState, store: &Embedded) -> Result<(), String> {
         if here == there {
             return Ok(());
         }
-        if tries > SETTLE_TRIES {
+        if tries > AGREE_TRIES {
             return Err(format!("in hand {here:?}, in the store {there:?}"));
         }
         tries += 1;
-        tokio::time::sleep(SETTLE_PAUSE).await;
+        tokio::time::sleep(AGREE_PAUSE).await;
     }
 }
 
@@ -179,7 +179,7 @@ fn add(network: &str, container: usize, ipam: &str, args: &str) -> Call {
         id: attachment(network, container),
         pool: request.pool,
         sets: add.sets.into_iter().map(Arc::new).collect(),
-        requested: add.asked,
+        requested: add.requested,
         stage: add.stage,
         pod: None,
         netns: "/n".into(),

@@ -98,7 +98,7 @@ impl World {
 
     /// Ends all allocations, as their runtimes would. Nothing must be left, and the daemon must be
     /// healthy.
-    fn settle(&mut self) {
+    fn end_all(&mut self) {
         let began = Instant::now();
         loop {
             let rows = self.daemon.allocations();

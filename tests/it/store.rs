@@ -90,7 +90,7 @@ impl World {
             Leaseholder::new(me, (chain, chain), blocks, Withheld::default(), UnixTime::EPOCH);
         let mut daemon = Daemon { world: self, core, now: BootTime::BOOT, chain };
         daemon.core.start(BootTime::BOOT);
-        let said = daemon.settle();
+        let said = daemon.drive();
         assert!(daemon.core.is_member(), "{said:?}");
         daemon
     }
@@ -106,7 +106,7 @@ struct Daemon<'a> {
 
 impl Daemon<'_> {
     /// Asks the store until there are no requests left. Returns the other effects of the machine.
-    fn settle(&mut self) -> Vec<Effect> {
+    fn drive(&mut self) -> Vec<Effect> {
         let mut said = Vec::new();
         while let Some(effect) = self.core.poll_effect() {
             self.now = self.now + Duration::from_millis(1);
@@ -126,7 +126,7 @@ impl Daemon<'_> {
 
     fn order(&mut self, order: Order) -> Vec<Effect> {
         self.core.order(self.now, ORDER, order);
-        self.settle()
+        self.drive()
     }
 
     fn claim(&mut self, pool: PoolFamily, cidrs: &[Cidr]) -> Vec<Effect> {

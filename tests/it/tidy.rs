@@ -152,10 +152,21 @@ fn one_word_has_one_meaning() {
         "// a leased address",
         "let affinity = 1;",
         "/// After the cool-down.",
+        "struct SetRecord;",
+        "use super::set_record::SetId;",
+        "    under_way: usize,",
+        "fn note_free(&mut self) {}",
+        "/// The pod's name, likewise.",
+        "Err(\"it holds nothing any more\")",
     ] {
         assert_caught(rules::words, "src/x.rs", text, 1, "Vocabulary");
     }
-    for text in ["let etcd_lease = lease;", "/// A node leases blocks.", "// a released address"] {
+    for text in [
+        "let etcd_lease = lease;",
+        "/// A node leases blocks.",
+        "// a released address",
+        "metrics::count_note(x)",
+    ] {
         assert_fine(rules::words, "src/x.rs", text);
     }
 }

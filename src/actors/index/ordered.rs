@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::Place;
+use super::HeldAddress;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::by_attachment::{ByAttachment, Key};
 use crate::core::container_id::ContainerId;
@@ -53,7 +53,7 @@ impl Pool {
     }
 
     /// The addresses behind this one, in order.
-    fn after(&self, after: Option<IpAddr>) -> impl Iterator<Item = Place> {
+    fn after(&self, after: Option<IpAddr>) -> impl Iterator<Item = HeldAddress> {
         use Bound::{Excluded, Unbounded};
         let (v4, v6) = match after {
             None => (Some(Unbounded), Unbounded),
@@ -111,7 +111,7 @@ impl Ordered {
         pool: Option<&str>,
         after: Option<(&str, IpAddr)>,
         most: usize,
-    ) -> Vec<Place> {
+    ) -> Vec<HeldAddress> {
         let first = pool.max(after.map(|(pool, _)| pool)).unwrap_or_default();
         let pools = self.pools.range::<str, _>((Bound::Included(first), Bound::Unbounded));
         let wanted = pools.take_while(|(name, _)| pool.is_none_or(|pool| pool == &***name));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Record;
 use super::finding::{Finding, Kind};
-use super::namespaces::{self, View};
+use super::namespaces::{self, NamespaceScan};
 use crate::api::cluster::Store;
 use crate::api::{AppState, outcome, refuse};
 use crate::core::attachment::AttachmentId;
@@ -34,7 +34,7 @@ pub struct Collect {
 /// The fate of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
-pub enum Fate {
+pub enum GcOutcome {
     /// Its addresses are free again (they cool first).
     Released,
     /// Its record was deleted.
@@ -56,29 +56,29 @@ pub enum Fate {
 #[serde(rename_all = "camelCase")]
 pub struct Collected {
     /// The fate.
-    pub outcome: Fate,
+    pub outcome: GcOutcome,
     /// The reason why it was not done, unless it was.
     pub reason: Option<String>,
 }
 
 impl Collected {
-    fn of(outcome: Fate) -> Self {
+    fn of(outcome: GcOutcome) -> Self {
         Self { outcome, reason: None }
     }
 
-    fn because(outcome: Fate, reason: impl Into<String>) -> Self {
+    fn because(outcome: GcOutcome, reason: impl Into<String>) -> Self {
         Self { outcome, reason: Some(reason.into()) }
     }
 
     fn skipped(reason: impl Into<String>) -> Self {
-        Self::because(Fate::Skipped, reason)
+        Self::because(GcOutcome::Skipped, reason)
     }
 }
 
 impl From<StoreError> for Collected {
     fn from(error: StoreError) -> Self {
         let why = format!("the cluster's store: {error}; check again when it answers");
-        Self::because(Fate::Failed, why)
+        Self::because(GcOutcome::Failed, why)
     }
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect
     }
     let looks = findings.iter().any(|found| found.kind == Kind::NamespaceGone);
     let look = tokio::time::timeout(limits::CHECK_WAIT_MAX, async {
-        if looks { namespaces::look(&node).await } else { View::default() }
+        if looks { namespaces::inspect(&node).await } else { NamespaceScan::default() }
     });
     let Ok(allowed) = look.await else {
         let why = "the network namespaces cannot be looked at in time: see whether their file \
@@ -108,7 +108,7 @@ pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect
                     }
                     _ => found.remedy.clone(),
                 };
-                Collected::because(Fate::NotHere, why)
+                Collected::because(GcOutcome::NotHere, why)
             }
             Kind::NamespaceGone => release(&node, found, &allowed, force, dry_run).await,
             Kind::NotNamedByGc => match holding_of(found) {
@@ -118,7 +118,7 @@ pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect
             Kind::RecordWithoutAllocation => delete(&node, found, dry_run).await,
             Kind::AllocationWithoutRecord => record(&node, found, dry_run),
             Kind::BlocksOfDeadNode | Kind::Duplicate | Kind::Unreadable => {
-                Collected::because(Fate::NotHere, found.remedy.clone())
+                Collected::because(GcOutcome::NotHere, found.remedy.clone())
             }
         };
         all.push(collected);
@@ -140,7 +140,7 @@ fn holding_of(found: &Finding) -> Result<(AttachmentId, Sequence), Collected> {
         _ => {
             let why = "the report names no container, interface and sequence number: make a new \
                        one with `leasehold check -o json`";
-            Err(Collected::because(Fate::Failed, why))
+            Err(Collected::because(GcOutcome::Failed, why))
         }
     }
 }
@@ -148,7 +148,7 @@ fn holding_of(found: &Finding) -> Result<(AttachmentId, Sequence), Collected> {
 async fn release(
     node: &AppState,
     found: &Finding,
-    allowed: &View,
+    allowed: &NamespaceScan,
     force: bool,
     dry_run: bool,
 ) -> Collected {
@@ -179,7 +179,7 @@ async fn release(
         ));
     }
     if dry_run {
-        return Collected::of(Fate::Would);
+        return Collected::of(GcOutcome::Would);
     }
     end(node, id, sequence).await
 }
@@ -203,10 +203,10 @@ async fn release_kept(
         );
     }
     if dry_run {
-        return Collected::of(Fate::Would);
+        return Collected::of(GcOutcome::Would);
     }
     let collected = end(node, id.clone(), sequence).await;
-    if collected.outcome == Fate::Released {
+    if collected.outcome == GcOutcome::Released {
         let (network, container) = (&*id.network, &*id.container_id.to_text());
         tracing::warn!(
             network,
@@ -223,12 +223,12 @@ pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: Sequence) -
     let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
     match outcome::execute(node, Call::Del(del)).await.await {
         Outcome::Ended(0) => Collected::skipped("it has changed in this moment"),
-        Outcome::Ended(_) => Collected::of(Fate::Released),
+        Outcome::Ended(_) => Collected::of(GcOutcome::Released),
         Outcome::Failed(error) => {
             let error = outcome::explain(error);
-            Collected::because(Fate::Failed, format!("{}: {}", error.msg, error.details))
+            Collected::because(GcOutcome::Failed, format!("{}: {}", error.msg, error.details))
         }
-        Outcome::Added(_) => Collected::because(Fate::Failed, "not a release"),
+        Outcome::Added(_) => Collected::because(GcOutcome::Failed, "not a release"),
     }
 }
 
@@ -237,7 +237,7 @@ async fn delete(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
     let (Some(key), Some(revision)) = (&found.key, found.revision.and_then(Revision::new)) else {
         let why = "the report names no key and revision: make a new one with `leasehold check -o \
                    json`";
-        return Collected::because(Fate::Failed, why);
+        return Collected::because(GcOutcome::Failed, why);
     };
     match delete_record(node, key, revision, dry_run).await {
         Ok(collected) => collected,
@@ -272,16 +272,16 @@ async fn delete_record(
         let removed = |value: &Value| matches!(value, Value::Node(n) if n.removed.is_some());
         if there.as_ref().is_some_and(|there| !removed(&there.value)) {
             let why = format!("node {owner} is in the cluster: run `leasehold check` there");
-            return Ok(Collected::because(Fate::NotHere, why));
+            return Ok(Collected::because(GcOutcome::NotHere, why));
         }
         when.push(Compare::unchanged(known, there.map(|there| there.mod_revision)));
     }
     if dry_run {
-        return Ok(Collected::of(Fate::Would));
+        return Ok(Collected::of(GcOutcome::Would));
     }
     let then = vec![Write::Delete(key.to_owned())];
     Ok(match store.txn(Txn { when, then }).await? {
-        Some(_) => Collected::of(Fate::Deleted),
+        Some(_) => Collected::of(GcOutcome::Deleted),
         None => Collected::skipped("the record was written again in this moment"),
     })
 }
@@ -296,9 +296,9 @@ fn record(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
         return Collected::skipped("this node no longer holds it");
     };
     if dry_run {
-        return Collected::of(Fate::Would);
+        return Collected::of(GcOutcome::Would);
     }
     // On the thread of the actors: nothing ends it between the look and the note.
     node.machines.publish(holding);
-    Collected::of(Fate::Recorded)
+    Collected::of(GcOutcome::Recorded)
 }

@@ -77,7 +77,7 @@ async fn handle(node: web::Data<AppState>, request: HttpRequest) -> HttpResponse
 
 async fn check(node: &AppState) -> Report {
     let mut report = Report::new(&node.about.node, clock::unix().as_millis());
-    let allowed = namespaces::look(node).await;
+    let allowed = namespaces::inspect(node).await;
     report.looked_at.attachments = allowed.attachments;
     report.looked_at.namespaces = allowed.looked;
     report.findings = allowed.lacking.iter().map(|l| of_namespace(&node.about.node, l)).collect();
@@ -124,7 +124,7 @@ async fn compare_twice(node: &AppState, report: &mut Report) -> Result<(), Strin
     if first.is_empty() {
         return Ok(());
     }
-    let lagging = settle(node, began).await;
+    let lagging = wait_for_lag(node, began).await;
     let second = compare(node).await.map_err(unread)?.findings();
     let before: HashSet<_> = first.iter().map(Finding::identity).collect();
     let judged = |found: &Finding| !(lagging.is_some() && found.kind.is_of_a_record());
@@ -139,7 +139,7 @@ async fn compare_twice(node: &AppState, report: &mut Report) -> Result<(), Strin
 
 /// Waits until every record is in the store that was to be written when the check began; or says
 /// why it is not.
-async fn settle(node: &AppState, began: BootTime) -> Option<String> {
+async fn wait_for_lag(node: &AppState, began: BootTime) -> Option<String> {
     loop {
         tokio::time::sleep(limits::CHECK_PAUSE).await;
         let Some(figures) = node.machines.figures().await else {
@@ -150,7 +150,7 @@ async fn settle(node: &AppState, began: BootTime) -> Option<String> {
         if member && figures.record_lag < waited {
             return None;
         }
-        if waited >= limits::CHECK_SETTLE_MAX {
+        if waited >= limits::CHECK_LAG_MAX {
             return Some(format!(
                 "records of this node: {} wait to be written, the oldest for {} ms: see `leasehold \
                  status` for what keeps them, and check again",

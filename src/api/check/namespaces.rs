@@ -23,7 +23,7 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The result of a look at the path of a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Seen {
+pub(super) enum NamespaceState {
     /// The namespace.
     There,
     /// Nothing.
@@ -40,7 +40,7 @@ pub(super) enum Seen {
 #[derive(Clone, Debug)]
 pub(super) struct Lacking {
     pub(super) holding: Arc<Holding>,
-    pub(super) seen: Seen,
+    pub(super) seen: NamespaceState,
     /// True if that is beyond doubt.
     pub(super) certain: bool,
 }
@@ -50,8 +50,10 @@ impl Lacking {
     pub(super) fn why(&self) -> String {
         let netns = &self.holding.netns;
         let mut why = match self.seen {
-            Seen::Another => format!("another network namespace is at {}", netns.path),
-            Seen::NoNamespace => format!("the file at {} is not a network namespace", netns.path),
+            NamespaceState::Another => format!("another network namespace is at {}", netns.path),
+            NamespaceState::NoNamespace => {
+                format!("the file at {} is not a network namespace", netns.path)
+            }
             _ => format!("nothing is at {}", netns.path),
         };
         if netns.inode.is_none() {
@@ -65,7 +67,7 @@ impl Lacking {
 
 /// The result of a look at all namespaces.
 #[derive(Default, Debug)]
-pub(super) struct View {
+pub(super) struct NamespaceScan {
     /// Attachments of the node.
     pub(super) attachments: usize,
     /// Attachments with a namespace.
@@ -78,7 +80,7 @@ pub(super) struct View {
     blind: Vec<(String, usize)>,
 }
 
-impl View {
+impl NamespaceScan {
     /// Says what could not be judged, why, and what to do.
     pub(super) fn unjudged(&self) -> Vec<String> {
         let blind = self.blind.iter().map(|(place, count)| {
@@ -111,7 +113,7 @@ impl View {
 
 /// Looks at the namespaces of everything that the node holds. A thread of its own waits for the
 /// file system. There is one look at a time, so a look that never ends takes only one thread.
-pub(super) async fn look(node: &AppState) -> View {
+pub(super) async fn inspect(node: &AppState) -> NamespaceScan {
     let alone = node.checks.looking.clone().lock_owned().await;
     let index = node.index.clone();
     let looked = tokio::task::spawn_blocking(move || {
@@ -151,7 +153,7 @@ pub(in crate::api) async fn unnamed(
     // A namespace with an inode number is in a place where looking never waits.
     let judged = tokio::task::spawn_blocking(move || {
         let lives = |holding: &Arc<Holding>| {
-            holding.netns.inode.is_some() && see(&holding.netns) == Seen::There
+            holding.netns.inode.is_some() && see(&holding.netns) == NamespaceState::There
         };
         let (living, others): (Vec<_>, Vec<_>) = held.into_iter().partition(lives);
         Unnamed { living, others: others.iter().map(|holding| holding.id()).collect() }
@@ -159,18 +161,18 @@ pub(in crate::api) async fn unnamed(
     judged.await.unwrap_or_default()
 }
 
-fn see(netns: &Netns) -> Seen {
+fn see(netns: &Netns) -> NamespaceState {
     let path = &*netns.path;
     if !path.starts_with('/') {
-        return Seen::Unknown;
+        return NamespaceState::Unknown;
     }
     match (stat(path), inode(path)) {
-        (Err(Errno::NOENT), _) => Seen::Gone,
-        (Err(_), _) => Seen::Unknown,
-        (Ok(_), None) => Seen::NoNamespace,
+        (Err(Errno::NOENT), _) => NamespaceState::Gone,
+        (Err(_), _) => NamespaceState::Unknown,
+        (Ok(_), None) => NamespaceState::NoNamespace,
         (Ok(_), Some(inode)) => match netns.inode {
-            Some(known) if u64::from(known.get()) != inode => Seen::Another,
-            _ => Seen::There,
+            Some(known) if u64::from(known.get()) != inode => NamespaceState::Another,
+            _ => NamespaceState::There,
         },
     }
 }
@@ -197,8 +199,8 @@ fn shows_namespaces(place: &str) -> bool {
     entries.any(|entry| entry.path().to_str().is_some_and(|path| inode(path).is_some()))
 }
 
-fn allowed(all: Vec<Arc<Holding>>) -> View {
-    let mut allowed = View { attachments: all.len(), ..View::default() };
+fn allowed(all: Vec<Arc<Holding>>) -> NamespaceScan {
+    let mut allowed = NamespaceScan { attachments: all.len(), ..NamespaceScan::default() };
     // For each place: the number of those that were seen at their ADD and are there, and the number
     // of those that are not there.
     let mut places: BTreeMap<String, [usize; 2]> = BTreeMap::new();
@@ -213,8 +215,8 @@ fn allowed(all: Vec<Arc<Holding>>) -> View {
         let [there, lacking] = places.entry(place).or_default();
         match seen {
             // A process of that id is no sign that this is the one that was meant.
-            Seen::There => *there += usize::from(holding.netns.inode.is_some()),
-            Seen::Unknown => allowed.unknown += 1,
+            NamespaceState::There => *there += usize::from(holding.netns.inode.is_some()),
+            NamespaceState::Unknown => allowed.unknown += 1,
             _ => {
                 *lacking += 1;
                 allowed.lacking.push(Lacking { holding, seen, certain: false });
@@ -231,7 +233,7 @@ fn allowed(all: Vec<Arc<Holding>>) -> View {
         let place = place(&lacking.holding.netns.path);
         let blind = allowed.blind.iter().any(|(blind, _)| blind == place);
         // A file without its mount may be the mount of a host that is not passed on.
-        let gone = matches!(lacking.seen, Seen::Gone | Seen::Another);
+        let gone = matches!(lacking.seen, NamespaceState::Gone | NamespaceState::Another);
         lacking.certain = gone && !blind && lacking.holding.netns.inode.is_some();
     }
     allowed
@@ -281,6 +283,13 @@ mod tests {
         let other = Netns { inode: gone.inode, ..there.clone() };
         let all = [there, gone, unseen, other].map(held).to_vec();
         let certain: Vec<_> = allowed(all).lacking.iter().map(|l| (l.seen, l.certain)).collect();
-        assert_eq!(certain, [(Seen::Gone, true), (Seen::Gone, false), (Seen::Another, true)]);
+        assert_eq!(
+            certain,
+            [
+                (NamespaceState::Gone, true),
+                (NamespaceState::Gone, false),
+                (NamespaceState::Another, true)
+            ]
+        );
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::gc::{self, Fate};
-use super::namespaces::{self, View};
+use super::gc::{self, GcOutcome};
+use super::namespaces::{self, NamespaceScan};
 use crate::api::{AppState, Phase};
 use crate::core::attachment::AttachmentId;
 use crate::core::ids::Sequence;
@@ -94,7 +94,7 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
         }
         let mut count = 0;
         if last.is_none_or(|last| clock::boot().since(last) >= limits::SWEEP_MIN) {
-            let allowed = namespaces::look(&node).await;
+            let allowed = namespaces::inspect(&node).await;
             if let Some(Sweep { grace, .. }) = sweep {
                 say(&allowed, &mut blind);
                 count = pass(&node, &allowed, &mut waiting, grace).await;
@@ -106,7 +106,12 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
 }
 
 /// Releases what has been gone for long enough. Returns how many attachments that was.
-async fn pass(node: &AppState, allowed: &View, waiting: &mut Waiting, grace: Duration) -> u64 {
+async fn pass(
+    node: &AppState,
+    allowed: &NamespaceScan,
+    waiting: &mut Waiting,
+    grace: Duration,
+) -> u64 {
     let gone = allowed.gone().map(|holding| (holding.id(), holding.sequence));
     let mut count = 0;
     for (id, sequence) in waiting.due(clock::boot(), gone, grace) {
@@ -114,7 +119,7 @@ async fn pass(node: &AppState, allowed: &View, waiting: &mut Waiting, grace: Dur
         let network = &*id.network;
         let container = &*id.container_id.to_text();
         match swept.outcome {
-            Fate::Released => {
+            GcOutcome::Released => {
                 count += 1;
                 metrics::swept("released");
                 tracing::warn!(
@@ -124,7 +129,7 @@ async fn pass(node: &AppState, allowed: &View, waiting: &mut Waiting, grace: Dur
                     "its network namespace is gone and no DEL came: its addresses are released"
                 );
             }
-            Fate::Failed => {
+            GcOutcome::Failed => {
                 metrics::swept("failed");
                 let reason = swept.reason.unwrap_or_default();
                 tracing::warn!(network, container, sequence = sequence.get(), reason, "not swept");
@@ -136,7 +141,7 @@ async fn pass(node: &AppState, allowed: &View, waiting: &mut Waiting, grace: Dur
 }
 
 /// Says, when it begins, that nothing can be seen somewhere, and so is not swept there.
-fn say(allowed: &View, blind: &mut bool) {
+fn say(allowed: &NamespaceScan, blind: &mut bool) {
     if allowed.is_blind() && !*blind {
         for why in allowed.unjudged() {
             tracing::error!("nothing is swept there: {why}");

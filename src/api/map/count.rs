@@ -106,9 +106,9 @@ pub(super) async fn count(
         let mut networks = Vec::new();
         store.each(NETWORKS, |key| networks.push(key)).await?;
         let sets = Sets::new(local, &networks, blocks);
-        let mut tally = Tally::new(&sets, blocks);
-        store.each(ALLOCATIONS, |key| tally.add(&key.key)).await?;
-        let (held, used) = (tally.held, tally.used);
+        let mut counts = RecordCounts::new(&sets, blocks);
+        store.each(ALLOCATIONS, |key| counts.add(&key.key)).await?;
+        let (held, used) = (counts.held, counts.used);
         Ok::<_, StoreError>((networks, sets, held, used))
     };
     let cause = match tokio::time::timeout(limits::MAP_COUNT_MAX, read).await {
@@ -152,8 +152,8 @@ fn of_own(sets: &Sets, local: &[Description], own: Own) -> Counted {
     }
     let used = |set: &KnownSet| {
         let same = |of: &&Description| {
-            *of.record.network == *set.pool.network
-                && of.record.family == set.pool.family
+            *of.identity.network == *set.pool.network
+                && of.identity.family == set.pool.family
                 && of.offer == set.offer
         };
         Some(local.iter().find(same).map_or(0, |of| of.capacity.allocated))
@@ -163,14 +163,14 @@ fn of_own(sets: &Sets, local: &[Description], own: Own) -> Counted {
 }
 
 /// The records, by block and by range set.
-struct Tally<'a> {
+struct RecordCounts<'a> {
     sets: &'a Sets,
     blocks: BTreeMap<(&'a str, Family), Vec<Cidr>>,
     held: Held,
     used: Vec<u64>,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> RecordCounts<'a> {
     fn new(sets: &'a Sets, all: &'a [PlacedBlock]) -> Self {
         let mut blocks: BTreeMap<(&str, Family), Vec<Cidr>> = BTreeMap::new();
         for block in all {

@@ -170,7 +170,7 @@ fn rows(sets: &Sets, blocks: &[PlacedBlock], names: &[Arc<str>], counted: &Count
     let row = |(set, used): (&KnownSet, &Option<u64>)| MapSet {
         network: set.pool.network.to_string(),
         family: set.pool.family.to_string(),
-        ranges: ranges(set.pool.family, set.offer.runs()),
+        ranges: ranges(set.pool.family, set.offer.ranges()),
         block_size: 1 << set.block_size.log2(),
         size: set.offer.size(),
         exact: set.offer.is_whole(),
@@ -194,9 +194,9 @@ fn rows(sets: &Sets, blocks: &[PlacedBlock], names: &[Arc<str>], counted: &Count
     rows
 }
 
-fn ranges(family: Family, runs: &[AddressRange]) -> Vec<(String, String)> {
+fn ranges(family: Family, ranges: &[AddressRange]) -> Vec<(String, String)> {
     let text = |address| family.address(address).to_string();
-    runs.iter().map(|run| (text(run.first()), text(run.last()))).collect()
+    ranges.iter().map(|range| (text(range.first()), text(range.last()))).collect()
 }
 
 fn word(status: BlockStatus) -> &'static str {

@@ -27,11 +27,11 @@ pub(super) struct KnownSet {
 impl KnownSet {
     /// Returns whether any of these addresses are in it.
     fn meets(&self, addresses: AddressRange) -> bool {
-        self.offer.runs().iter().any(|run| run.meets(addresses))
+        self.offer.ranges().iter().any(|range| range.meets(addresses))
     }
 
     fn first(&self) -> Option<Address> {
-        self.offer.runs().first().copied().map(AddressRange::first)
+        self.offer.ranges().first().copied().map(AddressRange::first)
     }
 }
 
@@ -66,7 +66,7 @@ impl Sets {
         }
         for block in blocks {
             if found.of_block(block).is_none() {
-                let offer = Offer::of_runs(&[block.cidr.range()]);
+                let offer = Offer::of_ranges(&[block.cidr.range()]);
                 let (pool, block_size) = (block.pool.clone(), block.cidr.size());
                 found.add(KnownSet { pool, block_size, offer });
             }
@@ -112,9 +112,9 @@ impl Sets {
 
     /// Adds a range set, unless a better known one has addresses of it.
     fn add_apart(&mut self, new: KnownSet) {
-        let runs = new.offer.runs();
+        let ranges = new.offer.ranges();
         let is_known = (self.of(&new.pool.network, new.pool.family))
-            .any(|at| runs.iter().any(|run| self.all[at].meets(*run)));
+            .any(|at| ranges.iter().any(|range| self.all[at].meets(*range)));
         if !is_known {
             self.add(new);
         }
@@ -122,10 +122,10 @@ impl Sets {
 }
 
 fn of_node(set: &Description) -> KnownSet {
-    let record = &set.record;
+    let identity = &set.identity;
     KnownSet {
-        pool: PoolFamily { network: record.network.clone(), family: record.family },
-        block_size: record.block_size,
+        pool: PoolFamily { network: identity.network.clone(), family: identity.family },
+        block_size: identity.block_size,
         offer: set.offer.clone(),
     }
 }
@@ -138,14 +138,17 @@ fn of_store(network: &str, value: &NetworkValue) -> Vec<KnownSet> {
         let (family, offer) = (set.family(), Offer::of([set].into_iter()));
         let agreed = value.geometry.iter().find(|agreed| {
             agreed.family == family
-                && agreed.ranges.iter().any(|run| offer.runs().iter().any(|own| own.meets(*run)))
+                && agreed
+                    .ranges
+                    .iter()
+                    .any(|range| offer.ranges().iter().any(|own| own.meets(*range)))
         });
         let block_size = agreed.map_or(set.usual_block_size(), |agreed| agreed.block_size);
         KnownSet { pool: pool(family), block_size, offer }
     });
     let of_nodes = value.geometry.iter().map(|agreed| {
         let (family, block_size) = (agreed.family, agreed.block_size);
-        KnownSet { pool: pool(family), block_size, offer: Offer::of_runs(&agreed.ranges) }
+        KnownSet { pool: pool(family), block_size, offer: Offer::of_ranges(&agreed.ranges) }
     });
     of_object.chain(of_nodes).collect()
 }
@@ -158,11 +161,11 @@ mod tests {
 
     fn network(name: &str, ipam: Option<&str>, agreed: &[(&str, &str)]) -> KeyValue {
         let at = |text: &str| Address::of(text.parse().unwrap());
-        let run = |&(first, last): &(&str, &str)| AddressRange::between(at(first), at(last));
+        let range = |&(first, last): &(&str, &str)| AddressRange::between(at(first), at(last));
         let geometry = agreed.iter().map(|agreed| Geometry {
             family: Family::V4,
             block_size: BlockSize::of_log2(4),
-            ranges: vec![run(agreed)],
+            ranges: vec![range(agreed)],
         });
         let (ipam, geometry) = (ipam.map(Arc::from), geometry.collect());
         let value = Value::Network(NetworkValue { ipam, geometry });

@@ -31,7 +31,7 @@ fn range(subnet: &str) -> Range {
 
 #[test]
 fn a_list_after_a_gap_tells_what_was_missed() {
-    let mut known = Known::default();
+    let mut known = PoolIndex::default();
     let (a, b) = (block("10.0.0.0/28", "a", BlockStatus::Active), "10.0.0.16/28");
     let texts = |news: News| news.into_iter().map(|event| event.text).collect::<Vec<_>>();
     let listed = vec![a.clone(), block(b, "a", BlockStatus::Spare)];
@@ -94,8 +94,8 @@ fn networks_overlap_where_their_blocks_do() {
 fn figures_follow_every_report() {
     let pools = Pools::default();
     let at = |text: &str| Address::of(text.parse().unwrap());
-    let run = |first, last| AddressRange::between(at(first), at(last));
-    let offer = Offer::of_runs(&[run("10.0.0.2", "10.0.0.254")]);
+    let between = |first, last| AddressRange::between(at(first), at(last));
+    let offer = Offer::of_ranges(&[between("10.0.0.2", "10.0.0.254")]);
     let pool = PoolFamily { network: "net".into(), family: Family::V4 };
     let figures = || {
         let now = pools.figures(SetId::FIRST, &pool, &offer);
@@ -133,7 +133,7 @@ fn figures_follow_every_report() {
     assert_eq!(quarantined(), None);
     assert_eq!(figures(), Some((253 - 6, 0, 0)));
     // Another offer, then a new list.
-    let narrow = Offer::of_runs(&[run("10.0.0.6", "10.0.0.9")]);
+    let narrow = Offer::of_ranges(&[between("10.0.0.6", "10.0.0.9")]);
     assert_eq!(pools.figures(SetId::FIRST, &pool, &narrow).unwrap().unclaimed, 2);
     assert_eq!(figures(), Some((253 - 6, 0, 0)));
     learn(Watched::Listed(vec![]));

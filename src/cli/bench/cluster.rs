@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::calls::{call, config, container};
 use super::load::{Connection, Load, Loaded, Until, block_on, maker, run_all};
-use super::report::{Series, Target, Times, note, times};
+use super::report::{Series, Target, Times, add_time, times};
 use super::{Bench, Plan};
 use crate::api::read::Status;
 use crate::cli::admin;
@@ -272,7 +272,7 @@ async fn fill(socket: impl AsRef<Path>, config: Value) -> anyhow::Result<Times> 
         let began = Instant::now();
         let (status, answer) = connection.ask(&body).await?;
         if status == 200 {
-            note(&mut adds, began.elapsed());
+            add_time(&mut adds, began.elapsed());
             continue;
         }
         let error: Value = serde_json::from_slice(answer)?;

@@ -11,7 +11,7 @@ use super::{Bench, Plan};
 use crate::core::address::{Address, BlockSize, Cidr, Family};
 use crate::core::ids::OperationId;
 use crate::core::range::{Range, RangeSpec, Ranges};
-use crate::core::range_set::{Assign, RangeSet, RecoveredSet, Settings};
+use crate::core::range_set::{Assign, JournalledSet, RangeSet, Settings};
 use crate::core::time::BootTime;
 
 const MODE: &str = "core";
@@ -88,19 +88,19 @@ impl Used {
         let blocks = (u128::from(taken) + (1 << FREE_LOG2)).div_ceil(BLOCK_SIZE.addresses());
         let addresses = blocks * BLOCK_SIZE.addresses();
         let cidr = |block| Cidr::containing(FIRST.plus(block * BLOCK_SIZE.addresses()), BLOCK_SIZE);
-        let restored = RecoveredSet {
+        let journalled = JournalledSet {
             blocks: (0..blocks).map(cidr).collect(),
             // Spread over all blocks.
             allocated: (0..u128::from(taken))
                 .map(|n| FIRST.plus(2 + n * addresses / (u128::from(taken) + 2)))
                 .collect(),
-            ..RecoveredSet::default()
+            ..JournalledSet::default()
         };
         let (cooldown, forget_after) = (COOLDOWN, Duration::MAX);
         let settings = Settings { cooldown, min_free: 0, forget_after, seed: 0 };
         let mut set = RangeSet::new(Family::V4, BLOCK_SIZE, settings);
         let foreign = |address| anyhow::anyhow!("address {address:?} is not in a block");
-        set.restore(restored).map_err(foreign)?;
+        set.rebuild(journalled).map_err(foreign)?;
         // The set must not ask for further blocks: the walk turns back at the last one.
         let last = FIRST.plus(addresses - 1);
         let end = Some(Family::V4.address(last));

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
 use super::calls;
-use super::report::{Times, note, times};
+use super::report::{Times, add_time, times};
 
 /// The longest time that one answer may take.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -165,12 +165,12 @@ impl Caller {
                 let due = began + self.period * u32::try_from(number).unwrap_or(u32::MAX);
                 tokio::time::sleep_until(due.into()).await;
             }
-            note(&mut adds, self.call(0, number).await?);
+            add_time(&mut adds, self.call(0, number).await?);
             living.push_back(number);
             if living.len() > self.keep
                 && let Some(oldest) = living.pop_front()
             {
-                note(&mut dels, self.call(1, oldest).await?);
+                add_time(&mut dels, self.call(1, oldest).await?);
             }
             last = Instant::now();
         }
@@ -277,7 +277,7 @@ pub(super) async fn in_arrays(
         let answer = String::from_utf8_lossy(answer);
         let failed = status != 200 || answer.contains("\"code\":");
         anyhow::ensure!(!failed, "{command} in an array was refused: {answer:.500}");
-        note(&mut each, took);
+        add_time(&mut each, took);
         sum += took;
     }
     Ok((each, sum))

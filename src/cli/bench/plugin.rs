@@ -12,7 +12,7 @@ use super::calls::{WIDE, config, container};
 use super::echo::Echo;
 use super::exec::Program;
 use super::load::{ARRAY_MAX, Connection, block_on, in_arrays, maker};
-use super::report::{Series, Spread, Target, Times, note, times};
+use super::report::{Series, Spread, Target, Times, add_time, times};
 use super::{Bench, Plan};
 use crate::cli::child;
 use crate::cli::child::daemon::Daemon;
@@ -198,8 +198,8 @@ fn one_caller(
 fn turn(program: &Program, container: &str, round: Option<&mut Round>) -> anyhow::Result<()> {
     let (add, del) = (program.run("ADD", container)?, program.run("DEL", container)?);
     if let Some(round) = round {
-        note(&mut round.adds, add);
-        note(&mut round.dels, del);
+        add_time(&mut round.adds, add);
+        add_time(&mut round.dels, del);
         round.took[0] += add;
         round.took[1] += del;
         round.turns += 1;
@@ -279,8 +279,8 @@ fn at_once(bench: &Bench<'_>, callers: u32, program: &Program) -> anyhow::Result
             }
             interrupt.check()?;
             let container = container(maker, number);
-            note(&mut calls, program.run("ADD", &container)?);
-            note(&mut calls, program.run("DEL", &container)?);
+            add_time(&mut calls, program.run("ADD", &container)?);
+            add_time(&mut calls, program.run("DEL", &container)?);
         }
         Ok(calls)
     };

@@ -20,8 +20,8 @@ pub(super) fn times() -> anyhow::Result<Times> {
     Ok(Histogram::new_with_bounds(1, TOOK_NS_MAX, 3)?)
 }
 
-/// Notes the time of one call.
-pub(super) fn note(times: &mut Times, took: Duration) {
+/// Adds the time of one call.
+pub(super) fn add_time(times: &mut Times, took: Duration) {
     times.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
 }
 

@@ -45,7 +45,7 @@ impl Daemon {
         if is_free(LISTEN_USUAL) {
             match Self::start_on(LISTEN_USUAL, dir, args, interrupt) {
                 // Another process took the address first.
-                Err(_) if !interrupt.told() && !is_free(LISTEN_USUAL) => {}
+                Err(_) if !interrupt.has_come() && !is_free(LISTEN_USUAL) => {}
                 ended => return ended,
             }
         }

@@ -36,7 +36,7 @@ impl Interrupt {
     }
 
     /// True if a signal came.
-    pub(in crate::cli) fn told(&self) -> bool {
+    pub(in crate::cli) fn has_come(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -49,7 +49,7 @@ impl Interrupt {
 
     /// Fails once a signal came.
     pub(in crate::cli) fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.told(), "interrupted");
+        anyhow::ensure!(!self.has_come(), "interrupted");
         Ok(())
     }
 }

@@ -37,7 +37,7 @@ pub(in crate::cli) struct Found {
 /// It cannot be built, or is not there.
 pub(in crate::cli) fn find(interrupt: &Interrupt) -> anyhow::Result<Found> {
     let this = env::current_exe().context("cannot find out where this program is")?;
-    let place = Place::of(&this);
+    let place = BuildDir::of(&this);
     let cargo = env::var_os("CARGO").zip(env::var_os("CARGO_MANIFEST_DIR"));
     let program = match (&place, cargo) {
         (Some(place), Some((cargo, manifest_dir))) => {
@@ -101,7 +101,7 @@ fn end_of(
 
 /// The place where cargo put this program: `TARGET_DIR/[TRIPLE/]PROFILE`.
 #[derive(PartialEq, Eq, Debug)]
-struct Place {
+struct BuildDir {
     target_dir: PathBuf,
     /// The target triple, if the build named one.
     triple: Option<OsString>,
@@ -109,7 +109,7 @@ struct Place {
     profile: OsString,
 }
 
-impl Place {
+impl BuildDir {
     /// Returns `None` if the program is not where cargo puts programs.
     fn of(this: &Path) -> Option<Self> {
         let place = this.parent()?;
@@ -195,7 +195,7 @@ mod tests {
         let target = dir.path().join("target");
         fs::create_dir_all(target.join("x86_64-unknown-linux-gnu/release")).unwrap();
         fs::write(target.join("CACHEDIR.TAG"), tag).unwrap();
-        let of = |below: &str| Place::of(&dir.path().join(below).join("leasehold"));
+        let of = |below: &str| BuildDir::of(&dir.path().join(below).join("leasehold"));
 
         let plain = of("target/debug").unwrap();
         assert_eq!((&plain.triple, &plain.profile), (&None, &"debug".into()));
@@ -219,9 +219,9 @@ mod tests {
             (&target, Some("release"))
         );
         assert_eq!(with_triple.musl(), Some("x86_64-unknown-linux-musl".into()));
-        assert_eq!(Place { triple: Some("a-b-darwin".into()), ..with_triple }.musl(), None);
+        assert_eq!(BuildDir { triple: Some("a-b-darwin".into()), ..with_triple }.musl(), None);
 
         assert_eq!(of("usr/bin"), None);
-        assert_eq!(Place::of(Path::new("/usr/bin/leasehold")), None);
+        assert_eq!(BuildDir::of(Path::new("/usr/bin/leasehold")), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Many containers that come and go. Every call is a plugin process. The demo itself notes which
-//! container holds which address: it believes the output of the plugins, not the daemon.
+//! Many containers that come and go. Every call is a plugin process. The demo itself remembers
+//! which container holds which address: it believes the output of the plugins, not the daemon.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -154,7 +154,7 @@ impl Shared<'_> {
             }
             Err(format!("{} addresses instead of {sets}: {:?}", addresses.len(), run.stdout))
         });
-        counters.adds.note(run.took);
+        counters.adds.add_call(run.took);
         match ended {
             Ok(()) => counters.addresses += addresses.len() as u64,
             Err(why) => {
@@ -174,7 +174,7 @@ impl Shared<'_> {
         // Before the call: during it, the address may rightly go to another container.
         self.holders.let_go(number);
         let run = self.plugin.run(&call("DEL", &container, config_of(number)))?;
-        counters.dels.note(run.took);
+        counters.dels.add_call(run.took);
         if let Err(why) = run.succeeded() {
             self.failures.fetch_add(1, Ordering::Relaxed);
             counters.dels.failed(format!("DEL of {container}: {why}"));

@@ -67,7 +67,7 @@ pub(super) struct Report {
     /// True if everything was right.
     pub(super) ok: bool,
     nodes: usize,
-    phases: Vec<Phase>,
+    phases: Vec<ChurnPhase>,
     /// Addresses that were given to a container while another one held them.
     duplicates: usize,
     /// Addresses that are still held after the last DEL.
@@ -78,7 +78,7 @@ pub(super) struct Report {
 
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
-struct Phase {
+struct ChurnPhase {
     title: &'static str,
     add: CallsReport,
     del: CallsReport,
@@ -245,7 +245,7 @@ impl Shared<'_> {
     /// One caller: starts a container, lets it live, ends it, and so on.
     fn call_until_over(&self, node: usize) -> anyhow::Result<()> {
         let plugin = &self.plugins[node];
-        while !self.over.load(Ordering::Relaxed) && !plugin.interrupt().told() {
+        while !self.over.load(Ordering::Relaxed) && !plugin.interrupt().has_come() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let container = format!("batch-{number}");
             let args = format!("K8S_POD_NAMESPACE=demo;K8S_POD_NAME=batch-{number}");
@@ -275,7 +275,7 @@ impl Shared<'_> {
         drop(open);
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = calls(&mut counters[phase]);
-        calls.note(run.took);
+        calls.add_call(run.took);
         if let Err(why) = run.succeeded() {
             calls.failed(format!("{} of {}: {why}", call.command, call.container));
         }
@@ -287,7 +287,7 @@ impl Shared<'_> {
         let twice = self.twice.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut phases, mut wrong) = (Vec::new(), twice.clone());
         for ((title, counters), &waited) in PHASES.into_iter().zip(&*counters).zip(waited) {
-            wrong.extend(counters.adds.told().iter().chain(counters.dels.told()).cloned());
+            wrong.extend(counters.adds.problems().iter().chain(counters.dels.problems()).cloned());
             let (add, del) = (counters.adds.report(), counters.dels.report());
             if add.calls == 0 {
                 wrong.push(format!("{title}: no container came"));
@@ -297,7 +297,7 @@ impl Shared<'_> {
                     "{title}: {waited} ADDs waited for a block for longer than {WAIT} s"
                 ));
             }
-            phases.push(Phase { title, add, del, waited });
+            phases.push(ChurnPhase { title, add, del, waited });
         }
         if left_over > 0 {
             wrong.push(format!("addresses left over: {left_over}"));
@@ -319,7 +319,7 @@ impl Report {
 
     fn table(&self) -> String {
         let header = ["", "ADDS", "FAILED", "WAITED", "P50", "P99", "DELS", "FAILED"];
-        let row = |phase: &Phase| {
+        let row = |phase: &ChurnPhase| {
             let (add, del) = (&phase.add, &phase.del);
             vec![
                 format!("  {}", phase.title),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::output;
 
 /// The number of failures that are reported in full; the others are counted.
-const TOLD_MAX: usize = 5;
+const PROBLEMS_MAX: usize = 5;
 
 /// The addresses that containers hold, as far as an onlooker can know: from the exit of an ADD to
 /// the start of the DEL.
@@ -25,7 +25,7 @@ struct HoldersInner {
 }
 
 impl Holders {
-    /// Notes the addresses of a container. Returns a sentence for each that another one holds.
+    /// Remembers the addresses of a container. Returns a sentence for each that another one holds.
     pub(super) fn hold(&self, container: u64, addresses: Vec<String>) -> Vec<String> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut twice = Vec::new();
@@ -64,26 +64,26 @@ pub(super) struct Calls {
     /// In microseconds.
     times: Histogram<u64>,
     failures: u64,
-    told: Vec<String>,
+    problems: Vec<String>,
 }
 
 impl Calls {
     fn new() -> anyhow::Result<Self> {
         // Two digits, from a microsecond to two minutes: 16 KiB.
         let times = Histogram::new_with_bounds(1, 120_000_000, 2)?;
-        Ok(Self { times, failures: 0, told: Vec::new() })
+        Ok(Self { times, failures: 0, problems: Vec::new() })
     }
 
-    /// Notes the time of a call.
-    pub(super) fn note(&mut self, took: Duration) {
+    /// Adds the time of a call.
+    pub(super) fn add_call(&mut self, took: Duration) {
         self.times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Notes that the call just noted failed.
+    /// Counts the last call as failed.
     pub(super) fn failed(&mut self, why: String) {
         self.failures += 1;
-        if self.told.len() < TOLD_MAX {
-            self.told.push(why);
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(why);
         }
     }
 
@@ -91,13 +91,13 @@ impl Calls {
         // Cannot fail: all histograms have the same bounds.
         let _ = self.times.add(&other.times);
         self.failures += other.failures;
-        self.told.extend(other.told.iter().cloned());
-        self.told.truncate(TOLD_MAX);
+        self.problems.extend(other.problems.iter().cloned());
+        self.problems.truncate(PROBLEMS_MAX);
     }
 
     /// The first failures.
-    pub(super) fn told(&self) -> &[String] {
-        &self.told
+    pub(super) fn problems(&self) -> &[String] {
+        &self.problems
     }
 
     /// The calls so far.
@@ -120,20 +120,20 @@ pub(super) struct Counters {
     /// Addresses that successful ADDs printed.
     pub(super) addresses: u64,
     duplicates: u64,
-    told: Vec<String>,
+    problems: Vec<String>,
 }
 
 impl Counters {
     pub(super) fn new() -> anyhow::Result<Self> {
         let (adds, dels) = (Calls::new()?, Calls::new()?);
-        Ok(Self { adds, dels, addresses: 0, duplicates: 0, told: Vec::new() })
+        Ok(Self { adds, dels, addresses: 0, duplicates: 0, problems: Vec::new() })
     }
 
-    /// Notes an address that was given out twice.
+    /// Remembers an address that was given out twice.
     pub(super) fn duplicate(&mut self, which: String) {
         self.duplicates += 1;
-        if self.told.len() < TOLD_MAX {
-            self.told.push(which);
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(which);
         }
     }
 
@@ -143,8 +143,8 @@ impl Counters {
         self.dels.add(&other.dels);
         self.addresses += other.addresses;
         self.duplicates += other.duplicates;
-        self.told.extend(other.told.iter().cloned());
-        self.told.truncate(TOLD_MAX);
+        self.problems.extend(other.problems.iter().cloned());
+        self.problems.truncate(PROBLEMS_MAX);
     }
 }
 
@@ -176,16 +176,17 @@ pub(super) struct Churn {
     /// Addresses that are still held after the last DEL.
     left_over: u64,
     /// The first failures, duplicates and left-over addresses, one sentence each.
-    told: Vec<String>,
+    #[serde(rename = "told")]
+    problems: Vec<String>,
 }
 
 impl Churn {
     pub(super) fn new(total: &Counters, callers: u64, took: Duration, left: Vec<String>) -> Self {
         let seconds = took.as_secs_f64();
         let left_over = left.len() as u64;
-        let mut told = total.told.clone();
-        told.extend(total.adds.told.iter().chain(&total.dels.told).cloned());
-        told.extend(left.into_iter().take(TOLD_MAX));
+        let mut problems = total.problems.clone();
+        problems.extend(total.adds.problems.iter().chain(&total.dels.problems).cloned());
+        problems.extend(left.into_iter().take(PROBLEMS_MAX));
         Self {
             callers,
             seconds: (seconds * 1e3).round() / 1e3,
@@ -195,7 +196,7 @@ impl Churn {
             addresses_per_second: (total.addresses as f64 / seconds.max(1e-3)).round(),
             duplicates: total.duplicates,
             left_over,
-            told,
+            problems,
         }
     }
 
@@ -208,7 +209,7 @@ impl Churn {
             count(self.del.failures, "DELs that failed"),
             count(self.left_over, "addresses left over"),
         ];
-        counts.into_iter().flatten().chain(self.told.iter().cloned()).collect()
+        counts.into_iter().flatten().chain(self.problems.iter().cloned()).collect()
     }
 
     /// The result as tables for people.
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn a_report_says_all_that_was_wrong() {
         let mut one = Counters::new().unwrap();
-        one.adds.note(Duration::from_millis(2));
+        one.adds.add_call(Duration::from_millis(2));
         one.adds.failed("ADD of batch-1: why".to_owned());
         let mut all = Counters::new().unwrap();
         all.duplicate("twice".to_owned());

@@ -136,7 +136,7 @@ fn play(
         output::show(args.output.form, &report, String::new)?;
     }
     let mut good = report.ok;
-    if !args.once && !interrupt.told() {
+    if !args.once && !interrupt.has_come() {
         steps::leave_some(&plugin)?;
         screen.text(&what_to_try(daemon.socket(), daemon.listen()))?;
         while !interrupt.wait(daemon::WATCH) {
@@ -179,7 +179,7 @@ fn play_cluster(
         output::show(args.output.form, &report, String::new)?;
     }
     let mut good = report.ok;
-    if !args.once && !interrupt.told() {
+    if !args.once && !interrupt.has_come() {
         steps::leave_some(&plugins[0])?;
         let first = &cluster.daemons[0];
         screen.text(&what_to_try(first.socket(), first.listen()))?;

@@ -146,7 +146,7 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Makes one call, shows it, and notes whether its result was the expected one.
+    /// Makes one call, shows it, and remembers whether its result was the expected one.
     fn step(
         &mut self,
         call: &Call<'_>,

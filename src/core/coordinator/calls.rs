@@ -17,7 +17,7 @@ use crate::core::journal::JournalEntry;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError};
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::time::{BootTime, StartTime};
 use crate::limits;
 
@@ -88,7 +88,7 @@ impl Coordinator {
         };
         let entry = self.networks.entry(pool.clone()).or_default();
         if entry.merging > 0 || !entry.merge_barrier.is_empty() {
-            if entry.merge_barrier.len() < limits::CALLS_AT_GATE_MAX {
+            if entry.merge_barrier.len() < limits::CALLS_AT_BARRIER_MAX {
                 entry.merge_barrier.push_back(waiting);
             } else {
                 let error = CallError::Busy(Crowd::Network);
@@ -96,7 +96,7 @@ impl Coordinator {
             }
             return;
         }
-        entry.under_way += 1;
+        entry.in_flight += 1;
         match waiting.work {
             Work::Add(add) => self.start_add(now, waiting.reply_to, add),
             Work::Del(del) => self.start_del(now, waiting.reply_to, &pool, &del),
@@ -144,10 +144,10 @@ impl Coordinator {
         });
         self.next_sequence = self.next_sequence.next();
         let operation = self.next_operation();
-        let records = vec![JournalEntry::End(before), JournalEntry::Hold(holding.clone())];
+        let entries = vec![JournalEntry::End(before), JournalEntry::Hold(holding.clone())];
         let origin = HoldingOrigin::Renewed;
         self.operations.insert(operation, Operation::Holding { reply_to, holding, origin });
-        self.effects.push_back(Effect::Commit(Some(operation), records));
+        self.effects.push_back(Effect::Commit(Some(operation), entries));
     }
 
     /// Returns the answer to an ADD that must not, or need not, assign anything.
@@ -191,11 +191,11 @@ impl Coordinator {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
         let waiting: usize = entry.agreeing.iter().map(|(_, waiting)| waiting.len()).sum();
-        if waiting >= limits::CALLS_AT_GATE_MAX {
+        if waiting >= limits::CALLS_AT_BARRIER_MAX {
             let outcome = Outcome::Failed(CallError::Busy(Crowd::Network));
             return self.finish(now, reply_to, (&pool, &add.id), outcome);
         }
-        entry.under_way -= 1;
+        entry.in_flight -= 1;
         let waiting = Waiting { reply_to, work: Work::Add(add) };
         match entry.agreeing.iter_mut().find(|(agreeing, _)| *agreeing == allowed) {
             Some((_, others)) => others.push(waiting),
@@ -232,9 +232,9 @@ impl Coordinator {
     fn merge_first(&mut self, now: BootTime, reply_to: ReplyTo, add: Box<Add>, ids: &[SetId]) {
         let pool = add.pool.clone();
         let Some(entry) = self.networks.get_mut(&pool) else { return };
-        entry.under_way -= 1;
+        entry.in_flight -= 1;
         entry.merge_barrier.push_front(Waiting { reply_to, work: Work::Add(add) });
-        if entry.under_way == 0 {
+        if entry.in_flight == 0 {
             self.merge(&pool, ids);
         }
         self.open_merge_barrier(now, &pool);
@@ -243,7 +243,7 @@ impl Coordinator {
     /// Lets the calls that waited continue, once no operation is open.
     pub(super) fn open_merge_barrier(&mut self, now: BootTime, network: &Arc<str>) {
         let Some(entry) = self.networks.get_mut(network) else { return };
-        if entry.under_way == 0 && entry.merging == 0 {
+        if entry.in_flight == 0 && entry.merging == 0 {
             let waiting = std::mem::take(&mut entry.merge_barrier);
             for call in waiting {
                 self.start(now, call);
@@ -350,7 +350,7 @@ impl Coordinator {
         else {
             return;
         };
-        let mut records = cursors(&sets, &got);
+        let mut entries = cursors(&sets, &got);
         let addresses =
             add.sets.iter().zip(got).map(|(allowed, number)| allowed.family().address(number));
         let addresses: Vec<IpAddr> = addresses.collect();
@@ -367,10 +367,10 @@ impl Coordinator {
             netns: add.netns,
         });
         self.next_sequence = self.next_sequence.next();
-        records.push(JournalEntry::Hold(holding.clone()));
+        entries.push(JournalEntry::Hold(holding.clone()));
         let origin = HoldingOrigin::New;
         self.operations.insert(operation, Operation::Holding { reply_to, holding, origin });
-        self.effects.push_back(Effect::Commit(Some(operation), records));
+        self.effects.push_back(Effect::Commit(Some(operation), entries));
     }
 
     /// Answers an open call on a pool and lets the next ones begin.
@@ -382,12 +382,12 @@ impl Coordinator {
         outcome: Outcome,
     ) {
         if let Some(entry) = self.networks.get_mut(pool) {
-            entry.under_way -= 1;
+            entry.in_flight -= 1;
         }
         self.end(now, reply_to, id, outcome);
         self.open_merge_barrier(now, pool);
         let unused = |entry: &Network| {
-            entry.under_way == 0 && entry.sets.is_empty() && entry.agreeing.is_empty()
+            entry.in_flight == 0 && entry.sets.is_empty() && entry.agreeing.is_empty()
         };
         if self.networks.get(pool).is_some_and(unused) {
             self.networks.remove(pool); // a DEL on a network that nobody ever used

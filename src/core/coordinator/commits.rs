@@ -13,7 +13,7 @@ use crate::core::ids::OperationId;
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::mutant::{Mutant, broken};
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
 use crate::limits;
 
@@ -32,7 +32,7 @@ impl Coordinator {
             let outcome = Outcome::Failed(CallError::Journal(cause));
             return self.finish(now, reply_to, (pool, &del.id), outcome);
         }
-        let early = self.note_early_del(del);
+        let early = self.keep_early_del(del);
         let holding = self.held.find(&del.id);
         let Some(holding) = holding.filter(|holding| del.selector.matches(holding)) else {
             if let Some(entry) = early {
@@ -49,10 +49,10 @@ impl Coordinator {
 
     /// Remembers a DEL that comes before the node has joined: the node cannot know yet whether its
     /// journal forgot what this DEL ends (rule 28). Returns the entry for the journal.
-    fn note_early_del(&mut self, del: &Del) -> Option<JournalEntry> {
+    fn keep_early_del(&mut self, del: &Del) -> Option<JournalEntry> {
         let HoldingSelector::StartedBy(started_at) = del.selector else { return None };
         let early_dels = self.early_dels.as_mut()?;
-        if early_dels.len() >= limits::ENDED_MAX && !early_dels.contains_key(&del.id) {
+        if early_dels.len() >= limits::TOMBSTONES_MAX && !early_dels.contains_key(&del.id) {
             return None;
         }
         let latest = early_dels.entry(del.id.clone()).or_insert(started_at);
@@ -81,7 +81,7 @@ impl Coordinator {
         self.effects.push_back(Effect::Commit(Some(operation), vec![entry]));
     }
 
-    /// Notes that the node has joined, and has recovered what its journal forgot.
+    /// Remembers that the node has joined, and has recovered what its journal forgot.
     pub fn joined(&mut self) {
         if self.early_dels.take().is_some_and(|dels| !dels.is_empty()) {
             self.commit_aside(vec![JournalEntry::NoEarlyDels]);
@@ -103,10 +103,10 @@ impl Coordinator {
             Some((network.owner(Family::of(address), number)?, number))
         });
         let numbers: Vec<(SetId, Address)> = owned.collect();
-        let mut records = vec![JournalEntry::End(holding.clone())];
-        records.extend(early);
+        let mut entries = vec![JournalEntry::End(holding.clone())];
+        entries.extend(early);
         if !self.settings.cooldown.is_zero() {
-            records
+            entries
                 .extend(numbers.iter().map(|&(set, number)| JournalEntry::Cool(set, number, now)));
         }
         let operation = self.next_operation();
@@ -116,10 +116,10 @@ impl Coordinator {
             }
         }
         self.operations.insert(operation, Operation::Ending { reply_to, holding, numbers, undone });
-        self.effects.push_back(Effect::Commit(Some(operation), records));
+        self.effects.push_back(Effect::Commit(Some(operation), entries));
     }
 
-    /// Handles the end of an [`Effect::Commit`]: the records are durable, or nothing ever will be
+    /// Handles the end of an [`Effect::Commit`]: the entries are durable, or nothing ever will be
     /// again.
     pub fn committed(
         &mut self,

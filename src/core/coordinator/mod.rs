@@ -6,15 +6,15 @@
 //! [`Coordinator::block_size_agreed`] and [`Coordinator::merged`]; after each one,
 //! [`Coordinator::poll_effect`] is drained, in order.
 //!
-//! **Write-ahead rule.** An ADD is answered after its records are durable; a DEL is answered, and
-//! its addresses begin to cool, after its records are durable. Commits are durable in the order in
-//! which they are asked for.
+//! **Write-ahead rule.** An ADD is answered after its journal entries are durable; a DEL is
+//! answered, and its addresses begin to cool, after its journal entries are durable. Commits are
+//! durable in the order in which they are asked for.
 
 mod calls;
 mod commits;
 mod held;
+mod rebuild;
 mod recover;
-mod restore;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -37,15 +37,15 @@ use super::leaseholder::BlockSizeError;
 use super::mutant::{Mutant, broken};
 use super::range::Ranges;
 use super::range_set::{Assign, AssignError, Settings};
-use super::set_record::{SetId, SetRecord};
+use super::set_identity::{SetId, SetIdentity};
 use super::stage::Stage;
 use super::time::{BootTime, StartTime};
 use crate::core::time::UnixTime;
 use crate::limits;
 
 pub use held::Held;
+pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use recover::{Recovered, RecoveredBlocks};
-pub use restore::{Rebuilt, RestoreError, restore};
 use tombstones::Tombstones;
 
 /// An ADD, its configuration parsed.
@@ -201,7 +201,7 @@ pub enum HeldOtherwise {
 pub enum Crowd {
     /// The whole node: [`limits::CALLS_IN_FLIGHT_MAX`].
     Node,
-    /// One network: [`limits::CALLS_AT_GATE_MAX`].
+    /// One network: [`limits::CALLS_AT_BARRIER_MAX`].
     Network,
     /// One attachment: [`limits::CALLS_PER_ATTACHMENT_MAX`].
     Attachment,
@@ -211,7 +211,7 @@ pub enum Crowd {
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Start an empty range set.
-    Open(SetRecord),
+    Open(SetIdentity),
     /// Agree with the cluster on the block size for these ranges, and call
     /// [`Coordinator::block_size_agreed`].
     AgreeBlockSize(Arc<str>, Arc<Ranges>),
@@ -232,7 +232,7 @@ pub enum Effect {
     /// Move everything of the second range set into the first, end the second, and call
     /// [`Coordinator::merged`] with the network.
     Merge(SetId, SetId, Arc<str>),
-    /// Make the records durable together and call [`Coordinator::committed`] with this operation;
+    /// Make the entries durable together and call [`Coordinator::committed`] with this operation;
     /// none, if none waits for them.
     Commit(Option<OperationId>, Vec<JournalEntry>),
     /// Have it recorded that this is held.
@@ -353,7 +353,7 @@ enum Operation {
 struct Network {
     sets: Vec<OpenSet>,
     /// The number of open operations; range sets are merged only when there are none.
-    under_way: usize,
+    in_flight: usize,
     merging: usize,
     /// Calls that wait for range sets to be merged.
     merge_barrier: VecDeque<Waiting>,
@@ -430,7 +430,7 @@ impl Coordinator {
     }
 
     /// Returns the number of open operations.
-    pub fn under_way(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.operations.len()
     }
 

@@ -13,7 +13,7 @@ use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Recorded, StoredBlock, StoredState};
 use crate::core::mutant::{Mutant, broken};
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::stage::Stage;
 use crate::core::time::BootTime;
 use crate::core::value::{AllocationValue, NetworkValue};
@@ -44,8 +44,8 @@ impl Coordinator {
     /// Takes over what the store knows, when the journal is older than the node (the state
     /// directory was lost, or is a copy from earlier) in the current boot. Containers may hold more
     /// than was recorded, so every other address of these blocks cools from now on.
-    pub fn recover(&mut self, now: BootTime, memory: StoredState) -> Recovered {
-        let StoredState { blocks, networks, records } = memory;
+    pub fn recover(&mut self, now: BootTime, stored: StoredState) -> Recovered {
+        let StoredState { blocks, networks, records } = stored;
         let mut recovered = Recovered { blocks: blocks.len(), ..Recovered::default() };
         let mut changes: Vec<JournalEntry> = Vec::new();
         let mut sets: BTreeMap<SetId, RecoveredBlocks> = BTreeMap::new();
@@ -185,14 +185,14 @@ impl Coordinator {
         if let Some(known) = entry.sets.iter_mut().find(|known| known.meets(&set)) {
             // Only this block: the rest may be other range sets' of this node.
             known.add(cidr.range());
-            changes.push(JournalEntry::Set(known.record(&pool.network)));
+            changes.push(JournalEntry::Set(known.identity(&pool.network)));
             return known.id;
         }
         self.next_set = id.next();
-        let record = set.record(&pool.network);
+        let identity = set.identity(&pool.network);
         entry.sets.push(set);
-        self.effects.push_back(Effect::Open(record.clone()));
-        changes.push(JournalEntry::Set(record));
+        self.effects.push_back(Effect::Open(identity.clone()));
+        changes.push(JournalEntry::Set(identity));
         id
     }
 

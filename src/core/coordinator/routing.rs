@@ -16,7 +16,7 @@ use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::BlockSizeError;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range::{Range, Ranges};
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::time::BootTime;
 use crate::limits;
 
@@ -70,8 +70,8 @@ impl OpenSet {
         self.family == other.family && self.ranges.iter().any(|range| other.ranges.overlaps(range))
     }
 
-    pub(super) fn record(&self, network: &Arc<str>) -> SetRecord {
-        SetRecord {
+    pub(super) fn identity(&self, network: &Arc<str>) -> SetIdentity {
+        SetIdentity {
             id: self.id,
             network: network.clone(),
             family: self.family,
@@ -155,11 +155,11 @@ impl Coordinator {
         self.networks.get(&pool.network)?.sets.iter().find(owns).map(|set| set.id)
     }
 
-    /// Returns the range sets that have addresses of these runs, each once, in the order in which
+    /// Returns the range sets that have addresses of these ranges, each once, in the order in which
     /// they were opened.
-    pub fn owners_in(&self, pool: &PoolFamily, runs: &[AddressRange]) -> Vec<SetId> {
+    pub fn owners_in(&self, pool: &PoolFamily, ranges: &[AddressRange]) -> Vec<SetId> {
         let meets = |set: &&OpenSet| {
-            set.family == pool.family && runs.iter().any(|&run| set.territory.overlaps(run))
+            set.family == pool.family && ranges.iter().any(|&range| set.territory.overlaps(range))
         };
         let sets = self.networks.get(&pool.network).map_or(&[][..], |network| &network.sets);
         sets.iter().filter(meets).map(|set| set.id).collect()
@@ -177,11 +177,11 @@ impl Coordinator {
         let Some(set) = entry.sets.iter_mut().find(|set| set.id == id) else { return };
         let new = set.ranges.is_empty();
         intervals(allowed).for_each(|range| set.add(range));
-        let record = set.record(network);
+        let identity = set.identity(network);
         if new {
-            self.effects.push_back(Effect::Open(record.clone()));
+            self.effects.push_back(Effect::Open(identity.clone()));
         }
-        self.commit_aside(vec![JournalEntry::Set(record)]);
+        self.commit_aside(vec![JournalEntry::Set(identity)]);
         self.tell_overlaps(network);
     }
 
@@ -196,9 +196,9 @@ impl Coordinator {
         }
     }
 
-    /// Commits records that no caller waits for. What is committed later is durable later.
-    pub(super) fn commit_aside(&mut self, records: Vec<JournalEntry>) {
-        self.effects.push_back(Effect::Commit(None, records));
+    /// Commits entries that no caller waits for. What is committed later is durable later.
+    pub(super) fn commit_aside(&mut self, entries: Vec<JournalEntry>) {
+        self.effects.push_back(Effect::Commit(None, entries));
     }
 
     /// Makes range sets one; all operations of the network wait meanwhile.
@@ -207,25 +207,25 @@ impl Coordinator {
         let (gone, mut kept): (Vec<_>, Vec<_>) =
             (entry.sets.drain(..)).partition(|set| ids[1..].contains(&set.id));
         let Some(into) = kept.iter_mut().find(|set| set.id == ids[0]) else { return };
-        let mut records = Vec::new();
+        let mut entries = Vec::new();
         for set in gone {
             entry.merging += 1;
             set.ranges.iter().for_each(|range| into.add(range));
             // Its blocks may be of another size: what they cover is this set's from now on.
             set.territory.iter().for_each(|part| into.territory.insert(part));
-            records.push(JournalEntry::MergeSets { into: into.id, from: set.id });
+            entries.push(JournalEntry::MergeSets { into: into.id, from: set.id });
             self.effects.push_back(Effect::Merge(into.id, set.id, network.clone()));
         }
-        records.push(JournalEntry::Set(into.record(network)));
+        entries.push(JournalEntry::Set(into.identity(network)));
         entry.sets = kept;
-        self.commit_aside(records);
+        self.commit_aside(entries);
     }
 
     /// Forgets a range set that has nothing, unless a call of its network may need it. Returns
     /// whether it is forgotten.
     pub fn forget(&mut self, now: BootTime, network: &Arc<str>, id: SetId) -> bool {
         let Some(entry) = self.networks.get_mut(network) else { return false };
-        let busy = entry.under_way > 0
+        let busy = entry.in_flight > 0
             || entry.merging > 0
             || !entry.merge_barrier.is_empty()
             || !entry.agreeing.is_empty();

@@ -86,7 +86,7 @@ enum ToSet {
 /// Everything around the coordinator, with the messages that are on their way.
 struct World {
     coordinator: Coordinator,
-    sets: BTreeMap<SetId, (SetRecord, RangeSet)>,
+    sets: BTreeMap<SetId, (SetIdentity, RangeSet)>,
     to_sets: BTreeMap<SetId, VecDeque<ToSet>>,
     commits: VecDeque<(Option<OperationId>, Vec<JournalEntry>)>,
     merges: VecDeque<(SetId, SetId, Arc<str>)>,
@@ -257,14 +257,14 @@ impl World {
         }
     }
 
-    fn settle(&mut self, mut draw: impl FnMut() -> usize) {
+    fn run_to_end(&mut self, mut draw: impl FnMut() -> usize) {
         while self.deliver(draw()) {}
     }
 
     /// Asserts that nothing is on its way: the assigned addresses are the held ones, and a restart
     /// would find the same.
     fn check_settled(&self) {
-        assert_eq!(self.coordinator.under_way(), 0);
+        assert_eq!(self.coordinator.in_flight(), 0);
         assert!(self.coordinator.queues.is_empty(), "no attachment waits");
         let assigned: u64 = self.sets.values().map(|(_, set)| set.stats().allocated).sum();
         let held: usize = self.shown.values().map(|holding| holding.addresses.len()).sum();
@@ -272,8 +272,8 @@ impl World {
         let (after, sets) = self.restart();
         let found: BTreeMap<_, _> = after.held().all().map(|h| (h.id(), h.clone())).collect();
         assert_eq!(found, self.shown);
-        let restored: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
-        assert_eq!(restored, assigned);
+        let rebuilt: u64 = sets.iter().map(|(_, set)| set.stats().allocated).sum();
+        assert_eq!(rebuilt, assigned);
         let active = |sets: &mut dyn Iterator<Item = &RangeSet>| -> BTreeSet<Cidr> {
             let active = |block: &&crate::core::block::Block| {
                 block.state == crate::core::block::BlockState::Active
@@ -284,13 +284,13 @@ impl World {
         assert_eq!(active(&mut sets.iter().map(|(_, set)| set)), before);
     }
 
-    fn restart(&self) -> (Coordinator, Vec<(SetRecord, RangeSet)>) {
+    fn restart(&self) -> (Coordinator, Vec<(SetIdentity, RangeSet)>) {
         let mut state = JournalState::default();
         for entry in &self.durable {
             state.apply(self.coordinator.settings.cooldown, entry);
         }
         let coordinator = Coordinator::new(self.coordinator.settings, false, StartTime::BOOT);
-        let rebuilt = restore(coordinator, state).unwrap();
+        let rebuilt = rebuild(coordinator, state).unwrap();
         assert_eq!(rebuilt.stray, [], "every block is in a range set");
         (rebuilt.coordinator, rebuilt.sets)
     }
@@ -361,7 +361,7 @@ proptest! {
             world.call(calls, call);
         }
         let mut draw = 0usize;
-        world.settle(|| { draw = draw.wrapping_mul(31).wrapping_add(7); draw });
+        world.run_to_end(|| { draw = draw.wrapping_mul(31).wrapping_add(7); draw });
         prop_assert_eq!(world.replies.len() as u64, calls, "every call is answered");
         world.check_settled();
     }
@@ -370,7 +370,7 @@ proptest! {
 /// Carries one call out and gives its answer.
 fn run(world: &mut World, call_id: u64, call: Call) -> Outcome {
     world.call(call_id, call);
-    world.settle(|| 0);
+    world.run_to_end(|| 0);
     world.replies.remove(&call_id).unwrap()
 }
 
@@ -454,7 +454,7 @@ fn a_broken_journal_ends_all_promises() {
     assert!(matches!(run(&mut world, 1, add(1, 0, vec![], 100)), Outcome::Added(_)));
     world.call(2, add(2, 0, vec![], 101));
     world.disk_full = true;
-    world.settle(|| 0);
+    world.run_to_end(|| 0);
     for (call, what) in [(3, add(1, 0, vec![], 102)), (4, add(3, 0, vec![], 103)), (5, del(1, 104))]
     {
         let outcome = run(&mut world, call, what);

@@ -40,7 +40,8 @@ impl Tombstones {
         *latest = started_at.max(*latest);
         self.order.push_back((started_at, id));
         while let Some(&(oldest, id)) = self.order.front()
-            && (self.order.len() > limits::ENDED_MAX || started_at.since(oldest) > CALL_AGE_MAX)
+            && (self.order.len() > limits::TOMBSTONES_MAX
+                || started_at.since(oldest) > CALL_AGE_MAX)
         {
             self.order.pop_front();
             self.floor = self.floor.max(Some(oldest));

@@ -101,7 +101,7 @@ impl Block {
         self.touched
     }
 
-    /// Notes that it has changed, or forgets it.
+    /// Remembers that it has changed, or forgets it.
     pub(super) fn touch(&mut self, touched: bool) {
         self.touched = touched;
     }

@@ -31,7 +31,7 @@ pub struct Stats {
 
 /// The indexes and counts that follow from the blocks in hand.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct Index {
+pub(super) struct BlockIndex {
     /// The active blocks with a free address, by their first address.
     pub(super) open: BTreeSet<Address>,
     /// The spares, by their first address.
@@ -44,7 +44,7 @@ pub(super) struct Index {
     addresses: [[u64; AddressState::COUNT]; BlockState::COUNT],
 }
 
-impl Index {
+impl BlockIndex {
     /// Adds a block that comes in hand, or that has this state from now on.
     pub(super) fn add(&mut self, block: &Block) {
         let start = block.cidr().first();

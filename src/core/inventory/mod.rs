@@ -21,7 +21,7 @@ use super::cooling::Cooling;
 use super::interval::Intervals;
 use super::time::BootTime;
 use block::{Block, BlockState};
-use index::Index;
+use index::BlockIndex;
 
 pub use index::Stats;
 pub use moves::{AddressState, Move, MoveError};
@@ -47,7 +47,7 @@ pub enum BlockError {
 pub struct Inventory {
     /// The blocks, by their first address. They do not overlap.
     blocks: BTreeMap<Address, Block>,
-    index: Index,
+    index: BlockIndex,
     /// Every address that is known to be in somebody's block, this node's or another's.
     claimed: Intervals,
     /// The addresses that cool, oldest first.
@@ -287,7 +287,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Notes that a block is somebody's.
+    /// Remembers that a block is somebody's.
     pub fn claim(&mut self, cidr: Cidr) {
         self.claimed.insert(cidr.range());
     }
@@ -326,7 +326,7 @@ impl Inventory {
     /// # Panics
     /// They are not.
     pub fn check_invariants(&self) {
-        let mut index = Index::default();
+        let mut index = BlockIndex::default();
         for (&start, block) in &self.blocks {
             block.check_invariants();
             index.add(block);

@@ -60,7 +60,7 @@ pub enum Move {
     /// The address is handed out before its cooldown is over.
     Reuse,
     /// The journal or the store says that the address was handed out.
-    Restore,
+    Hold,
     /// The holder has released the address at this time.
     Release(BootTime),
     /// The address was handed out, but nobody has seen it: it needs no cooldown.
@@ -85,7 +85,7 @@ impl Move {
         match (self, from) {
             (Self::Allocate, Free) => Some(Allocated),
             (Self::Reuse, Cooling) => Some(Allocated),
-            (Self::Restore, Free | Cooling) => Some(Allocated),
+            (Self::Hold, Free | Cooling) => Some(Allocated),
             (Self::Release(_), Allocated) => Some(Cooling),
             (Self::Undo, Allocated) => Some(Free),
             (Self::Expire, Cooling) => Some(Free),

@@ -44,7 +44,7 @@ impl Model {
         let (allowed, after) = match tried {
             Move::Allocate => (state == Free && active, Allocated),
             Move::Reuse => (state == Cooling && active, Allocated),
-            Move::Restore => (state == Free || state == Cooling, Allocated),
+            Move::Hold => (state == Free || state == Cooling, Allocated),
             Move::Release(_) => (state == Allocated, Cooling),
             Move::Undo => (state == Allocated, Free),
             Move::Expire => (state == Cooling, Free),
@@ -133,7 +133,7 @@ enum Step {
     SetState(usize, BlockState),
     /// The number of a block, and the bits for [`parts`].
     Split(usize, u16, u16),
-    /// The same run leaves: it goes into transfer first, if it can.
+    /// The same cidr leaves: it goes into transfer first, if it can.
     PartWith(usize, u128),
     Claim(Cidr),
     ForgetClaims(AddressRange),
@@ -162,7 +162,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         Move::Allocate,
         Move::Allocate,
         Move::Reuse,
-        Move::Restore,
+        Move::Hold,
         Move::Release(BootTime::BOOT),
         Move::Release(BootTime::BOOT),
         Move::Undo,

@@ -11,7 +11,7 @@ use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
 use crate::core::ids::{Link, Sequence};
 use crate::core::keys::PoolFamily;
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::time::{BootTime, StartTime};
 
 /// Everything that the journal holds.
@@ -20,7 +20,7 @@ pub struct JournalState {
     /// The holdings of attachments.
     pub holdings: Holdings,
     /// The range sets.
-    pub sets: BTreeMap<SetId, SetRecord>,
+    pub sets: BTreeMap<SetId, SetIdentity>,
     /// Cooling addresses, oldest first. One that was released again is there again.
     pub cooling: BTreeSet<Cooling>,
     /// The last address handed out for each slot of each range set.
@@ -115,7 +115,7 @@ impl JournalState {
     fn numbers(&self, holding: &Holding) -> impl Iterator<Item = (SetId, Address)> {
         holding.addresses.iter().filter_map(|&address| {
             let number = Address::of(address);
-            let owns = |set: &&SetRecord| {
+            let owns = |set: &&SetIdentity| {
                 set.network == holding.scope.pool
                     && set.family == Family::of(address)
                     && set.ranges.iter().any(|range| range.contains(number))
@@ -247,7 +247,7 @@ impl Rows for JournalState {
         Ok(cursors.map(|(&(_, slot), &number)| (slot, number)).collect())
     }
 
-    fn put_set(&mut self, set: &SetRecord) -> Result<(), Infallible> {
+    fn put_set(&mut self, set: &SetIdentity) -> Result<(), Infallible> {
         self.sets.insert(set.id, set.clone());
         Ok(())
     }

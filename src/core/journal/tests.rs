@@ -52,7 +52,7 @@ const THIRD: SetId = SetId::new(3);
 fn set(id: SetId, network: &str, range: (&str, &str)) -> JournalEntry {
     let [first, last] = [range.0, range.1].map(|text| Address::of(text.parse().unwrap()));
     let range = AddressRange::between(first, last);
-    JournalEntry::Set(SetRecord {
+    JournalEntry::Set(SetIdentity {
         id,
         network: network.into(),
         family: Family::V4,

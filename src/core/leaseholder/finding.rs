@@ -22,7 +22,7 @@ pub(super) struct Find {
     wanted: Vec<AddressRange>,
     even_cooling: bool,
     /// Blocks seen so far, in order; ours too.
-    seen: Vec<Seen>,
+    seen: Vec<SeenBlock>,
     /// Blocks whose owners were asked and had nothing to give: their first addresses, and the
     /// revisions of their keys.
     asked: BTreeSet<(Address, Revision)>,
@@ -44,7 +44,7 @@ pub(super) struct Find {
 
 /// A block as a search sees it.
 #[derive(Debug)]
-struct Seen {
+struct SeenBlock {
     cidr: Cidr,
     owner: Arc<str>,
     status: BlockStatus,
@@ -144,7 +144,7 @@ impl Leaseholder {
         self.tidy_up(&find.pool, revision, &keys);
         find.seen.extend(keys.into_iter().filter_map(|key| match key.value {
             Value::Block(BlockValue { cidr, owner, status, .. }) => {
-                Some(Seen { cidr, owner, status, revision: key.mod_revision })
+                Some(SeenBlock { cidr, owner, status, revision: key.mod_revision })
             }
             _ => None,
         }));
@@ -205,7 +205,7 @@ impl Leaseholder {
         }
     }
 
-    /// Returns whether some block of this node overlaps the run.
+    /// Returns whether some block of this node overlaps the cidr.
     fn knows(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
         let blocks = self.owned.get(pool).into_iter().flat_map(BTreeMap::values);
         blocks.into_iter().any(|owned| owned.cidr.meets(cidr))
@@ -259,7 +259,7 @@ impl Leaseholder {
     }
 
     /// Handles an answer to a question. What is given is ours, even if nobody waits for it now.
-    pub(super) fn told(&mut self, now: BootTime, key: &KeyValue, message: &Message) {
+    pub(super) fn handle_answer(&mut self, now: BootTime, key: &KeyValue, message: &Message) {
         let found = self.finds.iter().find(|(_, find)| find.open.contains_key(&key.key));
         let id = found.map(|(id, _)| *id);
         self.request(
@@ -334,7 +334,7 @@ impl Find {
     /// asked as it is now.
     fn choose_owners(&mut self, me: &str) {
         let mut owners: BTreeMap<Arc<str>, (bool, u64)> = BTreeMap::new();
-        for Seen { cidr, owner, status, revision } in &self.seen {
+        for SeenBlock { cidr, owner, status, revision } in &self.seen {
             let meets = |range: &AddressRange| range.meets(cidr.range());
             let held = **owner != *me && status.is_owned();
             if held && self.wanted.iter().any(meets) && self.asked.insert((cidr.first(), *revision))
@@ -360,13 +360,13 @@ impl Find {
         };
         let parked = self.seen.iter().filter(|seen| self.may_be_taken(seen));
         let parked = parked.filter(|seen| self.even_cooling && meets(seen.cidr));
-        let spread = |seen: &&Seen| spread(&seen.owner, &format!("{:?}", seen.cidr.first()));
+        let spread = |seen: &&SeenBlock| spread(&seen.owner, &format!("{:?}", seen.cidr.first()));
         parked.min_by_key(spread).map(|seen| (seen.cidr, seen.revision))
     }
 
     /// Returns whether a block may be taken although its node was not asked: that one has given it
     /// back. That a node has no session says nothing (rule 3).
-    fn may_be_taken(&self, seen: &Seen) -> bool {
+    fn may_be_taken(&self, seen: &SeenBlock) -> bool {
         let is_silent = || self.gone.as_ref().is_some_and(|(gone, _)| *gone == seen.owner);
         let silent = broken(Mutant::SilentIsGone) && seen.status == BlockStatus::Active;
         seen.status == BlockStatus::Parked || silent && is_silent()
@@ -380,8 +380,8 @@ impl Find {
         }
     }
 
-    /// Returns the runs to ask a node for: of each wanted run the part between the first and the
-    /// last of its blocks there, since it may hold any number of them.
+    /// Returns the ranges to ask a node for: of each wanted range the part between the first and
+    /// the last of its blocks there, since it may hold any number of them.
     fn held_by(&self, owner: &str) -> Vec<AddressRange> {
         let held = self.seen.iter().filter(|seen| *seen.owner == *owner);
         let mut held: Vec<Cidr> = held.map(|seen| seen.cidr).collect();
@@ -392,7 +392,7 @@ impl Find {
             let last = held.get(behind.checked_sub(1)?)?;
             wanted.common(AddressRange::new(next.first(), last.last())?)
         };
-        self.wanted.iter().filter_map(between).take(limits::RUNS_PER_MESSAGE_MAX).collect()
+        self.wanted.iter().filter_map(between).take(limits::RANGES_PER_MESSAGE_MAX).collect()
     }
 }
 

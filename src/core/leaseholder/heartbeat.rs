@@ -1,6 +1,6 @@
 //! Staying a member: keeping the lease alive, and noticing what others did to this node.
 
-use super::join::Phase;
+use super::join::JoinPhase;
 use super::{Effect, Leaseholder, Order, Pending};
 use crate::core::ids::Link;
 use crate::core::keys::{NODES, RESTORED, drain_key, node_key, session_key};
@@ -56,7 +56,7 @@ impl Leaseholder {
         self.set_alone(alone);
         self.set_draining(first(1).is_some());
         let undisturbed = idle.is_some() && idle == self.chain.sequence && self.batch.is_none();
-        if !undisturbed || !matches!(self.phase, Phase::Member) {
+        if !undisturbed || !matches!(self.phase, JoinPhase::Member) {
             return;
         }
         let node = first(0).and_then(|key| match &key.value {
@@ -78,7 +78,7 @@ impl Leaseholder {
             Some(mark) => self.keep_restore_barrier(now, mark.mod_revision),
             None => {
                 self.set_awaited(None);
-                self.note_settled(now);
+                self.observe_settled(now);
             }
         }
     }

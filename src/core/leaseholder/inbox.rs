@@ -54,7 +54,7 @@ impl Leaseholder {
     fn received(&mut self, now: BootTime, key: &KeyValue) {
         let Value::Message(message) = &key.value else { return };
         let MessageBody::Ask { wanted, even_cooling } = &message.body else {
-            return self.told(now, key, message);
+            return self.handle_answer(now, key, message);
         };
         let Some(network) = message_network(&key.key) else { return };
         if self.questions.insert(key.key.clone(), key.mod_revision) == Some(key.mod_revision) {

@@ -20,14 +20,14 @@ use crate::limits;
 
 /// The progress of the node's joining.
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum JoinPhase {
     Joining(Box<Joining>),
     Member,
     /// Another daemon has the node's name: this one no longer changes anything.
     Fenced(Cause),
 }
 
-impl Phase {
+impl JoinPhase {
     pub(super) fn new() -> Self {
         Self::Joining(Box::default())
     }
@@ -82,7 +82,7 @@ pub(super) enum Step {
 impl Leaseholder {
     pub(super) fn joining(&mut self) -> Option<&mut Joining> {
         match &mut self.phase {
-            Phase::Joining(joining) => Some(joining),
+            JoinPhase::Joining(joining) => Some(joining),
             _ => None,
         }
     }
@@ -90,7 +90,7 @@ impl Leaseholder {
     /// Returns whether an answer is that to a write of the joining.
     pub(super) fn is_registering(&self, pending: &Pending) -> bool {
         let step = match &self.phase {
-            Phase::Joining(joining) => joining.step,
+            JoinPhase::Joining(joining) => joining.step,
             _ => return false,
         };
         *pending == Pending::Join && matches!(step, Step::Registering | Step::Marking)
@@ -131,21 +131,21 @@ impl Leaseholder {
             && node.removed.is_none()
         {
             let cause = Cause::TakenOver { node: self.identity.node.clone() };
-            self.phase = Phase::Fenced(cause.clone());
+            self.phase = JoinPhase::Fenced(cause.clone());
             self.heartbeat_at = None;
             return self.halt(Some(cause));
         }
         if let Some(lease) = self.lease {
             self.request(now, Pending::Aside, Request::Revoke(lease));
         }
-        self.phase = Phase::new();
+        self.phase = JoinPhase::new();
         self.lease_gone(now);
         self.join(now);
     }
 
     pub(super) fn join_due(&self) -> Option<BootTime> {
         match &self.phase {
-            Phase::Joining(joining) => match joining.step {
+            JoinPhase::Joining(joining) => match joining.step {
                 Step::Resting(until) => Some(until),
                 _ => None,
             },
@@ -171,7 +171,7 @@ impl Leaseholder {
         if let Ok(Answer::Granted(lease, ttl_s)) = answer {
             return self.granted(now, lease, ttl_s);
         }
-        let Phase::Joining(joining) = &self.phase else { return };
+        let JoinPhase::Joining(joining) = &self.phase else { return };
         match (joining.step, answer) {
             (Step::Reading, Ok(Answer::Read(snapshot))) => self.looked(now, &snapshot),
             (Step::Marking, Ok(Answer::Txn(_))) => {
@@ -208,11 +208,11 @@ impl Leaseholder {
     fn granted(&mut self, now: BootTime, lease: LeaseId, ttl_s: u64) {
         self.kept_at = self.contact;
         match &self.phase {
-            Phase::Joining(_) => {
+            JoinPhase::Joining(_) => {
                 (self.lease, self.ttl) = (Some(lease), Duration::from_secs(ttl_s));
                 self.join(now);
             }
-            Phase::Member if self.lease.is_none() => {
+            JoinPhase::Member if self.lease.is_none() => {
                 (self.lease, self.ttl) = (Some(lease), Duration::from_secs(ttl_s));
                 self.renew_session();
             }
@@ -256,7 +256,7 @@ impl Leaseholder {
         }
         if went_back && !(joining.has_marked && marked) {
             if !std::mem::replace(&mut joining.went_back, true) {
-                self.note_restore();
+                self.observe_restore();
             }
             self.step(Step::Marking);
             let seen = first(3).map(|mark| mark.mod_revision);
@@ -264,7 +264,7 @@ impl Leaseholder {
             return self.request(now, Pending::Join, Request::Txn(txn));
         }
         if !marked && !went_back {
-            self.note_settled(now);
+            self.observe_settled(now);
         }
         self.notice_state_loss(node.as_ref());
         self.find_parked(snapshot, marked || went_back);
@@ -289,9 +289,9 @@ impl Leaseholder {
         }
     }
 
-    /// Notes it if the store has seen transactions of this node of which its journal knows nothing:
-    /// each such transaction would have waited for the journal. After a reboot it does not matter,
-    /// since no container is left.
+    /// Remembers it if the store has seen transactions of this node of which its journal knows
+    /// nothing: each such transaction would have waited for the journal. After a reboot it does not
+    /// matter, since no container is left.
     fn notice_state_loss(&mut self, node: Option<&NodeValue>) {
         let Some(node) = node else { return };
         let same_boot = node.boot_id == self.identity.boot_id || self.identity.keeps_after_reboot;
@@ -392,8 +392,8 @@ impl Leaseholder {
     }
 
     pub(super) fn become_member(&mut self, now: BootTime) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Member);
-        let Phase::Joining(joining) = phase else { return };
+        let phase = std::mem::replace(&mut self.phase, JoinPhase::Member);
+        let JoinPhase::Joining(joining) = phase else { return };
         self.reconcile(now, *joining);
         // A node that had lost its state directory learns here of which networks it has blocks.
         self.watch_inboxes();

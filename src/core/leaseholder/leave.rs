@@ -1,6 +1,6 @@
 //! Leaving in order, and what a driver must know beside the effects.
 
-use super::join::Phase;
+use super::join::JoinPhase;
 use super::{Leaseholder, Pending};
 use crate::core::time::BootTime;
 use crate::core::txn::Request;
@@ -25,6 +25,6 @@ impl Leaseholder {
 
     /// Returns whether another daemon took this node's name, for good.
     pub fn is_fenced(&self) -> bool {
-        matches!(self.phase, Phase::Fenced(_))
+        matches!(self.phase, JoinPhase::Fenced(_))
     }
 }

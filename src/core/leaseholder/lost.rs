@@ -1,6 +1,6 @@
 //! Blocks and spares that are no longer this node's, and what comes back of them.
 
-use super::{Effect, Leaseholder, Order, Phase};
+use super::{Effect, JoinPhase, Leaseholder, Order};
 use crate::core::address::Cidr;
 use crate::core::ids::Revision;
 use crate::core::keys::PoolFamily;
@@ -17,7 +17,7 @@ impl Leaseholder {
         }
         self.owned.retain(|_, blocks| !blocks.is_empty());
         self.effects.push_back(Effect::SparesGone);
-        if matches!(self.phase, Phase::Member) {
+        if matches!(self.phase, JoinPhase::Member) {
             self.regrant(now);
         }
     }

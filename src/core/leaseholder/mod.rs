@@ -60,7 +60,7 @@ pub use restore_barrier::is_awaited;
 use block_size::AgreeBlockSize;
 use chain::Batch;
 use finding::Find;
-use join::Phase;
+use join::JoinPhase;
 use owned::OwnedBlock;
 use parking::Parking;
 use record_scan::RecordScan;
@@ -109,7 +109,7 @@ pub struct Leaseholder {
     identity: NodeIdentity,
     /// The time at which the boot clock was at 0.
     booted_at: UnixTime,
-    phase: Phase,
+    phase: JoinPhase,
     chain: Chain,
     /// The link up to which the journal knows that transactions may be on their way: if the store
     /// has seen later ones, the journal is older than the node.
@@ -198,7 +198,7 @@ impl Leaseholder {
             next_message: identity.since.as_millis(),
             identity,
             booted_at,
-            phase: Phase::new(),
+            phase: JoinPhase::new(),
             chain: Chain { sequence, ..Chain::default() },
             intended,
             lease: None,
@@ -310,7 +310,7 @@ impl Leaseholder {
 
     /// Returns the reason why nothing can be leased now, if there is one.
     pub fn unable(&self) -> Option<Cause> {
-        if let Phase::Fenced(cause) = &self.phase {
+        if let JoinPhase::Fenced(cause) = &self.phase {
             return Some(cause.clone());
         }
         self.stalled.clone()
@@ -349,7 +349,7 @@ impl Leaseholder {
         self.link(now);
     }
 
-    /// Notes that the journal has the link of [`Effect::Intend`].
+    /// Remembers that the journal has the link of [`Effect::Intend`].
     pub fn intended(&mut self, now: BootTime, link: Link) {
         self.intended = self.intended.max(Some(link));
         self.register_intended(now);
@@ -393,12 +393,12 @@ impl Leaseholder {
 
     /// Returns whether the node has joined and nothing is in progress.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Member) && self.batch.is_none() && self.queue.is_empty()
+        matches!(self.phase, JoinPhase::Member) && self.batch.is_none() && self.queue.is_empty()
     }
 
     /// Returns whether the node is a member of the cluster.
     pub fn is_member(&self) -> bool {
-        matches!(self.phase, Phase::Member)
+        matches!(self.phase, JoinPhase::Member)
     }
 
     /// Returns the current lease.
@@ -459,13 +459,13 @@ impl Leaseholder {
         if !self.unwritable {
             self.stall(None);
         }
-        let fenced = matches!(self.phase, Phase::Fenced(_));
+        let fenced = matches!(self.phase, JoinPhase::Fenced(_));
         if self.halted.is_some() && !fenced {
             self.halt(None);
         }
     }
 
-    /// Notes that a write has landed.
+    /// Remembers that a write has landed.
     fn written(&mut self) {
         self.unwritable = false;
         self.failed_links = 0;

@@ -1,7 +1,7 @@
 //! Decides whether this daemon may use its node's name. Blocks belong to the identity of a state
 //! directory, not to a name: a daemon that has only the name inherits no block (rule 30).
 
-use super::join::Phase;
+use super::join::JoinPhase;
 use super::{Chain, Leaseholder};
 use crate::core::cause::Cause;
 use crate::core::ids::Epoch;
@@ -57,7 +57,7 @@ impl Leaseholder {
         }
     }
 
-    /// Notes that the name is another's: nothing is leased or handed out.
+    /// Remembers that the name is another's: nothing is leased or handed out.
     pub(super) fn lose_name(&mut self, cause: Cause) {
         let new = self.stalled.as_ref() != Some(&cause);
         let Some(joining) = self.joining() else { return };
@@ -71,10 +71,10 @@ impl Leaseholder {
 
     /// Returns whether the node's name is another's at present.
     pub(super) fn is_nameless(&self) -> bool {
-        matches!(&self.phase, Phase::Joining(joining) if joining.nameless)
+        matches!(&self.phase, JoinPhase::Joining(joining) if joining.nameless)
     }
 
-    /// Notes that the name is this node's (again).
+    /// Remembers that the name is this node's (again).
     pub(super) fn regain_name(&mut self) {
         if let Some(joining) = self.joining()
             && std::mem::take(&mut joining.nameless)

@@ -31,7 +31,7 @@ impl Leaseholder {
         }
     }
 
-    /// Notes a block, which overlaps no other one. `revision`: that of its key, if it is known.
+    /// Adds a block, which overlaps no other one. `revision`: that of its key, if it is known.
     pub(super) fn keep_owned(
         &mut self,
         pool: &PoolFamily,

@@ -3,7 +3,7 @@
 //! The lease lasts for what is left of the cooldown of their addresses, and for half a minute at
 //! least. So the store keeps the cooldown, and no clock of another node does. When the lease has
 //! run out the blocks are free. Until then a restarted daemon takes them back, in the transaction
-//! with which it registers: a restart keeps its warm blocks. A node that has nothing else left
+//! with which it registers: a restart keeps its blocks. A node that has nothing else left
 //! takes one as well. Each of them compares the key of the block, so one of them gets it (rule 31).
 
 use std::time::Duration;

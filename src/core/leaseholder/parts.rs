@@ -1,8 +1,8 @@
-//! Runs taken apart: what is left of a block, and what interval is which runs.
+//! Takes cidrs apart: what is left of a block without a part, and which cidrs cover a range.
 
 use crate::core::address::{AddressRange, BlockSize, Cidr};
 
-/// Returns the runs that together cover `block` without `part`, in order.
+/// Returns the cidrs that together cover `block` without `part`, in order.
 pub fn without(block: Cidr, part: Cidr) -> Vec<Cidr> {
     let mut left = Vec::new();
     let mut whole = block;
@@ -17,7 +17,7 @@ pub fn without(block: Cidr, part: Cidr) -> Vec<Cidr> {
     left
 }
 
-/// Returns the fewest runs that cover a range.
+/// Returns the fewest cidrs that cover a range.
 pub(super) fn cover(range: AddressRange) -> Vec<Cidr> {
     let mut cidrs = Vec::new();
     let mut rest = Some(range);
@@ -33,7 +33,7 @@ pub(super) fn cover(range: AddressRange) -> Vec<Cidr> {
     cidrs
 }
 
-/// Returns the parts of a range that are in none of the runs, which are in order.
+/// Returns the parts of a range that are in none of the cidrs, which are in order.
 pub(super) fn uncovered(range: AddressRange, cidrs: &[Cidr]) -> Vec<AddressRange> {
     let mut bare = Vec::new();
     let mut at = range.first();
@@ -49,7 +49,7 @@ pub(super) fn uncovered(range: AddressRange, cidrs: &[Cidr]) -> Vec<AddressRange
     bare
 }
 
-/// Returns the fewest runs that cover what is in `block` and in none of the runs, which are in
+/// Returns the fewest cidrs that cover what is in `block` and in none of the cidrs, which are in
 /// order.
 pub(super) fn missing(block: Cidr, cidrs: &[Cidr]) -> impl Iterator<Item = Cidr> {
     uncovered(block.range(), cidrs).into_iter().flat_map(cover)

@@ -77,7 +77,7 @@ impl Leaseholder {
         answer: Option<Snapshot>,
     ) -> bool {
         if let Some(snapshot) = answer {
-            for ((pool, ..), records) in scan.heard(snapshot) {
+            for ((pool, ..), records) in scan.take_answer(snapshot) {
                 let of = |(at, value): Recorded| (pool.network.clone(), (at, value));
                 stored_state.records.extend(records.into_iter().map(of));
             }

@@ -54,7 +54,7 @@ impl RecordScan {
     }
 
     /// Returns the records of each block in an answer.
-    pub(super) fn heard(&mut self, snapshot: Snapshot) -> Vec<(Item, Vec<Recorded>)> {
+    pub(super) fn take_answer(&mut self, snapshot: Snapshot) -> Vec<(Item, Vec<Recorded>)> {
         let records = |keys: Vec<KeyValue>| {
             let record = |key: KeyValue| {
                 let value = match key.value {
@@ -94,7 +94,7 @@ impl Leaseholder {
             return self.scan.put_back(); // until the next heartbeat
         };
         let (mut cidrs, mut found) = (Vec::new(), Vec::new());
-        for ((pool, cidr), records) in self.scan.heard(snapshot) {
+        for ((pool, cidr), records) in self.scan.take_answer(snapshot) {
             found.extend(records.into_iter().map(|record| (pool.network.clone(), record)));
             cidrs.push((pool, cidr));
         }

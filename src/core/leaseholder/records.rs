@@ -31,7 +31,7 @@ struct Change {
 #[derive(Debug)]
 pub(super) struct Records {
     dirty: BTreeMap<At, Change>,
-    under_way: Vec<(At, Change)>,
+    in_flight: Vec<(At, Change)>,
     /// The number of changes that somebody waits for.
     urgent: usize,
     /// The time at which changes for which nobody waits are due.
@@ -40,7 +40,7 @@ pub(super) struct Records {
 
 impl Default for Records {
     fn default() -> Self {
-        Self { dirty: BTreeMap::new(), under_way: vec![], urgent: 0, flush_at: BootTime::BOOT }
+        Self { dirty: BTreeMap::new(), in_flight: vec![], urgent: 0, flush_at: BootTime::BOOT }
     }
 }
 
@@ -59,7 +59,7 @@ impl Records {
     fn take(&mut self, at: &At) {
         if let Some(change) = self.dirty.remove(at) {
             self.urgent -= change.waiting.len();
-            self.under_way.push((at.clone(), change));
+            self.in_flight.push((at.clone(), change));
         }
     }
 
@@ -77,7 +77,7 @@ impl Records {
     }
 
     pub(super) fn write(&self, txn: &mut Txn) {
-        for ((network, address), change) in &self.under_way {
+        for ((network, address), change) in &self.in_flight {
             let key = allocation_key(network, *address);
             txn.then.push(match &change.value {
                 Some(value) => Write::Put(key, Value::Allocation(value.clone()), None),
@@ -89,7 +89,7 @@ impl Records {
     /// Returns the changes of a transaction that was not carried out to those that wait; newer
     /// changes replace them.
     pub(super) fn put_back(&mut self) {
-        for (at, mut change) in std::mem::take(&mut self.under_way) {
+        for (at, mut change) in std::mem::take(&mut self.in_flight) {
             if let Some(newer) = self.dirty.remove(&at) {
                 self.urgent -= newer.waiting.len();
                 change.value = newer.value;
@@ -100,7 +100,7 @@ impl Records {
     }
 
     pub(super) fn written(&mut self, _: BootTime, effects: &mut VecDeque<Effect>) {
-        let written = std::mem::take(&mut self.under_way);
+        let written = std::mem::take(&mut self.in_flight);
         let waiting: Vec<OperationId> =
             written.into_iter().flat_map(|(_, change)| change.waiting).collect();
         if !waiting.is_empty() {
@@ -134,7 +134,7 @@ impl Stretch {
     }
 }
 
-/// Joins neighbouring runs.
+/// Joins neighbouring cidrs.
 pub(super) fn stretches(cidrs: impl Iterator<Item = Cidr>) -> Vec<AddressRange> {
     let mut cidrs: Vec<Cidr> = cidrs.collect();
     cidrs.sort_unstable();
@@ -194,14 +194,14 @@ impl Leaseholder {
 
     /// Returns the time for which the oldest change has waited.
     pub fn record_lag(&self, now: BootTime) -> Duration {
-        let under_way = self.records.under_way.iter().map(|(_, change)| change);
-        let all = self.records.dirty.values().chain(under_way);
+        let in_flight = self.records.in_flight.iter().map(|(_, change)| change);
+        let all = self.records.dirty.values().chain(in_flight);
         all.map(|change| now.since(change.since)).max().unwrap_or_default()
     }
 
     /// Returns the number of changes that wait.
     pub fn records_waiting(&self) -> usize {
-        self.records.dirty.len() + self.records.under_way.len()
+        self.records.dirty.len() + self.records.in_flight.len()
     }
 
     /// Returns whether the address is this node's to record: in a block of its own.
@@ -242,7 +242,7 @@ impl Leaseholder {
                 self.records.flush_at = now + if all { limits::RECORDS_PERIOD } else { busy };
             }
         }
-        !self.records.under_way.is_empty()
+        !self.records.in_flight.is_empty()
     }
 
     pub(super) fn records_due(&self) -> Option<BootTime> {

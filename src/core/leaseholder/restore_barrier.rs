@@ -51,24 +51,24 @@ impl Leaseholder {
         !waiting && !self.lost.iter().any(|(pool, cidr)| self.is_last_holder(pool, *cidr))
     }
 
-    /// Notes that the store is older than this node: what was lost before is not claimed until all
-    /// is settled.
-    pub(super) fn note_restore(&mut self) {
+    /// Remembers that the store is older than this node: what was lost before is not claimed until
+    /// all is settled.
+    pub(super) fn observe_restore(&mut self) {
         let lost = || self.lost.union(&self.parked).cloned().collect();
         let before = self.settling.get_or_insert_with(lost);
         let before = before.iter().cloned().collect();
         self.effects.push_back(Effect::WentBack(before));
     }
 
-    /// Notes that no restore is being settled: all lost blocks may be claimed.
-    pub(super) fn note_settled(&mut self, now: BootTime) {
+    /// Remembers that no restore is being settled: all lost blocks may be claimed.
+    pub(super) fn observe_settled(&mut self, now: BootTime) {
         if self.settling.take().is_some() {
             self.effects.push_back(Effect::Settled);
             self.reclaim_lost(now);
         }
     }
 
-    /// Notes for which nodes a restore of the store waits; nothing: none is being settled.
+    /// Remembers for which nodes a restore of the store waits; nothing: none is being settled.
     pub(super) fn set_awaited(&mut self, awaited: Option<Vec<Arc<str>>>) {
         if self.awaited != awaited {
             self.awaited.clone_from(&awaited);
@@ -116,9 +116,9 @@ impl Leaseholder {
         let awaited = nodes.iter().filter(|key| is_awaited(key, mark.mod_revision));
         let name = |key: &KeyValue| key.key.strip_prefix(NODES).map(Arc::from);
         let awaited: Vec<Arc<str>> = awaited.filter_map(name).collect();
-        let heard = awaited.is_empty();
+        let all_spoke = awaited.is_empty();
         self.set_awaited(Some(awaited));
-        if heard && self.unix_time(now) >= since + limits::RESTORE_SETTLE {
+        if all_spoke && self.unix_time(now) >= since + limits::RESTORE_SETTLE {
             let when = vec![Compare::At(RESTORED.to_owned(), mark.mod_revision)];
             let then = vec![Write::Delete(RESTORED.to_owned())];
             self.request(now, Pending::Aside, Request::Txn(Txn { when, then }));

@@ -148,7 +148,7 @@ impl Leaseholder {
         spans
     }
 
-    /// Returns the run of the agreed size around a claim of a part; nothing when whole blocks are
+    /// Returns the cidr of the agreed size around a claim of a part; nothing when whole blocks are
     /// claimed, since then every block that overlaps the claim begins in it.
     fn enclosing(&self, pool: &PoolFamily, first: Address, claims: &[Cidr]) -> Option<Cidr> {
         let cidr = claims.iter().find(|cidr| cidr.first() == first)?;
@@ -395,7 +395,7 @@ impl Leaseholder {
         Write::Put(pool.block_key(cidr.first()), Value::Block(value), lease)
     }
 
-    /// Gives runs to the asker: they are its own from this transaction on, as a spare on its lease
+    /// Gives cidrs to the asker: they are its own from this transaction on, as a spare on its lease
     /// (rule 10).
     fn hand_over(
         &self,

@@ -102,14 +102,14 @@ pub struct Question {
 /// The orders of range sets, the coordinator and the recorder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// Make spares active and claim runs, as spare or active, all or nothing.
+    /// Make spares active and claim cidrs, as spare or active, all or nothing.
     /// Answered by [`Effect::Leased`].
     Lease {
         /// The pool.
         pool: PoolFamily,
         /// Spares.
         activate: Vec<Cidr>,
-        /// Runs that are in no block as far as is known.
+        /// Cidrs that are in no block as far as is known.
         claim: Vec<(Cidr, BlockStatus)>,
     },
     /// Give whole blocks back; it is durable that nothing is handed out of them from now on.
@@ -197,7 +197,7 @@ pub enum Order {
 pub enum Leased {
     /// Done.
     Done,
-    /// Nothing was changed: these runs are in blocks of others, and these spares are gone.
+    /// Nothing was changed: these cidrs are in blocks of others, and these spares are gone.
     Conflict {
         /// Blocks of others.
         others: Vec<Cidr>,

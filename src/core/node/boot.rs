@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use super::{CoordinatorMachine, LeaseholderMachine};
 use crate::core::address::Cidr;
 use crate::core::block::BlockState;
-use crate::core::coordinator::{Coordinator, Rebuilt, RestoreError, restore};
+use crate::core::coordinator::{Coordinator, RebuildError, Rebuilt, rebuild};
 use crate::core::journal::{JournalEntry, JournalState};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Leaseholder, NodeIdentity, Withheld};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::{RangeSet, Settings};
-use crate::core::set_record::SetRecord;
+use crate::core::set_identity::SetIdentity;
 use crate::core::time::{StartTime, UnixTime};
 
 /// The inputs with which a node's machines start, beside its journal.
@@ -45,7 +45,7 @@ pub struct Booted {
 ///
 /// # Errors
 /// The journal contradicts itself.
-pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, RestoreError> {
+pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, RebuildError> {
     let BootOptions { identity, settings, await_records, alone_since, .. } = options;
     let unconfirmed =
         !state.confirmed && !state.blocks.is_empty() && !broken(Mutant::UnconfirmedTrusted);
@@ -53,7 +53,7 @@ pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, Restore
     let chain = (state.chain, state.intent);
     let settling = state.settling.clone();
     let coordinator = Coordinator::new(settings, await_records, alone_since);
-    let Rebuilt { coordinator, sets, stray } = restore(coordinator, state)?;
+    let Rebuilt { coordinator, sets, stray } = rebuild(coordinator, state)?;
     blocks.retain(|block| !stray.contains(block));
     lost.retain(|block| !stray.contains(block));
     let entries = stray.into_iter().map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr));
@@ -71,9 +71,9 @@ pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, Restore
 }
 
 /// Returns the blocks that the daemon before parked.
-fn parked(sets: &[(SetRecord, RangeSet)]) -> BTreeSet<(PoolFamily, Cidr)> {
-    let of_set = |(record, set): &(SetRecord, RangeSet)| {
-        let pool = PoolFamily { network: record.network.clone(), family: record.family };
+fn parked(sets: &[(SetIdentity, RangeSet)]) -> BTreeSet<(PoolFamily, Cidr)> {
+    let of_set = |(identity, set): &(SetIdentity, RangeSet)| {
+        let pool = PoolFamily { network: identity.network.clone(), family: identity.family };
         let parked = set.blocks().filter(|block| block.state == BlockState::Returning);
         parked.map(|block| (pool.clone(), block.cidr())).collect::<Vec<_>>()
     };

@@ -10,12 +10,17 @@ use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Order, Question};
 use crate::core::mutant::{Mutant, broken};
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
 
 impl CoordinatorMachine {
     /// Takes what the leaseholder says, in the order in which it says it.
-    pub(super) fn heard(&mut self, now: BootTime, effect: Effect, origin: Option<OrderOrigin>) {
+    pub(super) fn on_leaseholder_effect(
+        &mut self,
+        now: BootTime,
+        effect: Effect,
+        origin: Option<OrderOrigin>,
+    ) {
         match (origin, effect) {
             (Some(OrderOrigin::RangeSet(set, context)), effect) => {
                 self.send_set(set, ToRangeSet::OrderEnded(context, effect));
@@ -24,11 +29,11 @@ impl CoordinatorMachine {
                 Some(OrderOrigin::Coordinator(network, allowed)),
                 Effect::BlockSizeAgreed(_, result),
             ) => self.core.block_size_agreed(now, &network, &allowed, result),
-            (_, effect) => self.told(now, effect),
+            (_, effect) => self.on_cluster_effect(now, effect),
         }
     }
 
-    fn told(&mut self, now: BootTime, effect: Effect) {
+    fn on_cluster_effect(&mut self, now: BootTime, effect: Effect) {
         match effect {
             Effect::Intend(link) => self.intend(link),
             Effect::Reached(link) => {
@@ -149,7 +154,7 @@ impl CoordinatorMachine {
                     match (owner, spares) {
                         (Some(set), spares) => self.send_set(set, ToRangeSet::Cluster(spares)),
                         (None, Effect::Spares(pool, cidrs)) => {
-                            self.place(Order::GiveBack { pool, cidrs });
+                            self.submit(Order::GiveBack { pool, cidrs });
                         }
                         _ => {}
                     }
@@ -174,7 +179,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// Divides runs by their owner; neighbouring runs with one owner stay together.
+    /// Divides cidrs by their owner; neighbouring cidrs with one owner stay together.
     fn by_owner(&self, pool: &PoolFamily, cidrs: Vec<Cidr>) -> Vec<(Option<SetId>, Vec<Cidr>)> {
         let mut parts: Vec<(Option<SetId>, Vec<Cidr>)> = Vec::new();
         for cidr in cidrs {
@@ -187,9 +192,9 @@ impl CoordinatorMachine {
         parts
     }
 
-    /// Places an order whose end nobody waits for.
-    fn place(&mut self, order: Order) {
-        self.send_leaseholder(ToLeaseholder::Place(None, order));
+    /// Submits an order whose end nobody waits for.
+    fn submit(&mut self, order: Order) {
+        self.send_leaseholder(ToLeaseholder::SubmitOrder(None, order));
     }
 
     /// A range set has nothing for a question. If others have become one since the question was
@@ -198,7 +203,7 @@ impl CoordinatorMachine {
         if question.merges == self.cluster.merges {
             self.ask_next(question, Some(set));
         } else {
-            self.told(now, Effect::Asked(question));
+            self.on_cluster_effect(now, Effect::Asked(question));
         }
     }
 
@@ -212,7 +217,7 @@ impl CoordinatorMachine {
         };
         match next {
             Some(set) => self.send_set(set, ToRangeSet::Cluster(Effect::Asked(question))),
-            None => self.place(Order::Refuse(question)),
+            None => self.submit(Order::Refuse(question)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::cluster_view::ClusterView;
+use super::cluster_facts::ClusterFacts;
 use super::message::{After, Event, Machine, Output, ToCoordinator, ToLeaseholder, ToRangeSet};
 use crate::core::Map;
 use crate::core::attachment::{AttachmentId, Holding};
@@ -13,7 +13,7 @@ use crate::core::ids::{CallId, OperationId};
 use crate::core::journal::JournalFailure;
 use crate::core::range::Ranges;
 use crate::core::range_set::RangeSet;
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::time::BootTime;
 use crate::limits;
 
@@ -21,7 +21,7 @@ use crate::limits;
 #[derive(Debug)]
 pub struct CoordinatorMachine {
     pub(super) core: Coordinator,
-    pub(super) cluster: ClusterView,
+    pub(super) cluster: ClusterFacts,
     /// The open range sets, each with the number of messages that were sent to it.
     pub(super) sets: BTreeMap<SetId, u64>,
     /// There is no room for another one.
@@ -29,7 +29,7 @@ pub struct CoordinatorMachine {
     /// Range sets that are becoming part of others.
     pub(super) retiring: BTreeSet<SetId>,
     /// Range sets as they were before the daemon's start, which must be opened.
-    restored: Vec<(SetRecord, RangeSet)>,
+    rebuilt: Vec<(SetIdentity, RangeSet)>,
     /// Calls without an answer.
     open_calls: usize,
     /// Calls that came before the node knew what its journal forgot (rule 23).
@@ -78,23 +78,23 @@ pub struct Unready {
 }
 
 impl CoordinatorMachine {
-    /// Creates the machine. `restored`: the range sets of the journal; `unconfirmed`: nothing is
+    /// Creates the machine. `rebuilt`: the range sets of the journal; `unconfirmed`: nothing is
     /// handed out before the node has joined; `records`: what is held is published in the store;
     /// `limited`: nothing is handed out unless the store was reached within `offline_limit`.
     pub(super) fn new(
         core: Coordinator,
-        restored: Vec<(SetRecord, RangeSet)>,
+        rebuilt: Vec<(SetIdentity, RangeSet)>,
         unconfirmed: bool,
         records: bool,
         limited: bool,
     ) -> Self {
         Self {
             core,
-            cluster: ClusterView::new(unconfirmed, records, limited),
+            cluster: ClusterFacts::new(unconfirmed, records, limited),
             sets: BTreeMap::new(),
             crowded: false,
             retiring: BTreeSet::new(),
-            restored,
+            rebuilt,
             open_calls: 0,
             early_calls: VecDeque::new(),
             recording: Map::default(),
@@ -231,14 +231,14 @@ impl CoordinatorMachine {
         }
     }
 
-    fn open(&mut self, now: BootTime, record: SetRecord, mut set: RangeSet) {
+    fn open(&mut self, now: BootTime, identity: SetIdentity, mut set: RangeSet) {
         self.cluster.tell(now, &mut set);
         set.used(now);
         set.crowded(now, self.crowded);
-        self.sets.insert(record.id, 0);
+        self.sets.insert(identity.id, 0);
         let (set, lease_number) = (Box::new(set), self.cluster.lease_number);
-        self.outputs.push_back(Output::Open { record, set, lease_number });
-        self.note_crowd();
+        self.outputs.push_back(Output::Open { identity, set, lease_number });
+        self.update_crowded();
     }
 
     /// Carries out what the core asks for, in order.
@@ -268,9 +268,9 @@ impl CoordinatorMachine {
 
     fn carry_out(&mut self, now: BootTime, effect: Effect) {
         match effect {
-            Effect::Open(record) => {
-                let set = RangeSet::new(record.family, record.block_size, self.core.settings());
-                self.open(now, record, set);
+            Effect::Open(identity) => {
+                let set = RangeSet::new(identity.family, identity.block_size, self.core.settings());
+                self.open(now, identity, set);
             }
             Effect::AgreeBlockSize(network, allowed) => {
                 self.send_leaseholder(ToLeaseholder::AgreeBlockSize(network, allowed));
@@ -371,7 +371,7 @@ impl CoordinatorMachine {
         }
     }
 
-    /// Notes that one record of each of these operations is in the store.
+    /// Remembers that one record of each of these operations is in the store.
     pub(super) fn recorded(&mut self, now: BootTime, operations: Vec<OperationId>) {
         for operation in operations {
             let Some(missing) = self.recording.get_mut(&operation) else { continue };
@@ -414,8 +414,8 @@ impl Machine for CoordinatorMachine {
     type Input = ToCoordinator;
 
     fn start(&mut self, now: BootTime) {
-        for (record, set) in std::mem::take(&mut self.restored) {
-            self.open(now, record, set);
+        for (identity, set) in std::mem::take(&mut self.rebuilt) {
+            self.open(now, identity, set);
         }
         self.drive(now);
     }
@@ -429,15 +429,17 @@ impl Machine for CoordinatorMachine {
             ToCoordinator::Committed(operations, result) => {
                 self.committed(now, operations, &result);
             }
-            ToCoordinator::Cluster(effect, origin) => self.heard(now, effect, origin),
+            ToCoordinator::Cluster(effect, origin) => {
+                self.on_leaseholder_effect(now, effect, origin);
+            }
             ToCoordinator::NothingFor(question, set) => self.nothing_for(now, question, set),
             ToCoordinator::Merged { network, from } => {
                 self.retiring.remove(&from);
                 self.tell_held_back();
                 self.core.merged(now, &network);
             }
-            ToCoordinator::Unused { network, set, heard } => {
-                self.forget_unused(now, &network, set, heard);
+            ToCoordinator::Unused { network, set, received } => {
+                self.forget_unused(now, &network, set, received);
             }
             ToCoordinator::Shutdown if self.life == Life::Serving => {
                 self.life = Life::Finishing;

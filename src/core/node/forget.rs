@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::coordinator::CoordinatorMachine;
 use super::message::{Event, Output, ToRangeSet};
 use crate::core::mutant::{Mutant, broken};
-use crate::core::set_record::SetId;
+use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
 use crate::limits;
 
@@ -17,9 +17,9 @@ impl CoordinatorMachine {
         now: BootTime,
         network: &Arc<str>,
         set: SetId,
-        heard: u64,
+        received: u64,
     ) {
-        let all = self.sets.get(&set) == Some(&heard) || broken(Mutant::ForgottenUnheard);
+        let all = self.sets.get(&set) == Some(&received) || broken(Mutant::ForgottenUnheard);
         if !all || !self.is_serving() || !self.core.forget(now, network, set) {
             return;
         }
@@ -30,7 +30,7 @@ impl CoordinatorMachine {
         }
         let overlaps = self.overlaps.len();
         self.report(Event::Forgotten { network: network.clone(), overlaps });
-        self.note_crowd();
+        self.update_crowded();
     }
 
     /// Returns whether no range set can be added.
@@ -39,7 +39,7 @@ impl CoordinatorMachine {
     }
 
     /// Tells the range sets when there is no room for another one, and when there is some again.
-    pub(super) fn note_crowd(&mut self) {
+    pub(super) fn update_crowded(&mut self) {
         let roomy = self.sets.len() <= limits::RANGE_SETS_MAX - limits::RANGE_SETS_MAX / 8;
         let crowded = self.is_full() || self.crowded && !roomy;
         if self.crowded != crowded {

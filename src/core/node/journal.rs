@@ -128,7 +128,8 @@ fn release(
             (After::Operation(operation), _) => operations.push(operation),
             (After::Order(set, context, order), Ok(())) => {
                 let origin = OrderOrigin::RangeSet(set, context);
-                messages.push(Message::Leaseholder(ToLeaseholder::Place(Some(origin), *order)));
+                messages
+                    .push(Message::Leaseholder(ToLeaseholder::SubmitOrder(Some(origin), *order)));
             }
             (After::Order(set, context, _), Err(_)) => {
                 messages.push(Message::RangeSet(set, ToRangeSet::OrderFailed(context)));

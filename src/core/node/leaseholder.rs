@@ -154,7 +154,7 @@ impl LeaseholderMachine {
 
     /// Passes an effect on to the coordinator, with the origin of the order that it ends.
     fn pass_on(&mut self, effect: Effect) {
-        self.note(&effect);
+        self.report(&effect);
         let origin = match &effect {
             Effect::Leased(order, _)
             | Effect::GivenBack(order, _)
@@ -172,7 +172,7 @@ impl LeaseholderMachine {
     }
 
     /// Remembers and reports what people must know.
-    fn note(&mut self, effect: &Effect) {
+    fn report(&mut self, effect: &Effect) {
         let standing = &mut self.standing;
         let event = match effect {
             Effect::Alone(alone) => {
@@ -213,7 +213,7 @@ impl LeaseholderMachine {
         self.outputs.push_back(Output::Report(Box::new(event)));
     }
 
-    fn place(&mut self, now: BootTime, origin: Option<OrderOrigin>, order: Order) {
+    fn submit(&mut self, now: BootTime, origin: Option<OrderOrigin>, order: Order) {
         let id = origin.map(|origin| {
             let id = self.next_order;
             self.next_order = id.next();
@@ -230,7 +230,7 @@ impl LeaseholderMachine {
             block_size: allowed.usual_block_size(),
             explicit: allowed.block_size.is_some(),
         };
-        self.place(now, Some(OrderOrigin::Coordinator(network, allowed)), order);
+        self.submit(now, Some(OrderOrigin::Coordinator(network, allowed)), order);
     }
 
     fn publish(
@@ -276,7 +276,7 @@ impl Machine for LeaseholderMachine {
 
     fn handle(&mut self, now: BootTime, input: ToLeaseholder) {
         match input {
-            ToLeaseholder::Place(origin, order) => self.place(now, origin, order),
+            ToLeaseholder::SubmitOrder(origin, order) => self.submit(now, origin, order),
             ToLeaseholder::AgreeBlockSize(network, allowed) => {
                 self.agree_block_size(now, network, allowed);
             }

@@ -15,7 +15,7 @@ use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Leased, Order, Question};
 use crate::core::range::Ranges;
 use crate::core::range_set::{Assign, AssignError, RangeSet};
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::time::BootTime;
 use crate::core::txn::{Answer, Request, StoreError, Watched};
 
@@ -80,7 +80,7 @@ pub enum ToCoordinator {
         /// The range set.
         set: SetId,
         /// The number of messages of the coordinator that it had handled when it said so.
-        heard: u64,
+        received: u64,
     },
     /// Take no new calls, finish those that run, park blocks, leave the cluster, close the journal.
     Shutdown,
@@ -107,7 +107,7 @@ pub enum ToRangeSet {
     Cluster(Effect),
     /// The end of an order of this range set.
     OrderEnded(OrderContext, Effect),
-    /// An order was not placed, because the journal failed.
+    /// An order was not submitted, because the journal failed.
     OrderFailed(OrderContext),
     /// The node has no room for another range set (forget at once what holds nothing), or it has.
     Crowded(bool),
@@ -119,7 +119,7 @@ pub enum ToRangeSet {
     /// Take over all that another range set has.
     Absorb {
         /// The other one.
-        from: SetRecord,
+        from: SetIdentity,
         /// Its state.
         set: Box<RangeSet>,
         /// The number of times that the node's lease was lost before it ended.
@@ -131,7 +131,7 @@ pub enum ToRangeSet {
 #[derive(Debug)]
 pub enum ToLeaseholder {
     /// An order, and who must hear of its end; nobody, if there is no origin.
-    Place(Option<OrderOrigin>, Order),
+    SubmitOrder(Option<OrderOrigin>, Order),
     /// Agree with the cluster on the block size of these ranges of a network.
     AgreeBlockSize(Arc<str>, Arc<Ranges>),
     /// Publish in the store that this is held, or is not.
@@ -223,7 +223,7 @@ pub enum Output {
     /// Open a mailbox for a range set.
     Open {
         /// The range set.
-        record: SetRecord,
+        identity: SetIdentity,
         /// Its state.
         set: Box<RangeSet>,
         /// The number of times that the node's lease was lost.

@@ -31,7 +31,7 @@
 
 mod boot;
 mod cluster;
-mod cluster_view;
+mod cluster_facts;
 mod coordinator;
 mod forget;
 mod journal;

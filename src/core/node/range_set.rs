@@ -20,7 +20,7 @@ use crate::core::mutant::{Mutant, broken};
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
 use crate::core::range_set::{Capacity, Effect, RangeSet, Settings, Stats};
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
 
@@ -39,7 +39,7 @@ enum Stopping {
 /// from memory.
 #[derive(Debug)]
 pub struct RangeSetMachine {
-    record: SetRecord,
+    identity: SetIdentity,
     core: RangeSet,
     /// The range set that takes everything over as soon as no order is open.
     heir: Option<SetId>,
@@ -48,7 +48,7 @@ pub struct RangeSetMachine {
     /// range set was told: its spares hang on the current lease.
     lease_number: u64,
     /// The number of messages of the coordinator that were handled.
-    heard: u64,
+    received: u64,
     /// The requests that wait for a block, and since when: for the figures.
     waits: Map<OperationId, BootTime>,
     outputs: VecDeque<Output>,
@@ -56,15 +56,15 @@ pub struct RangeSetMachine {
 
 impl RangeSetMachine {
     /// Creates the machine around a range set that is opened ([`Output::Open`]).
-    pub fn new(record: SetRecord, core: RangeSet, lease_number: u64) -> Self {
+    pub fn new(identity: SetIdentity, core: RangeSet, lease_number: u64) -> Self {
         let (waits, outputs) = (Map::default(), VecDeque::new());
         let (heir, stopping) = (None, Stopping::No);
-        Self { record, core, heir, stopping, lease_number, heard: 0, waits, outputs }
+        Self { identity, core, heir, stopping, lease_number, received: 0, waits, outputs }
     }
 
     /// Returns its name, its network and its ranges as they were when it opened.
-    pub fn record(&self) -> &SetRecord {
-        &self.record
+    pub fn identity(&self) -> &SetIdentity {
+        &self.identity
     }
 
     /// Returns its figures.
@@ -75,7 +75,7 @@ impl RangeSetMachine {
     /// Returns the addresses that it can ever hand out, and the addresses of its blocks in hand by
     /// state.
     pub fn capacity(&self) -> (Offer, Capacity) {
-        let offer = self.core.offer(&self.record.ranges);
+        let offer = self.core.offer(&self.identity.ranges);
         let figures = self.core.capacity(&offer);
         (offer, figures)
     }
@@ -110,7 +110,7 @@ impl RangeSetMachine {
     }
 
     fn pool(&self) -> PoolFamily {
-        PoolFamily { network: self.record.network.clone(), family: self.record.family }
+        PoolFamily { network: self.identity.network.clone(), family: self.identity.family }
     }
 
     /// Carries out what the core asks for, in order.
@@ -123,7 +123,7 @@ impl RangeSetMachine {
         }
         if self.stopping == Stopping::Parks && !self.core.is_asking() {
             self.stopping = Stopping::Done;
-            self.send(Message::Coordinator(ToCoordinator::Parked(self.record.id)));
+            self.send(Message::Coordinator(ToCoordinator::Parked(self.identity.id)));
         }
         if !self.core.is_asking()
             && let Some(heir) = self.heir.take()
@@ -134,17 +134,17 @@ impl RangeSetMachine {
 
     fn drain(&mut self, now: BootTime) {
         while let Some(effect) = self.core.poll_effect() {
-            self.note_wait(now, &effect);
+            self.report_wait(now, &effect);
             self.carry_out(effect);
         }
     }
 
     /// Reports for how long a request waited, when its wait ends.
-    fn note_wait(&mut self, now: BootTime, effect: &Effect) {
+    fn report_wait(&mut self, now: BootTime, effect: &Effect) {
         if let Effect::Assigned(operation, result) = effect
             && let Some(since) = self.waits.remove(operation)
         {
-            let (network, family) = (self.record.network.clone(), self.record.family);
+            let (network, family) = (self.identity.network.clone(), self.identity.family);
             let (waited, served) = (now.since(since), result.is_ok());
             self.report(Event::Waited { network, family, waited, served });
         }
@@ -162,7 +162,7 @@ impl RangeSetMachine {
                 let active = activate.iter().copied();
                 let active = active.chain(claim.iter().filter_map(claimed)).collect();
                 let order = Order::Lease { pool: self.pool(), activate, claim };
-                self.place(OrderContext::Lease(active), order);
+                self.submit(OrderContext::Lease(active), order);
             }
             Effect::GiveBack(blocks) => self.give_back(&blocks),
             Effect::Park(cidrs, ttl_s) => self.park(cidrs, ttl_s),
@@ -173,20 +173,20 @@ impl RangeSetMachine {
             Effect::JournalBlock(cidr) => self.commit(JournalEntry::Block, &[cidr]),
             Effect::JournalLost(cidr) => self.commit(JournalEntry::LostBlock, &[cidr]),
             Effect::ReleaseUnknown(cidrs) => {
-                self.place_aside(Order::GiveBack { pool: self.pool(), cidrs });
+                self.submit_aside(Order::GiveBack { pool: self.pool(), cidrs });
             }
             Effect::Unused => {
-                let (network, set) = (self.record.network.clone(), self.record.id);
-                let unused = ToCoordinator::Unused { network, set, heard: self.heard };
+                let (network, set) = (self.identity.network.clone(), self.identity.id);
+                let unused = ToCoordinator::Unused { network, set, received: self.received };
                 self.send(Message::Coordinator(unused));
             }
             Effect::Refuse(question) => {
-                let nothing = ToCoordinator::NothingFor(question, self.record.id);
+                let nothing = ToCoordinator::NothingFor(question, self.identity.id);
                 self.send(Message::Coordinator(nothing));
             }
             Effect::Find { wanted, even_cooling } => {
                 let order = Order::Find { pool: self.pool(), wanted, even_cooling };
-                self.place(OrderContext::Find, order);
+                self.submit(OrderContext::Find, order);
             }
         }
     }
@@ -199,18 +199,18 @@ impl RangeSetMachine {
         self.outputs.push_back(Output::Report(Box::new(event)));
     }
 
-    fn place(&mut self, context: OrderContext, order: Order) {
-        let origin = OrderOrigin::RangeSet(self.record.id, context);
-        self.send(Message::Leaseholder(ToLeaseholder::Place(Some(origin), order)));
+    fn submit(&mut self, context: OrderContext, order: Order) {
+        let origin = OrderOrigin::RangeSet(self.identity.id, context);
+        self.send(Message::Leaseholder(ToLeaseholder::SubmitOrder(Some(origin), order)));
     }
 
-    /// Places an order whose end nobody waits for.
-    fn place_aside(&mut self, order: Order) {
-        self.send(Message::Leaseholder(ToLeaseholder::Place(None, order)));
+    /// Submits an order whose end nobody waits for.
+    fn submit_aside(&mut self, order: Order) {
+        self.send(Message::Leaseholder(ToLeaseholder::SubmitOrder(None, order)));
     }
 
-    /// Places an order when these entries are durable; `early`: at once, without them.
-    fn place_after(
+    /// Submits an order when these entries are durable; `early`: at once, without them.
+    fn submit_after(
         &mut self,
         entries: Vec<JournalEntry>,
         context: OrderContext,
@@ -218,9 +218,9 @@ impl RangeSetMachine {
         early: bool,
     ) {
         if early {
-            return self.place(context, order);
+            return self.submit(context, order);
         }
-        let then = After::Order(self.record.id, context, Box::new(order));
+        let then = After::Order(self.identity.id, context, Box::new(order));
         self.outputs.push_back(Output::Commit(Commit { entries, then }));
     }
 
@@ -245,7 +245,7 @@ impl RangeSetMachine {
         let order = Order::GiveBack { pool: self.pool(), cidrs };
         let context = OrderContext::GiveBack(blocks.len());
         let early = entries.is_empty() || broken(Mutant::GiveBackBeforeJournal);
-        self.place_after(entries, context, order, early);
+        self.submit_after(entries, context, order, early);
     }
 
     /// Parks blocks when the journal says that nothing is handed out of them (rule 31).
@@ -254,7 +254,7 @@ impl RangeSetMachine {
         let entries = cidrs.iter().map(withhold).collect();
         let order = Order::Park { pool: self.pool(), cidrs: cidrs.clone(), ttl_s };
         let early = broken(Mutant::ParkBeforeJournal);
-        self.place_after(entries, OrderContext::Park(cidrs), order, early);
+        self.submit_after(entries, OrderContext::Park(cidrs), order, early);
     }
 
     /// Transfers a part of a block when the journal has forgotten that part (rule 9). `spare`: the
@@ -269,13 +269,13 @@ impl RangeSetMachine {
             entries.extend(without(block, give).into_iter().map(keep));
         }
         let early = spare || broken(Mutant::TransferBeforeJournal);
-        self.place_after(entries, context, order, early);
+        self.submit_after(entries, context, order, early);
     }
 
     /// Handles the end of an order.
     fn order_ended(&mut self, now: BootTime, context: OrderContext, effect: leaseholder::Effect) {
         use leaseholder::Effect;
-        let (network, family) = (self.record.network.clone(), self.record.family);
+        let (network, family) = (self.identity.network.clone(), self.identity.family);
         match (effect, context) {
             (Effect::Leased(_, leased), OrderContext::Lease(active)) => {
                 if leased == Leased::Done && !broken(Mutant::BlockNotJournalled) {
@@ -303,7 +303,7 @@ impl RangeSetMachine {
         }
     }
 
-    /// Handles an order that was not placed: the journal failed.
+    /// Handles an order that was not submitted: the journal failed.
     fn order_failed(&mut self, now: BootTime, context: &OrderContext) {
         match context {
             OrderContext::GiveBack(_) => self.core.given_back(now, false),
@@ -314,7 +314,7 @@ impl RangeSetMachine {
     }
 
     /// Handles an effect of the leaseholder that answers no order.
-    fn heard(&mut self, now: BootTime, effect: leaseholder::Effect) {
+    fn on_cluster_effect(&mut self, now: BootTime, effect: leaseholder::Effect) {
         use leaseholder::Effect;
         match effect {
             Effect::Asked(question) => self.core.asked(now, question),
@@ -343,14 +343,14 @@ impl RangeSetMachine {
     fn hand_over(&mut self, heir: SetId) {
         let (cooldown, forget_after) = (Duration::ZERO, Duration::MAX);
         let settings = Settings { cooldown, forget_after, min_free: 0, seed: 0 };
-        let empty = RangeSet::new(self.record.family, self.core.block_size(), settings);
+        let empty = RangeSet::new(self.identity.family, self.core.block_size(), settings);
         let set = Box::new(std::mem::replace(&mut self.core, empty));
-        let (from, lease_number) = (self.record.clone(), self.lease_number);
+        let (from, lease_number) = (self.identity.clone(), self.lease_number);
         self.send(Message::RangeSet(heir, ToRangeSet::Absorb { from, set, lease_number }));
-        self.outputs.push_back(Output::Close(self.record.id));
+        self.outputs.push_back(Output::Close(self.identity.id));
     }
 
-    fn absorb(&mut self, now: BootTime, from: SetRecord, mut set: RangeSet, lease_number: u64) {
+    fn absorb(&mut self, now: BootTime, from: SetIdentity, mut set: RangeSet, lease_number: u64) {
         // It ended before it was told that the lease is lost, and with it its spares (rule 18).
         if lease_number < self.lease_number && !broken(Mutant::LostLeaseSparesKept) {
             set.spares_gone(now);
@@ -371,7 +371,7 @@ impl Machine for RangeSetMachine {
     fn handle(&mut self, now: BootTime, input: ToRangeSet) {
         // These two are not from the coordinator.
         if !matches!(input, ToRangeSet::OrderFailed(_) | ToRangeSet::Absorb { .. }) {
-            self.heard += 1;
+            self.received += 1;
         }
         match input {
             ToRangeSet::Assign(request) => {
@@ -388,7 +388,7 @@ impl Machine for RangeSetMachine {
             ToRangeSet::Recover(RecoveredBlocks { missing, all, held }) => {
                 self.core.recover(now, &missing, &all, &held);
             }
-            ToRangeSet::Cluster(effect) => self.heard(now, effect),
+            ToRangeSet::Cluster(effect) => self.on_cluster_effect(now, effect),
             ToRangeSet::OrderEnded(context, effect) => self.order_ended(now, context, effect),
             ToRangeSet::OrderFailed(context) => self.order_failed(now, &context),
             ToRangeSet::Crowded(crowded) => self.core.crowded(now, crowded),

@@ -48,7 +48,7 @@ pub enum DrainError {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-enum Phase {
+enum DrainPhase {
     #[default]
     Reading,
     Writing,
@@ -59,7 +59,7 @@ enum Phase {
 pub struct DrainNode {
     command: DrainNodeCommand,
     at: UnixTime,
-    phase: Phase,
+    phase: DrainPhase,
     tries: u32,
     /// True if the node had a session when it was last looked at.
     live: bool,
@@ -74,17 +74,17 @@ impl Command for DrainNode {
 
     fn start(&mut self, now: UnixTime) -> Step<End> {
         self.at = now;
-        self.look()
+        self.read_node()
     }
 
     fn answered(&mut self, answer: Result<Answer, StoreError>) -> Step<End> {
         match (self.phase, answer) {
-            (Phase::Reading, Ok(Answer::Read(snapshot))) => self.decide(&snapshot),
-            (Phase::Writing, Ok(Answer::Txn(TxnOutcome::Done(_)))) => self.done(true),
-            (Phase::Writing, Ok(Answer::Txn(TxnOutcome::Refused(_)))) => self.look(),
-            (Phase::Writing, Err(StoreError::Unknown(_))) => {
+            (DrainPhase::Reading, Ok(Answer::Read(snapshot))) => self.decide(&snapshot),
+            (DrainPhase::Writing, Ok(Answer::Txn(TxnOutcome::Done(_)))) => self.done(true),
+            (DrainPhase::Writing, Ok(Answer::Txn(TxnOutcome::Refused(_)))) => self.read_node(),
+            (DrainPhase::Writing, Err(StoreError::Unknown(_))) => {
                 self.lost = true;
-                self.look()
+                self.read_node()
             }
             (_, Err(StoreError::Failed(why))) if self.lost => {
                 Step::Done(Err(DrainError::Store(StoreError::Unknown(why))))
@@ -98,16 +98,16 @@ impl Command for DrainNode {
 impl DrainNode {
     /// Prepares the beginning or the end of a drain.
     pub fn new(command: DrainNodeCommand) -> Self {
-        let (at, phase, tries) = (UnixTime::EPOCH, Phase::Reading, 0);
+        let (at, phase, tries) = (UnixTime::EPOCH, DrainPhase::Reading, 0);
         Self { command, at, phase, tries, live: false, lost: false }
     }
 
-    fn look(&mut self) -> Step<End> {
+    fn read_node(&mut self) -> Step<End> {
         if self.tries == limits::CHANGE_TRIES_MAX {
             return Step::Done(Err(DrainError::Busy));
         }
         self.tries += 1;
-        self.phase = Phase::Reading;
+        self.phase = DrainPhase::Reading;
         let node = &*self.command.node;
         let keys = [node_key(node), session_key(node), drain_key(node)];
         Step::Ask(Request::Read(keys.iter().map(|key| Span::key(key)).collect()))
@@ -139,7 +139,7 @@ impl DrainNode {
             true => Write::Delete(key),
             false => Write::Put(key, Value::Flag(self.at), None),
         }];
-        self.phase = Phase::Writing;
+        self.phase = DrainPhase::Writing;
         Step::Ask(Request::Txn(Txn { when, then }))
     }
 

@@ -6,9 +6,9 @@
 //! error: what is done already is not done again.
 
 mod drain;
+mod node_keys;
 mod phase;
 mod remove;
-mod seen;
 #[cfg(test)]
 mod tests;
 pub mod txns;
@@ -16,7 +16,7 @@ mod types;
 
 pub use self::drain::{DrainError, DrainNode, DrainNodeCommand, Drained};
 pub use self::remove::RemoveNode;
-pub use self::types::{Fate, RemoveError, RemoveNodeCommand, Removed};
+pub use self::types::{NodeFate, RemoveError, RemoveNodeCommand, Removed};
 use super::txn::{Answer, Request, StoreError};
 use crate::core::time::UnixTime;
 

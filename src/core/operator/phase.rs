@@ -14,7 +14,7 @@ pub(super) struct Lease {
 
 /// The request that waits for its answer.
 #[derive(Clone, Default, Debug)]
-pub(super) enum Phase {
+pub(super) enum RemovalPhase {
     #[default]
     Ended,
     /// Reading the node's key and session.
@@ -39,7 +39,7 @@ pub(super) enum Phase {
     Releasing(Option<Box<End>>),
 }
 
-impl Phase {
+impl RemovalPhase {
     /// Returns whether a transaction waits for its answer.
     pub(super) fn is_txn(&self) -> bool {
         matches!(self, Self::Taking(_) | Self::Deleting(_) | Self::Forgetting(_))

@@ -6,10 +6,10 @@
 //! the same when the answer to a transaction was lost: what it finds then says what was carried
 //! out. A quarantine lease that no transaction named is released in the end.
 
-use super::phase::{Lease, Phase};
-use super::seen::Seen;
+use super::node_keys::NodeKeys;
+use super::phase::{Lease, RemovalPhase};
 use super::txns::{Removal, delete_records, forget, is_quarantined, is_spare};
-use super::types::{End, Fate, RemoveError, RemoveNodeCommand, Removed};
+use super::types::{End, NodeFate, RemoveError, RemoveNodeCommand, Removed};
 use super::{Command, Step};
 use crate::core::ids::{Epoch, LeaseId, Revision};
 use crate::core::keys::{ALLOCATIONS, BLOCKS, node_key, session_key};
@@ -25,9 +25,9 @@ pub struct RemoveNode {
     command: RemoveNodeCommand,
     /// The time of the command. The removal says so in the node's key, which tells it apart.
     at: UnixTime,
-    phase: Phase,
+    phase: RemovalPhase,
     tries: u32,
-    seen: Seen,
+    seen: NodeKeys,
     /// The leases of quarantines that must be shortened.
     longer: Vec<LeaseId>,
     lease: Option<Lease>,
@@ -53,13 +53,13 @@ impl Command for RemoveNode {
         if !(min..=max).contains(&self.removed.quarantine_s) {
             return self.end(Err(RemoveError::Quarantine(min, max)));
         }
-        self.look()
+        self.read_node()
     }
 
     fn answered(&mut self, answer: Result<Answer, StoreError>) -> Step<End> {
         match (std::mem::take(&mut self.phase), answer) {
-            (Phase::Reading, Ok(Answer::Read(snapshot))) => self.read(snapshot),
-            (Phase::Listing(span, more), Ok(Answer::Read(snapshot))) => {
+            (RemovalPhase::Reading, Ok(Answer::Read(snapshot))) => self.read(snapshot),
+            (RemovalPhase::Listing(span, more), Ok(Answer::Read(snapshot))) => {
                 let page: Vec<KeyValue> = snapshot.spans.into_iter().flatten().collect();
                 let rest = span.rest(&page);
                 self.seen.add(&self.command.node, page);
@@ -69,43 +69,46 @@ impl Command for RemoveNode {
                     (None, []) => self.decide(),
                 }
             }
-            (Phase::Measuring(mut leases), Ok(Answer::Left(left))) => {
+            (RemovalPhase::Measuring(mut leases), Ok(Answer::Left(left))) => {
                 let measured = leases.pop();
                 self.longer.extend(measured.filter(|_| left > Some(self.removed.quarantine_s)));
                 self.measure(leases)
             }
-            (Phase::Leasing, Ok(Answer::Granted(id, _))) => {
+            (RemovalPhase::Leasing, Ok(Answer::Granted(id, _))) => {
                 self.lease = Some(Lease { id, used: false });
                 self.take()
             }
-            (Phase::Leasing, Ok(Answer::Kept(Some(_)))) => self.take(),
-            (Phase::Leasing, Ok(Answer::Kept(None))) => self.lease_gone(Self::lease),
-            (Phase::Taking(blocks), Ok(Answer::Txn(TxnOutcome::Done(revision)))) => {
+            (RemovalPhase::Leasing, Ok(Answer::Kept(Some(_)))) => self.take(),
+            (RemovalPhase::Leasing, Ok(Answer::Kept(None))) => self.lease_gone(Self::lease),
+            (RemovalPhase::Taking(blocks), Ok(Answer::Txn(TxnOutcome::Done(revision)))) => {
                 self.taken(&blocks, revision)
             }
-            (Phase::Prolonging, Ok(Answer::Kept(None))) => self.lease_gone(Self::look),
+            (RemovalPhase::Prolonging, Ok(Answer::Kept(None))) => self.lease_gone(Self::read_node),
             // The quarantine then lasts from when its lease was granted.
-            (Phase::Prolonging, _) => self.delete(),
-            (Phase::Deleting(records), Ok(Answer::Txn(TxnOutcome::Done(_)))) => {
+            (RemovalPhase::Prolonging, _) => self.delete(),
+            (RemovalPhase::Deleting(records), Ok(Answer::Txn(TxnOutcome::Done(_)))) => {
                 (self.removed.records, self.changed) = (self.removed.records + records.len(), true);
                 self.delete()
             }
-            (Phase::Remembering, Ok(Answer::Granted(lease, _))) => self.forget(lease),
-            (Phase::Forgetting(_), Ok(Answer::Txn(TxnOutcome::Done(_)))) => {
+            (RemovalPhase::Remembering, Ok(Answer::Granted(lease, _))) => self.forget(lease),
+            (RemovalPhase::Forgetting(_), Ok(Answer::Txn(TxnOutcome::Done(_)))) => {
                 self.end(Ok(self.removed.clone()))
             }
-            (Phase::Forgetting(lease), Ok(Answer::Txn(TxnOutcome::Refused(_)))) => {
+            (RemovalPhase::Forgetting(lease), Ok(Answer::Txn(TxnOutcome::Refused(_)))) => {
                 self.release(lease, None)
             }
             // A lease that is not released ends by itself.
-            (Phase::Releasing(Some(end)), _) => Step::Done(*end),
-            (Phase::Releasing(None), _) => self.look(),
-            (Phase::Taking(_) | Phase::Deleting(_), Ok(Answer::Txn(TxnOutcome::Refused(_)))) => {
-                self.look()
-            }
+            (RemovalPhase::Releasing(Some(end)), _) => Step::Done(*end),
+            (RemovalPhase::Releasing(None), _) => self.read_node(),
+            (
+                RemovalPhase::Taking(_) | RemovalPhase::Deleting(_),
+                Ok(Answer::Txn(TxnOutcome::Refused(_))),
+            ) => self.read_node(),
             (phase, Err(StoreError::Unknown(_))) if phase.is_txn() => self.answer_lost(phase),
-            (phase, Err(StoreError::LeaseGone)) if phase.is_txn() => self.lease_gone(Self::look),
-            (Phase::Forgetting(lease), Err(error)) => {
+            (phase, Err(StoreError::LeaseGone)) if phase.is_txn() => {
+                self.lease_gone(Self::read_node)
+            }
+            (RemovalPhase::Forgetting(lease), Err(error)) => {
                 let end = Err(RemoveError::Store { error, begun: self.changed });
                 self.release(lease, Some(end))
             }
@@ -134,7 +137,7 @@ impl RemoveNode {
     /// Prepares a removal.
     pub fn new(command: RemoveNodeCommand) -> Self {
         let removed = Removed {
-            fate: Fate::Removed,
+            fate: NodeFate::Removed,
             epoch: None,
             quarantined: 0,
             freed: 0,
@@ -146,9 +149,9 @@ impl RemoveNode {
         Self {
             command,
             at: UnixTime::EPOCH,
-            phase: Phase::Ended,
+            phase: RemovalPhase::Ended,
             tries: 0,
-            seen: Seen::default(),
+            seen: NodeKeys::default(),
             longer: Vec::new(),
             lease: None,
             to_take: Vec::new(),
@@ -160,7 +163,7 @@ impl RemoveNode {
         }
     }
 
-    fn ask(&mut self, phase: Phase, request: Request) -> Step<End> {
+    fn ask(&mut self, phase: RemovalPhase, request: Request) -> Step<End> {
         self.phase = phase;
         Step::Ask(request)
     }
@@ -173,7 +176,7 @@ impl RemoveNode {
     }
 
     fn release(&mut self, lease: LeaseId, end: Option<End>) -> Step<End> {
-        self.ask(Phase::Releasing(end.map(Box::new)), Request::Revoke(lease))
+        self.ask(RemovalPhase::Releasing(end.map(Box::new)), Request::Revoke(lease))
     }
 
     fn fail(&mut self, error: StoreError) -> Step<End> {
@@ -182,15 +185,18 @@ impl RemoveNode {
     }
 
     /// Looks at what the store says of the node, as if for the first time.
-    fn look(&mut self) -> Step<End> {
+    fn read_node(&mut self) -> Step<End> {
         if self.tries == limits::CHANGE_TRIES_MAX {
             return self.end(Err(RemoveError::Busy));
         }
         self.tries += 1;
-        self.seen = Seen::default();
+        self.seen = NodeKeys::default();
         let node = &*self.command.node;
         let keys = [node_key(node), session_key(node)];
-        self.ask(Phase::Reading, Request::Read(keys.iter().map(|key| Span::key(key)).collect()))
+        self.ask(
+            RemovalPhase::Reading,
+            Request::Read(keys.iter().map(|key| Span::key(key)).collect()),
+        )
     }
 
     fn read(&mut self, snapshot: Snapshot) -> Step<End> {
@@ -206,7 +212,7 @@ impl RemoveNode {
     }
 
     fn list(&mut self, span: Span, more: &'static [&'static str]) -> Step<End> {
-        self.ask(Phase::Listing(span.clone(), more), Request::Read(vec![span]))
+        self.ask(RemovalPhase::Listing(span.clone(), more), Request::Read(vec![span]))
     }
 
     /// Decides on what was seen.
@@ -220,7 +226,7 @@ impl RemoveNode {
         self.removed.quarantined = self.seen.blocks.len() - self.seen.spares();
         if known.is_none() && self.seen.blocks.is_empty() {
             // It was there at an earlier look: this command has forgotten it, or another one has.
-            self.removed.fate = Fate::Forgotten;
+            self.removed.fate = NodeFate::Forgotten;
             let was_there = self.tries > 1 || self.command.incarnation.is_some();
             let end = was_there.then(|| self.removed.clone()).ok_or(RemoveError::UnknownNode);
             return self.end(end);
@@ -238,7 +244,7 @@ impl RemoveNode {
         match self.is_meant() {
             Ok(true) => {}
             Ok(false) => {
-                (self.removed.fate, self.removed.epoch) = (Fate::Succeeded, epoch);
+                (self.removed.fate, self.removed.epoch) = (NodeFate::Succeeded, epoch);
                 return self.end(Ok(self.removed.clone()));
             }
             Err(refusal) => return self.end(Err(refusal)),
@@ -248,15 +254,17 @@ impl RemoveNode {
         }
         self.removed.was_live |= self.seen.live;
         self.removed.fate = match removed.filter(|_| !self.seen.live) {
-            Some(_) if self.seen.blocks.is_empty() => Fate::Forgotten,
-            Some(_) if self.seen.blocks.iter().all(is_quarantined) => Fate::AlreadyRemoved,
-            _ => Fate::Removed,
+            Some(_) if self.seen.blocks.is_empty() => NodeFate::Forgotten,
+            Some(_) if self.seen.blocks.iter().all(is_quarantined) => NodeFate::AlreadyRemoved,
+            _ => NodeFate::Removed,
         };
         // A node that was removed before is removed again: after the store was restored from a
         // backup, what counts is that its key is newer than that.
         self.removed.epoch = match self.removed.fate {
-            Fate::Forgotten | Fate::Succeeded => epoch,
-            Fate::Removed | Fate::AlreadyRemoved => Some(epoch.map_or(Epoch::FIRST, Epoch::next)),
+            NodeFate::Forgotten | NodeFate::Succeeded => epoch,
+            NodeFate::Removed | NodeFate::AlreadyRemoved => {
+                Some(epoch.map_or(Epoch::FIRST, Epoch::next))
+            }
         };
         if self.command.dry_run {
             self.removed.freed = self.seen.spares();
@@ -265,7 +273,7 @@ impl RemoveNode {
         }
         self.longer.clear();
         match (self.removed.fate, self.command.quarantine_s) {
-            (Fate::Forgotten, _) => self.delete(),
+            (NodeFate::Forgotten, _) => self.delete(),
             (_, Some(_)) => self.measure(self.seen.quarantines()),
             (_, None) => self.prepare(),
         }
@@ -306,7 +314,7 @@ impl RemoveNode {
     /// Finds out how long the quarantines of an earlier removal last.
     fn measure(&mut self, leases: Vec<LeaseId>) -> Step<End> {
         match leases.last() {
-            Some(&lease) => self.ask(Phase::Measuring(leases), Request::TimeLeft(lease)),
+            Some(&lease) => self.ask(RemovalPhase::Measuring(leases), Request::TimeLeft(lease)),
             None => self.prepare(),
         }
     }
@@ -321,7 +329,7 @@ impl RemoveNode {
             Some(lease) => Request::KeepAlive(lease.id),
             None => Request::Grant(self.removed.quarantine_s),
         };
-        self.ask(Phase::Leasing, request)
+        self.ask(RemovalPhase::Leasing, request)
     }
 
     /// Handles the end of the quarantine's lease: if blocks were on it, the quarantine is over too.
@@ -337,7 +345,7 @@ impl RemoveNode {
         let blocks = next(&mut self.to_take);
         if self.begun && blocks.is_empty() {
             return match self.lease.filter(|lease| lease.used) {
-                Some(lease) => self.ask(Phase::Prolonging, Request::KeepAlive(lease.id)),
+                Some(lease) => self.ask(RemovalPhase::Prolonging, Request::KeepAlive(lease.id)),
                 None => self.delete(),
             };
         }
@@ -353,7 +361,7 @@ impl RemoveNode {
             let known = self.seen.known.as_ref().map(|(node, revision)| (node, *revision));
             removal.begin(known, &blocks)
         };
-        self.ask(Phase::Taking(blocks), Request::Txn(txn))
+        self.ask(RemovalPhase::Taking(blocks), Request::Txn(txn))
     }
 
     fn taken(&mut self, blocks: &[KeyValue], revision: Revision) -> Step<End> {
@@ -366,26 +374,26 @@ impl RemoveNode {
         self.take()
     }
 
-    /// Notes that a transaction has taken these blocks, or may have.
+    /// Remembers that a transaction has taken these blocks, or may have.
     fn named(&mut self, blocks: &[KeyValue]) {
         if let Some(lease) = &mut self.lease {
             lease.used |= needs_lease(blocks);
         }
     }
 
-    fn answer_lost(&mut self, phase: Phase) -> Step<End> {
+    fn answer_lost(&mut self, phase: RemovalPhase) -> Step<End> {
         self.changed = true;
         let keys = match phase {
-            Phase::Taking(mut blocks) => {
+            RemovalPhase::Taking(mut blocks) => {
                 self.named(&blocks);
                 blocks.retain(is_spare);
                 blocks
             }
-            Phase::Deleting(records) => records,
+            RemovalPhase::Deleting(records) => records,
             _ => Vec::new(),
         };
         self.lost = keys.into_iter().map(|key| key.key).collect();
-        self.look()
+        self.read_node()
     }
 
     /// Deletes the next records, and then, if that is what is left to do, the node's key.
@@ -393,14 +401,14 @@ impl RemoveNode {
         let records = next(&mut self.seen.records);
         if !records.is_empty() {
             let txn = delete_records(&self.command.node, self.revision, &records);
-            return self.ask(Phase::Deleting(records), Request::Txn(txn));
+            return self.ask(RemovalPhase::Deleting(records), Request::Txn(txn));
         }
         match self.removed.fate {
-            Fate::Removed | Fate::AlreadyRemoved | Fate::Succeeded => {
+            NodeFate::Removed | NodeFate::AlreadyRemoved | NodeFate::Succeeded => {
                 self.end(Ok(self.removed.clone()))
             }
-            Fate::Forgotten => {
-                self.ask(Phase::Remembering, Request::Grant(limits::FORGOTTEN.as_secs()))
+            NodeFate::Forgotten => {
+                self.ask(RemovalPhase::Remembering, Request::Grant(limits::FORGOTTEN.as_secs()))
             }
         }
     }
@@ -410,6 +418,6 @@ impl RemoveNode {
             Some((node, revision)) => forget(&self.command.node, node, *revision, lease),
             None => Txn::default(),
         };
-        self.ask(Phase::Forgetting(lease), Request::Txn(txn))
+        self.ask(RemovalPhase::Forgetting(lease), Request::Txn(txn))
     }
 }

@@ -28,7 +28,7 @@ pub struct RemoveNodeCommand {
 
 /// The effect of a removal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub enum NodeFate {
     /// The node was removed.
     Removed,
     /// It was removed before; its blocks are in quarantine.
@@ -43,7 +43,7 @@ pub enum Fate {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Removed {
     /// The node's fate.
-    pub fate: Fate,
+    pub fate: NodeFate,
     /// Its epoch now; none, if it never had one.
     pub epoch: Option<Epoch>,
     /// The number of blocks that are in quarantine now.

@@ -38,10 +38,10 @@ impl Capacity {
 
 impl RangeSet {
     /// Returns the offer of the ranges of the last calls; before the first call, that of these
-    /// runs, which are all that was ever routed to this set.
-    pub fn offer(&self, runs: &[AddressRange]) -> Offer {
+    /// ranges, which are all that was ever routed to this set.
+    pub fn offer(&self, ranges: &[AddressRange]) -> Offer {
         if self.allowed.is_empty() {
-            return Offer::of_runs(runs);
+            return Offer::of_ranges(ranges);
         }
         Offer::of(self.allowed.values().map(|allowed| &**allowed))
     }

@@ -106,8 +106,8 @@ impl RangeSet {
         }
     }
 
-    /// Notes that these are not this node's: the store says so. Addresses that are assigned stay so
-    /// until their DEL; no other address is handed out of them.
+    /// Remembers that these are not this node's: the store says so. Addresses that are assigned
+    /// stay so until their DEL; no other address is handed out of them.
     pub fn lost(&mut self, now: BootTime, cidrs: &[Cidr]) {
         for &cidr in cidrs {
             match self.inventory.get(cidr).map(|block| block.is_unused()) {
@@ -144,8 +144,8 @@ impl RangeSet {
         }
     }
 
-    /// Notes that nothing can be leased, because of this; or that it can again. Requests that wait
-    /// get what is in hand, or learn the cause at once.
+    /// Remembers that nothing can be leased, because of this; or that it can again. Requests that
+    /// wait get what is in hand, or learn the cause at once.
     pub fn stalled(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.stalled.clone_from(&cause);
         self.serve(now);
@@ -154,7 +154,7 @@ impl RangeSet {
         }
     }
 
-    /// Notes that nothing may be handed out, because of this; or that it may again.
+    /// Remembers that nothing may be handed out, because of this; or that it may again.
     pub fn halted(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.halted = cause;
         self.serve(now);
@@ -168,17 +168,17 @@ impl RangeSet {
         self.serve(now);
     }
 
-    /// Notes that the node has joined: blocks may be given back from now on.
+    /// Remembers that the node has joined: blocks may be given back from now on.
     pub fn joined(&mut self) {
         self.cluster.joined = true;
     }
 
-    /// Notes that this is the only node of the cluster, or that it is not.
+    /// Remembers that this is the only node of the cluster, or that it is not.
     pub fn alone(&mut self, alone: bool) {
         self.cluster.alone = alone;
     }
 
-    /// Notes that an operator wants the blocks back, or does not.
+    /// Remembers that an operator wants the blocks back, or does not.
     pub fn draining(&mut self, now: BootTime, draining: bool) {
         self.cluster.draining = draining;
         self.demand.reclaim_from(now);

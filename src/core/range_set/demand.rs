@@ -39,7 +39,7 @@ pub(super) struct Demand {
 struct Leasing {
     /// Spares that are made active.
     activate: Vec<Cidr>,
-    /// Runs that are claimed.
+    /// Cidrs that are claimed.
     claim: Vec<(Cidr, BlockStatus)>,
 }
 
@@ -84,7 +84,7 @@ impl Demand {
         self.leasing.as_ref().is_some_and(|leasing| leasing.activate.contains(&cidr))
     }
 
-    /// Returns the runs that are being claimed.
+    /// Returns the cidrs that are being claimed.
     pub(super) fn claiming(&self) -> impl Iterator<Item = Cidr> {
         self.leasing.iter().flat_map(|leasing| &leasing.claim).map(|(cidr, _)| *cidr)
     }
@@ -99,8 +99,8 @@ impl Demand {
         self.next_reclaim = now;
     }
 
-    /// Notes that so few addresses are free.
-    pub(super) fn note_free(&mut self, free: u64) {
+    /// Remembers that so few addresses are free.
+    pub(super) fn observe_free(&mut self, free: u64) {
         self.low_free = self.low_free.min(free);
     }
 }
@@ -186,7 +186,7 @@ impl RangeSet {
                 None if behind => claim.push((cidr, BlockStatus::Spare)),
                 None => claim.push((cidr, BlockStatus::Active)),
             }
-            // Walk on from the end of the run, or of its range where the run is longer.
+            // Walk on from the end of the cidr, or of its range where the cidr is longer.
             let end = allowed.find(number).map(|range| cidr.last().min(range.last()));
             next = end.and_then(|end| self.next_to_lease(allowed, end));
         }
@@ -203,7 +203,7 @@ impl RangeSet {
         strict.next_inactive(allowed, Some(after)).map(|(number, _)| number)
     }
 
-    /// Returns the largest run of at most the usual size around an address that is in no block.
+    /// Returns the largest cidr of at most the usual size around an address that is in no block.
     fn unclaimed_cidr(&self, number: Address) -> Cidr {
         let sizes = self.block_size.and_smaller();
         sizes

@@ -101,8 +101,8 @@ impl Finds {
         self.refused.extend(other.refused);
     }
 
-    /// Notes that some addresses are in blocks of others.
-    pub(super) fn note_others(&mut self) {
+    /// Remembers that some addresses are in blocks of others.
+    pub(super) fn observe_others(&mut self) {
         self.others = true;
     }
 
@@ -228,7 +228,7 @@ impl RangeSet {
     pub(super) fn learn_others(&mut self, others: &[Cidr]) {
         for &cidr in others {
             self.inventory.claim(cidr);
-            self.finds.note_others();
+            self.finds.observe_others();
         }
     }
 }

@@ -35,12 +35,12 @@ impl Idle {
 }
 
 impl RangeSet {
-    /// Notes that the range set is used.
+    /// Remembers that the range set is used.
     pub fn used(&mut self, now: BootTime) {
         self.idle.used_at = now;
     }
 
-    /// Notes that the node has no room for another range set, or that it has.
+    /// Remembers that the node has no room for another range set, or that it has.
     pub fn crowded(&mut self, now: BootTime, crowded: bool) {
         self.idle.crowded = crowded;
         self.idle.look_at(now);

@@ -38,7 +38,7 @@ use super::time::BootTime;
 
 pub use super::inventory::Stats;
 pub use capacity::Capacity;
-pub use types::{Assign, AssignError, Effect, RecoveredSet, Settings};
+pub use types::{Assign, AssignError, Effect, JournalledSet, Settings};
 
 use assign::Waiting;
 use cluster::ClusterView;
@@ -97,29 +97,29 @@ impl RangeSet {
     /// # Errors
     /// An address that is in none of the blocks or assigned twice, or the first address of a block
     /// that overlaps another one or is too large.
-    pub fn restore(&mut self, restored: RecoveredSet) -> Result<(), Address> {
-        let active = restored.blocks.into_iter().map(|cidr| (cidr, BlockState::Active));
-        let lost = restored.lost.into_iter().map(|cidr| (cidr, BlockState::Lost));
+    pub fn rebuild(&mut self, journalled: JournalledSet) -> Result<(), Address> {
+        let active = journalled.blocks.into_iter().map(|cidr| (cidr, BlockState::Active));
+        let lost = journalled.lost.into_iter().map(|cidr| (cidr, BlockState::Lost));
         for (cidr, state) in active.chain(lost) {
             self.inventory.insert(cidr, state).map_err(|_| cidr.first())?;
         }
-        for number in restored.allocated {
-            self.inventory.apply(number, Move::Restore).map_err(|_| number)?;
+        for number in journalled.allocated {
+            self.inventory.apply(number, Move::Hold).map_err(|_| number)?;
         }
-        self.restore_parked();
+        self.withhold_parked();
         // An address may be there several times: it cools from its last release.
         let cooling: BTreeMap<Address, BootTime> =
-            restored.cooling.into_iter().map(|(released, number)| (number, released)).collect();
+            journalled.cooling.into_iter().map(|(released, number)| (number, released)).collect();
         let mut cooling: Vec<_> = cooling.into_iter().map(|(n, released)| (released, n)).collect();
         cooling.sort_unstable();
         for (released, number) in cooling {
             // Otherwise it was assigned again since, or its block has gone.
             if self.inventory.state_of(number) == Some(AddressState::Free) {
-                self.apply(number, Move::Restore);
+                self.apply(number, Move::Hold);
                 self.apply(number, Move::Release(released));
             }
         }
-        self.cursors.extend(restored.cursors);
+        self.cursors.extend(journalled.cursors);
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl RangeSet {
             for number in cidr.addresses() {
                 let state = self.inventory.state_of(number);
                 if matches!(state, Some(AddressState::Free | AddressState::Cooling)) {
-                    self.apply(number, Move::Restore);
+                    self.apply(number, Move::Hold);
                     if !held.contains(&number) {
                         self.apply(number, Move::Release(now));
                     }
@@ -244,7 +244,7 @@ impl RangeSet {
         let moved = self.inventory.apply(number, tried);
         debug_assert!(moved.is_ok(), "{moved:?}");
         if moved == Ok(AddressState::Free) {
-            self.demand.note_free(self.inventory.free());
+            self.demand.observe_free(self.inventory.free());
         }
         moved.is_ok()
     }

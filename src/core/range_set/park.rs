@@ -78,7 +78,7 @@ impl RangeSet {
 
     /// Puts the blocks back that were parked: those in which nothing is held of what the journal
     /// says is not this node's.
-    pub(super) fn restore_parked(&mut self) {
+    pub(super) fn withhold_parked(&mut self) {
         let is_parked = |block: &&Block| {
             block.state == BlockState::Lost && block.count(AddressState::Allocated) == 0
         };
@@ -114,7 +114,7 @@ impl RangeSet {
         }
         self.insert(cidr, BlockState::Active);
         for number in cidr.range().iter() {
-            self.apply(number, Move::Restore);
+            self.apply(number, Move::Hold);
             self.apply(number, Move::Release(now));
         }
         self.effects.push_back(Effect::JournalBlock(cidr));

@@ -46,7 +46,7 @@ fn any_address(id: OperationId, allowed: &Arc<Ranges>) -> Assign {
     Assign { id, set_index: 0, allowed: allowed.clone(), requested: None, stage: None }
 }
 
-/// Returns the view that calls use, and another one over some of the same addresses.
+/// Returns the ranges that calls use, and others over some of the same addresses.
 fn views() -> [Arc<Ranges>; 2] {
     let wide = [range("10.0.0.0/26", 1, 30, &[3, 20]), range("10.0.1.0/28", 1, 14, &[])];
     let narrow = [range("10.0.0.0/26", 8, 12, &[])];

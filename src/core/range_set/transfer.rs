@@ -35,7 +35,7 @@ impl Transfers {
         self.in_transfer.is_empty()
     }
 
-    /// Returns the runs that are on their way.
+    /// Returns the cidrs that are on their way.
     pub(super) fn gives(&self) -> impl Iterator<Item = Cidr> {
         self.in_transfer.values().map(|transfer| transfer.give)
     }
@@ -156,7 +156,7 @@ impl RangeSet {
             let split = self.inventory.split(block, &without(block, give));
             debug_assert!(split.is_ok(), "{split:?}");
         }
-        self.finds.note_others();
+        self.finds.observe_others();
     }
 
     /// Keeps these addresses here: they go back into the journal. Their block may be several by
@@ -176,7 +176,7 @@ impl RangeSet {
     }
 }
 
-/// Returns the largest run of free addresses of a block within a range that has at most that many.
+/// Returns the largest cidr of free addresses of a block within a range that has at most that many.
 fn largest_free(block: &Block, range: AddressRange, most: u64) -> Option<Cidr> {
     let range = range.common(block.cidr().range())?;
     let fits = |size: &BlockSize| size.addresses() <= u128::from(most);

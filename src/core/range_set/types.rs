@@ -67,7 +67,7 @@ pub struct Assign {
     pub set_index: u16,
     /// The ranges that the call allows.
     pub allowed: Arc<Ranges>,
-    /// The address asked for; in the view.
+    /// The address asked for; one of the ranges has it.
     pub requested: Option<Address>,
     /// The pod's stage.
     pub stage: Option<Stage>,
@@ -86,12 +86,12 @@ impl Assign {
 pub enum Effect {
     /// Answer a request that had to wait.
     Assigned(OperationId, Result<Address, AssignError>),
-    /// Have spares made active and runs claimed, write to the journal which are active then, and
+    /// Have spares made active and cidrs claimed, write to the journal which are active then, and
     /// call [`RangeSet::leased`](super::RangeSet::leased).
     Lease {
         /// Spares.
         activate: Vec<Cidr>,
-        /// Runs to claim.
+        /// Cidrs to claim.
         claim: Vec<(Cidr, BlockStatus)>,
     },
     /// Write to the journal that these blocks are no longer this node's (except for spares, `true`,
@@ -151,7 +151,7 @@ pub struct Settings {
 
 /// The state from which a range set is rebuilt after a restart.
 #[derive(Clone, Default, Debug)]
-pub struct RecoveredSet {
+pub struct JournalledSet {
     /// The active blocks of this node.
     pub blocks: Vec<Cidr>,
     /// The blocks that the store gave to others while addresses of them were held here, and those

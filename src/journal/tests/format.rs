@@ -10,7 +10,7 @@ use super::*;
 use crate::core::address::{Address, AddressRange, BlockSize};
 use crate::core::attachment::Pod;
 use crate::core::ids::{Link, Sequence};
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::stage::Stage;
 use crate::core::time::{BootTime, StartTime, UnixTime};
 
@@ -97,7 +97,7 @@ fn state_of_format_0() -> JournalState {
         let ranges =
             ranges.iter().map(|(first, last)| AddressRange::between(at(first), at(last))).collect();
         let block_size = BlockSize::of_log2(log2);
-        (id, SetRecord { id, network: "pods".into(), family, block_size, ranges })
+        (id, SetIdentity { id, network: "pods".into(), family, block_size, ranges })
     };
     let v4 = [("10.0.0.0", "10.0.0.255"), ("10.0.2.0", "10.0.2.9")];
     state.sets =

@@ -40,7 +40,7 @@ fn the_latest_are_kept_and_found_latest_first() {
     live_and_end(&mut journal, 8..10);
     assert_eq!(kept(&journal, 10), [9, 8, 7]);
     drop(journal);
-    // Nothing is kept any more, and what was kept goes with what ends.
+    // Nothing is kept from now on, and what was kept goes with what ends.
     let (mut journal, _) = Journal::open(&with(0)).unwrap();
     live_and_end(&mut journal, 10..12);
     assert!(kept(&journal, 10).is_empty());

@@ -11,7 +11,7 @@ use super::*;
 use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use crate::core::attachment::Pod;
 use crate::core::ids::{Link, Sequence};
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::stage::Stage;
 use crate::core::time::{BootTime, StartTime, UnixTime};
 use crate::limits;
@@ -86,11 +86,11 @@ fn slot() -> impl Strategy<Value = u16> {
     prop_oneof![4 => 0u16..2, 1 => Just(u16::MAX)]
 }
 
-fn set() -> impl Strategy<Value = SetRecord> {
+fn set() -> impl Strategy<Value = SetIdentity> {
     let ranges = |family| prop::collection::vec(range(family), 0..3);
     let rest = family().prop_flat_map(move |family| (Just(family), ranges(family)));
     (set_id(), network(), 0..=limits::BLOCK_LOG2_MAX, rest).prop_map(
-        |(id, network, log2, (family, ranges))| SetRecord {
+        |(id, network, log2, (family, ranges))| SetIdentity {
             id,
             network,
             family,

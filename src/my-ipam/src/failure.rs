@@ -79,7 +79,7 @@ impl Failure {
     }
 
     /// No daemon took the DEL, and a note of it could not be left either.
-    pub(super) fn note(socket: &Path, error: &ClientError, second: &NoteError) -> Self {
+    pub(super) fn unsent_note(socket: &Path, error: &ClientError, second: &NoteError) -> Self {
         let and = format!("; and a note of this DEL could not be left for it: {second}");
         if matches!(error, ClientError::Denied(_)) {
             return Self::denied(socket, error, &and);

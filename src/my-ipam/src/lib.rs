@@ -189,7 +189,7 @@ fn judge(
         Ok(response)
             if response.status == NOT_STORED
                 && command == Command::Del
-                && note::leave(socket, &request.note_name(), &request.parts()).is_ok() =>
+                && note::leave(socket, &request.name_of_note(), &request.parts()).is_ok() =>
         {
             return Outcome::Success(vec![]);
         }
@@ -197,7 +197,7 @@ fn judge(
         Ok(response) if response.status != 200 && answer::is_error(&response.body) => {
             // A daemon that stops takes no DEL: the next one finds it in its notes.
             let later = command == Command::Del && answer::is_try_again(&response.body);
-            let left = || note::leave(socket, &request.note_name(), &request.parts());
+            let left = || note::leave(socket, &request.name_of_note(), &request.parts());
             return if later && left().is_ok() {
                 Outcome::Success(vec![])
             } else {
@@ -207,9 +207,9 @@ fn judge(
         Ok(response) => Failure::not_cni(socket, &response, command),
         Err(ClientError::Malformed(why)) => Failure::not_http(socket, &why),
         Err(error) if command == Command::Del => {
-            match note::leave(socket, &request.note_name(), &request.parts()) {
+            match note::leave(socket, &request.name_of_note(), &request.parts()) {
                 Ok(()) => return Outcome::Success(vec![]),
-                Err(second) => Failure::note(socket, &error, &second),
+                Err(second) => Failure::unsent_note(socket, &error, &second),
             }
         }
         // Trying again would not help.
@@ -274,7 +274,7 @@ fn undo(process: &mut ProcessIo<'_>, add: Request, socket: &Path, cause: &io::Er
     };
     // The daemon may well be there and unable just now, so any answer but 200 leaves a note too.
     let left =
-        refusal.as_ref().map(|_| note::leave(socket, &request.note_name(), &request.parts()));
+        refusal.as_ref().map(|_| note::leave(socket, &request.name_of_note(), &request.parts()));
     let end = match (refusal, left) {
         (Some(first), Some(Err(second))) => format!(
             "undoing the ADD failed ({first}), and so did leaving a note ({second}); \

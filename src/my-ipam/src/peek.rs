@@ -61,7 +61,7 @@ impl Peek {
     }
 }
 
-/// The configuration, or its `ipam`: notes what it finds at once, so that a fault further on does
+/// The configuration, or its `ipam`: keeps what it finds at once, so that a fault further on does
 /// not lose it.
 struct Object<'a> {
     found: &'a mut Peek,

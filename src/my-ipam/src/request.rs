@@ -56,7 +56,7 @@ impl Request {
 
     /// No two processes of one boot share it: a process id is not given out twice in one
     /// nanosecond.
-    pub(super) fn note_name(&self) -> String {
+    pub(super) fn name_of_note(&self) -> String {
         format!("{}-{}.json", self.started_at_ns, std::process::id())
     }
 }

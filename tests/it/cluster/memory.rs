@@ -155,7 +155,7 @@ fn nobody_gets(unrecorded: &[String], daemons: &[Daemon], book: &Book, began: In
     }
 }
 
-/// Notes the addresses that a daemon lists for containers whose calls may not have been carried
+/// Remembers the addresses that a daemon lists for containers whose calls may not have been carried
 /// out.
 fn adopt(daemon: &Daemon, book: &Book, prefix: &str) {
     for row in daemon.allocations() {

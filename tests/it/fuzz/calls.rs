@@ -68,7 +68,7 @@ fn mutated_calls_get_an_answer_that_fits_and_leave_nothing() {
     for call in &calls {
         judge(&mut world.client, &call.to_string());
     }
-    world.settle();
+    world.end_all();
     let (mut sent, mut succeeded) = (0, 0);
     seeds(BATCHES, |rng| {
         for _ in 0..CALLS {
@@ -77,7 +77,7 @@ fn mutated_calls_get_an_answer_that_fits_and_leave_nothing() {
             succeeded += usize::from(judge(&mut world.client, &body));
             sent += 1;
         }
-        world.settle();
+        world.end_all();
     });
     println!("{succeeded} of {sent} mutated calls succeeded");
     let share = sent / 10..sent * 9 / 10;
@@ -99,7 +99,7 @@ fn a_start_that_is_yet_to_come_outlives_no_honest_call() {
     for command in ["ADD", "DEL", "GC"] {
         for started_at in [u64::MAX, 1 << 62] {
             judge(&mut world.client, &far(command, started_at).to_string());
-            world.settle();
+            world.end_all();
             for command in ["ADD", "DEL"] {
                 let call = far(command, leasehold::clock::boot_ns()).to_string();
                 let reply = world.client.request("POST", "/v1/cni", &call);

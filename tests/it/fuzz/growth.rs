@@ -23,7 +23,7 @@ fn feed(world: &mut World, rng: &mut Rng, inputs: usize, calls: &[Value], bodies
             let call = &calls[rng.usize(..calls.len())];
             calls::judge(&mut world.client, &mutate::json_text(rng, call));
         }
-        world.settle();
+        world.end_all();
     }
 }
 

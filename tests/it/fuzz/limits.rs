@@ -41,7 +41,7 @@ fn the_reference_has_the_limits_of_the_source() {
             "time for a request's head, and then for its body",
             format!("{} s each", seconds(source::REQUEST_WAIT_MAX)),
         ),
-        ("lists in progress on each listener", grouped(source::LISTS_UNDER_WAY_MAX)),
+        ("lists in progress on each listener", grouped(source::LISTS_IN_FLIGHT_MAX)),
         ("time that an ADD waits for a block", format!("{waits} s")),
         ("time that the plugin waits for an answer", format!("{answer} s")),
         ("range sets on a node", grouped(source::RANGE_SETS_MAX)),
@@ -86,7 +86,7 @@ fn what_is_at_a_limit_is_taken_and_what_is_past_it_refused() {
     let mut world = World::new();
     let mut status = |body: &str| {
         let status = world.client.request("POST", "/v1/cni", body).status;
-        world.settle();
+        world.end_all();
         status
     };
     let padded = |length: usize| {

@@ -122,7 +122,7 @@ fn whatever_the_plugin_is_given_it_ends_with_a_result_or_an_error_object() {
             runs += 1;
             succeeded += usize::from(output.status.success());
         }
-        world.settle();
+        world.end_all();
     });
     println!("{succeeded} of {runs} runs of the plugin succeeded");
     assert!(succeeded > 0 && succeeded < runs, "{succeeded} of {runs}: not a fuzzer");

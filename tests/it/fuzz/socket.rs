@@ -126,13 +126,13 @@ fn batch(rng: &mut Rng, bodies: &[Vec<u8>]) -> Vec<Vec<u8>> {
 fn bytes_on_the_socket_are_answered_or_refused() {
     let (mut world, bodies) = (World::new(), bodies());
     exchange_all(|| world.daemon.connect(), &requests());
-    world.settle();
+    world.end_all();
     let (mut answered, mut taken) = (0, 0);
     seeds(BATCHES, |rng| {
         let ends = exchange_all(|| world.daemon.connect(), &batch(rng, &bodies));
         answered += ends.iter().filter(|statuses| !statuses.is_empty()).count();
         taken += ends.iter().filter(|statuses| statuses.contains(&200)).count();
-        world.settle();
+        world.end_all();
     });
     println!("{answered} connections were answered, {taken} of them with a success");
     assert!(taken > 0, "a fuzzer that reaches nothing tests nothing");
@@ -150,7 +150,7 @@ fn bytes_over_tcp_are_answered_or_refused_and_change_nothing() {
         exchange_all(connect, &inputs);
         inputs.clear();
         assert_eq!(world.daemon.allocations(), Vec::<Value>::new());
-        world.settle();
+        world.end_all();
     });
 }
 
@@ -177,5 +177,5 @@ fn clients_that_break_off_and_stay_are_let_go() {
             assert!(ended, "{error} after {:?}: {}", began.elapsed(), shown(&bytes));
         }
     }
-    world.settle();
+    world.end_all();
 }

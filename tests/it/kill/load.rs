@@ -93,7 +93,7 @@ fn work(mut client: Client, mut random: Random, mut book: Book, answered: &Atomi
 
 /// Checks that no answered call is lost, and no other call is half done. The outcomes of calls in
 /// flight are written to the book.
-fn settle(daemon: &Daemon, book: &mut Book, context: &str) {
+fn wait_until_agreed(daemon: &Daemon, book: &mut Book, context: &str) {
     let mut listed = listed(daemon);
     for (holder, fate) in &mut *book {
         let there = listed.remove(holder);
@@ -180,7 +180,7 @@ fn kill_under_load(arguments: &[&str], seed: u64, kills: u64, answers_max: u64) 
         }
         daemon.restart();
         let mut book: Book = books.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        settle(&daemon, &mut book, &context);
+        wait_until_agreed(&daemon, &mut book, &context);
         agree(&daemon, &book, &context);
         for own in &mut books {
             for (holder, fate) in own {

@@ -23,14 +23,50 @@ const LIMIT_FILES: [&str; 3] =
 const ADDRESS_WORDS: [&str; 8] =
     ["address", "addresses", "addr", "addrs", "ip", "ips", "allocation", "allocations"];
 const LEASE_WORDS: [&str; 3] = ["lease", "leases", "leased"];
-/// Words that are not used here, each with the word that is used in its place.
-const OTHER_WORDS: [(&str, &str); 6] = [
+/// Words that are not used here, in lower case, each with what is used in its place. Those with
+/// another meaning in the vocabulary come back easily: a record is in etcd, only etcd is restored,
+/// a note is a DEL's, and a run is no cidr.
+const OTHER_WORDS: [(&str, &str); 40] = [
     ("leased address", "allocation"),
     ("address lease", "allocation"),
     ("lease an address", "allocate"),
     ("affinity", "owner"),
     ("cool-down", "cooldown"),
     ("cool_down", "cooldown"),
+    ("setrecord", "SetIdentity"),
+    ("set_record", "SetIdentity"),
+    ("recoveredset", "JournalledSet"),
+    ("restoreerror", "RebuildError"),
+    ("move::restore", "Move::Hold"),
+    ("daemon::restore", "rebuild"),
+    ("fn restore(&mut self, journalled", "rebuild"),
+    ("under_way", "in_flight"),
+    ("at_gate", "at_barrier"),
+    ("ended_max", "TOMBSTONES_MAX"),
+    ("toleaseholder::place", "SubmitOrder"),
+    ("place_aside", "submit_aside"),
+    ("place_after", "submit_after"),
+    ("struct told", "answer"),
+    ("fn told(", "handle_answer"),
+    ("fn heard(", "on_cluster_effect"),
+    ("keep_told", "keep_informed"),
+    ("fn note(", "add, observe or report"),
+    ("fn note_", "add, observe or report"),
+    ("/ notes that", "remembers that"),
+    ("fn look(", "inspect or read"),
+    ("tally", "counts"),
+    ("of_runs", "of_ranges"),
+    (".runs()", "ranges"),
+    ("runs_of", "ranges_of"),
+    ("asked: vec<ip", "requested"),
+    ("enum fate", "outcome"),
+    ("struct known ", "what is known"),
+    ("struct seen ", "what was seen"),
+    ("type place", "position"),
+    ("likewise", "the same words again"),
+    ("whoever", "a noun"),
+    ("whatever", "a noun"),
+    ("any more", "no longer"),
 ];
 
 fn rust_in<'a>(files: &'a [File], folder: &'a str) -> impl Iterator<Item = &'a File> {

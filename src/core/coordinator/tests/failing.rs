@@ -16,6 +16,6 @@ fn a_failed_add_is_answered_when_the_journal_knows_its_cursors() {
     assert!(matches!(world.replies[&1], Outcome::Failed(CallError::Assign { set: 1, .. })));
     let cursor = Address::of("10.0.0.2".parse().unwrap());
     let known =
-        |record: &JournalEntry| matches!(record, JournalEntry::Cursor(_, 0, at) if *at == cursor);
+        |entry: &JournalEntry| matches!(entry, JournalEntry::Cursor(_, 0, at) if *at == cursor);
     assert!(world.durable.iter().any(known), "{:?}", world.durable);
 }

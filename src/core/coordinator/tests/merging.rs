@@ -17,9 +17,9 @@ fn what_cools_in_a_range_set_cools_on_when_it_has_become_part_of_another() {
         let number = Address::of(address);
         set.blocks().any(|block| block.cidr().contains(number) && block.is_cooling(number))
     };
-    let (_, restored) = world.restart();
+    let (_, rebuilt) = world.restart();
     for &address in holding.addresses.iter() {
         assert!(world.sets.values().any(|(_, set)| cools(set, address)), "{address}");
-        assert!(restored.iter().any(|(_, set)| cools(set, address)), "{address} after a restart");
+        assert!(rebuilt.iter().any(|(_, set)| cools(set, address)), "{address} after a restart");
     }
 }

@@ -61,5 +61,5 @@ fn what_is_held_goes_back_to_its_own_pool() {
     };
     assert_eq!((free(&world, "a"), free(&world, "b")), (true, false));
     world.check_settled();
-    assert!(world.coordinator.networks.values().all(|network| network.under_way == 0));
+    assert!(world.coordinator.networks.values().all(|network| network.in_flight == 0));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::core::ids::Epoch;
 use crate::core::keys::forgotten_key;
 use crate::core::operator::types::End;
-use crate::core::operator::{Fate, RemoveError};
+use crate::core::operator::{NodeFate, RemoveError};
 use crate::core::time::UnixTime;
 
 const FAULTS: [Fault; 4] = [Fault::Failed, Fault::Dropped, Fault::Unanswered, Fault::Late];
@@ -44,7 +44,11 @@ fn a_removal_with_a_lost_answer_ends_well_or_can_be_repeated() {
             // It is looked up; and that the quarantine could not be prolonged is no error.
             Request::Txn(_) if fault != Fault::Failed => {
                 let removed = end.expect(&context);
-                assert_eq!((removed.fate, removed.quarantined), (Fate::Removed, 130), "{context}");
+                assert_eq!(
+                    (removed.fate, removed.quarantined),
+                    (NodeFate::Removed, 130),
+                    "{context}"
+                );
                 assert_eq!((removed.freed, removed.records), (2, 3), "{context}");
                 assert_eq!(removed.epoch, Epoch::new(2), "{context}: it is removed once");
                 world.assert_removed(1);
@@ -110,7 +114,11 @@ fn a_node_is_forgotten_though_an_answer_is_lost() {
         match request {
             Request::Txn(_) if fault != Fault::Failed => {
                 let forgotten = end.expect(&context);
-                assert_eq!((forgotten.fate, forgotten.records), (Fate::Forgotten, 1), "{context}");
+                assert_eq!(
+                    (forgotten.fate, forgotten.records),
+                    (NodeFate::Forgotten, 1),
+                    "{context}"
+                );
                 assert_eq!(world.run(removal()), Err(RemoveError::UnknownNode), "{context}");
             }
             _ => {
@@ -118,7 +126,7 @@ fn a_node_is_forgotten_though_an_answer_is_lost() {
                 assert_eq!(said, begun, "{context}");
                 assert!(world.node("n").is_some(), "{context}");
                 let again = world.run(removal()).expect(&context);
-                assert_eq!(again.fate, Fate::Forgotten, "{context}");
+                assert_eq!(again.fate, NodeFate::Forgotten, "{context}");
             }
         }
         assert_eq!((world.node("n"), world.records("n")), (None, 0), "{context}");
@@ -215,7 +223,7 @@ fn two_operators_forget_a_node_once() {
         assert!(ends.iter().all(good), "seed {seed}: {ends:?}");
         assert_eq!((world.blocks("n"), world.records("n")), (vec![], 0), "seed {seed}");
         assert_eq!(world.idle_leases().len(), 0, "seed {seed}");
-        let forgotten = |end: &End| end.as_ref().is_ok_and(|end| end.fate == Fate::Forgotten);
+        let forgotten = |end: &End| end.as_ref().is_ok_and(|end| end.fate == NodeFate::Forgotten);
         assert_eq!(world.node("n").is_none(), ends.iter().any(forgotten), "seed {seed}: {ends:?}");
     }
 }

@@ -38,13 +38,13 @@ struct World {
     etcd: Etcd,
     now: u64,
     /// Every request so far.
-    asked: Vec<Request>,
+    requests: Vec<Request>,
     late: Option<Request>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { etcd: Etcd::default(), now: 1_000_000, asked: Vec::new(), late: None }
+        Self { etcd: Etcd::default(), now: 1_000_000, requests: Vec::new(), late: None }
     }
 
     fn ask(&mut self, request: Request) -> Result<Answer, StoreError> {
@@ -218,7 +218,7 @@ impl World {
     }
 
     fn carry_out(&mut self, request: Request, fault: Fault) -> Result<Answer, StoreError> {
-        self.asked.push(request.clone());
+        self.requests.push(request.clone());
         if let (Request::Txn(_), Some(late)) = (&request, self.late.take()) {
             let _ = self.ask(late);
         }

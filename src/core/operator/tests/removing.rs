@@ -4,7 +4,7 @@ use super::*;
 use crate::core::ids::Epoch;
 use crate::core::keys::{NODES, forgotten_key};
 use crate::core::mutant::{Mutant, breaks};
-use crate::core::operator::{Fate, RemoveError, Removed};
+use crate::core::operator::{NodeFate, RemoveError, Removed};
 use crate::core::time::UnixTime;
 use crate::limits;
 
@@ -40,7 +40,7 @@ fn a_dead_node_is_removed_and_then_forgotten() {
     let mut world = World::with_dead_node();
     let removed = world.run(removal());
     let expected = Removed {
-        fate: Fate::Removed,
+        fate: NodeFate::Removed,
         epoch: Epoch::new(2),
         quarantined: 130,
         freed: 2,
@@ -52,9 +52,9 @@ fn a_dead_node_is_removed_and_then_forgotten() {
     assert_eq!(removed, Ok(expected.clone()));
     world.assert_removed(1);
     // Two transactions for the blocks, one for the records.
-    assert_eq!(world.asked.iter().filter(|request| is_txn(request)).count(), 3);
+    assert_eq!(world.requests.iter().filter(|request| is_txn(request)).count(), 3);
     let again = Removed {
-        fate: Fate::AlreadyRemoved,
+        fate: NodeFate::AlreadyRemoved,
         epoch: Epoch::new(3),
         freed: 0,
         records: 0,
@@ -66,7 +66,7 @@ fn a_dead_node_is_removed_and_then_forgotten() {
     assert_eq!(world.idle_leases().len(), 0);
 
     world.now += 300_000 + 1_000;
-    let forgotten = Removed { fate: Fate::Forgotten, quarantined: 0, ..again };
+    let forgotten = Removed { fate: NodeFate::Forgotten, quarantined: 0, ..again };
     assert_eq!(world.run(removal()), Ok(forgotten));
     assert_eq!(world.node("n"), None);
     let copy = world.key(&forgotten_key("n")).expect("a copy of its key");
@@ -127,11 +127,11 @@ fn nodes_that_must_not_be_removed_are_not() {
         (dead(), RemoveNodeCommand { quarantine_s: Some(86_401), ..force.clone() }, bounds),
     ] {
         assert_eq!(world.run(RemoveNode::new(command)), Err(error));
-        assert!(world.asked.iter().all(|request| matches!(request, Request::Read(_))));
+        assert!(world.requests.iter().all(|request| matches!(request, Request::Read(_))));
     }
     let mut live = live();
     let removed = live.run(RemoveNode::new(RemoveNodeCommand { local: true, ..force }));
-    assert!(removed.is_ok_and(|removed| removed.was_live && removed.fate == Fate::Removed));
+    assert!(removed.is_ok_and(|removed| removed.was_live && removed.fate == NodeFate::Removed));
     live.assert_removed(2);
 }
 
@@ -143,15 +143,15 @@ fn a_hook_removes_the_machine_that_it_means_and_may_repeat_itself() {
         world.run(RemoveNode::new(meant(machine))).map(|removed| removed.fate)
     };
     let mut world = World::with_dead_node();
-    assert_eq!(fate(&mut world, "other"), Ok(Fate::Succeeded));
-    assert!(world.asked.iter().all(|request| matches!(request, Request::Read(_))));
-    assert_eq!(fate(&mut world, "m"), Ok(Fate::Removed));
-    assert_eq!(fate(&mut world, "m"), Ok(Fate::AlreadyRemoved));
-    assert_eq!(fate(&mut world, "other"), Ok(Fate::Succeeded));
+    assert_eq!(fate(&mut world, "other"), Ok(NodeFate::Succeeded));
+    assert!(world.requests.iter().all(|request| matches!(request, Request::Read(_))));
+    assert_eq!(fate(&mut world, "m"), Ok(NodeFate::Removed));
+    assert_eq!(fate(&mut world, "m"), Ok(NodeFate::AlreadyRemoved));
+    assert_eq!(fate(&mut world, "other"), Ok(NodeFate::Succeeded));
     world.assert_removed(2);
 
     // Nothing is left of a node that the cluster has forgotten: that is what the hook wants.
-    assert_eq!(fate(&mut World::new(), "m"), Ok(Fate::Forgotten));
+    assert_eq!(fate(&mut World::new(), "m"), Ok(NodeFate::Forgotten));
     assert_eq!(World::new().run(removal()), Err(RemoveError::UnknownNode));
 }
 
@@ -165,7 +165,7 @@ fn a_machine_that_takes_the_name_while_the_hook_looks_is_not_hit() {
         }
         Fault::None
     });
-    assert_eq!(end.map(|removed| removed.fate), Ok(Fate::Succeeded));
+    assert_eq!(end.map(|removed| removed.fate), Ok(NodeFate::Succeeded));
     assert!(world.node("n").is_some_and(|node| node.removed.is_none()));
 }
 
@@ -175,7 +175,7 @@ fn a_dry_run_says_the_same_and_changes_nothing() {
         let mut world = World::with_dead_node();
         let dry_run = RemoveNodeCommand { dry_run: true, force, ..command() };
         let would = world.run(RemoveNode::new(dry_run));
-        assert!(world.asked.iter().all(|request| matches!(request, Request::Read(_))));
+        assert!(world.requests.iter().all(|request| matches!(request, Request::Read(_))));
         assert_eq!(would, world.run(removal()));
     }
 }
@@ -189,7 +189,7 @@ fn spares_alone_need_no_quarantine() {
     let removed = world.run(removal()).expect("it is removed");
     assert_eq!((removed.freed, removed.quarantined), (2, 0));
     let leased = |request: &Request| matches!(request, Request::Grant(_) | Request::KeepAlive(_));
-    assert!(!world.asked.iter().any(leased), "{:?}", world.asked);
+    assert!(!world.requests.iter().any(leased), "{:?}", world.requests);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn blocks_of_a_node_without_a_key_are_taken_too() {
     let removed = world.run(removal()).expect("it is removed");
     assert_eq!(
         (removed.fate, removed.epoch, removed.quarantined),
-        (Fate::Removed, Some(Epoch::FIRST), 1)
+        (NodeFate::Removed, Some(Epoch::FIRST), 1)
     );
     assert!(matches!(world.blocks("n")[..], [(8, BlockStatus::Quarantined, Some(_))]));
 }
@@ -291,7 +291,7 @@ fn a_second_removal_shortens_a_quarantine_and_never_prolongs_it() {
         assert!(world.run(with(first)).is_ok());
         world.now += 100_000;
         let again = world.run(with(second)).expect("an answer");
-        assert_eq!((again.fate, again.quarantined), (Fate::AlreadyRemoved, 130));
+        assert_eq!((again.fate, again.quarantined), (NodeFate::AlreadyRemoved, 130));
         let mut leases: Vec<_> = world.blocks("n").into_iter().map(|(.., lease)| lease).collect();
         leases.dedup();
         let [Some(lease)] = leases[..] else { panic!("{leases:?}") };
@@ -307,7 +307,7 @@ fn a_quarantined_block_without_a_lease_gets_an_end() {
     let mut world = World::with_dead_node();
     assert!(world.run(removal()).is_ok());
     world.hold("n", [800], BlockStatus::Quarantined);
-    assert!(world.run(removal()).is_ok_and(|removed| removed.fate == Fate::AlreadyRemoved));
+    assert!(world.run(removal()).is_ok_and(|removed| removed.fate == NodeFate::AlreadyRemoved));
     world.assert_removed(2);
 }
 

@@ -81,7 +81,7 @@ fn blocks_that_were_needed_since_the_last_look_stay() {
     let blocks: Vec<Cidr> =
         (0..4).map(|n| Cidr::containing(first.plus(4 * n), BlockSize::of_log2(2))).collect();
     let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
-    set.restore(RecoveredSet { blocks, ..RecoveredSet::default() }).unwrap();
+    set.rebuild(JournalledSet { blocks, ..JournalledSet::default() }).unwrap();
     set.alone(false);
     set.joined();
     let look = |set: &mut RangeSet, nth: u32| {
@@ -182,16 +182,16 @@ fn a_part_in_transfer_leaves_or_stays_when_its_block_was_divided() {
 fn a_journal_that_contradicts_itself_is_refused() {
     let block = Cidr::containing(Address::of("10.0.0.0".parse().unwrap()), BlockSize::of_log2(2));
     let [half, _] = block.halves().unwrap();
-    let restore = |blocks: &[Cidr], lost: &[Cidr], allocated: &[Address]| {
+    let rebuild = |blocks: &[Cidr], lost: &[Cidr], allocated: &[Address]| {
         let (blocks, lost, allocated) = (blocks.to_vec(), lost.to_vec(), allocated.to_vec());
-        let recovered = RecoveredSet { blocks, lost, allocated, ..RecoveredSet::default() };
+        let journalled = JournalledSet { blocks, lost, allocated, ..JournalledSet::default() };
         RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO))
-            .restore(recovered)
+            .rebuild(journalled)
     };
-    assert_eq!(restore(&[block], &[], &[block.first(), block.last()]), Ok(()));
-    assert_eq!(restore(&[block], &[], &[block.first(), block.first()]), Err(block.first()));
-    assert_eq!(restore(&[half], &[], &[block.last()]), Err(block.last()));
-    assert_eq!(restore(&[block], &[half], &[]), Err(block.first()));
+    assert_eq!(rebuild(&[block], &[], &[block.first(), block.last()]), Ok(()));
+    assert_eq!(rebuild(&[block], &[], &[block.first(), block.first()]), Err(block.first()));
+    assert_eq!(rebuild(&[half], &[], &[block.last()]), Err(block.last()));
+    assert_eq!(rebuild(&[block], &[half], &[]), Err(block.first()));
 }
 
 /// The records of the store say that an address of a spare is held. When the spare goes, the

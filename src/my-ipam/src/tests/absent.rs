@@ -169,7 +169,7 @@ fn without_access_the_error_says_who_has_it() {
     let full = note::NoteError::Full("/n".into());
     for failure in [
         Failure::unanswered(socket, &denied(), Command::Status),
-        Failure::note(socket, &denied(), &full),
+        Failure::unsent_note(socket, &denied(), &full),
     ] {
         let error: Value = serde_json::from_slice(&failure.to_json(&Peek::default())).unwrap();
         assert_eq!((&error["cniVersion"], &error["code"]), (&"1.1.0".into(), &5.into()));

@@ -39,7 +39,7 @@ impl fmt::Display for SetId {
 
 /// A range set as the journal keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SetRecord {
+pub struct SetIdentity {
     /// Its name.
     pub id: SetId,
     /// Its network.

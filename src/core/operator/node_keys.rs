@@ -8,7 +8,7 @@ use crate::core::value::{NodeValue, Value};
 
 /// The keys of one node.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Seen {
+pub(super) struct NodeKeys {
     /// The node's key with its revision. It was read before the blocks: a claim that came later
     /// changed it.
     pub(super) known: Option<(NodeValue, Revision)>,
@@ -20,7 +20,7 @@ pub(super) struct Seen {
     pub(super) records: Vec<KeyValue>,
 }
 
-impl Seen {
+impl NodeKeys {
     /// Takes what is the node's out of a page of blocks or of records.
     pub(super) fn add(&mut self, node: &str, page: Vec<KeyValue>) {
         for key in page.into_iter().filter(|key| is_of(node, key)) {

@@ -10,12 +10,12 @@ use crate::core::container_id::ContainerId;
 use crate::core::ids::Sequence;
 use crate::core::journal::JournalState;
 use crate::core::keys::PoolFamily;
-use crate::core::range_set::{RangeSet, RecoveredSet, Settings};
-use crate::core::set_record::{SetId, SetRecord};
+use crate::core::range_set::{JournalledSet, RangeSet, Settings};
+use crate::core::set_identity::{SetId, SetIdentity};
 
 /// The reason why the entries of the journal do not make one state.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RestoreError {
+pub enum RebuildError {
     /// An allocation outside every range set: the journal never writes one.
     NoSet(IpAddr, ContainerId, Arc<str>),
     /// An allocation outside every block: the journal never writes one.
@@ -28,7 +28,7 @@ pub struct Rebuilt {
     /// The coordinator.
     pub coordinator: Coordinator,
     /// The range sets.
-    pub sets: Vec<(SetRecord, RangeSet)>,
+    pub sets: Vec<(SetIdentity, RangeSet)>,
     /// Blocks in no range set: nothing is handed out of them, and they may go back.
     pub stray: Vec<(PoolFamily, Cidr)>,
 }
@@ -37,11 +37,11 @@ pub struct Rebuilt {
 ///
 /// # Errors
 /// The journal contradicts itself.
-pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebuilt, RestoreError> {
-    let mut parts: BTreeMap<SetId, RecoveredSet> = BTreeMap::new();
-    for record in state.sets.values() {
-        coordinator.reopen(record);
-        parts.insert(record.id, RecoveredSet::default());
+pub fn rebuild(mut coordinator: Coordinator, state: JournalState) -> Result<Rebuilt, RebuildError> {
+    let mut parts: BTreeMap<SetId, JournalledSet> = BTreeMap::new();
+    for identity in state.sets.values() {
+        coordinator.reopen(identity);
+        parts.insert(identity.id, JournalledSet::default());
     }
     let owner = |networks: &BTreeMap<Arc<str>, Network>, network: &Arc<str>, family, number| {
         networks.get(network).and_then(|network| network.owner(family, number))
@@ -67,7 +67,7 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
             let id = owner(&coordinator.networks, network, Family::of(address), number);
             let Some(part) = id.and_then(|id| parts.get_mut(&id)) else {
                 let container = holding.container_id.clone();
-                return Err(RestoreError::NoSet(address, container, network.clone()));
+                return Err(RebuildError::NoSet(address, container, network.clone()));
             };
             part.allocated.push(number);
         }
@@ -95,22 +95,22 @@ pub fn restore(mut coordinator: Coordinator, state: JournalState) -> Result<Rebu
         coordinator.held.insert(holding);
     }
     let mut sets = Vec::with_capacity(state.sets.len());
-    for record in state.sets.into_values() {
-        let part = parts.remove(&record.id).unwrap_or_default();
-        let set = rebuild(&record, part, coordinator.settings)?;
-        sets.push((record, set));
+    for identity in state.sets.into_values() {
+        let part = parts.remove(&identity.id).unwrap_or_default();
+        let set = rebuild_set(&identity, part, coordinator.settings)?;
+        sets.push((identity, set));
     }
     Ok(Rebuilt { coordinator, sets, stray })
 }
 
-fn rebuild(
-    record: &SetRecord,
-    part: RecoveredSet,
+fn rebuild_set(
+    identity: &SetIdentity,
+    part: JournalledSet,
     settings: Settings,
-) -> Result<RangeSet, RestoreError> {
-    let mut set = RangeSet::new(record.family, record.block_size, settings);
-    set.restore(part).map_err(|number| {
-        RestoreError::NoBlock(record.family.address(number), record.network.clone())
+) -> Result<RangeSet, RebuildError> {
+    let mut set = RangeSet::new(identity.family, identity.block_size, settings);
+    set.rebuild(part).map_err(|number| {
+        RebuildError::NoBlock(identity.family.address(number), identity.network.clone())
     })?;
     Ok(set)
 }
@@ -127,10 +127,10 @@ impl Coordinator {
         Some(set.id)
     }
 
-    fn reopen(&mut self, record: &SetRecord) {
-        let mut set = OpenSet::new(record.id, record.family, record.block_size);
-        record.ranges.iter().for_each(|&range| set.add(range));
-        self.networks.entry(record.network.clone()).or_default().sets.push(set);
-        self.next_set = self.next_set.max(record.id.next());
+    fn reopen(&mut self, identity: &SetIdentity) {
+        let mut set = OpenSet::new(identity.id, identity.family, identity.block_size);
+        identity.ranges.iter().for_each(|&range| set.add(range));
+        self.networks.entry(identity.network.clone()).or_default().sets.push(set);
+        self.next_set = self.next_set.max(identity.id.next());
     }
 }

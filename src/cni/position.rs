@@ -2,11 +2,11 @@
 //! a line and a column, for people who look for it in an editor.
 
 /// A line and a column, both from 1; the column counts bytes.
-pub type Place = (usize, usize);
+pub type Position = (usize, usize);
 
 /// The place of the key, or of the item, at a path of a JSON text; of the last part of the path
 /// that is there. The text must be JSON.
-pub fn of(text: &[u8], path: &str) -> Place {
+pub fn of(text: &[u8], path: &str) -> Position {
     let mut scanner = Scanner { text, at: 0 };
     scanner.blank();
     let mut found = scanner.at;
@@ -16,11 +16,11 @@ pub fn of(text: &[u8], path: &str) -> Place {
             None => break,
         }
     }
-    place(text, found)
+    position(text, found)
 }
 
 /// The line and the column of an offset.
-pub fn place(text: &[u8], offset: usize) -> Place {
+pub fn position(text: &[u8], offset: usize) -> Position {
     let before = &text[..offset.min(text.len())];
     let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
     let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);

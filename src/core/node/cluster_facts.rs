@@ -9,7 +9,7 @@ use crate::core::time::BootTime;
 
 /// The state of the cluster as this node knows it.
 #[derive(Default, Debug)]
-pub(super) struct ClusterView {
+pub(super) struct ClusterFacts {
     /// The number of times that the node's lease was lost.
     pub(super) lease_number: u64,
     pub(super) joined: bool,
@@ -29,9 +29,10 @@ pub(super) struct ClusterView {
     pub(super) held_back: VecDeque<Effect>,
 }
 
-impl ClusterView {
-    /// Creates a view in which nothing is known yet. `unconfirmed`: nothing is handed out before
-    /// the node has joined; `limited`: nor before the store was reached, nor too long after that.
+impl ClusterFacts {
+    /// Creates the facts of a node that knows nothing yet. `unconfirmed`: nothing is handed out
+    /// before the node has joined; `limited`: nor before the store was reached, nor too long after
+    /// that.
     pub(super) fn new(unconfirmed: bool, records: bool, limited: bool) -> Self {
         let good_until = limited.then_some(BootTime::BOOT);
         Self { unconfirmed, records, good_until, ..Self::default() }

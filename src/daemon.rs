@@ -36,6 +36,7 @@ use crate::core::range_set::Settings;
 use crate::core::time::{BootTime, StartTime};
 use crate::identity::Identity;
 use crate::journal::{self, Journal, Opened};
+use crate::points::{self, Point};
 use crate::store::ClusterStore;
 use crate::{clock, files, limits, metrics};
 
@@ -132,8 +133,11 @@ pub async fn serve(mut config: Config, hung_up: impl Fn() + 'static) -> anyhow::
 /// Finishes what runs, but not for ever.
 async fn finish(node: &AppState, on_socket: Serving, on_tcp: tcp::Running) {
     let finish = async {
+        points::pass(Point::Stopping);
         node.machines.shutdown().await;
+        points::pass(Point::Stopping);
         on_socket.stop().await;
+        points::pass(Point::Stopping);
         on_tcp.stop().await;
     };
     if tokio::time::timeout(limits::SHUTDOWN_WAIT_MAX, finish).await.is_err() {

@@ -103,6 +103,7 @@ mod identity;
 pub mod journal;
 pub mod limits;
 pub mod metrics;
+pub mod points;
 #[cfg(test)]
 mod sim;
 pub mod store;

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::core::journal::JournalFailure;
 use crate::core::node::{Commit, Group, JournalQueue};
 use crate::journal::Journal;
+use crate::points::{self, Point};
 use crate::{limits, metrics};
 
 /// Write the next group.
@@ -148,7 +149,9 @@ fn commit(
     metrics: &metrics::Journal,
 ) -> Result<(), JournalFailure> {
     let began = Instant::now();
+    points::pass(Point::BeforeCommit);
     let result = journal.commit(&group.entries);
+    points::pass(Point::AfterCommit);
     metrics.commit(group.entries.len(), began.elapsed(), result.is_err());
     result
 }

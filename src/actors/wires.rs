@@ -17,10 +17,11 @@ use super::report;
 use crate::core::Map;
 use crate::core::coordinator::Outcome;
 use crate::core::ids::{CallId, RequestId};
-use crate::core::keys::PoolFamily;
+use crate::core::keys::{ALLOCATIONS, PoolFamily, SESSIONS};
 use crate::core::node::{Message, Output, RangeSetMachine, ToLeaseholder};
-use crate::core::txn::Request;
+use crate::core::txn::{Request, Write};
 use crate::metrics;
+use crate::points::{self, Point};
 use crate::store::ClusterStore;
 
 /// The places at which readers see what the machines say.
@@ -76,9 +77,14 @@ impl Wires {
     }
 
     fn ask(&self, id: RequestId, request: Request) {
+        let point = point_of(&request);
         let (answer, leaseholder) = (self.store.ask(request), self.node.leaseholder().clone());
         actix_rt::spawn(async move {
-            leaseholder.do_send(Deliver(ToLeaseholder::Answered(id, answer.await)));
+            let answer = answer.await;
+            if let (Some(point), Ok(_)) = (point, &answer) {
+                points::pass(point);
+            }
+            leaseholder.do_send(Deliver(ToLeaseholder::Answered(id, answer)));
         });
     }
 
@@ -98,6 +104,26 @@ impl Wires {
         let display = metrics::RangeSet::new(&identity.network, identity.family);
         let pool = PoolFamily { network: identity.network.clone(), family: identity.family };
         self.node.open(id, pool, Host::new(machine, own, display).start());
+    }
+}
+
+/// The point that is passed when the store has answered a request.
+fn point_of(request: &Request) -> Option<Point> {
+    match request {
+        Request::Txn(txn) => {
+            let registers =
+                |write: &Write| matches!(write, Write::Put(key, ..) if key.starts_with(SESSIONS));
+            Some(if txn.then.iter().any(registers) {
+                Point::Joining
+            } else {
+                Point::TransactionDone
+            })
+        }
+        Request::Read(spans) => {
+            let of_records = spans.first().is_some_and(|span| span.first.starts_with(ALLOCATIONS));
+            of_records.then_some(Point::Remembering)
+        }
+        _ => None,
     }
 }
 

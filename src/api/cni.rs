@@ -19,6 +19,7 @@ use crate::cni::parse;
 use crate::cni::request::{Body, Calls, Request};
 use crate::core::attachment::AttachmentId;
 use crate::core::container_id::ContainerId;
+use crate::points::{self, Point};
 use crate::{limits, metrics};
 
 /// The header of an answer with the number of its call, which the log's lines about it have, too.
@@ -57,6 +58,7 @@ pub async fn handle(
     let call = InFlight::start(&node, &answers, call).await;
     let id = call.id;
     let (status, body) = call.end().await;
+    points::pass(Point::BeforeAnswer);
     let mut answer = HttpResponse::build(status);
     answer.insert_header((CALL_HEADER, id)).content_type("application/json").body(body)
 }

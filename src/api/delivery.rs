@@ -14,6 +14,7 @@ use super::watched::{Watch, Watched};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::core::ids::Sequence;
+use crate::points::{self, Point};
 
 /// The holdings that the ADDs of one request made, by their sequence numbers; and whether a write
 /// to their caller failed.
@@ -62,6 +63,8 @@ impl Watch for Rc<Answers> {
     fn has_written(&self, written: &io::Result<usize>) {
         if written.is_err() {
             self.lost.set(true);
+        } else if !self.made.borrow().is_empty() {
+            points::pass(Point::AfterAnswer);
         }
     }
 }

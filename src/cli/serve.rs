@@ -65,9 +65,27 @@ pub(super) fn run(command: ServeCommand) -> anyhow::Result<ExitCode> {
     if let Some(wrong) = wrong {
         tracing::warn!("{wrong}");
     }
+    #[cfg(all(debug_assertions, not(test)))]
+    for_tests()?;
     let hung_up = move || read_again(&command.args, &reload);
     actix_rt::System::new().block_on(crate::daemon::serve(config, hung_up))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Breaks the rule that `LEASEHOLD_MUTANT` names, so that tests see whether they notice, and has
+/// the daemon end where `LEASEHOLD_ABORT_AT` says. A release build has none of this.
+#[cfg(all(debug_assertions, not(test)))]
+fn for_tests() -> anyhow::Result<()> {
+    crate::points::arm()?;
+    let Some(name) = std::env::var("LEASEHOLD_MUTANT").ok().filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    anyhow::ensure!(
+        crate::core::mutant::breaks(&name),
+        "LEASEHOLD_MUTANT={name}: src/core/mutant.rs has no such switch"
+    );
+    tracing::warn!("this daemon breaks a rule on purpose ({name}): for tests only");
+    Ok(())
 }
 
 /// Puts another filter into the place of the present one; false: there is no log any longer.

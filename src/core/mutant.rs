@@ -1,5 +1,6 @@
-//! Rules broken on purpose: the simulator runs with one of these and must notice. In a build that
-//! is not for tests every switch is off for ever, and costs nothing.
+//! Rules broken on purpose: the simulator runs with one of these and must notice, and so must the
+//! runs of real daemons in `tests/it/chaos`, which have a debug build break one. In a release build
+//! every switch is off for ever, and costs nothing.
 
 /// A rule of the protocol, broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,7 +92,7 @@ pub enum Mutant {
 impl Mutant {
     /// All of them but [`Mutant::MergeNotHeldBack`], which has a story of its own: range sets
     /// become one within milliseconds, and seldom.
-    #[cfg(test)]
+    #[cfg(any(test, debug_assertions))]
     pub const ALL: &[Self] = &[
         Self::OverlapNotCompared,
         Self::RevisionNotCompared,
@@ -143,15 +144,32 @@ pub fn broken(mutant: Mutant) -> bool {
     ACTIVE.get() == Some(mutant)
 }
 
-/// Returns whether that rule is broken: never.
-#[cfg(not(test))]
-#[inline]
-pub const fn broken(_: Mutant) -> bool {
-    false
-}
-
 /// Breaks a rule on this thread, or none.
 #[cfg(test)]
 pub fn breaks(mutant: Option<Mutant>) {
     ACTIVE.set(mutant);
+}
+
+/// The rule that a daemon breaks.
+#[cfg(all(debug_assertions, not(test)))]
+static BROKEN: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
+
+/// Returns whether that rule is broken.
+#[cfg(all(debug_assertions, not(test)))]
+pub fn broken(mutant: Mutant) -> bool {
+    BROKEN.get() == Some(&mutant)
+}
+
+/// Breaks the rule of this name in this process, for ever. False if there is no such switch.
+#[cfg(all(debug_assertions, not(test)))]
+pub fn breaks(name: &str) -> bool {
+    let of = Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == name);
+    of.is_some_and(|mutant| BROKEN.set(*mutant).is_ok())
+}
+
+/// Returns whether that rule is broken: never.
+#[cfg(not(any(test, debug_assertions)))]
+#[inline]
+pub const fn broken(_: Mutant) -> bool {
+    false
 }

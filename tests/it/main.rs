@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod chaos;
 mod cli;
 mod cluster;
 mod cluster_admin;

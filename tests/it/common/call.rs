@@ -82,7 +82,7 @@ impl Outcome {
     }
 
     /// The outcome of status 0 with this text on standard output.
-    pub(super) fn success(text: &str) -> Self {
+    pub(crate) fn success(text: &str) -> Self {
         if text.trim().is_empty() {
             return Self::Done(None);
         }

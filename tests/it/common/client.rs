@@ -16,6 +16,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// A blocking client of the daemon's socket: HTTP/1.1, one connection, kept while it is in use.
 pub(crate) struct Client {
     socket: PathBuf,
+    answer_limit: Duration,
     connection: Option<(BufReader<UnixStream>, Instant)>,
 }
 
@@ -28,7 +29,12 @@ pub(crate) struct Reply {
 
 impl Client {
     pub(crate) const fn new(socket: PathBuf) -> Self {
-        Self { socket, connection: None }
+        Self::with_limit(socket, ANSWER_LIMIT)
+    }
+
+    /// A client that hangs up if an answer takes longer than this.
+    pub(crate) const fn with_limit(socket: PathBuf, answer_limit: Duration) -> Self {
+        Self { socket, answer_limit, connection: None }
     }
 
     /// Sends one request; a broken connection is an error and is not tried again.
@@ -42,7 +48,7 @@ impl Client {
             Some((stream, used)) if used.elapsed() < IDLE_LIMIT => stream,
             _ => {
                 let stream = UnixStream::connect(&self.socket)?;
-                stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+                stream.set_read_timeout(Some(self.answer_limit))?;
                 BufReader::new(stream)
             }
         };

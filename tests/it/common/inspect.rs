@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -35,6 +36,11 @@ impl Daemon {
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running daemon").id()
+    }
+
+    /// The exit status of a daemon that has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("the state of the daemon")
     }
 
     /// The state directory.

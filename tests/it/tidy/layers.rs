@@ -35,7 +35,7 @@ const IMPURE_WORDS: [&str; 13] = [
 
 /// The other parts that each part may use. A part is a folder or a file right below `src`, and one
 /// of them is the plugin's package; `my_ipam::note` is only that module of it.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 21] = [
     ("bin", &["cli", "limits"]),
     (
         "cli",
@@ -48,6 +48,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "core",
             "metrics",
             "clock",
+            "points",
             "limits",
         ],
     ),
@@ -59,6 +60,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "store",
             "journal",
             "identity",
+            "points",
             "metrics",
             "config",
             "core",
@@ -70,9 +72,20 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ),
     (
         "api",
-        &["actors", "cni", "core", "store", "journal::past", "metrics", "clock", "files", "limits"],
+        &[
+            "actors",
+            "cni",
+            "core",
+            "store",
+            "journal::past",
+            "metrics",
+            "clock",
+            "files",
+            "points",
+            "limits",
+        ],
     ),
-    ("actors", &["core", "store", "journal", "metrics", "clock", "limits"]),
+    ("actors", &["core", "store", "journal", "metrics", "clock", "points", "limits"]),
     ("journal", &["core", "store::file", "clock", "files", "limits"]),
     ("identity", &["config", "files"]),
     ("store", &["core", "clock", "metrics", "files", "limits"]),
@@ -82,6 +95,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("my_ipam", &[]),
     ("clock", &["core", "limits"]),
     ("files", &[]),
+    ("points", &[]),
     ("core", &["limits"]),
     ("sim", &["core", "limits"]),
     ("words", &["core", "limits"]),

@@ -282,13 +282,13 @@ fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
 fn node_identity(config: &Config, id: &str) -> NodeIdentity {
     NodeIdentity {
         node: config.node.as_str().into(),
-        machine_id: config.machine_id.as_str().into(),
+        machine_id: (!config.machine_id.is_empty()).then(|| config.machine_id.as_str().into()),
         // The embedded store is in the state directory: nobody else can have its blocks.
-        identity: if config.etcd.is_some() { id.into() } else { "".into() },
+        identity: config.etcd.is_some().then(|| id.into()),
         boot_id: config.boot_id.as_str().into(),
         version: env!("CARGO_PKG_VERSION").into(),
         since: clock::unix(),
-        ttl_s: config.lease_ttl.as_secs(),
+        ttl: config.lease_ttl,
         offline_limit: config.offline_limit,
         keeps_after_reboot: config.keep_after_reboot,
         records: config.etcd.is_some(),
@@ -301,7 +301,7 @@ fn about(config: &Config, listen: String) -> About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: metrics::COMMIT.to_owned(),
         pid: std::process::id(),
-        epoch: 0,
+        epoch: None,
         state_dir: config.state_dir.display().to_string(),
         config: config.file.as_ref().map(|file| file.display().to_string()),
         listen,

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(read_foreign(&file, 9).unwrap(), b"precious", "others may link theirs");
         fs::remove_file(&file).unwrap();
         mkfifoat(CWD, &file, Mode::RUSR | Mode::WUSR).unwrap();
-        refused("no regular file");
+        refused("not a regular file");
         assert!(read_foreign(&file, 9).is_err(), "it would wait for ever");
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }

@@ -58,7 +58,8 @@
 //!
 //! # An ADD
 //!
-//! A warm ADD, which needs no etcd. Everything from `api` to the journal runs on one thread.
+//! An ADD out of the node's own blocks, which needs no etcd. Everything from `api` to the journal
+//! runs on one thread.
 //!
 //! ```text
 //!  my-ipam        api         coordinator    range set      journal       leaseholder    etcd

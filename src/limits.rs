@@ -12,10 +12,10 @@ pub use my_ipam::limits::{
 };
 pub use readers::*;
 
-/// The longest time from the start of a plugin's process to its first look for the daemon, in
-/// nanoseconds. Up to it, an ADD that found no daemon can say that no daemon has answered its DEL.
+/// The longest time from the start of a plugin's process to its first look for the daemon. Up
+/// to it, an ADD that found no daemon can say that no daemon has answered its DEL.
 /// A process takes 1 ms to look; a runtime that gives up on an ADD ends its process before the DEL.
-pub const FIRST_LOOK_NS_MAX: u64 = 250_000_000;
+pub const FIRST_LOOK_MAX: Duration = Duration::from_millis(250);
 
 /// Calls in one array.
 pub const CALLS_PER_ARRAY_MAX: usize = 1024;
@@ -113,9 +113,9 @@ pub const CALLS_PER_ATTACHMENT_MAX: usize = 32;
 /// Calls of one network that wait while its range sets are merged.
 pub const CALLS_AT_BARRIER_MAX: usize = 10_000;
 
-/// The time for which a DEL is remembered against ADDs that started before it, in nanoseconds on
-/// the boot clock. A plugin process waits far shorter than this for its answer.
-pub const CALL_AGE_NS_MAX: u64 = 120_000_000_000;
+/// The time for which a DEL is remembered against ADDs that started before it. A plugin process
+/// waits far shorter than this for its answer.
+pub const CALL_AGE_MAX: Duration = Duration::from_secs(120);
 
 /// DELs that are remembered. Beyond it the oldest one is forgotten, and every ADD that started
 /// before it is refused.
@@ -297,7 +297,8 @@ pub const RECORDS_BUSY_PERIOD: Duration = Duration::from_millis(50);
 /// Operations in one transaction: what etcd takes by default.
 pub const TXN_OPERATIONS_MAX: usize = 128;
 
-/// Largest block, as the binary logarithm of its number of addresses.
+/// The largest block that a configuration may ask for, as the binary logarithm of its number of
+/// addresses.
 pub const BLOCK_LOG2_MAX: u8 = 12;
 
 /// Keys in one read of the store; more take several.

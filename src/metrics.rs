@@ -10,6 +10,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Label, SharedString, Unit};
 
 use crate::core::address::Family;
+use crate::core::ids::Epoch;
 use crate::core::node::Figures;
 use crate::core::range_set::{Capacity, Stats};
 use crate::core::time::UnixTime;
@@ -433,9 +434,9 @@ impl Leaseholder {
     /// Shows if this node is a member with a lease, its epoch, and the number of blocks that it
     /// lost.
     #[allow(clippy::cast_precision_loss)]
-    pub fn show(&self, up: bool, epoch: u64, lost: usize) {
+    pub fn show(&self, up: bool, epoch: Option<Epoch>, lost: usize) {
         self.session_up.set(f64::from(u8::from(up)));
-        self.epoch.set(epoch as f64);
+        self.epoch.set(epoch.map_or(0, Epoch::get) as f64);
         self.lost.set(lost as f64);
     }
 

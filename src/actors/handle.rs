@@ -313,7 +313,7 @@ async fn blocks_of(set: &Opened, from: Address, limit: usize, all: &mut Vec<Bloc
         let figures = move |block: &Block| BlockFigures {
             pool: pool.clone(),
             cidr: block.cidr(),
-            state: block.state,
+            state: block.state(),
             free: block.free(),
             cooling: block.cooling(),
         };

@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::core::coordinator::Outcome;
-use crate::core::ids::{CallId, Epoch};
+use crate::core::ids::CallId;
 use crate::core::node::{
     CoordinatorMachine, LeaseholderMachine, Machine, Message as NodeMessage, Output,
     RangeSetMachine, Standing,
@@ -190,10 +190,6 @@ impl Shown for LeaseholderMachine {
             }
             changed
         });
-        metrics.show(
-            now.member && now.lease.is_some(),
-            now.epoch.map_or(0, Epoch::get),
-            self.lost(),
-        );
+        metrics.show(now.member && now.lease.is_some(), now.epoch, self.lost());
     }
 }

@@ -142,8 +142,8 @@ impl Outlet for Wires {
             }
             Output::Held(holding) => self.readers.index.insert(holding),
             Output::Ended(holding) => self.readers.index.remove(&holding),
-            Output::Open { identity, set, lease_number } => {
-                self.open(RangeSetMachine::new(identity, *set, lease_number));
+            Output::Open { identity, set, lease_losses } => {
+                self.open(RangeSetMachine::new(identity, *set, lease_losses));
             }
             Output::Close(id) => {
                 if let Some(set) = self.node.close(id) {

@@ -37,6 +37,7 @@ pub mod tcp;
 pub mod trend;
 pub mod warnings;
 mod watched;
+pub(crate) mod zero;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::actors::{Index, NodeHandle, Recent};
+use crate::core::ids::Epoch;
 use crate::core::node::Standing;
 use crate::store::ClusterStore;
 
@@ -164,9 +166,10 @@ pub struct About {
     pub commit: String,
     /// Its process id.
     pub pid: u32,
-    /// The number of times that a daemon of this node has joined the cluster; 0: it has not joined
-    /// yet.
-    pub epoch: u64,
+    /// The number of times that a daemon of this node has joined the cluster. None (0 in JSON): it
+    /// has not joined yet.
+    #[serde(with = "zero")]
+    pub epoch: Option<Epoch>,
     /// The directory in which it keeps its state.
     pub state_dir: String,
     /// The configuration file that it read, if any.

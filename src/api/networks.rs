@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
+use super::zero;
 use crate::cni::central::{check, check_keys, check_name};
 use crate::core::address::{AddressRange, BlockSize, Family};
 use crate::core::ids::Revision;
@@ -81,8 +82,9 @@ pub struct Changed {
     pub network: String,
     /// The effect of the change.
     pub outcome: Change,
-    /// The revision of its key now; 0: it has none.
-    pub revision: u64,
+    /// The revision of its key now. None (0 in JSON): it has no key.
+    #[serde(with = "zero")]
+    pub revision: Option<Revision>,
 }
 
 /// Adds the routes of all reads.
@@ -331,7 +333,7 @@ async fn change(
     let changed = write(&store, network, at.revision, object).await?;
     if changed.outcome != Change::Unchanged {
         tracing::info!(network, outcome = ?changed.outcome, "an operator's central configuration");
-        let seen = node.networks.seen(network, Revision::new(changed.revision));
+        let seen = node.networks.seen(network, changed.revision);
         let _ = tokio::time::timeout(limits::SEEN_WAIT_MAX, seen).await;
     }
     Ok(changed)
@@ -347,8 +349,8 @@ async fn write(
     for _ in 0..limits::CHANGE_TRIES_MAX {
         let [found] = store.keys([&key]).await?;
         let read = found.as_ref().map(|found| found.mod_revision);
-        let revision = read.map_or(0, Revision::get);
-        if let Some(at) = at.filter(|at| *at != revision) {
+        if let Some(at) = at.filter(|at| Revision::new(*at) != read) {
+            let revision = zero::or_zero(read);
             return Err(Refusal::conflict(format!(
                 "network {network} has changed meanwhile: its revision is {revision}, not {at}"
             )));
@@ -372,7 +374,7 @@ async fn write(
         };
         let network = network.to_owned();
         if outcome == Change::Unchanged {
-            return Ok(Changed { network, outcome, revision });
+            return Ok(Changed { network, outcome, revision: read });
         }
         if let Some(object) = &object {
             fit(&known, &object.sets)?;
@@ -387,7 +389,7 @@ async fn write(
         };
         let when = vec![Compare::unchanged(key.clone(), read)];
         if let Some(revision) = store.txn(Txn { when, then: vec![then] }).await? {
-            let revision = if gone { 0 } else { revision.get() };
+            let revision = (!gone).then_some(revision);
             return Ok(Changed { network, outcome, revision });
         }
     }

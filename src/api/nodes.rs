@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use ring::hmac;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::AppState;
 use super::cluster::{Refusal, Store, answer};
 use super::lists::Whole;
+use super::zero;
 use crate::core::ids::{Epoch, Revision};
 use crate::core::keys::{
     ALLOCATIONS, BLOCKS, DRAINS, NODES, RESTORED, SESSIONS, node_key, session_key,
@@ -31,18 +33,22 @@ pub struct NodeRow {
     pub node: String,
     /// True if it is the node that answers.
     pub local: bool,
-    /// The number of times that a daemon of it has joined or an operator has removed it; 0: it has
-    /// no key, only blocks that name it.
-    pub epoch: u64,
+    /// The number of times that a daemon of it has joined or an operator has removed it. None (0 in
+    /// JSON): it has no key, only blocks that name it.
+    #[serde(with = "zero")]
+    pub epoch: Option<Epoch>,
     /// Its machine: a digest of `/etc/machine-id`, which is nobody else's business; empty if that
     /// has none.
     pub machine_id: String,
     /// The version of its daemon.
     pub version: String,
-    /// The time at which its daemon started, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-    /// The time of its last write that the store has a time of, in milliseconds since 1970.
-    pub last_write_unix_ms: u64,
+    /// The time at which its daemon started; in JSON in milliseconds since 1970, 0: not known.
+    #[serde(rename = "sinceUnixMs", with = "zero")]
+    pub since: Option<UnixTime>,
+    /// The time of its last write that the store has a time of; in JSON in milliseconds since 1970,
+    /// 0: none.
+    #[serde(rename = "lastWriteUnixMs", with = "zero")]
+    pub last_write: Option<UnixTime>,
     /// True if it has a session: its daemon runs and reaches the store.
     pub live: bool,
     /// True if a restore of the store waits for it to say what it holds.
@@ -124,8 +130,9 @@ pub struct Removed {
     pub outcome: RemovalOutcome,
     /// True in a dry run: nothing was done.
     pub dry_run: bool,
-    /// Its epoch now.
-    pub epoch: u64,
+    /// Its epoch now. None (0 in JSON): it never had one.
+    #[serde(with = "zero")]
+    pub epoch: Option<Epoch>,
     /// Blocks in quarantine now.
     pub quarantined: usize,
     /// Spare blocks, free at once.
@@ -136,8 +143,10 @@ pub struct Removed {
     pub records: usize,
     /// True if it had a session.
     pub was_live: bool,
-    /// The last thing it wrote of which the store has a time, in milliseconds since 1970.
-    pub last_write_unix_ms: u64,
+    /// The time of its last write that the store has a time of; in JSON in milliseconds since 1970,
+    /// 0: none.
+    #[serde(rename = "lastWriteUnixMs", with = "zero")]
+    pub last_write: Option<UnixTime>,
 }
 
 /// The request to drain a node, or to end that.
@@ -209,11 +218,11 @@ fn row(node: &str) -> NodeRow {
     NodeRow {
         node: node.to_owned(),
         local: false,
-        epoch: 0,
+        epoch: None,
         machine_id: String::new(),
         version: String::new(),
-        since_unix_ms: 0,
-        last_write_unix_ms: 0,
+        since: None,
+        last_write: None,
         live: false,
         awaited: false,
         draining_since_unix_ms: None,
@@ -235,11 +244,11 @@ fn observe_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Opti
     row.awaited = mark.is_some_and(|mark| is_awaited(key, mark));
     match &key.value {
         Value::Node(node) => {
-            row.epoch = node.epoch.get();
-            row.machine_id = digest_of(&node.machine_id);
+            row.epoch = Some(node.epoch);
+            row.machine_id = node.machine_id.as_deref().map(digest_of).unwrap_or_default();
             row.version = node.version.to_string();
-            row.since_unix_ms = node.since.as_millis();
-            row.last_write_unix_ms = node.since.as_millis();
+            row.since = Some(node.since);
+            row.last_write = Some(node.since);
             row.removed_unix_ms = node.removed.map(UnixTime::as_millis);
         }
         Value::Unreadable(why) => row.unreadable = Some(why.to_string()),
@@ -250,9 +259,6 @@ fn observe_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Opti
 /// A digest by which a machine can be told from others, and from which nobody learns its id, which
 /// other programs derive secrets from: as systemd makes ids for applications.
 fn digest_of(machine_id: &str) -> String {
-    if machine_id.is_empty() {
-        return String::new();
-    }
     let key = hmac::Key::new(hmac::HMAC_SHA256, machine_id.as_bytes());
     let digest = hmac::sign(&key, b"leasehold");
     digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
@@ -275,7 +281,7 @@ fn observe_block(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
         BlockStatus::Parked => row.parked += 1,
     }
     if block.status != BlockStatus::Quarantined {
-        row.last_write_unix_ms = row.last_write_unix_ms.max(block.since.as_millis());
+        row.last_write = row.last_write.max(Some(block.since));
     }
 }
 
@@ -283,7 +289,7 @@ fn observe_record(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     let Value::Allocation(record) = &key.value else { return };
     if let Some(row) = rows.get_mut(&*record.node) {
         *row.held.get_or_insert(0) += 1;
-        row.last_write_unix_ms = row.last_write_unix_ms.max(record.since.as_millis());
+        row.last_write = row.last_write.max(Some(record.since));
     }
 }
 
@@ -346,10 +352,10 @@ async fn remove(
 async fn machine_of(store: &Store, name: &str, meant: &str) -> Result<Arc<str>, Refusal> {
     let [key] = store.keys([&node_key(name)]).await?;
     let known = key.and_then(|key| match key.value {
-        Value::Node(node) => Some(node.machine_id.clone()),
+        Value::Node(node) => node.machine_id,
         _ => None,
     });
-    let is_meant = |id: &Arc<str>| !id.is_empty() && digest_of(id) == meant;
+    let is_meant = |id: &Arc<str>| digest_of(id) == meant;
     Ok(known.filter(is_meant).unwrap_or_else(|| meant.into()))
 }
 
@@ -361,12 +367,13 @@ async fn take_out(
 ) -> Result<Removed, Refusal> {
     check_name(name)?;
     let &Remove { force, quarantine_s, dry_run, .. } = remove;
+    let quarantine = quarantine_s.map(Duration::from_secs);
     let incarnation = match &remove.incarnation {
         Some(meant) => Some(machine_of(store, name, meant).await?),
         None => None,
     };
     let node = name.into();
-    let command = RemoveNodeCommand { node, incarnation, local, force, quarantine_s, dry_run };
+    let command = RemoveNodeCommand { node, incarnation, local, force, quarantine, dry_run };
     let ended = store.run(RemoveNode::new(command)).await;
     let removed = ended.map_err(|error| unremoved(name, &error))?;
     if !dry_run {
@@ -379,13 +386,13 @@ async fn take_out(
         node: name.to_owned(),
         outcome: removed.fate.into(),
         dry_run,
-        epoch: removed.epoch.map_or(0, Epoch::get),
+        epoch: removed.epoch,
         quarantined: removed.quarantined,
         freed: removed.freed,
-        quarantine_s: removed.quarantine_s,
+        quarantine_s: removed.quarantine.as_secs(),
         records: removed.records,
         was_live: removed.was_live,
-        last_write_unix_ms: removed.last_write.map_or(0, UnixTime::as_millis),
+        last_write: removed.last_write,
     })
 }
 
@@ -394,6 +401,7 @@ fn unremoved(name: &str, error: &RemoveError) -> Refusal {
     let conflict = match error {
         RemoveError::UnknownNode => return unknown(name),
         RemoveError::Quarantine(min, max) => {
+            let (min, max) = (min.as_secs(), max.as_secs());
             return Refusal::wrong(format!("a quarantine lasts from {min} s to {max} s"));
         }
         RemoveError::Store { error, begun } => return Refusal::of_store(error, *begun),
@@ -441,6 +449,5 @@ mod tests {
         let shown = digest_of(id);
         assert_eq!(shown.len(), 32);
         assert!(shown != id && shown == digest_of(id) && shown != digest_of(&id[1..]), "{shown}");
-        assert_eq!(digest_of(""), "");
     }
 }

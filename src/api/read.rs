@@ -9,9 +9,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Listener;
-use super::{About, AppState, EMBEDDED, Phase, probe, refuse};
+use super::{About, AppState, EMBEDDED, Phase, probe, refuse, zero};
 use crate::actors::{BlockFigures, Description};
-use crate::core::ids::Epoch;
 use crate::core::node::Figures;
 use crate::core::time::UnixTime;
 use crate::{clock, limits};
@@ -128,9 +127,9 @@ pub struct Status {
     /// `starting`, `serving`, `halted`, `drained`, `stopping`, `broken`; or `unready`: the daemon
     /// answers, but no ADD could be served.
     pub state: String,
-    /// The time since which it is in this state, in milliseconds since 1970; 0: not known.
-    #[serde(default)]
-    pub state_since_unix_ms: u64,
+    /// The time since which it is in this state; in JSON in milliseconds since 1970, 0: not known.
+    #[serde(rename = "stateSinceUnixMs", default, with = "zero")]
+    pub state_since: Option<UnixTime>,
     /// The reason why ADD is refused, if it is.
     pub cause: Option<String>,
     /// The standing of this node in the cluster.
@@ -242,11 +241,11 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
     };
     let sets = node.machines.describe_sets().await;
     let (state, cause) = state(&node).await;
-    let epoch = node.standing.borrow().epoch.map_or(0, Epoch::get);
+    let epoch = node.standing.borrow().epoch;
     HttpResponse::Ok().json(Status {
         about: About { epoch, ..(*node.about).clone() },
         state: state.to_owned(),
-        state_since_unix_ms: node.since.update(state, clock::unix()).as_millis(),
+        state_since: Some(node.since.update(state, clock::unix())),
         cause,
         cluster: cluster(&node, figures),
         attachments: node.index.len(),

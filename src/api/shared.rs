@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::core::time::StartTime;
 
-/// The result of the last piece of work, and the time at which it began, in nanoseconds on the boot
-/// clock.
+/// The result of the last piece of work, and the time at which it began.
 #[derive(Debug)]
 pub(super) struct Shared<T>(Arc<Mutex<Option<Last<T>>>>);
 
-type Last<T> = (u64, Arc<T>);
+type Last<T> = (StartTime, Arc<T>);
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
@@ -30,15 +30,14 @@ impl<T> Shared<T> {
     /// Returns the result of work that began after this call, or at most `age` before it. If many
     /// callers wait at once, one of them does the work once for all of them.
     pub(super) async fn get(&self, age: Duration, work: impl Future<Output = T>) -> Arc<T> {
-        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        let asked = clock::boot_ns();
+        let asked = clock::start();
         let mut last = self.0.lock().await;
         if let Some((began, result)) = &*last
-            && began.saturating_add(age) > asked
+            && (*began > asked || asked.since(*began) < age)
         {
             return result.clone();
         }
-        let began = clock::boot_ns();
+        let began = clock::start();
         let result = Arc::new(work.await);
         *last = Some((began, result.clone()));
         result

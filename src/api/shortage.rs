@@ -39,9 +39,7 @@ async fn shortage(node: &AppState, pool: &Arc<str>, error: &CallError) -> Option
             Some(lease) => time_left(node, lease).await,
             None => None,
         };
-        let until = left.map(|left| {
-            format!(" until {}", clock::rfc3339(clock::unix() + Duration::from_secs(left)))
-        });
+        let until = left.map(|left| format!(" until {}", clock::rfc3339(clock::unix() + left)));
         return Some(format!(
             "network {pool} has {size} addresses, and {addresses} of them are in quarantine{} \
              since node {removed} was removed: wait, or shorten it (leasehold node remove \
@@ -57,8 +55,8 @@ async fn shortage(node: &AppState, pool: &Arc<str>, error: &CallError) -> Option
     })
 }
 
-/// The seconds that a lease has left, if the store says so soon.
-async fn time_left(node: &AppState, lease: LeaseId) -> Option<u64> {
+/// The time that a lease has left, if the store says so soon.
+async fn time_left(node: &AppState, lease: LeaseId) -> Option<Duration> {
     let asked = node.store.ask(Request::TimeLeft(lease));
     match tokio::time::timeout(limits::TIME_LEFT_WAIT_MAX, asked).await {
         Ok(Ok(Answer::Left(left))) => left,

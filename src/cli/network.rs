@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use super::admin::{self, AdminArgs, Refused};
 use super::output::{self, Form, printable};
 use crate::api::networks::{Change, Changed, NetworkRow};
+use crate::api::zero::or_zero;
+use crate::core::ids::Revision;
 use crate::limits;
 
 /// The most times that the editor opens when others keep changing the network meanwhile.
@@ -291,8 +293,10 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
             let network = args.network.clone();
             return end(form, Ok(Changed { network, outcome: Change::Unchanged, revision }));
         }
-        let at =
-            admin::with_query(&path(&args.network), &[("revision", Some(revision.to_string()))]);
+        let at = admin::with_query(
+            &path(&args.network),
+            &[("revision", Some(or_zero(revision).to_string()))],
+        );
         match admin::put::<Changed>(socket, &at, &edited) {
             Ok(changed) => return end(form, Ok(changed)),
             Err(error) if error.downcast_ref().is_some_and(|r: &Refused| r.status == 409) => {
@@ -313,10 +317,10 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
     Err(keep(file, anyhow::anyhow!("network {} keeps changing", args.network)))
 }
 
-/// The revision and the object of a network, or an object to begin with.
-fn read_object(socket: &Path, network: &str) -> anyhow::Result<(u64, Value)> {
+/// The revision and the object of a network; without a key, none and an object to begin with.
+fn read_object(socket: &Path, network: &str) -> anyhow::Result<(Option<Revision>, Value)> {
     let row = admin::news(admin::get::<NetworkRow>(socket, &path(network)))?;
-    let (revision, ipam) = row.map_or((0, None), |row| (row.revision, row.ipam));
+    let (revision, ipam) = row.map_or((None, None), |row| (Revision::new(row.revision), row.ipam));
     Ok((revision, ipam.unwrap_or_else(|| json!({ "type": "my-ipam", "ranges": [] }))))
 }
 

@@ -12,6 +12,7 @@ use super::drain::{self, DrainArgs};
 use super::live::{self, WatchArgs};
 use super::output::{self, printable};
 use crate::api::nodes::{NodeRow, RemovalOutcome, Remove, Removed};
+use crate::api::zero::or_zero;
 use crate::clock::{self, rfc3339};
 use crate::core::time::UnixTime;
 use crate::limits;
@@ -145,19 +146,16 @@ fn table(rows: &[NodeRow]) -> String {
         "LAST WRITE",
         "MACHINE",
     ];
-    let time = |millis| match millis {
-        0 => "-".to_owned(),
-        millis => rfc3339(UnixTime::from_millis(millis)),
-    };
+    let time = |time: Option<UnixTime>| time.map_or_else(|| "-".to_owned(), rfc3339);
     let text = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
     let row = |row: &NodeRow| {
-        let mut cells = vec![printable(&row.node), state(row), row.epoch.to_string()];
+        let mut cells = vec![printable(&row.node), state(row), or_zero(row.epoch).to_string()];
         cells.push(text(&row.version));
         cells.extend(
             [row.spare, row.active, row.quarantined, row.parked].map(|count| count.to_string()),
         );
         cells.push(row.held.map_or_else(|| "-".to_owned(), |held| held.to_string()));
-        let times = [time(row.since_unix_ms), time(row.last_write_unix_ms)];
+        let times = [time(row.since), time(row.last_write)];
         cells.extend(times);
         cells.push(text(&row.machine_id));
         cells
@@ -225,7 +223,7 @@ fn show(removed: &Removed, now: UnixTime) -> String {
             "{}: node {node}, epoch {}: {} blocks in quarantine for {}, {} spare blocks free at \
              once, {records} records deleted\n",
             if would { "would be removed (dry run)" } else { "removed" },
-            removed.epoch,
+            or_zero(removed.epoch),
             removed.quarantined,
             humantime::format_duration(Duration::from_secs(removed.quarantine_s)),
             removed.freed,
@@ -242,7 +240,7 @@ fn show(removed: &Removed, now: UnixTime) -> String {
         ),
         RemovalOutcome::Succeeded => format!(
             "node {node} is another machine by now (epoch {}): nothing was done\n",
-            removed.epoch,
+            or_zero(removed.epoch),
         ),
     };
     if removed.outcome == RemovalOutcome::Removed {
@@ -254,7 +252,7 @@ fn show(removed: &Removed, now: UnixTime) -> String {
 /// The facts that only the operator can find out.
 fn unknowns(removed: &Removed, now: UnixTime) -> String {
     let mut text = String::new();
-    let last = UnixTime::from_millis(removed.last_write_unix_ms);
+    let last = removed.last_write.unwrap_or(UnixTime::EPOCH);
     let ago = Duration::from_secs(now.since(last).as_secs());
     let ago = humantime::format_duration(ago);
     let session = match removed.was_live {
@@ -278,19 +276,20 @@ fn unknowns(removed: &Removed, now: UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ids::Epoch;
 
     fn removed(outcome: RemovalOutcome, dry_run: bool) -> Removed {
         Removed {
             node: "n7".to_owned(),
             outcome,
             dry_run,
-            epoch: 4,
+            epoch: Epoch::new(4),
             quarantined: 3,
             freed: 2,
             quarantine_s: 300,
             records: 12,
             was_live: false,
-            last_write_unix_ms: 1_000_000,
+            last_write: Some(UnixTime::from_millis(1_000_000)),
         }
     }
 

@@ -11,6 +11,7 @@ use super::admin::{self, AdminArgs};
 use super::live::{self, WatchArgs};
 use super::output;
 use crate::api::read::{ClusterRow, SetRow, Status};
+use crate::api::zero::or_zero;
 use crate::api::{ALONE, About};
 use crate::clock;
 use crate::clock::rfc3339;
@@ -123,10 +124,9 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
 
 /// The node's state, and for how long it has been in it if that is not the ordinary one.
 fn state(status: &Status, now: UnixTime) -> String {
-    let since = UnixTime::from_millis(status.state_since_unix_ms);
-    if status.state == "serving" || status.state_since_unix_ms == 0 {
+    let Some(since) = status.state_since.filter(|_| status.state != "serving") else {
         return status.state.clone();
-    }
+    };
     let time = Duration::from_secs(now.since(since).as_secs());
     format!("{} for {}", status.state, humantime::format_duration(time))
 }
@@ -137,7 +137,7 @@ fn daemon(about: &About) -> String {
         "" | "unknown" => String::new(),
         commit => format!(" (commit {commit})"),
     };
-    format!("{}{commit}, pid {}, epoch {}", about.version, about.pid, about.epoch)
+    format!("{}{commit}, pid {}, epoch {}", about.version, about.pid, or_zero(about.epoch))
 }
 
 /// Returns the remedy for a node that does not serve, or is no member of the cluster.

@@ -7,16 +7,13 @@ use ipnet::IpNet;
 use crate::core::address::{BlockSize, Family};
 use crate::core::range::{Range, RangeError, RangeSpec, Ranges};
 use crate::core::stage::Stage;
-use crate::limits::{LISTED_MAX, RANGES_MAX};
+use crate::limits::{BLOCK_LOG2_MAX, LISTED_MAX, RANGES_MAX};
 
 use super::cuts::{Cut, Cuts};
 use super::error::{Code, Error};
 use super::ip;
 use super::json_cursor::JsonCursor;
 use super::version::Version;
-
-/// The largest block that `blockSize` may ask for, as the binary logarithm of its addresses.
-const BLOCK_LOG2_MAX: u8 = 12;
 
 /// Collects range sets in the order that messages and results number them by:
 /// `runtimeConfig.ipRanges`, then the single range of `ipam`, then `ipam.ranges`.

@@ -2,6 +2,7 @@
 //! `crate::words`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::txn::StoreError;
 
@@ -49,8 +50,8 @@ pub enum Cause {
     NameInUse {
         /// The node's name.
         node: Arc<str>,
-        /// The lifetime of a session without its daemon, in seconds.
-        ttl_s: u64,
+        /// The lifetime of a session without its daemon.
+        ttl: Duration,
     },
     /// The node in the store is another state directory's.
     OtherDirectory {
@@ -67,8 +68,8 @@ pub enum Cause {
     OtherBoot {
         /// The node's name.
         node: Arc<str>,
-        /// The lifetime of a session without its daemon, in seconds.
-        ttl_s: u64,
+        /// The lifetime of a session without its daemon.
+        ttl: Duration,
     },
     /// This live node holds some of the addresses that are left, and did not answer a question.
     OwnerSilent(Arc<str>),

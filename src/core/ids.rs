@@ -3,6 +3,8 @@
 use std::fmt;
 use std::num::{NonZeroI64, NonZeroU64};
 
+use super::time::UnixTime;
+
 /// An etcd lease. There is no lease 0: `Option<LeaseId>` is a lease or none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LeaseId(NonZeroI64);
@@ -67,6 +69,68 @@ macro_rules! number {
             }
         }
     };
+}
+
+/// Declares the type of a count that begins at 0 and only rises: two of them say which came first.
+macro_rules! count {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// Returns the count after one more.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+        }
+    };
+}
+
+count! {
+    /// The number of times that the node's lease was lost since the daemon started: spares of an
+    /// earlier lease are gone.
+    LeaseLosses
+}
+
+count! {
+    /// The number of messages of the coordinator that a range set was sent, or has handled.
+    MessageCount
+}
+
+count! {
+    /// The number of range sets of a node that have become part of others, or are about to.
+    MergeCount
+}
+
+/// The number of a question to another node: a part of its key. A daemon counts on from the time at
+/// which it started, so that no later daemon of the node uses one again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct QuestionNumber(u64);
+
+impl QuestionNumber {
+    /// Returns the one with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the first one of a daemon that started at this time.
+    pub fn first_of(since: UnixTime) -> Self {
+        Self(since.as_millis())
+    }
+
+    /// Returns the one after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for QuestionNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 number! {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address::{Address, Family};
+use super::ids::QuestionNumber;
 
 /// The prefix of all node keys.
 pub const NODES: &str = "nodes/";
@@ -63,18 +64,18 @@ pub fn inbox(network: &str, node: &str) -> String {
 }
 
 /// Returns the key of a question; numbers are the asker's.
-pub fn question_key(network: &str, to: &str, from: &str, number: u64) -> String {
+pub fn question_key(network: &str, to: &str, from: &str, number: QuestionNumber) -> String {
     format!("{}{from}.{number}", inbox(network, to))
 }
 
 /// Returns the key of the answer to a question with that number.
-pub fn answer_key(network: &str, to: &str, from: &str, number: u64) -> String {
+pub fn answer_key(network: &str, to: &str, from: &str, number: QuestionNumber) -> String {
     format!("{}.answer", question_key(network, to, from, number))
 }
 
 /// Returns the number of the question with this key.
-pub fn question_number(key: &str) -> Option<u64> {
-    key.rsplit_once('.')?.1.parse().ok()
+pub fn question_number(key: &str) -> Option<QuestionNumber> {
+    key.rsplit_once('.')?.1.parse().ok().map(QuestionNumber::new)
 }
 
 /// Returns the network of the messages under a key or prefix of them.

@@ -46,9 +46,9 @@ impl Add<Duration> for BootTime {
     }
 }
 
-/// The time at which a plugin process started, in nanoseconds on the boot clock: calls of one
-/// attachment are told apart by it. A time before the boot's first nanosecond counts as that one,
-/// so that `Option<StartTime>` is as small as a number.
+/// The time at which something began, in nanoseconds on the boot clock: a plugin process, by which
+/// calls of one attachment are told apart, or a piece of work. A time before the boot's first
+/// nanosecond counts as that one, so that `Option<StartTime>` is as small as a number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct StartTime(NonZeroU64);

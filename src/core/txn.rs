@@ -2,6 +2,7 @@
 //! in one step; leases on which keys hang; prefixes that are watched.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ids::{LeaseId, Revision};
 use super::value::Value;
@@ -119,8 +120,8 @@ pub enum Request {
     Txn(Txn),
     /// Read spans, all at one revision, and see everything answered before.
     Read(Vec<Span>),
-    /// Make a lease that lives for that many seconds without being kept alive.
-    Grant(u64),
+    /// Make a lease that lives for that many whole seconds without being kept alive.
+    Grant(Duration),
     /// Make a lease live on.
     KeepAlive(LeaseId),
     /// Read how long a lease lives on if it is not kept alive.
@@ -136,12 +137,12 @@ pub enum Answer {
     Txn(TxnOutcome),
     /// To a read.
     Read(Snapshot),
-    /// A lease, and the seconds it was granted: not always those that were asked for.
-    Granted(LeaseId, u64),
-    /// The number of seconds for which the lease lives on; nothing: it is gone.
-    Kept(Option<u64>),
-    /// The seconds that are left of the lease; nothing: it is gone.
-    Left(Option<u64>),
+    /// A lease, and the life that it was granted: not always the one that was asked for.
+    Granted(LeaseId, Duration),
+    /// The time for which the lease lives on; nothing: it is gone.
+    Kept(Option<Duration>),
+    /// The time that is left of the lease; nothing: it is gone.
+    Left(Option<Duration>),
     /// The lease is gone.
     Revoked,
 }

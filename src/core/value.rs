@@ -41,10 +41,10 @@ pub struct NodeValue {
     pub epoch: Epoch,
     /// The last link of its chain. It never goes back, not with a new epoch either.
     pub sequence: Option<Link>,
-    /// `/etc/machine-id`, or empty: tells two machines of one name apart.
-    pub machine_id: Arc<str>,
-    /// The identity of the node's state directory, or empty: an older version wrote this.
-    pub identity: Arc<str>,
+    /// `/etc/machine-id`, if the machine has one: tells two machines of one name apart.
+    pub machine_id: Option<Arc<str>>,
+    /// The identity of the node's state directory; none: an older version wrote this.
+    pub identity: Option<Arc<str>>,
     /// The epoch in which that identity became this node; none: it always was. Blocks of earlier
     /// epochs are not its own.
     pub first_epoch: Option<Epoch>,

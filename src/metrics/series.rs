@@ -14,7 +14,7 @@ use super::catalogue::METRICS;
 use crate::core::time::BootTime;
 use crate::{clock, limits};
 
-/// Upper bounds of latency buckets in seconds, from 50 microseconds: a warm ADD takes about 100.
+/// Upper bounds of latency buckets in seconds, from 50 microseconds: an ADD takes about 100.
 const LATENCY_BUCKETS: [f64; 17] = [
     50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3,
     250e-3, 500e-3, 1.0, 5.0,

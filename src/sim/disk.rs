@@ -110,12 +110,12 @@ impl Disk {
         }
         let identity = NodeIdentity {
             node: self.name.clone(),
-            machine_id: self.name.clone(),
-            identity: self.identity.clone(),
+            machine_id: Some(self.name.clone()),
+            identity: Some(self.identity.clone()),
             boot_id: format!("{}", self.boot).into(),
             version: "sim".into(),
             since: UnixTime::EPOCH + now.since(BootTime::BOOT),
-            ttl_s: 30,
+            ttl: Duration::from_secs(30),
             offline_limit: self.offline_limit,
             keeps_after_reboot: false,
             records: true,

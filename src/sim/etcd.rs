@@ -2,6 +2,7 @@
 //! backup.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Millis;
 use crate::core::ids::{LeaseId, Revision};
@@ -62,24 +63,25 @@ impl Etcd {
                 let spans = spans.iter().map(|span| self.read(span)).collect();
                 Ok(Answer::Read(Snapshot { revision: self.revision(), spans }))
             }
-            Request::Grant(ttl_s) => {
+            Request::Grant(life) => {
                 self.counters.leases += 1;
                 self.last_lease += 1;
-                let ttl = ttl_s * 1000;
+                let ttl = life.as_secs() * 1000;
                 let lease = LeaseId::new(self.last_lease).expect("leases count from 1");
                 self.leases.insert(lease, Lease { ttl, until: now + ttl });
-                Ok(Answer::Granted(lease, ttl_s))
+                Ok(Answer::Granted(lease, life))
             }
             Request::KeepAlive(lease) => {
                 self.counters.leases += 1;
                 Ok(Answer::Kept(self.leases.get_mut(&lease).map(|lease| {
                     lease.until = now + lease.ttl;
-                    lease.ttl / 1000
+                    Duration::from_millis(lease.ttl)
                 })))
             }
             Request::TimeLeft(lease) => {
                 self.counters.leases += 1;
-                let left = |lease: &Lease| lease.until.saturating_sub(now) / 1000;
+                let left =
+                    |lease: &Lease| Duration::from_secs(lease.until.saturating_sub(now) / 1000);
                 Ok(Answer::Left(self.leases.get(&lease).map(left)))
             }
             Request::Revoke(lease) => {

@@ -44,7 +44,7 @@ impl World {
             for holding in daemon.coordinator.held().all() {
                 let blocks = || daemon.sets.values().flat_map(RangeSetMachine::blocks);
                 let ours = |address: &&IpAddr| {
-                    let in_hand = |b: &Block| b.state == BlockState::Active;
+                    let in_hand = |b: &Block| b.state() == BlockState::Active;
                     blocks().any(|b| b.cidr().contains(Address::of(**address)) && in_hand(b))
                 };
                 for &address in holding.addresses.iter().filter(ours) {

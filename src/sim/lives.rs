@@ -58,7 +58,7 @@ impl World {
     /// Returns the first addresses of the active blocks that a node has in hand.
     fn active(&self, node: usize) -> BTreeSet<Address> {
         let sets = self.nodes[node].daemon.iter().flat_map(|daemon| daemon.sets.values());
-        let active = |block: &&Block| block.state == BlockState::Active;
+        let active = |block: &&Block| block.state() == BlockState::Active;
         sets.flat_map(RangeSetMachine::blocks).filter(active).map(|of| of.cidr().first()).collect()
     }
 }

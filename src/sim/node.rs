@@ -296,9 +296,9 @@ impl Daemon {
             Output::Reply(call, outcome) => self.wishes.push(Wish::Reply(call, outcome)),
             Output::Held(holding) => drop(self.shown.insert(holding.id(), holding)),
             Output::Ended(holding) => drop(self.shown.remove(&holding.id())),
-            Output::Open { identity, set, lease_number } => {
+            Output::Open { identity, set, lease_losses } => {
                 let id = identity.id;
-                let mut machine = RangeSetMachine::new(identity, *set, lease_number);
+                let mut machine = RangeSetMachine::new(identity, *set, lease_losses);
                 machine.start(now);
                 self.sets.insert(id, machine);
                 self.mail.sets.insert(id, VecDeque::new());
@@ -349,7 +349,7 @@ impl Daemon {
         if !self.leaseholder().is_idle() || asking || self.coordinator.is_merging() {
             return;
         }
-        let spare = |block: &&Block| block.state == BlockState::Spare;
+        let spare = |block: &&Block| block.state() == BlockState::Spare;
         let known = self.sets.values().flat_map(|set| {
             let family = set.identity().family;
             set.blocks().filter(spare).map(move |block| (family, block.cidr()))

@@ -1,6 +1,8 @@
 //! Operators, who remove and drain nodes with the machines of the core: each request takes its
 //! time, and may be lost, while nodes go on.
 
+use std::time::Duration;
+
 use super::node::Daemon;
 use super::world::{Event, Operator, World};
 use crate::core::keys::drain_key;
@@ -27,7 +29,7 @@ impl World {
             incarnation: None,
             local: false,
             force: true,
-            quarantine_s: Some(quarantine_s),
+            quarantine: Some(Duration::from_secs(quarantine_s)),
             dry_run: false,
         };
         let mut machine = RemoveNode::new(command);

@@ -29,7 +29,7 @@ impl World {
         let disk = &self.nodes[node].disk;
         let key = self.etcd.read(&Span::key(&node_key(&disk.name))).pop();
         key.is_some_and(|key| match key.value {
-            Value::Node(value) => value.identity == disk.identity,
+            Value::Node(value) => value.identity.as_ref() == Some(&disk.identity),
             _ => false,
         })
     }

@@ -61,14 +61,14 @@ type Leases = BTreeMap<LeaseId, Lease>;
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     /// The life of the lease when it is not kept alive.
-    seconds: u64,
+    life: Duration,
     /// The end of the lease, on the boot clock.
     until: BootTime,
 }
 
 impl Lease {
-    fn new(seconds: u64) -> Self {
-        Self { seconds, until: clock::boot() + Duration::from_secs(seconds) }
+    fn new(life: Duration) -> Self {
+        Self { life, until: clock::boot() + life }
     }
 
     /// The rest of its life.
@@ -318,22 +318,24 @@ impl Embedded {
             Request::Txn(txn) => self.carry_out(&txn).map(Answer::Txn),
             Request::Read(spans) => self.read(&spans).map(Answer::Read),
             // A revision never comes twice, so it can name a lease.
-            Request::Grant(seconds) => self.write(|tables, leases| {
+            Request::Grant(life) => self.write(|tables, leases| {
                 let lease = i64::try_from(tables.raise()?).ok().and_then(LeaseId::new);
                 let lease = lease.ok_or_else(|| StoreError::Failed("no lease is left".into()))?;
-                leases.insert(lease, Lease::new(seconds));
-                Ok(Answer::Granted(lease, seconds))
+                leases.insert(lease, Lease::new(life));
+                Ok(Answer::Granted(lease, life))
             }),
             Request::KeepAlive(lease) => {
                 let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(Answer::Kept(leases.get_mut(&lease).map(|lease| {
-                    *lease = Lease::new(lease.seconds);
-                    lease.seconds
+                    *lease = Lease::new(lease.life);
+                    lease.life
                 })))
             }
             Request::TimeLeft(lease) => {
                 let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(Answer::Left(leases.get(&lease).map(|lease| lease.left().as_secs())))
+                // In whole seconds, as etcd tells it.
+                let whole = |lease: &Lease| Duration::from_secs(lease.left().as_secs());
+                Ok(Answer::Left(leases.get(&lease).map(whole)))
             }
             Request::Revoke(lease) => self.write(|tables, leases| {
                 leases.remove(&lease);
@@ -440,10 +442,9 @@ impl ClusterStore for Embedded {
         let store = self.clone();
         Box::pin(async move {
             let answer = store.beside(move |store| store.answer(request)).await;
-            if let Ok(Answer::Granted(lease, seconds)) = answer {
+            if let Ok(Answer::Granted(lease, wait)) = answer {
                 let db = Arc::downgrade(&store.db);
                 let (leases, changes) = (store.leases, store.changes);
-                let wait = Duration::from_secs(seconds);
                 tokio::spawn(Self::await_end(db, leases, changes, lease, wait));
             }
             answer

@@ -3,6 +3,7 @@
 //! Fields that this version does not know are skipped, so that a newer version may add some.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -189,8 +190,8 @@ impl From<&NodeValue> for Node {
         Self {
             epoch: node.epoch.get(),
             sequence: node.sequence.map_or(0, Link::get),
-            machine_id: node.machine_id.to_string(),
-            identity: node.identity.to_string(),
+            machine_id: node.machine_id.as_deref().unwrap_or_default().to_owned(),
+            identity: node.identity.as_deref().unwrap_or_default().to_owned(),
             first_epoch: node.first_epoch.map_or(0, Epoch::get),
             boot_id: node.boot_id.to_string(),
             version: node.version.to_string(),
@@ -201,13 +202,18 @@ impl From<&NodeValue> for Node {
     }
 }
 
+/// A text that is left out in the written form if there is none.
+fn unless_empty(text: String) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| text.into())
+}
+
 impl Node {
     fn value(self) -> Result<Value, String> {
         Ok(Value::Node(NodeValue {
             epoch: epoch(self.epoch)?,
             sequence: Link::new(self.sequence),
-            machine_id: self.machine_id.into(),
-            identity: self.identity.into(),
+            machine_id: unless_empty(self.machine_id),
+            identity: unless_empty(self.identity),
             first_epoch: Epoch::new(self.first_epoch),
             boot_id: self.boot_id.into(),
             version: self.version.into(),

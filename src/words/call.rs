@@ -83,10 +83,11 @@ impl fmt::Display for AssignError {
                 write!(f, "requested IP address {address} is not for a pod {}", OfStage(*stage))
             }
             Self::NoBlock(cause) => write!(f, "no block of addresses could be leased: {cause}"),
-            Self::Gone { allowed, node, seconds } => write!(
+            Self::Gone { allowed, node, gone_for } => write!(
                 f,
                 "no IP addresses available in range set {allowed}: what is left is in blocks of \
-                 node {node}, which has not been alive for at least {seconds} s"
+                 node {node}, which has not been alive for at least {} s",
+                gone_for.as_secs()
             ),
             Self::Halted(cause) => write!(f, "this node hands out no addresses: {cause}"),
             Self::Busy => write!(

@@ -110,17 +110,19 @@ fn conflict(cause: &Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             if *lives { " and is alive" } else { "" },
             short(own)
         ),
-        Cause::OtherBoot { node, ttl_s } => write!(
+        Cause::OtherBoot { node, ttl } => write!(
             f,
-            "a daemon of node {node} is alive, or died within the last {ttl_s} s, and it started \
-             in another boot than this one: it waits until the other's lease has run out. If this \
+            "a daemon of node {node} is alive, or died within the last {} s, and it started in \
+             another boot than this one: it waits until the other's lease has run out. If this \
              machine is a copy of another one, give it another name (--node) and a new state \
-             directory"
+             directory",
+            ttl.as_secs()
         ),
-        Cause::NameInUse { node, ttl_s } => write!(
+        Cause::NameInUse { node, ttl } => write!(
             f,
-            "a daemon of node {node} is alive, or died within the last {ttl_s} s, and the state \
-             directory of this one is new: it waits until the other's lease has run out"
+            "a daemon of node {node} is alive, or died within the last {} s, and the state \
+             directory of this one is new: it waits until the other's lease has run out",
+            ttl.as_secs()
         ),
         _ => Ok(()),
     }

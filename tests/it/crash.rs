@@ -108,7 +108,7 @@ async fn start(
         version: String::new(),
         commit: String::new(),
         pid: 0,
-        epoch: 1,
+        epoch: Some(Epoch::FIRST),
         state_dir: String::new(),
         config: None,
         listen: String::new(),

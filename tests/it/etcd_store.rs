@@ -86,22 +86,22 @@ impl Subject {
 
     /// A new lease.
     pub(crate) fn grant(&self, seconds: u64) -> LeaseId {
-        match self.ask(Request::Grant(seconds)) {
-            Ok(Answer::Granted(lease, granted)) if granted >= seconds => lease,
+        match self.ask(Request::Grant(Duration::from_secs(seconds))) {
+            Ok(Answer::Granted(lease, granted)) if granted.as_secs() >= seconds => lease,
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn kept(&self, lease: LeaseId) -> Option<u64> {
         match self.ask(Request::KeepAlive(lease)) {
-            Ok(Answer::Kept(seconds)) => seconds,
+            Ok(Answer::Kept(life)) => life.map(|life| life.as_secs()),
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn left(&self, lease: LeaseId) -> Option<u64> {
         match self.ask(Request::TimeLeft(lease)) {
-            Ok(Answer::Left(seconds)) => seconds,
+            Ok(Answer::Left(left)) => left.map(|left| left.as_secs()),
             other => panic!("{other:?}"),
         }
     }
@@ -137,8 +137,8 @@ pub(crate) fn large(number: u64, bytes: usize) -> Value {
     Value::Node(NodeValue {
         epoch: epoch(number),
         sequence: None,
-        machine_id: "x".repeat(bytes).into(),
-        identity: "".into(),
+        machine_id: Some("x".repeat(bytes).into()),
+        identity: None,
         first_epoch: None,
         boot_id: "".into(),
         version: "".into(),

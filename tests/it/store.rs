@@ -75,12 +75,12 @@ impl World {
     fn start(&self, node: &str, chain: Option<Link>, blocks: &[Cidr]) -> Daemon<'_> {
         let me = NodeIdentity {
             node: node.into(),
-            machine_id: "".into(),
-            identity: "".into(),
+            machine_id: None,
+            identity: None,
             boot_id: "boot".into(),
             version: "".into(),
             since: UnixTime::from_millis(0),
-            ttl_s: 30,
+            ttl: Duration::from_secs(30),
             offline_limit: None,
             keeps_after_reboot: false,
             records: true,

@@ -216,6 +216,7 @@ fn numbers_with_a_meaning_are_types() {
         ("struct X {\n    pub sequence: u64,", "sequence"),
         ("fn f(x: &X, started_at: Option<u64>) {}", "started_at"),
         ("    revision: u64,", "revision"),
+        ("    ttl: Option<u64>,", "ttl"),
     ] {
         let line = text.lines().count();
         assert_caught(rules::numbers_are_types, "src/core/x.rs", text, line, word);

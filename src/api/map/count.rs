@@ -100,7 +100,7 @@ pub(super) async fn count(
         node.counts.keep(Last { counted: counted.clone().into(), ..Last::default() });
         return (sets, counted);
     }
-    let began = clock::boot_ns();
+    let began = clock::start();
     let store = Store::new(&node.store);
     let read = async {
         let mut networks = Vec::new();
@@ -113,7 +113,7 @@ pub(super) async fn count(
     };
     let cause = match tokio::time::timeout(limits::MAP_COUNT_MAX, read).await {
         Ok(Ok((networks, sets, held, used))) => {
-            let took = Duration::from_nanos(clock::boot_ns().saturating_sub(began));
+            let took = clock::start().since(began);
             let (at, used) = (Some(clock::unix()), used.into_iter().map(Some).collect());
             let counted = Counted { at, cause: None, used, held, own };
             let kept = Arc::new(counted.clone());

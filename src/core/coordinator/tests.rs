@@ -276,7 +276,7 @@ impl World {
         assert_eq!(rebuilt, assigned);
         let active = |sets: &mut dyn Iterator<Item = &RangeSet>| -> BTreeSet<Cidr> {
             let active = |block: &&crate::core::block::Block| {
-                block.state == crate::core::block::BlockState::Active
+                block.state() == crate::core::block::BlockState::Active
             };
             sets.flat_map(|set| set.blocks().filter(active).map(|block| block.cidr())).collect()
         };

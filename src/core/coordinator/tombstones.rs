@@ -2,16 +2,12 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::time::Duration;
 
 use super::{Add, CallError};
 use crate::core::Map;
 use crate::core::attachment::AttachmentId;
 use crate::core::time::StartTime;
 use crate::limits;
-
-const CALL_AGE_MAX: Duration = Duration::from_nanos(limits::CALL_AGE_NS_MAX);
-const FIRST_LOOK_MAX: Duration = Duration::from_nanos(limits::FIRST_LOOK_NS_MAX);
 
 /// The time at which each attachment (by its hash) was ended, kept for as long as an ADD from
 /// before that may still be on its way.
@@ -33,7 +29,7 @@ impl Tombstones {
         Self { latest, order, daemon_started_at, floor: None }
     }
 
-    /// Remembers a DEL for [`limits::CALL_AGE_NS_MAX`]; what is forgotten raises the floor.
+    /// Remembers a DEL for [`limits::CALL_AGE_MAX`]; what is forgotten raises the floor.
     pub(super) fn insert(&mut self, id: &AttachmentId, started_at: StartTime) {
         let id = Self::hash(id);
         let latest = self.latest.entry(id).or_insert(started_at);
@@ -41,7 +37,7 @@ impl Tombstones {
         self.order.push_back((started_at, id));
         while let Some(&(oldest, id)) = self.order.front()
             && (self.order.len() > limits::TOMBSTONES_MAX
-                || started_at.since(oldest) > CALL_AGE_MAX)
+                || started_at.since(oldest) > limits::CALL_AGE_MAX)
         {
             self.order.pop_front();
             self.floor = self.floor.max(Some(oldest));
@@ -61,7 +57,7 @@ impl Tombstones {
         }
         // While it waited, nobody answered a DEL: those of that time left notes, which are known.
         let found_no_daemon =
-            add.waited_since.is_some_and(|since| since.since(started) <= FIRST_LOOK_MAX);
+            add.waited_since.is_some_and(|since| since.since(started) <= limits::FIRST_LOOK_MAX);
         let too_old =
             Some(started) < self.floor || started < self.daemon_started_at && !found_no_daemon;
         too_old.then(|| CallError::TooOld(id.clone()))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::moves::AddressState;
-use crate::core::address::{Address, AddressRange, Cidr};
+use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 
 pub use super::moves::BlockState;
 
@@ -11,8 +11,7 @@ pub use super::moves::BlockState;
 #[derive(Clone, Debug)]
 pub struct Block {
     cidr: Cidr,
-    /// Its state.
-    pub state: BlockState,
+    state: BlockState,
     touched: bool,
     /// One bit per address, which is set unless the address is free. The bits behind the last
     /// address of a block of fewer than 64 are set as well.
@@ -55,14 +54,32 @@ impl Block {
         idle && self.count(AddressState::Allocated) == 0
     }
 
+    /// Returns its state.
+    #[inline]
+    pub fn state(&self) -> BlockState {
+        self.state
+    }
+
+    /// Changes its state. The indexes of the inventory must follow.
+    pub(super) fn set_state(&mut self, state: BlockState) {
+        self.state = state;
+    }
+
     /// Returns its addresses.
     pub fn cidr(&self) -> Cidr {
         self.cidr
     }
 
+    /// Returns its size.
+    #[inline]
+    pub fn size(&self) -> BlockSize {
+        self.cidr.size()
+    }
+
     /// Returns the number of its addresses.
-    pub fn size(&self) -> u32 {
-        1 << self.cidr.size().log2()
+    #[inline]
+    pub(super) fn addresses(&self) -> u32 {
+        1 << self.size().log2()
     }
 
     /// Returns the number of its addresses in a state.
@@ -87,7 +104,7 @@ impl Block {
 
     /// Returns whether every address is free.
     pub fn is_empty(&self) -> bool {
-        self.free() == self.size()
+        self.free() == self.addresses()
     }
 
     /// Returns whether a part of it is on its way to another node.
@@ -168,7 +185,7 @@ impl Block {
     /// Returns the first free address from `from` on.
     pub fn first_free(&self, from: Address) -> Option<Address> {
         #[allow(clippy::cast_possible_truncation)]
-        let offset = from.since(self.cidr.first()).min(u128::from(self.size())) as usize;
+        let offset = from.since(self.cidr.first()).min(u128::from(self.addresses())) as usize;
         let mut word = offset / 64;
         let mut free = !*self.taken.get(word)? & (!0 << (offset % 64));
         while free == 0 {
@@ -195,14 +212,14 @@ impl Block {
     pub(super) fn check_invariants(&self) {
         let ones = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
         #[allow(clippy::cast_possible_truncation)]
-        let padding = self.taken.len() as u32 * 64 - self.size();
+        let padding = self.taken.len() as u32 * 64 - self.addresses();
         let mut counts = [0; AddressState::COUNT];
         for state in self.other.values() {
             counts[*state as usize] += 1;
         }
         let other: u32 = counts.iter().sum();
         let taken = ones(&self.taken) - padding;
-        counts[AddressState::Free as usize] = self.size() - taken;
+        counts[AddressState::Free as usize] = self.addresses() - taken;
         counts[AddressState::Cooling as usize] = ones(&self.cooling);
         counts[AddressState::Allocated as usize] = taken - ones(&self.cooling) - other;
         assert_eq!(counts, self.counts, "{self:?}");

@@ -48,14 +48,14 @@ impl BlockIndex {
     /// Adds a block that comes in hand, or that has this state from now on.
     pub(super) fn add(&mut self, block: &Block) {
         let start = block.cidr().first();
-        match block.state {
+        match block.state() {
             BlockState::Active if block.free() > 0 => drop(self.open.insert(start)),
             BlockState::Spare => drop(self.spares.insert(start)),
             _ => {}
         }
-        self.empty += u64::from(block.state == BlockState::Active && block.is_empty());
-        self.blocks[block.state as usize] += 1;
-        let addresses = self.addresses[block.state as usize].iter_mut();
+        self.empty += u64::from(block.state() == BlockState::Active && block.is_empty());
+        self.blocks[block.state() as usize] += 1;
+        let addresses = self.addresses[block.state() as usize].iter_mut();
         addresses.zip(block.counts()).for_each(|(all, of_block)| *all += u64::from(*of_block));
     }
 
@@ -64,20 +64,20 @@ impl BlockIndex {
         let start = block.cidr().first();
         self.open.remove(&start);
         self.spares.remove(&start);
-        self.empty -= u64::from(block.state == BlockState::Active && block.is_empty());
-        self.blocks[block.state as usize] -= 1;
-        let addresses = self.addresses[block.state as usize].iter_mut();
+        self.empty -= u64::from(block.state() == BlockState::Active && block.is_empty());
+        self.blocks[block.state() as usize] -= 1;
+        let addresses = self.addresses[block.state() as usize].iter_mut();
         addresses.zip(block.counts()).for_each(|(all, of_block)| *all -= u64::from(*of_block));
     }
 
     /// Counts one address of the block under the state that it has now.
     #[inline]
     pub(super) fn change(&mut self, block: &Block, from: AddressState, to: AddressState) {
-        let addresses = &mut self.addresses[block.state as usize];
+        let addresses = &mut self.addresses[block.state() as usize];
         addresses[from as usize] -= 1;
         addresses[to as usize] += 1;
-        if block.state == BlockState::Active {
-            if from == AddressState::Free && block.free() + 1 == block.size() {
+        if block.state() == BlockState::Active {
+            if from == AddressState::Free && block.free() + 1 == block.addresses() {
                 self.empty -= 1;
             } else if to == AddressState::Free && block.is_empty() {
                 self.empty += 1;

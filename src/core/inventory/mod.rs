@@ -173,8 +173,8 @@ impl Inventory {
             .filter(|(_, block)| block.cidr().contains(number))
             .ok_or(MoveError::NoBlock(number))?;
         let state = block.state_of(number);
-        let Some(target) = tried.target(state).filter(|_| tried.is_for(block.state)) else {
-            return Err(MoveError::NoMove { number, state, block: block.state, tried });
+        let Some(target) = tried.target(state).filter(|_| tried.is_for(block.state())) else {
+            return Err(MoveError::NoMove { number, state, block: block.state(), tried });
         };
         block.change(number, state, target);
         self.index.change(block, state, target);
@@ -235,7 +235,7 @@ impl Inventory {
         let block = self.blocks.get_mut(&cidr.first()).filter(|block| block.cidr() == cidr);
         let block = block.ok_or(BlockError::NotInHand(cidr))?;
         self.index.remove(block);
-        block.state = state;
+        block.set_state(state);
         block.touch(true);
         self.index.add(block);
         Ok(())
@@ -256,7 +256,7 @@ impl Inventory {
         }
         let parts: Vec<Block> = sorted.into_iter().map(|part| block.part(part)).collect();
         let of_parts = |count: fn(&Block) -> u32| parts.iter().map(count).sum::<u32>();
-        let leaving = block.size() - of_parts(Block::size);
+        let leaving = block.addresses() - of_parts(Block::addresses);
         let in_transfer = |block: &Block| block.count(AddressState::InTransfer);
         if leaving != in_transfer(block) - of_parts(in_transfer) {
             return Err(BlockError::Parts(cidr));

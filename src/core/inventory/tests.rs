@@ -276,7 +276,7 @@ fn compare(inventory: &Inventory, model: &Model) {
     assert_eq!(inventory.stats(), model.stats());
     assert_eq!(inventory.free(), model.stats().free);
     let blocks: Vec<(Cidr, BlockState)> =
-        inventory.blocks().map(|block| (block.cidr(), block.state)).collect();
+        inventory.blocks().map(|block| (block.cidr(), block.state())).collect();
     let expected: Vec<(Cidr, BlockState)> =
         model.blocks.iter().map(|(cidr, state)| (*cidr, *state)).collect();
     assert_eq!(blocks, expected);

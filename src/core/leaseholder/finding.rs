@@ -239,8 +239,8 @@ impl Leaseholder {
                 continue;
             }
             self.absent.remove(&owner);
-            let number = self.next_message;
-            self.next_message += 1;
+            let number = self.next_question;
+            self.next_question = number.next();
             let wanted = find.held_by(&owner);
             let body = MessageBody::Ask { wanted, even_cooling: find.even_cooling };
             let (from, family) = (self.identity.node.clone(), find.pool.family);

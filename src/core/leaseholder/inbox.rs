@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Effect, Leaseholder, Question};
+use crate::core::ids::MergeCount;
 use crate::core::keys::{PoolFamily, inbox, message_network};
 use crate::core::time::BootTime;
 use crate::core::txn::{KeyValue, Watched};
@@ -68,7 +69,7 @@ impl Leaseholder {
             pool: PoolFamily { network: network.into(), family: message.family },
             wanted: wanted.clone(),
             even_cooling: *even_cooling,
-            merges: 0,
+            merges: MergeCount::default(),
         });
     }
 

@@ -106,7 +106,7 @@ impl Leaseholder {
     pub(super) fn join(&mut self, now: BootTime) {
         if self.lease.is_none() {
             self.step(Step::Granting);
-            return self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
+            return self.request(now, Pending::Join, Request::Grant(self.identity.ttl));
         }
         self.step(Step::Reading);
         let node = &*self.identity.node;
@@ -120,7 +120,7 @@ impl Leaseholder {
 
     /// Asks for a new lease for a member whose lease is gone.
     pub(super) fn regrant(&mut self, now: BootTime) {
-        self.request(now, Pending::Join, Request::Grant(self.identity.ttl_s));
+        self.request(now, Pending::Join, Request::Grant(self.identity.ttl));
     }
 
     /// Handles the discovery that the store has another state of this member: it joins again, or is
@@ -168,8 +168,8 @@ impl Leaseholder {
     }
 
     pub(super) fn join_answered(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
-        if let Ok(Answer::Granted(lease, ttl_s)) = answer {
-            return self.granted(now, lease, ttl_s);
+        if let Ok(Answer::Granted(lease, ttl)) = answer {
+            return self.granted(now, lease, ttl);
         }
         let JoinPhase::Joining(joining) = &self.phase else { return };
         match (joining.step, answer) {
@@ -205,15 +205,15 @@ impl Leaseholder {
         }
     }
 
-    fn granted(&mut self, now: BootTime, lease: LeaseId, ttl_s: u64) {
+    fn granted(&mut self, now: BootTime, lease: LeaseId, ttl: Duration) {
         self.kept_at = self.contact;
         match &self.phase {
             JoinPhase::Joining(_) => {
-                (self.lease, self.ttl) = (Some(lease), Duration::from_secs(ttl_s));
+                (self.lease, self.ttl) = (Some(lease), ttl);
                 self.join(now);
             }
             JoinPhase::Member if self.lease.is_none() => {
-                (self.lease, self.ttl) = (Some(lease), Duration::from_secs(ttl_s));
+                (self.lease, self.ttl) = (Some(lease), ttl);
                 self.renew_session();
             }
             _ => self.request(now, Pending::Aside, Request::Revoke(lease)),

@@ -40,7 +40,7 @@ use std::time::Duration;
 use super::Map;
 use super::address::{Address, Cidr};
 use super::cause::Cause;
-use super::ids::{Epoch, LeaseId, Link, OrderId, RequestId, Revision};
+use super::ids::{Epoch, LeaseId, Link, OrderId, QuestionNumber, RequestId, Revision};
 use super::keys::PoolFamily;
 use super::time::{BootTime, UnixTime};
 use super::txn::{Answer, Request, StoreError};
@@ -94,8 +94,8 @@ enum Pending {
     Heartbeat(Option<Link>),
     KeepAlive,
     Barrier,
-    /// A lease of that many seconds for parked blocks.
-    Parking(u64),
+    /// A lease of that life for parked blocks.
+    Parking(Duration),
     RecordScan,
     Find(OrderId),
     AgreeBlockSize(OrderId),
@@ -158,7 +158,7 @@ pub struct Leaseholder {
     next_request: RequestId,
     /// The last step of joining: answers to earlier ones come too late.
     join_request: Option<RequestId>,
-    next_message: u64,
+    next_question: QuestionNumber,
     stalled: Option<Cause>,
     halted: Option<Cause>,
     alone: Option<bool>,
@@ -168,7 +168,7 @@ pub struct Leaseholder {
     /// The time at which the request was sent whose answer was the last good one.
     contact: BootTime,
     /// With `offline_limit`: until when range sets were told that they may hand out (rule 19).
-    good_until: BootTime,
+    good_until: Option<BootTime>,
     heartbeat_at: Option<BootTime>,
     reclaim_at: Option<BootTime>,
     effects: VecDeque<Effect>,
@@ -192,10 +192,10 @@ impl Leaseholder {
             owned.entry(pool).or_default().insert(cidr.first(), block);
         }
         Self {
-            ttl: Duration::from_secs(identity.ttl_s),
+            ttl: identity.ttl,
             kept_at: BootTime::BOOT,
             // So that no number is used again after a restart.
-            next_message: identity.since.as_millis(),
+            next_question: QuestionNumber::first_of(identity.since),
             identity,
             booted_at,
             phase: JoinPhase::new(),
@@ -233,7 +233,7 @@ impl Leaseholder {
             draining: false,
             left: false,
             contact: BootTime::BOOT,
-            good_until: BootTime::BOOT,
+            good_until: None,
             heartbeat_at: None,
             reclaim_at: None,
             effects: VecDeque::new(),
@@ -340,7 +340,7 @@ impl Leaseholder {
             Pending::Heartbeat(idle) => self.beat(now, idle, answer),
             Pending::KeepAlive => self.kept(now, sent, &answer),
             Pending::Barrier => self.barrier_answered(now, answer),
-            Pending::Parking(ttl_s) => self.parking_answered(ttl_s, &answer),
+            Pending::Parking(ttl) => self.parking_answered(ttl, &answer),
             Pending::RecordScan => self.records_listed(now, answer),
             Pending::Find(id) => self.find_answered(now, id, answer),
             Pending::AgreeBlockSize(id) => self.agreement_answered(now, id, answer),
@@ -447,10 +447,11 @@ impl Leaseholder {
     fn reached(&mut self, sent: BootTime) {
         self.contact = self.contact.max(sent);
         if let Some(limit) = self.identity.offline_limit
-            && self.contact + limit >= self.good_until + limits::GOOD_UNTIL_STEP
+            && let until = self.contact + limit
+            && self.good_until.is_none_or(|told| until >= told + limits::GOOD_UNTIL_STEP)
         {
-            self.good_until = self.contact + limit;
-            self.effects.push_back(Effect::GoodUntil(self.good_until));
+            self.good_until = Some(until);
+            self.effects.push_back(Effect::GoodUntil(until));
         }
         // A node whose name is another's is not well because the store answers.
         if self.is_nameless() {

@@ -18,33 +18,37 @@ impl Leaseholder {
     ) -> Option<Cause> {
         let (node, me) = (node.filter(|node| node.removed.is_none())?, &self.identity);
         let name = me.node.clone();
-        let known = !node.machine_id.is_empty() && !me.machine_id.is_empty();
-        if known && node.machine_id != me.machine_id {
-            let (stored, own) = (node.machine_id.clone(), me.machine_id.clone());
+        if let (Some(stored), Some(own)) = (&node.machine_id, &me.machine_id)
+            && stored != own
+        {
+            let (stored, own) = (stored.clone(), own.clone());
             return Some(Cause::OtherMachine { node: name, stored, own });
         }
-        if !self.is_own(node) {
-            let (stored, own) = (node.identity.clone(), me.identity.clone());
+        if let (Some(stored), Some(own)) = (&node.identity, &me.identity)
+            && !self.is_own(node)
+        {
+            let (stored, own) = (stored.clone(), own.clone());
             let lives = session.is_some();
             return Some(Cause::OtherDirectory { node: name, stored, own, lives });
         }
         session?;
         if self.chain == Chain::default() {
-            return Some(Cause::NameInUse { node: name, ttl_s: me.ttl_s });
+            return Some(Cause::NameInUse { node: name, ttl: me.ttl });
         }
-        let other_boot = node.boot_id != me.boot_id && !me.identity.is_empty();
+        let other_boot = node.boot_id != me.boot_id && me.identity.is_some();
         // A daemon of an earlier boot is dead, but a copy of its disk, on another machine, would
         // think the same of the one that lives.
         let may_be_copy = self.chain.epoch.is_none() && other_boot;
-        may_be_copy.then_some(Cause::OtherBoot { node: name, ttl_s: me.ttl_s })
+        may_be_copy.then_some(Cause::OtherBoot { node: name, ttl: me.ttl })
     }
 
     /// Returns whether the node in the store is the one of this state directory. An older version
     /// wrote no identity, and took the name for it.
     pub(super) fn is_own(&self, node: &NodeValue) -> bool {
-        let me = &self.identity.identity;
-        let no_identity = me.is_empty() || node.identity.is_empty();
-        node.identity == *me || no_identity || broken(Mutant::NameInherits)
+        match (&node.identity, &self.identity.identity) {
+            (Some(stored), Some(own)) => stored == own || broken(Mutant::NameInherits),
+            _ => true,
+        }
     }
 
     /// Returns the epoch in which this state directory became the node, if it joins with this one.

@@ -26,56 +26,56 @@ use crate::limits;
 /// The leases of blocks that are parked, and what waits for them.
 #[derive(Default, Debug)]
 pub(super) struct Parking {
-    /// By their life in seconds; nothing while it is asked for.
-    leases: Map<u64, Option<LeaseId>>,
+    /// By their life; nothing while it is asked for.
+    leases: Map<Duration, Option<LeaseId>>,
     /// The orders that wait for one.
     waiting: Vec<(Option<OrderId>, Order)>,
 }
 
-/// Returns how long the lease of parked blocks lives, in seconds, when that is left of the
+/// Returns how long the lease of parked blocks lives when that is left of the
 /// cooldown. There are few such lives, so that few leases serve many blocks.
-pub(in crate::core) fn parked_for(cooldown_left: Duration) -> u64 {
+pub(in crate::core) fn parked_for(cooldown_left: Duration) -> Duration {
     let mut life = limits::PARKED_MIN;
     while life < cooldown_left {
         life *= 2;
     }
-    life.as_secs()
+    life
 }
 
 impl Leaseholder {
     /// Takes an order to park blocks: it waits for its lease.
     pub(super) fn park(&mut self, now: BootTime, id: Option<OrderId>, order: Order) {
-        let Order::Park { ttl_s, .. } = order else { return };
+        let Order::Park { ttl, .. } = order else { return };
         if !self.is_member() || self.unable().is_some() {
             return self.effects.push_back(Effect::GivenBack(id, false));
         }
         // The last records go along.
         self.records.hurry();
-        match self.parking.leases.get(&ttl_s) {
+        match self.parking.leases.get(&ttl) {
             Some(Some(_)) => self.queue.push_back((id, order)),
             known => {
                 let asked = known.is_some();
                 self.parking.waiting.push((id, order));
                 if !asked {
-                    self.parking.leases.insert(ttl_s, None);
-                    self.request(now, Pending::Parking(ttl_s), Request::Grant(ttl_s));
+                    self.parking.leases.insert(ttl, None);
+                    self.request(now, Pending::Parking(ttl), Request::Grant(ttl));
                 }
             }
         }
     }
 
     /// Handles the store's answer to the request for a lease of that life.
-    pub(super) fn parking_answered(&mut self, ttl_s: u64, answer: &Result<Answer, StoreError>) {
+    pub(super) fn parking_answered(&mut self, ttl: Duration, answer: &Result<Answer, StoreError>) {
         let is_for = |(_, order): &mut (_, Order)| match order {
-            Order::Park { ttl_s: of, .. } => *of == ttl_s,
+            Order::Park { ttl: of, .. } => *of == ttl,
             _ => false,
         };
         let orders: Vec<_> = self.parking.waiting.extract_if(.., is_for).collect();
         if let Ok(Answer::Granted(lease, _)) = answer {
-            self.parking.leases.insert(ttl_s, Some(*lease));
+            self.parking.leases.insert(ttl, Some(*lease));
             return self.queue.extend(orders);
         }
-        self.parking.leases.remove(&ttl_s);
+        self.parking.leases.remove(&ttl);
         self.effects.extend(orders.into_iter().map(|(id, _)| Effect::GivenBack(id, false)));
     }
 
@@ -86,9 +86,9 @@ impl Leaseholder {
         now: BootTime,
         batch: &Batch,
         (pool, cidrs): (&PoolFamily, &[Cidr]),
-        ttl_s: u64,
+        ttl: Duration,
     ) {
-        let lease = self.parking.leases.get(&ttl_s).copied().flatten();
+        let lease = self.parking.leases.get(&ttl).copied().flatten();
         let link = (batch.value.epoch, batch.link);
         for &cidr in cidrs {
             self.compare_owned(txn, pool, cidr);

@@ -273,8 +273,8 @@ impl Leaseholder {
                     txn.then.push(Write::Delete(pool.block_key(cidr.first())));
                 }
             }
-            Order::Park { pool, cidrs, ttl_s } => {
-                self.park_blocks(txn, now, batch, (pool, cidrs), *ttl_s);
+            Order::Park { pool, cidrs, ttl } => {
+                self.park_blocks(txn, now, batch, (pool, cidrs), *ttl);
             }
             Order::Take(pool, cidr, revision) => {
                 self.take_parked(txn, now, batch, (pool, *cidr), *revision);

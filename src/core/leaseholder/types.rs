@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::core::address::{AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
-use crate::core::ids::{Epoch, LeaseId, Link, OperationId, OrderId, RequestId, Revision};
+use crate::core::ids::{
+    Epoch, LeaseId, Link, MergeCount, OperationId, OrderId, RequestId, Revision,
+};
 use crate::core::keys::PoolFamily;
 use crate::core::time::BootTime;
 use crate::core::time::UnixTime;
@@ -19,19 +21,19 @@ use crate::core::value::{AllocationValue, BlockStatus, NetworkValue};
 pub struct NodeIdentity {
     /// The node's name.
     pub node: Arc<str>,
-    /// `/etc/machine-id`, or empty.
-    pub machine_id: Arc<str>,
-    /// The identity of the state directory: the blocks are this identity's, not the name's. Empty
+    /// `/etc/machine-id`, if the machine has one.
+    pub machine_id: Option<Arc<str>>,
+    /// The identity of the state directory: the blocks are this identity's, not the name's. None
     /// in a store that is part of the state directory.
-    pub identity: Arc<str>,
+    pub identity: Option<Arc<str>>,
     /// The boot id.
     pub boot_id: Arc<str>,
     /// The daemon's version.
     pub version: Arc<str>,
     /// The time at which the daemon started.
     pub since: UnixTime,
-    /// The life of the node's lease in seconds, as asked for.
-    pub ttl_s: u64,
+    /// The life of the node's lease as asked for, in whole seconds.
+    pub ttl: Duration,
     /// Stop handing out after this long without the store.
     pub offline_limit: Option<Duration>,
     /// Holdings from before a reboot are kept: their containers are there again after it.
@@ -96,7 +98,7 @@ pub struct Question {
     pub even_cooling: bool,
     /// The number of range sets of this node that had become part of others when it was passed on
     /// to the first one (rule 16).
-    pub merges: u64,
+    pub merges: MergeCount,
 }
 
 /// The orders of range sets, the coordinator and the recorder.
@@ -120,8 +122,8 @@ pub enum Order {
         /// The blocks.
         cidrs: Vec<Cidr>,
     },
-    /// Give whole blocks back because the daemon stops: they become free when a lease of so many
-    /// seconds has run out, unless this node takes them back before that. Nothing of them is held,
+    /// Give whole blocks back because the daemon stops: they become free when a lease of that life
+    /// has run out, unless this node takes them back before that. Nothing of them is held,
     /// and it is durable that nothing is handed out of them from now on. Answered by
     /// [`Effect::GivenBack`].
     Park {
@@ -129,8 +131,8 @@ pub enum Order {
         pool: PoolFamily,
         /// The blocks.
         cidrs: Vec<Cidr>,
-        /// The life of the lease in seconds.
-        ttl_s: u64,
+        /// The life of the lease, in whole seconds.
+        ttl: Duration,
     },
     /// Take a parked block of another node, whose key has this revision. Answered by
     /// [`Effect::Found`].

@@ -74,7 +74,7 @@ pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, Rebuild
 fn parked(sets: &[(SetIdentity, RangeSet)]) -> BTreeSet<(PoolFamily, Cidr)> {
     let of_set = |(identity, set): &(SetIdentity, RangeSet)| {
         let pool = PoolFamily { network: identity.network.clone(), family: identity.family };
-        let parked = set.blocks().filter(|block| block.state == BlockState::Returning);
+        let parked = set.blocks().filter(|block| block.state() == BlockState::Returning);
         parked.map(|block| (pool.clone(), block.cidr())).collect::<Vec<_>>()
     };
     sets.iter().flat_map(of_set).collect()

@@ -10,6 +10,7 @@ use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Effect, Order, Question};
 use crate::core::mutant::{Mutant, broken};
+use crate::core::range_set::GoodUntil;
 use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
 
@@ -65,7 +66,7 @@ impl CoordinatorMachine {
                 self.tell_all(&Effect::Halted(self.cluster.halted()));
             }
             Effect::SparesGone => {
-                self.cluster.lease_number += 1;
+                self.cluster.lease_losses = self.cluster.lease_losses.next();
                 self.tell_all(&effect);
             }
             Effect::Stalled(ref cause) => {
@@ -77,7 +78,7 @@ impl CoordinatorMachine {
                 }
             }
             Effect::GoodUntil(until) => {
-                self.cluster.good_until = Some(until);
+                self.cluster.good_until = GoodUntil::Time(until);
                 self.tell_all(&effect);
             }
             Effect::Alone(alone) => {
@@ -120,7 +121,7 @@ impl CoordinatorMachine {
 
     pub(super) fn send_set(&mut self, set: SetId, message: ToRangeSet) {
         if let Some(sent) = self.sets.get_mut(&set) {
-            *sent += 1;
+            *sent = sent.next();
         }
         self.outputs.push_back(Output::Send(Message::RangeSet(set, message)));
     }

@@ -3,28 +3,29 @@
 use std::collections::VecDeque;
 
 use crate::core::cause::Cause;
+use crate::core::ids::{LeaseLosses, MergeCount};
 use crate::core::leaseholder::Effect;
-use crate::core::range_set::RangeSet;
+use crate::core::range_set::{GoodUntil, RangeSet};
 use crate::core::time::BootTime;
 
 /// The state of the cluster as this node knows it.
 #[derive(Default, Debug)]
 pub(super) struct ClusterFacts {
     /// The number of times that the node's lease was lost.
-    pub(super) lease_number: u64,
+    pub(super) lease_losses: LeaseLosses,
     pub(super) joined: bool,
     pub(super) alone: Option<bool>,
     pub(super) stalled: Option<Cause>,
     pub(super) halted: Option<Cause>,
     pub(super) draining: bool,
-    /// With `offline_limit`: until when addresses may be handed out.
-    pub(super) good_until: Option<BootTime>,
+    /// The time until which addresses may be handed out.
+    pub(super) good_until: GoodUntil,
     /// Nothing is handed out before the node has joined: its journal is not confirmed (rule 17).
     pub(super) unconfirmed: bool,
     /// Holdings are published in the store.
     pub(super) records: bool,
     /// The number of range sets that have become part of others, or are about to.
-    pub(super) merges: u64,
+    pub(super) merges: MergeCount,
     /// Messages about single blocks, held back while range sets become one (rule 16).
     pub(super) held_back: VecDeque<Effect>,
 }
@@ -34,7 +35,7 @@ impl ClusterFacts {
     /// before the node has joined; `limited`: nor before the store was reached, nor too long after
     /// that.
     pub(super) fn new(unconfirmed: bool, records: bool, limited: bool) -> Self {
-        let good_until = limited.then_some(BootTime::BOOT);
+        let good_until = if limited { GoodUntil::NotReached } else { GoodUntil::Forever };
         Self { unconfirmed, records, good_until, ..Self::default() }
     }
 
@@ -67,8 +68,6 @@ impl ClusterFacts {
         if self.draining {
             set.draining(now, true);
         }
-        if let Some(until) = self.good_until {
-            set.good_until(now, until);
-        }
+        set.good_until(now, self.good_until);
     }
 }

@@ -9,7 +9,7 @@ use crate::core::Map;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::cause::Cause;
 use crate::core::coordinator::{Call, CallError, Coordinator, Crowd, Effect, Outcome};
-use crate::core::ids::{CallId, OperationId};
+use crate::core::ids::{CallId, MessageCount, OperationId};
 use crate::core::journal::JournalFailure;
 use crate::core::range::Ranges;
 use crate::core::range_set::RangeSet;
@@ -23,7 +23,7 @@ pub struct CoordinatorMachine {
     pub(super) core: Coordinator,
     pub(super) cluster: ClusterFacts,
     /// The open range sets, each with the number of messages that were sent to it.
-    pub(super) sets: BTreeMap<SetId, u64>,
+    pub(super) sets: BTreeMap<SetId, MessageCount>,
     /// There is no room for another one.
     pub(super) crowded: bool,
     /// Range sets that are becoming part of others.
@@ -135,7 +135,7 @@ impl CoordinatorMachine {
     /// does not count, and neither does a journal that failed: readers know of it by themselves.
     pub fn unready(&self, now: BootTime) -> Option<Unready> {
         let cluster = &self.cluster;
-        let overdue = cluster.good_until.is_some_and(|until| until < now);
+        let overdue = cluster.good_until.is_over(now);
         let never = cluster.refusing().or(overdue.then_some(Cause::OfflineLimit));
         let not_joined = || (!cluster.joined).then_some(Cause::NotJoined);
         let serves_in_hand = never.is_none();
@@ -235,9 +235,9 @@ impl CoordinatorMachine {
         self.cluster.tell(now, &mut set);
         set.used(now);
         set.crowded(now, self.crowded);
-        self.sets.insert(identity.id, 0);
-        let (set, lease_number) = (Box::new(set), self.cluster.lease_number);
-        self.outputs.push_back(Output::Open { identity, set, lease_number });
+        self.sets.insert(identity.id, MessageCount::default());
+        let (set, lease_losses) = (Box::new(set), self.cluster.lease_losses);
+        self.outputs.push_back(Output::Open { identity, set, lease_losses });
         self.update_crowded();
     }
 
@@ -289,7 +289,7 @@ impl CoordinatorMachine {
             Effect::Merge(into, from, network) => {
                 self.sets.remove(&from);
                 self.retiring.insert(from);
-                self.cluster.merges += 1;
+                self.cluster.merges = self.cluster.merges.next();
                 self.report(Event::Merge(network));
                 self.send_set(from, ToRangeSet::Retire(into));
             }

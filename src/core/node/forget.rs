@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::coordinator::CoordinatorMachine;
 use super::message::{Event, Output, ToRangeSet};
+use crate::core::ids::MessageCount;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
@@ -17,7 +18,7 @@ impl CoordinatorMachine {
         now: BootTime,
         network: &Arc<str>,
         set: SetId,
-        received: u64,
+        received: MessageCount,
     ) {
         let all = self.sets.get(&set) == Some(&received) || broken(Mutant::ForgottenUnheard);
         if !all || !self.is_serving() || !self.core.forget(now, network, set) {

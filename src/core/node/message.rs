@@ -8,7 +8,7 @@ use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::Holding;
 use crate::core::cause::Cause;
 use crate::core::coordinator::{Call, Outcome, Recovered, RecoveredBlocks};
-use crate::core::ids::{CallId, Epoch, Link, OperationId, RequestId};
+use crate::core::ids::{CallId, Epoch, LeaseLosses, Link, MessageCount, OperationId, RequestId};
 use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::keys::PoolFamily;
@@ -80,7 +80,7 @@ pub enum ToCoordinator {
         /// The range set.
         set: SetId,
         /// The number of messages of the coordinator that it had handled when it said so.
-        received: u64,
+        received: MessageCount,
     },
     /// Take no new calls, finish those that run, park blocks, leave the cluster, close the journal.
     Shutdown,
@@ -123,7 +123,7 @@ pub enum ToRangeSet {
         /// Its state.
         set: Box<RangeSet>,
         /// The number of times that the node's lease was lost before it ended.
-        lease_number: u64,
+        lease_losses: LeaseLosses,
     },
 }
 
@@ -227,7 +227,7 @@ pub enum Output {
         /// Its state.
         set: Box<RangeSet>,
         /// The number of times that the node's lease was lost.
-        lease_number: u64,
+        lease_losses: LeaseLosses,
     },
     /// Close the mailbox of a range set.
     Close(SetId),

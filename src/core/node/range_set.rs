@@ -12,14 +12,14 @@ use crate::core::address::{Address, Cidr};
 use crate::core::block::Block;
 use crate::core::cause::Cause;
 use crate::core::coordinator::RecoveredBlocks;
-use crate::core::ids::OperationId;
+use crate::core::ids::{LeaseLosses, MessageCount, OperationId};
 use crate::core::journal::JournalEntry;
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{self, Leased, Order, Question, without};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
-use crate::core::range_set::{Capacity, Effect, RangeSet, Settings, Stats};
+use crate::core::range_set::{Capacity, Effect, GoodUntil, RangeSet, Settings, Stats};
 use crate::core::set_identity::{SetId, SetIdentity};
 use crate::core::time::BootTime;
 use crate::core::value::BlockStatus;
@@ -46,9 +46,9 @@ pub struct RangeSetMachine {
     stopping: Stopping,
     /// The number of times that the node's lease was lost since the daemon started, as far as this
     /// range set was told: its spares hang on the current lease.
-    lease_number: u64,
+    lease_losses: LeaseLosses,
     /// The number of messages of the coordinator that were handled.
-    received: u64,
+    received: MessageCount,
     /// The requests that wait for a block, and since when: for the figures.
     waits: Map<OperationId, BootTime>,
     outputs: VecDeque<Output>,
@@ -56,10 +56,19 @@ pub struct RangeSetMachine {
 
 impl RangeSetMachine {
     /// Creates the machine around a range set that is opened ([`Output::Open`]).
-    pub fn new(identity: SetIdentity, core: RangeSet, lease_number: u64) -> Self {
+    pub fn new(identity: SetIdentity, core: RangeSet, lease_losses: LeaseLosses) -> Self {
         let (waits, outputs) = (Map::default(), VecDeque::new());
         let (heir, stopping) = (None, Stopping::No);
-        Self { identity, core, heir, stopping, lease_number, received: 0, waits, outputs }
+        Self {
+            identity,
+            core,
+            heir,
+            stopping,
+            lease_losses,
+            received: MessageCount::default(),
+            waits,
+            outputs,
+        }
     }
 
     /// Returns its name, its network and its ranges as they were when it opened.
@@ -165,7 +174,7 @@ impl RangeSetMachine {
                 self.submit(OrderContext::Lease(active), order);
             }
             Effect::GiveBack(blocks) => self.give_back(&blocks),
-            Effect::Park(cidrs, ttl_s) => self.park(cidrs, ttl_s),
+            Effect::Park(cidrs, ttl) => self.park(cidrs, ttl),
             Effect::JournalNone(cidr) => self.commit(JournalEntry::NoBlock, &[cidr]),
             Effect::Transfer { question, block, give, spare } => {
                 self.transfer(question, block, give, spare);
@@ -249,10 +258,10 @@ impl RangeSetMachine {
     }
 
     /// Parks blocks when the journal says that nothing is handed out of them (rule 31).
-    fn park(&mut self, cidrs: Vec<Cidr>, ttl_s: u64) {
+    fn park(&mut self, cidrs: Vec<Cidr>, ttl: Duration) {
         let withhold = |&cidr: &Cidr| JournalEntry::LostBlock(self.pool(), cidr);
         let entries = cidrs.iter().map(withhold).collect();
-        let order = Order::Park { pool: self.pool(), cidrs: cidrs.clone(), ttl_s };
+        let order = Order::Park { pool: self.pool(), cidrs: cidrs.clone(), ttl };
         let early = broken(Mutant::ParkBeforeJournal);
         self.submit_after(entries, OrderContext::Park(cidrs), order, early);
     }
@@ -324,7 +333,7 @@ impl RangeSetMachine {
             Effect::Unparked(_, cidr) => self.core.unparked(cidr),
             Effect::Split(_, block, parts) => self.core.split(block, &parts),
             Effect::SparesGone => {
-                self.lease_number += 1;
+                self.lease_losses = self.lease_losses.next();
                 if !broken(Mutant::LostLeaseSparesKept) {
                     self.core.spares_gone(now);
                 }
@@ -332,7 +341,7 @@ impl RangeSetMachine {
             Effect::Stalled(cause) => self.core.stalled(now, cause),
             Effect::Halted(cause) => self.core.halted(now, cause),
             Effect::Joined { .. } => self.core.joined(),
-            Effect::GoodUntil(until) => self.core.good_until(now, until),
+            Effect::GoodUntil(until) => self.core.good_until(now, GoodUntil::Time(until)),
             Effect::Alone(alone) => self.core.alone(alone),
             Effect::Draining(draining) => self.core.draining(now, draining),
             _ => {}
@@ -345,14 +354,20 @@ impl RangeSetMachine {
         let settings = Settings { cooldown, forget_after, min_free: 0, seed: 0 };
         let empty = RangeSet::new(self.identity.family, self.core.block_size(), settings);
         let set = Box::new(std::mem::replace(&mut self.core, empty));
-        let (from, lease_number) = (self.identity.clone(), self.lease_number);
-        self.send(Message::RangeSet(heir, ToRangeSet::Absorb { from, set, lease_number }));
+        let (from, lease_losses) = (self.identity.clone(), self.lease_losses);
+        self.send(Message::RangeSet(heir, ToRangeSet::Absorb { from, set, lease_losses }));
         self.outputs.push_back(Output::Close(self.identity.id));
     }
 
-    fn absorb(&mut self, now: BootTime, from: SetIdentity, mut set: RangeSet, lease_number: u64) {
+    fn absorb(
+        &mut self,
+        now: BootTime,
+        from: SetIdentity,
+        mut set: RangeSet,
+        lease_losses: LeaseLosses,
+    ) {
         // It ended before it was told that the lease is lost, and with it its spares (rule 18).
-        if lease_number < self.lease_number && !broken(Mutant::LostLeaseSparesKept) {
+        if lease_losses < self.lease_losses && !broken(Mutant::LostLeaseSparesKept) {
             set.spares_gone(now);
         }
         self.core.absorb(set);
@@ -371,7 +386,7 @@ impl Machine for RangeSetMachine {
     fn handle(&mut self, now: BootTime, input: ToRangeSet) {
         // These two are not from the coordinator.
         if !matches!(input, ToRangeSet::OrderFailed(_) | ToRangeSet::Absorb { .. }) {
-            self.received += 1;
+            self.received = self.received.next();
         }
         match input {
             ToRangeSet::Assign(request) => {
@@ -395,8 +410,8 @@ impl Machine for RangeSetMachine {
             ToRangeSet::Retire(heir) => self.heir = Some(heir),
             ToRangeSet::Park if self.stopping == Stopping::No => self.stopping = Stopping::Waits,
             ToRangeSet::Park => {}
-            ToRangeSet::Absorb { from, set, lease_number } => {
-                self.absorb(now, from, *set, lease_number);
+            ToRangeSet::Absorb { from, set, lease_losses } => {
+                self.absorb(now, from, *set, lease_losses);
             }
         }
         self.drive(now);

@@ -16,7 +16,7 @@ use crate::core::keys::{ALLOCATIONS, BLOCKS, node_key, session_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::UnixTime;
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome};
-use crate::core::value::Value;
+use crate::core::value::{NodeValue, Value};
 use crate::limits;
 
 /// The removal of a node: see the module.
@@ -49,8 +49,8 @@ impl Command for RemoveNode {
 
     fn start(&mut self, now: UnixTime) -> Step<End> {
         self.at = now;
-        let (min, max) = (limits::QUARANTINE_MIN.as_secs(), limits::QUARANTINE_MAX.as_secs());
-        if !(min..=max).contains(&self.removed.quarantine_s) {
+        let (min, max) = (limits::QUARANTINE_MIN, limits::QUARANTINE_MAX);
+        if !(min..=max).contains(&self.removed.quarantine) {
             return self.end(Err(RemoveError::Quarantine(min, max)));
         }
         self.read_node()
@@ -71,7 +71,7 @@ impl Command for RemoveNode {
             }
             (RemovalPhase::Measuring(mut leases), Ok(Answer::Left(left))) => {
                 let measured = leases.pop();
-                self.longer.extend(measured.filter(|_| left > Some(self.removed.quarantine_s)));
+                self.longer.extend(measured.filter(|_| left > Some(self.removed.quarantine)));
                 self.measure(leases)
             }
             (RemovalPhase::Leasing, Ok(Answer::Granted(id, _))) => {
@@ -141,7 +141,7 @@ impl RemoveNode {
             epoch: None,
             quarantined: 0,
             freed: 0,
-            quarantine_s: command.quarantine_s.unwrap_or(limits::QUARANTINE.as_secs()),
+            quarantine: command.quarantine.unwrap_or(limits::QUARANTINE),
             records: 0,
             was_live: false,
             last_write: None,
@@ -272,7 +272,7 @@ impl RemoveNode {
             return self.end(Ok(self.removed.clone()));
         }
         self.longer.clear();
-        match (self.removed.fate, self.command.quarantine_s) {
+        match (self.removed.fate, self.command.quarantine) {
             (NodeFate::Forgotten, _) => self.delete(),
             (_, Some(_)) => self.measure(self.seen.quarantines()),
             (_, None) => self.prepare(),
@@ -297,7 +297,7 @@ impl RemoveNode {
     fn is_meant(&self) -> Result<bool, RemoveError> {
         let Some(meant) = &self.command.incarnation else { return Ok(true) };
         match &self.seen.known {
-            Some((node, _)) if !node.machine_id.is_empty() => Ok(node.machine_id == *meant),
+            Some((NodeValue { machine_id: Some(id), .. }, _)) => Ok(id == meant),
             _ => Err(RemoveError::NoIncarnation),
         }
     }
@@ -327,7 +327,7 @@ impl RemoveNode {
     fn lease(&mut self) -> Step<End> {
         let request = match self.lease {
             Some(lease) => Request::KeepAlive(lease.id),
-            None => Request::Grant(self.removed.quarantine_s),
+            None => Request::Grant(self.removed.quarantine),
         };
         self.ask(RemovalPhase::Leasing, request)
     }
@@ -408,7 +408,7 @@ impl RemoveNode {
                 self.end(Ok(self.removed.clone()))
             }
             NodeFate::Forgotten => {
-                self.ask(RemovalPhase::Remembering, Request::Grant(limits::FORGOTTEN.as_secs()))
+                self.ask(RemovalPhase::Remembering, Request::Grant(limits::FORGOTTEN))
             }
         }
     }

@@ -47,8 +47,8 @@ impl Removal {
             None => NodeValue {
                 epoch,
                 sequence: None,
-                machine_id: "".into(),
-                identity: "".into(),
+                machine_id: None,
+                identity: None,
                 first_epoch: None,
                 boot_id: "".into(),
                 version: "".into(),
@@ -165,8 +165,8 @@ mod tests {
         NodeValue {
             epoch,
             sequence: Link::new(77),
-            machine_id: "m".into(),
-            identity: "i".into(),
+            machine_id: Some("m".into()),
+            identity: Some("i".into()),
             first_epoch: None,
             boot_id: "b".into(),
             version: "1".into(),

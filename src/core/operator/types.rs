@@ -1,6 +1,7 @@
 //! The command and the result of a removal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::ids::Epoch;
 use crate::core::time::UnixTime;
@@ -18,10 +19,10 @@ pub struct RemoveNodeCommand {
     pub incarnation: Option<Arc<str>>,
     /// Remove it although it has a session, or is the local one.
     pub force: bool,
-    /// The number of seconds for which nobody gets its blocks; unless given,
+    /// The time for which nobody gets its blocks, in whole seconds; unless given,
     /// [`QUARANTINE`](crate::limits::QUARANTINE). If it is given, quarantines of an earlier removal
     /// that would last longer end with this one.
-    pub quarantine_s: Option<u64>,
+    pub quarantine: Option<Duration>,
     /// Find out what would be done, and change nothing.
     pub dry_run: bool,
 }
@@ -50,8 +51,8 @@ pub struct Removed {
     pub quarantined: usize,
     /// The number of spare blocks that are free now.
     pub freed: usize,
-    /// The number of seconds for which the quarantine lasts.
-    pub quarantine_s: u64,
+    /// The time for which the quarantine lasts.
+    pub quarantine: Duration,
     /// The number of records of its allocations that were deleted.
     pub records: usize,
     /// True if it had a session.
@@ -63,8 +64,8 @@ pub struct Removed {
 /// The reason why a node was not removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RemoveError {
-    /// The quarantine must last so many seconds, as least and most.
-    Quarantine(u64, u64),
+    /// The quarantine must last so long, at least and at most.
+    Quarantine(Duration, Duration),
     /// The store has neither a key nor a block of such a node.
     UnknownNode,
     /// The value of the node's key cannot be read.

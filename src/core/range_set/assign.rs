@@ -206,7 +206,7 @@ impl RangeSet {
             return Attempt::Done(Err(AssignError::Stage { address, stage: request.stage }));
         }
         let block = self.inventory.block(number);
-        let block = block.map(|block| (block.state, block.state_of(number)));
+        let block = block.map(|block| (block.state(), block.state_of(number)));
         match (self.search().look_at(number), block) {
             (Some(Candidate::Free(_)), _) => self.hand_out(number, Move::Allocate, request),
             (Some(_), _) => self.need(now, number, &request.allowed),
@@ -224,7 +224,7 @@ impl RangeSet {
     pub(super) fn attempt_cooling(&mut self, request: &Assign) -> Option<Attempt> {
         // An address in transfer does not cool, and one in a lost block was never this node's.
         let here = |number| {
-            self.inventory.block(number).is_some_and(|block| block.state == BlockState::Active)
+            self.inventory.block(number).is_some_and(|block| block.state() == BlockState::Active)
         };
         let wanted = |number| offers(&request.allowed, number, request.stage) && here(number);
         let number = self.inventory.oldest_cooling(wanted)?;

@@ -63,7 +63,7 @@ impl RangeSet {
         for gap in offer.gaps() {
             for block in self.inventory.blocks_in(gap) {
                 let free = u64::from(block.free_in(gap));
-                *figures.of(block.state) -= free;
+                *figures.of(block.state()) -= free;
                 figures.reserved += free;
             }
         }
@@ -71,7 +71,7 @@ impl RangeSet {
             let block = self.inventory.block(number);
             let is_free = |state| state == AddressState::Free;
             if block.is_some_and(|block| {
-                block.state == BlockState::Active && is_free(block.state_of(number))
+                block.state() == BlockState::Active && is_free(block.state_of(number))
             }) {
                 figures.free -= 1;
                 figures.kept += 1;

@@ -1,6 +1,6 @@
 //! News from the cluster that this set did not ask for.
 
-use super::{Effect, RangeSet};
+use super::{Effect, GoodUntil, RangeSet};
 use crate::core::address::Cidr;
 use crate::core::block::BlockState;
 use crate::core::cause::Cause;
@@ -18,8 +18,8 @@ pub(super) struct ClusterView {
     stalled: Option<Cause>,
     /// The reason why nothing may be handed out.
     halted: Option<Cause>,
-    /// The time until which anything may be handed out; no limit, if there is none.
-    good_until: Option<BootTime>,
+    /// The time until which anything may be handed out.
+    good_until: GoodUntil,
     /// An operator wants the blocks back.
     draining: bool,
 }
@@ -31,7 +31,7 @@ impl Default for ClusterView {
             alone: true,
             stalled: None,
             halted: None,
-            good_until: None,
+            good_until: GoodUntil::Forever,
             draining: false,
         }
     }
@@ -60,7 +60,7 @@ impl ClusterView {
 
     /// Returns whether the node has not reached the store for too long to hand out anything.
     fn is_overdue(&self, now: BootTime) -> bool {
-        self.good_until.is_some_and(|until| until < now) && !broken(Mutant::OfflineLimitIgnored)
+        self.good_until.is_over(now) && !broken(Mutant::OfflineLimitIgnored)
     }
 
     /// Returns whether blocks may be given back now.
@@ -132,7 +132,7 @@ impl RangeSet {
     /// was held back while range sets became one: meanwhile the block went to another node, and is
     /// not given back.
     pub fn regained(&mut self, now: BootTime, cidr: Cidr) {
-        match self.inventory.block(cidr.first()).map(|block| (block.cidr(), block.state)) {
+        match self.inventory.block(cidr.first()).map(|block| (block.cidr(), block.state())) {
             Some((block, state)) if block == cidr && self.is_withheld(cidr, state) => {
                 self.set_state(cidr, BlockState::Active);
                 let keep = self.staying(cidr).into_iter().map(Effect::JournalBlock);
@@ -163,8 +163,8 @@ impl RangeSet {
     /// Sets the time until which addresses may be handed out, and not later (rule 19). The
     /// leaseholder's timer halts range sets as well, but after a pause of the process a call may
     /// come before it.
-    pub fn good_until(&mut self, now: BootTime, until: BootTime) {
-        self.cluster.good_until = Some(until);
+    pub fn good_until(&mut self, now: BootTime, until: GoodUntil) {
+        self.cluster.good_until = until;
         self.serve(now);
     }
 

@@ -110,7 +110,7 @@ impl RangeSet {
     /// of which a late message told has gone with its lease.
     fn remove_dead_spares(&mut self, cidr: Cidr) {
         let there = self.inventory.blocks_in(cidr.range());
-        let spares = there.filter(|block| block.state == BlockState::Spare);
+        let spares = there.filter(|block| block.state() == BlockState::Spare);
         for spare in spares.map(Block::cidr).collect::<Vec<_>>() {
             self.remove(spare);
         }
@@ -234,7 +234,7 @@ impl RangeSet {
             Leased::Conflict { others, gone } => {
                 for cidr in gone {
                     let block = self.inventory.get(cidr);
-                    if block.is_some_and(|block| block.state == BlockState::Spare) {
+                    if block.is_some_and(|block| block.state() == BlockState::Spare) {
                         self.remove(cidr);
                     }
                 }
@@ -300,7 +300,7 @@ impl RangeSet {
         let empty = self.inventory.blocks().filter(|block| {
             let cidr = block.cidr();
             let wanted = self.is_next(cidr) || self.demand.activates(cidr);
-            block.state == BlockState::Active && block.is_empty() && !wanted
+            block.state() == BlockState::Active && block.is_empty() && !wanted
         });
         let mut empty: Vec<Cidr> = empty.map(Block::cidr).collect();
         empty.sort_unstable_by_key(|&cidr| Reverse(ahead(cidr)));
@@ -332,7 +332,7 @@ impl RangeSet {
         let mut spared = usize::from(alone && self.cursors.is_empty());
         let mut back = Vec::new();
         for block in self.inventory.blocks() {
-            let (cidr, free, state) = (block.cidr(), u64::from(block.free()), block.state);
+            let (cidr, free, state) = (block.cidr(), u64::from(block.free()), block.state());
             let idle = block.is_empty() && (all || !block.is_touched());
             if !idle || back.len() >= limits::BLOCKS_PER_CLAIM_MAX {
                 continue;
@@ -363,7 +363,7 @@ impl RangeSet {
     pub fn given_back(&mut self, now: BootTime, done: bool) {
         for (cidr, before) in std::mem::take(&mut self.demand.giving_back) {
             let block = self.inventory.get(cidr);
-            if block.is_none_or(|block| block.state != BlockState::Returning) {
+            if block.is_none_or(|block| block.state() != BlockState::Returning) {
                 continue; // lost meanwhile
             }
             if done {

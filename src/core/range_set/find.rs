@@ -180,7 +180,7 @@ impl RangeSet {
         let allowed = request.allowed.clone();
         let error = match (refused.flatten(), unable, request.requested) {
             (Some((node, since)), ..) => {
-                AssignError::Gone { allowed, node, seconds: now.since(since).as_secs() }
+                AssignError::Gone { allowed, node, gone_for: now.since(since) }
             }
             (None, Some(cause), _) if self.finds.others => AssignError::NoBlock(cause),
             (None, _, Some(number)) => self.taken(number, request),

@@ -6,20 +6,15 @@ use crate::core::time::BootTime;
 use crate::limits;
 
 /// The use of a range set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Idle {
-    /// The last time at which an address was handed out, released or taken back.
-    used_at: BootTime,
-    /// The time of the next look.
-    next_look: BootTime,
+    /// The last time at which an address was handed out, released or taken back, if there was one
+    /// since the daemon started.
+    used_at: Option<BootTime>,
+    /// The time of the next look, if it is not as soon as the range set is unused for long enough.
+    next_look: Option<BootTime>,
     /// The node has no room for another range set: what holds nothing is forgotten at once.
     crowded: bool,
-}
-
-impl Default for Idle {
-    fn default() -> Self {
-        Self { used_at: BootTime::BOOT, next_look: BootTime::BOOT, crowded: false }
-    }
 }
 
 impl Idle {
@@ -30,14 +25,14 @@ impl Idle {
 
     /// Looks again at this time.
     pub(super) fn look_at(&mut self, now: BootTime) {
-        self.next_look = now;
+        self.next_look = Some(now);
     }
 }
 
 impl RangeSet {
     /// Remembers that the range set is used.
     pub fn used(&mut self, now: BootTime) {
-        self.idle.used_at = now;
+        self.idle.used_at = Some(now);
     }
 
     /// Remembers that the node has no room for another range set, or that it has.
@@ -56,8 +51,10 @@ impl RangeSet {
     /// Returns the time of the next look at a range set that holds nothing.
     pub(super) fn forget_due(&self) -> Option<BootTime> {
         let Idle { used_at, next_look, crowded } = self.idle;
+        // One that was not used by this daemon was used at the boot, as far as is known.
+        let used_at = used_at.unwrap_or(BootTime::BOOT);
         let until = if crowded { used_at } else { used_at + self.settings.forget_after };
-        self.holds_nothing().then_some(until.max(next_look))
+        self.holds_nothing().then(|| next_look.map_or(until, |look| until.max(look)))
     }
 
     /// Gives everything back, and then says that nothing is left, if it is time.
@@ -65,7 +62,7 @@ impl RangeSet {
         if self.forget_due().is_none_or(|due| due > now) {
             return;
         }
-        self.idle.next_look = now + limits::RECLAIM_IDLE;
+        self.idle.next_look = Some(now + limits::RECLAIM_IDLE);
         if self.inventory.blocks().next().is_some() {
             self.reclaim(true);
         } else if !self.is_asking() {

@@ -38,7 +38,7 @@ use super::time::BootTime;
 
 pub use super::inventory::Stats;
 pub use capacity::Capacity;
-pub use types::{Assign, AssignError, Effect, JournalledSet, Settings};
+pub use types::{Assign, AssignError, Effect, GoodUntil, JournalledSet, Settings};
 
 use assign::Waiting;
 use cluster::ClusterView;
@@ -234,8 +234,12 @@ impl RangeSet {
             |number: &Address| self.inventory.state_of(*number) == Some(AddressState::InTransfer);
         let in_transfer = gives.filter(in_transfer).count() as u64;
         assert_eq!(in_transfer, self.stats().in_transfer, "an address leaves without a transfer");
-        let all: u64 = self.blocks().map(|block| u64::from(block.size())).sum();
-        assert_eq!(self.capacity(&self.offer(&[])).total(), all, "an address is counted twice");
+        let all: u128 = self.blocks().map(|block| block.size().addresses()).sum();
+        assert_eq!(
+            u128::from(self.capacity(&self.offer(&[])).total()),
+            all,
+            "an address is counted twice"
+        );
     }
 
     /// Moves an address as the rules of this machine allow it, and returns whether it was moved. A

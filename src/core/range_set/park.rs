@@ -33,15 +33,15 @@ impl RangeSet {
         if !self.cluster.may_give_back() {
             return;
         }
-        let mut by_life: BTreeMap<u64, Vec<Cidr>> = BTreeMap::new();
+        let mut by_life: BTreeMap<Duration, Vec<Cidr>> = BTreeMap::new();
         for cidr in self.unused() {
             by_life.entry(parked_for(self.cooldown_left(now, cidr))).or_default().push(cidr);
         }
-        for (ttl_s, cidrs) in by_life {
+        for (ttl, cidrs) in by_life {
             for cidrs in cidrs.chunks(limits::PARKED_PER_ORDER_MAX) {
                 cidrs.iter().for_each(|&cidr| self.set_state(cidr, BlockState::Returning));
                 self.parks.0.extend(cidrs);
-                self.effects.push_back(Effect::Park(cidrs.to_vec(), ttl_s));
+                self.effects.push_back(Effect::Park(cidrs.to_vec(), ttl));
             }
         }
     }
@@ -58,7 +58,7 @@ impl RangeSet {
     fn unused(&self) -> Vec<Cidr> {
         let is_unused = |block: &&Block| {
             let held = block.count(AddressState::Allocated) + block.count(AddressState::InTransfer);
-            block.state == BlockState::Active && held == 0
+            block.state() == BlockState::Active && held == 0
         };
         self.inventory.blocks().filter(is_unused).map(Block::cidr).collect()
     }
@@ -69,7 +69,7 @@ impl RangeSet {
         self.parks.0.retain(|cidr| !cidrs.contains(cidr));
         for &cidr in cidrs {
             let block = self.inventory.get(cidr);
-            if !done && block.is_some_and(|block| block.state == BlockState::Returning) {
+            if !done && block.is_some_and(|block| block.state() == BlockState::Returning) {
                 self.set_state(cidr, BlockState::Active);
                 self.effects.push_back(Effect::JournalBlock(cidr));
             }
@@ -80,7 +80,7 @@ impl RangeSet {
     /// says is not this node's.
     pub(super) fn withhold_parked(&mut self) {
         let is_parked = |block: &&Block| {
-            block.state == BlockState::Lost && block.count(AddressState::Allocated) == 0
+            block.state() == BlockState::Lost && block.count(AddressState::Allocated) == 0
         };
         let parked: Vec<Cidr> =
             self.inventory.blocks().filter(is_parked).map(Block::cidr).collect();

@@ -71,7 +71,7 @@ impl RangeSet {
             }
             self.apply(number, Move::Transfer);
         }
-        let block_state = self.inventory.get(block).map(|block| block.state);
+        let block_state = self.inventory.get(block).map(|block| block.state());
         let spare = block_state == Some(BlockState::Spare);
         self.transfers.in_transfer.insert(question.key.clone(), transfer);
         self.effects.push_back(Effect::Transfer { question, block, give, spare });
@@ -93,7 +93,7 @@ impl RangeSet {
         let mut best: Option<(bool, Cidr, Cidr)> = None;
         for &wanted in &question.wanted {
             for block in self.inventory.blocks_in(wanted).filter(usable) {
-                let whole = match block.state {
+                let whole = match block.state() {
                     BlockState::Spare => true,
                     BlockState::Active => false,
                     _ => continue,
@@ -117,7 +117,7 @@ impl RangeSet {
         let wanted = |number| question.wanted.iter().any(|range| range.contains(number));
         let here = |number| {
             let block = self.inventory.block(number).filter(usable);
-            block.is_some_and(|block| block.state == BlockState::Active)
+            block.is_some_and(|block| block.state() == BlockState::Active)
         };
         let number = self.inventory.oldest_cooling(|number| wanted(number) && here(number))?;
         let block = self.inventory.block(number)?.cidr();
@@ -167,11 +167,14 @@ impl RangeSet {
                 self.apply(number, if cooling { Move::ReturnCooling(now) } else { Move::Return });
             }
         }
-        let keep = self.inventory.blocks_in(block.range()).filter_map(|block| match block.state {
-            BlockState::Spare => None,
-            BlockState::Lost => Some(Effect::JournalLost(block.cidr())),
-            BlockState::Active | BlockState::Returning => Some(Effect::JournalBlock(block.cidr())),
-        });
+        let keep =
+            self.inventory.blocks_in(block.range()).filter_map(|block| match block.state() {
+                BlockState::Spare => None,
+                BlockState::Lost => Some(Effect::JournalLost(block.cidr())),
+                BlockState::Active | BlockState::Returning => {
+                    Some(Effect::JournalBlock(block.cidr()))
+                }
+            });
         self.effects.extend(keep);
     }
 }

@@ -49,8 +49,8 @@ pub enum AssignError {
         allowed: Arc<Ranges>,
         /// The node.
         node: Arc<str>,
-        /// The number of seconds for which it is so, as far as this node knows.
-        seconds: u64,
+        /// The time for which it is so, as far as this node knows.
+        gone_for: Duration,
     },
     /// Nothing is handed out on this node.
     Halted(Cause),
@@ -99,9 +99,9 @@ pub enum Effect {
     /// [`RangeSet::given_back`](super::RangeSet::given_back).
     GiveBack(Vec<(Cidr, bool)>),
     /// Write to the journal that nothing is handed out of these blocks before the store says again
-    /// that they are this node's, then have them parked on a lease of so many seconds, and call
+    /// that they are this node's, then have them parked on a lease of that life, and call
     /// [`RangeSet::parked`](super::RangeSet::parked).
-    Park(Vec<Cidr>, u64),
+    Park(Vec<Cidr>, Duration),
     /// Write to the journal that this block is no longer this node's.
     JournalNone(Cidr),
     /// Write to the journal, before anything else, that this block is this node's after all.
@@ -134,6 +134,29 @@ pub enum Effect {
         /// One that cools elsewhere will do.
         even_cooling: bool,
     },
+}
+
+/// The end of the time in which addresses may be handed out (rule 19).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum GoodUntil {
+    /// There is none, without `offlineLimit`.
+    #[default]
+    Forever,
+    /// The store was not reached yet: nothing is handed out.
+    NotReached,
+    /// This time. Nothing is handed out after it.
+    Time(BootTime),
+}
+
+impl GoodUntil {
+    /// Returns whether that time is over.
+    pub fn is_over(self, now: BootTime) -> bool {
+        match self {
+            Self::Forever => false,
+            Self::NotReached => true,
+            Self::Time(until) => until < now,
+        }
+    }
 }
 
 /// The settings of a range set.

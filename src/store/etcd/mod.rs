@@ -190,8 +190,8 @@ impl Cluster {
                 });
                 answer.await.map(Answer::Read)
             }
-            Request::Grant(seconds) => {
-                let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            Request::Grant(life) => {
+                let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
                 let granted = self.ask(Again::Never, |mut client| async move {
                     client.lease_grant(seconds, None).await
                 });
@@ -199,7 +199,7 @@ impl Cluster {
                 let lease = LeaseId::new(granted.id());
                 let lease =
                     lease.ok_or_else(|| StoreError::Failed("etcd granted no lease".into()))?;
-                Ok(Answer::Granted(lease, u64::try_from(granted.ttl()).unwrap_or_default()))
+                Ok(Answer::Granted(lease, seconds_of(granted.ttl()).unwrap_or_default()))
             }
             Request::KeepAlive(lease) => {
                 match self.ask(Again::Repeatable, |client| keep_alive(client, lease)).await {
@@ -213,7 +213,7 @@ impl Cluster {
                 });
                 match left.await {
                     // etcd answers -1 for a lease that it does not know.
-                    Ok(left) => Ok(Answer::Left(u64::try_from(left.ttl()).ok())),
+                    Ok(left) => Ok(Answer::Left(seconds_of(left.ttl()))),
                     Err(StoreError::LeaseGone) => Ok(Answer::Left(None)),
                     Err(error) => Err(error),
                 }
@@ -237,7 +237,7 @@ fn kv(client: &Client) -> etcd_client::KvClient {
 
 /// Sends one keep-alive over a stream of its own. The client hides the answer to the first message,
 /// so a second message asks for the lease's remaining life.
-async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, Error> {
+async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<Duration>, Error> {
     let (mut keeper, mut stream) = match client.lease_keep_alive(lease.get()).await {
         Err(Error::LeaseKeepAliveError(why)) if why == "lease not found" => return Ok(None),
         opened => opened?,
@@ -245,7 +245,12 @@ async fn keep_alive(mut client: Client, lease: LeaseId) -> Result<Option<u64>, E
     keeper.keep_alive().await?;
     let kept = stream.message().await?;
     let kept = kept.ok_or_else(|| Error::Internal("the stream ended".to_owned()))?;
-    Ok(u64::try_from(kept.ttl()).ok().filter(|&seconds| seconds > 0))
+    Ok(seconds_of(kept.ttl()).filter(|left| !left.is_zero()))
+}
+
+/// Returns a number of seconds as a time; nothing, if it is negative.
+fn seconds_of(seconds: i64) -> Option<Duration> {
+    u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
 /// Counts a request by its operation and result, and the time that it took.
@@ -273,9 +278,9 @@ impl ClusterStore for Etcd {
             Request::Revoke(_) => "revoke",
         };
         let work = self.runtime.spawn(async move {
-            let began = clock::boot_ns();
+            let began = clock::start();
             let answer = cluster.answer(request).await;
-            let took = Duration::from_nanos(clock::boot_ns().saturating_sub(began));
+            let took = clock::start().since(began);
             count(operation, &answer, took);
             answer
         });

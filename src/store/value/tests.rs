@@ -14,8 +14,8 @@ fn pinned_nodes() -> Vec<Pinned> {
     let node = NodeValue {
         epoch: Epoch::new(7).unwrap(),
         sequence: Link::new(12),
-        machine_id: "4c4c".into(),
-        identity: "0b9d6c0e".into(),
+        machine_id: Some("4c4c".into()),
+        identity: Some("0b9d6c0e".into()),
         first_epoch: Epoch::new(3),
         boot_id: "b-1".into(),
         version: "0.1.0".into(),
@@ -24,8 +24,8 @@ fn pinned_nodes() -> Vec<Pinned> {
         removed: None,
     };
     let removed = NodeValue {
-        machine_id: "".into(),
-        identity: "".into(),
+        machine_id: None,
+        identity: None,
         first_epoch: None,
         acknowledged: true,
         removed: Some(UnixTime::from_millis(0)),
@@ -315,9 +315,10 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
     let numbers = || (any::<u64>(), any::<u64>());
     let node = (numbers(), text(), MS, any::<bool>(), proptest::option::of(MS)).prop_map(
         |((epoch, sequence), text, since, settled, removed)| {
-            let machine_id: std::sync::Arc<str> = text.into();
-            let (boot_id, version) = (machine_id.clone(), machine_id.clone());
-            let (identity, first_epoch) = (machine_id.clone(), Some(at_least_first(epoch)));
+            let boot_id: Arc<str> = text.into();
+            let (version, first_epoch) = (boot_id.clone(), Some(at_least_first(epoch)));
+            let machine_id = (!boot_id.is_empty()).then(|| boot_id.clone());
+            let identity = machine_id.clone();
             (
                 "nodes/n",
                 Value::Node(NodeValue {

@@ -76,7 +76,7 @@ fn links_and_pipes_in_the_state_directory_are_refused() {
                 "symbolic link"
             } else {
                 fifo(&path);
-                "no regular file"
+                "not a regular file"
             };
             let text = refuses(&mut daemon, &[name, words]);
             assert_eq!(fs::read(&victim).expect("the victim"), b"precious", "{text}");

@@ -65,7 +65,7 @@ fn a_node_is_removed_comes_back_and_is_forgotten() {
     }
     for (args, word) in [
         (&["node", "remove", "b", "--quarantine", "10s"][..], "from 1m to 1day"),
-        (&["node", "remove", "b/c"], "no node's name"),
+        (&["node", "remove", "b/c"], "cannot be the name of a node"),
         (&["node", "drain", "b", "--timeout", "5s"], "--wait"),
         (&["node", "remove"], "NAME"),
     ] {

@@ -91,7 +91,7 @@ fn a_stopped_etcd_is_unknown_within_the_deadline_and_comes_back() {
     };
     let (when, then) = (vec![at("sessions/a", revision)], vec![put("sessions/a", 2)]);
     unknown(timed(Request::Txn(Txn { when, then })));
-    unknown(timed(Request::Grant(60)));
+    unknown(timed(Request::Grant(Duration::from_secs(60))));
     unknown(timed(Request::KeepAlive(lease)));
     unknown(timed(Request::Revoke(LeaseId::new(77).expect("a lease"))));
     assert!(matches!(timed(Request::Read(Vec::new())), Err(StoreError::Failed(_))));

@@ -63,7 +63,7 @@ fn a_container_whose_namespace_is_gone_is_found_and_released() {
     // A second release is skipped, and the output says so.
     let (code, said, _) = leasehold(&daemon, &["gc", "--report", "-"], &report.to_string());
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("skipped: ") && said.contains("it holds nothing any more"), "{said}");
+    assert!(said.contains("skipped: ") && said.contains("it no longer holds an address"), "{said}");
 }
 
 #[test]

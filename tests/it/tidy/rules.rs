@@ -186,7 +186,7 @@ pub(super) fn metrics(files: &[File]) -> Vec<String> {
 }
 
 /// Meanings that have types of their own in the core, by the names of fields and parameters.
-const TYPED: [&str; 12] = [
+const TYPED: [&str; 18] = [
     "address",
     "block_size",
     "claim",
@@ -194,11 +194,17 @@ const TYPED: [&str; 12] = [
     "epoch",
     "intended",
     "lease",
+    "lease_losses",
+    "merges",
     "operation",
+    "quarantine",
+    "received",
     "requested",
     "revision",
     "sequence",
+    "seconds",
     "started_at",
+    "ttl",
 ];
 const INTEGERS: [&str; 8] = ["u8", "u16", "u32", "u64", "u128", "usize", "i32", "i64"];
 

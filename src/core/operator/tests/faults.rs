@@ -1,5 +1,7 @@
 //! Removals with lost answers, and with another operator at work.
 
+use std::time::Duration;
+
 use super::*;
 use crate::core::ids::Epoch;
 use crate::core::keys::forgotten_key;
@@ -184,8 +186,8 @@ fn two_operators_at_once_do_not_disturb_each_other() {
     for seed in 0..100 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut world = World::with_dead_node();
-        let quarantine_s = rng.bool().then_some(60);
-        let second = RemoveNode::new(RemoveNodeCommand { quarantine_s, ..command() });
+        let quarantine = rng.bool().then_some(Duration::from_secs(60));
+        let second = RemoveNode::new(RemoveNodeCommand { quarantine, ..command() });
         // Also within the same millisecond.
         let later = world.now + rng.u64(0..2);
         let running = vec![
@@ -198,7 +200,7 @@ fn two_operators_at_once_do_not_disturb_each_other() {
         world.assert_removed(1);
         // The blocks may have left the first lease for one that ends earlier.
         let idle = world.idle_leases().len();
-        assert!(idle <= usize::from(quarantine_s.is_some()), "seed {seed}: {idle}");
+        assert!(idle <= usize::from(quarantine.is_some()), "seed {seed}: {idle}");
     }
 }
 

@@ -5,6 +5,8 @@ mod draining;
 mod faults;
 mod removing;
 
+use std::time::Duration;
+
 use super::{Command, RemoveNode, RemoveNodeCommand, Step};
 use crate::core::address::{Address, BlockSize, Cidr, Family};
 use crate::core::ids::LeaseId;
@@ -57,7 +59,7 @@ impl World {
     }
 
     fn grant(&mut self, seconds: u64) -> LeaseId {
-        match self.ask(Request::Grant(seconds)) {
+        match self.ask(Request::Grant(Duration::from_secs(seconds))) {
             Ok(Answer::Granted(lease, _)) => lease,
             other => panic!("{other:?}"),
         }
@@ -66,7 +68,7 @@ impl World {
     /// Returns the seconds that a lease has left; nothing: it is gone.
     fn left(&mut self, lease: LeaseId) -> Option<u64> {
         match self.ask(Request::TimeLeft(lease)) {
-            Ok(Answer::Left(left)) => left,
+            Ok(Answer::Left(left)) => left.map(|left| left.as_secs()),
             other => panic!("{other:?}"),
         }
     }
@@ -123,8 +125,8 @@ impl World {
         let value = NodeValue {
             epoch: known.as_ref().map_or(Epoch::FIRST, |known| known.epoch.next()),
             sequence: Some(Link::after(known.and_then(|known| known.sequence))),
-            machine_id: machine.into(),
-            identity: "i".into(),
+            machine_id: Some(machine.into()),
+            identity: Some("i".into()),
             first_epoch: None,
             boot_id: "b".into(),
             version: "1".into(),
@@ -281,7 +283,7 @@ fn command() -> RemoveNodeCommand {
         incarnation: None,
         local: false,
         force: false,
-        quarantine_s: None,
+        quarantine: None,
         dry_run: false,
     }
 }

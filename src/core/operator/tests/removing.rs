@@ -1,5 +1,7 @@
 //! Removals in which every request is answered.
 
+use std::time::Duration;
+
 use super::*;
 use crate::core::ids::Epoch;
 use crate::core::keys::{NODES, forgotten_key};
@@ -44,7 +46,7 @@ fn a_dead_node_is_removed_and_then_forgotten() {
         epoch: Epoch::new(2),
         quarantined: 130,
         freed: 2,
-        quarantine_s: 300,
+        quarantine: Duration::from_secs(300),
         records: 3,
         was_live: false,
         last_write: Some(UnixTime::from_millis(700)),
@@ -115,7 +117,8 @@ fn nodes_that_must_not_be_removed_are_not() {
         world.txn(vec![], vec![Write::Put(node_key("n"), value, None)]);
         world
     };
-    let bounds = RemoveError::Quarantine(60, 24 * 3600);
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let bounds = RemoveError::Quarantine(Duration::from_secs(60), Duration::from_secs(24 * 3600));
     let force = RemoveNodeCommand { force: true, ..command() };
     let local = RemoveNodeCommand { local: true, ..command() };
     for (mut world, command, error) in [
@@ -123,8 +126,8 @@ fn nodes_that_must_not_be_removed_are_not() {
         (dead(), local, RemoveError::Local),
         (live(), command(), RemoveError::Live),
         (unreadable(), force.clone(), RemoveError::Unreadable),
-        (dead(), RemoveNodeCommand { quarantine_s: Some(59), ..force.clone() }, bounds.clone()),
-        (dead(), RemoveNodeCommand { quarantine_s: Some(86_401), ..force.clone() }, bounds),
+        (dead(), RemoveNodeCommand { quarantine: seconds(59), ..force.clone() }, bounds.clone()),
+        (dead(), RemoveNodeCommand { quarantine: seconds(86_401), ..force.clone() }, bounds),
     ] {
         assert_eq!(world.run(RemoveNode::new(command)), Err(error));
         assert!(world.requests.iter().all(|request| matches!(request, Request::Read(_))));
@@ -160,7 +163,9 @@ fn a_machine_that_takes_the_name_while_the_hook_looks_is_not_hit() {
     let mut world = World::with_dead_node();
     let command = RemoveNodeCommand { incarnation: Some("m".into()), force: true, ..command() };
     let end = world.run_with(RemoveNode::new(command), |world, _, request| {
-        if is_txn(request) && world.node("n").is_some_and(|node| &*node.machine_id == "m") {
+        if is_txn(request)
+            && world.node("n").is_some_and(|node| node.machine_id.as_deref() == Some("m"))
+        {
             world.join_as("n", "new");
         }
         Fault::None
@@ -278,7 +283,10 @@ fn a_node_that_claims_and_claims_is_not_removed() {
 
 #[test]
 fn a_second_removal_shortens_a_quarantine_and_never_prolongs_it() {
-    let with = |quarantine_s| RemoveNode::new(RemoveNodeCommand { quarantine_s, ..command() });
+    let with = |seconds: Option<u64>| {
+        let quarantine = seconds.map(Duration::from_secs);
+        RemoveNode::new(RemoveNodeCommand { quarantine, ..command() })
+    };
     for (first, second, left) in [
         (Some(3_600), Some(60), 60),
         (Some(3_600), Some(3_000), 3_000),

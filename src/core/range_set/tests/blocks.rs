@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::address::AddressRange;
-use crate::core::ids::{LeaseId, Revision};
+use crate::core::ids::{LeaseId, MergeCount, Revision};
 use crate::core::keys::PoolFamily;
 use crate::core::leaseholder::{Question, without};
 
@@ -124,7 +124,7 @@ fn one_in_transfer(now: BootTime) -> (RangeSet, Cidr, Cidr) {
             pool,
             wanted,
             even_cooling,
-            merges: 0,
+            merges: MergeCount::default(),
         },
     );
     assert!(

@@ -32,6 +32,7 @@ mod planted;
 mod points;
 mod run;
 mod settings;
+mod teeth;
 
 use run::Run;
 use settings::Settings;

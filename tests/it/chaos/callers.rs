@@ -74,7 +74,7 @@ impl<'a> Caller<'a> {
             let place = &self.places[at];
             let due = place.state == State::Unsure || self.is_stopped(place);
             if due || place.state == State::Holds && self.rng.bool() {
-                while !self.del(at) && !self.run.history.is_violated() {
+                while !self.del(at) && !self.run.is_over() {
                     assert!(begun.elapsed() < ENDED_WITHIN, "{} ends no DEL", self.node.name);
                     thread::sleep(Duration::from_millis(100));
                 }

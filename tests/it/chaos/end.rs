@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::callers::{addresses, call, post};
 use super::history::{Addresses, By, Container, NodeAt, What};
 use super::link::Way;
@@ -30,7 +32,7 @@ pub(super) fn mend(run: &Run) {
     run.history.fault("all is mended".to_owned());
     let settling = run.settling.lock().expect("a time").saturating_sub(run.history.now());
     for node in &run.nodes {
-        run.await_settled(node, WELL_WITHIN + settling);
+        run.await_node(node, WELL_WITHIN + settling, Node::is_member);
     }
 }
 
@@ -40,28 +42,28 @@ pub(super) fn check(run: &Run) {
     for node in &run.nodes {
         let none = || std::fs::read_dir(&node.notes).is_ok_and(|notes| notes.count() == 0);
         assert!(run.poll(NOTES_WITHIN, none), "{} does not act on its notes", node.name);
-        run.await_settled(node, WELL_WITHIN);
+        run.await_node(node, WELL_WITHIN, Node::is_settled);
         list(run, node);
     }
-    for (container, at, _) in run.history.held() {
-        again(run, container, at);
+    for (container, at, addresses) in run.history.held() {
+        again(run, container, &addresses, at);
     }
     compare_records(run);
     for node in &run.nodes {
         // What may have risen, as the documents say, goes now.
-        for container in node.listing().expect("a list").into_keys() {
-            end(run, container, node);
+        for (container, addresses) in node.listing().expect("a list") {
+            end(run, container, &addresses, node);
         }
         list(run, node);
         let left = node.listing().expect("a list");
         assert!(
-            left.is_empty() || run.history.is_violated(),
+            left.is_empty() || run.is_over(),
             "{} holds {left:?} after everything was ended\n{}",
             node.name,
             run.history.violations().len()
         );
     }
-    if !run.history.is_violated() {
+    if !run.is_over() {
         fill(run);
     }
     for node in &run.nodes {
@@ -76,13 +78,11 @@ fn list(run: &Run, node: &Node) {
 }
 
 /// An ADD of what a container has gives the same again.
-fn again(run: &Run, container: Container, at: NodeAt) {
+fn again(run: &Run, container: Container, addresses: &Addresses, at: NodeAt) {
     run.history.note(What::Add(container, at));
-    let network = network_of(run, container);
-    let answer =
-        post(&mut Client::new(run.nodes[at].socket.clone()), &call("ADD", container, network));
-    let what = match answer {
-        Some(Outcome::Done(Some(result))) => What::Added(container, addresses(&result)),
+    let call = call("ADD", container, network_of(run, addresses));
+    let what = match post(&mut Client::new(run.nodes[at].socket.clone()), &call) {
+        Some(Outcome::Done(Some(result))) => What::Added(container, self::addresses(&result)),
         Some(Outcome::Refused(error)) => {
             What::Refused(container, error["code"].as_u64().expect("a code"))
         }
@@ -91,17 +91,15 @@ fn again(run: &Run, container: Container, at: NodeAt) {
     run.history.note(what);
 }
 
-/// The network of a container that has something in hand.
-fn network_of(run: &Run, container: Container) -> &serde_json::Value {
-    let held = run.history.held();
-    let of = held.iter().find(|(it, ..)| *it == container);
-    &run.networks[usize::from(of.is_some_and(|(_, _, addresses)| addresses.len() > 1))]
+/// The network of these addresses: one of the two has two families.
+fn network_of<'a>(run: &'a Run, addresses: &Addresses) -> &'a Value {
+    &run.networks[usize::from(addresses.len() > 1)]
 }
 
-fn end(run: &Run, container: Container, node: &Node) {
-    let network = network_of(run, container);
+fn end(run: &Run, container: Container, addresses: &Addresses, node: &Node) {
     run.history.note(What::Del(container));
-    let answer = post(&mut Client::new(node.socket.clone()), &call("DEL", container, network));
+    let call = call("DEL", container, network_of(run, addresses));
+    let answer = post(&mut Client::new(node.socket.clone()), &call);
     assert!(matches!(answer, Some(Outcome::Done(_))), "a DEL is answered with {answer:?}");
     run.history.note(What::Deleted(container, By::Socket));
 }
@@ -129,11 +127,7 @@ fn compare_records(run: &Run) {
         stored
     };
     let same = run.poll(WELL_WITHIN, || stored() == listed);
-    assert!(
-        same || run.history.is_violated(),
-        "etcd records {:#?}, listed is {listed:#?}",
-        stored()
-    );
+    assert!(same || run.is_over(), "etcd records {:#?}, listed is {listed:#?}", stored());
 }
 
 /// Every address of the network that all want one of can be had again, and no more than there are.
@@ -142,7 +136,7 @@ fn fill(run: &Run) {
     let mut had = BTreeMap::<Container, (NodeAt, Addresses)>::new();
     let mut last = None;
     for turn in 0.. {
-        if had.len() == usize::from(run.settings.tight) || run.history.is_violated() {
+        if had.len() == usize::from(run.settings.tight) || run.is_over() {
             break;
         }
         assert!(

@@ -27,7 +27,7 @@ const ANSWERS_END: Duration = Duration::from_millis(300);
 const BACKUP_AGE_MIN: Duration = Duration::from_secs(70);
 /// The time for which a restore of etcd may not be settled.
 const SETTLED_WITHIN: Duration = Duration::from_secs(100);
-/// The time for which a restart under another's name is watched.
+/// The time for which a second daemon tries to serve under a node's name.
 const USURPED_FOR: Duration = Duration::from_secs(8);
 
 /// A kind of fault.
@@ -77,7 +77,7 @@ pub(super) static ALL: [Fault; 14] = [
 /// Makes faults until it is time to mend everything.
 pub(super) fn break_things(run: &Run, mut rng: Rng, until: Duration) {
     let left = || until.saturating_sub(run.history.now());
-    while left() > Duration::ZERO && !run.history.is_violated() {
+    while left() > Duration::ZERO && !run.is_over() {
         run.sleep(Duration::from_millis(rng.u64(50..GAP_MAX_MS)).min(left()));
         let fits: Vec<_> =
             run.settings.faults.iter().filter(|fault| fault.least < left()).collect();
@@ -310,7 +310,7 @@ fn remember(run: &Run, node: &Node, daemon: &mut Daemon) -> bool {
         })
     };
     let joins = run.poll(MEMBER_WITHIN, joined);
-    assert!(joins || run.history.is_violated(), "{} never joins\n{}", node.name, daemon.log_tail());
+    assert!(joins || run.is_over(), "{} never joins\n{}", node.name, daemon.log_tail());
     run.history.note(What::Remembered(node.at));
     joins
 }
@@ -373,7 +373,7 @@ fn lost_node(run: &Run, rng: &mut Rng) -> bool {
     let mut remove = Command::new(LEASEHOLD);
     remove.args(["node", "remove", &node.name, "--yes", "--quarantine", "60s"]);
     let output = remove.env("LEASEHOLD_SOCKET", &other.socket).output().expect("leasehold runs");
-    assert!(output.status.success() || run.history.is_violated(), "{output:?}");
+    assert!(output.status.success() || run.is_over(), "{output:?}");
     run.history.fault(format!("{} is removed", node.name));
     let soon = rng.bool();
     run.sleep(Duration::from_secs(if soon { rng.u64(2..30) } else { rng.u64(62..72) }));
@@ -395,7 +395,7 @@ fn restore(run: &Run, _: &mut Rng) -> bool {
     }
     // A daemon that never starts again after it could not say what it holds.
     for node in &run.nodes {
-        if !run.poll(MEMBER_WITHIN, || node.is_settled()) {
+        if !run.poll(MEMBER_WITHIN, || node.is_member()) {
             return false;
         }
     }

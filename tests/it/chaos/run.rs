@@ -99,7 +99,12 @@ impl Node {
         Ok(held)
     }
 
-    /// True if it is a member of the cluster and has written all its records.
+    /// True if it is a member of the cluster.
+    pub(super) fn is_member(&self) -> bool {
+        self.status().is_ok_and(|status| status["cluster"]["state"] == "member")
+    }
+
+    /// True if it has written all its records, too. While callers call, some are always waiting.
     pub(super) fn is_settled(&self) -> bool {
         self.status().is_ok_and(|status| {
             let cluster = &status["cluster"];
@@ -128,6 +133,19 @@ pub(super) struct Run {
     pub(super) backup: Mutex<Option<(Duration, PathBuf)>>,
     made: Mutex<BTreeMap<&'static str, u32>>,
     next: AtomicU32,
+    /// A thread of the run has panicked.
+    is_broken: AtomicBool,
+}
+
+/// Says that its thread has panicked, so that the others come to an end.
+struct Alarm<'a>(&'a Run);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.is_broken.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A copy of a state directory.
@@ -166,10 +184,11 @@ impl Run {
             backup: Mutex::default(),
             made: Mutex::default(),
             next: AtomicU32::new(1),
+            is_broken: AtomicBool::new(false),
             settings,
         };
         for node in &run.nodes {
-            run.await_settled(node, FORMED_WITHIN);
+            run.await_node(node, FORMED_WITHIN, Node::is_settled);
         }
         run.work();
         if !run.history.is_violated() {
@@ -185,22 +204,33 @@ impl Run {
             Rng::with_seed(self.settings.seed.wrapping_mul(1_000).wrapping_add(thread))
         };
         thread::scope(|scope| {
+            let _alarm = Alarm(self);
             for node in &self.nodes {
-                scope.spawn(|| self.watch(node, rng(900 + node.at)));
+                let of_watch = rng(900 + node.at);
+                scope.spawn(|| {
+                    let _alarm = Alarm(self);
+                    self.watch(node, of_watch);
+                });
                 for number in 0..CALLERS {
                     let at = node.at * CALLERS + number;
                     let caller = Caller::new(self, node, rng(at), at, NODES * CALLERS);
-                    scope.spawn(|| caller.go());
+                    scope.spawn(|| {
+                        let _alarm = Alarm(self);
+                        caller.go();
+                    });
                 }
             }
             let until = self.history.now() + self.settings.time;
             let breakers = (0..BREAKERS).map(|at| {
                 let rng = rng(800 + at);
-                scope.spawn(move || faults::break_things(self, rng, until))
+                scope.spawn(move || {
+                    let _alarm = Alarm(self);
+                    faults::break_things(self, rng, until);
+                })
             });
             let ended: Vec<_> =
                 breakers.collect::<Vec<_>>().into_iter().map(|b| b.join()).collect();
-            if ended.iter().all(Result::is_ok) && !self.history.is_violated() {
+            if ended.iter().all(Result::is_ok) && !self.is_over() {
                 end::mend(self);
             }
             self.quiet.store(true, Ordering::Relaxed);
@@ -226,9 +256,11 @@ impl Run {
                 Some((of, since)) if of == pid => *since,
                 _ => member.insert((pid.clone(), asked)).1,
             };
-            if asked > since + COMPARED_AFTER && cluster["recordsWaiting"] == 0 {
+            if asked > since + COMPARED_AFTER {
+                let lag = cluster["recordLagMs"].as_u64().expect("milliseconds");
+                let until = asked.saturating_sub(FIGURE_LAG + Duration::from_millis(lag));
                 let mut recorded = node.recorded.lock().expect("a time");
-                *recorded = (*recorded).max(asked.saturating_sub(FIGURE_LAG));
+                *recorded = (*recorded).max(until);
             }
             if rng.u8(..LISTED_OF) == 0 {
                 self.list(node, false);
@@ -246,12 +278,12 @@ impl Run {
         true
     }
 
-    /// Waits until a node is a member and has written its records.
-    pub(super) fn await_settled(&self, node: &Node, limit: Duration) {
-        let settled = self.poll(limit, || node.is_settled());
+    /// Waits until this is so of a node.
+    pub(super) fn await_node(&self, node: &Node, limit: Duration, holds: fn(&Node) -> bool) {
+        let settled = self.poll(limit, || holds(node));
         assert!(
-            settled || self.history.is_violated(),
-            "{} is not settled within {limit:?}: {:#?}\n{}",
+            settled || self.is_over(),
+            "{} is not well within {limit:?}: {:#?}\n{}",
             node.name,
             node.status(),
             node.daemon.lock().map_or_else(|_| String::new(), |daemon| daemon.log_tail())
@@ -264,7 +296,12 @@ impl Run {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.quiet.load(Ordering::Relaxed) || self.history.is_violated()
+        self.quiet.load(Ordering::Relaxed) || self.is_over()
+    }
+
+    /// True if something is wrong: there is nothing more to find out.
+    pub(super) fn is_over(&self) -> bool {
+        self.history.is_violated() || self.is_broken.load(Ordering::Relaxed)
     }
 
     /// Waits for a time, or until something is wrong.
@@ -275,7 +312,7 @@ impl Run {
     /// Asks again and again until the answer is yes, the time is over, or something is wrong.
     pub(super) fn poll(&self, limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
         let begun = Instant::now();
-        while begun.elapsed() < limit && !self.history.is_violated() {
+        while begun.elapsed() < limit && !self.is_over() {
             if ready() {
                 return true;
             }

@@ -15,12 +15,13 @@ use tokio::sync::watch;
 
 use crate::actors::{self, Recent, Running};
 use crate::api::check::sweep::Sweeps;
-use crate::api::check::{Checks, sweep};
+use crate::api::check::{Checks, Places, sweep};
 use crate::api::foreign::Foreign;
 use crate::api::guard::Listener;
 use crate::api::history::{self, Own};
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
+use crate::api::older::Older;
 use crate::api::pools::Pools;
 use crate::api::room::Room;
 use crate::api::socket::{Serving, Socket};
@@ -43,10 +44,12 @@ use crate::{clock, files, limits, metrics};
 mod boot;
 mod certificates;
 mod cluster;
+mod memory;
 mod private;
 mod supervisor;
 
 use boot::Boot;
+use memory::Memory;
 use supervisor::Supervisor;
 
 /// A node whose actors have not been started.
@@ -338,7 +341,7 @@ pub fn start(
     if config.etcd.is_some() {
         actix_rt::spawn(history::tell(history.clone(), store.clone()));
     }
-    let checks = Checks::new();
+    let places = Places::open(config.state_dir.join("places.json"), &config.boot_id);
     Ok(AppState {
         machines,
         standing,
@@ -351,7 +354,7 @@ pub fn start(
         history,
         outlooks: Arc::default(),
         since: Arc::default(),
-        checks,
+        checks: Checks::new(places),
         sweeps: Sweeps::default(),
         policy: Policy {
             status_fails_when_full: config.status_fails_when_full,
@@ -359,6 +362,7 @@ pub fn start(
         },
         lists: Lists::start(Duration::ZERO)?,
         foreign: Foreign::default(),
+        older: Older::open(config.state_dir.join("admitted")),
         warnings: Warnings::default(),
         index,
         metrics,
@@ -456,6 +460,7 @@ impl Housekeeping<'_> {
 
     /// Does all of this until a signal comes.
     async fn run(&self, socket: &mut Socket, signals: &mut Signals) {
+        let mut memory = Memory::new();
         let mut due = tokio::time::interval(limits::HOUSEKEEPING);
         due.tick().await;
         loop {
@@ -467,6 +472,7 @@ impl Housekeeping<'_> {
                     figures::sample(self.node).await;
                     self.node.metrics.upkeep();
                     notes::act_on(self.node, self.notes_dir).await;
+                    memory.inspect(&self.node.index);
                 }
             }
         }

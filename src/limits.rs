@@ -1,11 +1,13 @@
 //! Every limit and every period, by name. Beyond a limit there is a typed error, never a hang.
 
 mod history;
+mod memory;
 mod readers;
 
 use std::time::Duration;
 
 pub use history::*;
+pub use memory::*;
 pub use my_ipam::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, DAEMON_WAIT_MAX,
     NOTES_MAX,

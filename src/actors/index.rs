@@ -191,6 +191,14 @@ impl Index {
         self.tell(Change::Ended(holding.clone()));
     }
 
+    /// Gives back the room that the table for calls needed when much more was held.
+    pub fn shrink(&self) {
+        let room = self.held.capacity();
+        if room > limits::ROOM_KEPT * PARTS && self.held.len() < room / 4 {
+            self.held.shrink_to_fit();
+        }
+    }
+
     pub(super) fn break_down(&self, cause: JournalFailure) {
         if let Ok(mut broken) = self.broken.write() {
             broken.get_or_insert(cause);

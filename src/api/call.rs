@@ -134,14 +134,9 @@ async fn add(
     node.warnings.add(&from.network, std::mem::take(&mut add.unknown));
     let id = attachment(&from.network, add.id);
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
-    let asking = Asking {
-        id: &id,
-        pool: &from.pool,
-        sets: &sets,
-        requested: &add.requested,
-        data_dir: add.data_dir.take(),
-    };
-    if let Err(error) = node.foreign.admit(node, asking).await {
+    let (pool, requested, data_dir) = (&from.pool, &add.requested, add.data_dir.take());
+    let asking = Asking { id: &id, pool, sets: &sets, requested, data_dir };
+    if let Err(error) = admit(node, &asking).await {
         return Box::pin(async move { Err(error) });
     }
     let dns = match &add.resolv_conf {
@@ -151,6 +146,8 @@ async fn add(
         },
         None => Dns::default(),
     };
+    let netns = super::netns::named(from.netns);
+    check::observe_place(node, &netns);
     let at = clock::unix();
     let (network, pool) = (from.network.clone(), from.pool.clone());
     let call = Call::Add(Box::new(Add {
@@ -160,7 +157,7 @@ async fn add(
         requested: add.requested,
         stage: add.stage,
         pod: add.pod.map(|pod| Pod { namespace: pod.namespace, name: pod.name }),
-        netns: super::netns::named(from.netns),
+        netns,
         started_at: from.started_at,
         waited_since: from.waited_since,
         at,
@@ -190,6 +187,12 @@ async fn add(
             Outcome::Ended(_) => Err(Error::new(Code::Internal, "an ADD was answered like a DEL")),
         }
     })
+}
+
+/// Admits an ADD unless another plugin holds addresses of its network that were not taken over.
+async fn admit(node: &AppState, asking: &Asking<'_>) -> Result<(), Error> {
+    node.foreign.admit(node, asking).await?;
+    node.older.admit(node, asking).await
 }
 
 /// Returns whether an ADD failed because every address is taken.

@@ -125,7 +125,7 @@ impl Foreign {
     /// The ADD must wait until the addresses are taken over; the error names the command.
     ///
     /// [`Policy::import_host_local`]: super::Policy::import_host_local
-    pub async fn admit(&self, node: &AppState, add: Asking<'_>) -> Result<(), Error> {
+    pub async fn admit(&self, node: &AppState, add: &Asking<'_>) -> Result<(), Error> {
         let network = &add.id.network;
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(network) {
             return Ok(());
@@ -146,7 +146,7 @@ impl Foreign {
             return Ok(());
         }
         if node.policy.import_host_local {
-            import(node, &add, &waiting).await?;
+            import(node, add, &waiting).await?;
             self.nothing_left(network);
             return Ok(());
         }

@@ -21,6 +21,7 @@ pub mod networks;
 mod news;
 pub mod nodes;
 pub mod notes;
+pub mod older;
 mod outcome;
 pub mod outlook;
 mod page;
@@ -58,6 +59,7 @@ use self::history::Own;
 use self::lists::Lists;
 use self::map::Counts;
 use self::network_cache::NetworkCache;
+use self::older::Older;
 use self::outlook::Outlooks;
 use self::pools::Pools;
 use self::read::Since;
@@ -118,6 +120,8 @@ pub struct AppState {
     pub lists: Lists,
     /// The addresses that host-local holds, until they are taken over.
     pub foreign: Foreign,
+    /// The networks of which a `my-ipam` without a daemon holds no address any longer.
+    pub older: Older,
     /// The warnings about unwise configurations of calls.
     pub warnings: Warnings,
     /// The read index.

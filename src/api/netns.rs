@@ -34,8 +34,20 @@ pub fn is_there(netns: &Netns) -> bool {
 
 /// The inode number of the namespace at a path, if there is one.
 pub(super) fn inode(path: &str) -> Option<u64> {
-    let of_namespaces = statfs(path).is_ok_and(|found| is_nsfs(&found));
-    of_namespaces.then(|| stat(path).ok().map(|found| found.st_ino)).flatten()
+    let at = |path: &str| {
+        let of_namespaces = statfs(path).is_ok_and(|found| is_nsfs(&found));
+        of_namespaces.then(|| stat(path).ok().map(|found| found.st_ino)).flatten()
+    };
+    at(path).or_else(|| at(&other_name(path)?))
+}
+
+/// The other name of what is at a path below `/run`: on a host, `/var/run` is the same directory,
+/// but a daemon in a container may have one of them only.
+pub(super) fn other_name(path: &str) -> Option<String> {
+    match path.strip_prefix("/var/run/") {
+        Some(rest) => Some(format!("/run/{rest}")),
+        None => path.strip_prefix("/run/").map(|rest| format!("/var/run/{rest}")),
+    }
 }
 
 fn is_nsfs(found: &rustix::fs::StatFs) -> bool {
@@ -50,5 +62,12 @@ mod tests {
     fn paths_that_are_too_long_are_not_kept() {
         let long = format!("/run/{}", "n".repeat(limits::NETNS_BYTES_MAX));
         assert_eq!(named(long.into()), Netns::default());
+    }
+
+    #[test]
+    fn a_path_below_run_has_two_names() {
+        assert_eq!(other_name("/var/run/netns/a").as_deref(), Some("/run/netns/a"));
+        assert_eq!(other_name("/run/netns/a").as_deref(), Some("/var/run/netns/a"));
+        assert_eq!((other_name("/runs/a"), other_name("/proc/1/ns/net")), (None, None));
     }
 }

@@ -48,9 +48,15 @@ pub(super) fn explain(error: CallError) -> Error {
         CallError::BlockSize { .. } => {
             (Code::Config, "leave blockSize out, or make it the same on every node")
         }
-        CallError::Store(_) | CallError::NotRecorded(_) | CallError::RenewalNotRecorded(_) => {
-            (Code::TryAgain, "see whether etcd can be reached: leasehold status")
-        }
+        CallError::Store(cause)
+        | CallError::NotRecorded(cause)
+        | CallError::RenewalNotRecorded(cause) => (
+            Code::TryAgain,
+            match cause.is_of_the_store() {
+                true => "see whether etcd can be reached: leasehold status",
+                false => "see why: leasehold status",
+            },
+        ),
         CallError::TooManySets => (
             Code::TryAgain,
             "networks that hold nothing are forgotten: see leasehold networks for the others",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::Listener;
 use super::{About, AppState, EMBEDDED, Phase, probe, refuse, zero};
 use crate::actors::{BlockFigures, Description};
+use crate::core::cause::Cause;
 use crate::core::node::Figures;
 use crate::core::time::UnixTime;
 use crate::{clock, limits};
@@ -55,6 +56,10 @@ pub struct ClusterRow {
     pub state: String,
     /// The cause that keeps it from leasing blocks, if there is one.
     pub cause: Option<String>,
+    /// True if that is that the store is not reached, or does not take what it is asked for. Every
+    /// other cause says itself what to do.
+    #[serde(default)]
+    pub cause_is_store: bool,
     /// True if it is the only node that the store knows.
     pub alone: bool,
     /// Its etcd lease, in hexadecimal.
@@ -140,7 +145,7 @@ pub struct Status {
     pub range_sets: Vec<SetRow>,
     /// Pairs of networks whose addresses overlap.
     pub overlaps: Vec<(String, String)>,
-    /// The warnings about unwise configurations of networks.
+    /// The warnings about unwise configurations of networks, and about what the sweep cannot see.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -191,7 +196,11 @@ async fn healthz(node: web::Data<AppState>) -> HttpResponse {
 async fn readyz(node: web::Data<AppState>) -> HttpResponse {
     let (state, cause) = state(&node).await;
     match state {
-        "serving" => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
+        "serving" => {
+            let blind = node.sweeps.blind();
+            let warnings: String = blind.iter().map(|why| format!("warning: {why}\n")).collect();
+            HttpResponse::Ok().content_type("text/plain").body(format!("ok\n{warnings}"))
+        }
         state => refuse(StatusCode::SERVICE_UNAVAILABLE, cause.unwrap_or(state.to_owned())),
     }
 }
@@ -251,7 +260,7 @@ async fn status(node: web::Data<AppState>) -> HttpResponse {
         attachments: node.index.len(),
         range_sets: sets.into_iter().map(set).collect(),
         overlaps: overlaps.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect(),
-        warnings: node.warnings.list(),
+        warnings: [node.warnings.list(), node.sweeps.blind()].concat(),
     })
 }
 
@@ -294,6 +303,7 @@ fn cluster(node: &AppState, figures: Figures) -> ClusterRow {
     ClusterRow {
         state: state.to_owned(),
         cause: cause.map(ToString::to_string),
+        cause_is_store: cause.is_some_and(Cause::is_of_the_store),
         alone: standing.alone,
         lease: standing.lease.map(|lease| format!("{lease:x}")),
         silence_ms: millis(figures.silence),

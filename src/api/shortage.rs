@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AppState;
+use super::news;
 use super::outcome;
 use super::pools::Quarantined;
+use crate::actors::{KeptEvent, Recent};
 use crate::cni::error::Error;
 use crate::core::coordinator::CallError;
 use crate::core::ids::LeaseId;
@@ -47,12 +49,29 @@ async fn shortage(node: &AppState, pool: &Arc<str>, error: &CallError) -> Option
             until.unwrap_or_default()
         ));
     }
-    matches!(error, AssignError::Exhausted { .. }).then(|| {
-        format!(
+    Some(match error {
+        AssignError::Gone { node: owner, .. } => absence(&node.recent, owner),
+        _ => format!(
             "network {pool} has {size} addresses: add a range, or find what is not released: \
              leasehold check, leasehold allocations"
-        )
+        ),
     })
+}
+
+/// Says since when a node is away, if this daemon saw it go, and what to do about it.
+fn absence(recent: &Recent, owner: &str) -> String {
+    let events = recent.changed_since(0).into_iter().rev();
+    let left = |event: &KeptEvent| {
+        event.what.kind == news::SESSION.went.0 && event.what.node.as_deref() == Some(owner)
+    };
+    let since = match events.into_iter().find(left) {
+        Some(event) => format!("its session ended at {}", clock::rfc3339(event.last)),
+        None => "leasehold node list shows its last write".to_owned(),
+    };
+    format!(
+        "{since}: start its daemon; or, if the node is gone for good, leasehold node remove \
+         {owner} --yes"
+    )
 }
 
 /// The time that a lease has left, if the store says so soon.
@@ -61,5 +80,27 @@ async fn time_left(node: &AppState, lease: LeaseId) -> Option<Duration> {
     match tokio::time::timeout(limits::TIME_LEFT_WAIT_MAX, asked).await {
         Ok(Ok(Answer::Left(left))) => left,
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::Happening;
+
+    #[test]
+    fn an_absence_is_dated_by_the_last_end_of_the_session() {
+        let recent = Recent::default();
+        let unseen = absence(&recent, "web-1");
+        assert!(unseen.starts_with("leasehold node list shows its last write: "), "{unseen}");
+        for (kind, node) in [("nodeLeft", "web-2"), ("nodeJoined", "web-1")] {
+            let (network, text) = (None, format!("{node} {kind}"));
+            let node = Some(node.into());
+            recent.add(Happening { kind, node, network, text, of_block: false });
+        }
+        assert_eq!(absence(&recent, "web-1"), unseen);
+        let said = absence(&recent, "web-2");
+        assert!(said.starts_with("its session ended at 20"), "{said}");
+        assert!(said.contains("leasehold node remove web-2 --yes"), "{said}");
     }
 }

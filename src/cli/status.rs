@@ -148,12 +148,13 @@ fn remedy(status: &Status) -> Option<&'static str> {
              and an empty state directory",
         ),
         ("broken", _) => Some(
-            "free or mend the disk of the state directory, then restart the daemon: what was \
-             answered is in the journal",
+            "free or mend the disk of the state directory: the daemon starts again by itself when \
+             it takes writes, and what was answered is in the journal",
         ),
         ("drained", _) => Some("`leasehold drain --undo`, when the node is to serve again"),
         ("starting", _) => Some("wait a moment, or see the daemon's log"),
         ("stopping", _) => Some("start the daemon again when it has ended"),
+        _ if status.cluster.cause.is_some() && !status.cluster.cause_is_store => None,
         (_, "joining") => Some(
             "see whether the endpoints in --etcd answer (etcdctl endpoint status); meanwhile the \
              node hands out what it has",
@@ -231,5 +232,29 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
+    }
+
+    /// A node of which another daemon has the name is told nothing about etcd.
+    #[test]
+    fn the_remedy_fits_the_cause() {
+        let remedy = |state: &str, cause_is_store: bool| {
+            let status = serde_json::json!({
+                "about": {
+                    "node": "n1", "version": "0.1.0", "pid": 7, "epoch": 3, "stateDir": "/s",
+                    "listen": "127.0.0.1:9750", "store": "etcd", "sinceUnixMs": 1_000_000
+                },
+                "state": state, "cause": "said there", "attachments": 0,
+                "cluster": {
+                    "state": "joining", "cause": "said there", "causeIsStore": cause_is_store,
+                    "alone": false, "lease": null, "silenceMs": 0, "lostBlocks": 0,
+                    "recordsWaiting": 0, "recordLagMs": 0
+                },
+                "rangeSets": [], "overlaps": []
+            });
+            remedy(&serde_json::from_value(status).unwrap())
+        };
+        assert!(remedy("unready", true).is_some_and(|remedy| remedy.contains("--etcd")));
+        assert_eq!(remedy("halted", false), None);
+        assert!(remedy("broken", false).is_some_and(|remedy| remedy.contains("by itself")));
     }
 }

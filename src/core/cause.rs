@@ -80,3 +80,17 @@ pub enum Cause {
     /// Others change the network's key in the store all the time.
     NetworkChanging,
 }
+
+impl Cause {
+    /// Returns whether the store may not be reached, or does not take what is asked of it.
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(_)
+                | Self::NoAnswerInTime
+                | Self::NotRecordedInTime
+                | Self::LeaseGone
+                | Self::OfflineLimit
+        )
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::Map;
 use super::address::Address;
 use super::time::BootTime;
+use crate::limits;
 
 /// A queue of cooling addresses. An address that is taken out of turn leaves its entry behind,
 /// which is dropped when it comes to the front: so nothing costs more than constant time, and the
@@ -64,6 +65,10 @@ impl Cooling {
             && self.skip(oldest)
         {
             self.queue.pop_front();
+        }
+        let room = self.queue.capacity();
+        if room > limits::ROOM_KEPT && self.queue.len() < room / 4 {
+            self.queue.shrink_to(room / 2);
         }
     }
 

@@ -43,6 +43,15 @@ pub const FOREIGN_FILES_MAX: usize = 100_000;
 /// The longest file of host-local that is read, in bytes: a container and an interface.
 pub const FOREIGN_FILE_BYTES_MAX: u64 = 1024;
 
+/// The longest file with the networks that are admitted, in bytes: as many names as there can be.
+pub const ADMITTED_FILE_BYTES_MAX: u64 = 2 << 20;
+
+/// Directories of network namespaces that are known. A node has one for each of its runtimes.
+pub const PLACES_MAX: usize = 64;
+
+/// The longest file with these directories, in bytes.
+pub const PLACES_FILE_BYTES_MAX: u64 = 512 << 10;
+
 /// Networks whose keys without effect are remembered, so that each is told of once.
 pub const WARNED_NETWORKS_MAX: usize = 4096;
 

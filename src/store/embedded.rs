@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::file::{self, Storage};
 use super::value::{decode, encode};
-use super::{ClusterStore, Pending};
+use super::{ClusterStore, Pending, PendingForeign};
 use crate::clock;
 use crate::core::ids::{LeaseId, Revision};
 use crate::core::time::BootTime;
@@ -456,5 +456,10 @@ impl ClusterStore for Embedded {
         let (to, reports) = mpsc::channel(limits::WATCH_REPORTS_MAX);
         tokio::spawn(self.clone().report(prefix, to));
         reports
+    }
+
+    /// Nobody else writes into this file.
+    fn foreign(&self, _: &'static str) -> PendingForeign {
+        Box::pin(async { Ok(Some(Vec::new())) })
     }
 }

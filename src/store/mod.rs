@@ -15,6 +15,11 @@ use crate::core::txn::{Answer, Request, StoreError, Watched};
 /// A pending answer of a store.
 pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send>>;
 
+/// The keys of another program with their values, pending; none, if this store's user may not read
+/// them.
+pub type PendingForeign =
+    Pin<Box<dyn Future<Output = Result<Option<Vec<(String, String)>>, StoreError>> + Send>>;
+
 /// A strictly serialisable key-value store with transactions, leases and watches, in etcd's terms.
 ///
 /// Implementers make these promises. A transaction is carried out as a whole, in one order with all
@@ -31,4 +36,8 @@ pub trait ClusterStore: Send + Sync {
     /// receiver is dropped. After a broken connection or a compaction it lists the keys again, by
     /// itself. Reports of one key come in order; some in between may be missing.
     fn watch(&self, prefix: String) -> mpsc::Receiver<Watched>;
+
+    /// Reads all keys with a prefix that ends in '/', as another program wrote them into the same
+    /// store.
+    fn foreign(&self, prefix: &'static str) -> PendingForeign;
 }

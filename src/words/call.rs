@@ -36,10 +36,13 @@ impl fmt::Display for CallError {
                 agreed.addresses(),
                 configured.addresses()
             ),
-            Self::Store(cause) => write!(
+            Self::Store(cause) if cause.is_of_the_store() => write!(
                 f,
                 "the cluster's store could not be asked for the network's block size: {cause}"
             ),
+            Self::Store(cause) => {
+                write!(f, "this node does not know the network's block size: {cause}")
+            }
             Self::NotRecorded(cause) => write!(
                 f,
                 "the allocation was not recorded in the cluster's store, and was undone: {cause}"
@@ -83,12 +86,17 @@ impl fmt::Display for AssignError {
                 write!(f, "requested IP address {address} is not for a pod {}", OfStage(*stage))
             }
             Self::NoBlock(cause) => write!(f, "no block of addresses could be leased: {cause}"),
-            Self::Gone { allowed, node, gone_for } => write!(
-                f,
-                "no IP addresses available in range set {allowed}: what is left is in blocks of \
-                 node {node}, which has not been alive for at least {} s",
-                gone_for.as_secs()
-            ),
+            Self::Gone { allowed, node, gone_for } => {
+                write!(
+                    f,
+                    "no IP addresses available in range set {allowed}: what is left is in blocks \
+                     of node {node}, which is not alive"
+                )?;
+                match gone_for.as_secs() {
+                    0 => Ok(()),
+                    seconds => write!(f, ", and has not been for at least {seconds} s"),
+                }
+            }
             Self::Halted(cause) => write!(f, "this node hands out no addresses: {cause}"),
             Self::Busy => write!(
                 f,
@@ -147,5 +155,31 @@ impl fmt::Display for OfStage {
             Some(stage) => write!(f, "of stage {stage}"),
             None => f.write_str("without a stage"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::range::{Range, RangeSpec, Ranges};
+
+    /// A node that is met for the first time has no known time of absence: none is said.
+    #[test]
+    fn the_absence_of_a_node_is_said_as_far_as_it_is_known() {
+        let (start, end, gateway) = (None, None, None);
+        let (subnet, sandbox, smallflow) = ("10.0.0.0/24".parse().unwrap(), vec![], vec![]);
+        let spec = RangeSpec { subnet, start, end, gateway, sandbox, smallflow };
+        let range = Range::new(spec).unwrap();
+        let allowed = Arc::new(Ranges::new(vec![range], None).unwrap());
+        let said = |millis| {
+            let (allowed, node) = (allowed.clone(), "web-1".into());
+            AssignError::Gone { allowed, node, gone_for: Duration::from_millis(millis) }.to_string()
+        };
+        assert!(said(0).ends_with("of node web-1, which is not alive"), "{}", said(0));
+        assert_eq!(said(0), said(999));
+        assert!(said(1_000).ends_with("alive, and has not been for at least 1 s"));
     }
 }

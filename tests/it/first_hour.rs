@@ -7,5 +7,6 @@ mod import;
 mod keys;
 mod lists;
 mod networks;
+mod older;
 mod ready;
 mod robbed;

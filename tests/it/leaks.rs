@@ -6,6 +6,7 @@
 
 mod gc;
 mod namespaces;
+mod places;
 mod store;
 mod sweep;
 
@@ -95,6 +96,14 @@ impl Place {
     fn remove(&mut self, path: &Path) {
         self.unmount(path);
         fs::remove_file(path).expect("the end of a namespace's file");
+    }
+}
+
+impl Place {
+    /// Makes another directory by this name, which is empty, as a daemon in a container has it.
+    fn replace(&self) {
+        fs::remove_dir(self.dir.path()).expect("an empty directory");
+        fs::create_dir(self.dir.path()).expect("a directory");
     }
 }
 

@@ -4,6 +4,7 @@
 //! Method: the tests look at the real daemon from outside: at its files, figures and process.
 
 mod arrays;
+mod burst;
 mod figures;
 mod life;
 mod size;

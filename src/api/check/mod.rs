@@ -8,6 +8,7 @@ mod finding;
 pub mod gc;
 mod kept;
 pub(super) mod namespaces;
+pub(super) mod places;
 pub mod sweep;
 
 use std::collections::HashSet;
@@ -20,9 +21,12 @@ use self::compare::Comparison;
 pub use self::finding::{Finding, Kind, LookedAt, Report};
 use self::kept::Kept;
 use self::namespaces::Lacking;
+pub use self::places::Places;
 use super::cluster::{Refusal, Store};
 use super::lists::Whole;
 use super::{AppState, EMBEDDED};
+use crate::core::attachment::Netns;
+use crate::core::cause::Cause;
 use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, SESSIONS};
 use crate::core::time::BootTime;
 use crate::core::txn::StoreError;
@@ -35,14 +39,16 @@ pub struct Checks {
     looking: Arc<Mutex<()>>,
     /// The attachments that a GC did not name and that were kept.
     pub(in crate::api) kept: Kept,
+    /// The directories of network namespaces.
+    pub(in crate::api) places: Places,
 }
 
 impl Checks {
     /// No check yet: nothing was found.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
+    pub fn new(places: Places) -> Self {
         metrics::findings(Kind::ALL.map(|kind| (kind.as_str(), 0)));
-        Self { checking: Arc::default(), looking: Arc::default(), kept: Kept::default() }
+        let (checking, looking, kept) = (Arc::default(), Arc::default(), Kept::default());
+        Self { checking, looking, kept, places }
     }
 }
 
@@ -54,6 +60,15 @@ pub fn reads(config: &mut web::ServiceConfig) {
 /// Adds the routes of all writes.
 pub fn writes(config: &mut web::ServiceConfig) {
     config.route("/v1/gc", web::post().to(gc::handle));
+}
+
+/// Takes in the directory of a container's namespace, if it is the first one there that is seen.
+pub(super) fn observe_place(node: &AppState, netns: &Netns) {
+    let place = places::place(&netns.path);
+    if netns.inode.is_some() && place != "/proc" && node.checks.places.is_new(&place) {
+        let places = node.checks.places.clone();
+        tokio::task::spawn_blocking(move || places.observe(&place));
+    }
 }
 
 async fn handle(node: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
@@ -145,10 +160,17 @@ async fn wait_for_lag(node: &AppState, began: BootTime) -> Option<String> {
         let Some(figures) = node.machines.figures().await else {
             return Some("records: the daemon does not answer itself: see its log".to_owned());
         };
-        let member = node.standing.borrow().member;
+        let (member, stalled) = {
+            let standing = node.standing.borrow();
+            (standing.member, standing.stalled.clone())
+        };
         let waited = clock::boot().since(began);
         if member && figures.record_lag < waited {
             return None;
+        }
+        if waited >= limits::CHECK_LAG_MAX && !member {
+            let cause = stalled.unwrap_or(Cause::NotJoined);
+            return Some(format!("records of this node: {cause}"));
         }
         if waited >= limits::CHECK_LAG_MAX {
             return Some(format!(

@@ -2,18 +2,19 @@
 //!
 //! A daemon in a container may not see what its host has: namespaces are mounts, or belong to
 //! processes. So one that is not there is gone for certain only if this daemon saw it when it was
-//! given an address, and if it can see others in the same place now.
+//! given an address, and if it can see others in the same place now, or if that is the very
+//! directory in which it saw some ([`Places`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::stat;
 use rustix::io::Errno;
 
+use super::places::{Places, place};
 use crate::api::AppState;
-use crate::api::netns::inode;
+use crate::api::netns::{inode, other_name};
 use crate::core::attachment::{AttachmentId, Holding, Netns};
 use crate::core::container_id::ContainerId;
 use crate::{limits, metrics};
@@ -115,10 +116,10 @@ impl NamespaceScan {
 /// file system. There is one look at a time, so a look that never ends takes only one thread.
 pub(super) async fn inspect(node: &AppState) -> NamespaceScan {
     let alone = node.checks.looking.clone().lock_owned().await;
-    let index = node.index.clone();
+    let (index, places) = (node.index.clone(), node.checks.places.clone());
     let looked = tokio::task::spawn_blocking(move || {
         let _alone = alone;
-        allowed(index.all())
+        allowed(index.all(), &places)
     });
     let allowed = looked.await.unwrap_or_default();
     let certain = allowed.gone().count();
@@ -166,7 +167,12 @@ fn see(netns: &Netns) -> NamespaceState {
     if !path.starts_with('/') {
         return NamespaceState::Unknown;
     }
-    match (stat(path), inode(path)) {
+    let found = stat(path);
+    let found = match (found, other_name(path)) {
+        (Err(Errno::NOENT), Some(other)) => stat(other),
+        (found, _) => found,
+    };
+    match (found, inode(path)) {
         (Err(Errno::NOENT), _) => NamespaceState::Gone,
         (Err(_), _) => NamespaceState::Unknown,
         (Ok(_), None) => NamespaceState::NoNamespace,
@@ -177,29 +183,21 @@ fn see(netns: &Netns) -> NamespaceState {
     }
 }
 
-/// Returns the place of a namespace: its directory, or `/proc` for those of processes.
-fn place(path: &str) -> &str {
-    match path.starts_with("/proc/") {
-        true => "/proc",
-        false => match path.rsplit_once('/') {
-            Some(("", _)) | None => "/",
-            Some((directory, _)) => directory,
-        },
-    }
-}
-
 /// Returns whether namespaces can be seen in a place, though none of those that are looked for is
 /// there.
 fn shows_namespaces(place: &str) -> bool {
     if place == "/proc" {
         return stat("/proc/self/ns/pid").is_ok_and(|own| own.st_ino == FIRST_PID_NAMESPACE);
     }
-    let Ok(entries) = fs::read_dir(Path::new(place)) else { return false };
+    let Some(entries) = fs::read_dir(place).ok().or_else(|| fs::read_dir(other_name(place)?).ok())
+    else {
+        return false;
+    };
     let mut entries = entries.take(limits::NAMESPACE_SIGNS_MAX).flatten();
     entries.any(|entry| entry.path().to_str().is_some_and(|path| inode(path).is_some()))
 }
 
-fn allowed(all: Vec<Arc<Holding>>) -> NamespaceScan {
+fn allowed(all: Vec<Arc<Holding>>, known: &Places) -> NamespaceScan {
     let mut allowed = NamespaceScan { attachments: all.len(), ..NamespaceScan::default() };
     // For each place: the number of those that were seen at their ADD and are there, and the number
     // of those that are not there.
@@ -211,8 +209,7 @@ fn allowed(all: Vec<Arc<Holding>>) -> NamespaceScan {
         }
         allowed.looked += 1;
         let seen = see(&holding.netns);
-        let place = place(&holding.netns.path).to_owned();
-        let [there, lacking] = places.entry(place).or_default();
+        let [there, lacking] = places.entry(place(&holding.netns.path)).or_default();
         match seen {
             // A process of that id is no sign that this is the one that was meant.
             NamespaceState::There => *there += usize::from(holding.netns.inode.is_some()),
@@ -223,15 +220,17 @@ fn allowed(all: Vec<Arc<Holding>>) -> NamespaceScan {
             }
         }
     }
+    let seen = places.iter().filter(|(place, [there, _])| *there > 0 && *place != "/proc");
+    seen.for_each(|(place, _)| known.observe(place));
     let blind = |&(place, &[there, lacking]): &(&String, &[usize; 2])| {
-        there == 0 && lacking > 0 && !shows_namespaces(place)
+        there == 0 && lacking > 0 && !shows_namespaces(place) && !known.is_same(place)
     };
     allowed.blind = (places.iter().filter(blind))
         .map(|(place, &[_, lacking])| (place.clone(), lacking))
         .collect();
     for lacking in &mut allowed.lacking {
         let place = place(&lacking.holding.netns.path);
-        let blind = allowed.blind.iter().any(|(blind, _)| blind == place);
+        let blind = allowed.blind.iter().any(|(blind, _)| *blind == place);
         // A file without its mount may be the mount of a host that is not passed on.
         let gone = matches!(lacking.seen, NamespaceState::Gone | NamespaceState::Another);
         lacking.certain = gone && !blind && lacking.holding.netns.inode.is_some();
@@ -264,6 +263,11 @@ mod tests {
             pod,
             netns,
         })
+    }
+
+    /// The view of a daemon that knows no directory.
+    fn allowed(all: Vec<Arc<Holding>>) -> NamespaceScan {
+        super::allowed(all, &Places::open("/nonexistent/places".into(), "boot"))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! is always taken, for the figures.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -32,15 +32,24 @@ pub struct Sweeps {
     /// The number of attachments that were released so far, told after each pass; nothing: the
     /// sweep is off.
     released: Arc<watch::Sender<Option<u64>>>,
+    /// What the last look could not see.
+    blind: Arc<Mutex<Vec<String>>>,
 }
 
 impl Default for Sweeps {
     fn default() -> Self {
-        Self { wanted: Arc::default(), released: Arc::new(watch::Sender::new(None)) }
+        let released = Arc::new(watch::Sender::new(None));
+        Self { wanted: Arc::default(), released, blind: Arc::default() }
     }
 }
 
 impl Sweeps {
+    /// Says what the sweep cannot see, and so does not release.
+    pub fn blind(&self) -> Vec<String> {
+        let blind = self.blind.lock().unwrap_or_else(PoisonError::into_inner);
+        blind.iter().map(|why| format!("nothing is swept there: {why}")).collect()
+    }
+
     /// Has a pass done, unless the last one was a moment ago. Returns whether anything was
     /// released.
     pub async fn pass(&self) -> bool {
@@ -80,9 +89,8 @@ fn flip<A, B>((a, b): (A, B)) -> (B, A) {
 /// Looks, and releases if it is to sweep, until the daemon stops.
 pub async fn run(node: AppState, sweep: Option<Sweep>) {
     let mut waiting = Waiting::default();
-    let mut blind = false;
     let mut last: Option<BootTime> = None;
-    let Sweeps { wanted, released } = node.sweeps.clone();
+    let Sweeps { wanted, released, blind } = node.sweeps.clone();
     released.send_replace(sweep.map(|_| 0));
     loop {
         let every = sweep.map_or(limits::NAMESPACES_LOOK, |sweep| sweep.every);
@@ -96,7 +104,7 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
         if last.is_none_or(|last| clock::boot().since(last) >= limits::SWEEP_MIN) {
             let allowed = namespaces::inspect(&node).await;
             if let Some(Sweep { grace, .. }) = sweep {
-                say(&allowed, &mut blind);
+                say(&allowed, &mut blind.lock().unwrap_or_else(PoisonError::into_inner));
                 count = pass(&node, &allowed, &mut waiting, grace).await;
             }
             last = Some(clock::boot());
@@ -141,13 +149,12 @@ async fn pass(
 }
 
 /// Says, when it begins, that nothing can be seen somewhere, and so is not swept there.
-fn say(allowed: &NamespaceScan, blind: &mut bool) {
-    if allowed.is_blind() && !*blind {
-        for why in allowed.unjudged() {
-            tracing::error!("nothing is swept there: {why}");
-        }
+fn say(allowed: &NamespaceScan, blind: &mut Vec<String>) {
+    let now = if allowed.is_blind() { allowed.unjudged() } else { Vec::new() };
+    if blind.is_empty() {
+        now.iter().for_each(|why| tracing::error!("nothing is swept there: {why}"));
     }
-    *blind = allowed.is_blind();
+    *blind = now;
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `leasehold import etcd-cni`: the keys of a `my-ipam` that had no daemon and wrote each address
 //! into etcd by itself: `PREFIX/endpoints/SERVICE/ADDRESS`, with the value `HOST:CONTAINER:POD`.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -9,9 +8,7 @@ use clap::Args;
 
 use super::listed::{self, List, ListedArgs};
 use crate::api::foreign::{Entry, Pod};
-
-/// The part of a key before the service.
-const ENDPOINTS: &str = "/endpoints/";
+use crate::api::older::{self, Endpoint};
 
 /// The options of `leasehold import etcd-cni`.
 #[derive(Args, Debug)]
@@ -70,38 +67,20 @@ pub(super) fn read(args: &EtcdCniArgs) -> anyhow::Result<List> {
     Ok(List { from: args.from.clone(), entries })
 }
 
-/// One key and its value.
-#[derive(PartialEq, Eq, Debug)]
-struct Endpoint {
-    service: String,
-    address: IpAddr,
-    host: String,
-    container: String,
-    pod: String,
-}
-
 /// Reads keys and values, each on a line of its own.
 fn endpoints(text: &str) -> anyhow::Result<Vec<Endpoint>> {
     let mut lines = text.lines().enumerate();
     let mut found = Vec::new();
     while let Some((index, key)) = lines.next() {
         let at = index + 1;
-        let (service, address) = key
-            .split_once(ENDPOINTS)
-            .and_then(|(_, rest)| rest.rsplit_once('/'))
-            .and_then(|(service, address)| Some((service, address.parse::<IpAddr>().ok()?)))
-            .with_context(|| {
-                format!(
-                    "line {at}: {key:?} does not have the form PREFIX/endpoints/SERVICE/ADDRESS"
-                )
-            })?;
+        older::read_key(key).with_context(|| {
+            format!("line {at}: {key:?} does not have the form PREFIX/endpoints/SERVICE/ADDRESS")
+        })?;
         let value = lines.next().map(|(_, value)| value).unwrap_or_default();
-        let mut parts = value.splitn(3, ':');
-        let mut part = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
-        let (Some(host), Some(container), Some(pod)) = (part(), part(), part()) else {
-            anyhow::bail!("line {}: {value:?} is not HOST:CONTAINER:POD", at + 1);
-        };
-        found.push(Endpoint { service: service.to_owned(), address, host, container, pod });
+        found
+            .push(Endpoint::read(key, value).with_context(|| {
+                format!("line {}: {value:?} is not HOST:CONTAINER:POD", at + 1)
+            })?);
     }
     Ok(found)
 }

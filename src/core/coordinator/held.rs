@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::by_attachment::{ByAttachment, Key};
 use crate::core::container_id::ContainerId;
+use crate::limits;
 
 /// The table grows by a part at a time, so that no ADD waits for all of it to be moved.
 const PARTS: usize = 8;
@@ -49,7 +50,11 @@ impl Held {
     }
 
     pub(super) fn remove(&mut self, id: &AttachmentId) {
-        self.0[part(&id.container_id)].remove(id as &dyn Key);
+        let part = &mut self.0[part(&id.container_id)];
+        part.remove(id as &dyn Key);
+        if part.capacity() > limits::ROOM_KEPT && part.len() < part.capacity() / 4 {
+            part.shrink_to(part.len() * 2);
+        }
     }
 }
 

@@ -49,7 +49,8 @@ pub enum AssignError {
         allowed: Arc<Ranges>,
         /// The node.
         node: Arc<str>,
-        /// The time for which it is so, as far as this node knows.
+        /// The time for which it is so, as far as this node knows: none, if it has looked now for
+        /// the first time.
         gone_for: Duration,
     },
     /// Nothing is handed out on this node.

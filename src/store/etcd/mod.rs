@@ -7,6 +7,7 @@ mod certificates;
 mod convert;
 mod endpoint;
 mod failure;
+mod foreign;
 mod history;
 mod options;
 mod plain;
@@ -33,7 +34,7 @@ use self::convert::{Prefix, outcome};
 use self::endpoint::Endpoint;
 use self::failure::{Failure, chain};
 use self::plain::plain;
-use super::{ClusterStore, Pending};
+use super::{ClusterStore, Pending, PendingForeign};
 use crate::core::ids::LeaseId;
 use crate::core::txn::{Answer, Request, StoreError, TxnOutcome, Watched};
 use crate::{clock, limits, metrics};
@@ -294,5 +295,13 @@ impl ClusterStore for Etcd {
         let (to, reports) = mpsc::channel(limits::WATCH_REPORTS_MAX);
         self.runtime.spawn(watch::report(self.cluster.clone(), prefix, to));
         reports
+    }
+
+    fn foreign(&self, prefix: &'static str) -> PendingForeign {
+        let cluster = self.cluster.clone();
+        let work = self.runtime.spawn(async move { cluster.foreign(prefix).await });
+        Box::pin(async move {
+            work.await.map_err(|_| StoreError::Failed("etcd: its thread has ended".into()))?
+        })
     }
 }

@@ -123,3 +123,44 @@ fn a_node_keeps_the_name_of_its_state_directory() {
     await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
     assert_eq!(address_of(&add(&daemon, "c", &wide())), held);
 }
+
+/// A state directory that goes to another machine takes no block along, also if the first one is
+/// silent: it may be a copy.
+#[test]
+fn a_state_directory_on_another_machine_is_not_its_node() {
+    let etcd = Cluster::start(1);
+    let on = |machine: &str| {
+        let dir = std::env::temp_dir();
+        let file = dir.join(format!("leasehold-it-machine-{}-{machine}", std::process::id()));
+        fs::write(&file, machine.repeat(32)).expect("a file");
+        let mut options = options(&etcd, "twin", &[]);
+        options.env.push(("LEASEHOLD_MACHINE_ID_FILE".to_owned(), file.display().to_string()));
+        options
+    };
+    let mut original = Daemon::start(&on("a"));
+    add(&original, "of-the-original", &wide()).expect_result();
+    assert!(original.terminate().success());
+    let mut copy = Daemon::prepare(&on("b"));
+    let mut cp = Command::new("cp");
+    cp.arg("-aT").args([original.state_dir(), copy.state_dir()]);
+    assert!(cp.status().expect("cp").success());
+    copy.try_start().expect("a daemon that waits");
+    await_refusal(&copy, "and this is machine");
+}
+
+/// An empty state directory beside the socket of an earlier node is another node, if it is to have
+/// another name.
+#[test]
+fn another_name_in_an_empty_state_directory_is_another_node() {
+    let etcd = Cluster::start(1);
+    let mut daemon = Daemon::start(&options(&etcd, "one", &[]));
+    let held = address_of(&add(&daemon, "c", &wide()));
+    daemon.terminate();
+    fs::remove_dir_all(daemon.state_dir()).expect("the end of the state directory");
+    daemon.set_options(options(&etcd, "two", &[]));
+    daemon.restart();
+    let status: Value = daemon.client().get("/v1/status");
+    assert_eq!(status["about"]["node"], "two", "{status:#}");
+    await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
+    assert_ne!(address_of(&add(&daemon, "other", &wide())), held, "a block of the first node");
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -48,6 +49,8 @@ fn a_node_that_ran_host_local_keeps_the_addresses_of_its_containers() {
     let command = format!("leasehold import host-local {}", data.display());
     assert!(said.contains(&command) && said.contains("3 addresses"), "{said}");
     assert!(ours(&daemon, "DEL", "new", &data).succeeded());
+    // Nor does a container that host-local knows get another address.
+    assert_eq!(ours(&daemon, "ADD", "p1", &data).code(), Some(11));
     // What was asked for by the message, first without doing it.
     let (data_text, conf_text) = (data.display().to_string(), conf.display().to_string());
     let import = ["import", "host-local", &data_text, "--conf-dir", &conf_text];
@@ -93,6 +96,38 @@ fn an_address_that_another_container_holds_is_not_taken_over() {
     assert!(said.contains("conflict") && said.contains("container mine holds"), "{said}");
     assert_eq!(daemon.allocations().len(), 1);
     assert!(data.join("pods/10.9.0.2").exists(), "the file stays");
+}
+
+/// Files that say nothing about a container of this boot that is not held here stand in nobody's
+/// way; a directory that cannot be read does.
+#[test]
+fn only_what_may_be_in_use_refuses_an_add() {
+    let (dir, daemon) = (TempDir::new().expect("a directory"), Daemon::start(&Options::default()));
+    let data = dir.path().join("networks");
+    let of_pods = data.join("pods");
+    fs::create_dir_all(&of_pods).expect("a directory");
+    let file = of_pods.join("10.9.0.9");
+    fs::write(&file, "old\r\neth0").expect("a file");
+    let refused = ours(&daemon, "ADD", "c1", &data);
+    assert!(refused.message().contains("1 addresses"), "{refused:?}");
+    // Its container is one of an earlier boot.
+    let before = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let opened = fs::File::options().write(true).open(&file).expect("a file");
+    opened.set_modified(before).expect("an old file");
+    let held = address(&ours(&daemon, "ADD", "c1", &data));
+
+    // Another daemon is to judge, which holds what the file says, and no other container does.
+    let mut daemon = daemon;
+    fs::remove_file(&file).expect("the end of a file");
+    let name = held.split('/').next().expect("an address");
+    fs::write(of_pods.join(name), "c1\r\neth0").expect("a file");
+    daemon.restart();
+    assert!(ours(&daemon, "ADD", "c2", &data).succeeded(), "{}", daemon.log_tail());
+
+    fs::write(of_pods.join("10.9.0.9"), b"\xff\xfe").expect("a file");
+    daemon.restart();
+    let refused = ours(&daemon, "ADD", "c3", &data);
+    assert!(refused.message().contains("cannot see what host-local holds"), "{refused:?}");
 }
 
 /// With `importHostLocal` no command is needed: the first ADD takes over what is there.

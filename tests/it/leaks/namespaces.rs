@@ -179,6 +179,8 @@ fn what_may_only_be_out_of_sight_is_released_by_force_only() {
     fs::remove_file(&a).expect("the end of a file");
     assert_eq!(findings(&daemon)[0]["certain"], true, "b is there: this one is gone");
     place.remove(&b);
+    assert!(findings(&daemon).iter().all(|found| found["certain"] == true), "it is the same");
+    place.replace();
     let said = ends(&daemon, &["check"], 1);
     let where_ = place.dir.path().display();
     assert!(said.contains(&format!("all 2 network namespaces in {where_} appear gone")), "{said}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Namespace, PATIENCE, Place, add_in, added, config, holders, metric};
+use super::{Namespace, PATIENCE, add_in, added, config, holders, metric};
 use crate::common::{Daemon, Options, poll};
 
 /// The interval of the sweep, and the time for which a namespace must have been gone.
@@ -10,9 +10,9 @@ const SWEEP: [&str; 4] = ["--sweep", "1s", "--sweep-grace", "2s"];
 /// The grace, less the time between two looks at the clock.
 const GRACE_MIN: Duration = Duration::from_millis(1_900);
 /// The time in which nothing must happen: twice the time that the sweep would take.
-const QUIET: Duration = Duration::from_secs(7);
+pub(super) const QUIET: Duration = Duration::from_secs(7);
 
-fn sweeping() -> Daemon {
+pub(super) fn sweeping() -> Daemon {
     let args = SWEEP.map(str::to_owned).to_vec();
     Daemon::start(&Options { args, ..Options::default() })
 }
@@ -35,20 +35,6 @@ fn a_sweep_releases_what_was_gone_for_its_grace_time_and_nothing_else() {
     assert!((metric(&daemon, "leasehold_swept_total{result=\"released\"}") - 1.0).abs() < 0.1);
     let log = daemon.log();
     assert!(log.contains("its network namespace is gone and no DEL came"), "{log}");
-}
-
-#[test]
-fn a_sweep_that_sees_nothing_releases_nothing() {
-    let daemon = sweeping();
-    let mut place = Place::new();
-    let (a, b) = (place.add("a"), place.add("b"));
-    added(&add_in(&daemon, "a", &a, &config("pods")));
-    added(&add_in(&daemon, "b", &b, &config("pods")));
-    place.remove(&a);
-    place.remove(&b);
-    assert!(!poll(QUIET, || holders(&daemon).len() < 2), "{}", daemon.log_tail());
-    let log = daemon.log();
-    assert_eq!(log.matches("nothing is swept there: all 2 network").count(), 1, "{log}");
 }
 
 /// The sweep comes out of turn before anything is called exhausted.

@@ -43,7 +43,8 @@ impl Memory {
         give_back();
         let after = resident().unwrap_or(before);
         self.rounds.given_back(after);
-        tracing::debug!(before, after, took = ?clock::boot().since(looked), "free memory is given back");
+        let took = clock::boot().since(looked);
+        tracing::debug!(before, after, ?took, "free memory is given back");
     }
 }
 

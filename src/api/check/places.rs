@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::netns::other_name;
 use crate::{files, limits};
 
-/// A directory: the numbers of its file system, its own number, and when it was made, since a number
-/// may be used again.
+/// A directory: the numbers of its file system, its own number, and when it was made, since the
+/// number may be used again.
 type Directory = (u32, u32, u64, i64, u32);
 
 /// The directories of this boot. Numbers of file systems have no meaning in another one.

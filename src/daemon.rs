@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::actors::{self, Recent, Running};
+use crate::actors::{self, Running};
 use crate::api::check::sweep::Sweeps;
 use crate::api::check::{Checks, Places, sweep};
 use crate::api::foreign::Foreign;
@@ -35,6 +35,7 @@ use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{self, BootOptions, Booted};
 use crate::core::range_set::Settings;
 use crate::core::time::{BootTime, StartTime};
+use crate::events::Recent;
 use crate::identity::Identity;
 use crate::journal::{self, Journal, Opened};
 use crate::points::{self, Point};

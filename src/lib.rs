@@ -33,6 +33,7 @@
 //! | --- | --- |
 //! | [`core`] | all decisions, pure: no IO, clock, randomness, async, logging or serde |
 //! | [`actors`] | machines behind mailboxes, on the thread that serves the socket |
+//! | [`events`] | what the machines report, in words and figures; the last of it, for readers |
 //! | [`journal`], [`store`] | the durable memory of the node; the shared memory of the cluster |
 //! | [`cni`] | the grammar of CNI: configurations, versions, results, error codes; pure |
 //! | [`api`] | both listeners and their handlers |
@@ -99,6 +100,7 @@ pub mod cni;
 pub mod config;
 pub mod core;
 pub mod daemon;
+pub mod events;
 mod files;
 mod identity;
 pub mod journal;

@@ -9,7 +9,6 @@ use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use super::host::{Deliver, Host, Inspect};
-use super::journal::{HowLong, JournalActor};
 use crate::clock;
 use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::Holding;
@@ -17,8 +16,8 @@ use crate::core::block::{Block, BlockState};
 use crate::core::coordinator::{Call, CallError, Outcome};
 use crate::core::keys::PoolFamily;
 use crate::core::node::{
-    CoordinatorMachine, Figures, LeaseholderMachine, RangeSetMachine, ToCoordinator, ToLeaseholder,
-    Unable, Unready,
+    CoordinatorMachine, Figures, JournalMachine, LeaseholderMachine, RangeSetMachine,
+    ToCoordinator, ToLeaseholder, Unable, Unready,
 };
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
@@ -43,7 +42,7 @@ struct Opened {
 pub struct NodeHandle {
     coordinator: Addr<Host<CoordinatorMachine>>,
     leaseholder: Addr<Host<LeaseholderMachine>>,
-    journal: Addr<JournalActor>,
+    journal: Addr<Host<JournalMachine>>,
     sets: Arc<RwLock<Sets>>,
 }
 
@@ -107,7 +106,7 @@ impl NodeHandle {
     pub(super) fn new(
         coordinator: Addr<Host<CoordinatorMachine>>,
         leaseholder: Addr<Host<LeaseholderMachine>>,
-        journal: Addr<JournalActor>,
+        journal: Addr<Host<JournalMachine>>,
     ) -> Self {
         Self { coordinator, leaseholder, journal, sets: Arc::default() }
     }
@@ -118,6 +117,10 @@ impl NodeHandle {
 
     pub(super) fn leaseholder(&self) -> &Addr<Host<LeaseholderMachine>> {
         &self.leaseholder
+    }
+
+    pub(super) fn journal(&self) -> &Addr<Host<JournalMachine>> {
+        &self.journal
     }
 
     pub(super) fn set(&self, id: SetId) -> Option<Addr<Host<RangeSetMachine>>> {
@@ -189,14 +192,11 @@ impl NodeHandle {
     /// One of them does not; the error says which.
     pub async fn alive(&self) -> Result<(), String> {
         self.overlaps().await.ok_or(NO_ANSWER)?;
-        match self.journal.send(HowLong).await {
-            Err(_) => Err("the journal has ended".to_owned()),
-            Ok(Some(time)) if time > limits::JOURNAL_WAIT_MAX => Err(format!(
-                "the journal has been writing for {} s: the disk does not answer",
-                time.as_secs()
-            )),
-            Ok(_) => Ok(()),
-        }
+        let hangs = inspect(&self.journal, |machine| machine.hangs_for(clock::boot())).await;
+        hangs.ok_or("the journal has ended")?.map_or(Ok(()), |time| {
+            let seconds = time.as_secs();
+            Err(format!("the journal has been writing for {seconds} s: the disk does not answer"))
+        })
     }
 
     /// The figures of the node's dealings with the store; nothing, if nobody answers.

@@ -9,8 +9,8 @@ use crate::clock;
 use crate::core::coordinator::Outcome;
 use crate::core::ids::CallId;
 use crate::core::node::{
-    CoordinatorMachine, LeaseholderMachine, Machine, Message as NodeMessage, Output,
-    RangeSetMachine, Standing,
+    CoordinatorMachine, JournalMachine, LeaseholderMachine, Machine, Output, RangeSetMachine,
+    Standing,
 };
 use crate::core::time::BootTime;
 use crate::{limits, metrics};
@@ -40,9 +40,6 @@ pub trait Shown: Machine {
 pub(super) trait Outlet {
     /// Carries out one output.
     fn carry_out(&self, output: Output);
-
-    /// Delivers messages, in order.
-    fn deliver(&self, messages: Vec<NodeMessage>);
 
     /// The number of a new call, whose answer goes to the sender.
     fn new_call(&self, reply: oneshot::Sender<Outcome>) -> CallId;
@@ -163,6 +160,12 @@ where
 }
 
 impl Shown for CoordinatorMachine {
+    type Display = ();
+
+    fn show(&self, (): &mut ()) {}
+}
+
+impl Shown for JournalMachine {
     type Display = ();
 
     fn show(&self, (): &mut ()) {}

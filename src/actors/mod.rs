@@ -6,7 +6,7 @@
 //! | [`Host`]`<CoordinatorMachine>` | every call of the node | socket |
 //! | [`Host`]`<RangeSetMachine>`, one for each range set | addresses and blocks | socket |
 //! | [`Host`]`<LeaseholderMachine>` | the node in the cluster | socket |
-//! | [`JournalActor`] | the journal's queue | socket; with `fsync`, the disk's part on its own |
+//! | [`Host`]`<JournalMachine>` | the journal's order | socket; with `fsync`, the disk has one |
 //!
 //! An actor decides nothing: it hands messages to its machine and the machine's outputs to
 //! [`Wires`], in order. All of them run on the thread that serves the socket: a message to another
@@ -21,8 +21,6 @@ mod handle;
 mod host;
 mod index;
 mod journal;
-mod recent;
-mod report;
 mod wires;
 
 use std::io;
@@ -31,18 +29,18 @@ use std::sync::Arc;
 use actix::{AsyncContext as _, Context};
 use tokio::sync::watch;
 
-use crate::core::node::{Booted, CoordinatorMachine, LeaseholderMachine, Standing};
+use crate::core::node::{Booted, CoordinatorMachine, JournalMachine, LeaseholderMachine, Standing};
+use crate::events::Recent;
 use crate::journal::Journal;
-use crate::metrics;
 use crate::store::ClusterStore;
+use crate::{limits, metrics};
 
 pub use handle::{BlockFigures, Description, NodeHandle};
 pub use host::Host;
 #[cfg(test)]
 pub(crate) use index::tests::filled as filled_index;
 pub use index::{HeldAddress, Index};
-pub use journal::JournalActor;
-pub use recent::{Happening, KeptEvent, Recent};
+use journal::Disk;
 use wires::Readers;
 pub use wires::Wires;
 
@@ -73,16 +71,17 @@ pub fn start(
     // Each of these knows the others.
     let for_coordinator = Context::<Host<CoordinatorMachine>>::new();
     let for_leaseholder = Context::<Host<LeaseholderMachine>>::new();
-    let for_journal = Context::<JournalActor>::new();
+    let for_journal = Context::<Host<JournalMachine>>::new();
     let handle = NodeHandle::new(
         for_coordinator.address(),
         for_leaseholder.address(),
         for_journal.address(),
     );
     let shown = Readers { index: index.clone(), recent };
-    let wires = Wires::new(handle.clone(), for_journal.address(), store, shown);
-    let journal = JournalActor::new(journal, fsync, wires.clone(), for_journal.address())?;
-    for_journal.run(journal);
+    let disk = Disk::new(journal, fsync, for_journal.address())?;
+    let wires = Wires::new(handle.clone(), disk, store, shown);
+    let machine = JournalMachine::new(limits::COMMITS_PER_GROUP_MAX);
+    for_journal.run(Host::new(machine, wires.clone(), ()));
     let (sender, standing) = watch::channel(Standing::default());
     let shown = (sender, metrics::Leaseholder::new());
     for_coordinator.run(Host::new(coordinator, wires.clone(), ()));

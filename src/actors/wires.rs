@@ -11,15 +11,14 @@ use tokio::sync::oneshot;
 use super::handle::NodeHandle;
 use super::host::{Deliver, Host, Outlet, Stop};
 use super::index::Index;
-use super::journal::JournalActor;
-use super::recent::Recent;
-use super::report;
+use super::journal::Disk;
 use crate::core::Map;
 use crate::core::coordinator::Outcome;
 use crate::core::ids::{CallId, RequestId};
 use crate::core::keys::{ALLOCATIONS, PoolFamily, SESSIONS};
-use crate::core::node::{Message, Output, RangeSetMachine, ToLeaseholder};
+use crate::core::node::{Message, Output, RangeSetMachine, ToJournal, ToLeaseholder};
 use crate::core::txn::{Request, Write};
+use crate::events::{self, Recent};
 use crate::metrics;
 use crate::points::{self, Point};
 use crate::store::ClusterStore;
@@ -33,7 +32,7 @@ pub(super) struct Readers {
 /// The means by which outputs are carried out. All of them live on the actors' thread.
 pub struct Wires {
     node: NodeHandle,
-    journal: Addr<JournalActor>,
+    disk: Disk,
     store: Arc<dyn ClusterStore>,
     readers: Readers,
     replies: RefCell<Map<CallId, oneshot::Sender<Outcome>>>,
@@ -46,13 +45,13 @@ pub struct Wires {
 impl Wires {
     pub(super) fn new(
         node: NodeHandle,
-        journal: Addr<JournalActor>,
+        disk: Disk,
         store: Arc<dyn ClusterStore>,
         readers: Readers,
     ) -> Rc<Self> {
         Rc::new_cyclic(|own| Self {
             node,
-            journal,
+            disk,
             store,
             readers,
             replies: RefCell::default(),
@@ -68,6 +67,7 @@ impl Wires {
         match message {
             Message::Coordinator(input) => self.node.coordinator().do_send(Deliver(input)),
             Message::Leaseholder(input) => self.node.leaseholder().do_send(Deliver(input)),
+            Message::Journal(input) => self.node.journal().do_send(Deliver(input)),
             Message::RangeSet(set, input) => {
                 if let Some(set) = self.node.set(set) {
                     set.do_send(Deliver(input));
@@ -85,6 +85,16 @@ impl Wires {
                 points::pass(point);
             }
             leaseholder.do_send(Deliver(ToLeaseholder::Answered(id, answer)));
+        });
+    }
+
+    fn call_journal(&self) {
+        let journal = self.node.journal().clone();
+        actix_rt::spawn(async move {
+            // All that came in on any connection is read before a task that yields goes on, and
+            // this comes after what that puts into the mailbox.
+            tokio::task::yield_now().await;
+            journal.do_send(Deliver(ToJournal::Write));
         });
     }
 
@@ -131,7 +141,9 @@ impl Outlet for Wires {
     fn carry_out(&self, output: Output) {
         match output {
             Output::Send(message) => self.send(message),
-            Output::Commit(commit) => self.journal.do_send(Deliver(commit)),
+            Output::CallJournal => self.call_journal(),
+            Output::Write(group) => self.disk.write(group),
+            Output::CloseJournal => self.disk.close(),
             Output::Store(id, request) => self.ask(id, request),
             Output::Watch(prefix) => self.watch(prefix),
             Output::Reply(call, outcome) => {
@@ -150,20 +162,14 @@ impl Outlet for Wires {
                     set.do_send(Stop);
                 }
             }
-            Output::Report(event) => {
-                let Readers { index, recent } = &self.readers;
-                report::tell(index, recent, &event);
-            }
+            Output::Broken(cause) => self.readers.index.break_down(cause),
+            Output::Report(event) => events::tell(&self.readers.recent, &event),
             Output::Stopped => {
                 for sender in self.stopped.take() {
                     let _ = sender.send(());
                 }
             }
         }
-    }
-
-    fn deliver(&self, messages: Vec<Message>) {
-        messages.into_iter().for_each(|message| self.send(message));
     }
 
     fn new_call(&self, reply: oneshot::Sender<Outcome>) -> CallId {

@@ -6,8 +6,8 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, cause};
-use crate::actors::{Happening, KeptEvent};
 use crate::core::coordinator::CallError;
+use crate::events::{Happening, KeptEvent};
 
 /// The last events.
 #[derive(Clone, Serialize, Deserialize, Debug)]

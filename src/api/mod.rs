@@ -46,9 +46,10 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::actors::{Index, NodeHandle, Recent};
+use crate::actors::{Index, NodeHandle};
 use crate::core::ids::Epoch;
 use crate::core::node::Standing;
+use crate::events::Recent;
 use crate::store::ClusterStore;
 
 use self::check::Checks;

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::actors::Happening;
 use crate::core::address::Cidr;
 use crate::core::keys::PoolFamily;
 use crate::core::value::BlockStatus;
+use crate::events::Happening;
 
 /// A block as it was, or is: what it covers, whom it names, its state.
 pub(super) type Was<'a> = (Cidr, &'a Arc<str>, BlockStatus);

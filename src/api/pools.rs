@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 use super::news::{self, Was, Words};
-use crate::actors::{Happening, Recent};
 use crate::core::address::{Address, Cidr, Family};
 use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
@@ -17,6 +16,7 @@ use crate::core::range::Ranges;
 use crate::core::set_identity::SetId;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{BlockStatus, Value};
+use crate::events::{Happening, Recent};
 use crate::limits;
 use crate::metrics::PoolInCluster;
 use crate::store::ClusterStore;

@@ -8,12 +8,12 @@ use super::AppState;
 use super::news;
 use super::outcome;
 use super::pools::Quarantined;
-use crate::actors::{KeptEvent, Recent};
 use crate::cni::error::Error;
 use crate::core::coordinator::CallError;
 use crate::core::ids::LeaseId;
 use crate::core::range_set::AssignError;
 use crate::core::txn::{Answer, Request};
+use crate::events::{KeptEvent, Recent};
 use crate::{clock, limits};
 
 /// The error object of an ADD out of this pool.
@@ -86,7 +86,7 @@ async fn time_left(node: &AppState, lease: LeaseId) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actors::Happening;
+    use crate::events::Happening;
 
     #[test]
     fn an_absence_is_dated_by_the_last_end_of_the_session() {

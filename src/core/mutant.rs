@@ -2,9 +2,24 @@
 //! runs of real daemons in `tests/it/chaos`, which have a debug build break one. In a release build
 //! every switch is off for ever, and costs nothing.
 
-/// A rule of the protocol, broken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mutant {
+/// Declares the rules, and lists all of them.
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A rule of the protocol, broken.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Mutant {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            #[cfg(any(test, debug_assertions))]
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+mutants! {
     /// Claims don't compare that nothing overlaps them (rule 1).
     OverlapNotCompared,
     /// Changes of blocks don't compare the block's revision (rule 1).
@@ -24,7 +39,7 @@ pub enum Mutant {
     WatchDecides,
     /// Blocks of the journal are trusted even if the store says otherwise (rule 11).
     TrustMemory,
-    /// A DEL is answered, and the address free, before it is durable (rule 7).
+    /// The address of a DEL is free before the DEL is durable (rule 7).
     DelBeforeDurable,
     /// A release does not look at the sequence number (rule 8).
     SequenceIgnored,
@@ -35,6 +50,8 @@ pub enum Mutant {
     TransferBeforeJournal,
     /// A transaction is sent before the journal knows of it (rule 13).
     IntentBeforeDurable,
+    /// Calls are answered while the journal still has to write their entries (rule 12).
+    AnsweredBeforeDurable,
     /// A failed commit counts as a good one (rule 14).
     FailedCommitIsGood,
     /// Addresses are handed out of a block that is not in the journal (rule 15).
@@ -58,6 +75,8 @@ pub enum Mutant {
     RecordsUnread,
     /// A record is written by a node that does not own its block (rule 22).
     RecordsOfOthers,
+    /// The answer of another node is taken in each time that it is reported (rule 33).
+    AnswerTakenTwice,
     /// A search that did not ask for addresses that cool counts for a request that would take one
     /// (rule 27).
     RefusalShared,
@@ -87,50 +106,6 @@ pub enum Mutant {
     ParkBeforeJournal,
     /// A range set is forgotten although calls are on their way to it (rule 32).
     ForgottenUnheard,
-}
-
-impl Mutant {
-    /// All of them but [`Mutant::MergeNotHeldBack`], which has a story of its own: range sets
-    /// become one within milliseconds, and seldom.
-    #[cfg(any(test, debug_assertions))]
-    pub const ALL: &[Self] = &[
-        Self::OverlapNotCompared,
-        Self::RevisionNotCompared,
-        Self::EpochNotCompared,
-        Self::SpareIsActive,
-        Self::ActiveOnLease,
-        Self::UnknownMeansFailed,
-        Self::RetryEndsUnknown,
-        Self::WatchDecides,
-        Self::TrustMemory,
-        Self::DelBeforeDurable,
-        Self::SequenceIgnored,
-        Self::GiveBackBeforeJournal,
-        Self::TransferBeforeJournal,
-        Self::IntentBeforeDurable,
-        Self::FailedCommitIsGood,
-        Self::BlockNotJournalled,
-        Self::UnconfirmedTrusted,
-        Self::LostLeaseSparesKept,
-        Self::OfflineLimitIgnored,
-        Self::RecordsLeftBehind,
-        Self::UndoEndsMore,
-        Self::ForgetsUnnoticed,
-        Self::RecordsUnread,
-        Self::RecordsOfOthers,
-        Self::SilentIsGone,
-        Self::RemovalKeepsEpoch,
-        Self::RemovalFreesBlocks,
-        Self::GiveWhatIsHeld,
-        Self::RestoredTrusted,
-        Self::RefusalShared,
-        Self::EarlyDelForgotten,
-        Self::EndNotAwaited,
-        Self::ClaimsWhileRestored,
-        Self::NameInherits,
-        Self::ParkBeforeJournal,
-        Self::ForgottenUnheard,
-    ];
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub(super) struct Disk {
     pub(super) settings: Settings,
     pub(super) await_records: bool,
     pub(super) offline_limit: Option<Duration>,
+    pub(super) keep_after_reboot: bool,
     /// The next write fails, and every later one.
     pub(super) fails: bool,
     /// No daemon has started in this boot.
@@ -50,6 +51,7 @@ impl Disk {
             settings,
             await_records: plan.await_records,
             offline_limit: plan.offline_limit,
+            keep_after_reboot: plan.keep_after_reboot,
             fails: false,
             new_boot: true,
             forgot: false,
@@ -81,7 +83,7 @@ impl Disk {
     pub(super) fn reboot(&mut self, groups: Option<usize>) {
         self.boot += 1;
         self.new_boot = true;
-        self.forgot = false;
+        self.forgot &= self.keep_after_reboot;
         self.fails = false;
         match groups {
             Some(groups) => self.journal.truncate(groups),
@@ -98,15 +100,19 @@ impl Disk {
     fn begin_boot(&mut self, now: BootTime) {
         let mut state = self.state();
         let cooldown = self.settings.cooldown;
-        state.begin_boot(NewBoot { keep_holdings: false, cooldown, now });
+        state.begin_boot(NewBoot { keep_holdings: self.keep_after_reboot, cooldown, now });
         (self.base, self.journal) = (state, vec![]);
     }
 
-    /// Returns the machines of its node, from what is on it.
-    pub(super) fn boot(&mut self, now: BootTime) -> Booted {
-        let new_boot = std::mem::take(&mut self.new_boot);
-        if new_boot {
+    /// Returns the machines of its node, from what is on it; none if it fails to write that a boot
+    /// has begun, or what the machines wrote. `torn`: that is on it nevertheless.
+    pub(super) fn boot(&mut self, torn: bool, now: BootTime) -> Option<Booted> {
+        if self.new_boot && (!self.fails || torn) {
+            self.new_boot = false;
             self.begin_boot(now);
+        }
+        if self.new_boot {
+            return None;
         }
         let identity = NodeIdentity {
             node: self.name.clone(),
@@ -117,7 +123,7 @@ impl Disk {
             since: UnixTime::EPOCH + now.since(BootTime::BOOT),
             ttl: Duration::from_secs(30),
             offline_limit: self.offline_limit,
-            keeps_after_reboot: false,
+            keeps_after_reboot: self.keep_after_reboot,
             records: true,
         };
         let options = BootOptions {
@@ -128,7 +134,9 @@ impl Disk {
             booted_at: UnixTime::EPOCH,
         };
         let booted = boot(self.state(), options).unwrap_or_else(|error| panic!("{error}"));
-        self.journal.push(booted.entries.clone());
-        booted
+        if !self.fails || torn {
+            self.journal.push(booted.entries.clone());
+        }
+        (!self.fails).then_some(booted)
     }
 }

@@ -56,7 +56,9 @@ impl World {
             }
             Fault::Reboot => {
                 self.crash(node);
-                self.end_containers(node);
+                if !self.plan.keep_after_reboot {
+                    self.end_containers(node);
+                }
                 let all = self.nodes[node].disk.journal.len();
                 let bad = self.plan.bad_disks && self.rng.bool();
                 let groups = if bad { self.rng.usize(0..=all) } else { all };
@@ -301,7 +303,11 @@ impl World {
             return;
         }
         self.say(|| format!("n{node} starts"));
-        let daemon = Daemon::start(&mut self.nodes[node].disk, BootTime::from_millis(self.now));
+        let (group_max, now) = (self.plan.group_max, BootTime::from_millis(self.now));
+        let torn = self.rng.bool();
+        let disk = &mut self.nodes[node].disk;
+        // On a disk that is full it ends at once; the supervisor starts it when there is room.
+        let Some(daemon) = Daemon::start(disk, group_max, torn, now) else { return };
         // What was answered is there (rule 12).
         let forgot = self.nodes[node].disk.forgot;
         for (id, container) in &self.containers {

@@ -15,8 +15,8 @@ use crate::core::journal::JournalEntry;
 use crate::core::journal::JournalFailure;
 use crate::core::leaseholder::Leaseholder;
 use crate::core::node::{
-    Booted, Commit, CoordinatorMachine, Event, JournalQueue, LeaseholderMachine, Machine, Message,
-    Output, RangeSetMachine, Standing, ToCoordinator, ToLeaseholder, ToRangeSet,
+    Booted, CoordinatorMachine, Event, Group, JournalMachine, LeaseholderMachine, Machine, Message,
+    Output, RangeSetMachine, Standing, ToCoordinator, ToJournal, ToLeaseholder, ToRangeSet,
 };
 use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
@@ -28,7 +28,7 @@ pub(super) enum Wish {
     Store(RequestId, Request),
     Watch(String),
     Reply(CallId, Outcome),
-    /// Write the next group of the journal.
+    /// Write the group that waits for the disk.
     Write,
     /// It has stopped in order.
     Stopped,
@@ -40,7 +40,9 @@ pub(super) struct Daemon {
     pub(super) coordinator: CoordinatorMachine,
     leaseholder: LeaseholderMachine,
     pub(super) sets: BTreeMap<SetId, RangeSetMachine>,
-    journal: JournalQueue,
+    journal: JournalMachine,
+    /// The group that the disk is at work on.
+    writing: Option<Group>,
     mail: Mail,
     /// The holdings as readers see them.
     shown: BTreeMap<AttachmentId, Arc<Holding>>,
@@ -48,8 +50,6 @@ pub(super) struct Daemon {
     pub(super) went_back: bool,
     pub(super) lost: usize,
     pub(super) forgotten: u64,
-    /// A write is on its way.
-    write_called: bool,
 }
 
 /// The mailboxes.
@@ -57,7 +57,7 @@ pub(super) struct Daemon {
 struct Mail {
     coordinator: VecDeque<ToCoordinator>,
     leaseholder: VecDeque<ToLeaseholder>,
-    journal: VecDeque<Commit>,
+    journal: VecDeque<ToJournal>,
     sets: BTreeMap<SetId, VecDeque<ToRangeSet>>,
 }
 
@@ -90,28 +90,34 @@ impl Mail {
 }
 
 impl Daemon {
-    /// Starts on a disk.
-    pub(super) fn start(disk: &mut Disk, now: BootTime) -> Self {
-        let Booted { coordinator, leaseholder, .. } = disk.boot(now);
+    /// Starts on a disk, with a journal that writes so many commits at once at most. If the disk
+    /// fails there is no daemon; `torn`: the disk then has what it failed to write nevertheless.
+    pub(super) fn start(
+        disk: &mut Disk,
+        group_max: usize,
+        torn: bool,
+        now: BootTime,
+    ) -> Option<Self> {
+        let Booted { coordinator, leaseholder, .. } = disk.boot(torn, now)?;
         let shown = coordinator.held().all().map(|held| (held.id(), held.clone())).collect();
         let mut daemon = Self {
             coordinator,
             leaseholder,
             sets: BTreeMap::new(),
-            journal: JournalQueue::default(),
+            journal: JournalMachine::new(group_max),
+            writing: None,
             mail: Mail::default(),
             shown,
             wishes: Vec::new(),
             went_back: false,
             lost: 0,
             forgotten: 0,
-            write_called: false,
         };
         daemon.coordinator.start(now);
         daemon.drain_coordinator(now);
         daemon.leaseholder.start(now);
         daemon.drain_leaseholder(now);
-        daemon
+        Some(daemon)
     }
 
     pub(super) fn leaseholder(&self) -> &Leaseholder {
@@ -144,14 +150,18 @@ impl Daemon {
 
     /// Returns the commits that are not durable yet, in order.
     pub(super) fn unwritten(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
-        self.journal.unwritten().chain(self.mail.journal.iter().map(|commit| &commit.entries))
+        let on_the_way = self.mail.journal.iter().filter_map(|message| match message {
+            ToJournal::Commit(commit) => Some(&commit.entries),
+            ToJournal::Write | ToJournal::Written(_) => None,
+        });
+        let writing = self.writing.iter().map(|group| &group.entries);
+        writing.chain(self.journal.waiting()).chain(on_the_way)
     }
 
-    /// Writes the next group of so many commits at most. `failure`: why that fails, if it does, and
-    /// whether the group is on the disk nevertheless.
-    pub(super) fn write(&mut self, count: usize, disk: &mut Disk, failure: Option<(&str, bool)>) {
-        self.write_called = false;
-        let Some(group) = self.journal.next_group(count) else { return };
+    /// Has the disk write its group. `failure`: why that fails, if it does, and whether the group
+    /// is on the disk nevertheless.
+    pub(super) fn write(&mut self, disk: &mut Disk, failure: Option<(&str, bool)>) {
+        let Some(group) = self.writing.take() else { return };
         let (result, durable) = match failure {
             None => (Ok(()), true),
             Some((cause, durable)) => (Err(JournalFailure::Storage(cause.into())), durable),
@@ -159,16 +169,7 @@ impl Daemon {
         if durable {
             disk.journal.push(group.entries);
         }
-        let messages = self.journal.ended(result);
-        messages.into_iter().for_each(|message| self.deliver(message));
-        self.call_write();
-    }
-
-    fn call_write(&mut self) {
-        if !self.write_called && self.journal.is_urgent() {
-            self.write_called = true;
-            self.wishes.push(Wish::Write);
-        }
+        self.mail.journal.push_back(ToJournal::Written(result));
     }
 
     pub(super) fn timeout(&mut self, now: BootTime) {
@@ -188,18 +189,17 @@ impl Daemon {
             self.coordinator.handle_timeout(now);
             self.drain_coordinator(now);
         }
-        if is_due(self.journal.poll_timeout()) && !self.write_called {
-            self.write_called = true;
-            self.wishes.push(Wish::Write);
+        if is_due(self.journal.poll_timeout()) {
+            self.journal.handle_timeout(now);
+            self.drain_journal(now);
         }
     }
 
     pub(super) fn due(&self) -> Option<BootTime> {
         let sets = self.sets.values().filter_map(Machine::poll_timeout);
-        let journal = self.journal.poll_timeout().filter(|_| !self.write_called);
         sets.chain(self.leaseholder.poll_timeout())
             .chain(self.coordinator.poll_timeout())
-            .chain(journal)
+            .chain(self.journal.poll_timeout())
             .min()
     }
 
@@ -241,10 +241,9 @@ impl Daemon {
                 }
             }
             Mailbox::Journal => {
-                if let Some(commit) = self.mail.journal.pop_front() {
-                    let messages = self.journal.push(now, commit);
-                    messages.into_iter().for_each(|message| self.deliver(message));
-                    self.call_write();
+                if let Some(input) = self.mail.journal.pop_front() {
+                    self.journal.handle(now, input);
+                    self.drain_journal(now);
                 }
             }
             Mailbox::Set(id) => {
@@ -269,6 +268,12 @@ impl Daemon {
         }
     }
 
+    fn drain_journal(&mut self, now: BootTime) {
+        while let Some(output) = self.journal.poll_output() {
+            self.carry_out(now, output);
+        }
+    }
+
     fn drain_set(&mut self, now: BootTime, id: SetId) {
         while let Some(output) = self.sets.get_mut(&id).and_then(Machine::poll_output) {
             self.carry_out(now, output);
@@ -279,6 +284,7 @@ impl Daemon {
         match message {
             Message::Coordinator(input) => self.mail.coordinator.push_back(input),
             Message::Leaseholder(input) => self.mail.leaseholder.push_back(input),
+            Message::Journal(input) => self.mail.journal.push_back(input),
             Message::RangeSet(id, input) => {
                 if let Some(mail) = self.mail.sets.get_mut(&id) {
                     mail.push_back(input);
@@ -290,7 +296,13 @@ impl Daemon {
     fn carry_out(&mut self, now: BootTime, output: Output) {
         match output {
             Output::Send(message) => self.deliver(message),
-            Output::Commit(commit) => self.mail.journal.push_back(commit),
+            Output::CallJournal => self.mail.journal.push_back(ToJournal::Write),
+            Output::Write(group) => {
+                assert!(self.writing.is_none(), "a group is written while another one is");
+                self.writing = Some(group);
+                self.wishes.push(Wish::Write);
+            }
+            Output::CloseJournal | Output::Broken(_) => {}
             Output::Store(id, request) => self.wishes.push(Wish::Store(id, request)),
             Output::Watch(prefix) => self.wishes.push(Wish::Watch(prefix)),
             Output::Reply(call, outcome) => self.wishes.push(Wish::Reply(call, outcome)),

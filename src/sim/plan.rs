@@ -45,6 +45,10 @@ pub(super) struct Plan {
     pub(super) quarantine_s: u64,
     /// Some machines come back with an empty disk, or an old one.
     pub(super) bad_disks: bool,
+    /// Containers outlive a reboot of their machine.
+    pub(super) keep_after_reboot: bool,
+    /// The most commits that a journal writes at once.
+    pub(super) group_max: usize,
 }
 
 /// Something that goes wrong, or that operators do.
@@ -87,6 +91,11 @@ impl Plan {
         use Fault::{Configure, Crash, Disk, Drain, Forget, Stop};
         let harmless = [Configure, Crash, Disk, Drain, Forget, Stop];
         self.bad_message == 0 && self.faults.iter().all(|(fault, _)| harmless.contains(fault))
+    }
+
+    /// Returns whether what ran before a boot may be gone after it.
+    fn loses_boots(&self) -> bool {
+        self.bad_disks || self.faults.iter().any(|(fault, _)| *fault == Fault::Vanish)
     }
 
     /// Returns whether nothing goes wrong and there are enough addresses for every container.
@@ -178,6 +187,8 @@ pub(super) fn calm(nodes: usize) -> Plan {
         faults: vec![],
         quarantine_s: 300,
         bad_disks: false,
+        keep_after_reboot: false,
+        group_max: 4,
     }
 }
 
@@ -249,6 +260,8 @@ pub(super) fn plan(seed: u64) -> Plan {
         plan.faults.retain(|(fault, _)| *fault != Fault::Remove);
         plan.faults.push((Fault::Usurp, 15_000));
     }
+    plan.keep_after_reboot = !plan.loses_boots() && seed % 2 == 1;
+    plan.group_max = 1 + usize::try_from(seed % 4).unwrap_or(0);
     if seed % 100 == 99 {
         (plan.nodes, plan.containers) = (50, 2);
     }
@@ -311,9 +324,10 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
             Plan { faults, repeats: true, await_records: false, ..plan(seed) }
         }
         // Answers are lost, and right after that nothing can be reached.
-        Mutant::RetryEndsUnknown => {
-            let faults = vec![(Fault::Forget, 15_000), (Fault::Cut, 10_000)];
+        Mutant::RetryEndsUnknown | Mutant::AnswerTakenTwice => {
+            let faults = vec![(Fault::Forget, 15_000), (Fault::Cut, 4_000)];
             let mut plan = Plan { faults, tides: true, await_records: false, ..plan(seed) };
+            plan.bad_message = 15;
             plan.settings.cooldown = Duration::ZERO;
             plan
         }

@@ -378,13 +378,12 @@ impl World {
 
     /// Writes a group of a journal, or fails to.
     fn write(&mut self, node: usize) {
-        let count = 1 + self.rng.usize(0..4);
         let SimNode { disk, daemon, .. } = &mut self.nodes[node];
         if let Some(daemon) = daemon {
             let fails = disk.fails;
             let durable = fails && self.rng.bool();
             let failure = fails.then_some(("the disk is full", durable));
-            daemon.write(count, disk, failure);
+            daemon.write(disk, failure);
         }
         self.serve(node);
     }

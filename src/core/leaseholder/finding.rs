@@ -267,11 +267,16 @@ impl Leaseholder {
             Pending::Aside,
             Request::Txn(Txn { when: vec![], then: vec![Write::Delete(key.key.clone())] }),
         );
+        // Its deletion was lost, and it is reported again: what it gave may have gone on since, and
+        // come back by another answer (rule 33).
+        if !self.taken_answers.insert(key.key.clone()) && !broken(Mutant::AnswerTakenTwice) {
+            return;
+        }
         let pool = crate::core::keys::message_network(&key.key)
             .map(|network| PoolFamily { network: network.into(), family: message.family });
         let Some(pool) = pool else { return };
         if let MessageBody::Given(cidrs) = &message.body {
-            // Told late, or twice, it may have changed hands or shape since.
+            // Told late, it may have changed hands or shape since.
             let known = cidrs.iter().any(|&cidr| self.knows(&pool, cidr));
             if known || Some(message.lease) != self.lease {
                 return;

@@ -38,6 +38,8 @@ impl Leaseholder {
                 if let Some((prefix, _)) = under {
                     self.questions
                         .retain(|key, _| !key.starts_with(prefix) || there.contains(key.as_str()));
+                    self.taken_answers
+                        .retain(|key| !key.starts_with(prefix) || there.contains(key.as_str()));
                 }
                 for key in &keys {
                     self.received(now, key);
@@ -46,6 +48,7 @@ impl Leaseholder {
             Watched::Put(key) => self.received(now, &key),
             Watched::Deleted(key) => {
                 self.questions.remove(&key);
+                self.taken_answers.remove(&key);
                 self.unasked.retain(|question| question.key != key);
             }
         }

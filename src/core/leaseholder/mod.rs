@@ -148,6 +148,8 @@ pub struct Leaseholder {
     finds: BTreeMap<OrderId, Find>,
     agreements: BTreeMap<OrderId, AgreeBlockSize>,
     questions: BTreeMap<String, Revision>,
+    /// The answers of others that were taken in, and whose keys may still be there.
+    taken_answers: BTreeSet<String>,
     /// Questions that wait for the end of the current transaction.
     unasked: Vec<Question>,
     /// Nodes without a session, and when that was noticed, on the boot clock.
@@ -220,6 +222,7 @@ impl Leaseholder {
             finds: BTreeMap::new(),
             agreements: BTreeMap::new(),
             questions: BTreeMap::new(),
+            taken_answers: BTreeSet::new(),
             unasked: Vec::new(),
             absent: BTreeMap::new(),
             records: Records::default(),

@@ -1,9 +1,7 @@
 //! Passes the effects of the leaseholder on: each one goes to the range set that it concerns.
 
 use super::coordinator::CoordinatorMachine;
-use super::message::{
-    After, Commit, Event, Message, OrderOrigin, Output, ToLeaseholder, ToRangeSet,
-};
+use super::message::{After, Event, Message, OrderOrigin, Output, ToLeaseholder, ToRangeSet};
 use crate::core::address::Cidr;
 use crate::core::ids::Link;
 use crate::core::journal::JournalEntry;
@@ -108,7 +106,7 @@ impl CoordinatorMachine {
     }
 
     pub(super) fn commit(&mut self, entries: Vec<JournalEntry>, then: After) {
-        self.outputs.push_back(Output::Commit(Commit { entries, then }));
+        self.outputs.push_back(Output::commit(entries, then));
     }
 
     pub(super) fn report(&mut self, event: Event) {

@@ -393,6 +393,7 @@ impl CoordinatorMachine {
             && !self.journal_failed
         {
             self.journal_failed = true;
+            self.outputs.push_back(Output::Broken(cause.clone()));
             self.report(Event::JournalFailed(cause.clone()));
         }
         for operation in operations {

@@ -1,44 +1,80 @@
 //! The order of the journal: what is written together, and what is let go afterwards.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::message::{
-    After, Commit, Message, OrderOrigin, ToCoordinator, ToLeaseholder, ToRangeSet,
+    After, Commit, Group, Machine, Message, OrderOrigin, Output, ToCoordinator, ToJournal,
+    ToLeaseholder, ToRangeSet,
 };
 use crate::core::journal::{JournalEntry, JournalFailure};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::BootTime;
 use crate::limits;
 
-/// Commits in the order in which they were asked for. [`JournalQueue::next_group`] takes what is
-/// written next; [`JournalQueue::ended`] lets go what waited for it. One group is written at a
-/// time. After the first failure nothing is durable any longer (rule 14): every later commit fails
-/// with the same cause, without being written.
-#[derive(Default, Debug)]
-pub struct JournalQueue {
+/// Commits in the order in which they were asked for. One group of them is written at a time
+/// ([`Output::Write`]), and its end lets go what waited for it. After the first failure nothing is
+/// durable any longer (rule 14): every later commit fails with the same cause, without being
+/// written.
+#[derive(Debug)]
+pub struct JournalMachine {
+    /// The most commits in a group.
+    group_max: usize,
     waiting: VecDeque<Commit>,
     /// The number of commits in `waiting` that something waits for.
     urgent: usize,
     /// The time at which the entries that nothing waits for are due.
     due: Option<BootTime>,
-    writing: Option<Vec<After>>,
+    /// [`ToJournal::Write`] is on its way.
+    called: bool,
+    writing: Option<Writing>,
     failed: Option<JournalFailure>,
-    closed: bool,
+    outputs: VecDeque<Output>,
 }
 
-/// Entries that are written together: all of them become durable, or none.
+/// A group that is being written.
 #[derive(Debug)]
-pub struct Group {
-    /// The entries, in order.
-    pub entries: Vec<JournalEntry>,
+struct Writing {
+    since: BootTime,
+    /// The work that waits for it.
+    then: Vec<After>,
+    /// No group comes after it.
+    last: bool,
 }
 
-impl JournalQueue {
-    /// Adds a commit. Returns the messages of one that can no longer be written.
-    pub fn push(&mut self, now: BootTime, commit: Commit) -> Vec<Message> {
-        if self.closed {
-            let cause = Err(JournalFailure::Closed);
-            return release(std::iter::once(commit.then), &cause);
+impl JournalMachine {
+    /// Creates it, for groups of so many commits at most.
+    pub fn new(group_max: usize) -> Self {
+        Self {
+            group_max,
+            waiting: VecDeque::new(),
+            urgent: 0,
+            due: None,
+            called: false,
+            writing: None,
+            failed: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Returns how long the disk has been at work on a group, if that is longer than a disk that
+    /// works ever takes.
+    pub fn hangs_for(&self, now: BootTime) -> Option<Duration> {
+        let time = now.since(self.writing.as_ref()?.since);
+        (time > limits::JOURNAL_WAIT_MAX).then_some(time)
+    }
+
+    /// Returns the entries that wait for a group, commit by commit; for simulators.
+    pub fn waiting(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
+        self.waiting.iter().map(|commit| &commit.entries)
+    }
+
+    fn push(&mut self, now: BootTime, mut commit: Commit) {
+        if broken(Mutant::AnsweredBeforeDurable)
+            && let After::Operation(_) = commit.then
+        {
+            let then = std::mem::replace(&mut commit.then, After::Nothing);
+            self.release(std::iter::once(then), &Ok(()));
         }
         if let After::Nothing = commit.then {
             self.due.get_or_insert(now + limits::APPEND_WAIT_MAX);
@@ -46,107 +82,133 @@ impl JournalQueue {
             self.urgent += 1;
         }
         self.waiting.push_back(commit);
-        self.refuse()
+        self.refuse();
     }
 
-    /// Returns whether something waits for a group to be written.
-    pub fn is_urgent(&self) -> bool {
-        self.urgent > 0 && self.writing.is_none()
-    }
-
-    /// Returns the time at which a group must be written although nothing waits for it.
-    pub fn poll_timeout(&self) -> Option<BootTime> {
-        self.due.filter(|_| self.writing.is_none())
-    }
-
-    /// Returns the next group of at most that many commits, unless one is being written. Once the
-    /// journal has failed, or is closed, there is none: call [`JournalQueue::refuse`].
-    pub fn next_group(&mut self, commits_max: usize) -> Option<Group> {
-        if self.writing.is_some() || self.waiting.is_empty() || self.failed.is_some() {
-            return None;
+    /// Asks to be called for the next group, if something waits for it.
+    fn call(&mut self) {
+        if self.urgent > 0 && self.writing.is_none() && !self.called {
+            self.called = true;
+            self.outputs.push_back(Output::CallJournal);
         }
-        let count = self.waiting.len().min(commits_max);
+    }
+
+    /// Has the next group written, unless one is being written.
+    fn write(&mut self, now: BootTime) {
+        if self.writing.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let count = self.waiting.len().min(self.group_max);
         let mut entries = Vec::new();
-        let mut then = Vec::with_capacity(count);
+        let (mut then, mut last) = (Vec::with_capacity(count), false);
         for commit in self.waiting.drain(..count) {
             entries.extend(commit.entries);
             if let After::Nothing = commit.then {
                 continue;
             }
             self.urgent -= 1;
-            self.closed |= matches!(commit.then, After::Close);
+            last |= matches!(commit.then, After::Close);
             then.push(commit.then);
         }
         self.due = self.due.filter(|_| !self.waiting.is_empty());
-        self.writing = Some(then);
-        Some(Group { entries })
+        self.writing = Some(Writing { since: now, then, last });
+        self.outputs.push_back(Output::Write(Group { entries }));
     }
 
-    /// Handles the end of a group: it is durable, or the journal failed. Returns what waited for
-    /// it, and after a failure all that waits.
-    pub fn ended(&mut self, result: Result<(), JournalFailure>) -> Vec<Message> {
+    /// Lets go what waited for the group that was written, and after a failure all that waits.
+    fn written(&mut self, result: Result<(), JournalFailure>) {
         let result = if broken(Mutant::FailedCommitIsGood) { Ok(()) } else { result };
-        let written = self.writing.take().unwrap_or_default();
+        let Some(Writing { then, last, .. }) = self.writing.take() else { return };
         if let Err(cause) = &result {
             self.failed.get_or_insert_with(|| cause.clone());
         }
-        let mut messages = release(written.into_iter(), &result);
-        messages.extend(self.refuse());
-        messages
+        if last {
+            self.failed.get_or_insert(JournalFailure::Closed);
+            self.outputs.push_back(Output::CloseJournal);
+        }
+        self.release(then.into_iter(), &result);
+        self.refuse();
     }
 
-    /// Ends all commits that wait, after a failure.
-    pub fn refuse(&mut self) -> Vec<Message> {
-        let Some(cause) = self.failed.clone() else { return vec![] };
+    /// Ends all commits that wait, once the journal has failed or is closed.
+    fn refuse(&mut self) {
+        let Some(cause) = self.failed.clone() else { return };
         self.urgent = 0;
         self.due = None;
         let waiting = std::mem::take(&mut self.waiting);
-        release(waiting.into_iter().map(|commit| commit.then), &Err(cause))
+        self.release(waiting.into_iter().map(|commit| commit.then), &Err(cause));
     }
 
-    /// Returns whether the journal has been told to close and everything before that is durable.
-    pub fn is_closed(&self) -> bool {
-        self.closed && self.writing.is_none()
-    }
-
-    /// Returns the entries that are not durable yet, commit by commit; for simulators.
-    pub fn unwritten(&self) -> impl Iterator<Item = &Vec<JournalEntry>> {
-        self.waiting.iter().map(|commit| &commit.entries)
+    /// Sends the messages of everything that waited for a commit with this result. Operations of
+    /// the coordinator go as one message: one of its own for each would cost an ADD more than its
+    /// commit.
+    fn release(
+        &mut self,
+        waited: impl Iterator<Item = After>,
+        result: &Result<(), JournalFailure>,
+    ) {
+        let mut operations = Vec::new();
+        let mut messages = Vec::new();
+        for after in waited {
+            match (after, result) {
+                (After::Operation(operation), _) => operations.push(operation),
+                (After::Order(set, context, order), Ok(())) => {
+                    let origin = OrderOrigin::RangeSet(set, context);
+                    messages.push(Message::Leaseholder(ToLeaseholder::SubmitOrder(
+                        Some(origin),
+                        *order,
+                    )));
+                }
+                (After::Order(set, context, _), Err(_)) => {
+                    messages.push(Message::RangeSet(set, ToRangeSet::OrderFailed(context)));
+                }
+                (After::Intent(link), Ok(())) => {
+                    messages.push(Message::Leaseholder(ToLeaseholder::Intended(link)));
+                }
+                (After::Close, _) => {
+                    messages.push(Message::Coordinator(ToCoordinator::JournalClosed));
+                }
+                // Once the journal has failed, nothing more is changed in the store.
+                (After::Nothing, _) | (After::Intent(_), Err(_)) => {}
+            }
+        }
+        if !operations.is_empty() {
+            let committed = ToCoordinator::Committed(operations, result.clone());
+            self.outputs.push_back(Output::Send(Message::Coordinator(committed)));
+        }
+        self.outputs.extend(messages.into_iter().map(Output::Send));
     }
 }
 
-/// Returns the messages of everything that waited for a commit with this result. Operations of the
-/// coordinator come as one message: one of its own for each would cost an ADD more than its commit.
-fn release(
-    waited: impl Iterator<Item = After>,
-    result: &Result<(), JournalFailure>,
-) -> Vec<Message> {
-    let mut operations = Vec::new();
-    let mut messages = Vec::new();
-    for after in waited {
-        match (after, result) {
-            (After::Operation(operation), _) => operations.push(operation),
-            (After::Order(set, context, order), Ok(())) => {
-                let origin = OrderOrigin::RangeSet(set, context);
-                messages
-                    .push(Message::Leaseholder(ToLeaseholder::SubmitOrder(Some(origin), *order)));
+impl Machine for JournalMachine {
+    type Input = ToJournal;
+
+    fn start(&mut self, _: BootTime) {}
+
+    fn handle(&mut self, now: BootTime, input: ToJournal) {
+        match input {
+            ToJournal::Commit(commit) => self.push(now, commit),
+            ToJournal::Write => {
+                self.called = false;
+                self.write(now);
             }
-            (After::Order(set, context, _), Err(_)) => {
-                messages.push(Message::RangeSet(set, ToRangeSet::OrderFailed(context)));
-            }
-            (After::Intent(link), Ok(())) => {
-                messages.push(Message::Leaseholder(ToLeaseholder::Intended(link)));
-            }
-            (After::Close, _) => {
-                messages.push(Message::Coordinator(ToCoordinator::JournalClosed));
-            }
-            // Once the journal has failed, nothing more is changed in the store.
-            (After::Nothing, _) | (After::Intent(_), Err(_)) => {}
+            ToJournal::Written(result) => self.written(result),
+        }
+        self.call();
+    }
+
+    fn handle_timeout(&mut self, now: BootTime) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.write(now);
         }
     }
-    if !operations.is_empty() {
-        let committed = ToCoordinator::Committed(operations, result.clone());
-        messages.insert(0, Message::Coordinator(committed));
+
+    /// Returns the time at which a group must be written although nothing waits for it.
+    fn poll_timeout(&self) -> Option<BootTime> {
+        self.due.filter(|_| self.writing.is_none() && !self.called)
     }
-    messages
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
 }

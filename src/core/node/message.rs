@@ -51,6 +51,8 @@ pub enum Message {
     RangeSet(SetId, ToRangeSet),
     /// To the leaseholder.
     Leaseholder(ToLeaseholder),
+    /// To the journal.
+    Journal(ToJournal),
 }
 
 /// The messages that the coordinator takes.
@@ -155,6 +157,17 @@ pub enum ToLeaseholder {
     Leave,
 }
 
+/// The messages that the journal takes.
+#[derive(Debug)]
+pub enum ToJournal {
+    /// Make these entries durable.
+    Commit(Commit),
+    /// Write the next group; [`Output::CallJournal`] asked for it.
+    Write,
+    /// The end of the [`Output::Write`] that was asked for last.
+    Written(Result<(), JournalFailure>),
+}
+
 /// The one who waits for an order.
 #[derive(Debug)]
 pub enum OrderOrigin {
@@ -188,6 +201,13 @@ pub struct Commit {
     pub then: After,
 }
 
+/// Entries that are written together: all of them become durable, or none.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The entries, in order.
+    pub entries: Vec<JournalEntry>,
+}
+
 /// The work that waits for a commit.
 #[derive(Debug)]
 pub enum After {
@@ -208,8 +228,13 @@ pub enum After {
 pub enum Output {
     /// Deliver a message.
     Send(Message),
-    /// Hand a commit to the journal's queue.
-    Commit(Commit),
+    /// Send [`ToJournal::Write`] when all that has come in by now has been handled: that is the
+    /// group.
+    CallJournal,
+    /// Write a group to the disk, and bring the result as [`ToJournal::Written`].
+    Write(Group),
+    /// Close the disk: no group comes after the last one.
+    CloseJournal,
     /// Ask the store, and bring the answer as [`ToLeaseholder::Answered`] with this number.
     Store(RequestId, Request),
     /// Watch a prefix, and bring reports as [`ToLeaseholder::Observed`].
@@ -220,6 +245,8 @@ pub enum Output {
     Held(Arc<Holding>),
     /// Show readers that this is no longer held.
     Ended(Arc<Holding>),
+    /// Show readers that the journal failed: what is held is not known to be durable any longer.
+    Broken(JournalFailure),
     /// Open a mailbox for a range set.
     Open {
         /// The range set.
@@ -235,6 +262,13 @@ pub enum Output {
     Report(Box<Event>),
     /// The node has stopped: nothing follows.
     Stopped,
+}
+
+impl Output {
+    /// Makes these entries durable, and lets go then what waits for them.
+    pub(super) fn commit(entries: Vec<JournalEntry>, then: After) -> Self {
+        Self::Send(Message::Journal(ToJournal::Commit(Commit { entries, then })))
+    }
 }
 
 /// Something that people must know: for the log and for counters.

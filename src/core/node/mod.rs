@@ -1,7 +1,7 @@
 //! One node: its machines, what they tell each other, and what must be durable first.
 //!
 //! A node is a coordinator, one range set for each pool of addresses that it uses, a leaseholder,
-//! and the queue of its journal. Each is a [`Machine`]: messages go in, [`Output`]s come out, in
+//! and a journal. Each is a [`Machine`]: messages go in, [`Output`]s come out, in
 //! order. The daemon runs each machine behind the mailbox of an actor (`src/actors`), the simulator
 //! behind a mailbox that it serves in any order (`src/sim`); both carry out the same outputs, and
 //! neither decides anything.
@@ -18,7 +18,7 @@
 //!     |      +-----------------------------------------------+
 //!     | Commit, then Committed
 //!     v
-//!  JournalQueue --> disk
+//!  JournalMachine --> disk
 //! ```
 //!
 //! **Order.** A message is in its receiver's mailbox before the sender's next output is carried
@@ -26,7 +26,7 @@
 //! are served in any order.
 //!
 //! **Durability is a value.** A message that must wait for the journal travels inside the
-//! [`Commit`] for which it waits ([`After`]); [`JournalQueue`] lets it go when the entries are
+//! [`Commit`] for which it waits ([`After`]); [`JournalMachine`] lets it go when the entries are
 //! durable, and turns it into its failure when they are not (rules 12 to 15).
 
 mod boot;
@@ -41,10 +41,10 @@ mod range_set;
 
 pub use boot::{BootOptions, Booted, boot};
 pub use coordinator::{CoordinatorMachine, Unable, Unready};
-pub use journal::{Group, JournalQueue};
+pub use journal::JournalMachine;
 pub use leaseholder::{Figures, LeaseholderMachine, Standing};
 pub use message::{
-    After, Commit, Event, Machine, Message, OrderContext, OrderOrigin, Output, SearchEnd,
-    ToCoordinator, ToLeaseholder, ToRangeSet,
+    After, Commit, Event, Group, Machine, Message, OrderContext, OrderOrigin, Output, SearchEnd,
+    ToCoordinator, ToJournal, ToLeaseholder, ToRangeSet,
 };
 pub use range_set::RangeSetMachine;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::message::{
-    After, Commit, Event, Machine, Message, OrderContext, OrderOrigin, Output, ToCoordinator,
+    After, Event, Machine, Message, OrderContext, OrderOrigin, Output, ToCoordinator,
     ToLeaseholder, ToRangeSet,
 };
 use crate::core::Map;
@@ -230,7 +230,7 @@ impl RangeSetMachine {
             return self.submit(context, order);
         }
         let then = After::Order(self.identity.id, context, Box::new(order));
-        self.outputs.push_back(Output::Commit(Commit { entries, then }));
+        self.outputs.push_back(Output::commit(entries, then));
     }
 
     /// Entries about blocks that nothing waits for. What is committed later is durable later: so a
@@ -239,8 +239,7 @@ impl RangeSetMachine {
         let entries: Vec<JournalEntry> =
             cidrs.iter().map(|&cidr| entry(self.pool(), cidr)).collect();
         if !entries.is_empty() {
-            let commit = Commit { entries, then: After::Nothing };
-            self.outputs.push_back(Output::Commit(commit));
+            self.outputs.push_back(Output::commit(entries, After::Nothing));
         }
     }
 

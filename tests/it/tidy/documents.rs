@@ -10,7 +10,7 @@ const TABLE: (&str, &str) = ("ARCHITECTURE.md", "## Rules");
 /// The document with a section for each rule, and the start of the sections' headings.
 const SECTIONS: (&str, &str) = ("docs/protocol.md", "### ");
 /// The file with the switches that break rules, and the line with which their list begins.
-const SWITCHES: (&str, &str) = ("src/core/mutant.rs", "pub enum Mutant {");
+const SWITCHES: (&str, &str) = ("src/core/mutant.rs", "mutants! {");
 /// Folders of files that documents name by their path.
 const FOLDERS: [&str; 7] = ["src/", "tests/", "docs/", "benches/", "deploy/", ".cargo/", ".ci/"];
 /// These tests name documents that are not there on purpose.

@@ -35,7 +35,7 @@ const IMPURE_WORDS: [&str; 13] = [
 
 /// The other parts that each part may use. A part is a folder or a file right below `src`, and one
 /// of them is the plugin's package; `my_ipam::note` is only that module of it.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("bin", &["cli", "limits"]),
     (
         "cli",
@@ -57,6 +57,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
         &[
             "api",
             "actors",
+            "events",
             "store",
             "journal",
             "identity",
@@ -74,6 +75,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
         "api",
         &[
             "actors",
+            "events",
             "cni",
             "core",
             "store",
@@ -85,7 +87,8 @@ const MAY_USE: [(&str, &[&str]); 21] = [
             "limits",
         ],
     ),
-    ("actors", &["core", "store", "journal", "metrics", "clock", "points", "limits"]),
+    ("actors", &["events", "core", "store", "journal", "metrics", "clock", "points", "limits"]),
+    ("events", &["core", "metrics", "clock", "limits"]),
     ("journal", &["core", "store::file", "clock", "files", "limits"]),
     ("identity", &["config", "files"]),
     ("store", &["core", "clock", "metrics", "files", "limits"]),

@@ -1,14 +1,16 @@
-//! Events of the machines, put into words and counted.
+//! Events of the machines, put into words and counted; the last ones are kept for readers.
 
-use super::index::Index;
-use super::recent::{Happening, Recent};
+mod recent;
+
+pub use recent::{Happening, KeptEvent, Recent};
+
 use crate::core::cause::Cause;
 use crate::core::leaseholder::Leased;
 use crate::core::node::{Event, SearchEnd};
 use crate::metrics;
 
 /// Writes an event to the log, counts it, and keeps it for readers if it is of interest later.
-pub(super) fn tell(index: &Index, recent: &Recent, event: &Event) {
+pub fn tell(recent: &Recent, event: &Event) {
     if let Some(happening) = lasting(event) {
         recent.add(happening);
     }
@@ -26,7 +28,6 @@ pub(super) fn tell(index: &Index, recent: &Recent, event: &Event) {
         }
         Event::JournalFailed(cause) => {
             tracing::error!(%cause, "the journal failed: ADD is refused");
-            index.break_down(cause.clone());
         }
         Event::StateRecovered(recovered) => tracing::error!(
             blocks = recovered.blocks,

@@ -1,7 +1,7 @@
 //! The last events, for the page: in words, with their times.
 //!
 //! The actors never wait for a reader: an event goes into a queue, and the next holder of the
-//! lock takes it in, as in [`super::index`].
+//! lock takes it in, as in [`crate::actors::Index`].
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -257,7 +257,7 @@ fn no_file_names_the_machine_it_was_written_on() {
 /// A small repository with a rule that is kept, cited and described.
 fn one_rule(changes: &[(&str, &str)]) -> Vec<File> {
     let table = "## Rules\n\n| rule | kept in | |\n| 7 | One place | `core::x` | `Broken` |\n";
-    let switches = "pub enum Mutant {\n    /// So (rule 7).\n    Broken,\n}\n";
+    let switches = "mutants! {\n    /// So (rule 7).\n    Broken,\n}\n";
     let mut texts = BTreeMap::from([
         ("ARCHITECTURE.md", table),
         ("docs/protocol.md", "### 7. One place\n"),

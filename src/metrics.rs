@@ -33,6 +33,7 @@ pub const CAUSES: &[&str] = &[
     "already-held",
     "overtaken",
     "block-size",
+    "not-imported",
     "store",
     "range-sets",
     "journal",

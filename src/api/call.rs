@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
 
+use super::cause::NOT_IMPORTED;
 use super::delivery::Answers;
 use super::foreign::Asking;
 use super::outcome::{execute, explain};
@@ -136,7 +137,8 @@ async fn add(
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
     let (pool, requested, data_dir) = (&from.pool, &add.requested, add.data_dir.take());
     let asking = Asking { id: &id, pool, sets: &sets, requested, data_dir };
-    if let Err(error) = admit(node, &asking).await {
+    if let Err((cause, error)) = admit(node, &asking).await {
+        metrics::add_failed(&from.network, cause);
         return Box::pin(async move { Err(error) });
     }
     let dns = match &add.resolv_conf {
@@ -190,8 +192,11 @@ async fn add(
 }
 
 /// Admits an ADD unless another plugin holds addresses of its network that were not taken over.
-async fn admit(node: &AppState, asking: &Asking<'_>) -> Result<(), Error> {
-    node.foreign.admit(node, asking).await?;
+///
+/// # Errors
+/// The cause, as metrics have it, and the answer.
+async fn admit(node: &AppState, asking: &Asking<'_>) -> Result<(), (&'static str, Error)> {
+    node.foreign.admit(node, asking).await.map_err(|error| (NOT_IMPORTED, error))?;
     node.older.admit(node, asking).await
 }
 

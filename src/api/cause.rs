@@ -3,6 +3,11 @@
 use crate::core::coordinator::CallError;
 use crate::core::range_set::AssignError;
 
+/// The cause of an ADD that waits until what another plugin holds is taken over.
+pub(super) const NOT_IMPORTED: &str = "not-imported";
+/// The cause of an ADD that needs the cluster's store, which does not answer.
+pub(super) const STORE: &str = "store";
+
 /// The word for a cause: one of [`crate::metrics::CAUSES`].
 pub(super) fn label(error: &CallError) -> &'static str {
     match error {
@@ -20,9 +25,7 @@ pub(super) fn label(error: &CallError) -> &'static str {
         CallError::AlreadyHeld { .. } => "already-held",
         CallError::Overtaken(_) | CallError::TooOld(_) => "overtaken",
         CallError::BlockSize { .. } => "block-size",
-        CallError::Store(_) | CallError::NotRecorded(_) | CallError::RenewalNotRecorded(_) => {
-            "store"
-        }
+        CallError::Store(_) | CallError::NotRecorded(_) | CallError::RenewalNotRecorded(_) => STORE,
         CallError::TooManySets => "range-sets",
         CallError::Journal(_) => "journal",
         CallError::Busy(_) => "busy",

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::cause::{NOT_IMPORTED, STORE};
 use super::foreign::Asking;
 use super::{AppState, EMBEDDED};
 use crate::cni::error::{Code, Error};
@@ -84,9 +85,13 @@ impl Older {
     /// taken over, on any node, or if the ADD takes over just that.
     ///
     /// # Errors
-    /// The ADD must wait until the addresses are taken over, or can be looked for; the error names
-    /// the command.
-    pub async fn admit(&self, node: &AppState, add: &Asking<'_>) -> Result<(), Error> {
+    /// The ADD must wait until the addresses are taken over, or can be looked for: the cause, as
+    /// metrics have it, and an error that names the command.
+    pub async fn admit(
+        &self,
+        node: &AppState,
+        add: &Asking<'_>,
+    ) -> Result<(), (&'static str, Error)> {
         if node.about.store == EMBEDDED || self.is_admitted(add.pool) {
             return Ok(());
         }
@@ -105,7 +110,10 @@ impl Older {
         };
         let waiting = match waiting {
             Ok(waiting) => waiting,
-            Err(error) => return unseen(node, add.pool, &error).await,
+            Err(error) => {
+                let admitted = unseen(node, add.pool, &error).await;
+                return admitted.map_err(|error| (STORE, error));
+            }
         };
         let Some(first) = waiting.first() else {
             self.admit_from_now_on(add.pool);
@@ -126,10 +134,11 @@ impl Older {
             waiting.len(),
             add.pool
         );
-        Err(Error::new(Code::TryAgain, msg).with_details(
+        let error = Error::new(Code::TryAgain, msg).with_details(
             "take them over on each of their hosts: leasehold import etcd-cni; delete the keys of \
              containers that are gone (etcdctl del)",
-        ))
+        );
+        Err((NOT_IMPORTED, error))
     }
 
     fn is_admitted(&self, pool: &Arc<str>) -> bool {

@@ -114,9 +114,9 @@ pub struct ServeArgs {
     /// info]
     #[arg(long, value_name = "LEVEL", env = "LEASEHOLD_LOG")]
     pub log: Option<String>,
-    /// What begins a new boot, which ends the addresses of all earlier containers: a start of the
-    /// kernel, or with init also a new PID 1. Use init only on a node that is itself a container,
-    /// and never for a daemon in a container of its own [default: kernel]
+    /// Event that begins a new boot, which ends the addresses of all earlier containers: a start of
+    /// the kernel, or with init also a new PID 1. Use init only on a node that is itself a
+    /// container, and never for a daemon in a container of its own [default: kernel]
     #[arg(long, value_name = "WHAT", env = "LEASEHOLD_BOOT_FROM")]
     pub boot_from: Option<BootFrom>,
     /// Number of past holdings that this node keeps for `leasehold history`; 0: none
@@ -146,7 +146,7 @@ pub enum Commit {
     Etcd,
 }
 
-/// What begins a new boot. When a boot ends, every container of the node ends too.
+/// The event that begins a new boot. When a boot ends, every container of the node ends too.
 #[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub enum BootFrom {
@@ -247,7 +247,7 @@ pub struct Config {
     pub forget_after: Duration,
     /// The lines that are logged: a level, or directives by module.
     pub log: String,
-    /// What begins a new boot.
+    /// The event that begins a new boot.
     pub boot_from: BootFrom,
     /// The bounds of the past holdings that are kept.
     pub history: Bounds,

@@ -167,7 +167,7 @@ impl Older {
         }
     }
 
-    /// What the older plugin holds.
+    /// Reads the addresses that the older plugin holds.
     async fn inspect(&self, node: &AppState) -> Seen {
         let came = clock::boot();
         let mut last = self.last.lock().await;

@@ -206,7 +206,7 @@ fn free_addresses_of_a_silent_node_are_not_free() {
     assert!(broken, "the story ends well without the rule");
 }
 
-/// How often the story is told, each time with other blocks.
+/// The number of times that the story is told, each time with other blocks.
 const SILENCES: u64 = 20;
 
 fn need_what_a_silent_node_has(seed: u64) {

@@ -172,6 +172,17 @@ fn one_word_has_one_meaning() {
 }
 
 #[test]
+fn doc_comments_begin_with_sentences() {
+    assert_none("sentences", &rules::sentences(&tree()));
+    for text in ["/// What is held.", "    /// How often.", "//! Whose it is."] {
+        assert_caught(rules::sentences, "src/x.rs", text, 1, "begins no sentence");
+    }
+    for text in ["/// Whatever.", "// What is held.", "/// It is known\n/// Where it is."] {
+        assert_fine(rules::sentences, "tests/it/x.rs", text);
+    }
+}
+
+#[test]
 fn nothing_panics_on_purpose() {
     assert_none("no panics outside of tests", &rules::no_panics(&tree()));
     for text in ["x.unwrap()", "x.expect(\"y\")", "todo!()", "panic!()", "dbg!(x)"] {

@@ -44,9 +44,10 @@ impl Places {
         Self { file, known: Arc::new(Mutex::new(known.unwrap_or_else(none))) }
     }
 
-    /// Returns whether nothing is known of a place.
+    /// Returns whether nothing is known of a place, and there is room for it.
     pub(in crate::api) fn is_new(&self, place: &str) -> bool {
-        !self.known.lock().unwrap_or_else(PoisonError::into_inner).places.contains_key(place)
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.places.len() < limits::PLACES_MAX && !known.places.contains_key(place)
     }
 
     /// Takes in that a namespace is seen in a place. It may write a file.

@@ -32,7 +32,7 @@ pub struct Sweeps {
     /// The number of attachments that were released so far, told after each pass; nothing: the
     /// sweep is off.
     released: Arc<watch::Sender<Option<u64>>>,
-    /// What the last look could not see.
+    /// The places that the last look could not see.
     blind: Arc<Mutex<Vec<String>>>,
 }
 

@@ -30,7 +30,7 @@ struct Place {
     network: usize,
     container: Container,
     state: State,
-    /// How often the node's containers had been stopped when the last ADD was sent.
+    /// The number of times that the node's containers had been stopped when the last ADD was sent.
     stops: u32,
 }
 

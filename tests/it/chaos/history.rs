@@ -1,4 +1,4 @@
-//! What clients saw, in order, and what was done to nodes.
+//! The events of a run in order: the answers that clients saw, and the faults of nodes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -17,7 +17,7 @@ pub(super) type Container = u32;
 pub(super) type NodeAt = usize;
 /// The addresses of an answer, one for each range set.
 pub(super) type Addresses = Vec<IpAddr>;
-/// What a node lists.
+/// The list of a node.
 pub(super) type Held = BTreeMap<Container, Addresses>;
 
 /// One thing that a client saw, or that was done to a node.
@@ -107,12 +107,13 @@ pub(super) struct History {
 struct Inner {
     judge: Judge,
     events: VecDeque<Event>,
-    /// How often each node lost its callers: an answer that was on its way then reaches nobody.
+    /// The number of times that each node lost its callers: an answer that was on its way then
+    /// reaches nobody.
     eras: Vec<u32>,
     counts: Counts,
 }
 
-/// What a run did.
+/// The figures of a run.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Counts {
     pub(super) adds: u64,
@@ -139,7 +140,7 @@ impl History {
         self.began.elapsed()
     }
 
-    /// How often a node has lost its callers.
+    /// Returns the number of times that a node has lost its callers.
     pub(super) fn era(&self, node: NodeAt) -> u32 {
         self.lock().eras[node]
     }
@@ -184,7 +185,7 @@ impl History {
         !self.lock().judge.violations().is_empty()
     }
 
-    /// What containers hold by the answers that they got.
+    /// Returns the addresses that containers hold by the answers that they got.
     pub(super) fn held(&self) -> Vec<(Container, NodeAt, Addresses)> {
         self.lock().judge.held()
     }

@@ -44,17 +44,17 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What is known of one container.
+/// The state of one container, as far as it is known.
 #[derive(Default, Debug)]
 struct Known {
     node: NodeAt,
-    /// What it has in hand, and since when.
+    /// The addresses that it has in hand, and the time since which it has them.
     hand: Option<(Addresses, Duration)>,
     /// An ADD or a DEL may have been carried out, and nobody was told.
     unsure: bool,
     /// Calls of ADD that are under way.
     open: u32,
-    /// How often its DEL was sent since its last ADD.
+    /// The number of DELs that were sent since its last ADD.
     dels: u32,
     /// When a DEL was answered last.
     freed: Duration,
@@ -67,7 +67,7 @@ struct Known {
     may_rise: bool,
 }
 
-/// What is known of all containers, and which promises are broken.
+/// The state of all containers, as far as it is known, and the promises that are broken.
 #[derive(Default, Debug)]
 pub(super) struct Judge {
     known: BTreeMap<Container, Known>,
@@ -82,7 +82,7 @@ impl Judge {
         &self.violations
     }
 
-    /// What containers have in hand.
+    /// Returns the addresses that containers have in hand.
     pub(super) fn held(&self) -> Vec<(Container, NodeAt, Addresses)> {
         let held = |(&it, known): (&Container, &Known)| {
             known.hand.as_ref().map(|(addresses, _)| (it, known.node, addresses.clone()))

@@ -48,9 +48,9 @@ pub(super) struct Node {
     pub(super) links: Links,
     /// Locked while the way to etcd is disturbed.
     pub(super) wire: Mutex<()>,
-    /// How often its containers were stopped.
+    /// The number of times that its containers were stopped.
     pub(super) stops: AtomicU32,
-    /// What it answered until this time is recorded in etcd.
+    /// The time until which all of its answers are recorded in etcd.
     pub(super) recorded: Mutex<Duration>,
 }
 
@@ -84,7 +84,7 @@ impl Node {
         serde_json::from_str(&reply.body).map_err(io::Error::other)
     }
 
-    /// What the node lists.
+    /// Returns the list of the node.
     pub(super) fn listing(&self) -> io::Result<BTreeMap<Container, Addresses>> {
         let Value::Array(rows) = self.read("/v1/allocations?limit=10000")? else {
             return Err(io::Error::other("no list"));
@@ -155,7 +155,7 @@ pub(super) struct Copy {
     pub(super) dir: TempDir,
 }
 
-/// What a run found.
+/// The findings of a run.
 #[derive(Debug)]
 pub(super) struct Report {
     /// The stories of what is wrong; empty if all is well.

@@ -1,4 +1,4 @@
-//! What a run is like: the seed draws it, and the environment may choose.
+//! The settings of a run: the seed draws them, and the environment may choose.
 
 use std::env;
 use std::fmt;
@@ -19,7 +19,7 @@ pub(super) const LEASE_TTL: Duration = Duration::from_secs(5);
 /// The number of daemons.
 pub(super) const NODES: usize = 3;
 
-/// What a run is like.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) seed: u64,

@@ -21,7 +21,7 @@ fn add(daemon: &Daemon, container: &str, config: &Value) -> Outcome {
     daemon.client().call(&Call::new("ADD", container, config))
 }
 
-/// What the older plugin wrote for a container on each of two hosts.
+/// Writes the keys that the older plugin had for a container on each of two hosts.
 fn endpoints(etcd: &Cluster) {
     etcd.ctl(&["put", "/neutron/endpoints/pay/10.9.0.2", "node-0:c0:pay-10-online-84f8cc5d4b-x"]);
     etcd.ctl(&["put", "/ipam-etcd-cni/endpoints/web/10.9.0.3", "node-1:c1:web-2-online-5d4b-y"]);

@@ -1,4 +1,4 @@
-//! What a burst needed in memory comes back.
+//! The memory that a burst needed comes back.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;

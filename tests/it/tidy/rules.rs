@@ -69,6 +69,9 @@ const OTHER_WORDS: [(&str, &str); 40] = [
     ("any more", "no longer"),
 ];
 
+/// Words that begin half of a question.
+const HALVES: [&str; 6] = ["What", "Who", "Whose", "Where", "Whether", "How"];
+
 fn rust_in<'a>(files: &'a [File], folder: &'a str) -> impl Iterator<Item = &'a File> {
     files.iter().filter(move |file| file.is_rust() && file.path.starts_with(folder))
 }
@@ -131,6 +134,28 @@ pub(super) fn words(files: &[File]) -> Vec<String> {
                     format!("{word:?}: the word is {right:?} (CONTRIBUTING.md, Vocabulary)");
                 complaints.push(file.complain(line, &about));
             }
+        }
+    }
+    complaints
+}
+
+/// A doc comment begins with a sentence, or with a thing; not with half of a question.
+pub(super) fn sentences(files: &[File]) -> Vec<String> {
+    let said = |text: &str| {
+        let text = text.trim_start();
+        text.strip_prefix("///").or(text.strip_prefix("//!")).map(|said| said.trim().to_owned())
+    };
+    let mut complaints = Vec::new();
+    for file in ["src/", "tests/", "benches/"].iter().flat_map(|folder| rust_in(files, folder)) {
+        let mut before = None;
+        for (line, text) in (1..).zip(file.text.lines()) {
+            let comment = said(text);
+            let word = comment.as_deref().filter(|_| before.is_none());
+            let word = word.and_then(|comment| comment.split(' ').next());
+            if let Some(word) = word.filter(|word| HALVES.contains(word)) {
+                complaints.push(file.complain(line, &format!("{word} begins no sentence")));
+            }
+            before = comment;
         }
     }
     complaints

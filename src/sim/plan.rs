@@ -93,9 +93,10 @@ impl Plan {
         self.bad_message == 0 && self.faults.iter().all(|(fault, _)| harmless.contains(fault))
     }
 
-    /// Returns whether what ran before a boot may be gone after it.
-    fn loses_boots(&self) -> bool {
-        self.bad_disks || self.faults.iter().any(|(fault, _)| *fault == Fault::Vanish)
+    /// Returns whether a machine can lose what runs on it, or all that it knew of that.
+    fn loses_what_runs(&self) -> bool {
+        let loses = |fault: &Fault| matches!(fault, Fault::Vanish | Fault::Forget);
+        self.faults.iter().any(|(fault, _)| loses(fault))
     }
 
     /// Returns whether nothing goes wrong and there are enough addresses for every container.
@@ -260,7 +261,8 @@ pub(super) fn plan(seed: u64) -> Plan {
         plan.faults.retain(|(fault, _)| *fault != Fault::Remove);
         plan.faults.push((Fault::Usurp, 15_000));
     }
-    plan.keep_after_reboot = !plan.loses_boots() && seed % 2 == 1;
+    plan.keep_after_reboot = seed % 8 == 1 && !plan.loses_what_runs();
+    plan.bad_disks &= !plan.keep_after_reboot;
     plan.group_max = 1 + usize::try_from(seed % 4).unwrap_or(0);
     if seed % 100 == 99 {
         (plan.nodes, plan.containers) = (50, 2);

@@ -198,8 +198,18 @@ pub(super) fn calm_in(whole: Arc<Ranges>, nodes: usize) -> Plan {
     Plan { configurations: vec![vec![whole.clone()]], whole, ..calm(nodes) }
 }
 
-/// Returns the run that a seed decides: some things go wrong, never all at once.
+/// Returns the run that a seed decides: some things go wrong, never all at once. In one of eight,
+/// containers outlive reboots, if their machines lose nothing.
 pub(super) fn plan(seed: u64) -> Plan {
+    let mut plan = without_keeping(seed);
+    plan.keep_after_reboot = seed % 8 == 1 && !plan.loses_what_runs();
+    plan.bad_disks &= !plan.keep_after_reboot;
+    plan
+}
+
+/// Returns the run that a seed decides, but for `keep_after_reboot`: a change of its faults may
+/// take away what that needs.
+fn without_keeping(seed: u64) -> Plan {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xA5A5);
     let mut faults = Vec::new();
     for (fault, every) in [
@@ -261,8 +271,6 @@ pub(super) fn plan(seed: u64) -> Plan {
         plan.faults.retain(|(fault, _)| *fault != Fault::Remove);
         plan.faults.push((Fault::Usurp, 15_000));
     }
-    plan.keep_after_reboot = seed % 8 == 1 && !plan.loses_what_runs();
-    plan.bad_disks &= !plan.keep_after_reboot;
     plan.group_max = 1 + usize::try_from(seed % 4).unwrap_or(0);
     if seed % 100 == 99 {
         (plan.nodes, plan.containers) = (50, 2);
@@ -313,22 +321,25 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         Mutant::RestoredTrusted | Mutant::ClaimsWhileRestored => restored(seed),
         Mutant::RefusalShared => scarce(),
         // ADDs are repeated, and wait for their records, in outages.
-        Mutant::UndoEndsMore => Plan { await_records: true, repeats: true, ..plan(seed) },
+        Mutant::UndoEndsMore => {
+            Plan { await_records: true, repeats: true, ..without_keeping(seed) }
+        }
         // Nodes stop, others take what they parked, and they start while they are cut off.
         Mutant::ParkBeforeJournal => {
             let faults = vec![(Fault::Stop, 6_000), (Fault::Cut, 12_000)];
-            Plan { faults, tides: true, offline_limit: None, ..plan(seed) }
+            Plan { faults, tides: true, offline_limit: None, ..without_keeping(seed) }
         }
         // State directories are lost while calls are open.
         Mutant::EarlyDelForgotten => {
             let cut = (Fault::Cut, 20_000);
             let faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 10_000), cut];
-            Plan { faults, repeats: true, await_records: false, ..plan(seed) }
+            Plan { faults, repeats: true, await_records: false, ..without_keeping(seed) }
         }
         // Answers are lost, and right after that nothing can be reached.
         Mutant::RetryEndsUnknown | Mutant::AnswerTakenTwice => {
             let faults = vec![(Fault::Forget, 15_000), (Fault::Cut, 4_000)];
-            let mut plan = Plan { faults, tides: true, await_records: false, ..plan(seed) };
+            let mut plan =
+                Plan { faults, tides: true, await_records: false, ..without_keeping(seed) };
             plan.bad_message = 15;
             plan.settings.cooldown = Duration::ZERO;
             plan
@@ -336,11 +347,11 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         Mutant::OfflineLimitIgnored => {
             let faults = vec![(Fault::Cut, 8_000), (Fault::Pause, 8_000)];
             let offline_limit = Some(Duration::from_secs(20));
-            Plan { faults, offline_limit, await_records: false, ..plan(seed) }
+            Plan { faults, offline_limit, await_records: false, ..without_keeping(seed) }
         }
         Mutant::EndNotAwaited => {
             let faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 30_000)];
-            Plan { faults, await_records: true, bad_message: 0, ..plan(seed) }
+            Plan { faults, await_records: true, bad_message: 0, ..without_keeping(seed) }
         }
         _ => plan(seed),
     }
@@ -348,7 +359,7 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
 
 /// Returns a run in which nodes are removed, and join again, while their range sets become one.
 fn merging(seed: u64) -> Plan {
-    let mut plan = plan(seed);
+    let mut plan = without_keeping(seed);
     plan.faults = vec![
         (Fault::Remove, 8_000),
         (Fault::Configure, 3_000),

@@ -39,6 +39,9 @@ pub const NETWORKS_SHOWN_MAX: usize = 256;
 /// four scrapes of the usual 15 seconds.
 pub const SERIES_KEPT: Duration = Duration::from_secs(60);
 
+/// The time after which the series that calls count in are found anew by their labels.
+pub const SERIES_FOUND_ANEW: Duration = Duration::from_secs(1);
+
 /// Addresses listed for the stages of one range.
 pub const LISTED_MAX: usize = 4096;
 

@@ -2,8 +2,10 @@
 //! [`catalogue`]; no label has an address, a container or a pod.
 
 pub mod catalogue;
+mod requests;
 mod series;
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crate::core::node::Figures;
 use crate::core::range_set::{Capacity, Stats};
 use crate::core::time::UnixTime;
 use catalogue::*;
+use requests::LastUsed;
 pub use series::Series;
 
 /// The commit of the source, or `unknown` if the build does not know it.
@@ -92,20 +95,23 @@ fn begin() {
     Journal::new();
 }
 
+thread_local! {
+    static LAST_USED: RefCell<LastUsed> = RefCell::default();
+}
+
 /// Counts a CNI call: its network, if that is known, its verb, `ok` or the name of its error code,
 /// and the time that it took.
 pub fn request(network: Option<&str>, verb: &'static str, result: &'static str, took: Duration) {
-    match network {
-        Some(network) => {
-            let network = shown(network);
-            let counter = metrics::counter!(
-                REQUESTS, "network" => network, "verb" => verb, "result" => result
-            );
-            counter.increment(1);
-        }
-        None => metrics::counter!(REQUESTS, "verb" => verb, "result" => result).increment(1),
-    }
-    metrics::histogram!(REQUEST_SECONDS, "verb" => verb).record(took);
+    LAST_USED.with_borrow_mut(|last_used| {
+        last_used.refresh(SERIES.get().map_or(0, Series::removals));
+        last_used.count(network.unwrap_or_default(), verb, result, || match network {
+            Some(network) => metrics::counter!(
+                REQUESTS, "network" => shown(network), "verb" => verb, "result" => result
+            ),
+            None => metrics::counter!(REQUESTS, "verb" => verb, "result" => result),
+        });
+        last_used.time(verb, took, || metrics::histogram!(REQUEST_SECONDS, "verb" => verb));
+    });
 }
 
 /// Counts an ADD that was refused for this cause.

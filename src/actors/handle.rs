@@ -17,7 +17,7 @@ use crate::core::coordinator::{Call, CallError, Outcome};
 use crate::core::keys::PoolFamily;
 use crate::core::node::{
     CoordinatorMachine, Figures, JournalMachine, LeaseholderMachine, RangeSetMachine,
-    ToCoordinator, ToLeaseholder, Unable, Unready,
+    ToCoordinator, ToLeaseholder, ToRangeSet, Unable, Unready,
 };
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
@@ -123,8 +123,16 @@ impl NodeHandle {
         &self.journal
     }
 
-    pub(super) fn set(&self, id: SetId) -> Option<Addr<Host<RangeSetMachine>>> {
+    fn set(&self, id: SetId) -> Option<Addr<Host<RangeSetMachine>>> {
         Some(self.sets.read().ok()?.get(&id)?.actor.clone())
+    }
+
+    /// Sends a message to a range set, if it is open. A copy of its address, which needs memory,
+    /// would cost more than the message.
+    pub(super) fn send_set(&self, id: SetId, input: ToRangeSet) {
+        if let Some(set) = self.sets.read().ok().as_ref().and_then(|sets| sets.get(&id)) {
+            set.actor.do_send(Deliver(input));
+        }
     }
 
     pub(super) fn open(&self, id: SetId, pool: PoolFamily, actor: Addr<Host<RangeSetMachine>>) {

@@ -69,10 +69,11 @@ impl Index {
     pub fn new(holdings: impl IntoIterator<Item = Arc<Holding>>) -> Self {
         let held = Held::with_hasher_and_shard_amount(BuildHasherDefault::default(), PARTS);
         let (sender, changes) = channel();
-        let ordered = Mutex::new(Fed { ordered: Ordered::default(), changes });
-        let index = Self { held, changes: sender, ordered, broken: RwLock::default() };
-        holdings.into_iter().for_each(|holding| index.insert(holding));
-        index
+        let shown = holdings.into_iter().inspect(|holding| {
+            held.insert(ByAttachment(holding.clone()), ());
+        });
+        let ordered = Mutex::new(Fed { ordered: shown.collect(), changes });
+        Self { held, changes: sender, ordered, broken: RwLock::default() }
     }
 
     /// The holding of an attachment, for calls.

@@ -1,7 +1,8 @@
 //! The disk of the journal: writes the groups that the journal's machine forms.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -12,8 +13,8 @@ use super::host::{Deliver, Host};
 use crate::core::journal::JournalFailure;
 use crate::core::node::{Group, JournalMachine, ToJournal};
 use crate::journal::Journal;
-use crate::metrics;
 use crate::points::{self, Point};
+use crate::{limits, metrics};
 
 /// The place where groups are written.
 enum Writer {
@@ -31,6 +32,8 @@ pub(super) struct Disk {
     writer: RefCell<Writer>,
     machine: Addr<Host<JournalMachine>>,
     metrics: metrics::Journal,
+    /// The past holdings that wait will be written in a moment.
+    past_called: Cell<bool>,
 }
 
 impl Disk {
@@ -52,18 +55,41 @@ impl Disk {
         } else {
             Writer::Here(Box::new(journal))
         };
-        Ok(Self { writer: RefCell::new(writer), machine, metrics })
+        Ok(Self { writer: RefCell::new(writer), machine, metrics, past_called: Cell::new(false) })
     }
 
     /// Writes a group.
-    pub(super) fn write(&self, group: Group) {
+    pub(super) fn write(self: &Rc<Self>, group: Group) {
         let result = match &mut *self.writer.borrow_mut() {
-            Writer::Here(journal) => commit(journal, &group, &self.metrics),
+            Writer::Here(journal) => {
+                let result = commit(journal, &group, &self.metrics);
+                if journal.past_waits() {
+                    self.call_past();
+                }
+                result
+            }
             // The thread is gone only after a panic, which ends the process.
             Writer::Beside(groups, _) => return drop(groups.send(group)),
             Writer::Closed => Err(JournalFailure::Closed),
         };
         self.machine.do_send(Deliver(ToJournal::Written(result)));
+    }
+
+    /// Has the past holdings written that wait, in case that no commit takes them along.
+    fn call_past(self: &Rc<Self>) {
+        if self.past_called.replace(true) {
+            return;
+        }
+        let disk = Rc::downgrade(self);
+        actix_rt::spawn(async move {
+            tokio::time::sleep(limits::PAST_WAIT_MAX).await;
+            let Some(disk) = disk.upgrade() else { return };
+            disk.past_called.set(false);
+            if let Writer::Here(journal) = &mut *disk.writer.borrow_mut() {
+                // The next commit fails with the same cause.
+                let _ = journal.write_past();
+            }
+        });
     }
 
     /// Closes the journal's file.

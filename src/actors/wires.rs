@@ -32,7 +32,7 @@ pub(super) struct Readers {
 /// The means by which outputs are carried out. All of them live on the actors' thread.
 pub struct Wires {
     node: NodeHandle,
-    disk: Disk,
+    disk: Rc<Disk>,
     store: Arc<dyn ClusterStore>,
     readers: Readers,
     replies: RefCell<Map<CallId, oneshot::Sender<Outcome>>>,
@@ -51,7 +51,7 @@ impl Wires {
     ) -> Rc<Self> {
         Rc::new_cyclic(|own| Self {
             node,
-            disk,
+            disk: Rc::new(disk),
             store,
             readers,
             replies: RefCell::default(),
@@ -68,11 +68,7 @@ impl Wires {
             Message::Coordinator(input) => self.node.coordinator().do_send(Deliver(input)),
             Message::Leaseholder(input) => self.node.leaseholder().do_send(Deliver(input)),
             Message::Journal(input) => self.node.journal().do_send(Deliver(input)),
-            Message::RangeSet(set, input) => {
-                if let Some(set) = self.node.set(set) {
-                    set.do_send(Deliver(input));
-                }
-            }
+            Message::RangeSet(set, input) => self.node.send_set(set, input),
         }
     }
 
@@ -91,8 +87,11 @@ impl Wires {
     fn call_journal(&self) {
         let journal = self.node.journal().clone();
         actix_rt::spawn(async move {
-            // All that came in on any connection is read before a task that yields goes on, and
-            // this comes after what that puts into the mailbox.
+            // Tasks that yield go on when all others have run and all that came in on any
+            // connection by now is read. The second time, that has passed the other actors and is
+            // in the journal's mailbox. With one yield, calls that come together stay apart for
+            // ever, in groups that take turns.
+            tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             journal.do_send(Deliver(ToJournal::Write));
         });

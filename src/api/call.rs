@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_web::web;
 use tokio::io::AsyncReadExt as _;
 
 use super::cause::NOT_IMPORTED;
@@ -15,7 +16,7 @@ use super::foreign::Asking;
 use super::outcome::{execute, explain};
 use super::{AppState, cause, check, events, shortage};
 use crate::cni::error::{Code, Error};
-use crate::cni::request::{self, Body, Id, Request, Verb};
+use crate::cni::request::{self, Body, Id, Request};
 use crate::cni::resolv::{self, Dns};
 use crate::cni::result::{self, Assigned};
 use crate::cni::version::Version;
@@ -31,18 +32,21 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>
 
 /// Sends a call on its way. When this is done, all that the call asks of the coordinator is in the
 /// coordinator's mailbox: calls are carried out in the order in which they are begun.
-pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Request) -> Answering {
-    let version = request.version.as_str();
-    let Request { verb, version: of, network, pool, netns, undo, body, .. } = request;
+pub(super) async fn begin(
+    node: &web::Data<AppState>,
+    answers: &Rc<Answers>,
+    request: Request,
+) -> Answering {
+    let Request { version, network, pool, netns, undo, body, .. } = request;
     let (started_at, waited_since) = (request.started_at, request.waited_since);
     // A start that is yet to come cannot be, and would outlive every DEL, or every ADD, of those
     // that tell the truth.
     let started_at = started_at.map(|at| at.min(clock::start()));
-    let answer: Answering = match body {
+    match body {
         Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
         Body::Add(add) => {
             let from = Origin { network, pool, netns, started_at, waited_since };
-            self::add(node, answers.clone(), from, of, *add).await
+            self::add(node, answers.clone(), from, version, *add).await
         }
         Body::Del(del) => {
             let now = clock::start();
@@ -69,14 +73,7 @@ pub(super) async fn begin(node: &AppState, answers: &Rc<Answers>, request: Reque
             let sets = status.sets.into_iter().map(Arc::new).collect();
             can_serve(node, pool, sets)
         }
-    };
-    Box::pin(async move {
-        answer.await.map_err(|error| match verb {
-            // Code 50: the network cannot serve an ADD now (specification 1.1, STATUS).
-            Verb::Status => Error::new(Code::NotAvailable, error.msg).version(version),
-            _ => error.version(version),
-        })
-    })
+    }
 }
 
 /// Carries out a GC of the runtime. An attachment that the GC does not name is kept if its
@@ -101,7 +98,7 @@ async fn collect(
              is gone all the same: leasehold gc --force)"
         );
         metrics::collected("kept", 1);
-        valid.push((holding.container_id.clone(), (*holding.scope.ifname).into()));
+        valid.push((holding.container_id.clone(), holding.scope.ifname.clone()));
     }
     let call = Call::Gc { network: network.clone(), valid, started_at };
     let (outcome, index) = (execute(node, call).await, node.index.clone());
@@ -126,7 +123,7 @@ struct Origin {
 }
 
 async fn add(
-    node: &AppState,
+    node: &web::Data<AppState>,
     answers: Rc<Answers>,
     from: Origin,
     version: Version,
@@ -275,7 +272,7 @@ fn quiet(outcome: Outcome) -> Result<String, Error> {
 }
 
 fn attachment(network: &Arc<str>, id: Id) -> AttachmentId {
-    let (network, ifname) = (network.clone(), id.ifname.into());
+    let (network, ifname) = (network.clone(), id.ifname);
     AttachmentId { network, container_id: id.container_id, ifname }
 }
 

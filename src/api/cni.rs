@@ -66,7 +66,7 @@ pub async fn handle(
 /// Carries out the calls of an array, in its order. All of them are with the coordinator before
 /// the first one is waited for, so the journal commits them together.
 async fn all(
-    node: &AppState,
+    node: &web::Data<AppState>,
     answers: &Rc<Answers>,
     calls: Vec<Result<Request, Error>>,
 ) -> Vec<Answer> {
@@ -112,17 +112,22 @@ struct InFlight {
 }
 
 impl InFlight {
-    async fn start(node: &AppState, answers: &Rc<Answers>, call: Result<Request, Error>) -> Self {
+    async fn start(
+        node: &web::Data<AppState>,
+        answers: &Rc<Answers>,
+        call: Result<Request, Error>,
+    ) -> Self {
         let began = Instant::now();
         let id = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
         // Everything that is logged on behalf of the call has its number, too.
         let span = tracing::debug_span!("call", id);
         match call {
             Ok(request) => {
-                let verb = request.verb.as_str();
+                let (verb, version) = (request.verb.as_str(), request.version.as_str());
                 let network = Some(request.network.clone()).filter(|name| !name.is_empty());
                 let subject = Subject::of(node, &request.network, &request.body);
                 let answer = call::begin(node, answers, request).instrument(span.clone()).await;
+                let answer = async move { answer.await.map_err(|error| error.version(version)) };
                 let answer: Answering = Box::pin(answer.instrument(span));
                 Self { id, network, subject, verb, began, answer }
             }
@@ -164,11 +169,7 @@ impl Subject {
             }
             Body::Del(del) => {
                 let (id, network) = (del.id.clone(), network.clone());
-                let id = AttachmentId {
-                    network,
-                    container_id: id.container_id,
-                    ifname: id.ifname.into(),
-                };
+                let id = AttachmentId { network, container_id: id.container_id, ifname: id.ifname };
                 let held = node.index.look_up(&id);
                 let pod = held.as_deref().and_then(|held| held.pod.as_deref());
                 let pod = pod.map(|pod| named(&pod.namespace, &pod.name)).unwrap_or_default();

@@ -89,7 +89,7 @@ async fn act(node: &AppState, body: &[u8]) -> Result<(), Error> {
     let id = AttachmentId {
         network: request.network,
         container_id: del.id.container_id,
-        ifname: del.id.ifname.into(),
+        ifname: del.id.ifname,
     };
     // A time that is yet to come was told by the clock of an earlier boot: such a DEL means what
     // was held before this boot, and nothing of it.

@@ -11,8 +11,9 @@ use crate::core::range_set::AssignError;
 pub(super) async fn execute(node: &AppState, call: Call) -> impl Future<Output = Outcome> + use<> {
     // Calls wait until the notes that plugins left are acted on. A closed channel means that the
     // daemon is gone, and so is the coordinator.
-    let mut phase = node.phase.clone();
-    let _ = phase.wait_for(|phase| *phase != Phase::Starting).await;
+    if *node.phase.borrow() == Phase::Starting {
+        let _ = node.phase.clone().wait_for(|phase| *phase != Phase::Starting).await;
+    }
     node.machines.execute(call)
 }
 

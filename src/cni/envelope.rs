@@ -160,12 +160,15 @@ impl<'a> Envelope<'a> {
 }
 
 fn check_variable(variable: &str, value: &str) -> Result<(), Error> {
-    let long = format!("at most {NAME_BYTES_MAX} bytes are allowed");
+    let long: String;
     let (msg, rule) = match variable {
         "CNI_CONTAINERID" if !is_identifier(value) => {
             ("invalid characters in containerID", IDENTIFIER_RULE)
         }
-        "CNI_CONTAINERID" if value.len() > NAME_BYTES_MAX => ("containerID is too long", &*long),
+        "CNI_CONTAINERID" if value.len() > NAME_BYTES_MAX => {
+            long = format!("at most {NAME_BYTES_MAX} bytes are allowed");
+            ("containerID is too long", &*long)
+        }
         "CNI_IFNAME" if value.len() > IFNAME_BYTES_MAX => {
             ("interface name is too long", "interface name should be less than 16 characters")
         }

@@ -117,7 +117,7 @@ pub struct Id {
     /// The container id.
     pub container_id: ContainerId,
     /// The name of the interface in the container.
-    pub ifname: Box<str>,
+    pub ifname: Arc<str>,
 }
 
 /// The pod of a container, if the runtime names it.

@@ -50,6 +50,8 @@ mutants! {
     TransferBeforeJournal,
     /// A transaction is sent before the journal knows of it (rule 13).
     IntentBeforeDurable,
+    /// A transaction gets the number of an earlier one that was not carried out (rule 13).
+    LinkUsedAgain,
     /// Calls are answered while the journal still has to write their entries (rule 12).
     AnsweredBeforeDurable,
     /// A failed commit counts as a good one (rule 14).

@@ -16,10 +16,10 @@ mod tests;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redb::Database;
+use redb::{Database, WriteTransaction};
 
 use crate::core::attachment::Netns;
 use crate::core::ids::Sequence;
@@ -29,7 +29,7 @@ use crate::core::time::BootTime;
 use crate::store::file::{self, Storage};
 use crate::{files, limits};
 use counter::{CommitCounter, Marker};
-use past::{Bounds, End, Past};
+use past::{Bounds, Past};
 use tables::Tables;
 
 /// Memory for redb's pages, in bytes. The journal is written, hardly ever read.
@@ -171,7 +171,6 @@ pub struct Opened {
 pub struct Journal {
     db: Arc<Database>,
     past: past::Writer,
-    history: Bounds,
     cooldown: Duration,
     next_sequence: Sequence,
     /// Commits of entries so far, this one's number included in each.
@@ -249,7 +248,7 @@ impl Journal {
             opened.ended_by_reboot = (ended > 0).then_some(ended);
             let over = (ended > 0).then_some(&before);
             tables::begin_boot(&journal.db, &opened.state, ours, |txn| {
-                journal.past.add(txn, over.into_iter().flatten(), End::Reboot)
+                journal.past.put_ended_by_reboot(txn, over.into_iter().flatten())
             })?;
             write_durably(&boot_path, options.boot_id.as_bytes())
                 .map_err(|source| JournalError::File { path: boot_path, source })?;
@@ -331,11 +330,12 @@ impl Journal {
             path: path.to_owned(),
             cause: cause.to_string(),
         })?;
-        let past = past::Writer::open(&db, options.history).map_err(failed)?;
+        // A commit that waits for the disk takes all along.
+        let batch = if options.fsync { 1 } else { limits::PAST_BATCH };
+        let past = past::Writer::open(&db, options.history, batch).map_err(failed)?;
         let journal = Self {
             db,
             past,
-            history: options.history,
             cooldown: options.cooldown,
             next_sequence: state.next_sequence,
             commits,
@@ -348,7 +348,7 @@ impl Journal {
 
     /// A reader of past holdings.
     pub fn past(&self) -> Past {
-        Past::of(&self.db, self.history)
+        Past::of(&self.db, &self.past)
     }
 
     /// Makes entries durable, all or none. After the first failure every call fails.
@@ -368,11 +368,45 @@ impl Journal {
             }
             None => Ok(()),
         });
-        done.map_err(|error| {
-            let cause = JournalFailure::Storage(error.to_string().into());
-            self.broken = Some(cause.clone());
-            cause
-        })
+        done.map_err(|error| self.fail(&error))
+    }
+
+    /// Returns whether past holdings wait to be written.
+    pub fn past_waits(&self) -> bool {
+        self.past.waits()
+    }
+
+    /// Writes the past holdings that wait.
+    ///
+    /// # Errors
+    /// The journal has failed.
+    pub fn write_past(&mut self) -> Result<(), JournalFailure> {
+        if !self.past.waits() || self.broken.is_some() {
+            return Ok(());
+        }
+        let past = self.past.waiting();
+        let txn = self.db.begin_write().map_err(boxed);
+        txn.and_then(|txn| self.finish(txn, Some(&past))).map_err(|error| self.fail(&error))
+    }
+
+    /// Commits, together with the past holdings that are due.
+    fn finish(
+        &mut self,
+        txn: WriteTransaction,
+        past: Option<&Mutex<past::Waiting>>,
+    ) -> Result<(), Box<redb::Error>> {
+        let batch = past.map(|waiting| self.past.write(&txn, waiting)).transpose()?.flatten();
+        txn.commit().map_err(boxed)?;
+        if let Some(batch) = batch {
+            batch.written();
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &redb::Error) -> JournalFailure {
+        let cause = JournalFailure::Storage(error.to_string().into());
+        self.broken = Some(cause.clone());
+        cause
     }
 
     fn write<'a>(
@@ -386,18 +420,27 @@ impl Journal {
         for entry in entries {
             journal::apply(&mut tables, self.cooldown, entry)?;
             if let JournalEntry::End(holding) = entry {
-                ended.push(holding);
+                ended.push(holding.clone());
             }
         }
         self.next_sequence = tables.next_sequence();
         tables.finish()?;
-        self.past.add(&txn, ended, End::Released)?;
-        txn.commit().map_err(boxed)?;
+        ended.into_iter().for_each(|holding| self.past.add(holding));
+        let past = self.past.due();
+        self.finish(txn, past.as_deref())?;
         self.commits += 1;
         if let Some(marker) = &mut self.marker {
             marker.set(self.commits);
         }
         Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Err(cause) = self.write_past() {
+            tracing::warn!(%cause, "the last past holdings could not be written");
+        }
     }
 }
 

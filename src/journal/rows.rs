@@ -19,8 +19,9 @@ use crate::core::time::{BootTime, StartTime, UnixTime};
 /// Network, family and first address.
 pub(super) type BlockKey<'a> = (&'a str, &'a str, u128);
 
+/// A holding without its key.
 #[derive(Serialize, Deserialize)]
-struct HoldingRow<'a> {
+pub(super) struct HoldingRow<'a> {
     /// Absent: the attachment's own network.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(borrow)]
@@ -62,8 +63,13 @@ pub(super) fn key<'k>(
 
 /// The row of a holding.
 pub(super) fn holding(holding: &Holding) -> Vec<u8> {
+    encode(&holding_row(holding))
+}
+
+/// The row of a holding, as a value.
+pub(super) fn holding_row(holding: &Holding) -> HoldingRow<'_> {
     let (scope, pod) = (&holding.scope, holding.pod.as_deref());
-    encode(&HoldingRow {
+    HoldingRow {
         pool: (scope.pool != scope.network).then(|| (&*scope.pool).into()),
         addresses: holding.addresses.to_vec(),
         started_at: holding.started_at.map(StartTime::as_nanos),
@@ -73,15 +79,19 @@ pub(super) fn holding(holding: &Holding) -> Vec<u8> {
         pod: pod.map(|pod| (*pod.name).into()),
         netns: (*holding.netns.path).into(),
         netns_inode: holding.netns.inode,
-    })
+    }
 }
 
 /// A holding from its row.
-pub(super) fn read_holding(
+pub(super) fn read_holding(key: (u64, &str, &str, &str), value: &[u8]) -> anyhow::Result<Holding> {
+    holding_of(key, serde_json::from_slice(value)?)
+}
+
+/// A holding from its row, as a value.
+pub(super) fn holding_of(
     (sequence, network, container_id, ifname): (u64, &str, &str, &str),
-    value: &[u8],
+    row: HoldingRow<'_>,
 ) -> anyhow::Result<Holding> {
-    let row: HoldingRow<'_> = serde_json::from_slice(value)?;
     let network: Arc<str> = network.into();
     let pool = row.pool.map_or_else(|| network.clone(), |pool| (&*pool).into());
     let pod = row.pod.map(|name| {
@@ -182,6 +192,6 @@ pub(super) fn read_set(id: SetId, value: &[u8]) -> anyhow::Result<SetIdentity> {
 }
 
 /// JSON of a row; rows have string keys and plain values, so nothing can go wrong.
-fn encode(row: &impl Serialize) -> Vec<u8> {
+pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(row).unwrap_or_else(|_| unreachable!("a row is plain data"))
 }

@@ -8,6 +8,12 @@ pub const PAST_COUNT: u64 = 20_000;
 /// The most past holdings that may be kept: 300 MB, which a start reads.
 pub const PAST_COUNT_MAX: u64 = 1_000_000;
 
+/// The most past holdings that wait until they are written together.
+pub const PAST_BATCH: usize = 64;
+
+/// The longest time for which they wait.
+pub const PAST_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// The time for which a past holding is kept.
 pub const PAST_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 

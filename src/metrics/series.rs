@@ -3,6 +3,7 @@
 //! as long as a daemon lives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -28,6 +29,8 @@ struct Inner {
     /// The series that belong to no network.
     others: PrometheusRecorder,
     networks: Mutex<Networks>,
+    /// [`Networks::removals`].
+    removals: Arc<AtomicU64>,
 }
 
 /// The series of all networks.
@@ -37,6 +40,8 @@ struct Networks {
     series: BTreeMap<Box<str>, BTreeMap<Box<str>, OfNetwork>>,
     /// The networks whose calls are counted under their names.
     named: BTreeSet<Box<str>>,
+    /// The number of times that series were removed.
+    removals: Arc<AtomicU64>,
 }
 
 /// The series of a family of a network.
@@ -62,8 +67,14 @@ impl Series {
     /// # Errors
     /// The buckets are wrong.
     pub fn new() -> Result<Self, BuildError> {
-        let networks = Mutex::default();
-        Ok(Self(Arc::new(Inner { others: recorder()?, networks })))
+        let networks = Networks::default();
+        let (others, removals) = (recorder()?, networks.removals.clone());
+        Ok(Self(Arc::new(Inner { others, networks: Mutex::new(networks), removals })))
+    }
+
+    /// Returns the number of times that series were removed: handles from before count in nothing.
+    pub(super) fn removals(&self) -> u64 {
+        self.0.removals.load(Ordering::Acquire)
     }
 
     fn networks(&self) -> MutexGuard<'_, Networks> {
@@ -99,6 +110,7 @@ impl Series {
             if families.values().all(|of| of.range_sets == 0) {
                 networks.series.remove(network);
             }
+            networks.removals.fetch_add(1, Ordering::Release);
             networks.forget_names();
         }
     }
@@ -145,12 +157,15 @@ impl Series {
 impl Networks {
     /// Forgets the series of networks that have no range set and were not used for a while.
     fn forget_unused(&mut self) {
-        let now = clock::boot();
+        let (now, before) = (clock::boot(), self.series.len());
         self.series.retain(|_, families| {
             let range_sets: usize = families.values().map(|of| of.range_sets).sum();
             let used = families.values().map(|of| of.used).max();
             range_sets > 0 || used.is_some_and(|used| now.since(used) < limits::SERIES_KEPT)
         });
+        if self.series.len() < before {
+            self.removals.fetch_add(1, Ordering::Release);
+        }
         self.forget_names();
     }
 

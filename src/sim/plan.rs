@@ -310,6 +310,7 @@ pub(super) const FOCUSED: &[Mutant] = &[
     Mutant::RetryEndsUnknown,
     Mutant::OfflineLimitIgnored,
     Mutant::EndNotAwaited,
+    Mutant::LinkUsedAgain,
 ];
 
 /// Returns a run in which a broken rule matters that hardly ever does: other things go wrong as in
@@ -336,11 +337,22 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
             Plan { faults, repeats: true, await_records: false, ..without_keeping(seed) }
         }
         // Answers are lost, and right after that nothing can be reached.
-        Mutant::RetryEndsUnknown | Mutant::AnswerTakenTwice => {
-            let faults = vec![(Fault::Forget, 15_000), (Fault::Cut, 4_000)];
+        Mutant::RetryEndsUnknown => {
+            let mut plan = Plan {
+                faults: vec![(Fault::Cut, 1_500)],
+                tides: true,
+                await_records: false,
+                bad_message: 6,
+                ..without_keeping(seed)
+            };
+            plan.settings.cooldown = Duration::ZERO;
+            plan
+        }
+        Mutant::AnswerTakenTwice => {
+            let faults = vec![(Fault::Forget, 20_000), (Fault::Cut, 6_000)];
             let mut plan =
                 Plan { faults, tides: true, await_records: false, ..without_keeping(seed) };
-            plan.bad_message = 15;
+            plan.bad_message = 6;
             plan.settings.cooldown = Duration::ZERO;
             plan
         }
@@ -352,6 +364,11 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
         Mutant::EndNotAwaited => {
             let faults = vec![(Fault::Forget, 10_000), (Fault::Crash, 30_000)];
             Plan { faults, await_records: true, bad_message: 0, ..without_keeping(seed) }
+        }
+        // Transactions are refused, and old copies of state directories put back.
+        Mutant::LinkUsedAgain => {
+            let faults = vec![(Fault::Forget, 5_000), (Fault::Cut, 15_000)];
+            Plan { faults, tides: true, await_records: false, ..without_keeping(seed) }
         }
         _ => plan(seed),
     }

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -61,6 +62,8 @@ fn past_holdings_survive_restarts_and_are_bounded() {
         assert_eq!(add(&daemon, &name, &format!("web-{number}"), &config), address);
         del(&daemon, &name, &config);
     }
+    // The last ones are written after a second.
+    std::thread::sleep(Duration::from_secs(3));
     daemon.kill9();
     daemon.restart();
     let (code, past) = history(&socket, &[&address]);

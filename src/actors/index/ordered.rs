@@ -67,6 +67,33 @@ impl Pool {
     }
 }
 
+/// All at once, which takes a fraction of the time, and of the memory, that one by one does. No two
+/// holdings are of one attachment.
+impl FromIterator<Arc<Holding>> for Ordered {
+    fn from_iter<I: IntoIterator<Item = Arc<Holding>>>(holdings: I) -> Self {
+        let mut pools: BTreeMap<Arc<str>, (Vec<_>, Vec<_>)> = BTreeMap::new();
+        let mut containers = Vec::new();
+        for holding in holdings {
+            let (v4, v6) = pools.entry(holding.scope.pool.clone()).or_default();
+            for address in holding.addresses.iter() {
+                match *address {
+                    IpAddr::V4(address) => v4.push((address, holding.clone())),
+                    IpAddr::V6(address) => v6.push((address, holding.clone())),
+                }
+            }
+            containers.push(ByAttachment(holding));
+        }
+        let pool = |(v4, v6): (Vec<_>, Vec<_>)| Pool {
+            v4: v4.into_iter().collect(),
+            v6: v6.into_iter().collect(),
+        };
+        Self {
+            pools: pools.into_iter().map(|(name, of)| (name, pool(of))).collect(),
+            containers: containers.into_iter().collect(),
+        }
+    }
+}
+
 impl Ordered {
     /// Adds a holding, in the place of an older one of its attachment.
     pub(super) fn insert(&mut self, holding: Arc<Holding>) {

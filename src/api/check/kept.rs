@@ -25,7 +25,7 @@ impl Kept {
     pub(in crate::api) fn learn(
         &self,
         network: &str,
-        named: &[(ContainerId, Box<str>)],
+        named: &[(ContainerId, Arc<str>)],
         kept: &[Arc<Holding>],
     ) {
         let mut all = self.lock();

@@ -141,7 +141,7 @@ pub(in crate::api) struct Unnamed {
 pub(in crate::api) async fn unnamed(
     node: &AppState,
     network: &Arc<str>,
-    named: &[(ContainerId, Box<str>)],
+    named: &[(ContainerId, Arc<str>)],
 ) -> Unnamed {
     let named: HashSet<(&ContainerId, &str)> =
         named.iter().map(|(id, ifname)| (id, &**ifname)).collect();

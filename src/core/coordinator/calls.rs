@@ -39,7 +39,7 @@ impl Coordinator {
         now: BootTime,
         call: CallId,
         network: &Arc<str>,
-        valid: &[(ContainerId, Box<str>)],
+        valid: &[(ContainerId, Arc<str>)],
         started_at: StartTime,
     ) {
         let valid: std::collections::BTreeSet<(&ContainerId, &str)> =

@@ -117,7 +117,7 @@ pub enum Call {
         /// The CNI network, with all the pools that it uses.
         network: Arc<str>,
         /// Container id and interface name of each attachment that is still valid.
-        valid: Vec<(ContainerId, Box<str>)>,
+        valid: Vec<(ContainerId, Arc<str>)>,
         /// The time at which the call started.
         started_at: StartTime,
     },

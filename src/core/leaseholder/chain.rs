@@ -82,7 +82,8 @@ impl Leaseholder {
         if orders.is_empty() {
             return;
         }
-        let link = Link::after(self.chain.sequence.max(self.chain.given_up));
+        let again = broken(Mutant::LinkUsedAgain);
+        let link = Link::after(self.chain.sequence.max(self.asked.filter(|_| !again)));
         let value = NodeValue {
             acknowledged: self.has_acknowledged(),
             ..self.node_value(epoch, Some(link))
@@ -90,14 +91,20 @@ impl Leaseholder {
         let guards = vec![];
         let spans: Vec<Span> = orders.iter().flat_map(|(_, o)| self.reads_before(o)).collect();
         let step = Step::Preparing(spans.is_empty());
-        if self.intended < Some(link) {
-            self.effects.push_back(Effect::Intend(link));
-        }
+        self.ask_intent(link);
         self.batch = Some(Batch { orders, link, value, guards, step, tries: 0, unsure: false });
         if !spans.is_empty() {
             self.request(now, Pending::Prepare, Request::Read(spans));
         }
         self.send_prepared(now);
+    }
+
+    /// Asks the journal to remember that this link may be on its way, unless it does.
+    pub(super) fn ask_intent(&mut self, link: Link) {
+        if self.intended < Some(link) {
+            self.asked = self.asked.max(Some(link));
+            self.effects.push_back(Effect::Intend(link));
+        }
     }
 
     /// Sends the transaction when everything is read and the journal knows of it.
@@ -304,9 +311,6 @@ impl Leaseholder {
             // Sent once more it says the same, so the second of the two to arrive is refused.
             self.chain.revision = Some(mod_revision);
             return self.send_again(now);
-        }
-        if batch.unsure {
-            self.chain.given_up = Some(batch.link);
         }
         self.refused(now, spans.flatten().collect());
     }

@@ -312,8 +312,8 @@ impl Leaseholder {
         joining.step = Step::Intending(revision);
         joining.attempt = Some(value);
         joining.old_lease = old.map(|session| session.lease);
-        if !joining.state_lost && self.intended < reached {
-            self.effects.extend(reached.map(Effect::Intend));
+        if let Some(link) = reached.filter(|_| !joining.state_lost) {
+            self.ask_intent(link);
         }
     }
 

@@ -75,8 +75,6 @@ struct Chain {
     first_epoch: Option<Epoch>,
     /// None: nothing is in the chain yet.
     sequence: Option<Link>,
-    /// The number of a refused transaction whose earlier attempt may yet land: it is used up.
-    given_up: Option<Link>,
     /// The revision of the node's key; none before the node has joined.
     revision: Option<Revision>,
     /// The node's key says that the node has said what it holds.
@@ -114,6 +112,9 @@ pub struct Leaseholder {
     /// The link up to which the journal knows that transactions may be on their way: if the store
     /// has seen later ones, the journal is older than the node.
     intended: Option<Link>,
+    /// The last link that the journal knows or was asked to remember. No other transaction gets its
+    /// number, even if its own was not carried out (rule 13).
+    asked: Option<Link>,
     lease: Option<LeaseId>,
     ttl: Duration,
     /// The time at which the request was sent that last made the lease last for all of `ttl`.
@@ -203,6 +204,7 @@ impl Leaseholder {
             phase: JoinPhase::new(),
             chain: Chain { sequence, ..Chain::default() },
             intended,
+            asked: intended,
             lease: None,
             owned,
             lost: withheld.lost,

@@ -1,6 +1,7 @@
 //! Past holdings: what is kept of them, and for how long.
 
 use super::*;
+use crate::journal::past::End;
 
 /// Holds, and ends, holdings with these sequence numbers.
 fn live_and_end(journal: &mut Journal, sequences: std::ops::Range<u64>) {
@@ -77,4 +78,39 @@ fn a_reboot_ends_what_was_held_and_says_so() {
     assert_eq!(opened.ended_by_reboot, Some(1));
     let found = journal.past().find(10, |_| true).unwrap();
     assert_eq!(found.iter().map(|past| past.end).collect::<Vec<_>>(), [End::Reboot]);
+}
+
+#[test]
+fn those_that_end_together_are_written_together_and_readers_see_them_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
+    live_and_end(&mut journal, 0..1);
+    assert_eq!((journal.past.count(), journal.past_waits()), (1, false), "the first at once");
+    live_and_end(&mut journal, 1..4);
+    assert_eq!((journal.past.count(), journal.past_waits()), (1, true));
+    assert_eq!(kept(&journal, 10), [3, 2, 1, 0]);
+    assert_eq!(kept(&journal, 3), [3, 2, 1]);
+    journal.write_past().unwrap();
+    assert_eq!((journal.past.count(), journal.past_waits()), (4, false));
+    assert_eq!(kept(&journal, 10), [3, 2, 1, 0]);
+    live_and_end(&mut journal, 4..4 + limits::PAST_BATCH as u64);
+    assert_eq!(journal.past.count(), 4 + limits::PAST_BATCH as u64, "not more than a batch waits");
+    live_and_end(&mut journal, 100..102);
+    drop(journal);
+    let (journal, _) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
+    assert_eq!(kept(&journal, 3), [101, 100, 67], "what waited is written at the end");
+}
+
+#[test]
+fn those_that_end_while_a_reader_looks_are_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
+    let waiting = journal.past.waiting();
+    let looks = waiting.lock().unwrap();
+    live_and_end(&mut journal, 0..2);
+    assert_eq!((journal.past.count(), journal.past_waits()), (0, true));
+    drop(looks);
+    assert_eq!(kept(&journal, 10), [1, 0]);
+    live_and_end(&mut journal, 2..3);
+    assert_eq!((journal.past.count(), kept(&journal, 10)), (2, vec![2, 1, 0]));
 }

@@ -160,7 +160,7 @@ impl Leaseholder {
         find.choose_owners(&self.identity.node);
         if find.owners.is_empty() {
             let moving = find.reads > limits::FIND_READS_MAX;
-            if let Some((cidr, revision)) = find.parked().filter(|_| !moving) {
+            if let Some((cidr, revision)) = find.parked(&self.lost).filter(|_| !moving) {
                 let order = Order::Take(find.pool.clone(), cidr, revision);
                 self.finds.insert(id, find);
                 self.queue.push_back((Some(id), order));
@@ -357,13 +357,18 @@ impl Find {
     }
 
     /// Returns a parked block with a wanted address, and the revision of its key. It is taken when
-    /// nobody has anything else: addresses of it may cool, and its node may come back for it.
-    fn parked(&self) -> Option<(Cidr, Revision)> {
+    /// nobody has anything else: addresses of it may cool, and its node may come back for it. The
+    /// range set could not take it in if it overlaps one of the lost blocks in which this node's
+    /// containers hold addresses.
+    fn parked(&self, lost: &BTreeSet<(PoolFamily, Cidr)>) -> Option<(Cidr, Revision)> {
+        let is_free = |seen: &&SeenBlock| {
+            !lost.iter().any(|(pool, lost)| *pool == self.pool && lost.meets(seen.cidr))
+        };
         let meets = |cidr: Cidr| {
             let mut wanted = self.wanted.iter();
             wanted.any(|range| range.meets(cidr.range()))
         };
-        let parked = self.seen.iter().filter(|seen| self.may_be_taken(seen));
+        let parked = self.seen.iter().filter(|seen| self.may_be_taken(seen)).filter(is_free);
         let parked = parked.filter(|seen| self.even_cooling && meets(seen.cidr));
         let spread = |seen: &&SeenBlock| spread(&seen.owner, &format!("{:?}", seen.cidr.first()));
         parked.min_by_key(spread).map(|seen| (seen.cidr, seen.revision))

@@ -56,7 +56,7 @@ struct Known {
     open: u32,
     /// The number of DELs that were sent since its last ADD.
     dels: u32,
-    /// When a DEL was answered last.
+    /// When a DEL was answered last, or an ADD failed: until then it may be listed.
     freed: Duration,
     /// When its last DEL was answered; `None` after the next ADD.
     ended: Option<(Duration, By)>,
@@ -194,6 +194,7 @@ impl Judge {
         let known = self.known(it);
         known.open = known.open.saturating_sub(1);
         known.unsure |= code == IO;
+        known.freed = at;
         let (node, stays) = (known.node, matches!(code, IO | TRY_AGAIN));
         if let Some((before, _)) = known.hand.clone().filter(|_| !stays) {
             if known.may_be_lost.is_none() && !self.forgetful.contains(&node) {
@@ -312,7 +313,7 @@ impl Judge {
                 self.say(at, Kind::Risen, text(&why), &[it], address);
             }
             Some(_) => {}
-            // It was held when the node was asked, then ended, and then an ADD failed.
+            // It was held when the node was asked, or an ADD was under way that then failed.
             None if known.freed >= asked => {}
             None => self.say(at, Kind::Stray, text(", whose ADD failed"), &[it], address),
         }

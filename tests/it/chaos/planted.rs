@@ -204,6 +204,11 @@ fn a_stray_is_found() {
             ],
             &[],
         ),
+        story(
+            "an ADD that failed while the node was asked",
+            &[&refused(1, 0, EXHAUSTED), &listed_at(0, 0, &held, false)],
+            &[],
+        ),
         story("a failed journal", &[&refused(1, 0, IO), &listed(0, &held)], &[]),
     ]);
 }

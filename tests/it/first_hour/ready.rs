@@ -160,9 +160,11 @@ fn a_node_that_cannot_serve_an_add_is_not_ready() {
         assert!(metrics.contains("\nleasehold_ready 0\n"), "{args:?}");
         assert_eq!(daemon.over_tcp("GET", "/healthz", "").status, 200, "it lives all the same");
         let mut lines = Vec::new();
-        told(&socket, &mut lines);
-        assert!(!lines.contains(&"READY=1".to_owned()), "{lines:?}");
-        assert!(lines.iter().any(|line| line.starts_with("STATUS=not ready: ")), "{lines:?}");
+        let said = poll(PATIENCE, || {
+            told(&socket, &mut lines);
+            lines.iter().any(|line| line.starts_with("STATUS=not ready: "))
+        });
+        assert!(said && !lines.contains(&"READY=1".to_owned()), "{lines:?}");
         assert!(!daemon.client().call(&add("c1")).succeeded());
     }
 }

@@ -215,7 +215,6 @@ impl Leaseholder {
                     self.effects.push_back(Effect::Transferred(id, false));
                 }
                 Order::Refuse(question) => drop(self.questions.remove(&question.key)),
-                order @ Order::Park { .. } if id.is_none() => self.submit_again(now, order),
                 Order::Park { .. } => self.effects.push_back(Effect::GivenBack(id, false)),
                 order => {
                     self.queue.push_front((id, order));
@@ -236,32 +235,15 @@ impl Leaseholder {
         }
     }
 
-    /// Takes an order that failed again, for which nobody waits.
-    fn submit_again(&mut self, now: BootTime, order: Order) {
-        match order {
-            // Its lease may be gone.
-            Order::Park { ttl, .. } => {
-                self.parking.forget_lease(ttl);
-                self.park(now, None, order);
-            }
-            order => self.queue.push_back((None, order)),
-        }
-    }
-
     /// Fails the orders of a transaction of which nothing was carried out, nor will be.
     fn fail_batch(&mut self, now: BootTime, cause: &Cause) {
         let Some(batch) = self.batch.take() else { return };
         self.link_after = now + Self::back_off(self.failed_links);
         self.failed_links += 1;
-        let mut aside = Vec::new();
         for (id, order) in batch.orders {
             match order {
                 Order::Lease { .. } => {
                     self.effects.push_back(Effect::Leased(id, Leased::Failed(cause.clone())));
-                }
-                // Nobody else would do it.
-                order @ (Order::GiveBack { .. } | Order::Park { .. }) if id.is_none() => {
-                    aside.push(order);
                 }
                 Order::GiveBack { .. } | Order::Park { .. } => {
                     self.effects.push_back(Effect::GivenBack(id, false));
@@ -280,7 +262,6 @@ impl Leaseholder {
                 Order::Find { .. } | Order::AgreeBlockSize { .. } => {}
             }
         }
-        aside.into_iter().for_each(|order| self.submit_again(now, order));
         if self.unwritable {
             self.renew_session(); // so that it shows when the store takes writes again
         }

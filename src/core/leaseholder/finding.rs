@@ -160,7 +160,9 @@ impl Leaseholder {
         find.choose_owners(&self.identity.node);
         if find.owners.is_empty() {
             let moving = find.reads > limits::FIND_READS_MAX;
-            if let Some((cidr, revision)) = find.parked(&self.lost).filter(|_| !moving) {
+            if let Some((cidr, revision)) =
+                find.parked(|cidr| !self.is_withheld(&find.pool, cidr)).filter(|_| !moving)
+            {
                 let order = Order::Take(find.pool.clone(), cidr, revision);
                 self.finds.insert(id, find);
                 self.queue.push_back((Some(id), order));
@@ -186,9 +188,8 @@ impl Leaseholder {
             let Value::Block(BlockValue { cidr, owner, status, epoch, .. }) = &key.value else {
                 continue;
             };
-            let mut lost = self.lost.iter().chain(&self.parked);
-            let lost = lost.any(|(of, lost)| of == pool && lost.meets(*cidr));
-            if *owner != self.identity.node || lost || self.knows(pool, *cidr) {
+            let withheld = self.is_withheld(pool, *cidr);
+            if *owner != self.identity.node || withheld || self.knows(pool, *cidr) {
                 continue;
             }
             // Blocks that another node of this name had before are not this node's (rule 30).
@@ -203,6 +204,13 @@ impl Leaseholder {
                 self.queue.push_back((None, order));
             }
         }
+    }
+
+    /// Returns whether the cidr overlaps a block out of which the range set hands nothing, and in
+    /// which containers may hold addresses.
+    pub(super) fn is_withheld(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
+        let mut withheld = self.lost.iter().chain(&self.parked);
+        withheld.any(|(of, withheld)| of == pool && withheld.meets(cidr))
     }
 
     /// Returns whether some block of this node overlaps the cidr.
@@ -357,18 +365,13 @@ impl Find {
     }
 
     /// Returns a parked block with a wanted address, and the revision of its key. It is taken when
-    /// nobody has anything else: addresses of it may cool, and its node may come back for it. The
-    /// range set could not take it in if it overlaps one of the lost blocks in which this node's
-    /// containers hold addresses.
-    fn parked(&self, lost: &BTreeSet<(PoolFamily, Cidr)>) -> Option<(Cidr, Revision)> {
-        let is_free = |seen: &&SeenBlock| {
-            !lost.iter().any(|(pool, lost)| *pool == self.pool && lost.meets(seen.cidr))
-        };
+    /// nobody has anything else: addresses of it may cool, and its node may come back for it.
+    fn parked(&self, may_take: impl Fn(Cidr) -> bool) -> Option<(Cidr, Revision)> {
         let meets = |cidr: Cidr| {
             let mut wanted = self.wanted.iter();
             wanted.any(|range| range.meets(cidr.range()))
         };
-        let parked = self.seen.iter().filter(|seen| self.may_be_taken(seen)).filter(is_free);
+        let parked = self.seen.iter().filter(|seen| self.may_be_taken(seen) && may_take(seen.cidr));
         let parked = parked.filter(|seen| self.even_cooling && meets(seen.cidr));
         let spread = |seen: &&SeenBlock| spread(&seen.owner, &format!("{:?}", seen.cidr.first()));
         parked.min_by_key(spread).map(|seen| (seen.cidr, seen.revision))

@@ -170,9 +170,8 @@ impl Leaseholder {
                 keep.into_iter().for_each(|cidr| self.regained(now, &pool, cidr, revision));
             }
             Order::Reclaim(pool, cidr) => self.regained(now, &pool, cidr, revision),
-            Order::Take(pool, cidr, _) => {
-                self.keep_owned(&pool, cidr, revision, BlockStatus::Active);
-                self.taken(id, &pool, cidr);
+            Order::Take(pool, cidr, before) => {
+                self.taken(now, id, &pool, cidr, revision.unwrap_or(before));
             }
             Order::Records => self.records.written(now, &mut self.effects),
             Order::Session

@@ -32,15 +32,6 @@ pub(super) struct Parking {
     waiting: Vec<(Option<OrderId>, Order)>,
 }
 
-impl Parking {
-    /// Forgets the lease with this life, if it is known: it may be gone.
-    pub(super) fn forget_lease(&mut self, ttl: Duration) {
-        if matches!(self.leases.get(&ttl), Some(Some(_))) {
-            self.leases.remove(&ttl);
-        }
-    }
-}
-
 /// Returns how long the lease of parked blocks lives when that is left of the
 /// cooldown. There are few such lives, so that few leases serve many blocks.
 pub(in crate::core) fn parked_for(cooldown_left: Duration) -> Duration {
@@ -54,9 +45,9 @@ pub(in crate::core) fn parked_for(cooldown_left: Duration) -> Duration {
 impl Leaseholder {
     /// Takes an order to park blocks: it waits for its lease.
     pub(super) fn park(&mut self, now: BootTime, id: Option<OrderId>, order: Order) {
-        let &Order::Park { ttl, .. } = &order else { return };
+        let Order::Park { ttl, .. } = order else { return };
         if !self.is_member() || self.unable().is_some() {
-            return self.not_parked(id, &order);
+            return self.effects.push_back(Effect::GivenBack(id, false));
         }
         // The last records go along.
         self.records.hurry();
@@ -85,17 +76,7 @@ impl Leaseholder {
             return self.queue.extend(orders);
         }
         self.parking.leases.remove(&ttl);
-        orders.into_iter().for_each(|(id, order)| self.not_parked(id, &order));
-    }
-
-    /// Ends an order that could not be carried out. If nobody waits for it, no range set knows the
-    /// blocks, so this node forgets them too: it drops what it finds in the store without knowing
-    /// it.
-    fn not_parked(&mut self, id: Option<OrderId>, order: &Order) {
-        if let (None, Order::Park { pool, cidrs, .. }) = (id, order) {
-            cidrs.iter().for_each(|&cidr| self.forget_owned(pool, cidr));
-        }
-        self.effects.push_back(Effect::GivenBack(id, false));
+        self.effects.extend(orders.into_iter().map(|(id, _)| Effect::GivenBack(id, false)));
     }
 
     /// Parks blocks of this node in a transaction.
@@ -138,14 +119,27 @@ impl Leaseholder {
         txn.then.push(self.put(now, batch, pool, cidr, BlockStatus::Active));
     }
 
-    /// Ends the search for which a parked block was taken.
-    pub(super) fn taken(&mut self, id: Option<OrderId>, pool: &PoolFamily, cidr: Cidr) {
-        match id.filter(|id| self.finds.remove(id).is_some()) {
-            Some(id) => self.effects.push_back(Effect::Found(id, Found::Taken(cidr))),
-            // Nothing was handed out of it.
-            None => self
-                .queue
-                .push_back((None, Order::GiveBack { pool: pool.clone(), cidrs: vec![cidr] })),
+    /// Handles it that a parked block was taken, and ends the search that wanted it. If that has
+    /// ended, or the range set could not take the block in by now, it goes back: nothing was handed
+    /// out of it.
+    pub(super) fn taken(
+        &mut self,
+        now: BootTime,
+        id: Option<OrderId>,
+        pool: &PoolFamily,
+        cidr: Cidr,
+        revision: Revision,
+    ) {
+        let withheld = self.is_withheld(pool, cidr);
+        match id.filter(|id| !withheld && self.finds.remove(id).is_some()) {
+            Some(id) => {
+                self.keep_owned(pool, cidr, Some(revision), BlockStatus::Active);
+                self.effects.push_back(Effect::Found(id, Found::Taken(cidr)));
+            }
+            None => {
+                self.queue.push_back((None, Order::Drop(pool.clone(), cidr, revision)));
+                self.not_taken(now, id);
+            }
         }
     }
 

@@ -184,9 +184,6 @@ impl RangeSetMachine {
             Effect::ReleaseUnknown(cidrs) => {
                 self.submit_aside(Order::GiveBack { pool: self.pool(), cidrs });
             }
-            Effect::ParkUnknown(cidr, ttl) => {
-                self.submit_aside(Order::Park { pool: self.pool(), cidrs: vec![cidr], ttl });
-            }
             Effect::Unused => {
                 let (network, set) = (self.identity.network.clone(), self.identity.id);
                 let unused = ToCoordinator::Unused { network, set, received: self.received };

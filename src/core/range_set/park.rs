@@ -107,12 +107,10 @@ impl RangeSet {
     }
 
     /// Takes an active block that another node parked. Addresses of it may cool, and this node
-    /// does not know which: all of them cool from now on. If it overlaps a block in hand, it is
-    /// parked again.
+    /// does not know which: all of them cool from now on.
     pub(super) fn take_parked(&mut self, now: BootTime, cidr: Cidr) {
         if self.inventory.overlaps(cidr) {
-            let ttl = parked_for(self.settings.cooldown);
-            return self.effects.push_back(Effect::ParkUnknown(cidr, ttl));
+            return self.effects.push_back(Effect::ReleaseUnknown(vec![cidr]));
         }
         self.insert(cidr, BlockState::Active);
         for number in cidr.range().iter() {

@@ -123,9 +123,6 @@ pub enum Effect {
     },
     /// Have these given back, of which this set knows nothing; nobody waits for it.
     ReleaseUnknown(Vec<Cidr>),
-    /// Have an active block parked, of which this set knows nothing, on a lease with this life;
-    /// nobody waits for it.
-    ParkUnknown(Cidr, Duration),
     /// Nothing is in hand, on its way or waited for, and nobody has used the set for a while. It
     /// may be forgotten, if nothing was sent to it meanwhile.
     Unused,

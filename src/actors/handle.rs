@@ -17,7 +17,7 @@ use crate::core::coordinator::{Call, CallError, Outcome};
 use crate::core::keys::PoolFamily;
 use crate::core::node::{
     CoordinatorMachine, Figures, JournalMachine, LeaseholderMachine, RangeSetMachine,
-    ToCoordinator, ToLeaseholder, ToRangeSet, Unable, Unready,
+    ToCoordinator, ToLeaseholder, ToRangeSet, Unable, first_full,
 };
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
@@ -182,16 +182,12 @@ impl NodeHandle {
     pub async fn unready(&self) -> Option<String> {
         let unready = inspect(&self.coordinator, |machine| machine.unready(clock::boot())).await;
         let Some(unready) = unready else { return Some(NO_ANSWER.to_owned()) };
-        let Unready { cause, serves_in_hand } = unready?;
-        if serves_in_hand {
-            for set in self.all_sets() {
-                if inspect(&set, |machine| machine.stats().free).await.is_some_and(|free| free > 0)
-                {
-                    return None;
-                }
-            }
+        let unready = unready?;
+        let mut free = Vec::new();
+        for set in self.all_sets() {
+            free.extend(inspect(&set, |machine| machine.stats().free).await);
         }
-        Some(cause.to_string())
+        unready.unless_free(free).map(|cause| cause.to_string())
     }
 
     /// Checks that the machines that every call needs do their work.
@@ -261,43 +257,31 @@ impl NodeHandle {
         all
     }
 
-    /// Returns the ranges of which every address is taken, or nothing if an ADD from each of these
-    /// range sets could be served now.
+    /// Returns the index of ranges of which every address is taken, or nothing if an ADD from each
+    /// of these range sets could be served now.
     ///
     /// # Errors
-    /// This node could not serve it; the error says why, in words.
+    /// This node could not serve it.
     pub async fn can_serve(
         &self,
         pool: Arc<str>,
-        sets: Vec<Arc<Ranges>>,
-    ) -> Result<Option<String>, String> {
-        let stopping = || "the daemon on this node stops".to_owned();
-        let of = sets.clone();
+        sets: &[Arc<Ranges>],
+    ) -> Result<Option<usize>, Unable> {
+        let of = sets.to_vec();
         let plan = move |machine: &mut CoordinatorMachine| machine.sets_of(&pool, &of);
-        let open = inspect(&self.coordinator, plan).await.ok_or_else(stopping)?;
-        let open = open.map_err(|unable| match unable {
-            Unable::Journal(cause) => format!("the journal on this node failed: {cause}"),
-            Unable::NewSet(index, cause) => format!("range {index}: {cause}"),
-        })?;
-        let mut full: Option<String> = None;
+        let open = inspect(&self.coordinator, plan).await.ok_or(Unable::Stopping)??;
+        let mut answers = Vec::new();
         for (index, id) in open {
             let allowed = sets[index].clone();
             let probe =
                 move |machine: &mut RangeSetMachine| machine.could_assign(clock::boot(), &allowed);
-            let could = match self.set(id) {
-                Some(set) => inspect(&set, probe).await,
-                // It was forgotten a moment ago: the next ADD opens it again.
-                None => Some(Ok(true)),
+            let answer = match self.set(id) {
+                Some(set) => Some(inspect(&set, probe).await.ok_or(Unable::Stopping)?),
+                None => None,
             };
-            match could.ok_or_else(stopping)? {
-                Ok(true) => {}
-                Ok(false) => {
-                    full.get_or_insert_with(|| format!("range {index}: {}", sets[index]));
-                }
-                Err(cause) => return Err(format!("range {index}: {cause}: {}", sets[index])),
-            }
+            answers.push((index, answer));
         }
-        Ok(full)
+        first_full(answers)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::cni::result::{self, Assigned};
 use crate::cni::version::Version;
 use crate::core::attachment::{AttachmentId, Holding, Pod};
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
+use crate::core::node::Unable;
 use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
 use crate::core::time::StartTime;
@@ -246,10 +247,15 @@ fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answeri
                 sets[index]
             )));
         }
-        match machines.can_serve(pool, sets).await.map_err(unable)? {
+        match machines.can_serve(pool, &sets).await {
+            Err(cause @ Unable::Set(index, _)) => Err(unable(format!("{cause}: {}", sets[index]))),
+            Err(cause) => Err(unable(cause.to_string())),
             // Running pods use them: a runtime would take the whole node out of service.
-            Some(full) if full_fails => Err(unable(format!("no IP addresses available: {full}"))),
-            _ => Ok(String::new()),
+            Ok(Some(full)) if full_fails => {
+                let ranges = &sets[full];
+                Err(unable(format!("no IP addresses available: range {full}: {ranges}")))
+            }
+            Ok(_) => Ok(String::new()),
         }
     })
 }

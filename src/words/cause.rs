@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::core::cause::Cause;
+use crate::core::node::Unable;
 use crate::core::txn::StoreError;
 use crate::limits;
 
@@ -28,6 +29,18 @@ impl fmt::Display for Settling<'_> {
             " (start the daemons of these nodes; leasehold node remove those that are gone for \
              good)",
         )
+    }
+}
+
+impl fmt::Display for Unable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("the daemon on this node stops"),
+            Self::Journal(cause) => write!(f, "the journal on this node failed: {cause}"),
+            Self::NewSet(index, cause) | Self::Set(index, cause) => {
+                write!(f, "range {index}: {cause}")
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cluster_facts::ClusterFacts;
 use super::message::{After, Event, Machine, Output, ToCoordinator, ToLeaseholder, ToRangeSet};
+use super::serving::{Unable, Unready};
 use crate::core::Map;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::cause::Cause;
@@ -57,24 +58,6 @@ enum Life {
     /// The journal is being closed.
     Closing,
     Stopped,
-}
-
-/// The reason why a range set cannot serve an ADD now.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Unable {
-    /// The journal failed.
-    Journal(JournalFailure),
-    /// The range set with this index is new, and no block can be leased for it.
-    NewSet(usize, Cause),
-}
-
-/// The reason why a node as a whole cannot serve every ADD now.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unready {
-    /// The cause.
-    pub cause: Cause,
-    /// Addresses in hand can still be handed out.
-    pub serves_in_hand: bool,
 }
 
 impl CoordinatorMachine {

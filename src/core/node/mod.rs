@@ -38,9 +38,10 @@ mod journal;
 mod leaseholder;
 mod message;
 mod range_set;
+mod serving;
 
 pub use boot::{BootOptions, Booted, boot};
-pub use coordinator::{CoordinatorMachine, Unable, Unready};
+pub use coordinator::CoordinatorMachine;
 pub use journal::JournalMachine;
 pub use leaseholder::{Figures, LeaseholderMachine, Standing};
 pub use message::{
@@ -48,3 +49,4 @@ pub use message::{
     ToCoordinator, ToJournal, ToLeaseholder, ToRangeSet,
 };
 pub use range_set::RangeSetMachine;
+pub use serving::{Unable, Unready, first_full};

@@ -105,7 +105,7 @@ pub(crate) enum Doubt {
     },
 }
 
-/// What this instance itself knows of a missing entry; it is not kept.
+/// The part of a missing entry that only this instance knows; it is not kept.
 #[derive(Clone, Copy, Debug)]
 struct Absence {
     since: Duration,

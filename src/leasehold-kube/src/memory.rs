@@ -111,7 +111,10 @@ mod tests {
             "metadata": { "resourceVersion": "5", "uid": uid, "annotations": { OF: of } },
             "data": {
                 "u1": r#"{"name":"n1","machineId":"m1"}"#,
-                "u2": r#"{"name":"n2","machineId":"m2","missingSinceUnixMs":7,"forgetFromUnixMs":9}"#,
+                "u2": json!({
+                    "name": "n2", "machineId": "m2", "missingSinceUnixMs": 7,
+                    "forgetFromUnixMs": 9,
+                }).to_string(),
                 "u3": "written by hand",
             },
         });

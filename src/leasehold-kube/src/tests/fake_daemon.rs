@@ -68,10 +68,10 @@ impl FakeDaemon {
     }
 
     /// The removals that it was told: node and machine.
-    pub(super) fn told(&self) -> Vec<(String, String)> {
+    pub(super) fn removals(&self) -> Vec<(String, String)> {
         let state = self.state.lock().unwrap();
-        let told = state.requests.iter().filter(|(_, _, is_dry)| !is_dry);
-        told.map(|(node, machine, _)| (node.clone(), machine.clone())).collect()
+        let removals = state.requests.iter().filter(|(_, _, is_dry)| !is_dry);
+        removals.map(|(node, machine, _)| (node.clone(), machine.clone())).collect()
     }
 
     pub(super) fn dry_runs(&self) -> usize {

@@ -30,8 +30,8 @@ const TIMING: Timing = Timing {
 
 /// The time after which a test fails: far longer than it needs, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The time in which nothing may happen: several graces.
-const QUIET: Duration = Duration::from_millis(2500);
+/// The time in which nothing may happen: longer than the grace.
+const QUIET: Duration = Duration::from_millis(1800);
 
 /// An API server with five nodes, and a daemon.
 struct Scene {
@@ -81,20 +81,20 @@ impl Scene {
     async fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
         let start = times::up();
         while !is() {
-            let told = self.daemon.told();
-            assert!(times::up() < start + PATIENCE, "not in time: {what}: {told:?}");
+            let removals = self.daemon.removals();
+            assert!(times::up() < start + PATIENCE, "not in time: {what}: {removals:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     async fn until_ended(&self, node: &str, machine: &str) {
         let expected = [(node.to_owned(), machine.to_owned())];
-        self.until("the node is ended", || self.daemon.told() == expected).await;
+        self.until("the node is ended", || self.daemon.removals() == expected).await;
     }
 
     async fn nothing_is_ended(&self) {
         tokio::time::sleep(QUIET).await;
-        assert_eq!(self.daemon.told(), []);
+        assert_eq!(self.daemon.removals(), []);
     }
 
     /// The UIDs in the ConfigMap.
@@ -118,7 +118,7 @@ async fn a_deletion_is_seen_by_the_watch() {
     scene.until("it is remembered", || scene.remembered().len() == 5).await;
     assert!(memory["data"]["u3"].is_string());
     tokio::time::sleep(QUIET).await;
-    assert_eq!(scene.daemon.told().len(), 1);
+    assert_eq!(scene.daemon.removals().len(), 1);
 }
 
 #[tokio::test]
@@ -189,9 +189,9 @@ async fn the_next_leader_goes_on_when_the_first_is_killed() {
     scene.api.delete_node("n2");
     scene.until("the other one leads", || holder().starts_with("second")).await;
     let both = [("n1", "m1"), ("n2", "m2")].map(|(n, m)| (n.to_owned(), m.to_owned()));
-    scene.until("the second node is ended", || scene.daemon.told() == both).await;
+    scene.until("the second node is ended", || scene.daemon.removals() == both).await;
     tokio::time::sleep(QUIET).await;
-    assert_eq!(scene.daemon.told(), both, "nothing twice");
+    assert_eq!(scene.daemon.removals(), both, "nothing twice");
 }
 
 #[tokio::test]
@@ -273,13 +273,13 @@ async fn a_node_that_runs_is_refused_and_stays_remembered() {
     scene.api.delete_node("n1");
     scene.until_ended("n1", "m1").await;
     tokio::time::sleep(QUIET).await;
-    assert_eq!(scene.daemon.told().len(), 1, "not in a loop");
+    assert_eq!(scene.daemon.removals().len(), 1, "not in a loop");
     assert!(scene.remembered().contains(&"u1".to_owned()));
     // The next instance tries again.
     scene.daemon.set_running("n1", false);
     drop(instance);
     let _next = scene.instance(&[]);
-    scene.until("it is tried again", || scene.daemon.told().len() == 2).await;
+    scene.until("it is tried again", || scene.daemon.removals().len() == 2).await;
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn many_deletions_at_once_wait_for_a_person() {
     scene.nothing_is_ended().await;
     drop(instance);
     let _allowed = scene.instance(&["--allow-many"]);
-    scene.until("all three are ended", || scene.daemon.told().len() == 3).await;
+    scene.until("all three are ended", || scene.daemon.removals().len() == 3).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use my_ipam::client;
+use anyhow::Context as _;
+use my_ipam::client::{self, ClientError};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Due, Ended};
@@ -54,26 +55,27 @@ struct Refusal {
 impl Ender {
     /// Tells the daemon that a node is gone for good. It may be repeated: with the machine's id it
     /// hits no other machine under the name.
-    pub(crate) async fn end(&self, due: &Due) -> Ended {
+    ///
+    /// # Errors
+    /// No daemon can be reached at the socket. Another instance may have one.
+    pub(crate) async fn end(&self, due: &Due) -> anyhow::Result<Ended> {
         // A path of the API, and a name in keys.
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if due.name.is_empty() || !due.name.chars().all(good) || due.machine.is_empty() {
-            return Ended::Later(format!("{:?} cannot be the name of a node", due.name));
+            return Ok(Ended::Later(format!("{:?} cannot be the name of a node", due.name)));
         }
         let path = format!("/v1/nodes/{}/remove", due.name);
         let remove = Remove { incarnation: &due.machine, dry_run: self.dry_run };
-        let body = match serde_json::to_vec(&remove) {
-            Ok(body) => body,
-            Err(error) => return Ended::Later(error.to_string()),
-        };
+        let body = serde_json::to_vec(&remove)?;
         let (socket, limit) = (self.socket.clone(), self.limit);
         let asked = move || post(&socket, &path, &body, limit);
-        let answer = tokio::task::spawn_blocking(asked).await;
-        match answer {
-            Ok(Ok(response)) => self.read(response.status, &response.body),
-            Ok(Err(error)) => Ended::Later(format!("{}: {error}", self.socket.display())),
-            Err(error) => Ended::Later(error.to_string()),
-        }
+        Ok(match tokio::task::spawn_blocking(asked).await? {
+            Ok(response) => self.read(response.status, &response.body),
+            Err(error @ (ClientError::NotReachable(_) | ClientError::Denied(_))) => {
+                return Err(error).with_context(|| format!("socket {}", self.socket.display()));
+            }
+            Err(error) => Ended::Later(format!("socket {}: {error}", self.socket.display())),
+        })
     }
 
     fn read(&self, status: u16, body: &[u8]) -> Ended {
@@ -99,7 +101,7 @@ fn post(
     path: &str,
     body: &[u8],
     limit: Duration,
-) -> Result<client::Response, client::ClientError> {
+) -> Result<client::Response, ClientError> {
     client::request(socket, "POST", path, &[body], times::deadline(limit))
 }
 

@@ -12,7 +12,7 @@ use super::ledger::Rules;
 use super::limits::{self, Timing};
 use super::options::Options;
 use super::times;
-use super::watcher::Watcher;
+use super::watcher::{Failure, Watcher};
 
 /// The API server of the cluster whose pod this is, or the one of the options.
 ///
@@ -30,7 +30,7 @@ pub(crate) fn client(options: &Options) -> anyhow::Result<Client> {
 /// Runs until the end is told; then the Lease is given up.
 ///
 /// # Errors
-/// The options cannot be used.
+/// The options cannot be used, or the daemon that this instance needs cannot be reached.
 pub(crate) async fn run(
     options: &Options,
     timing: Timing,
@@ -49,24 +49,27 @@ pub(crate) async fn run(
     };
     let rules = Rules { grace: *grace, confirm: timing.confirm, allow_many: *allow_many };
     let watcher = Watcher { kubernetes, ender, rules, timing, leadership: leadership.clone() };
-    tokio::select! {
-        () = candidate.run() => {}
-        () = work(&watcher, leadership, timing.pause) => {}
-        () = end => {}
-    }
+    let ended = tokio::select! {
+        () = candidate.run() => Ok(()),
+        error = work(&watcher, leadership, timing.pause) => Err(error),
+        () = end => Ok(()),
+    };
     candidate.resign().await;
-    Ok(())
+    ended.context("the daemon of this node cannot be reached; another instance takes over")
 }
 
-/// Works whenever this instance leads.
-async fn work(watcher: &Watcher, mut leadership: Leadership, shortest: Duration) {
+/// Works whenever this instance leads, until its daemon cannot be reached.
+async fn work(watcher: &Watcher, mut leadership: Leadership, shortest: Duration) -> anyhow::Error {
     let mut pause = shortest;
     loop {
         leadership.begins().await;
         let began = times::up();
         tokio::select! {
-            ended = watcher.lead() => if let Err(error) = ended {
-                tracing::warn!(error = format!("{error:#}"), "the work begins anew");
+            failure = watcher.lead() => match failure {
+                Failure::Daemon(error) => return error,
+                Failure::Round(error) | Failure::Term(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "the work begins anew");
+                }
             },
             () = leadership.ends() => {}
         }

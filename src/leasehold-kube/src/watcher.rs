@@ -44,17 +44,20 @@ struct Term<'a> {
 }
 
 impl Watcher {
-    /// Works while this instance leads. It ends only by an error: the next term then begins with
+    /// Works while this instance leads. It ends only by a failure: the next term then begins with
     /// what the ConfigMap says.
-    pub(crate) async fn lead(&self) -> anyhow::Result<()> {
-        let memory = Memory::load(&self.kubernetes).await?;
+    pub(crate) async fn lead(&self) -> Failure {
+        let memory = match Memory::load(&self.kubernetes).await {
+            Ok(memory) => memory,
+            Err(error) => return Failure::Term(error),
+        };
         let ledger = Ledger::new(self.rules, memory.entries().clone());
         let mut term = Term { of: self, memory, ledger, doubt: None, said: HashMap::new() };
         let mut pause = self.timing.pause;
         loop {
             match term.round().await {
                 Ok(()) => pause = self.timing.pause,
-                Err(Failure::Term(error)) => return Err(error),
+                Err(failure @ (Failure::Term(_) | Failure::Daemon(_))) => return failure,
                 Err(Failure::Round(error)) => {
                     tracing::warn!(error = format!("{error:#}"), "nodes are listed anew");
                     pause = (pause * 2).min(limits::PAUSE_MAX.max(self.timing.pause));
@@ -65,12 +68,15 @@ impl Watcher {
     }
 }
 
-/// The end of a round.
-enum Failure {
+/// The reason why a round or a term ends.
+#[derive(Debug)]
+pub(crate) enum Failure {
     /// The API server failed: the next round lists anew.
     Round(anyhow::Error),
-    /// The memory cannot be kept.
+    /// The memory cannot be read or kept: the next term reads it anew.
     Term(anyhow::Error),
+    /// This node has no daemon: another instance has to lead.
+    Daemon(anyhow::Error),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -134,7 +140,7 @@ impl Term<'_> {
             if !self.of.leadership.lasts(self.of.timing.request + self.of.timing.margin) {
                 return Ok(());
             }
-            let outcome = self.of.ender.end(&due).await;
+            let outcome = self.of.ender.end(&due).await.map_err(Failure::Daemon)?;
             self.tell_outcome(&due, &outcome);
             self.ledger.ended(&due.uid, &outcome, times::now());
             self.keep().await?;

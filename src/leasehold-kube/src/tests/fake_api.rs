@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) requests: Vec<String>,
     /// True if every answer is an error.
     pub(super) is_away: bool,
+    /// True if Leases cannot be written.
+    pub(super) is_without_leases: bool,
     /// The next watches that are answered with 410 Gone.
     pub(super) gone: usize,
     /// True if lists are empty.
@@ -220,7 +222,8 @@ async fn answer(
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut state = state.lock().unwrap();
     state.requests.push(format!("{method} {path}?{query}"));
-    if state.is_away {
+    let is_write = method != Method::GET;
+    if state.is_away || (state.is_without_leases && is_write && path.contains("/leases")) {
         return Ok(reply(500, &status(500, "InternalError")));
     }
     let object = || serde_json::from_slice::<Value>(&body).unwrap();

@@ -204,6 +204,18 @@ async fn only_one_of_two_instances_works() {
 }
 
 #[tokio::test]
+async fn a_leader_that_cannot_renew_its_lease_stops() {
+    let scene = Scene::new().await;
+    let _instance = scene.watching(&[]).await;
+    scene.api.state().is_without_leases = true;
+    scene.until("it leads no longer", || scene.api.watches() == 0).await;
+    scene.api.delete_node("n1");
+    scene.nothing_is_ended().await;
+    scene.api.state().is_without_leases = false;
+    scene.until_ended("n1", "m1").await;
+}
+
+#[tokio::test]
 async fn a_leader_that_is_told_to_end_gives_the_lease_up() {
     let scene = Scene::new().await;
     let options = scene.options(&["--identity", "first"]);
@@ -313,4 +325,21 @@ async fn a_dry_run_ends_nothing() {
     scene.until("it asks", || scene.daemon.dry_runs() == 1).await;
     scene.nothing_is_ended().await;
     assert!(scene.remembered().contains(&"u1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_leader_without_a_daemon_makes_way_for_another_one() {
+    let scene = Scene::new().await;
+    drop(scene.watching(&[]).await);
+    let mut options = scene.options(&[]);
+    options.node_socket = "/nonexistent/s".into();
+    let first = tokio::spawn(async move {
+        run::run(&options, TIMING, std::future::pending()).await.map_err(|error| error.to_string())
+    });
+    scene.until("it leads", || scene.api.watches() == 1).await;
+    let _second = scene.instance(&[]);
+    scene.api.delete_node("n1");
+    let error = first.await.unwrap().unwrap_err();
+    assert!(error.contains("daemon of this node"), "{error}");
+    scene.until_ended("n1", "m1").await;
 }

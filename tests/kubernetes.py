@@ -14,7 +14,7 @@ import kubernetes_validate
 import yaml
 
 VERSION = "1.36"
-OVERLAYS = ["autoscaled", "monitored", "multus", "own-etcd", "trial", "uninstall"]
+OVERLAYS = ["autoscaled", "monitored", "multus", "own-etcd", "pod-events", "trial", "uninstall"]
 # Kinds of other projects: the schemas of Kubernetes do not have them.
 FOREIGN = {"NetworkAttachmentDefinition", "PodMonitor", "PrometheusRule"}
 ENDPOINTS = "etcd.endpoints={https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379}"
@@ -137,6 +137,14 @@ assert rule == {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "lis
 for rule in autoscaled["Role/leasehold-kube"]["rules"]:
     assert rule["verbs"] == ["create"] or (
         rule["verbs"] == ["get", "update"] and len(rule["resourceNames"]) == 1), rule
+# Events are asked for only where they are wanted.
+assert not [name for name in autoscaled if name.endswith("-events")]
+assert container["args"] == ["--grace=5m"], container["args"]
+events = kustomize("overlays/pod-events")
+[rule] = events["ClusterRole/leasehold-kube-events"]["rules"]
+assert rule == {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch", "create"]}
+[with_flag] = events["Deployment/leasehold-kube"]["spec"]["template"]["spec"]["containers"]
+assert with_flag["args"] == ["--grace=5m", "--pod-events"], with_flag["args"]
 
 multus = kustomize("overlays/multus")
 containers = multus["DaemonSet/leasehold"]["spec"]["template"]["spec"]["containers"]
@@ -148,9 +156,12 @@ assert all(json.loads(of["spec"]["config"])["ipam"]["type"] == "my-ipam" for of 
 
 for args in [], ["--set", "monitoring=true"], ["--set", "etcd.tlsSecret="]:
     validate(f"helm {args}", helm("--set", ENDPOINTS, *args))
-with_kube = helm("--set", ENDPOINTS, "--set", "kube.enabled=true", "--namespace", "leasehold")
-validate("helm with leasehold-kube", with_kube)
-for overlay, chart in (own, helm("--set", ENDPOINTS)), (autoscaled, with_kube):
+kube_args = ["--set", ENDPOINTS, "--set", "kube.enabled=true", "--namespace", "leasehold"]
+with_kube = helm(*kube_args)
+with_events = helm(*kube_args, "--set", "kube.podEvents=true")
+validate("helm with leasehold-kube", with_events)
+pairs = [(own, helm("--set", ENDPOINTS)), (autoscaled, with_kube), (events, with_events)]
+for overlay, chart in pairs:
     overlay, chart = plain(overlay), plain(chart)
     assert overlay.keys() == chart.keys(), (overlay.keys(), chart.keys())
     for name in overlay:
@@ -169,6 +180,5 @@ assert open("deploy/kubernetes/base/10-leasehold.conflist").read() == bridge
 if len(sys.argv) > 3:
     for container in pod["initContainers"] + pod["containers"]:
         subprocess.run([sys.argv[2], *container["args"], "--help"], check=True, capture_output=True)
-    [container] = kube["containers"]
-    assert container["command"] == ["/leasehold-kube"]
-    subprocess.run([sys.argv[3], *container["args"], "--help"], check=True, capture_output=True)
+    assert with_flag["command"] == ["/leasehold-kube"]
+    subprocess.run([sys.argv[3], *with_flag["args"], "--help"], check=True, capture_output=True)

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, EventSource, Node, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Error};
@@ -39,9 +39,30 @@ pub(crate) enum Change {
     Expired,
 }
 
+/// A pod whose sandbox could not be made, as the kubelet's event says.
+#[derive(Debug)]
+pub(crate) struct PodFailure {
+    /// The namespace of the pod.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) pod: String,
+    /// Its UID.
+    pub(crate) uid: String,
+    /// The kubelet's message.
+    pub(crate) message: String,
+}
+
+/// The reason of the kubelet's event.
+const SANDBOX_FAILED: &str = "reason=FailedCreatePodSandBox";
+/// The component that events are from.
+const PROGRAM: &str = "leasehold-kube";
+/// The reason of ours.
+pub(crate) const NO_ADDRESS: &str = "LeaseholdNoAddress";
+
 /// The API server.
 #[derive(Clone)]
 pub(crate) struct Kubernetes {
+    client: Client,
     nodes: Api<Node>,
     leases: Api<Lease>,
     memories: Api<ConfigMap>,
@@ -53,6 +74,7 @@ impl Kubernetes {
     /// The API server with the names of our objects.
     pub(crate) fn new(client: Client, namespace: &str, lease: &str, memory: &str) -> Self {
         Self {
+            client: client.clone(),
             nodes: Api::all(client.clone()),
             leases: Api::namespaced(client.clone(), namespace),
             memories: Api::namespaced(client, namespace),
@@ -102,6 +124,67 @@ impl Kubernetes {
                 WatchEvent::Error(status) => anyhow::bail!("the watch: {}", status.message),
             })
         }))
+    }
+
+    /// The pods whose sandbox cannot be made, from now on; nothing for other changes.
+    pub(crate) async fn pod_failures(
+        &self,
+    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<Option<PodFailure>>> + use<>> {
+        let events: Api<Event> = Api::all(self.client.clone());
+        // Only for the version from which the watch goes on.
+        let params = ListParams::default().fields(SANDBOX_FAILED).limit(1);
+        let list = in_time(events.list(&params)).await.context("the list of events")?;
+        let version = list.metadata.resource_version.unwrap_or_default();
+        let params = WatchParams::default().fields(SANDBOX_FAILED).timeout(limits::WATCH_SECONDS);
+        let changes = in_time(events.watch(&params, &version)).await.context("the watch")?;
+        Ok(changes.map(|change| {
+            Ok(match change.context("the watch of events")? {
+                WatchEvent::Added(event) | WatchEvent::Modified(event) => pod_failure(event),
+                WatchEvent::Error(status) => anyhow::bail!("the watch: {}", status.message),
+                WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => None,
+            })
+        }))
+    }
+
+    /// Writes an event on a pod.
+    pub(crate) async fn report(
+        &self,
+        of: &PodFailure,
+        text: &str,
+        identity: &str,
+    ) -> anyhow::Result<()> {
+        let now = Timestamp::try_from(std::time::UNIX_EPOCH + times::unix()).ok().map(Time);
+        // A name of the API has up to 253 characters.
+        let start: String = of.pod.chars().take(limits::EVENT_NAME_CHARS_MAX).collect();
+        let start = start.trim_end_matches(['.', '-']);
+        let event = Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{start}.{:x}", times::unix().as_nanos())),
+                namespace: Some(of.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                namespace: Some(of.namespace.clone()),
+                name: Some(of.pod.clone()),
+                uid: Some(of.uid.clone()),
+                ..ObjectReference::default()
+            },
+            reason: Some(NO_ADDRESS.to_owned()),
+            message: Some(text.to_owned()),
+            type_: Some("Warning".to_owned()),
+            source: Some(EventSource { component: Some(PROGRAM.to_owned()), host: None }),
+            reporting_component: Some(PROGRAM.to_owned()),
+            reporting_instance: Some(identity.to_owned()),
+            first_timestamp: now.clone(),
+            last_timestamp: now,
+            count: Some(1),
+            ..Event::default()
+        };
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &of.namespace);
+        in_time(events.create(&PostParams::default(), &event)).await.context("the event")?;
+        Ok(())
     }
 
     /// The Lease, if it is there.
@@ -188,6 +271,16 @@ fn object(node: Node) -> Option<NodeObject> {
         name: node.metadata.name?,
         machine: info.map(|info| info.machine_id.trim().to_owned()).unwrap_or_default(),
     })
+}
+
+/// The pod of an event; none for an event on something else.
+fn pod_failure(event: Event) -> Option<PodFailure> {
+    let of = event.involved_object;
+    if of.kind.as_deref() != Some("Pod") {
+        return None;
+    }
+    let (namespace, pod, uid) = (of.namespace?, of.name?, of.uid?);
+    Some(PodFailure { namespace, pod, uid, message: event.message? })
 }
 
 /// An answer within the limit.

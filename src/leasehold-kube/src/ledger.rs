@@ -141,6 +141,10 @@ impl Ledger {
 
     /// Takes one object that is there.
     pub(crate) fn appear(&mut self, node: NodeObject, now: Now) -> Vec<News> {
+        // Most changes are those of a heartbeat.
+        if self.present.get(&node.uid) == Some(&node) {
+            return vec![];
+        }
         self.present.insert(node.uid.clone(), node);
         self.compare(now)
     }

@@ -75,3 +75,15 @@ pub(crate) const MANY_MIN: usize = 3;
 /// The longest duration that another instance's Lease is taken to have: one that says more was not
 /// written by this program.
 pub(crate) const LEASE_MAX: Duration = Duration::from_secs(120);
+
+/// The time after which a second event may be written about a pod.
+pub(crate) const REPORT_AGAIN: Duration = Duration::from_secs(600);
+
+/// Pods of which an event is written in that time: events are the API server's memory.
+pub(crate) const REPORTS_MAX: usize = 500;
+
+/// The longest text of the plugin in an event; the API server allows 1,024 bytes in all.
+pub(crate) const REPORT_CHARS_MAX: usize = 450;
+
+/// Characters of a pod's name that go into the name of an event, before the number.
+pub(crate) const EVENT_NAME_CHARS_MAX: usize = 200;

@@ -2,8 +2,9 @@
 //!
 //! One elected instance watches Node objects (`watcher.rs`), decides which nodes are gone for good
 //! (`ledger.rs`), and tells the daemon of its own node (`ender.rs`). What it has seen outlives it
-//! in a ConfigMap (`memory.rs`). The decisions are pure: `ledger.rs` and `election.rs` have neither
-//! a clock nor IO.
+//! in a ConfigMap (`memory.rs`). On request it writes events on pods that got no address
+//! (`reports.rs`). The decisions are pure: `ledger.rs` and `election.rs` have neither a clock nor
+//! IO.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod ledger;
 mod limits;
 mod memory;
 mod options;
+mod reports;
 mod run;
 mod times;
 mod watcher;

@@ -10,7 +10,7 @@ use super::limits;
 /// The end of the help.
 const AFTER_HELP: &str = "\
 It runs in a pod, with the rights of its service account, on a node whose daemon serves the socket.
-Several instances may run: one is elected. docs/kubernetes.md has the contract and the manifests.
+Several instances may run: one is elected. docs/kube.md has the contract and the manifests.
 
 Examples:
   leasehold-kube --namespace leasehold
@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// End no node; only say which would be ended
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Write events on pods that got no address; needs a role for events
+    #[arg(long)]
+    pub(crate) pod_events: bool,
     /// URL of the API server, without authentication, instead of the one of the pod
     #[arg(long, value_name = "URL")]
     pub(crate) api: Option<String>,

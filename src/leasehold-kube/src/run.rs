@@ -11,6 +11,7 @@ use super::leader::{Candidate, Leadership};
 use super::ledger::Rules;
 use super::limits::{self, Timing};
 use super::options::Options;
+use super::reports;
 use super::times;
 use super::watcher::{Failure, Watcher};
 
@@ -41,17 +42,37 @@ pub(crate) async fn run(
     let kubernetes = Kubernetes::new(client, namespace, lease_name, memory_name);
     // A container that starts again has the name of the one before.
     let identity = format!("{}_{:x}", options.identity, times::unix().as_nanos());
-    let (mut candidate, leadership) = Candidate::new(kubernetes.clone(), identity, timing);
+    let (mut candidate, leadership) = Candidate::new(kubernetes.clone(), identity.clone(), timing);
+    let (mut reporter, mut over) = (leadership.clone(), leadership.clone());
+    let reports = async {
+        if !options.pod_events {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            reporter.begins().await;
+            tokio::select! {
+                () = reports::run(&kubernetes, &identity, timing.pause) => {}
+                () = over.ends() => {}
+            }
+        }
+    };
     let ender = Ender {
         socket: options.node_socket.clone(),
         limit: timing.request,
         dry_run: options.dry_run,
     };
     let rules = Rules { grace: *grace, confirm: timing.confirm, allow_many: *allow_many };
-    let watcher = Watcher { kubernetes, ender, rules, timing, leadership: leadership.clone() };
+    let watcher = Watcher {
+        kubernetes: kubernetes.clone(),
+        ender,
+        rules,
+        timing,
+        leadership: leadership.clone(),
+    };
     let ended = tokio::select! {
         () = candidate.run() => Ok(()),
         error = work(&watcher, leadership, timing.pause) => Err(error),
+        () = reports => Ok(()),
         () = end => Ok(()),
     };
     candidate.resign().await;

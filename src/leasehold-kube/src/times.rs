@@ -1,21 +1,23 @@
 //! The only file that asks for the time.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// A moment by both clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Now {
     /// Milliseconds since 1970, to be compared with what other instances wrote.
     pub(crate) unix_ms: u64,
-    /// The time since this program started, which nobody can set.
+    /// The time since the boot, which nobody can set.
     pub(crate) up: Duration,
 }
 
-/// Returns the time since the first call.
+/// Returns the time since the boot. The time of a suspended machine counts: its Lease ends too.
 pub(crate) fn up() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed()
+    let time = clock_gettime(ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
 /// Returns the present moment.

@@ -117,11 +117,10 @@ impl Term<'_> {
                 }
             };
             self.tell(news);
-            self.keep().await?;
         }
     }
 
-    /// Keeps what changed. It comes before anything is done.
+    /// Keeps what changed. It comes at each tick, and before anything is done.
     async fn keep(&mut self) -> Result<(), Failure> {
         let kept = self.memory.keep(&self.of.kubernetes, self.ledger.entries()).await;
         kept.map_err(Failure::Term)

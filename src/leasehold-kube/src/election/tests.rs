@@ -67,6 +67,11 @@ fn a_leader_that_finds_another_one_stops_at_once() {
     me.written(at(0));
     assert_eq!(me.decide(Some(&lease("9", "b")), at(5)), Step::Wait);
     assert_eq!(me.held_until(), None);
+    // A renewal that is refused says the same.
+    me.written(at(5));
+    assert_eq!(me.decide(Some(&lease("10", "a")), at(6)), write("10", 3));
+    me.refused();
+    assert_eq!(me.held_until(), None);
     // Its Lease was deleted: it leads again only once it has written another one.
     me.written(at(6));
     assert_eq!(me.decide(None, at(7)), Step::Create);

@@ -28,6 +28,7 @@ pub(super) struct State {
     /// Leases and ConfigMaps by path.
     others: BTreeMap<String, Value>,
     watchers: Vec<Watcher>,
+    event_watchers: Vec<Watcher>,
     /// The requests, each with its method, path and query.
     pub(super) requests: Vec<String>,
     /// True if every answer is an error.
@@ -106,6 +107,34 @@ impl FakeApi {
         }
     }
 
+    /// The kubelet says why it could not make the sandbox of a pod.
+    pub(super) fn sandbox_failed(&self, pod: &str, error: &str) {
+        let mut state = self.state();
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event", "reason": "FailedCreatePodSandBox",
+            "metadata": { "name": "e", "namespace": "shop", "resourceVersion": state.next() },
+            "involvedObject": {
+                "kind": "Pod", "namespace": "shop", "name": pod, "uid": format!("uid of {pod}"),
+            },
+            "message": format!("Failed to create pod sandbox: plugin failed (add): {error}"),
+        });
+        let line = format!("{}\n", json!({ "type": "ADDED", "object": event }));
+        let frame = || Ok(Frame::data(Bytes::from(line.clone())));
+        state.event_watchers.retain(|watcher| watcher.send(frame()).is_ok());
+    }
+
+    pub(super) fn event_watches(&self) -> usize {
+        self.state().event_watchers.len()
+    }
+
+    /// The events that were written in a namespace.
+    pub(super) fn events(&self, namespace: &str) -> Vec<Value> {
+        let start = format!("/api/v1/namespaces/{namespace}/events/");
+        let state = self.state();
+        let events = state.others.iter().filter(|(path, _)| path.starts_with(&start));
+        events.map(|(_, event)| event.clone()).collect()
+    }
+
     /// Breaks every watch in the middle.
     pub(super) fn break_watches(&self) {
         for watcher in self.state().watchers.drain(..) {
@@ -168,6 +197,13 @@ impl State {
         self.watchers.retain(|watcher| watcher.send(frame()).is_ok());
     }
 
+    fn no_events(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "EventList", "items": [],
+            "metadata": { "resourceVersion": self.version.to_string() },
+        })
+    }
+
     /// One page of the list: two objects, so that each list of a test has several pages.
     fn page(&self, query: &str) -> Value {
         let from = query.split('&').find_map(|part| part.strip_prefix("continue="));
@@ -227,8 +263,15 @@ async fn answer(
         return Ok(reply(500, &status(500, "InternalError")));
     }
     let object = || serde_json::from_slice::<Value>(&body).unwrap();
+    let is_watch = query.contains("watch=true");
+    if path == "/api/v1/events" {
+        return Ok(match is_watch {
+            true => stream(&mut state.event_watchers),
+            false => reply(200, &state.no_events()),
+        });
+    }
     let (code, value) = match path.strip_prefix("/api/v1/nodes") {
-        Some("") if query.contains("watch=true") => return Ok(watch(&mut state)),
+        Some("") if is_watch => return Ok(watch(&mut state)),
         Some("") => (200, state.page(&query)),
         Some(name) => match state.nodes.get(name.trim_start_matches('/')) {
             Some(node) => (200, node.clone()),
@@ -262,8 +305,12 @@ fn watch(state: &mut State) -> Response<Body> {
         state.gone -= 1;
         return reply(410, &status(410, "Expired"));
     }
+    stream(&mut state.watchers)
+}
+
+fn stream(watchers: &mut Vec<Watcher>) -> Response<Body> {
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    state.watchers.push(sender);
+    watchers.push(sender);
     let frames = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
     Response::new(BodyExt::boxed(StreamBody::new(frames)))
 }

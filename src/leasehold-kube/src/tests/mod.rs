@@ -339,7 +339,42 @@ async fn a_leader_without_a_daemon_makes_way_for_another_one() {
     scene.until("it leads", || scene.api.watches() == 1).await;
     let _second = scene.instance(&[]);
     scene.api.delete_node("n1");
-    let error = first.await.unwrap().unwrap_err();
+    let error = tokio::time::timeout(PATIENCE, first).await.expect("an end").unwrap().unwrap_err();
     assert!(error.contains("daemon of this node"), "{error}");
     scene.until_ended("n1", "m1").await;
+}
+
+#[tokio::test]
+async fn a_pod_that_got_no_address_has_one_event() {
+    let scene = Scene::new().await;
+    let _instance = scene.watching(&["--pod-events"]).await;
+    scene.until("it watches events", || scene.api.event_watches() == 1).await;
+    let error = "no IP addresses available in range set: 10.9.0.1-10.9.0.2; network pods has 1 \
+                 addresses: add a range, or find what is not released: leasehold check";
+    scene.api.sandbox_failed("web", "try again later");
+    scene.api.sandbox_failed("web", error);
+    scene.api.sandbox_failed("web", error);
+    scene.api.sandbox_failed("db", error);
+    scene.until("both pods have one", || scene.api.events("shop").len() == 2).await;
+    tokio::time::sleep(QUIET).await;
+    let events = scene.api.events("shop");
+    assert_eq!(events.len(), 2, "{events:?}");
+    let event = &events[1];
+    let of = &event["involvedObject"];
+    assert_eq!((&of["kind"], &of["name"]), (&"Pod".into(), &"web".into()));
+    assert_eq!((&of["uid"], &of["namespace"]), (&"uid of web".into(), &"shop".into()));
+    assert_eq!(
+        (&event["reason"], &event["type"]),
+        (&"LeaseholdNoAddress".into(), &"Warning".into())
+    );
+    let text = event["message"].as_str().unwrap();
+    assert!(text.ends_with(error) && text.starts_with("Leasehold has no address"), "{text}");
+}
+
+#[tokio::test]
+async fn events_are_not_asked_for_unless_that_is_wanted() {
+    let scene = Scene::new().await;
+    let _instance = scene.watching(&[]).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(scene.api.requests("GET /api/v1/events"), 0);
 }

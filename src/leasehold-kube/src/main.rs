@@ -36,7 +36,8 @@ use options::{LogFormat, Options};
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let filter = EnvFilter::try_from_env("LEASEHOLD_LOG").unwrap_or_else(|_| "info,kube_client=off".into());
+    let filter =
+        EnvFilter::try_from_env("LEASEHOLD_LOG").unwrap_or_else(|_| "info,kube_client=off".into());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

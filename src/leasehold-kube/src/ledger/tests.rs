@@ -238,3 +238,23 @@ fn a_removed_machine_that_registers_again_is_a_node_like_others() {
     assert_eq!(ledger.due(at(99_999)), []);
     assert!(ledger.entries()["u1"].forget_from_unix_ms.is_none());
 }
+
+#[test]
+fn an_hour_without_the_api_server_ends_nobody_too_early() {
+    let mut ledger = ledger(5);
+    ledger.disappear("u1", at(10));
+    // For an hour there is no list. Meanwhile n1 registers again, n2 is deleted, and n3 is
+    // replaced by another machine.
+    let other = NodeObject { uid: "v3".to_owned(), machine: "other".to_owned(), ..node(3) };
+    let again = NodeObject { uid: "v1".to_owned(), ..node(1) };
+    let news = ledger.list(vec![node(0), again, other, node(4)], at(3600));
+    assert_eq!(
+        news,
+        [News::Registered(name(1)), News::Missing(name(2)), News::Missing(name(3))],
+        "each grace begins when the object is first found missing"
+    );
+    assert_eq!(ledger.due(at(3600 + GRACE - 1)), []);
+    let due = ledger.due(at(3600 + GRACE));
+    let machines: Vec<&str> = due.iter().map(|due| due.machine.as_str()).collect();
+    assert_eq!(machines, ["m2", "m3"]);
+}

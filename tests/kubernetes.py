@@ -14,7 +14,7 @@ import kubernetes_validate
 import yaml
 
 VERSION = "1.36"
-OVERLAYS = ["monitored", "multus", "own-etcd", "trial", "uninstall"]
+OVERLAYS = ["autoscaled", "monitored", "multus", "own-etcd", "pod-events", "trial", "uninstall"]
 # Kinds of other projects: the schemas of Kubernetes do not have them.
 FOREIGN = {"NetworkAttachmentDefinition", "PodMonitor", "PrometheusRule"}
 ENDPOINTS = "etcd.endpoints={https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379}"
@@ -122,6 +122,30 @@ trial = daemon(kustomize("overlays/trial"))
 [url] = [of for of in trial["env"] if of["name"] == "LEASEHOLD_ETCD"]
 assert "TRIAL_ETCD_SERVICE_HOST" in url["value"] and "valueFrom" not in url
 
+# leasehold-kube may do what it needs, and no more.
+autoscaled = kustomize("overlays/autoscaled")
+kube = autoscaled["Deployment/leasehold-kube"]["spec"]["template"]["spec"]
+[container] = kube["containers"]
+context = container["securityContext"]
+assert context["capabilities"] == {"drop": ["ALL"]} and context["readOnlyRootFilesystem"]
+assert not context["allowPrivilegeEscalation"] and container["resources"]["limits"]["memory"]
+assert kube["volumes"] == [
+    {"name": "run", "hostPath": {"path": "/run/leasehold", "type": "Directory"}}]
+assert container["image"] == daemon(autoscaled)["image"]
+[rule] = autoscaled["ClusterRole/leasehold-kube"]["rules"]
+assert rule == {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+for rule in autoscaled["Role/leasehold-kube"]["rules"]:
+    assert rule["verbs"] == ["create"] or (
+        rule["verbs"] == ["get", "update"] and len(rule["resourceNames"]) == 1), rule
+# Events are asked for only where they are wanted.
+assert not [name for name in autoscaled if name.endswith("-events")]
+assert container["args"] == ["--grace=5m"], container["args"]
+events = kustomize("overlays/pod-events")
+[rule] = events["ClusterRole/leasehold-kube-events"]["rules"]
+assert rule == {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch", "create"]}
+[with_flag] = events["Deployment/leasehold-kube"]["spec"]["template"]["spec"]["containers"]
+assert with_flag["args"] == ["--grace=5m", "--pod-events"], with_flag["args"]
+
 multus = kustomize("overlays/multus")
 containers = multus["DaemonSet/leasehold"]["spec"]["template"]["spec"]["containers"]
 assert [of["name"] for of in containers] == ["daemon"]
@@ -132,10 +156,16 @@ assert all(json.loads(of["spec"]["config"])["ipam"]["type"] == "my-ipam" for of 
 
 for args in [], ["--set", "monitoring=true"], ["--set", "etcd.tlsSecret="]:
     validate(f"helm {args}", helm("--set", ENDPOINTS, *args))
-overlay, chart = plain(own), plain(helm("--set", ENDPOINTS))
-assert overlay.keys() == chart.keys(), (overlay.keys(), chart.keys())
-for name in overlay:
-    assert overlay[name] == chart[name], f"{name}\n{overlay[name]}\n{chart[name]}"
+kube_args = ["--set", ENDPOINTS, "--set", "kube.enabled=true", "--namespace", "leasehold"]
+with_kube = helm(*kube_args)
+with_events = helm(*kube_args, "--set", "kube.podEvents=true")
+validate("helm with leasehold-kube", with_events)
+pairs = [(own, helm("--set", ENDPOINTS)), (autoscaled, with_kube), (events, with_events)]
+for overlay, chart in pairs:
+    overlay, chart = plain(overlay), plain(chart)
+    assert overlay.keys() == chart.keys(), (overlay.keys(), chart.keys())
+    for name in overlay:
+        assert overlay[name] == chart[name], f"{name}\n{overlay[name]}\n{chart[name]}"
 without = subprocess.run([f"{tools}/helm", "template", "leasehold", "deploy/helm/leasehold"],
                          capture_output=True, text=True)
 assert without.returncode != 0 and "give the URLs" in without.stderr, without.stderr
@@ -146,7 +176,9 @@ for name in "leasehold.toml", "10-leasehold.conflist":
 bridge = open("deploy/kubernetes/conflists/bridge.conflist").read()
 assert open("deploy/kubernetes/base/10-leasehold.conflist").read() == bridge
 
-# The commands of the containers are ones that the program has.
-if len(sys.argv) > 2:
+# The commands of the containers are ones that the programs have.
+if len(sys.argv) > 3:
     for container in pod["initContainers"] + pod["containers"]:
         subprocess.run([sys.argv[2], *container["args"], "--help"], check=True, capture_output=True)
+    assert with_flag["command"] == ["/leasehold-kube"]
+    subprocess.run([sys.argv[3], *with_flag["args"], "--help"], check=True, capture_output=True)

@@ -35,7 +35,7 @@ const IMPURE_WORDS: [&str; 13] = [
 
 /// The other parts that each part may use. A part is a folder or a file right below `src`, and one
 /// of them is the plugin's package; `my_ipam::note` is only that module of it.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("bin", &["cli", "limits"]),
     (
         "cli",
@@ -96,6 +96,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("cni", &["core", "limits", "my_ipam::scan"]),
     ("config", &["my_ipam::client", "journal::past", "limits", "store::etcd"]),
     ("my_ipam", &[]),
+    // A package of its own, which uses nothing of the daemon.
+    ("leasehold_kube", &["my_ipam::client"]),
     ("clock", &["core", "limits"]),
     ("files", &[]),
     ("points", &[]),

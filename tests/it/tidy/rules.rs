@@ -10,13 +10,22 @@ const LINE_CHARS_MAX: usize = 100;
 
 /// The files that may ask for the time: the clock itself, the daemon's start, the times of answers
 /// and commits, deadlines of clients, and commands that people run.
-const CLOCK_FILES: [&str; 4] =
-    ["src/clock.rs", "src/daemon.rs", "src/actors/journal.rs", "src/api/cni.rs"];
+const CLOCK_FILES: [&str; 5] = [
+    "src/clock.rs",
+    "src/daemon.rs",
+    "src/actors/journal.rs",
+    "src/api/cni.rs",
+    "src/leasehold-kube/src/times.rs",
+];
 const CLOCK_FOLDERS: [&str; 2] = ["src/my-ipam/", "src/cli/"];
 
 /// The files that name limits and periods.
-const LIMIT_FILES: [&str; 3] =
-    ["src/limits.rs", "src/limits/history.rs", "src/my-ipam/src/limits.rs"];
+const LIMIT_FILES: [&str; 4] = [
+    "src/limits.rs",
+    "src/limits/history.rs",
+    "src/my-ipam/src/limits.rs",
+    "src/leasehold-kube/src/limits.rs",
+];
 
 /// Words for an address, none of which may go with "lease": a lease is etcd's, a node leases
 /// blocks.

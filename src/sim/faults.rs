@@ -77,7 +77,7 @@ impl World {
                 let all = &self.plan.configurations;
                 self.configuration = all[self.rng.usize(0..all.len())].clone();
             }
-            // A removal has deleted its records, and nobody can know what it held.
+            // A removal deletes its records, and nobody can know what it held.
             Fault::Forget if self.is_removed(node) => {}
             Fault::Forget => {
                 self.crash(node);
@@ -100,8 +100,11 @@ impl World {
         self.remove(node, 60);
     }
 
-    /// Returns whether an operator has removed the node, and it has not joined since.
+    /// Returns whether an operator removes the node, or has removed it and it has not joined since.
     fn is_removed(&self, node: usize) -> bool {
+        if self.is_being_removed(node) {
+            return true;
+        }
         let key = self.etcd.read(&Span::key(&node_key(&self.nodes[node].disk.name))).pop();
         key.is_some_and(|key| match key.value {
             Value::Node(value) => value.removed.is_some(),

@@ -38,6 +38,11 @@ impl World {
         self.after_remove(id, step);
     }
 
+    /// Returns whether an operator's command to remove the node is on its way.
+    pub(super) fn is_being_removed(&self, node: usize) -> bool {
+        self.operators.values().any(|of| matches!(of, Operator::Remove(at, _) if *at == node))
+    }
+
     /// Has an operator drain a node, or end its drain.
     pub(super) fn drain(&mut self, node: usize) {
         self.nodes[node].draining ^= true;

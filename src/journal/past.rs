@@ -235,7 +235,8 @@ impl Writer {
             ended: now,
             end: End::Reboot,
         };
-        self.put_all(txn, &ended.into_iter().map(past).collect::<Vec<_>>())
+        let all: Vec<PastHolding> = ended.into_iter().map(past).collect();
+        all.chunks(limits::PAST_BATCH).try_for_each(|row| self.put_all(txn, row))
     }
 
     /// Adds a row of them, and removes what is beyond the bounds.

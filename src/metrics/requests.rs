@@ -70,3 +70,26 @@ impl LastUsed {
         self.seconds.push((verb, histogram));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_that_was_removed_is_found_anew() {
+        let mut last_used = LastUsed::default();
+        let mut found = 0;
+        let mut count = |last_used: &mut LastUsed, removals, network: &str| {
+            last_used.refresh(removals);
+            last_used.count(network, "ADD", "ok", || {
+                found += 1;
+                Counter::noop()
+            });
+            found
+        };
+        assert_eq!(count(&mut last_used, 0, "pods"), 1);
+        assert_eq!(count(&mut last_used, 0, "other"), 2);
+        assert_eq!(count(&mut last_used, 1, "pods"), 3, "one was removed");
+        assert_eq!(count(&mut last_used, 1, "pods"), 3, "and none since");
+    }
+}

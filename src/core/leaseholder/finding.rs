@@ -414,3 +414,6 @@ fn spread(me: &str, owner: &str) -> u64 {
     use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
     BuildHasherDefault::<DefaultHasher>::default().hash_one((me, owner))
 }
+
+#[cfg(test)]
+mod tests;

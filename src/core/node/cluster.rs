@@ -65,6 +65,7 @@ impl CoordinatorMachine {
             }
             Effect::SparesGone => {
                 self.cluster.lease_losses = self.cluster.lease_losses.next();
+                self.cluster.drop_spares();
                 self.tell_all(&effect);
             }
             Effect::Stalled(ref cause) => {
@@ -218,5 +219,52 @@ impl CoordinatorMachine {
             Some(set) => self.send_set(set, ToRangeSet::Cluster(Effect::Asked(question))),
             None => self.submit(Order::Refuse(question)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::address::{Address, BlockSize, Family};
+    use crate::core::coordinator::Coordinator;
+    use crate::core::mutant::breaks;
+    use crate::core::node::message::{Machine as _, ToCoordinator};
+    use crate::core::range_set::Settings;
+    use crate::core::time::StartTime;
+
+    /// A spare comes while range sets become one; before they have, the lease is lost, and with it
+    /// the spare. Nobody is told of it (seed 13771).
+    #[test]
+    fn a_spare_that_is_held_back_goes_with_its_lease() {
+        let passed_on = |lease_is_lost: bool| {
+            let cooldown = Duration::ZERO;
+            let settings = Settings { cooldown, forget_after: cooldown, min_free: 1, seed: 0 };
+            let core = Coordinator::new(settings, false, StartTime::BOOT);
+            let mut machine = CoordinatorMachine::new(core, vec![], false, true, false);
+            let (now, from) = (BootTime::BOOT, SetId::FIRST);
+            machine.retiring.insert(from);
+            let pool = PoolFamily { network: "net".into(), family: Family::V4 };
+            let network = pool.network.clone();
+            let cidr = Cidr::containing(Address::of([10, 0, 0, 8].into()), BlockSize::ONE);
+            let mut told = vec![Effect::Spares(pool, vec![cidr])];
+            told.extend(lease_is_lost.then_some(Effect::SparesGone));
+            for effect in told {
+                machine.handle(now, ToCoordinator::Cluster(effect, None));
+            }
+            machine.handle(now, ToCoordinator::Merged { network, from });
+            // No range set has its addresses: it is given back.
+            let outputs = std::iter::from_fn(|| machine.poll_output());
+            let is_order = |output: &Output| {
+                matches!(output, Output::Send(Message::Leaseholder(ToLeaseholder::SubmitOrder(..))))
+            };
+            outputs.filter(is_order).count()
+        };
+        assert_eq!((passed_on(false), passed_on(true)), (1, 0));
+        breaks(Some(Mutant::LostLeaseSparesKept));
+        let broken = passed_on(true);
+        breaks(None);
+        assert_eq!(broken, 1, "the test does not notice the broken rule");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::core::cause::Cause;
 use crate::core::ids::{LeaseLosses, MergeCount};
 use crate::core::leaseholder::Effect;
+use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::{GoodUntil, RangeSet};
 use crate::core::time::BootTime;
 
@@ -53,6 +54,13 @@ impl ClusterFacts {
     pub(super) fn refusing(&self) -> Option<Cause> {
         let draining = || self.draining.then_some(Cause::Draining);
         self.halted().or_else(draining)
+    }
+
+    /// Forgets the spares that are held back: the lease on which they hung is gone (rule 18).
+    pub(super) fn drop_spares(&mut self) {
+        if !broken(Mutant::LostLeaseSparesKept) {
+            self.held_back.retain(|effect| !matches!(effect, Effect::Spares(..)));
+        }
     }
 
     /// Tells a range set that has just been opened what the other range sets know already.

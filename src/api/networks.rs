@@ -1,5 +1,7 @@
 //! `/v1/networks`: the centrally kept `ipam` objects in the cluster's store.
 
+use std::sync::Arc;
+
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -11,9 +13,13 @@ use crate::cni::central::{check, check_keys, check_name};
 use crate::core::address::{AddressRange, BlockSize, Family};
 use crate::core::ids::Revision;
 use crate::core::keys::{ALLOCATIONS, NETWORKS, network_key};
-use crate::core::leaseholder::{BlockSizeError, block_sizes_fit};
-use crate::core::range::Ranges;
-use crate::core::txn::{Compare, KeyValue, Span, Txn, Write};
+use crate::core::leaseholder::BlockSizeError;
+use crate::core::operator::{
+    ChangeNetwork, ChangeNetworkCommand, ChangeNetworkError, ChangedNetwork, Expected,
+    NetworkChange, NetworkObject, ObjectReader,
+};
+use crate::core::range::{Range, Ranges};
+use crate::core::txn::{KeyValue, Span};
 use crate::core::value::{Geometry, NetworkValue, Value};
 use crate::limits;
 
@@ -74,6 +80,17 @@ pub enum Change {
     Deleted,
 }
 
+impl From<NetworkChange> for Change {
+    fn from(change: NetworkChange) -> Self {
+        match change {
+            NetworkChange::Created => Self::Created,
+            NetworkChange::Changed => Self::Changed,
+            NetworkChange::Unchanged => Self::Unchanged,
+            NetworkChange::Deleted => Self::Deleted,
+        }
+    }
+}
+
 /// The outcome of a change to a network.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
@@ -131,51 +148,20 @@ async fn is_in_use(node: &AppState, store: &Store, network: &str) -> Result<bool
     Ok(found.spans.iter().any(|keys| !keys.is_empty()))
 }
 
-/// Refuses ranges that another network has too: each network has a pool of its own, so the same
-/// address would be handed out in both.
-async fn apart(store: &Store, network: &str, sets: &[Ranges]) -> Result<(), Refusal> {
-    let mut overlaps = Vec::new();
-    let compare = |key: KeyValue| {
-        let Some(other) = key.key.strip_prefix(NETWORKS).filter(|other| *other != network) else {
-            return;
-        };
-        let Value::Network(value) = &key.value else { return };
-        let others = ranges_of(value);
-        let shared = sets.iter().flat_map(|set| set.iter()).find(|range| {
-            let meets = |&(family, other): &(Family, AddressRange)| {
-                family == range.family() && other.meets(range.addresses())
-            };
-            others.iter().any(meets)
-        });
-        if let Some(range) = shared {
-            overlaps.push(format!("{range} with network {other}"));
-        }
-    };
-    store.each(NETWORKS, compare).await?;
-    if overlaps.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::conflict(format!(
-        "network {network} shares addresses: {}; each network has a pool of its own, so the same \
-         address would be handed out in both. Use one network for both (\"network\" in the CNI \
-         file), give other ranges, or store it all the same with --force",
-        overlaps.join(", ")
-    )))
+/// The core's view of stored objects.
+const READER: ObjectReader = ObjectReader { ranges: ranges_of, same: is_same };
+
+/// The addresses of a network's object; none if it cannot be read.
+fn ranges_of(ipam: &str) -> Vec<(Family, AddressRange)> {
+    let sets = check(ipam.as_bytes()).unwrap_or_default();
+    let ranges = sets.iter().flat_map(|set| set.iter());
+    ranges.map(|range| (range.family(), range.addresses())).collect()
 }
 
-/// The addresses of a network: of its object, and of what nodes have used.
-fn ranges_of(value: &NetworkValue) -> Vec<(Family, AddressRange)> {
-    let object = value.ipam.as_deref().and_then(|ipam| check(ipam.as_bytes()).ok());
-    let sets = object.unwrap_or_default();
-    let of_object = sets.iter().flat_map(|set| set.iter());
-    let mut ranges: Vec<_> = of_object.map(|range| (range.family(), range.addresses())).collect();
-    // Without an object, what nodes have agreed on is all that is known.
-    if ranges.is_empty() {
-        for geometry in &value.geometry {
-            ranges.extend(geometry.ranges.iter().map(|&range| (geometry.family, range)));
-        }
-    }
-    ranges
+/// Returns whether two objects say the same; the order of keys says nothing.
+fn is_same(a: &str, b: &str) -> bool {
+    let json = |text: &str| serde_json::from_str::<Json>(text).ok();
+    json(a).is_some_and(|a| json(b) == Some(a))
 }
 
 async fn get(node: web::Data<AppState>, network: web::Path<String>) -> HttpResponse {
@@ -248,14 +234,8 @@ async fn put(
     answer(result)
 }
 
-/// An object that is to be kept.
-struct Object {
-    json: Json,
-    sets: Vec<Ranges>,
-}
-
 /// The object, if it is good. `unknown`: keys without effect are no fault.
-fn object(body: &[u8], unknown: bool) -> Result<Object, Refusal> {
+fn object(body: &[u8], unknown: bool) -> Result<NetworkObject, Refusal> {
     let (sets, without_effect) = check_keys(body).map_err(|error| match &*error.details {
         "" => Refusal::wrong(error.msg),
         details => Refusal::wrong(format!("{}: {details}", error.msg)),
@@ -267,37 +247,9 @@ fn object(body: &[u8], unknown: bool) -> Result<Object, Refusal> {
             keys.join("; ")
         )));
     }
-    let json = serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
-    Ok(Object { json, sets })
-}
-
-/// Blocks are cut by the sizes on which the nodes have agreed: an object that they would have to
-/// refuse is refused before they see it.
-fn fit(known: &NetworkValue, sets: &[Ranges]) -> Result<(), Refusal> {
-    let (i, fixed, configured) = match block_sizes_fit(known, sets) {
-        Ok(()) => return Ok(()),
-        Err((_, BlockSizeError::Failed(cause))) => {
-            return Err(Refusal::conflict(cause.to_string()));
-        }
-        Err((i, BlockSizeError::Size { agreed: fixed, configured })) => (i, fixed, configured),
-    };
-    let set = &sets[i];
-    let size = |size: BlockSize| format!("/{}", size.prefix(set.family()));
-    let (fixed, configured) = (size(fixed), size(configured));
-    Err(Refusal::wrong(match (set.block_size, set.family()) {
-        (Some(_), family) => {
-            let key = if family == Family::V4 { "blockSize" } else { "blockSize6" };
-            format!(
-                "ipam.{key} is {configured} for range set {i} ({set}), and the nodes have agreed \
-                 on blocks of {fixed} there: leave {key} out, or use addresses that were never in \
-                 this network"
-            )
-        }
-        (None, _) => format!(
-            "range set {i} ({set}) joins addresses with blocks of {configured} and of {fixed}, by \
-             what the nodes have agreed on: keep them in range sets of their own"
-        ),
-    }))
+    let json: Json =
+        serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
+    Ok(NetworkObject { text: json.to_string().into(), sets })
 }
 
 async fn delete(
@@ -313,85 +265,87 @@ async fn change(
     node: &AppState,
     network: &str,
     at: &At,
-    object: Option<Object>,
+    object: Option<NetworkObject>,
 ) -> Result<Changed, Refusal> {
-    let store = Store::new(&node.store);
-    if !at.force {
-        named(network)?;
-        match &object {
-            Some(object) => apart(&store, network, &object.sets).await?,
-            None if is_in_use(node, &store, network).await? => {
-                return Err(Refusal::conflict(format!(
-                    "containers hold addresses of network {network} (leasehold allocations --pool \
-                     {network}): without its configuration every ADD and CHECK of theirs \
-                     fails; DEL still works. To delete it all the same, say --force"
-                )));
-            }
-            None => {}
-        }
-    }
-    let changed = write(&store, network, at.revision, object).await?;
-    if changed.outcome != Change::Unchanged {
-        tracing::info!(network, outcome = ?changed.outcome, "an operator's central configuration");
-        let seen = node.networks.seen(network, changed.revision);
+    named(network)?;
+    let sets = object.as_ref().map(|object| object.sets.clone()).unwrap_or_default();
+    let command = ChangeNetworkCommand {
+        network: network.into(),
+        object,
+        expected: at.revision.map_or(Expected::Any, |at| Expected::Exactly(Revision::new(at))),
+        force: at.force,
+        used_here: node.index.uses_pool(network),
+    };
+    let ended = Store::new(&node.store).run(ChangeNetwork::new(command, READER)).await;
+    let changed = ended.map_err(|error| unchanged(network, at, &sets, error))?;
+    let ChangedNetwork { change, revision } = changed;
+    if change != NetworkChange::Unchanged {
+        tracing::info!(network, outcome = ?change, "an operator's central configuration");
+        let seen = node.networks.seen(network, revision);
         let _ = tokio::time::timeout(limits::SEEN_WAIT_MAX, seen).await;
     }
-    Ok(changed)
+    Ok(Changed { network: network.to_owned(), outcome: change.into(), revision })
 }
 
-async fn write(
-    store: &Store,
-    network: &str,
-    at: Option<u64>,
-    object: Option<Object>,
-) -> Result<Changed, Refusal> {
-    let key = named(network)?;
-    for _ in 0..limits::CHANGE_TRIES_MAX {
-        let [found] = store.keys([&key]).await?;
-        let read = found.as_ref().map(|found| found.mod_revision);
-        if let Some(at) = at.filter(|at| Revision::new(*at) != read) {
-            let revision = zero::or_zero(read);
-            return Err(Refusal::conflict(format!(
-                "network {network} has changed meanwhile: its revision is {revision}, not {at}"
-            )));
+/// Says why a network's object was not changed, and what to do.
+fn unchanged(network: &str, at: &At, sets: &[Ranges], error: ChangeNetworkError) -> Refusal {
+    let conflict = match error {
+        ChangeNetworkError::Absent => return absent(network),
+        ChangeNetworkError::Store(error) => return error.into(),
+        ChangeNetworkError::BlockSize(_, BlockSizeError::Failed(cause)) => cause.to_string(),
+        ChangeNetworkError::BlockSize(i, BlockSizeError::Size { agreed, configured }) => {
+            return Refusal::wrong(does_not_fit(i, &sets[i], agreed, configured));
         }
-        let known = match found.map(|found| found.value) {
-            None => NetworkValue::default(),
-            Some(Value::Network(known)) => known,
-            Some(_) => {
-                return Err(Refusal::conflict(format!(
-                    "the value of {key} in the store cannot be read: see it with etcdctl"
-                )));
-            }
-        };
-        let before = known.ipam.as_deref().map(serde_json::from_str::<Json>);
-        let outcome = match (&object, &before) {
-            (Some(object), Some(Ok(before))) if object.json == *before => Change::Unchanged,
-            (Some(_), Some(_)) => Change::Changed,
-            (Some(_), None) => Change::Created,
-            (None, Some(_)) => Change::Deleted,
-            (None, None) => return Err(absent(network)),
-        };
-        let network = network.to_owned();
-        if outcome == Change::Unchanged {
-            return Ok(Changed { network, outcome, revision: read });
+        ChangeNetworkError::Overlaps(overlaps) => shared(network, &overlaps),
+        ChangeNetworkError::InUse => format!(
+            "containers hold addresses of network {network} (leasehold allocations --pool \
+             {network}): without its configuration every ADD and CHECK of theirs fails; DEL still \
+             works. To delete it all the same, say --force"
+        ),
+        ChangeNetworkError::Moved(revision) => format!(
+            "network {network} has changed meanwhile: its revision is {}, not {}",
+            zero::or_zero(revision),
+            at.revision.unwrap_or_default()
+        ),
+        ChangeNetworkError::Unreadable => format!(
+            "the value of {} in the store cannot be read: see it with etcdctl",
+            network_key(network)
+        ),
+        ChangeNetworkError::Busy => {
+            format!("others change network {network} at the same time: try again")
         }
-        if let Some(object) = &object {
-            fit(&known, &object.sets)?;
+    };
+    Refusal::conflict(conflict)
+}
+
+fn shared(network: &str, overlaps: &[(Range, Arc<str>)]) -> String {
+    let of = |(range, other): &(Range, _)| format!("{range} with network {other}");
+    let overlaps: Vec<String> = overlaps.iter().map(of).collect();
+    format!(
+        "network {network} shares addresses: {}; each network has a pool of its own, so the same \
+         address would be handed out in both. Use one network for both (\"network\" in the CNI \
+         file), give other ranges, or store it all the same with --force",
+        overlaps.join(", ")
+    )
+}
+
+/// Blocks are cut by the sizes on which the nodes have agreed: an object that they would have to
+/// refuse is refused before they see it.
+fn does_not_fit(i: usize, set: &Ranges, agreed: BlockSize, configured: BlockSize) -> String {
+    let size = |size: BlockSize| format!("/{}", size.prefix(set.family()));
+    let (agreed, configured) = (size(agreed), size(configured));
+    match (set.block_size, set.family()) {
+        (Some(_), family) => {
+            let key = if family == Family::V4 { "blockSize" } else { "blockSize6" };
+            format!(
+                "ipam.{key} is {configured} for range set {i} ({set}), and the nodes have agreed \
+                 on blocks of {agreed} there: leave {key} out, or use addresses that were never in \
+                 this network"
+            )
         }
-        // The block sizes stay: blocks are cut by them.
-        let ipam = object.as_ref().map(|object| object.json.to_string().into());
-        let value = NetworkValue { ipam, ..known };
-        let gone = value == NetworkValue::default();
-        let then = match gone {
-            true => Write::Delete(key.clone()),
-            false => Write::Put(key.clone(), Value::Network(value), None),
-        };
-        let when = vec![Compare::unchanged(key.clone(), read)];
-        if let Some(revision) = store.txn(Txn { when, then: vec![then] }).await? {
-            let revision = (!gone).then_some(revision);
-            return Ok(Changed { network, outcome, revision });
-        }
+        (None, _) => format!(
+            "range set {i} ({set}) joins addresses with blocks of {configured} and of {agreed}, by \
+             what the nodes have agreed on: keep them in range sets of their own"
+        ),
     }
-    Err(Refusal::conflict(format!("others change network {network} at the same time: try again")))
 }

@@ -12,9 +12,8 @@ use crate::api::{AppState, outcome, refuse};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::core::ids::{Revision, Sequence};
-use crate::core::keys::node_key;
-use crate::core::txn::{Compare, StoreError, Txn, Write};
-use crate::core::value::Value;
+use crate::core::operator::{DeleteRecord, DeleteRecordCommand, RecordFate};
+use crate::core::txn::{KeyValue, StoreError};
 use crate::limits;
 
 /// The request to release what a check found.
@@ -239,51 +238,34 @@ async fn delete(node: &AppState, found: &Finding, dry_run: bool) -> Collected {
                    json`";
         return Collected::because(GcOutcome::Failed, why);
     };
-    match delete_record(node, key, revision, dry_run).await {
-        Ok(collected) => collected,
+    let own = node.about.node.as_str().into();
+    let command = DeleteRecordCommand { key: key.clone(), revision, node: own, dry_run };
+    let held = |key: &KeyValue| {
+        let record = Record::of(key)?;
+        let held = node.index.find(&record.attachment());
+        Some(held.is_some_and(|held| record.is_of(&held)))
+    };
+    match Store::new(&node.store).run(DeleteRecord::new(command, held)).await {
+        Ok(fate) => fate_of_record(fate, dry_run),
         Err(error) => error.into(),
     }
 }
 
-async fn delete_record(
-    node: &AppState,
-    key: &str,
-    revision: Revision,
-    dry_run: bool,
-) -> Result<Collected, StoreError> {
-    let store = Store::new(&node.store);
-    let [now] = store.keys([key]).await?;
-    let Some(now) = now.filter(|now| now.mod_revision == revision) else {
-        return Ok(Collected::skipped("the record was written again or deleted since"));
-    };
-    let Some(record) = Record::of(&now) else {
-        return Ok(Collected::skipped("the key is not that of a record"));
-    };
-    let mut when = vec![Compare::At(key.to_owned(), revision)];
-    let owner = &record.value.node;
-    if **owner == *node.about.node {
-        let held = node.index.find(&record.attachment());
-        if held.is_some_and(|held| record.is_of(&held)) {
-            return Ok(Collected::skipped("this node holds the allocation"));
+fn fate_of_record(fate: RecordFate, dry_run: bool) -> Collected {
+    match fate {
+        RecordFate::Deleted if dry_run => Collected::of(GcOutcome::Would),
+        RecordFate::Deleted => Collected::of(GcOutcome::Deleted),
+        RecordFate::Changed => Collected::skipped("the record was written again or deleted since"),
+        RecordFate::ChangedMeanwhile => {
+            Collected::skipped("the record was written again in this moment")
         }
-    } else {
-        let known = node_key(owner);
-        let [there] = store.keys([&known]).await?;
-        let removed = |value: &Value| matches!(value, Value::Node(n) if n.removed.is_some());
-        if there.as_ref().is_some_and(|there| !removed(&there.value)) {
+        RecordFate::NoRecord => Collected::skipped("the key is not that of a record"),
+        RecordFate::Held => Collected::skipped("this node holds the allocation"),
+        RecordFate::NodeIsThere(owner) => {
             let why = format!("node {owner} is in the cluster: run `leasehold check` there");
-            return Ok(Collected::because(GcOutcome::NotHere, why));
+            Collected::because(GcOutcome::NotHere, why)
         }
-        when.push(Compare::unchanged(known, there.map(|there| there.mod_revision)));
     }
-    if dry_run {
-        return Ok(Collected::of(GcOutcome::Would));
-    }
-    let then = vec![Write::Delete(key.to_owned())];
-    Ok(match store.txn(Txn { when, then }).await? {
-        Some(_) => Collected::of(GcOutcome::Deleted),
-        None => Collected::skipped("the record was written again in this moment"),
-    })
 }
 
 /// Has the record of an allocation written again.

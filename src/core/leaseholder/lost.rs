@@ -44,6 +44,30 @@ impl Leaseholder {
         self.queue.extend(orders.into_iter().map(|order| (None, order)));
     }
 
+    /// Returns whether a block must be given back. One that is lost need not: it is no longer
+    /// claimed. But while a claim of it is under way it may be this node's in a moment, and nobody
+    /// else would know of it: then it must.
+    pub(super) fn gives_back(&mut self, pool: &PoolFamily, cidr: Cidr) -> bool {
+        if self.is_being_claimed(pool, cidr) {
+            return true;
+        }
+        self.lost.remove(&(pool.clone(), cidr));
+        self.find_owned(pool, cidr).is_some()
+    }
+
+    /// Returns whether a claim of a lost block is in the current transaction, or the claim of a
+    /// part of a block that is not as this node knows it is on its way.
+    fn is_being_claimed(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
+        let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
+        let claims = |order: &Order| match order {
+            Order::Reclaim(of, lost) => of == pool && *lost == cidr,
+            Order::Trim { pool: of, keep, .. } => of == pool && keep.contains(&cidr),
+            _ => false,
+        };
+        let trims = self.queue.iter().filter(|(_, order)| matches!(order, Order::Trim { .. }));
+        batch.iter().chain(trims).any(|(_, order)| claims(order))
+    }
+
     /// Takes back a block that is this node's again, if it ever was not. Nothing of what came and
     /// went meanwhile is recorded, so its records are compared.
     pub(super) fn regained(
@@ -82,3 +106,6 @@ impl Leaseholder {
         self.reclaim_soon(now);
     }
 }
+
+#[cfg(test)]
+mod tests;

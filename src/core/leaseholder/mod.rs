@@ -267,13 +267,10 @@ impl Leaseholder {
                 }
             }
             Order::GiveBack { pool, mut cidrs } => {
-                // A block that is no longer this node's needs no giving back.
-                cidrs.retain(|&cidr| {
-                    self.lost.remove(&(pool.clone(), cidr));
-                    let owned = self.find_owned(&pool, cidr);
-                    // An order without an id gives back spares that are no longer wanted. Only
-                    // those.
-                    owned.is_some_and(|owned| id.is_some() || owned.status == BlockStatus::Spare)
+                cidrs.retain(|&cidr| match id {
+                    Some(_) => self.gives_back(&pool, cidr),
+                    // Only spares that are no longer wanted.
+                    None => self.is_spare(&pool, cidr),
                 });
                 if cidrs.is_empty() {
                     return self.effects.push_back(Effect::GivenBack(id, true));

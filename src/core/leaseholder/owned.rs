@@ -21,6 +21,11 @@ impl Leaseholder {
         self.owned.get(pool)?.get(&cidr.first()).copied().filter(|owned| owned.cidr == cidr)
     }
 
+    /// Returns whether the block with exactly these addresses is a spare.
+    pub(super) fn is_spare(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
+        self.find_owned(pool, cidr).is_some_and(|owned| owned.status == BlockStatus::Spare)
+    }
+
     /// Forgets a block, if it is known.
     pub(super) fn forget_owned(&mut self, pool: &PoolFamily, cidr: Cidr) {
         if let Some(blocks) = self.owned.get_mut(pool) {

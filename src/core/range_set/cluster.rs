@@ -107,16 +107,18 @@ impl RangeSet {
     }
 
     /// Remembers that these are not this node's: the store says so. Addresses that are assigned
-    /// stay so until their DEL; no other address is handed out of them.
+    /// stay so until their DEL; no other address is handed out of them. Those in which nothing is
+    /// assigned need not be claimed again: they are given back like any other block, so that it is
+    /// known what becomes of a claim that is under way.
     pub fn lost(&mut self, now: BootTime, cidrs: &[Cidr]) {
         for &cidr in cidrs {
-            match self.inventory.get(cidr).map(|block| block.is_unused()) {
-                // Nothing of it is in use: it need not be claimed again.
-                Some(true) => {
-                    self.remove(cidr);
-                    self.effects.push_back(Effect::ReleaseUnknown(vec![cidr]));
-                }
-                Some(false) => {
+            let block = self.inventory.get(cidr).map(|block| (block.state(), block.is_unused()));
+            match block {
+                // What becomes of it is known when its way back ends.
+                Some((BlockState::Returning, _)) if self.demand.lost_on_its_way(cidr) => {}
+                // A spare that went with its lease, or a block that is being parked.
+                Some((_, true)) => self.remove(cidr),
+                Some(_) => {
                     self.set_state(cidr, BlockState::Lost);
                     let lost = self.staying(cidr).into_iter().map(Effect::JournalLost);
                     self.effects.extend(lost);
@@ -124,13 +126,13 @@ impl RangeSet {
                 None => {}
             }
         }
+        self.give_back_lost();
         self.serve(now);
     }
 
-    /// Takes back a lost or parked block that is this node's again. If it is not in hand, because
-    /// nothing of it was held, it goes back to the cluster. Then this may also be old news, which
-    /// was held back while range sets became one: meanwhile the block went to another node, and is
-    /// not given back.
+    /// Takes back a lost or parked block that is this node's again. One that is being given back
+    /// goes on its way. One that is not in hand is old news, which was held back while range sets
+    /// became one: meanwhile the block was given back.
     pub fn regained(&mut self, now: BootTime, cidr: Cidr) {
         match self.inventory.block(cidr.first()).map(|block| (block.cidr(), block.state())) {
             Some((block, state)) if block == cidr && self.is_withheld(cidr, state) => {
@@ -139,8 +141,7 @@ impl RangeSet {
                 self.effects.extend(keep);
                 self.serve(now);
             }
-            Some((block, _)) if block.first() == cidr.first() => {}
-            _ => self.effects.push_back(Effect::ReleaseUnknown(vec![cidr])),
+            _ => {}
         }
     }
 
@@ -148,6 +149,7 @@ impl RangeSet {
     /// wait get what is in hand, or learn the cause at once.
     pub fn stalled(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.stalled.clone_from(&cause);
+        self.give_back_lost();
         self.serve(now);
         if let Some(cause) = cause {
             self.fail_waiting(&cause);
@@ -171,6 +173,7 @@ impl RangeSet {
     /// Remembers that the node has joined: blocks may be given back from now on.
     pub fn joined(&mut self) {
         self.cluster.joined = true;
+        self.give_back_lost();
     }
 
     /// Remembers that this is the only node of the cluster, or that it is not.

@@ -79,6 +79,15 @@ impl Demand {
         self.giving_back.iter().any(|(of, _)| *of == cidr)
     }
 
+    /// Remembers that a block on its way back is lost: if it does not go back, it stays lost.
+    /// Returns whether there is one; spares on their way are dropped instead.
+    pub(super) fn lost_on_its_way(&mut self, cidr: Cidr) -> bool {
+        let is_it =
+            |(of, before): &&mut (Cidr, BlockState)| *of == cidr && *before != BlockState::Spare;
+        let found = self.giving_back.iter_mut().find(is_it);
+        found.map(|(_, before)| *before = BlockState::Lost).is_some()
+    }
+
     /// Returns whether this spare is being made active.
     pub(super) fn activates(&self, cidr: Cidr) -> bool {
         self.leasing.as_ref().is_some_and(|leasing| leasing.activate.contains(&cidr))
@@ -315,6 +324,16 @@ impl RangeSet {
         self.cursors.values().any(next)
     }
 
+    /// Gives back the lost blocks of which every address is free.
+    pub(super) fn give_back_lost(&mut self) {
+        if !self.cluster.may_give_back() || self.demand.is_giving_back() {
+            return;
+        }
+        let is_lost = |block: &&Block| block.state() == BlockState::Lost && block.is_empty();
+        let lost = self.inventory.blocks().filter(is_lost).take(limits::BLOCKS_PER_CLAIM_MAX);
+        self.give_back(lost.map(|block| (block.cidr(), BlockState::Lost)).collect());
+    }
+
     fn give_back(&mut self, back: Vec<(Cidr, BlockState)>) {
         if !back.is_empty() {
             back.iter().for_each(|(cidr, _)| self.set_state(*cidr, BlockState::Returning));
@@ -380,6 +399,7 @@ impl RangeSet {
         }
         self.serve(now);
         if done {
+            self.give_back_lost();
             self.give_back_left_behind();
         }
         self.answer_questions(now);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::records::{Stretch, claimed, leaving};
 use super::{Effect, Leased, Leaseholder, Order, Pending};
-use crate::core::address::Address;
+use crate::core::address::{Address, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{Link, OrderId, Revision};
 use crate::core::keys::{PoolFamily, node_key};
@@ -26,6 +26,8 @@ pub(super) struct Batch {
     pub(super) value: NodeValue,
     /// The conditions on which claims of parts rest, by the first address.
     pub(super) guards: Vec<(PoolFamily, Address, Vec<Compare>)>,
+    /// Blocks that were given back since: what the transaction claims of them goes back too.
+    pub(super) given_up: Vec<(PoolFamily, Cidr)>,
     step: Step,
     tries: u32,
     /// The answer to an attempt was lost: it may be carried out later than one that was sent after
@@ -92,7 +94,8 @@ impl Leaseholder {
         let spans: Vec<Span> = orders.iter().flat_map(|(_, o)| self.reads_before(o)).collect();
         let step = Step::Preparing(spans.is_empty());
         self.ask_intent(link);
-        self.batch = Some(Batch { orders, link, value, guards, step, tries: 0, unsure: false });
+        let (given_up, tries, unsure) = (vec![], 0, false);
+        self.batch = Some(Batch { orders, link, value, guards, given_up, step, tries, unsure });
         if !spans.is_empty() {
             self.request(now, Pending::Prepare, Request::Read(spans));
         }
@@ -203,7 +206,7 @@ impl Leaseholder {
     /// Handles the end of a lease that the transaction names: ours, or that of a node to be
     /// answered.
     fn without_lease(&mut self, now: BootTime) {
-        let Some(batch) = self.batch.take() else { return };
+        let Some(batch) = self.end_batch(None) else { return };
         if batch.only().is_none() {
             return self.requeue_singly(batch.orders);
         }
@@ -237,7 +240,7 @@ impl Leaseholder {
 
     /// Fails the orders of a transaction of which nothing was carried out, nor will be.
     fn fail_batch(&mut self, now: BootTime, cause: &Cause) {
-        let Some(batch) = self.batch.take() else { return };
+        let Some(batch) = self.end_batch(None) else { return };
         self.link_after = now + Self::back_off(self.failed_links);
         self.failed_links += 1;
         for (id, order) in batch.orders {
@@ -333,7 +336,7 @@ impl Leaseholder {
     /// Handles a change of the node's key by another daemon or an operator, or a store that went
     /// back in time.
     fn displaced(&mut self, now: BootTime, node: Option<&NodeValue>) {
-        if let Some(batch) = self.batch.take() {
+        if let Some(batch) = self.end_batch(None) {
             let unknown = batch.unsure;
             let went_back = node.is_none_or(|node| node.sequence < self.chain.sequence);
             let mut again = Vec::new();
@@ -357,7 +360,7 @@ impl Leaseholder {
     }
 
     fn refused(&mut self, now: BootTime, keys: Vec<KeyValue>) {
-        let Some(batch) = self.batch.take() else { return };
+        let Some(batch) = self.end_batch(None) else { return };
         if batch.only().is_none() {
             return self.requeue_singly(batch.orders);
         }
@@ -367,7 +370,7 @@ impl Leaseholder {
     }
 
     fn landed(&mut self, now: BootTime, revision: Revision) {
-        let Some(batch) = self.batch.take() else { return };
+        let Some(batch) = self.end_batch(Some(revision)) else { return };
         self.written();
         self.chain.sequence = Some(batch.link);
         self.linked_at = now;

@@ -1,5 +1,6 @@
 //! Blocks and spares that are no longer this node's, and what comes back of them.
 
+use super::chain::Batch;
 use super::{Effect, JoinPhase, Leaseholder, Order};
 use crate::core::address::Cidr;
 use crate::core::ids::Revision;
@@ -45,27 +46,33 @@ impl Leaseholder {
     }
 
     /// Returns whether a block must be given back. One that is lost need not: it is no longer
-    /// claimed. But while a claim of it is under way it may be this node's in a moment, and nobody
-    /// else would know of it: then it must.
+    /// claimed, and if a claim of it that is under way is carried out, it goes back after that.
     pub(super) fn gives_back(&mut self, pool: &PoolFamily, cidr: Cidr) -> bool {
-        if self.is_being_claimed(pool, cidr) {
-            return true;
-        }
         self.lost.remove(&(pool.clone(), cidr));
+        for (_, order) in &mut self.queue {
+            claims_no_longer(order, pool, cidr);
+        }
+        if let Some(batch) = &mut self.batch {
+            batch.given_up.push((pool.clone(), cidr));
+        }
         self.find_owned(pool, cidr).is_some()
     }
 
-    /// Returns whether a claim of a lost block is in the current transaction, or the claim of a
-    /// part of a block that is not as this node knows it is on its way.
-    fn is_being_claimed(&self, pool: &PoolFamily, cidr: Cidr) -> bool {
-        let batch = self.batch.as_ref().map_or(&[][..], |batch| &batch.orders);
-        let claims = |order: &Order| match order {
-            Order::Reclaim(of, lost) => of == pool && *lost == cidr,
-            Order::Trim { pool: of, keep, .. } => of == pool && keep.contains(&cidr),
-            _ => false,
-        };
-        let trims = self.queue.iter().filter(|(_, order)| matches!(order, Order::Trim { .. }));
-        batch.iter().chain(trims).any(|(_, order)| claims(order))
+    /// Ends the current transaction, if there is one. What was given back meanwhile is claimed no
+    /// longer; if the transaction claimed it, at this revision, it goes back.
+    pub(super) fn end_batch(&mut self, landed: Option<Revision>) -> Option<Batch> {
+        let mut batch = self.batch.take()?;
+        for (pool, cidr) in std::mem::take(&mut batch.given_up) {
+            let mut claimed = false;
+            for (_, order) in &mut batch.orders {
+                claimed |= claims_no_longer(order, &pool, cidr);
+            }
+            batch.orders.retain(|(_, order)| *order != Order::Reclaim(pool.clone(), cidr));
+            if let Some(revision) = landed.filter(|_| claimed) {
+                self.queue.push_back((None, Order::Drop(pool, cidr, revision)));
+            }
+        }
+        Some(batch)
     }
 
     /// Takes back a block that is this node's again, if it ever was not. Nothing of what came and
@@ -104,6 +111,20 @@ impl Leaseholder {
             self.effects.push_back(Effect::Lost(pool.clone(), vec![cidr]));
         }
         self.reclaim_soon(now);
+    }
+}
+
+/// Returns whether an order claims a lost block, or a part of one that is not as this node knows
+/// it. That part it claims no longer.
+fn claims_no_longer(order: &mut Order, pool: &PoolFamily, cidr: Cidr) -> bool {
+    match order {
+        Order::Reclaim(of, lost) => of == pool && *lost == cidr,
+        Order::Trim { pool: of, keep, .. } if of == pool => {
+            let before = keep.len();
+            keep.retain(|kept| *kept != cidr);
+            keep.len() < before
+        }
+        _ => false,
     }
 }
 

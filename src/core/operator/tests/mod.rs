@@ -3,6 +3,8 @@
 
 mod draining;
 mod faults;
+mod networks;
+mod records;
 mod removing;
 
 use std::time::Duration;

@@ -10,17 +10,20 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 pub use self::etcd::EtcdArgs;
+pub use self::sweep::{Sweep, SweepArgs};
 use crate::journal::past::Bounds;
 use crate::limits;
 use crate::store::etcd::Options;
 use my_ipam::client::SOCKET_DEFAULT;
 use times::{
-    cooldown, forget_after, history_age, lease_ttl, offline_limit, parse, sweep, sweep_every,
+    cooldown, forget_after, history_age, lease_ttl, offline_limit, parse, sweep as sweep_time,
+    sweep_every,
 };
 
 mod etcd;
 #[cfg(test)]
 mod shipped;
+mod sweep;
 mod times;
 
 /// The configuration file that is read if none is named and this one is there.
@@ -89,13 +92,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_OFFLINE_LIMIT",
           value_parser = offline_limit)]
     pub offline_limit: Option<Duration>,
-    /// Interval at which to release addresses of containers whose network namespace is gone; 0s
-    /// turns this off [default: 30s]
-    #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP", value_parser = sweep_every)]
-    pub sweep: Option<Duration>,
-    /// Time for which the namespace must have been gone; needs sweep [default: 2m]
-    #[arg(long, value_name = "TIME", env = "LEASEHOLD_SWEEP_GRACE", value_parser = sweep)]
-    pub sweep_grace: Option<Duration>,
+    /// The options about the sweep
+    #[command(flatten)]
+    pub sweep: SweepArgs,
     /// Let STATUS fail while every address of a network is taken: runtimes then take the node out
     /// of service [default: false]
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_STATUS_FAILS_WHEN_FULL", num_args = 0..=1,
@@ -157,16 +156,6 @@ pub enum BootFrom {
     Init,
 }
 
-/// The times of the sweep, which releases the addresses of containers whose network namespace is
-/// gone.
-#[derive(Clone, Copy, Debug)]
-pub struct Sweep {
-    /// The time between two sweeps.
-    pub every: Duration,
-    /// The time for which a namespace must have been gone.
-    pub grace: Duration,
-}
-
 /// The same options in the form of the file.
 #[derive(Deserialize, Default, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -189,6 +178,8 @@ struct File {
     offline_limit: Option<String>,
     sweep: Option<String>,
     sweep_grace: Option<String>,
+    cri: Option<String>,
+    cri_grace: Option<String>,
     status_fails_when_full: Option<bool>,
     import_host_local: Option<bool>,
     forget_after: Option<String>,
@@ -285,8 +276,12 @@ impl File {
             warm_addresses: self.warm_addresses,
             commit: self.commit,
             offline_limit: parse("offlineLimit", self.offline_limit.as_deref(), offline_limit)?,
-            sweep: parse("sweep", self.sweep.as_deref(), sweep_every)?,
-            sweep_grace: parse("sweepGrace", self.sweep_grace.as_deref(), sweep)?,
+            sweep: SweepArgs {
+                every: parse("sweep", self.sweep.as_deref(), sweep_every)?,
+                grace: parse("sweepGrace", self.sweep_grace.as_deref(), sweep_time)?,
+                cri: self.cri,
+                cri_grace: parse("criGrace", self.cri_grace.as_deref(), sweep_time)?,
+            },
             status_fails_when_full: self.status_fails_when_full,
             import_host_local: self.import_host_local,
             forget_after: parse("forgetAfter", self.forget_after.as_deref(), forget_after)?,
@@ -324,16 +319,8 @@ impl Config {
         let machine_id_file = (args.machine_id_file.or(file.machine_id_file))
             .unwrap_or_else(|| "/etc/machine-id".into());
         let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
-        let every = args.sweep.or(file.sweep).unwrap_or(limits::SWEEP);
         let past =
             (args.history_count.or(file.history_count), args.history_age.or(file.history_age));
-        let grace = args.sweep_grace.or(file.sweep_grace);
-        anyhow::ensure!(
-            !every.is_zero() || grace.is_none(),
-            "sweepGrace needs sweep, which is off: give an interval (--sweep), or leave sweepGrace \
-             out"
-        );
-        let grace = grace.unwrap_or(limits::SWEEP_GRACE);
         let config = Self {
             file: path,
             node,
@@ -353,7 +340,7 @@ impl Config {
                 .unwrap_or(limits::WARM_ADDRESSES),
             commit: args.commit.or(file.commit).unwrap_or_default(),
             offline_limit: args.offline_limit.or(file.offline_limit),
-            sweep: (!every.is_zero()).then_some(Sweep { every, grace }),
+            sweep: args.sweep.or(file.sweep).options()?,
             status_fails_when_full: (args.status_fails_when_full)
                 .or(file.status_fails_when_full)
                 .unwrap_or(false),

@@ -35,6 +35,7 @@ use crate::core::leaseholder::NodeIdentity;
 use crate::core::node::{self, BootOptions, Booted};
 use crate::core::range_set::Settings;
 use crate::core::time::{BootTime, StartTime};
+use crate::cri::Cri;
 use crate::events::Recent;
 use crate::identity::Identity;
 use crate::journal::{self, Journal, Opened};
@@ -280,7 +281,9 @@ fn settings(config: &Config) -> Settings {
 }
 
 fn sweep_of(config: &Config) -> Option<sweep::Sweep> {
-    config.sweep.map(|config::Sweep { every, grace }| sweep::Sweep { every, grace })
+    let config::Sweep { every, grace, cri } = config.sweep.clone()?;
+    let cri = cri.map(|(socket, grace)| (Cri::new(socket), grace));
+    Some(sweep::Sweep { every, grace, cri })
 }
 
 fn node_identity(config: &Config, id: &str) -> NodeIdentity {

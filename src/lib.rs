@@ -99,6 +99,7 @@ pub mod clock;
 pub mod cni;
 pub mod config;
 pub mod core;
+pub mod cri;
 pub mod daemon;
 pub mod events;
 mod files;

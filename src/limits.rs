@@ -3,6 +3,7 @@
 mod history;
 mod memory;
 mod readers;
+mod sweep;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ pub use my_ipam::limits::{
     NOTES_MAX,
 };
 pub use readers::*;
+pub use sweep::*;
 
 /// The longest time from the start of a plugin's process to its first look for the daemon. Up
 /// to it, an ADD that found no daemon can say that no daemon has answered its DEL.
@@ -245,25 +247,6 @@ pub const NETNS_BYTES_MAX: usize = 255;
 /// The time between two looks at the network namespaces of a daemon's attachments, unless it
 /// sweeps.
 pub const NAMESPACES_LOOK: Duration = Duration::from_secs(60);
-
-/// The shortest interval of a sweep, and the shortest grace time.
-pub const SWEEP_MIN: Duration = Duration::from_secs(1);
-
-/// The longest interval of a sweep, and the longest grace time.
-pub const SWEEP_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// The default interval of the sweep.
-pub const SWEEP: Duration = Duration::from_secs(30);
-
-/// The default time for which a network namespace must have been gone before a sweep releases its
-/// addresses. A runtime that ends a container may delete its namespace before its DEL.
-pub const SWEEP_GRACE: Duration = Duration::from_secs(120);
-
-/// The longest time that an ADD which found every address taken waits for the sweep.
-pub const SWEEP_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// Attachments that one pass of a sweep releases.
-pub const SWEPT_PER_PASS_MAX: usize = 1_000;
 
 /// Entries of a directory that are looked at to see whether network namespaces can be seen there.
 pub const NAMESPACE_SIGNS_MAX: usize = 1_000;

@@ -14,7 +14,7 @@ import kubernetes_validate
 import yaml
 
 VERSION = "1.36"
-OVERLAYS = ["autoscaled", "monitored", "multus", "own-etcd", "pod-events", "trial", "uninstall"]
+OVERLAYS = ["autoscaled", "containerd", "monitored", "multus", "own-etcd", "pod-events", "trial", "uninstall"]
 # Kinds of other projects: the schemas of Kubernetes do not have them.
 FOREIGN = {"NetworkAttachmentDefinition", "PodMonitor", "PrometheusRule"}
 ENDPOINTS = "etcd.endpoints={https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379}"
@@ -118,6 +118,10 @@ monitored = daemon(whole)
 names = [of["name"] for of in monitored["env"]]
 assert names.index("HOST_IP") < names.index("LEASEHOLD_LISTEN"), names
 assert "host" not in monitored["readinessProbe"]["httpGet"]
+asking = daemon(kustomize("overlays/containerd"))
+[cri] = [of["value"] for of in asking["env"] if of["name"] == "LEASEHOLD_CRI"]
+[mount] = [of for of in asking["volumeMounts"] if of["name"] == "containerd"]
+assert cri.startswith(f"unix://{mount['mountPath']}/") and mount["readOnly"], (cri, mount)
 trial = daemon(kustomize("overlays/trial"))
 [url] = [of for of in trial["env"] if of["name"] == "LEASEHOLD_ETCD"]
 assert "TRIAL_ETCD_SERVICE_HOST" in url["value"] and "valueFrom" not in url

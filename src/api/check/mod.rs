@@ -9,6 +9,7 @@ pub mod gc;
 mod kept;
 pub(super) mod namespaces;
 pub(super) mod places;
+mod pods;
 pub mod sweep;
 
 use std::collections::HashSet;

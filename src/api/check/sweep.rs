@@ -1,6 +1,6 @@
-//! The sweep: releases, now and then, what attachments hold whose network namespace is gone, and
-//! before an ADD is told that every address is taken. An operator may turn it off; the look itself
-//! is always taken, for the figures.
+//! The sweep: releases, now and then, what attachments hold whose network namespace is gone, or
+//! whose pod the container runtime does not know; and before an ADD is told that every address is
+//! taken. An operator may turn it off; the look at namespaces is always taken, for the figures.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,19 +10,31 @@ use tokio::sync::{Notify, watch};
 
 use super::gc::{self, GcOutcome};
 use super::namespaces::{self, NamespaceScan};
+use super::pods::Pods;
 use crate::api::{AppState, Phase};
-use crate::core::attachment::AttachmentId;
+use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::ids::Sequence;
 use crate::core::time::BootTime;
+use crate::cri::Cri;
 use crate::{clock, limits, metrics};
 
 /// The options of a daemon's sweep.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sweep {
     /// The time from one look to the next.
     pub every: Duration,
     /// The time for which a namespace must have been gone.
     pub grace: Duration,
+    /// The container runtime, if it is asked for its pods, and the time for which it must not have
+    /// known one.
+    pub cri: Option<(Cri, Duration)>,
+}
+
+/// What a look may not see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unseen {
+    Namespaces,
+    Pods,
 }
 
 /// Asks the sweep for a pass out of turn.
@@ -32,8 +44,8 @@ pub struct Sweeps {
     /// The number of attachments that were released so far, told after each pass; nothing: the
     /// sweep is off.
     released: Arc<watch::Sender<Option<u64>>>,
-    /// The places that the last look could not see.
-    blind: Arc<Mutex<Vec<String>>>,
+    /// What the last look could not see, in sentences.
+    blind: Arc<Mutex<Vec<(Unseen, String)>>>,
 }
 
 impl Default for Sweeps {
@@ -47,7 +59,7 @@ impl Sweeps {
     /// Says what the sweep cannot see, and so does not release.
     pub fn blind(&self) -> Vec<String> {
         let blind = self.blind.lock().unwrap_or_else(PoisonError::into_inner);
-        blind.iter().map(|why| format!("nothing is swept there: {why}")).collect()
+        blind.iter().map(|(_, why)| why.clone()).collect()
     }
 
     /// Has a pass done, unless the last one was a moment ago. Returns whether anything was
@@ -61,8 +73,8 @@ impl Sweeps {
     }
 }
 
-/// The attachments that lack their namespace, and the time since which each look has found that, on
-/// the boot clock.
+/// The attachments that lack their namespace, or their pod, and the time since which each look has
+/// found that, on the boot clock.
 #[derive(Default, Debug)]
 struct Waiting(BTreeMap<(AttachmentId, Sequence), BootTime>);
 
@@ -88,12 +100,12 @@ fn flip<A, B>((a, b): (A, B)) -> (B, A) {
 
 /// Looks, and releases if it is to sweep, until the daemon stops.
 pub async fn run(node: AppState, sweep: Option<Sweep>) {
-    let mut waiting = Waiting::default();
     let mut last: Option<BootTime> = None;
     let Sweeps { wanted, released, blind } = node.sweeps.clone();
-    released.send_replace(sweep.map(|_| 0));
+    let every = sweep.as_ref().map_or(limits::NAMESPACES_LOOK, |sweep| sweep.every);
+    released.send_replace(sweep.as_ref().map(|_| 0));
+    let mut sweeper = sweep.map(Sweeper::new);
     loop {
-        let every = sweep.map_or(limits::NAMESPACES_LOOK, |sweep| sweep.every);
         let _ = tokio::time::timeout(every, wanted.notified()).await;
         match *node.phase.borrow() {
             Phase::Starting => continue,
@@ -102,10 +114,11 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
         }
         let mut count = 0;
         if last.is_none_or(|last| clock::boot().since(last) >= limits::SWEEP_MIN) {
-            let allowed = namespaces::inspect(&node).await;
-            if let Some(Sweep { grace, .. }) = sweep {
-                say(&allowed, &mut blind.lock().unwrap_or_else(PoisonError::into_inner));
-                count = pass(&node, &allowed, &mut waiting, grace).await;
+            let scan = namespaces::inspect(&node).await;
+            if let Some(sweeper) = &mut sweeper {
+                let unseen;
+                (count, unseen) = sweeper.pass(&node, &scan).await;
+                say(unseen, &mut blind.lock().unwrap_or_else(PoisonError::into_inner));
             }
             last = Some(clock::boot());
         }
@@ -113,16 +126,56 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
     }
 }
 
-/// Releases what has been gone for long enough. Returns how many attachments that was.
-async fn pass(
-    node: &AppState,
-    allowed: &NamespaceScan,
-    waiting: &mut Waiting,
+/// The state of a sweep that is on.
+struct Sweeper {
     grace: Duration,
-) -> u64 {
-    let gone = allowed.gone().map(|holding| (holding.id(), holding.sequence));
+    without_namespace: Waiting,
+    pods: Option<(Pods, Duration)>,
+    without_pod: Waiting,
+}
+
+impl Sweeper {
+    fn new(sweep: Sweep) -> Self {
+        let pods = sweep.cri.map(|(cri, grace)| (Pods::new(cri), grace));
+        let (without_namespace, without_pod) = (Waiting::default(), Waiting::default());
+        Self { grace: sweep.grace, without_namespace, pods, without_pod }
+    }
+
+    /// Releases what has been gone for long enough. Returns how many attachments that was, and
+    /// what could not be seen.
+    async fn pass(
+        &mut self,
+        node: &AppState,
+        scan: &NamespaceScan,
+    ) -> (u64, Vec<(Unseen, String)>) {
+        let mut unseen = Vec::new();
+        if scan.is_blind() {
+            let unjudged = scan.unjudged().into_iter();
+            let said = |why| (Unseen::Namespaces, format!("nothing is swept there: {why}"));
+            unseen.extend(unjudged.map(said));
+        }
+        let due = self.without_namespace.due(clock::boot(), scan.gone().map(of), self.grace);
+        let mut count = release(node, due, "its network namespace is gone").await;
+        if let Some((pods, grace)) = &mut self.pods {
+            let gone = pods.gone(node).await.unwrap_or_else(|why| {
+                unseen.push((Unseen::Pods, why));
+                Vec::new()
+            });
+            let due = self.without_pod.due(clock::boot(), gone.iter().map(of), *grace);
+            count += release(node, due, "the container runtime does not know its pod").await;
+        }
+        (count, unseen)
+    }
+}
+
+fn of(holding: &Arc<Holding>) -> (AttachmentId, Sequence) {
+    (holding.id(), holding.sequence)
+}
+
+/// Releases what these attachments hold. Returns how many of them held something.
+async fn release(node: &AppState, due: Vec<(AttachmentId, Sequence)>, why: &str) -> u64 {
     let mut count = 0;
-    for (id, sequence) in waiting.due(clock::boot(), gone, grace) {
+    for (id, sequence) in due {
         let swept = gc::end(node, id.clone(), sequence).await;
         let network = &*id.network;
         let container = &*id.container_id.to_text();
@@ -134,7 +187,7 @@ async fn pass(
                     network,
                     container,
                     sequence = sequence.get(),
-                    "its network namespace is gone and no DEL came: its addresses are released"
+                    "{why} and no DEL came: its addresses are released"
                 );
             }
             GcOutcome::Failed => {
@@ -148,13 +201,11 @@ async fn pass(
     count
 }
 
-/// Says, when it begins, that nothing can be seen somewhere, and so is not swept there.
-fn say(allowed: &NamespaceScan, blind: &mut Vec<String>) {
-    let now = if allowed.is_blind() { allowed.unjudged() } else { Vec::new() };
-    if blind.is_empty() {
-        now.iter().for_each(|why| tracing::error!("nothing is swept there: {why}"));
-    }
-    *blind = now;
+/// Says, when it begins, that something cannot be seen, and so is not swept.
+fn say(unseen: Vec<(Unseen, String)>, blind: &mut Vec<(Unseen, String)>) {
+    let is_new = |(what, _): &&(Unseen, String)| blind.iter().all(|(known, _)| known != what);
+    unseen.iter().filter(is_new).for_each(|(_, why)| tracing::error!("{why}"));
+    *blind = unseen;
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! containerd: `ctr run --cni`, and pods of its CRI service.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::cri::Cri;
 use super::host::{Host, PLUGINS};
 use super::{assert_nothing_left, assert_unique, held, on_a_bridge, rootfs};
-use crate::common::{Options, poll};
+use crate::common::{Call, Options, poll};
 
 /// The programs that run here, each with its package.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -21,6 +24,8 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 /// Pods that start at once.
 const MANY: usize = 12;
+/// The time within which the daemon must see what is so.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine with containerd.
 struct Containerd {
@@ -33,6 +38,10 @@ impl Containerd {
     /// Starts containerd on a machine with one network.
     fn start(cooldown: &'static str, config: impl FnOnce(&Host) -> Value) -> Self {
         let host = Host::start(&PROGRAMS, Options { cooldown, ..Options::default() });
+        Self::start_on(host, config)
+    }
+
+    fn start_on(host: Host, config: impl FnOnce(&Host) -> Value) -> Self {
         let root = rootfs::make(&host);
         let image = rootfs::image(&host, &root);
         let config = config(&host);
@@ -254,4 +263,47 @@ fn pods_of_an_earlier_boot_hold_nothing_and_can_be_ended() {
     cri.stop(&new).expect("an end");
     cri.remove(&new).expect("a removal");
     assert_nothing_left(&containerd.host);
+}
+
+/// Containers that are gone without a DEL, as the sweep finds them by asking the runtime: no look at
+/// namespaces would.
+#[test]
+fn pods_that_the_runtime_does_not_know_are_released() {
+    let place = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
+    let socket = place.path().join("runtime.sock");
+    let cri = format!("unix://{}", socket.display());
+    let args = ["--sweep", "1s", "--sweep-grace", "1h", "--cri", &cri, "--cri-grace", "3s"];
+    let args = args.map(str::to_owned).to_vec();
+    let host = Host::start(&PROGRAMS, Options { args, ..Options::default() });
+    let warnings = |host: &Host| host.daemon.client().get("/v1/status")["warnings"].to_string();
+    let warned = |host: &Host, of: &str| poll(PATIENCE, || warnings(host).contains(of));
+    assert!(warned(&host, "the container runtime cannot be asked"), "{}", warnings(&host));
+    let pods = |host: &Host| on_a_bridge(&host.daemon, "pods", "10.82.0.0/24");
+    let mut config = pods(&host)["plugins"][0].clone();
+    config["name"] = "pods".into();
+    config["cniVersion"] = "0.4.0".into();
+    let (lost, pod_args) = ("f".repeat(64), "K8S_POD_NAMESPACE=work;K8S_POD_NAME=lost");
+    for (container, args) in [(&*lost, pod_args), ("no-pod", "")] {
+        let add = Call { args: args.to_owned(), ..Call::new("ADD", container, &config) };
+        host.daemon.plugin(&add).expect_result();
+    }
+    let containerd = Containerd::start_on(host, pods);
+    let host = &containerd.host;
+    symlink(containerd.socket(), &socket).expect("a link");
+    // A runtime that knows no pod of ours may be another one.
+    assert!(warned(host, "may be another runtime than theirs"), "{}", warnings(host));
+    assert_eq!(held(host).len(), 2);
+    let cri = containerd.cri();
+    let pod = cri.run(&host.cgroup(), &names(1)).expect("a pod");
+    let left = || -> BTreeSet<String> {
+        let rows = host.daemon.allocations();
+        rows.iter().map(|row| row["containerId"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    // The pod that runs stays, and so does the container that is no pod.
+    let stay = BTreeSet::from([pod[0].clone(), "no-pod".to_owned()]);
+    assert!(poll(PATIENCE, || left() == stay), "{:?}", left());
+    assert!(!warnings(host).contains("the container runtime"), "{}", warnings(host));
+    assert!(host.daemon.log().contains("the container runtime does not know its pod"));
+    cri.stop(&pod).expect("an end");
+    cri.remove(&pod).expect("a removal");
 }

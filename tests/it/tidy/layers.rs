@@ -35,7 +35,7 @@ const IMPURE_WORDS: [&str; 13] = [
 
 /// The other parts that each part may use. A part is a folder or a file right below `src`, and one
 /// of them is the plugin's package; `my_ipam::note` is only that module of it.
-const MAY_USE: [(&str, &[&str]); 23] = [
+const MAY_USE: [(&str, &[&str]); 24] = [
     ("bin", &["cli", "limits"]),
     (
         "cli",
@@ -65,6 +65,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "metrics",
             "config",
             "core",
+            "cri",
             "clock",
             "files",
             "limits",
@@ -78,6 +79,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "events",
             "cni",
             "core",
+            "cri",
             "store",
             "journal::past",
             "metrics",
@@ -99,6 +101,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
     // A package of its own, which uses nothing of the daemon.
     ("leasehold_kube", &["my_ipam::client"]),
     ("clock", &["core", "limits"]),
+    ("cri", &["limits"]),
     ("files", &[]),
     ("points", &[]),
     ("core", &["limits"]),

@@ -30,6 +30,7 @@ mod judge;
 mod link;
 mod planted;
 mod points;
+mod recovery;
 mod run;
 mod settings;
 mod teeth;

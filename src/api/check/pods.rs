@@ -11,7 +11,7 @@ use crate::api::AppState;
 use crate::core::attachment::Holding;
 use crate::cri::Cri;
 
-/// What the sweep knows of the runtime.
+/// The runtime, as far as the sweep knows it.
 #[derive(Debug)]
 pub(super) struct Pods {
     cri: Cri,

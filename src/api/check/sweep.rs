@@ -30,7 +30,7 @@ pub struct Sweep {
     pub cri: Option<(Cri, Duration)>,
 }
 
-/// What a look may not see.
+/// The things that a look may not see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Unseen {
     Namespaces,
@@ -44,7 +44,7 @@ pub struct Sweeps {
     /// The number of attachments that were released so far, told after each pass; nothing: the
     /// sweep is off.
     released: Arc<watch::Sender<Option<u64>>>,
-    /// What the last look could not see, in sentences.
+    /// The things that the last look could not see, in sentences.
     blind: Arc<Mutex<Vec<(Unseen, String)>>>,
 }
 

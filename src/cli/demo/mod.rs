@@ -173,8 +173,8 @@ fn play_cluster(
     for wrong in report.wrong() {
         screen.wrong(wrong)?;
     }
-    let right = "everything was right: no address was held twice, and no ADD waited for a block for \
-                 longer than 0.25 s";
+    let right = "everything was right: no address was held twice, and no ADD waited for a block \
+                 for longer than 0.25 s";
     screen.verdict(report.ok, if report.ok { right } else { "something was wrong, see above" })?;
     if args.output.form != Form::Table {
         output::show(args.output.form, &report, String::new)?;

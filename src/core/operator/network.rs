@@ -19,7 +19,7 @@ use crate::core::txn::{
 use crate::core::value::{Geometry, NetworkValue, Value};
 use crate::limits;
 
-/// What the core, which reads no JSON, must know of stored configurations.
+/// Reads stored configurations for the core, which knows no JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectReader {
     /// Returns the addresses of a configuration; none of one that cannot be read.

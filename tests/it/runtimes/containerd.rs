@@ -265,8 +265,8 @@ fn pods_of_an_earlier_boot_hold_nothing_and_can_be_ended() {
     assert_nothing_left(&containerd.host);
 }
 
-/// Containers that are gone without a DEL, as the sweep finds them by asking the runtime: no look at
-/// namespaces would.
+/// Containers that are gone without a DEL, as the sweep finds them by asking the runtime: no look
+/// at namespaces would.
 #[test]
 fn pods_that_the_runtime_does_not_know_are_released() {
     let place = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! What a search takes, and what it leaves.
+//! Blocks that a search takes, and blocks that it leaves.
 
 use std::time::Duration;
 
@@ -78,9 +78,11 @@ fn a_parked_block_around_a_lost_one_is_not_taken() {
             .queue
             .iter()
             .any(|(_, order)| matches!(order, Order::Take(_, cidr, _) if *cidr == parked));
-        let nobody = node.effects.iter().any(
-            |effect| matches!(effect, Effect::Found(ID, Found::Nobody { others, .. }) if others == &[parked]),
-        );
+        let is_nobody = |effect: &Effect| match effect {
+            Effect::Found(ID, Found::Nobody { others, .. }) => others == &[parked],
+            _ => false,
+        };
+        let nobody = node.effects.iter().any(is_nobody);
         assert_eq!((takes, nobody), (expected, !expected), "{lost:?}");
     }
     let mut node = searching(&[lost], parked);

@@ -151,14 +151,14 @@ impl InFlight {
     }
 }
 
-/// The subject of an ADD or a DEL, if these calls are logged: the container, the pod, and the
-/// addresses that a DEL ends.
+/// The subject of an ADD or a DEL, if these calls or their refusals are logged: the container, the
+/// pod, and, at debug, the addresses that a DEL ends.
 #[derive(Default)]
 struct Subject(Option<(ContainerId, String, String)>);
 
 impl Subject {
     fn of(node: &AppState, network: &Arc<str>, body: &Body) -> Self {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
+        if !tracing::enabled!(tracing::Level::INFO) {
             return Self(None);
         }
         let named = |namespace: &str, name: &str| format!("{namespace}/{name}");
@@ -170,7 +170,8 @@ impl Subject {
             Body::Del(del) => {
                 let (id, network) = (del.id.clone(), network.clone());
                 let id = AttachmentId { network, container_id: id.container_id, ifname: id.ifname };
-                let held = node.index.look_up(&id);
+                let debug = tracing::enabled!(tracing::Level::DEBUG);
+                let held = debug.then(|| node.index.look_up(&id)).flatten();
                 let pod = held.as_deref().and_then(|held| held.pod.as_deref());
                 let pod = pod.map(|pod| named(&pod.namespace, &pod.name)).unwrap_or_default();
                 let ends = held.iter().flat_map(|held| held.addresses.iter());
@@ -181,8 +182,8 @@ impl Subject {
         })
     }
 
-    /// One line for each ADD and DEL, and one above it for each that is refused: that one says the
-    /// same for all containers that are refused alike, so that the log counts them.
+    /// One line for each ADD and DEL at debug, and one at info for each that is refused: of those
+    /// that are refused alike for the same pod, the log writes one a minute and counts the others.
     fn log(
         self,
         call: u64,
@@ -192,11 +193,16 @@ impl Subject {
         answer: &Result<String, Error>,
     ) {
         let network = network.unwrap_or_default();
-        if let (Err(error), "ADD" | "DEL") = (answer, verb) {
+        let Some((container, pod, ends)) = self.0 else {
+            if let (Err(error), "ADD" | "DEL") = (answer, verb) {
+                tracing::info!(call, network, cause = error.code.name(), "{verb} refused: {error}");
+            }
+            return;
+        };
+        if let Err(error) = answer {
             let cause = error.code.name();
-            tracing::info!(network, cause, "{verb} refused: {error}");
+            tracing::info!(call, network, %container, pod, cause, "{verb} refused: {error}");
         }
-        let Some((container, pod, ends)) = self.0 else { return };
         let millis = began.elapsed().as_secs_f64() * 1e3;
         match answer {
             Ok(body) => {

@@ -97,20 +97,31 @@ fn count(said: &mut Said, key: u64, now: Instant) -> Option<u64> {
     Some(std::mem::take(times))
 }
 
+/// The fields of a line about a call that tell it from others that meet the same: they make no
+/// other message.
+const OF_ONE_CALL: [&str; 2] = ["call", "container"];
+
 /// Returns a hash of what a message says, and of where it is in the code.
 fn key(event: &Event<'_>) -> u64 {
-    let mut hasher = Hashed(DefaultHasher::new());
-    event.metadata().callsite().hash(&mut hasher.0);
-    event.record(&mut hasher);
-    hasher.0.finish()
+    let is_of_call = event.metadata().fields().field("call").is_some();
+    let mut hashed = Hashed { hasher: DefaultHasher::new(), is_of_call };
+    event.metadata().callsite().hash(&mut hashed.hasher);
+    event.record(&mut hashed);
+    hashed.hasher.finish()
 }
 
-struct Hashed(DefaultHasher);
+struct Hashed {
+    hasher: DefaultHasher,
+    is_of_call: bool,
+}
 
 impl Visit for Hashed {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        field.name().hash(&mut self.0);
-        format!("{value:?}").hash(&mut self.0);
+        if self.is_of_call && OF_ONE_CALL.contains(&field.name()) {
+            return;
+        }
+        field.name().hash(&mut self.hasher);
+        format!("{value:?}").hash(&mut self.hasher);
     }
 }
 

@@ -4,10 +4,11 @@ mod recent;
 
 pub use recent::{Happening, KeptEvent, Recent};
 
+use crate::core::address::{Cidr, Family};
 use crate::core::cause::Cause;
 use crate::core::leaseholder::Leased;
 use crate::core::node::{Event, SearchEnd};
-use crate::metrics;
+use crate::{limits, metrics};
 
 /// Writes an event to the log, counts it, and keeps it for readers if it is of interest later.
 pub fn tell(recent: &Recent, event: &Event) {
@@ -37,45 +38,72 @@ pub fn tell(recent: &Recent, event: &Event) {
              run: what the cluster's store has of them is held again, and every other address of \
              this node's blocks cools first (`leasehold check` finds what is left over)"
         ),
-        Event::Leased(network, family, leased) => {
+        event => tell_of_blocks(event),
+    }
+}
+
+fn tell_of_blocks(event: &Event) {
+    match event {
+        Event::Leased(network, family, cidrs, leased) => {
             let metrics = metrics::RangeSet::new(network, *family);
             match leased {
                 Leased::Done => {
                     metrics.lease_done();
-                    tracing::info!(network = &**network, family = family.as_str(), "leased blocks");
+                    let blocks = prefixes(*family, cidrs);
+                    tracing::info!(network = &**network, blocks, "leased blocks");
                 }
                 Leased::Conflict { .. } => metrics.lease_conflict(),
                 Leased::Failed(cause) => {
                     metrics.lease_failed();
-                    tracing::error!(network = &**network, %cause, "no block leased");
+                    let blocks = prefixes(*family, cidrs);
+                    tracing::error!(network = &**network, blocks, %cause, "no block leased");
                 }
             }
         }
         Event::Waited { network, family, waited, .. } => {
             metrics::waited(network, *family, *waited);
         }
-        Event::GivenBack(network, family, Some(blocks)) => {
-            metrics::RangeSet::new(network, *family).given_back(*blocks);
-            tracing::info!(network = &**network, blocks, "gave free blocks back");
+        Event::GivenBack(network, family, cidrs, done) => {
+            let blocks = prefixes(*family, cidrs);
+            if *done {
+                metrics::RangeSet::new(network, *family).given_back(cidrs.len());
+                tracing::info!(network = &**network, blocks, "gave free blocks back");
+            } else {
+                tracing::warn!(network = &**network, blocks, "blocks not given back");
+            }
         }
-        Event::GivenBack(network, _, None) => {
-            tracing::warn!(network = &**network, "blocks not given back");
+        Event::Parked(network, family, cidrs, done) => {
+            let blocks = prefixes(*family, cidrs);
+            if *done {
+                metrics::RangeSet::new(network, *family).given_back(cidrs.len());
+                tracing::info!(
+                    network = &**network,
+                    blocks,
+                    "blocks in which nothing is held go back"
+                );
+            } else {
+                tracing::warn!(
+                    network = &**network,
+                    blocks,
+                    "blocks in which nothing is held stay with this node: the cluster's store was \
+                     not reached"
+                );
+            }
         }
-        Event::Parked(network, family, Some(blocks)) => {
-            metrics::RangeSet::new(network, *family).given_back(*blocks);
-            tracing::info!(network = &**network, blocks, "blocks in which nothing is held go back");
-        }
-        Event::Parked(network, _, None) => tracing::warn!(
-            network = &**network,
-            "blocks in which nothing is held stay with this node: the cluster's store was not \
-             reached"
-        ),
         Event::Transferred(network, family) => {
             metrics::RangeSet::new(network, *family).given();
             tracing::info!(network = &**network, "gave free addresses to another node");
         }
         event => tell_of_cluster(event),
     }
+}
+
+/// Blocks for the log, which names so many of them: `3: 10.0.0.0/28 10.0.0.16/28 and more`.
+fn prefixes(family: Family, cidrs: &[Cidr]) -> String {
+    let named = cidrs.iter().take(limits::BLOCKS_NAMED_MAX);
+    let names: Vec<String> = named.map(|cidr| cidr.net(family).to_string()).collect();
+    let more = if cidrs.len() > names.len() { " and more" } else { "" };
+    format!("{}: {}{more}", cidrs.len(), names.join(" "))
 }
 
 fn tell_of_cluster(event: &Event) {
@@ -180,4 +208,18 @@ fn lasting(event: &Event) -> Option<Happening> {
         _ => return None,
     };
     Some(Happening { kind, node: None, network: network.cloned(), text, of_block: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_some_blocks_and_counts_all() {
+        let block = |at: usize| Cidr::of(format!("10.0.{at}.0/28").parse().unwrap());
+        let of = |count: usize| prefixes(Family::V4, &(0..count).map(block).collect::<Vec<_>>());
+        assert_eq!(of(2), "2: 10.0.0.0/28 10.0.1.0/28");
+        let many = of(100);
+        assert!(many.starts_with("100: 10.0.0.0/28 ") && many.ends_with(" and more"), "{many}");
+    }
 }

@@ -87,3 +87,6 @@ pub const TREND_POINTS_MAX: usize = 360;
 
 /// Networks with a curve. A point takes 64 bytes.
 pub const TREND_POOLS_MAX: usize = 64;
+
+/// Blocks that a line of the log names one by one.
+pub const BLOCKS_NAMED_MAX: usize = 20;

@@ -3,6 +3,7 @@
 mod fake;
 mod figures;
 mod output;
+mod targets;
 
 use std::path::Path;
 use std::process::{Command, Output};

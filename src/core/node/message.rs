@@ -180,10 +180,15 @@ pub enum OrderOrigin {
 /// The context that a range set must know when its order ends.
 #[derive(Clone, Debug)]
 pub enum OrderContext {
-    /// Blocks are leased; these will be active.
-    Lease(Vec<Cidr>),
-    /// This number of blocks is given back.
-    GiveBack(usize),
+    /// Blocks are leased.
+    Lease {
+        /// All of them.
+        blocks: Vec<Cidr>,
+        /// Those that will be active.
+        active: Vec<Cidr>,
+    },
+    /// These blocks are given back.
+    GiveBack(Vec<Cidr>),
     /// These blocks are parked.
     Park(Vec<Cidr>),
     /// A part of a block is transferred to the node that asked with this key.
@@ -289,8 +294,8 @@ pub enum Event {
     StateRecovered(Recovered),
     /// The journal failed.
     JournalFailed(JournalFailure),
-    /// Blocks were leased for a range set, or not.
-    Leased(Arc<str>, Family, Leased),
+    /// These blocks were leased or activated for a range set, or not.
+    Leased(Arc<str>, Family, Vec<Cidr>, Leased),
     /// A request for an address no longer waits for a block.
     Waited {
         /// Its network.

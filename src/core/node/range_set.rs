@@ -170,8 +170,10 @@ impl RangeSetMachine {
                 };
                 let active = activate.iter().copied();
                 let active = active.chain(claim.iter().filter_map(claimed)).collect();
+                let claims = claim.iter().map(|(cidr, _)| *cidr);
+                let blocks = activate.iter().copied().chain(claims).collect();
                 let order = Order::Lease { pool: self.pool(), activate, claim };
-                self.submit(OrderContext::Lease(active), order);
+                self.submit(OrderContext::Lease { blocks, active }, order);
             }
             Effect::GiveBack(blocks) => self.give_back(&blocks),
             Effect::Park(cidrs, ttl) => self.park(cidrs, ttl),
@@ -250,8 +252,8 @@ impl RangeSetMachine {
         let durable = blocks.iter().filter(|(_, spare)| !spare);
         let forget = |(cidr, _): &(Cidr, bool)| JournalEntry::NoBlock(self.pool(), *cidr);
         let entries: Vec<JournalEntry> = durable.map(forget).collect();
+        let context = OrderContext::GiveBack(cidrs.clone());
         let order = Order::GiveBack { pool: self.pool(), cidrs };
-        let context = OrderContext::GiveBack(blocks.len());
         let early = entries.is_empty() || broken(Mutant::GiveBackBeforeJournal);
         self.submit_after(entries, context, order, early);
     }
@@ -285,20 +287,20 @@ impl RangeSetMachine {
         use leaseholder::Effect;
         let (network, family) = (self.identity.network.clone(), self.identity.family);
         match (effect, context) {
-            (Effect::Leased(_, leased), OrderContext::Lease(active)) => {
+            (Effect::Leased(_, leased), OrderContext::Lease { blocks, active }) => {
                 if leased == Leased::Done && !broken(Mutant::BlockNotJournalled) {
                     self.commit(JournalEntry::Block, &active);
                 }
-                self.report(Event::Leased(network, family, leased.clone()));
+                self.report(Event::Leased(network, family, blocks, leased.clone()));
                 self.core.leased(now, leased);
             }
-            (Effect::GivenBack(_, done), OrderContext::GiveBack(count)) => {
-                self.report(Event::GivenBack(network, family, done.then_some(count)));
+            (Effect::GivenBack(_, done), OrderContext::GiveBack(cidrs)) => {
+                self.report(Event::GivenBack(network, family, cidrs, done));
                 self.core.given_back(now, done);
             }
             (Effect::GivenBack(_, done), OrderContext::Park(cidrs)) => {
-                self.report(Event::Parked(network, family, done.then_some(cidrs.len())));
                 self.core.parked(&cidrs, done);
+                self.report(Event::Parked(network, family, cidrs, done));
             }
             (Effect::Transferred(_, done), OrderContext::Transfer(key)) => {
                 if done {
@@ -317,7 +319,7 @@ impl RangeSetMachine {
             OrderContext::GiveBack(_) => self.core.given_back(now, false),
             OrderContext::Park(cidrs) => self.core.parked(cidrs, false),
             OrderContext::Transfer(key) => self.core.transferred(now, key, false),
-            OrderContext::Lease(_) | OrderContext::Find => {}
+            OrderContext::Lease { .. } | OrderContext::Find => {}
         }
     }
 

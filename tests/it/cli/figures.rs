@@ -147,7 +147,12 @@ fn a_refused_call_is_in_the_log_and_its_answer_names_its_lines() {
     let log = daemon.log();
     // Those that are refused alike are counted, not written.
     assert_eq!(log.matches("ADD refused: ").count(), 1, "{log}");
-    assert!(log.contains("network=\"tight\"") && log.contains("exhausted"), "{log}");
+    let line = log.lines().find(|line| line.contains("ADD refused: ")).expect("the refusal");
+    for part in ["network=\"tight\"", "exhausted", "container=c2", "call=2", "pod=\"\""] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let leased = log.lines().find(|line| line.contains("leased blocks")).expect("a lease");
+    assert!(leased.contains("blocks=\"1: 10.83.0."), "{leased}");
 }
 
 #[test]

@@ -99,9 +99,18 @@ thread_local! {
     static LAST_USED: RefCell<LastUsed> = RefCell::default();
 }
 
+/// The time that a CNI call took.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    /// From its request to its answer.
+    pub time: Duration,
+    /// True if it waited for a block.
+    pub waited: bool,
+}
+
 /// Counts a CNI call: its network, if that is known, its verb, `ok` or the name of its error code,
 /// and the time that it took.
-pub fn request(network: Option<&str>, verb: &'static str, result: &'static str, took: Duration) {
+pub fn request(network: Option<&str>, verb: &'static str, result: &'static str, took: Took) {
     LAST_USED.with_borrow_mut(|last_used| {
         last_used.refresh(SERIES.get().map_or(0, Series::removals));
         last_used.count(network.unwrap_or_default(), verb, result, || match network {
@@ -110,8 +119,24 @@ pub fn request(network: Option<&str>, verb: &'static str, result: &'static str, 
             ),
             None => metrics::counter!(REQUESTS, "verb" => verb, "result" => result),
         });
-        last_used.time(verb, took, || metrics::histogram!(REQUEST_SECONDS, "verb" => verb));
+        last_used.time(verb, took, || request_seconds(verb, took.waited));
     });
+}
+
+/// The times of calls; only an ADD can wait for a block.
+fn request_seconds(verb: &'static str, waited: bool) -> Histogram {
+    let waited = if waited { "true" } else { "false" };
+    metrics::histogram!(REQUEST_SECONDS, "verb" => verb, "waited" => waited)
+}
+
+/// The counter of the calls of a network.
+fn requests(network: impl Into<SharedString>, verb: &'static str, result: &'static str) -> Counter {
+    metrics::counter!(REQUESTS, "network" => network.into(), "verb" => verb, "result" => result)
+}
+
+/// The counter of the calls that name no network, or whose network could not be read.
+fn nameless_requests(verb: &'static str, result: &'static str) -> Counter {
+    metrics::counter!(REQUESTS, "verb" => verb, "result" => result)
 }
 
 /// Counts an ADD that was refused for this cause.

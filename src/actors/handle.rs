@@ -1,5 +1,6 @@
 //! A running node as the API sees it: to call it, to ask it for figures, to stop it.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -8,7 +9,7 @@ use actix::prelude::*;
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
-use super::host::{Deliver, Host, Inspect};
+use super::host::{Deliver, Host, Inspect, Reply};
 use crate::clock;
 use crate::core::address::{Address, Cidr, Family};
 use crate::core::attachment::Holding;
@@ -74,10 +75,15 @@ pub struct BlockFigures {
     pub cooling: u32,
 }
 
+tokio::task_local! {
+    /// Becomes true when a call that the task makes had to wait for a block.
+    pub static WAITED: Cell<bool>;
+}
+
 /// A call, and the one who waits for its answer.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Execute(Call, oneshot::Sender<Outcome>);
+struct Execute(Call, Reply);
 
 /// The end of the node, and the one who waits for it.
 #[derive(Message)]
@@ -155,7 +161,15 @@ impl NodeHandle {
         let (reply, outcome) = oneshot::channel();
         self.coordinator.do_send(Execute(call, reply));
         // Without an answer the daemon is about to end.
-        async move { outcome.await.unwrap_or(Outcome::Failed(CallError::Stopping)) }
+        async move {
+            let stopping = (Outcome::Failed(CallError::Stopping), false);
+            let (outcome, waited) = outcome.await.unwrap_or(stopping);
+            if waited {
+                // Who does not ask is not told.
+                let _ = WAITED.try_with(|is| is.set(true));
+            }
+            outcome
+        }
     }
 
     /// Stops the node in order: calls that run are finished, records that wait are written, the

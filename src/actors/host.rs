@@ -36,13 +36,16 @@ pub trait Shown: Machine {
     fn show(&self, display: &mut Self::Display);
 }
 
+/// The one who waits for the answer of a call, and is told whether the call waited for a block.
+pub(super) type Reply = oneshot::Sender<(Outcome, bool)>;
+
 /// The way out of a machine: carries out its outputs. All of it lives on the actors' thread.
 pub(super) trait Outlet {
     /// Carries out one output.
     fn carry_out(&self, output: Output);
 
     /// The number of a new call, whose answer goes to the sender.
-    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> CallId;
+    fn new_call(&self, reply: Reply) -> CallId;
 
     /// Tells the sender when the node has stopped.
     fn when_stopped(&self, sender: oneshot::Sender<()>);

@@ -35,7 +35,7 @@ use crate::journal::Journal;
 use crate::store::ClusterStore;
 use crate::{limits, metrics};
 
-pub use handle::{BlockFigures, Description, NodeHandle};
+pub use handle::{BlockFigures, Description, NodeHandle, WAITED};
 pub use host::Host;
 #[cfg(test)]
 pub(crate) use index::tests::filled as filled_index;

@@ -2,6 +2,7 @@
 //! outputs are carried out.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -9,14 +10,13 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::handle::NodeHandle;
-use super::host::{Deliver, Host, Outlet, Stop};
+use super::host::{Deliver, Host, Outlet, Reply, Stop};
 use super::index::Index;
 use super::journal::Disk;
 use crate::core::Map;
-use crate::core::coordinator::Outcome;
 use crate::core::ids::{CallId, RequestId};
 use crate::core::keys::{ALLOCATIONS, PoolFamily, SESSIONS};
-use crate::core::node::{Message, Output, RangeSetMachine, ToJournal, ToLeaseholder};
+use crate::core::node::{Event, Message, Output, RangeSetMachine, ToJournal, ToLeaseholder};
 use crate::core::txn::{Request, Write};
 use crate::events::{self, Recent};
 use crate::metrics;
@@ -35,7 +35,9 @@ pub struct Wires {
     disk: Rc<Disk>,
     store: Arc<dyn ClusterStore>,
     readers: Readers,
-    replies: RefCell<Map<CallId, oneshot::Sender<Outcome>>>,
+    replies: RefCell<Map<CallId, Reply>>,
+    /// Those of these calls that waited for a block.
+    waited: RefCell<BTreeSet<CallId>>,
     next_call: Cell<CallId>,
     stopped: RefCell<Vec<oneshot::Sender<()>>>,
     /// A reference to itself, for the actors that it opens.
@@ -55,6 +57,7 @@ impl Wires {
             store,
             readers,
             replies: RefCell::default(),
+            waited: RefCell::default(),
             next_call: Cell::new(CallId::FIRST),
             stopped: RefCell::default(),
             own: own.clone(),
@@ -146,9 +149,10 @@ impl Outlet for Wires {
             Output::Store(id, request) => self.ask(id, request),
             Output::Watch(prefix) => self.watch(prefix),
             Output::Reply(call, outcome) => {
+                let waited = self.waited.borrow_mut().remove(&call);
                 if let Some(reply) = self.replies.borrow_mut().remove(&call) {
                     // A caller that is gone: what it was given is found by its DEL or by GC.
-                    let _ = reply.send(outcome);
+                    let _ = reply.send((outcome, waited));
                 }
             }
             Output::Held(holding) => self.readers.index.insert(holding),
@@ -162,7 +166,12 @@ impl Outlet for Wires {
                 }
             }
             Output::Broken(cause) => self.readers.index.break_down(cause),
-            Output::Report(event) => events::tell(&self.readers.recent, &event),
+            Output::Report(event) => {
+                if let Event::CallWaited(call) = &*event {
+                    self.waited.borrow_mut().insert(*call);
+                }
+                events::tell(&self.readers.recent, &event);
+            }
             Output::Stopped => {
                 for sender in self.stopped.take() {
                     let _ = sender.send(());
@@ -171,7 +180,7 @@ impl Outlet for Wires {
         }
     }
 
-    fn new_call(&self, reply: oneshot::Sender<Outcome>) -> CallId {
+    fn new_call(&self, reply: Reply) -> CallId {
         let id = self.next_call.get();
         self.next_call.set(id.next());
         self.replies.borrow_mut().insert(id, reply);

@@ -1,5 +1,6 @@
 //! `POST /v1/cni`: one CNI call, or an array of them.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use tracing::Instrument as _;
 use super::AppState;
 use super::call::{self, Answering};
 use super::delivery::Answers;
+use crate::actors::WAITED;
 use crate::cni::error::{Code, Error};
 use crate::cni::parse;
 use crate::cni::request::{Body, Calls, Request};
@@ -140,10 +142,15 @@ impl InFlight {
     }
 
     async fn end(self) -> (StatusCode, String) {
-        let answer = self.answer.await;
+        let answering = async {
+            let answer = self.answer.await;
+            (answer, WAITED.with(Cell::get))
+        };
+        let (answer, waited) = WAITED.scope(Cell::new(false), answering).await;
         let result = answer.as_ref().map_or_else(|error| error.code.name(), |_| "ok");
         self.subject.log(self.id, self.network.as_deref(), self.verb, self.began, &answer);
-        metrics::request(self.network.as_deref(), self.verb, result, self.began.elapsed());
+        let took = metrics::Took { time: self.began.elapsed(), waited };
+        metrics::request(self.network.as_deref(), self.verb, result, took);
         match answer {
             Ok(body) => (StatusCode::OK, body),
             Err(error) => (status(error.code), error.render()),

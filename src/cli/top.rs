@@ -169,12 +169,20 @@ impl Reading {
 
     /// The number of ADDs that took at most so many seconds, for each bound.
     fn buckets(&self) -> Vec<(f64, f64)> {
-        let of = |sample: &Sample| {
+        let of = |sample: &Sample| -> Option<(f64, f64)> {
             let is = sample.name == "leasehold_request_duration_seconds_bucket"
                 && sample.labels.get("verb").is_some_and(|verb| verb == "ADD");
             is.then(|| Some((sample.labels.get("le")?.parse().ok()?, sample.value))).flatten()
         };
-        self.metrics.iter().filter_map(of).collect()
+        // Those that waited for a block are a series of their own.
+        let mut sums: Vec<(f64, f64)> = Vec::new();
+        for (bound, count) in self.metrics.iter().filter_map(of) {
+            match sums.iter_mut().find(|(known, _)| *known == bound) {
+                Some((_, sum)) => *sum += count,
+                None => sums.push((bound, count)),
+            }
+        }
+        sums
     }
 }
 

@@ -73,8 +73,8 @@ metrics! {
         "CNI calls by network, verb, and ok or the name of the error code";
     ADD_FAILURES = Counter "leasehold_add_failures_total" &["network", "cause"],
         "ADDs that were refused, by network and cause";
-    REQUEST_SECONDS = Histogram "leasehold_request_duration_seconds" &["verb"],
-        "Time to answer a CNI call";
+    REQUEST_SECONDS = Histogram "leasehold_request_duration_seconds" &["verb", "waited"],
+        "Time to answer a CNI call, by verb, and by whether it waited for a block: true, false";
     WAIT_SECONDS = Histogram "leasehold_block_wait_duration_seconds" NETWORK,
         "Time for which an ADD waited because no block of this node had a free address";
     LEASES = Counter "leasehold_block_leases_total" NETWORK_RESULT,

@@ -2,10 +2,10 @@
 //! each thread keeps those that it used last.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use metrics::{Counter, Histogram};
 
+use super::Took;
 use crate::core::time::BootTime;
 use crate::{clock, limits};
 
@@ -20,8 +20,8 @@ pub(super) struct LastUsed {
     /// By network and verb, with the result that each counts. Calls without a network have an empty
     /// name.
     requests: BTreeMap<Box<str>, Vec<(&'static str, &'static str, Counter)>>,
-    /// By verb.
-    seconds: Vec<(&'static str, Histogram)>,
+    /// By verb, and by whether the call waited for a block.
+    seconds: Vec<((&'static str, bool), Histogram)>,
 }
 
 impl LastUsed {
@@ -59,15 +59,16 @@ impl LastUsed {
     pub(super) fn time(
         &mut self,
         verb: &'static str,
-        took: Duration,
+        took: Took,
         find: impl FnOnce() -> Histogram,
     ) {
-        if let Some((_, histogram)) = self.seconds.iter().find(|of| of.0 == verb) {
-            return histogram.record(took);
+        let place = (verb, took.waited);
+        if let Some((_, histogram)) = self.seconds.iter().find(|of| of.0 == place) {
+            return histogram.record(took.time);
         }
         let histogram = find();
-        histogram.record(took);
-        self.seconds.push((verb, histogram));
+        histogram.record(took.time);
+        self.seconds.push((place, histogram));
     }
 }
 

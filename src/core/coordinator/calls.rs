@@ -275,6 +275,14 @@ impl Coordinator {
         self.effects.push_back(Effect::Assign(sets[set_index], request));
     }
 
+    /// Returns the call whose ADD is this operation, while it collects addresses.
+    pub fn call_of(&self, operation: OperationId) -> Option<CallId> {
+        match self.operations.get(&operation) {
+            Some(Operation::Adding { reply_to: ReplyTo::Call(call), .. }) => Some(*call),
+            _ => None,
+        }
+    }
+
     /// Handles the end of an [`Effect::Assign`].
     pub fn assigned(
         &mut self,

@@ -407,6 +407,11 @@ impl Machine for CoordinatorMachine {
     fn handle(&mut self, now: BootTime, input: ToCoordinator) {
         match input {
             ToCoordinator::Call(id, call) => self.call(now, id, call),
+            ToCoordinator::Waited(operation) => {
+                if let Some(call) = self.core.call_of(operation) {
+                    self.report(Event::CallWaited(call));
+                }
+            }
             ToCoordinator::Assigned(operation, result) => {
                 self.core.assigned(now, operation, result);
             }

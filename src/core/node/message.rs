@@ -60,6 +60,8 @@ pub enum Message {
 pub enum ToCoordinator {
     /// A call, and the number under which it is answered ([`Output::Reply`]).
     Call(CallId, Call),
+    /// An ADD's address had to wait for a block; the end of its [`ToRangeSet::Assign`] follows.
+    Waited(OperationId),
     /// The end of a [`ToRangeSet::Assign`].
     Assigned(OperationId, Result<Address, AssignError>),
     /// The commits of these operations are durable, or the journal failed.
@@ -307,10 +309,12 @@ pub enum Event {
         /// It has an address.
         served: bool,
     },
-    /// Blocks of a range set were parked (how many), or not.
-    Parked(Arc<str>, Family, Option<usize>),
-    /// Blocks of a range set were given back (how many), or not.
-    GivenBack(Arc<str>, Family, Option<usize>),
+    /// This call waited for a block; its answer comes later.
+    CallWaited(CallId),
+    /// These blocks of a range set were parked (true), or not.
+    Parked(Arc<str>, Family, Vec<Cidr>, bool),
+    /// These blocks of a range set were given back (true), or not.
+    GivenBack(Arc<str>, Family, Vec<Cidr>, bool),
     /// A part of a block went to another node.
     Transferred(Arc<str>, Family),
     /// The node joined the cluster.

@@ -156,6 +156,7 @@ impl RangeSetMachine {
             let (network, family) = (self.identity.network.clone(), self.identity.family);
             let (waited, served) = (now.since(since), result.is_ok());
             self.report(Event::Waited { network, family, waited, served });
+            self.send(Message::Coordinator(ToCoordinator::Waited(*operation)));
         }
     }
 

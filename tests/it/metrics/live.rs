@@ -233,6 +233,8 @@ fn with_calls(watch: &mut Watch<'_>, daemons: &[Daemon]) {
         "LeaseholdNetworksOverlap",
         "network:leasehold_exhaustion:seconds",
         "Leasehold: cluster: Time that they waited",
+        "Leasehold: cluster: Time of an ADD, warm and waiting",
+        "Leasehold: node: Time of an ADD, warm and waiting",
         "Leasehold: node: Time that ADDs waited for a block",
     ];
     watch.until("calls", &names, || {

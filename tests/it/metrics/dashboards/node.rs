@@ -85,25 +85,47 @@ const CALLS: &[Panel] = &[
         )],
     },
     Panel {
-        title: "Time of an ADD",
-        says: "From the request at the socket to its answer.",
+        title: "Time of an ADD, warm and waiting",
+        says: "From the request at the socket to its answer: of ADDs that found a free \
+               address in a block of the node, and of those that waited for a block.",
         unit: "s",
         shape: Shape::Lines,
         targets: &[
             (
                 "histogram_quantile(0.5, sum by (le) \
-              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\"}[@rate])))",
-                "p50",
+              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\",\
+              waited=\"false\"}[@rate])))",
+                "warm p50",
             ),
             (
                 "histogram_quantile(0.99, sum by (le) \
-              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\"}[@rate])))",
-                "p99",
+              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\",\
+              waited=\"false\"}[@rate])))",
+                "warm p99",
             ),
             (
                 "histogram_quantile(0.999, sum by (le) \
-              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\"}[@rate])))",
-                "p99.9",
+              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\",\
+              waited=\"false\"}[@rate])))",
+                "warm p99.9",
+            ),
+            (
+                "histogram_quantile(0.5, sum by (le) \
+              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\",\
+              waited=\"true\"}[@rate])))",
+                "waited p50",
+            ),
+            (
+                "histogram_quantile(0.99, sum by (le) \
+              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\",\
+              waited=\"true\"}[@rate])))",
+                "waited p99",
+            ),
+            (
+                "histogram_quantile(0.999, sum by (le) \
+              (rate(leasehold_request_duration_seconds_bucket{@node,verb=\"ADD\",\
+              waited=\"true\"}[@rate])))",
+                "waited p99.9",
             ),
         ],
     },

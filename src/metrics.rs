@@ -43,6 +43,28 @@ pub const CAUSES: &[&str] = &[
     "stopping",
 ];
 
+/// The verbs of calls; one that cannot be read counts as `unknown`.
+pub const VERBS: &[&str] = &["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"];
+
+/// The results of calls: `ok`, or the name of the error code.
+pub const RESULTS: &[&str] = &[
+    "ok",
+    "incompatible_version",
+    "environment",
+    "io",
+    "decode",
+    "config",
+    "try_again",
+    "not_available",
+    "exhausted",
+    "already_held",
+    "taken",
+    "check_failed",
+    "overtaken",
+    "not_allowed",
+    "internal",
+];
+
 /// The series of this process, once they are installed.
 static SERIES: OnceLock<Series> = OnceLock::new();
 
@@ -84,9 +106,11 @@ fn begin() {
         }
         drop(metrics::histogram!(ETCD_SECONDS, "operation" => operation));
     }
-    for verb in ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"] {
-        drop(metrics::histogram!(REQUEST_SECONDS, "verb" => verb));
+    for verb in VERBS {
+        drop(request_seconds(verb, false));
+        RESULTS.iter().for_each(|result| drop(nameless_requests(verb, result)));
     }
+    drop(request_seconds("ADD", true));
     namespaces(0, 0, 0);
     overlaps(0);
     cluster_overlaps(0);
@@ -114,10 +138,8 @@ pub fn request(network: Option<&str>, verb: &'static str, result: &'static str, 
     LAST_USED.with_borrow_mut(|last_used| {
         last_used.refresh(SERIES.get().map_or(0, Series::removals));
         last_used.count(network.unwrap_or_default(), verb, result, || match network {
-            Some(network) => metrics::counter!(
-                REQUESTS, "network" => shown(network), "verb" => verb, "result" => result
-            ),
-            None => metrics::counter!(REQUESTS, "verb" => verb, "result" => result),
+            Some(network) => requests(shown(network), verb, result),
+            None => nameless_requests(verb, result),
         });
         last_used.time(verb, took, || request_seconds(verb, took.waited));
     });
@@ -148,11 +170,8 @@ pub fn add_failed(network: &str, cause: &'static str) {
 /// the label `(others)`, which is no network's name.
 fn shown(network: &str) -> SharedString {
     let begin = || {
-        for verb in ["ADD", "DEL"] {
-            let ok = metrics::counter!(
-                REQUESTS, "network" => network.to_owned(), "verb" => verb, "result" => "ok"
-            );
-            drop(ok);
+        for verb in VERBS {
+            RESULTS.iter().for_each(|result| drop(requests(network.to_owned(), verb, result)));
         }
         for cause in CAUSES {
             let failures = metrics::counter!(

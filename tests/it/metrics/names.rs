@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use leasehold::cni::error::Code;
 use leasehold::metrics::catalogue::{Kind, METRICS, PROCESS};
+use leasehold::metrics::{RESULTS, VERBS};
 use serde_json::json;
 
-use super::super::cluster::{add, network, nodes};
+use super::super::cluster::{add, metric, network, nodes};
 use super::super::common::Daemon;
 use super::super::common::etcd::Cluster;
 use super::{generated, promtool, root};
@@ -37,7 +39,8 @@ fn a_scrape_has_every_metric_and_promtool_finds_nothing_to_mend() {
     let etcd = Cluster::start(1);
     let daemons = nodes(&etcd, 2, &[]);
     let small = network("small", &json!({ "subnet": "10.40.0.0/29" }));
-    let at_first = types(&scrape(&daemons[0]));
+    let first = scrape(&daemons[0]);
+    let at_first = types(&first);
     for container in 0..8 {
         add(&daemons[0], &format!("c-{container}"), &small);
     }
@@ -54,10 +57,11 @@ fn a_scrape_has_every_metric_and_promtool_finds_nothing_to_mend() {
         assert_eq!(types.get(name).map(String::as_str), Some(kind), "{name} in {scrape}");
         let of_networks = metric.labels.contains(&"network");
         assert!(of_networks || at_first.contains_key(name), "{name} is not there from the start");
-        let series = scrape.lines().find(|line| line.starts_with(&format!("{name}{{")));
-        for label in series.map_or(&[][..], |_| metric.labels) {
-            assert!(series.is_some_and(|line| line.contains(&format!("{label}=\""))), "{series:?}");
-        }
+        // A call without a network has no such label.
+        let mut series = scrape.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        let labels = if series.clone().next().is_some() { metric.labels } else { &[] };
+        let has_all = |line: &str| labels.iter().all(|of| line.contains(&format!("{of}=\"")));
+        assert!(labels.is_empty() || series.any(has_all), "{name}: {labels:?}");
     }
     let known: BTreeSet<&str> =
         METRICS.iter().map(|metric| metric.name).chain(PROCESS.iter().copied()).collect();
@@ -65,6 +69,31 @@ fn a_scrape_has_every_metric_and_promtool_finds_nothing_to_mend() {
     assert_eq!(exported, known, "the catalogue is what is exported");
     assert!(scrape.contains("cause=\"exhausted\"} "), "{scrape}");
     assert!(scrape.contains("cause=\"no-block\"} 0\n"), "causes begin with 0: {scrape}");
+    every_result_is_begun(&first, &scrape);
+    // The first ADD waits for a block.
+    let adds = ["true", "false"].map(|waited| {
+        let labels = ["verb=\"ADD\"", &format!("waited=\"{waited}\"")];
+        metric(&daemons[0], "leasehold_request_duration_seconds_count", &labels)
+    });
+    assert!(adds[0] >= 1.0 && adds[1] >= 1.0 && adds[0] + adds[1] == 8.0, "{adds:?}");
+}
+
+/// The counters of calls are there before any call, and those of network "small" after its first.
+fn every_result_is_begun(first: &str, later: &str) {
+    let codes: BTreeSet<&str> = Code::all().map(Code::name).chain(["ok"]).collect();
+    assert_eq!(RESULTS.iter().copied().collect::<BTreeSet<_>>(), codes, "every code has a name");
+    let has = |scrape: &str, wanted: &[String], other: &str| {
+        scrape.lines().filter(|line| line.starts_with("leasehold_requests_total{")).any(|line| {
+            wanted.iter().all(|label| line.contains(label))
+                && (other.is_empty() || !line.contains(other))
+        })
+    };
+    for (verb, result) in VERBS.iter().flat_map(|verb| RESULTS.iter().map(move |of| (verb, of))) {
+        let nameless = vec![format!("verb=\"{verb}\""), format!("result=\"{result}\"")];
+        assert!(has(first, &nameless, "network="), "{nameless:?} before any call");
+        let named = [&nameless[..], &["network=\"small\"".to_owned()]].concat();
+        assert!(has(later, &named, ""), "{named:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! [`catalogue`]; no label has an address, a container or a pod.
 
 pub mod catalogue;
+mod pools;
 mod requests;
 mod series;
 
@@ -14,9 +15,10 @@ use metrics::{Counter, Gauge, Histogram, Label, SharedString, Unit};
 use crate::core::address::Family;
 use crate::core::ids::Epoch;
 use crate::core::node::Figures;
-use crate::core::range_set::{Capacity, Stats};
+use crate::core::range_set::Stats;
 use crate::core::time::UnixTime;
 use catalogue::*;
+pub use pools::{Pool, PoolInCluster, PoolName, pools};
 use requests::LastUsed;
 pub use series::Series;
 
@@ -388,68 +390,6 @@ impl Drop for RangeSet {
 fn pool_labels(network: &str, family: Family) -> Vec<Label> {
     let family = Label::from_static_parts("family", family.as_str());
     vec![Label::new("network", network.to_owned()), family]
-}
-
-/// The addresses of one family on one network.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Pool {
-    /// True if no call has said yet what its gateways are: then its size is not shown.
-    pub unsure: bool,
-    /// Addresses that can ever be handed out in the cluster.
-    pub size: u128,
-    /// Addresses that are kept for pods of a stage.
-    pub kept: u64,
-    /// Gateways, which are never handed out.
-    pub reserved: u64,
-    /// Addresses in a block of the usual size.
-    pub block_size: u64,
-    /// The figures that the cluster's blocks give, once they are known.
-    pub cluster: Option<PoolInCluster>,
-    /// The addresses of this node's blocks.
-    pub local: Capacity,
-}
-
-/// The figures that the cluster's blocks give for a pool.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct PoolInCluster {
-    /// Addresses in no node's block.
-    pub unclaimed: u128,
-    /// Addresses in blocks of nodes without a session.
-    pub gone: u128,
-    /// Addresses in blocks of removed nodes.
-    pub quarantined: u128,
-}
-
-/// Shows the figures of a pool.
-#[allow(clippy::cast_precision_loss)]
-pub fn pool(network: &str, family: Family, pool: &Pool) {
-    let show = |name, value: f64| metrics::gauge!(name, pool_labels(network, family)).set(value);
-    if !pool.unsure {
-        show(POOL_SIZE, pool.size as f64);
-        show(POOL_KEPT, pool.kept as f64);
-        show(POOL_RESERVED, pool.reserved as f64);
-        if let Some(cluster) = pool.cluster {
-            show(POOL_UNCLAIMED, cluster.unclaimed as f64);
-            show(POOL_GONE, cluster.gone as f64);
-            show(POOL_QUARANTINED, cluster.quarantined as f64);
-        }
-    }
-    show(BLOCK_SIZE, pool.block_size as f64);
-    let local = &pool.local;
-    for (state, addresses) in [
-        ("allocated", local.allocated),
-        ("cooling", local.cooling),
-        ("leaving", local.leaving),
-        ("free", local.free),
-        ("kept", local.kept),
-        ("spare", local.spare),
-        ("withheld", local.withheld),
-        ("reserved", local.reserved),
-    ] {
-        let mut labels = pool_labels(network, family);
-        labels.push(Label::from_static_parts("state", state));
-        metrics::gauge!(ADDRESSES, labels).set(addresses as f64);
-    }
 }
 
 /// Shows a node's dealings with the store: whether it answers, and its figures.

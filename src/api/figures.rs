@@ -1,7 +1,7 @@
 //! The figures of a node and of its pools: for the metrics, which are brought up to date when they
 //! are read, and for commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::{Refusal, Store};
 use super::lists::Whole;
+use super::sets::{KnownSet, Sets, of_node};
 use super::{AppState, EMBEDDED, read};
 use crate::actors::Description;
-use crate::core::address::{Address, AddressRange, Cidr, Family};
+use crate::core::address::{Address, AddressRange, Family};
 use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_place};
 use crate::core::range_set::Capacity;
-use crate::core::txn::{KeyValue, StoreError};
+use crate::core::txn::KeyValue;
+use crate::core::value::Value;
 use crate::{clock, limits, metrics};
 
 /// Brings those metrics up to date that are not counted as things happen. A part of the node that
@@ -26,10 +28,13 @@ async fn refresh(node: &AppState) {
         if let Some(figures) = dealings {
             metrics::dealings(node.standing.borrow().stalled.is_none(), &figures);
         }
-        node.pools.keep(&sets.iter().map(|set| set.identity.id).collect());
-        for ((network, family), figures) in pools(node, &sets) {
-            metrics::pool(&network, family, &figures);
+        let all = all(node, &sets);
+        let mut kept: BTreeMap<PoolFamily, BTreeSet<Address>> = BTreeMap::new();
+        for Figured { set, .. } in &all {
+            kept.entry(set.pool.clone()).or_default().insert(set.start());
         }
+        node.pools.keep(&kept);
+        metrics::pools(all.iter().map(|of| (of.name(), &of.figures)));
     }
     if let Some(nodes) = node.pools.nodes() {
         metrics::nodes(nodes.live, nodes.draining, nodes.gone.len());
@@ -52,63 +57,75 @@ pub async fn sample(node: &AppState) {
     }
     let sets = node.machines.describe_sets();
     let Ok(sets) = tokio::time::timeout(limits::HEALTH_WAIT_MAX, sets).await else { return };
-    // Free addresses of this node and of no node. Those of other nodes are not known here.
-    let left = |set: &Description| {
-        let figures = of_set(node, set);
-        let here = figures.local.free + figures.local.spare + figures.local.cooling;
-        let left = figures.cluster?.unclaimed.saturating_add(here.into());
-        (!figures.unsure).then_some((set.identity.id, left))
-    };
-    node.outlooks.add(now, &sets.iter().filter_map(left).collect());
+    let held = |set: &Description| (set.identity.id, set.capacity.allocated);
+    node.outlooks.add(now, &sets.iter().map(held).collect());
 }
 
-/// The figures of each network and family: its range sets added up.
-fn pools(node: &AppState, sets: &[Description]) -> BTreeMap<(String, Family), metrics::Pool> {
-    let mut all: BTreeMap<(String, Family), metrics::Pool> = BTreeMap::new();
-    for set in sets {
-        let key = (set.identity.network.to_string(), set.identity.family);
-        let sum = all.entry(key).or_default();
-        let of = of_set(node, set);
-        sum.unsure |= of.unsure;
-        sum.size = sum.size.saturating_add(of.size);
-        sum.kept += of.kept;
-        sum.reserved += of.reserved;
-        sum.block_size = sum.block_size.max(of.block_size);
-        sum.local = added(sum.local, of.local);
-        if let Some(more) = of.cluster {
-            let cluster = sum.cluster.get_or_insert_default();
-            cluster.unclaimed = cluster.unclaimed.saturating_add(more.unclaimed);
-            cluster.gone = cluster.gone.saturating_add(more.gone);
-            cluster.quarantined = cluster.quarantined.saturating_add(more.quarantined);
-        }
+/// A range set of the cluster with its figures.
+struct Figured<'a> {
+    set: KnownSet,
+    /// This node's own part; none: it does not use the range set.
+    own: Option<&'a Description>,
+    figures: metrics::Pool,
+}
+
+impl Figured<'_> {
+    fn name(&self) -> metrics::PoolName {
+        let PoolFamily { network, family } = &self.set.pool;
+        metrics::PoolName { network: (&**network).into(), family: *family, start: self.set.start() }
     }
-    all
+
+    /// True if no other node has a block, as far as the cluster's store was heard of last.
+    fn is_only_here(&self, node: &AppState) -> bool {
+        let KnownSet { pool, offer, .. } = &self.set;
+        let elsewhere = node.pools.elsewhere(&node.about.node, pool, self.set.start(), offer);
+        let others = self.figures.cluster.map(|cluster| cluster.gone + cluster.quarantined);
+        others == Some(0) && elsewhere == 0
+    }
+
+    /// The addresses that an ADD can get: those in no block, those of this node, and those that no
+    /// record names in blocks of other live nodes, of which so many are held. What cools goes out
+    /// when nothing else is left, so it is among them; what is kept for a stage is not.
+    fn available(&self, node: &AppState, held_elsewhere: Option<u64>) -> Option<u128> {
+        let KnownSet { pool, offer, .. } = &self.set;
+        let here = self.figures.local.unwrap_or_default();
+        let here = u128::from(here.free + here.spare + here.cooling);
+        let elsewhere = node.pools.elsewhere(&node.about.node, pool, self.set.start(), offer);
+        let elsewhere = match held_elsewhere {
+            Some(held) => elsewhere.saturating_sub(held.into()),
+            None if elsewhere == 0 => 0,
+            None => return None,
+        };
+        Some(self.figures.cluster?.unclaimed + here + elsewhere)
+    }
+}
+
+/// Every range set of the cluster: those of this node, and those that only other nodes use, out of
+/// what is known of the cluster's store without asking it.
+fn all<'a>(node: &AppState, local: &'a [Description]) -> Vec<Figured<'a>> {
+    let mut known = node.networks.sets(&node.pools.networks());
+    known.truncate(limits::RANGE_SETS_MAX.saturating_sub(local.len()));
+    let place = |set: &KnownSet| (set.pool.clone(), set.start());
+    let own: BTreeMap<_, &Description> =
+        local.iter().map(|set| (place(&of_node(set)), set)).collect();
+    let figured = |set: &KnownSet| {
+        let own = own.get(&place(set)).copied();
+        let figures = of_set(node, set, own);
+        Figured { set: set.clone(), own, figures }
+    };
+    Sets::new(local, known, &[]).all().iter().map(figured).collect()
 }
 
 /// The figures of one range set.
-pub(super) fn of_set(node: &AppState, set: &Description) -> metrics::Pool {
-    let pool = PoolFamily { network: set.identity.network.clone(), family: set.identity.family };
+pub(super) fn of_set(node: &AppState, set: &KnownSet, own: Option<&Description>) -> metrics::Pool {
     metrics::Pool {
-        unsure: !set.offer.is_whole(),
+        exact: set.offer.is_whole(),
         size: set.offer.size(),
         kept: set.offer.kept(),
         reserved: set.offer.reserved(),
-        block_size: 1 << set.identity.block_size.log2(),
-        cluster: node.pools.figures(set.identity.id, &pool, &set.offer),
-        local: set.capacity,
-    }
-}
-
-fn added(a: Capacity, b: Capacity) -> Capacity {
-    Capacity {
-        allocated: a.allocated + b.allocated,
-        cooling: a.cooling + b.cooling,
-        leaving: a.leaving + b.leaving,
-        free: a.free + b.free,
-        kept: a.kept + b.kept,
-        spare: a.spare + b.spare,
-        withheld: a.withheld + b.withheld,
-        reserved: a.reserved + b.reserved,
+        block_size: 1 << set.block_size.log2(),
+        cluster: node.pools.figures(&set.pool, set.start(), &set.offer),
+        local: own.map(|own| own.capacity),
     }
 }
 
@@ -120,16 +137,27 @@ pub struct PoolRow {
     pub network: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
+    /// The address with which its first block begins, as in the metrics.
+    #[serde(default)]
+    pub range_set: String,
+    /// False if its gateways are not known, because this node has not used it: then they count
+    /// like other addresses, and what is kept for stages is not known.
+    #[serde(default)]
+    pub exact: bool,
     /// First and last address of each range.
     pub ranges: Vec<String>,
     /// Addresses in a block of the usual size.
     pub block_size: u64,
     /// Addresses that can ever be handed out in the cluster.
     pub size: u128,
-    /// Addresses that containers hold, on all nodes.
-    pub used: u64,
-    /// The others.
-    pub free: u128,
+    /// Addresses that containers hold, on all nodes; null: what other nodes hold is not known.
+    pub used: Option<u64>,
+    /// The others; null: as for `used`.
+    pub free: Option<u128>,
+    /// Addresses that an ADD can get: the free ones without those that are kept for a stage, and
+    /// without those of nodes that are gone or were removed; null: as for `used`.
+    #[serde(default)]
+    pub available: Option<u128>,
     /// Addresses that are kept for pods of a stage.
     pub kept: u64,
     /// Gateways, which are never handed out.
@@ -140,19 +168,23 @@ pub struct PoolRow {
     pub gone: Option<u128>,
     /// Addresses in blocks of removed nodes; null: as for `unclaimed`.
     pub quarantined: Option<u128>,
-    /// Addresses that become free in an hour, or below zero are used up: of those that no node
-    /// holds and those that are free on this node; null: not known for five minutes yet.
+    /// Addresses that this node's containers set free in an hour, or below zero take; null: not
+    /// known for five minutes yet.
     #[serde(default)]
     pub per_hour: Option<f64>,
-    /// The number of seconds until none of these is left; null: they do not become fewer.
+    /// The number of seconds until none is available at this pace; null: they do not become fewer,
+    /// or other nodes take addresses, too, and their pace is not known here.
     #[serde(default)]
     pub seconds_left: Option<u64>,
+    /// The reason why figures of other nodes are not known.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// The addresses of this node's blocks.
     pub here: Here,
 }
 
 /// The addresses of a node's blocks, each in one state.
-#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Here {
     /// Held by a container.
@@ -188,73 +220,115 @@ async fn show_metrics(node: web::Data<AppState>) -> HttpResponse {
 
 async fn list(node: web::Data<AppState>) -> HttpResponse {
     let work = AppState::clone(&node);
-    let rows = async move { rows(&work).await.map_err(Refusal::from) };
+    let rows = async move { Ok::<_, Refusal>(rows(&work).await) };
     node.lists.answer_whole(Whole::Pools, rows).await
 }
 
 /// Every range set. What other nodes hold is counted in the records of the cluster's store, which
-/// are all listed: this is for people, not for scrapes.
-async fn rows(node: &AppState) -> Result<Vec<PoolRow>, StoreError> {
-    let sets = node.machines.describe_sets().await;
-    let mut recorded = vec![0; sets.len()];
-    let alone = node.about.store == EMBEDDED;
-    if !alone {
-        let count = |key: KeyValue| {
-            let Some((pool, address)) = allocation_place(&key.key) else { return };
-            let cidr = Cidr::one(Address::of(address));
-            let is_of = |set: &Description| {
-                *set.identity.network == *pool
-                    && set.identity.family == Family::of(address)
-                    && set.offer.count_in(cidr) == 1
-            };
-            if let Some(at) = sets.iter().position(is_of) {
-                recorded[at] += 1;
-            }
-        };
-        Store::new(&node.store).each(ALLOCATIONS, count).await?;
-    }
-    let row = |(set, recorded): (&Description, u64)| {
-        let figures = of_set(node, set);
-        let used = if alone { figures.local.allocated } else { recorded };
-        let trend = node.outlooks.of(set.identity.id);
-        PoolRow {
-            per_hour: trend.map(|trend| trend.per_hour),
-            seconds_left: trend.and_then(|trend| trend.seconds_left),
-            ..row(set, &figures, used)
+/// are all listed: this is for people, not for scrapes. What this node holds is known here, and its
+/// records may come later.
+async fn rows(node: &AppState) -> Vec<PoolRow> {
+    let local = node.machines.describe_sets().await;
+    let all = all(node, &local);
+    let counted = tokio::time::timeout(limits::MAP_COUNT_MAX, held_elsewhere(node, &local, &all));
+    let (counts, cause) = match counted.await {
+        Ok(Ok(counts)) => (counts.into_iter().map(Some).collect(), None),
+        Ok(Err(cause)) => (vec![None; all.len()], Some(cause)),
+        Err(_) => {
+            let cause = "the cluster's store did not answer in time".to_owned();
+            (vec![None; all.len()], Some(cause))
         }
     };
-    Ok(sets.iter().zip(recorded).map(row).collect())
+    // Where no other node has a block, nothing is missing.
+    let known = |of: &Figured<'_>, count: &Option<Elsewhere>| {
+        count.or_else(|| of.is_only_here(node).then(Elsewhere::default))
+    };
+    let rows = all.iter().zip(&counts).map(|(of, count)| row(node, of, known(of, count)));
+    rows.map(|row| PoolRow { cause: cause.clone(), ..row }).collect()
 }
 
-fn row(set: &Description, of: &metrics::Pool, used: u64) -> PoolRow {
-    let (family, local) = (set.identity.family, of.local);
+/// The addresses of a range set that containers of other nodes hold.
+#[derive(Clone, Copy, Default)]
+struct Elsewhere {
+    all: u64,
+    /// Those of nodes with a session that are not kept for a stage.
+    live: u64,
+}
+
+async fn held_elsewhere(
+    node: &AppState,
+    local: &[Description],
+    all: &[Figured<'_>],
+) -> Result<Vec<Elsewhere>, String> {
+    let mut counts = vec![Elsewhere::default(); all.len()];
+    if node.about.store == EMBEDDED {
+        return Ok(counts);
+    }
+    let known = all.iter().map(|of| of.set.clone()).collect();
+    let (sets, sessions) = (Sets::new(local, known, &[]), node.pools.sessions());
+    let count = |key: KeyValue| {
+        let Some((network, address)) = allocation_place(&key.key) else { return };
+        let (family, at) = (Family::of(address), Address::of(address));
+        let owner = match &key.value {
+            Value::Allocation(record) => &*record.node,
+            _ => "",
+        };
+        let set = sets.of_address(network, family, at).filter(|_| owner != node.about.node);
+        let Some(set) = set else { return };
+        let kept = sets.all()[set].offer.listed().binary_search(&at).is_ok();
+        counts[set].all += 1;
+        counts[set].live += u64::from(!kept && sessions.contains(owner));
+    };
+    let read = Store::new(&node.store).each(ALLOCATIONS, count).await;
+    read.map_err(|error| format!("the cluster's store: {error}"))?;
+    Ok(counts)
+}
+
+fn row(node: &AppState, of: &Figured<'_>, elsewhere: Option<Elsewhere>) -> PoolRow {
+    let (set, figures) = (&of.set, &of.figures);
+    let (family, local) = (set.pool.family, figures.local.unwrap_or_default());
     let text = |range: &AddressRange| {
         format!("{}-{}", family.address(range.first()), family.address(range.last()))
     };
+    let used = elsewhere.map(|elsewhere| local.allocated + elsewhere.all);
+    let available = of.available(node, elsewhere.map(|elsewhere| elsewhere.live));
+    let per_hour = of.own.and_then(|own| node.outlooks.of(own.identity.id));
+    let alone = node.about.store == EMBEDDED || node.pools.sessions().len() <= 1;
+    let pace = per_hour.filter(|pace| *pace < 0.0 && alone);
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let seconds_left = |pace: f64| available.map(|left| (left as f64 / -pace * 3600.0) as u64);
     PoolRow {
-        network: set.identity.network.to_string(),
+        network: set.pool.network.to_string(),
         family: family.to_string(),
+        range_set: family.address(set.start()).to_string(),
+        exact: figures.exact,
         ranges: set.offer.ranges().iter().map(text).collect(),
-        block_size: of.block_size,
-        size: of.size,
+        block_size: figures.block_size,
+        size: figures.size,
         used,
-        free: of.size.saturating_sub(u128::from(used)),
-        kept: of.kept,
-        reserved: of.reserved,
-        unclaimed: of.cluster.map(|cluster| cluster.unclaimed),
-        gone: of.cluster.map(|cluster| cluster.gone),
-        quarantined: of.cluster.map(|cluster| cluster.quarantined),
-        per_hour: None,
-        seconds_left: None,
-        here: Here {
-            allocated: local.allocated,
-            cooling: local.cooling,
-            leaving: local.leaving,
-            free: local.free,
-            kept: local.kept,
-            spare: local.spare,
-            withheld: local.withheld,
-            reserved: local.reserved,
-        },
+        free: used.map(|used| figures.size.saturating_sub(used.into())),
+        available,
+        kept: figures.kept,
+        reserved: figures.reserved,
+        unclaimed: figures.cluster.map(|cluster| cluster.unclaimed),
+        gone: figures.cluster.map(|cluster| cluster.gone),
+        quarantined: figures.cluster.map(|cluster| cluster.quarantined),
+        per_hour,
+        seconds_left: pace.and_then(seconds_left),
+        cause: None,
+        here: here(&local),
+    }
+}
+
+fn here(local: &Capacity) -> Here {
+    Here {
+        allocated: local.allocated,
+        cooling: local.cooling,
+        leaving: local.leaving,
+        free: local.free,
+        kept: local.kept,
+        spare: local.spare,
+        withheld: local.withheld,
+        reserved: local.reserved,
     }
 }

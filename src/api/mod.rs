@@ -31,6 +31,7 @@ pub mod read;
 mod records;
 pub mod release;
 pub mod room;
+mod sets;
 mod shared;
 mod shortage;
 pub mod socket;

@@ -1,18 +1,19 @@
 //! The centrally kept configurations, as this node knows them: the cluster's store is watched, and
 //! what it said last is kept in the state directory too, for a start while it cannot be asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, watch};
 
+use super::sets::{KnownSet, of_store};
 use crate::cni::central::{Central, Found};
 use crate::core::ids::Revision;
 use crate::core::keys::NETWORKS;
 use crate::core::txn::{KeyValue, Watched};
-use crate::core::value::Value;
+use crate::core::value::{NetworkValue, Value};
 use crate::{files, limits};
 
 /// The index.
@@ -38,6 +39,14 @@ struct Network {
     revision: Option<Revision>,
     /// Its `ipam` object.
     object: Option<Arc<str>>,
+    /// Its range sets: those of its object, and those on which nodes have agreed.
+    sets: Vec<KnownSet>,
+}
+
+impl Network {
+    fn new(name: &str, revision: Option<Revision>, value: NetworkValue) -> Self {
+        Self { revision, sets: of_store(name, &value), object: value.ipam }
+    }
 }
 
 impl NetworkCache {
@@ -49,7 +58,8 @@ impl NetworkCache {
             kept.and_then(|kept| serde_json::from_slice::<BTreeMap<String, Json>>(&kept).ok());
         let complete = kept.is_some();
         let network = |(name, object): (String, Json)| {
-            (name.into(), Network { revision: None, object: Some(object.to_string().into()) })
+            let value = NetworkValue { ipam: Some(object.to_string().into()), geometry: vec![] };
+            (name.as_str().into(), Network::new(&name, None, value))
         };
         let networks = kept.unwrap_or_default().into_iter().map(network).collect();
         let (reports, _) = watch::channel(0);
@@ -64,6 +74,16 @@ impl NetworkCache {
             }
             self.reports.send_modify(|count| *count += 1);
         }
+    }
+
+    /// The range sets of the networks that have an object, and of those that are used: of a
+    /// deleted network the block size is left, which is no network.
+    pub(super) fn sets(&self, used: &BTreeSet<Arc<str>>) -> Vec<KnownSet> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let is_one =
+            |(name, of): &(&Arc<str>, &Network)| of.object.is_some() || used.contains(&**name);
+        let networks = known.networks.iter().filter(is_one);
+        networks.flat_map(|(_, network)| network.sets.iter().cloned()).collect()
     }
 
     /// Waits until the store has said everything once. The caller must limit the wait: the store
@@ -142,14 +162,14 @@ impl KnownNetworks {
 
 fn entry(key: KeyValue) -> Option<(Arc<str>, Network)> {
     let network = key.key.strip_prefix(NETWORKS)?;
-    let object = match key.value {
-        Value::Network(network) => network.ipam,
+    let value = match key.value {
+        Value::Network(value) => value,
         _ => {
             tracing::error!(network, "the network's key in the store cannot be read");
-            None
+            NetworkValue::default()
         }
     };
-    Some((network.into(), Network { revision: Some(key.mod_revision), object }))
+    Some((network.into(), Network::new(network, Some(key.mod_revision), value)))
 }
 
 impl Central for NetworkCache {
@@ -168,7 +188,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::value::NetworkValue;
 
     fn key(network: &str, revision: u64, ipam: Option<&str>) -> KeyValue {
         let value = NetworkValue { ipam: ipam.map(Arc::from), geometry: vec![] };

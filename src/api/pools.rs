@@ -13,7 +13,6 @@ use crate::core::ids::LeaseId;
 use crate::core::keys::{BLOCKS, DRAINS, PoolFamily, SESSIONS, parse_block_key};
 use crate::core::offer::Offer;
 use crate::core::range::Ranges;
-use crate::core::set_identity::SetId;
 use crate::core::txn::{KeyValue, Watched};
 use crate::core::value::{BlockStatus, Value};
 use crate::events::{Happening, Recent};
@@ -44,8 +43,8 @@ struct Pool {
     owners: BTreeMap<Arc<str>, usize>,
     /// Blocks of removed nodes, which no node has until their quarantine ends.
     quarantined: BTreeMap<Address, HeldBlock>,
-    /// The content of these blocks, counted for each range set of this node.
-    counts: BTreeMap<SetId, Count>,
+    /// The content of these blocks, counted for each known range set, by its start.
+    counts: BTreeMap<Address, Count>,
 }
 
 /// The addresses of an offer that are in blocks.
@@ -148,7 +147,7 @@ impl Pools {
 
     /// Returns what the cluster's blocks say of the addresses that a range set offers; nothing
     /// before the store was reached.
-    pub fn figures(&self, set: SetId, pool: &PoolFamily, offer: &Offer) -> Option<PoolInCluster> {
+    pub fn figures(&self, pool: &PoolFamily, set: Address, offer: &Offer) -> Option<PoolInCluster> {
         let mut known = self.lock();
         let PoolIndex { pools, sessions, listed, .. } = &mut *known;
         if listed[..2] != [true, true] {
@@ -162,6 +161,37 @@ impl Pools {
             gone: gone.map(|(_, addresses)| addresses).sum(),
             quarantined: count.quarantined,
         })
+    }
+
+    /// The addresses of a range set that are in blocks of nodes with a session other than `me`,
+    /// without those that are kept for the pods of a stage.
+    pub fn elsewhere(&self, me: &str, pool: &PoolFamily, set: Address, offer: &Offer) -> u128 {
+        let mut known = self.lock();
+        let PoolIndex { pools, sessions, .. } = &mut *known;
+        let is_other = |owner: &str| owner != me && sessions.contains(owner);
+        let of_pool = pools.entry(pool.clone()).or_default();
+        let is_held = |address: &&Address| {
+            let block = of_pool.blocks.range(..=**address).next_back();
+            block.is_some_and(|(_, block)| {
+                block.cidr.contains(**address) && block.status.is_owned() && is_other(&block.owner)
+            })
+        };
+        let listed = offer.listed().iter().filter(is_held).count();
+        let owners = of_pool.count(set, offer).by_owner.iter();
+        let all: u128 = owners.filter(|(owner, _)| is_other(owner)).map(|(_, count)| count).sum();
+        all.saturating_sub(listed as u128)
+    }
+
+    /// The nodes with a session.
+    pub fn sessions(&self) -> BTreeSet<String> {
+        self.lock().sessions.clone()
+    }
+
+    /// The networks of which somebody has blocks.
+    pub fn networks(&self) -> BTreeSet<Arc<str>> {
+        let known = self.lock();
+        let used = known.pools.iter().filter(|(_, of)| !of.blocks.is_empty());
+        used.map(|(pool, _)| pool.network.clone()).collect()
     }
 
     /// Everything that is known. Blocks are taken a piece at a time, so that nothing waits for
@@ -203,11 +233,13 @@ impl Pools {
         all.take(limits::BLOCKS_PER_LOOK_MAX).collect()
     }
 
-    /// Forgets the counts of range sets that are no longer among these, and pools without blocks.
-    pub fn keep(&self, sets: &BTreeSet<SetId>) {
-        self.lock().pools.retain(|_, pool| {
-            pool.counts.retain(|set, _| sets.contains(set));
-            !pool.counts.is_empty() || !pool.blocks.is_empty()
+    /// Forgets the counts of range sets whose starts are no longer among these, and pools without
+    /// blocks.
+    pub fn keep(&self, sets: &BTreeMap<PoolFamily, BTreeSet<Address>>) {
+        self.lock().pools.retain(|pool, of| {
+            let kept = sets.get(pool);
+            of.counts.retain(|set, _| kept.is_some_and(|kept| kept.contains(set)));
+            !of.counts.is_empty() || !of.blocks.is_empty()
         });
     }
 
@@ -415,7 +447,7 @@ impl Pool {
     }
 
     /// The count for a range set. It counts anew for another offer: configurations change seldom.
-    fn count(&mut self, set: SetId, offer: &Offer) -> &Count {
+    fn count(&mut self, set: Address, offer: &Offer) -> &Count {
         let Self { blocks, counts, .. } = self;
         let count = counts.entry(set).or_default();
         if count.offer != *offer {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::{AppState, Phase, figures};
+use super::{AppState, Phase, figures, sets};
 use crate::core::keys::PoolFamily;
 use crate::core::time::UnixTime;
 use crate::{clock, limits};
@@ -97,15 +97,15 @@ async fn points(node: &AppState, now: UnixTime) -> BTreeMap<PoolFamily, Point> {
     let counted = node.counts.used_since(recently);
     let mut points: BTreeMap<PoolFamily, Point> = BTreeMap::new();
     for set in sets.await.unwrap_or_default() {
-        let pool =
-            PoolFamily { network: set.identity.network.clone(), family: set.identity.family };
+        let known = sets::of_node(&set);
+        let of = figures::of_set(node, &known, Some(&set));
+        let pool = known.pool;
         let used = counted.as_ref().map(|counted| counted.get(&pool).copied().unwrap_or(0));
-        let of = figures::of_set(node, &set);
         let in_blocks = of.cluster.map(|cluster| of.size.saturating_sub(cluster.unclaimed));
         let at = now.as_millis();
         let point = points.entry(pool).or_insert(Point(at, Some(0), 0, used));
         point.1 = point.1.zip(in_blocks).map(|(sum, more)| sum + more);
-        point.2 += of.local.allocated;
+        point.2 += set.capacity.allocated;
     }
     points
 }

@@ -8,6 +8,7 @@ use super::admin::{self, AdminArgs};
 use super::live::{self, WatchArgs};
 use super::output::{self, printable};
 use crate::api::figures::PoolRow;
+use crate::limits;
 
 /// The options of `leasehold networks`.
 #[derive(Args, Debug)]
@@ -24,14 +25,16 @@ pub(super) struct NetworksArgs {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "One row for each range set of the networks that this node has used. SIZE: addresses\n\
-         that can ever go out, in the whole cluster. USED: those that containers hold, on all\n\
-         nodes. FREE: the rest. TREND: how many become free or are used up in an hour, of those\n\
-         that no node holds and those that are free on this node, and when none of them is\n\
-         left; ? for the first minutes. The last columns say what of FREE is special.\n\
-         KEPT: for pods of a stage. GONE: in blocks of nodes that are gone. QUARANTINED: of\n\
-         removed nodes. COOLING and HERE (can be handed out now) are of this node only. JSON\n\
-         has the figures of GET /v1/pools. Exit status 1: a network has no free address.\n\n\
+        "One row for each range set of the networks of the cluster. SIZE: addresses that can\n\
+         ever go out, in the whole cluster; ~: gateways count, because this node has not used\n\
+         the network and does not know them. USED: those that containers hold, on all nodes.\n\
+         AVAILABLE: those that an ADD can get, cooling ones included, which go out when no other\n\
+         is left. KEPT: for pods of a stage. GONE: in blocks of nodes that are gone.\n\
+         QUARANTINED: of removed nodes. COOLING and HERE (can be handed out now) are of this\n\
+         node only, and TREND too: how many addresses its containers set free (+) or take (-) in\n\
+         an hour, and, if no other node is live, when none is available; ? for the first\n\
+         minutes. JSON has the figures of GET /v1/pools. Exit status 1: a range set has no\n\
+         available address, or no network has the name.\n\n\
          Examples:\n  leasehold networks\n  leasehold networks --network my-net -o json\n\n{}",
         super::EXIT_CODES
     )
@@ -42,15 +45,26 @@ pub(super) fn run(args: &NetworksArgs) -> anyhow::Result<ExitCode> {
     let network = args.network.clone();
     let AdminArgs { socket, output } = args.admin.clone();
     live::show(&args.watch, output.form, move || {
-        let mut rows: Vec<PoolRow> = admin::get(&socket, "/v1/pools")?;
+        let mut rows: Vec<PoolRow> =
+            admin::get_within(&socket, "/v1/pools", limits::MAP_COUNT_MAX)?;
         if let Some(network) = &network {
             rows.retain(|row| row.network == *network);
         }
-        let text = output::text(output.form, &rows, || match rows.is_empty() {
-            true => "no such network is in use on this node yet\n".to_owned(),
-            false => table(&rows),
+        let text = output::text(output.form, &rows, || match (&network, rows.is_empty()) {
+            (Some(network), true) => format!("no network has the name {}\n", printable(network)),
+            (None, true) => "no network is in use in this cluster\n".to_owned(),
+            (_, false) => table(&rows) + &unknown(&rows),
         })?;
-        Ok((text, rows.iter().all(|row| row.free > 0)))
+        let good = rows.iter().all(|row| row.available != Some(0));
+        Ok((text, good && (network.is_none() || !rows.is_empty())))
+    })
+}
+
+/// The reason why figures are not known.
+fn unknown(rows: &[PoolRow]) -> String {
+    let cause = rows.iter().find_map(|row| row.cause.as_deref());
+    cause.map_or_else(String::new, |cause| {
+        format!("note: what other nodes hold is not known: {}\n", printable(cause))
     })
 }
 
@@ -61,7 +75,7 @@ fn table(rows: &[PoolRow]) -> String {
         "RANGES",
         "SIZE",
         "USED",
-        "FREE",
+        "AVAILABLE",
         "TREND",
         "KEPT",
         "GONE",
@@ -71,13 +85,14 @@ fn table(rows: &[PoolRow]) -> String {
     ];
     let row = |row: &PoolRow| {
         let known = |figure: Option<u128>| figure.map_or("?".to_owned(), |n| n.to_string());
+        let inexact = if row.exact { "" } else { "~" };
         vec![
             printable(&row.network),
             row.family.clone(),
             row.ranges.join(" "),
-            row.size.to_string(),
-            format!("{} ({})", row.used, percent(row.used, row.size)),
-            row.free.to_string(),
+            format!("{inexact}{}", row.size),
+            row.used.map_or("?".to_owned(), |used| format!("{used} ({})", percent(used, row.size))),
+            format!("{inexact}{}", known(row.available)),
             trend(row),
             row.kept.to_string(),
             known(row.gone),
@@ -89,7 +104,7 @@ fn table(rows: &[PoolRow]) -> String {
     output::table(&header, rows.iter().map(row).collect())
 }
 
-/// The trend of the free addresses: `-120/h, 8h left`.
+/// The trend of this node: `-120/h, 8h left`.
 fn trend(row: &PoolRow) -> String {
     let Some(per_hour) = row.per_hour else { return "?".to_owned() };
     match row.seconds_left {

@@ -1,6 +1,6 @@
 //! `leasehold top`: a node at work, live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -35,12 +35,12 @@ pub(super) struct TopArgs {
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
-        "The view is that of one node, q or Ctrl-C ends it. TAKEN: the share of the network's\n\
-         addresses that is in blocks of nodes, in the whole cluster, and UNCLAIMED those that are\n\
-         in none. The other columns count addresses of this node. ADD times are those of the\n\
-         time since the last look. If stdout is no terminal, or with -o json or yaml, it looks\n\
-         for a second, shows that once, and ends. It asks only the daemon, and neither etcd nor\n\
-         other nodes.\n\n\
+        "The view is that of one node, q or Ctrl-C ends it. A range set is named by its first\n\
+         address. TAKEN: the share of its addresses that is in blocks of nodes, in the whole\n\
+         cluster, and UNCLAIMED those that are in none. The other columns count addresses of\n\
+         this node. ADD times are those of the time since the last look. If stdout is no\n\
+         terminal, or with -o json or yaml, it looks for a second, shows that once, and ends. It\n\
+         asks only the daemon, and neither etcd nor other nodes.\n\n\
          Examples:\n  leasehold top\n  leasehold top -o json\n\n{}",
         super::EXIT_CODES
     )
@@ -78,6 +78,8 @@ struct Top {
 struct NetworkTop {
     network: String,
     family: String,
+    /// The address with which the first block of the range set begins.
+    range_set: String,
     /// Addresses that can ever go out in the cluster; null: not known yet.
     size: Option<f64>,
     /// Those in no node's block.
@@ -155,14 +157,14 @@ impl Reading {
         self.metrics.iter().filter(fits).map(|sample| sample.value).sum()
     }
 
-    /// The values of one figure, by network and family.
-    fn by_network(&self, name: &str, state: &str) -> BTreeMap<(String, String), f64> {
+    /// The values of one figure, by network, family and range set.
+    fn by_range_set(&self, name: &str, state: &str) -> BTreeMap<[String; 3], f64> {
         let fits = |sample: &&Sample| {
             sample.name == name && sample.labels.get("state").is_none_or(|of| of == state)
         };
         let place = |sample: &Sample| {
             let of = |label: &str| sample.labels.get(label).cloned();
-            Some(((of("network")?, of("family")?), sample.value))
+            Some(([of("network")?, of("family")?, of("range_set")?], sample.value))
         };
         self.metrics.iter().filter(fits).filter_map(place).collect()
     }
@@ -219,16 +221,17 @@ impl Top {
 }
 
 fn networks(now: &Reading) -> Vec<NetworkTop> {
-    let size = now.by_network("leasehold_pool_addresses", "");
-    let unclaimed = now.by_network("leasehold_pool_unclaimed_addresses", "");
+    let size = now.by_range_set("leasehold_pool_addresses", "");
+    let unclaimed = now.by_range_set("leasehold_pool_unclaimed_addresses", "");
     let states = ["allocated", "cooling", "free", "spare"];
     let [allocated, cooling, free, spare] =
-        states.map(|state| now.by_network("leasehold_addresses", state));
-    let row = |key: &(String, String)| {
+        states.map(|state| now.by_range_set("leasehold_addresses", state));
+    let row = |key: &[String; 3]| {
         let of = |map: &BTreeMap<_, f64>| map.get(key).copied().unwrap_or_default();
         NetworkTop {
-            network: key.0.clone(),
-            family: key.1.clone(),
+            network: key[0].clone(),
+            family: key[1].clone(),
+            range_set: key[2].clone(),
             size: size.get(key).copied(),
             unclaimed: unclaimed.get(key).copied(),
             allocated: of(&allocated),
@@ -237,7 +240,8 @@ fn networks(now: &Reading) -> Vec<NetworkTop> {
             spare: of(&spare),
         }
     };
-    allocated.keys().map(row).collect()
+    let all: BTreeSet<&[String; 3]> = size.keys().chain(allocated.keys()).collect();
+    all.into_iter().map(row).collect()
 }
 
 /// The bound below which a share of what came between two looks is; the last bound is endless.
@@ -286,12 +290,12 @@ fn show(top: &Top) -> String {
         top.records_waiting
     );
     if top.networks.is_empty() {
-        text.push_str("no network is in use on this node yet\n");
+        text.push_str("no network is in use in this cluster\n");
         return text;
     }
     let header = [
         "NETWORK",
-        "FAMILY",
+        "RANGE SET",
         "TAKEN",
         "SIZE",
         "UNCLAIMED",
@@ -308,7 +312,7 @@ fn show(top: &Top) -> String {
             Some(figure) => figure.to_string(),
         };
         let taken = row.size.zip(row.unclaimed).map(|(size, left)| 1.0 - left / size.max(1.0));
-        let mut cells = vec![printable(&row.network), row.family.clone(), bar(taken)];
+        let mut cells = vec![printable(&row.network), printable(&row.range_set), bar(taken)];
         cells.extend([known(row.size), known(row.unclaimed)]);
         let here = [row.allocated, row.cooling, row.free, row.spare];
         cells.extend(here.map(|figure| figure.to_string()));

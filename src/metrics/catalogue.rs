@@ -25,6 +25,9 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+const RANGE_SET: &[&str] = &["network", "family", "range_set"];
+const RANGE_SET_EXACT: &[&str] = &["network", "family", "range_set", "exact"];
+const RANGE_SET_STATE: &[&str] = &["network", "family", "range_set", "state"];
 const NETWORK: &[&str] = &["network", "family"];
 const NETWORK_STATE: &[&str] = &["network", "family", "state"];
 const NETWORK_RESULT: &[&str] = &["network", "family", "result"];
@@ -41,23 +44,24 @@ macro_rules! metrics {
 }
 
 metrics! {
-    POOL_SIZE = Gauge "leasehold_pool_addresses" NETWORK,
-        "Addresses of a network that can ever be handed out in the cluster, the same on every node";
-    POOL_UNCLAIMED = Gauge "leasehold_pool_unclaimed_addresses" NETWORK,
-        "Addresses of a network that are in no node's block, the same on every node";
-    POOL_GONE = Gauge "leasehold_pool_gone_addresses" NETWORK,
-        "Addresses of a network in blocks of nodes without a session, the same on every node";
-    POOL_QUARANTINED = Gauge "leasehold_pool_quarantined_addresses" NETWORK,
-        "Addresses of a network in blocks of removed nodes until their quarantine ends, the same \
-         on every node";
-    POOL_KEPT = Gauge "leasehold_pool_kept_addresses" NETWORK,
-        "Addresses of a network that are kept for pods of a stage, the same on every node";
-    POOL_RESERVED = Gauge "leasehold_pool_reserved_addresses" NETWORK,
-        "Gateways between start and end of a network's ranges, which are never handed out, the \
+    POOL_SIZE = Gauge "leasehold_pool_addresses" RANGE_SET_EXACT,
+        "Addresses of a range set that can ever be handed out in the cluster, the same on every \
+         node";
+    POOL_UNCLAIMED = Gauge "leasehold_pool_unclaimed_addresses" RANGE_SET_EXACT,
+        "Addresses of a range set that are in no node's block, the same on every node";
+    POOL_GONE = Gauge "leasehold_pool_gone_addresses" RANGE_SET_EXACT,
+        "Addresses of a range set in blocks of nodes without a session, the same on every node";
+    POOL_QUARANTINED = Gauge "leasehold_pool_quarantined_addresses" RANGE_SET_EXACT,
+        "Addresses of a range set in blocks of removed nodes until their quarantine ends, the \
          same on every node";
-    BLOCK_SIZE = Gauge "leasehold_block_size_addresses" NETWORK,
-        "Addresses in a block of the network's usual size";
-    ADDRESSES = Gauge "leasehold_addresses" NETWORK_STATE,
+    POOL_KEPT = Gauge "leasehold_pool_kept_addresses" RANGE_SET_EXACT,
+        "Addresses of a range set that are kept for pods of a stage, the same on every node";
+    POOL_RESERVED = Gauge "leasehold_pool_reserved_addresses" RANGE_SET_EXACT,
+        "Gateways between start and end of the ranges of a range set, which are never handed out, \
+         the same on every node";
+    BLOCK_SIZE = Gauge "leasehold_block_size_addresses" RANGE_SET,
+        "Addresses in a block of the usual size of a range set";
+    ADDRESSES = Gauge "leasehold_addresses" RANGE_SET_STATE,
         "Addresses of this node's blocks by state: allocated, cooling, leaving, free, kept, spare, \
          withheld, reserved";
     BLOCKS = Gauge "leasehold_blocks" NETWORK_STATE,

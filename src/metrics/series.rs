@@ -28,6 +28,8 @@ pub struct Series(Arc<Inner>);
 struct Inner {
     /// The series that belong to no network.
     others: PrometheusRecorder,
+    /// The figures of range sets, as they were at the last look.
+    pools: Mutex<Option<PrometheusRecorder>>,
     networks: Mutex<Networks>,
     /// [`Networks::removals`].
     removals: Arc<AtomicU64>,
@@ -52,7 +54,8 @@ struct OfNetwork {
     used: BootTime,
 }
 
-fn recorder() -> Result<PrometheusRecorder, BuildError> {
+/// An empty recorder.
+pub(super) fn recorder() -> Result<PrometheusRecorder, BuildError> {
     let suffix = Matcher::Suffix("_duration_seconds".to_owned());
     Ok(PrometheusBuilder::new().set_buckets_for_metric(suffix, &LATENCY_BUCKETS)?.build_recorder())
 }
@@ -69,12 +72,18 @@ impl Series {
     pub fn new() -> Result<Self, BuildError> {
         let networks = Networks::default();
         let (others, removals) = (recorder()?, networks.removals.clone());
-        Ok(Self(Arc::new(Inner { others, networks: Mutex::new(networks), removals })))
+        let (pools, networks) = (Mutex::default(), Mutex::new(networks));
+        Ok(Self(Arc::new(Inner { others, pools, networks, removals })))
     }
 
     /// Returns the number of times that series were removed: handles from before count in nothing.
     pub(super) fn removals(&self) -> u64 {
         self.0.removals.load(Ordering::Acquire)
+    }
+
+    /// Shows these figures of range sets instead of the ones before.
+    pub(super) fn show_pools(&self, pools: PrometheusRecorder) {
+        *self.0.pools.lock().unwrap_or_else(PoisonError::into_inner) = Some(pools);
     }
 
     fn networks(&self) -> MutexGuard<'_, Networks> {
@@ -148,7 +157,9 @@ impl Series {
             let all = networks.series.values().flat_map(BTreeMap::values);
             all.map(|of| of.recorder.handle()).collect()
         };
-        let others = std::iter::once(self.0.others.handle());
+        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools = pools.as_ref().map(PrometheusRecorder::handle);
+        let others = std::iter::once(self.0.others.handle()).chain(pools);
         let texts: Vec<String> = others.chain(handles).map(|of| of.render()).collect();
         together(&texts)
     }

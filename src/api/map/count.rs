@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::sets::{KnownSet, Sets};
 use crate::actors::Description;
 use crate::api::cluster::Store;
 use crate::api::pools::PlacedBlock;
+use crate::api::sets::{KnownSet, Sets};
 use crate::api::{AppState, EMBEDDED};
 use crate::core::address::{Address, Cidr, Family};
-use crate::core::keys::{ALLOCATIONS, NETWORKS, PoolFamily, allocation_place};
+use crate::core::keys::{ALLOCATIONS, PoolFamily, allocation_place};
 use crate::core::time::UnixTime;
-use crate::core::txn::{KeyValue, StoreError};
+use crate::core::txn::StoreError;
 use crate::{clock, limits};
 
 /// The last count, for the time in which the next one is not due or cannot be made.
@@ -22,8 +22,6 @@ pub struct Counts(Mutex<Last>);
 #[derive(Clone, Default, Debug)]
 struct Last {
     counted: Arc<Counted>,
-    /// The keys of networks, as they were read then.
-    networks: Arc<[KeyValue]>,
     /// The time that reading and counting took.
     took: Duration,
 }
@@ -94,8 +92,9 @@ pub(super) async fn count(
     own: Own,
     blocks: &[PlacedBlock],
 ) -> (Sets, Counted) {
+    let used = blocks.iter().map(|block| block.pool.network.clone()).collect();
+    let sets = Sets::new(local, node.networks.sets(&used), blocks);
     if node.about.store == EMBEDDED {
-        let sets = Sets::new(local, &[], blocks);
         let counted = of_own(&sets, local, own);
         node.counts.keep(Last { counted: counted.clone().into(), ..Last::default() });
         return (sets, counted);
@@ -103,28 +102,23 @@ pub(super) async fn count(
     let began = clock::start();
     let store = Store::new(&node.store);
     let read = async {
-        let mut networks = Vec::new();
-        store.each(NETWORKS, |key| networks.push(key)).await?;
-        let sets = Sets::new(local, &networks, blocks);
         let mut counts = RecordCounts::new(&sets, blocks);
         store.each(ALLOCATIONS, |key| counts.add(&key.key)).await?;
-        let (held, used) = (counts.held, counts.used);
-        Ok::<_, StoreError>((networks, sets, held, used))
+        Ok::<_, StoreError>((counts.held, counts.used))
     };
     let cause = match tokio::time::timeout(limits::MAP_COUNT_MAX, read).await {
-        Ok(Ok((networks, sets, held, used))) => {
+        Ok(Ok((held, used))) => {
             let took = clock::start().since(began);
             let (at, used) = (Some(clock::unix()), used.into_iter().map(Some).collect());
             let counted = Counted { at, cause: None, used, held, own };
             let kept = Arc::new(counted.clone());
-            node.counts.keep(Last { counted: kept, networks: networks.into(), took });
+            node.counts.keep(Last { counted: kept, took });
             return (sets, counted);
         }
         Ok(Err(error)) => format!("the cluster's store: {error}"),
         Err(_) => "the cluster's store did not answer in time".to_owned(),
     };
     let last = node.counts.last();
-    let sets = Sets::new(local, &last.networks, blocks);
     let (at, held) = (last.counted.at, last.counted.held.clone());
     let used = at.map_or_else(|| vec![None; sets.all().len()], |_| sums(&sets, &held, blocks));
     (sets, Counted { at, cause: Some(cause), used, held, own })

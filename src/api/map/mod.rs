@@ -6,7 +6,6 @@
 //! and so seldom that it takes a small part of the time ([`limits::MAP_REST`]).
 
 mod count;
-mod sets;
 
 use std::sync::Arc;
 
@@ -14,10 +13,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use self::count::Counted;
-use self::sets::{KnownSet, Sets};
 use super::cluster::Refusal;
 use super::lists::Whole;
 use super::pools::PlacedBlock;
+use super::sets::{KnownSet, Sets};
 use super::{AppState, EMBEDDED, guard};
 use crate::actors::BlockFigures;
 use crate::core::address::{Address, AddressRange, Family};

@@ -98,7 +98,7 @@ fn figures_follow_every_report() {
     let offer = Offer::of_ranges(&[between("10.0.0.2", "10.0.0.254")]);
     let pool = PoolFamily { network: "net".into(), family: Family::V4 };
     let figures = || {
-        let now = pools.figures(SetId::FIRST, &pool, &offer);
+        let now = pools.figures(&pool, at("10.0.0.0"), &offer);
         now.map(|now| (now.unclaimed, now.gone, now.quarantined))
     };
     let nodes = || {
@@ -120,7 +120,10 @@ fn figures_follow_every_report() {
     learn(Watched::Put(block("10.0.0.240/28", "b", BlockStatus::Active)));
     learn(Watched::Put(block("10.0.0.0/29", "a", BlockStatus::Active)));
     assert_eq!(figures(), Some((253 - 21, 0, 0)));
+    let elsewhere = |me| pools.elsewhere(me, &pool, at("10.0.0.0"), &offer);
+    assert_eq!([elsewhere("a"), elsewhere("b"), elsewhere("c")], [15, 6, 21]);
     sessions(Watched::Deleted(format!("{SESSIONS}b")));
+    assert_eq!(elsewhere("c"), 6, "a node that is gone hands nothing out");
     assert_eq!(figures(), Some((253 - 21, 15, 0)));
     learn(Watched::Put(block("10.0.0.240/28", "b", BlockStatus::Quarantined)));
     assert_eq!((figures(), nodes()), (Some((253 - 21, 0, 15)), (1, vec![])));
@@ -134,7 +137,7 @@ fn figures_follow_every_report() {
     assert_eq!(figures(), Some((253 - 6, 0, 0)));
     // Another offer, then a new list.
     let narrow = Offer::of_ranges(&[between("10.0.0.6", "10.0.0.9")]);
-    assert_eq!(pools.figures(SetId::FIRST, &pool, &narrow).unwrap().unclaimed, 2);
+    assert_eq!(pools.figures(&pool, at("10.0.0.0"), &narrow).unwrap().unclaimed, 2);
     assert_eq!(figures(), Some((253 - 6, 0, 0)));
     learn(Watched::Listed(vec![]));
     assert_eq!(figures(), Some((253, 0, 0)));

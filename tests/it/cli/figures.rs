@@ -33,6 +33,11 @@ fn networks_are_shown_as_they_are_in_the_whole_cluster() {
         });
         assert!(recorded, "{rows}");
         assert_eq!((&rows[0]["size"], &rows[0]["free"]), (&253.into(), &242.into()), "{rows}");
+        assert_eq!(
+            (&rows[0]["available"], &rows[0]["exact"]),
+            (&242.into(), &true.into()),
+            "{rows}"
+        );
         assert_eq!(rows[0]["gone"], 0);
         let table = ends(socket, &["networks"], 0);
         let line = line_with(&table, "pods");
@@ -56,6 +61,63 @@ fn networks_are_shown_as_they_are_in_the_whole_cluster() {
     let blocks = ends(&sockets[0], &["blocks"], 0);
     let active = metric(&daemons[0], "leasehold_blocks", &["state=\"active\""]);
     assert_eq!(line_with(&blocks, "pods")[2], active.to_string(), "{blocks}");
+}
+
+#[test]
+fn what_is_known_without_etcd_is_shown_with_a_note() {
+    let etcd = Cluster::start(1);
+    let daemons = cluster::nodes(&etcd, 2, &[]);
+    let config = config("pods", "10.84.0.0/24");
+    for (daemon, count) in daemons.iter().zip([7, 4]) {
+        for number in 0..count {
+            let call = Call::new("ADD", &format!("c-{number}"), &config);
+            daemon.client().call(&call).expect_result();
+        }
+    }
+    let socket = daemons[0].socket();
+    let mut rows = Value::Null;
+    let known = poll(cluster::PATIENCE, || {
+        rows = ends_json(&socket, &["networks"], 0);
+        rows[0]["used"] == 11 && rows[0]["here"]["allocated"] == 7
+    });
+    assert!(known, "{rows}");
+    etcd.pause(0);
+    let rows = ends_json(&socket, &["networks"], 0);
+    let row = &rows[0];
+    assert_eq!((&row["size"], &row["here"]["allocated"]), (&253.into(), &7.into()), "{rows}");
+    assert!(
+        row["used"].is_null() && row["available"].is_null() && row["cause"].is_string(),
+        "{row}"
+    );
+    assert!(row["unclaimed"].as_u64() > Some(100), "{row}");
+    let table = ends(&socket, &["networks"], 0);
+    assert!(table.contains("note: what other nodes hold is not known: "), "{table}");
+    let (stdout, stderr) = texts(&leasehold(&socket, &["history", "--container", "c-0"]));
+    assert!(stdout.is_empty() && stderr.contains("--local"), "{stdout}{stderr}");
+    let held = ends(&socket, &["history", "--container", "c-0", "--local"], 0);
+    assert!(held.contains("c-0"), "{held}");
+    etcd.resume(0);
+}
+
+#[test]
+fn names_that_nobody_has_are_bad_news() {
+    let etcd = Cluster::start(1);
+    let daemon = cluster::nodes(&etcd, 1, &[]).remove(0);
+    let socket = daemon.socket();
+    assert_eq!(ends(&socket, &["networks"], 0), "no network is in use in this cluster\n");
+    let config = config("pods", "10.85.0.0/24");
+    daemon.client().call(&Call::new("ADD", "c", &config)).expect_result();
+    let said = ends(&socket, &["networks", "--network", "typo"], 1);
+    assert_eq!(said, "no network has the name typo\n");
+    let said = ends(&socket, &["allocations", "--node", "nobody"], 1);
+    assert!(said.starts_with("no node has this name"), "{said}");
+    assert!(
+        ends(&socket, &["networks", "--network", "pods"], 0).contains("10.85.0.1-"),
+        "it is there"
+    );
+    ends(&socket, &["allocations", "--node", "node-0", "--network", "other"], 0);
+    let status = ends(&socket, &["status"], 0);
+    assert!(status.contains(&format!("http://{}/ (the address map)", daemon.listen())), "{status}");
 }
 
 #[test]

@@ -255,6 +255,39 @@ fn with_calls(watch: &mut Watch<'_>, daemons: &[Daemon]) {
     });
 }
 
+/// The rules record of three daemons the figures that each of them has of the whole cluster.
+fn recorded_is_what_the_api_says(prometheus: &Prometheus, daemons: &[Daemon]) {
+    let recorded = |rule: &str, more: &str| -> Option<f64> {
+        let found =
+            prometheus.query(&format!("network:leasehold_{rule}{{network=\"wide\"{more}}}"));
+        assert!(found.len() <= 1, "{rule}: {found:?}");
+        found.first()?["value"][1].as_str()?.parse().ok()
+    };
+    let mut last = String::new();
+    let agree = poll(PATIENCE, || {
+        let row = |daemon: &Daemon| {
+            let Value::Array(rows) = daemon.client().get("/v1/pools") else { return None };
+            rows.into_iter().find(|row| row["network"] == "wide")
+        };
+        let rows: Vec<Value> = daemons.iter().filter_map(row).collect();
+        let held: Option<f64> = rows.iter().map(|row| row["here"]["allocated"].as_f64()).sum();
+        let rules = [
+            recorded("pool_addresses:max", ""),
+            recorded("pool_unclaimed_addresses:max", ""),
+            recorded("addresses:sum", ",state=\"allocated\""),
+            recorded("available_addresses:sum", ""),
+        ];
+        last = format!("{rules:?} are recorded, {held:?} held, and the API says {rows:#?}");
+        let of_api = |row: &Value| {
+            ["size", "unclaimed", "used", "available"].map(|figure| row[figure].as_f64())
+        };
+        rows.len() == daemons.len()
+            && rules[2] == held
+            && rows.iter().all(|row| of_api(row) == rules)
+    });
+    assert!(agree, "{last}");
+}
+
 #[test]
 fn every_expression_returns_something() {
     let mut etcd = Cluster::start(1);
@@ -268,6 +301,7 @@ fn every_expression_returns_something() {
     let backup = etcd.save();
 
     with_calls(&mut watch, &daemons);
+    recorded_is_what_the_api_says(&prometheus, &daemons);
     forge_a_duplicate(&etcd);
     let check = || drop(daemons[0].client().get("/v1/check"));
     watch.until("a duplicate", &["LeaseholdDuplicate"], check);

@@ -30,46 +30,61 @@ pub(super) struct Alert {
     pub(super) rests: (&'static [(&'static str, &'static str)], &'static str),
 }
 
-/// Figures that every node shows are taken from the nodes that reach the cluster's store: the
-/// others know what was.
+/// A figure of a range set that every node shows: from the nodes that reach the cluster's store,
+/// since the others know what was, and of those from the ones that know its gateways.
+macro_rules! of_all {
+    ($figure:literal) => {
+        concat!(
+            "max by (cluster, network, family, range_set) (",
+            $figure,
+            "{exact=\"true\"} and on (cluster, job, instance) (leasehold_store_up == 1)) or ",
+            "max by (cluster, network, family, range_set) (",
+            $figure,
+            " and on (cluster, job, instance) (leasehold_store_up == 1))",
+        )
+    };
+}
+
 pub(super) const RECORDINGS: &[Recording] = &[
     Recording {
         name: "network:leasehold_pool_addresses:max",
-        expr: "max by (cluster, network, family) (leasehold_pool_addresses)",
+        expr: "max by (cluster, network, family, range_set) \
+               (leasehold_pool_addresses{exact=\"true\"}) or max by (cluster, network, family, \
+               range_set) (leasehold_pool_addresses)",
     },
     Recording {
         name: "network:leasehold_pool_unclaimed_addresses:max",
-        expr: "max by (cluster, network, family) (leasehold_pool_unclaimed_addresses and on \
-               (cluster, job, instance) (leasehold_store_up == 1))",
+        expr: of_all!("leasehold_pool_unclaimed_addresses"),
     },
     Recording {
         name: "network:leasehold_pool_gone_addresses:max",
-        expr: "max by (cluster, network, family) (leasehold_pool_gone_addresses and on (cluster, \
-               job, instance) (leasehold_store_up == 1))",
+        expr: of_all!("leasehold_pool_gone_addresses"),
     },
     Recording {
         name: "network:leasehold_pool_quarantined_addresses:max",
-        expr: "max by (cluster, network, family) (leasehold_pool_quarantined_addresses and on \
-               (cluster, job, instance) (leasehold_store_up == 1))",
+        expr: of_all!("leasehold_pool_quarantined_addresses"),
     },
     Recording {
         name: "network:leasehold_addresses:sum",
-        expr: "sum by (cluster, network, family, state) (leasehold_addresses)",
+        expr: "sum by (cluster, network, family, range_set, state) (leasehold_addresses)",
     },
+    // What cools goes out when nothing else is left. If all nodes that use a range set are gone, no
+    // node has addresses of it.
     Recording {
-        name: "network:leasehold_free_addresses:sum",
-        expr: "network:leasehold_pool_unclaimed_addresses:max + sum by (cluster, network, family) \
-               (leasehold_addresses{state=~\"free|spare\"})",
+        name: "network:leasehold_available_addresses:sum",
+        expr: "network:leasehold_pool_unclaimed_addresses:max + (sum by (cluster, network, \
+               family, range_set) (leasehold_addresses{state=~\"free|spare|cooling\"}) or 0 * \
+               network:leasehold_pool_unclaimed_addresses:max)",
     },
     Recording {
         name: "network:leasehold_fill:ratio",
-        expr: "sum by (cluster, network, family) (leasehold_addresses{state=\"allocated\"}) / \
-               network:leasehold_pool_addresses:max",
+        expr: "sum by (cluster, network, family, range_set) \
+               (leasehold_addresses{state=\"allocated\"}) / network:leasehold_pool_addresses:max",
     },
     Recording {
         name: "network:leasehold_exhaustion:seconds",
-        expr: "network:leasehold_free_addresses:sum / \
-               (-deriv(network:leasehold_free_addresses:sum[1h]) > 0)",
+        expr: "network:leasehold_available_addresses:sum / \
+               (-deriv(network:leasehold_available_addresses:sum[1h]) > 0)",
     },
     Recording {
         name: "instance:leasehold_add_duration_seconds:p99",

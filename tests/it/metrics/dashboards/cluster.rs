@@ -16,7 +16,7 @@ const CAPACITY: &[Panel] = &[
         says: "Held addresses of each network, as a part of all that can go out.",
         unit: "percentunit",
         shape: Shape::Lines,
-        targets: &[("network:leasehold_fill:ratio{@network}", "{{network}} {{family}}")],
+        targets: &[("network:leasehold_fill:ratio{@network}", "{{network}} {{range_set}}")],
     },
     Panel {
         title: "Time to exhaustion",
@@ -24,14 +24,17 @@ const CAPACITY: &[Panel] = &[
                Nothing is shown while free addresses do not become fewer.",
         unit: "s",
         shape: Shape::Lines,
-        targets: &[("network:leasehold_exhaustion:seconds{@network}", "{{network}} {{family}}")],
+        targets: &[("network:leasehold_exhaustion:seconds{@network}", "{{network}} {{range_set}}")],
     },
     Panel {
         title: "Free addresses",
         says: "Addresses of a network that some node can hand out, or lease first.",
         unit: "short",
         shape: Shape::Lines,
-        targets: &[("network:leasehold_free_addresses:sum{@network}", "{{network}} {{family}}")],
+        targets: &[(
+            "network:leasehold_available_addresses:sum{@network}",
+            "{{network}} {{range_set}}",
+        )],
     },
     Panel {
         title: "Addresses by state",
@@ -47,9 +50,9 @@ const CAPACITY: &[Panel] = &[
         shape: Shape::Lines,
         targets: &[(
             "floor(network:leasehold_pool_unclaimed_addresses:max{@network} / on (cluster, \
-              network, family) max by (cluster, network, family) \
+              network, family, range_set) max by (cluster, network, family, range_set) \
               (leasehold_block_size_addresses{@network}))",
-            "{{network}} {{family}}",
+            "{{network}} {{range_set}}",
         )],
     },
     Panel {
@@ -60,9 +63,10 @@ const CAPACITY: &[Panel] = &[
         shape: Shape::Lines,
         targets: &[(
             "floor(network:leasehold_pool_unclaimed_addresses:max{@network} / on (cluster, \
-              network, family) avg by (cluster, network, family) (sum by (cluster, instance, \
-              network, family) (leasehold_addresses{@network}) > 0))",
-            "{{network}} {{family}}",
+              network, family, range_set) avg by (cluster, network, family, range_set) (sum \
+              by (cluster, instance, network, family, range_set) \
+              (leasehold_addresses{@network}) > 0))",
+            "{{network}} {{range_set}}",
         )],
     },
     Panel {
@@ -72,10 +76,10 @@ const CAPACITY: &[Panel] = &[
         unit: "percentunit",
         shape: Shape::Lines,
         targets: &[(
-            "sum by (cluster, network, family) \
-              (leasehold_addresses{@network,state=\"cooling\"}) / on (cluster, network, family) \
-              network:leasehold_pool_addresses:max{@network}",
-            "{{network}} {{family}}",
+            "sum by (cluster, network, family, range_set) \
+              (leasehold_addresses{@network,state=\"cooling\"}) / on (cluster, \
+              network, family, range_set) network:leasehold_pool_addresses:max{@network}",
+            "{{network}} {{range_set}}",
         )],
     },
     Panel {
@@ -84,10 +88,11 @@ const CAPACITY: &[Panel] = &[
         unit: "percentunit",
         shape: Shape::Lines,
         targets: &[(
-            "max by (cluster, network, family) (sum by (cluster, instance, network, family) \
+            "max by (cluster, network, family, range_set) (sum by (cluster, instance, network, \
+              family, range_set) \
               (leasehold_addresses{@network,state=\"allocated\"})) / (sum by (cluster, network, \
-              family) (leasehold_addresses{@network,state=\"allocated\"}) > 0)",
-            "{{network}} {{family}}",
+              family, range_set) (leasehold_addresses{@network,state=\"allocated\"}) > 0)",
+            "{{network}} {{range_set}}",
         )],
     },
     Panel {
@@ -95,7 +100,7 @@ const CAPACITY: &[Panel] = &[
         says: "Addresses of each network that can ever go out.",
         unit: "short",
         shape: Shape::Figure,
-        targets: &[("network:leasehold_pool_addresses:max{@network}", "{{network}} {{family}}")],
+        targets: &[("network:leasehold_pool_addresses:max{@network}", "{{network}} {{range_set}}")],
     },
 ];
 
@@ -222,7 +227,7 @@ const NODES_AND_BLOCKS: &[Panel] = &[
         shape: Shape::Lines,
         targets: &[(
             "network:leasehold_pool_gone_addresses:max{@network}",
-            "{{network}} {{family}}",
+            "{{network}} {{range_set}}",
         )],
     },
     Panel {
@@ -232,7 +237,7 @@ const NODES_AND_BLOCKS: &[Panel] = &[
         shape: Shape::Lines,
         targets: &[(
             "network:leasehold_pool_quarantined_addresses:max{@network}",
-            "{{network}} {{family}}",
+            "{{network}} {{range_set}}",
         )],
     },
     Panel {

@@ -57,8 +57,9 @@ const STATE: &[Panel] = &[
         unit: "short",
         shape: Shape::Lines,
         targets: &[(
-            "sum by (instance, network, family) (leasehold_addresses{@both,state=\"free\"})",
-            "{{instance}} {{network}} {{family}}",
+            "sum by (instance, network, family, range_set) \
+              (leasehold_addresses{@both,state=\"free\"})",
+            "{{instance}} {{network}} {{range_set}}",
         )],
     },
 ];

@@ -4,10 +4,33 @@ use super::Alert;
 
 /// Shows that the node reaches the cluster's store.
 const UP: (&str, &str) = (r#"leasehold_store_up{job="leasehold",instance="a"}"#, "1x600");
-const UNCLAIMED: &str =
-    r#"leasehold_pool_unclaimed_addresses{job="leasehold",instance="a",network="n",family="ipv4"}"#;
-const FREE: &str =
-    r#"leasehold_addresses{job="leasehold",instance="a",network="n",family="ipv4",state="free"}"#;
+/// A figure of range set 10.0.0.0 of network n, as node a shows it, or another one.
+macro_rules! pool {
+    ($name:literal, $more:literal) => {
+        pool!($name, $more, "a", "10.0.0.0")
+    };
+    ($name:literal, $more:literal, $node:literal, $range_set:literal) => {
+        concat!(
+            $name,
+            "{job=\"leasehold\",instance=\"",
+            $node,
+            "\",network=\"n\",family=\"ipv4\",range_set=\"",
+            $range_set,
+            "\",",
+            $more,
+            "}"
+        )
+    };
+}
+
+const UNCLAIMED: &str = pool!("leasehold_pool_unclaimed_addresses", "exact=\"true\"");
+const UNCLAIMED_OTHER: &str =
+    pool!("leasehold_pool_unclaimed_addresses", "exact=\"true\"", "a", "10.0.1.0");
+const UNCLAIMED_BY_B: &str =
+    pool!("leasehold_pool_unclaimed_addresses", "exact=\"false\"", "b", "10.0.0.0");
+const FREE: &str = pool!("leasehold_addresses", "state=\"free\"");
+const FREE_OTHER: &str = pool!("leasehold_addresses", "state=\"free\"", "a", "10.0.1.0");
+const COOLING: &str = pool!("leasehold_addresses", "state=\"cooling\"");
 const FAILURES: &str =
     r#"leasehold_add_failures_total{job="leasehold",instance="a",network="n",cause="journal"}"#;
 const NO_BLOCK: &str =
@@ -28,12 +51,9 @@ macro_rules! bucket {
 const FAST: &str = bucket!("0.1");
 const SLOW: &str = bucket!("1");
 const ALL: &str = bucket!("+Inf");
-const GONE: &str =
-    r#"leasehold_pool_gone_addresses{job="leasehold",instance="a",network="n",family="ipv4"}"#;
-const QUARANTINED: &str = concat!(
-    "leasehold_pool_quarantined_addresses{job=\"leasehold\",instance=\"a\",network=\"n\",",
-    "family=\"ipv4\"}"
-);
+const GONE_BY_IDLE: &str = pool!("leasehold_pool_gone_addresses", "exact=\"false\"");
+const GONE: &str = pool!("leasehold_pool_gone_addresses", "exact=\"true\"");
+const QUARANTINED: &str = pool!("leasehold_pool_quarantined_addresses", "exact=\"true\"");
 
 const CERTIFICATE: &str = concat!(
     "leasehold_etcd_certificate_end_timestamp_seconds{job=\"leasehold\",instance=\"a\",",
@@ -69,22 +89,37 @@ pub(crate) const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "LeaseholdNetworkExhausted",
-        expr: "network:leasehold_free_addresses:sum == 0",
+        expr: "network:leasehold_available_addresses:sum == 0",
         lasts: "1m",
         severity: "critical",
-        summary: "No address of network {{ $labels.network }} ({{ $labels.family }}) is free on \
-                  any node",
-        fires: (&[UP, (UNCLAIMED, "5 3 0x20"), (FREE, "7 3 0x20")], "8m"),
-        rests: (&[UP, (UNCLAIMED, "5 3 0x20"), (FREE, "7 3 1x20")], "8m"),
+        summary: "No address of network {{ $labels.network }} (range set \
+                  {{ $labels.range_set }}) can go out on any node",
+        // The other range set of the network has room, and a node that does not know the gateway
+        // counts it.
+        fires: (
+            &[
+                UP,
+                (UNCLAIMED, "5 3 0x20"),
+                (FREE, "7 3 0x20"),
+                (COOLING, "0 4 0x20"),
+                (UNCLAIMED_OTHER, "200x20"),
+                (FREE_OTHER, "9x20"),
+                (r#"leasehold_store_up{job="leasehold",instance="b"}"#, "1x600"),
+                (UNCLAIMED_BY_B, "6 4 1x20"),
+            ],
+            "8m",
+        ),
+        // What cools goes out when nothing else is left.
+        rests: (&[UP, (UNCLAIMED, "5 3 0x20"), (FREE, "7 3 0x20"), (COOLING, "0 4 5x20")], "8m"),
     },
     Alert {
         name: "LeaseholdNetworkExhaustedSoon",
-        expr: "predict_linear(network:leasehold_free_addresses:sum[1h], 4 * 3600) < 0 and \
-               network:leasehold_free_addresses:sum > 0",
+        expr: "predict_linear(network:leasehold_available_addresses:sum[1h], 4 * 3600) < 0 and \
+               network:leasehold_available_addresses:sum > 0",
         lasts: "15m",
         severity: "warning",
-        summary: "Network {{ $labels.network }} ({{ $labels.family }}) will have no free address \
-                  within four hours if it goes on like this",
+        summary: "Network {{ $labels.network }} (range set {{ $labels.range_set }}) will have no \
+                  address left within four hours if it goes on like this",
         // One address a minute: 1000 would last for 16 hours, and 180 for three.
         fires: (&[UP, (UNCLAIMED, "180-1x170"), (FREE, "0x170")], "100m"),
         rests: (&[UP, (UNCLAIMED, "1000-1x170"), (FREE, "0x170")], "100m"),
@@ -215,8 +250,9 @@ pub(crate) const ALERTS: &[Alert] = &[
         lasts: "15m",
         severity: "warning",
         summary: "Nodes that are gone hold {{ $value }} addresses of network \
-                  {{ $labels.network }} ({{ $labels.family }})",
-        fires: (&[UP, (GONE, "0 64x40")], "30m"),
+                  {{ $labels.network }} (range set {{ $labels.range_set }})",
+        // Nobody is left who uses the network.
+        fires: (&[UP, (GONE_BY_IDLE, "0 64x40")], "30m"),
         rests: (&[UP, (GONE, "0 64x10 0x40")], "30m"),
     },
     Alert {
@@ -224,8 +260,8 @@ pub(crate) const ALERTS: &[Alert] = &[
         expr: "network:leasehold_pool_quarantined_addresses:max > 0",
         lasts: "1h",
         severity: "warning",
-        summary: "{{ $value }} addresses of network {{ $labels.network }} \
-                  ({{ $labels.family }}) have been in quarantine for an hour",
+        summary: "{{ $value }} addresses of network {{ $labels.network }} (range set \
+                  {{ $labels.range_set }}) have been in quarantine for an hour",
         fires: (&[UP, (QUARANTINED, "0 64x100")], "90m"),
         rests: (&[UP, (QUARANTINED, "0 64x30 0x100")], "90m"),
     },

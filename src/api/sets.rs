@@ -1,17 +1,16 @@
 //! The range sets that the cluster has: those of this node, those of central configurations, and
-//! those that other nodes use.
+//! those that other nodes use. For metrics, commands and the map.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::pools::PlacedBlock;
 use crate::actors::Description;
-use crate::api::pools::PlacedBlock;
 use crate::cni::central::check;
 use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
-use crate::core::keys::{NETWORKS, PoolFamily};
+use crate::core::keys::PoolFamily;
 use crate::core::offer::Offer;
-use crate::core::txn::KeyValue;
-use crate::core::value::{NetworkValue, Value};
+use crate::core::value::NetworkValue;
 
 /// A range set.
 #[derive(Clone, Debug)]
@@ -33,6 +32,13 @@ impl KnownSet {
     fn first(&self) -> Option<Address> {
         self.offer.ranges().first().copied().map(AddressRange::first)
     }
+
+    /// The address with which its first block begins: the name of the range set among those of its
+    /// pool, the same on every node with the same ranges, whether its gateways are known or not.
+    pub(super) fn start(&self) -> Address {
+        let first = self.offer.ranges().first().copied();
+        first.map_or(Address::FIRST, |range| range.whole_blocks(self.block_size).first())
+    }
 }
 
 /// Range sets that are found by their network.
@@ -44,26 +50,11 @@ pub(super) struct Sets {
 
 impl Sets {
     /// All range sets, by pool and address. What this node knows of its own counts before what is
-    /// in the store; `networks`: the keys of networks.
-    pub(super) fn new(
-        local: &[Description],
-        networks: &[KeyValue],
-        blocks: &[PlacedBlock],
-    ) -> Self {
+    /// in the store (`known`), and that before the blocks of nobody's range set.
+    pub(super) fn new(local: &[Description], known: Vec<KnownSet>, blocks: &[PlacedBlock]) -> Self {
         let mut found = Self::default();
         local.iter().for_each(|set| found.add(of_node(set)));
-        let used: BTreeSet<&str> = blocks.iter().map(|block| &*block.pool.network).collect();
-        for key in networks {
-            let (Some(network), Value::Network(value)) =
-                (key.key.strip_prefix(NETWORKS), &key.value)
-            else {
-                continue;
-            };
-            // Of a deleted network the block size is left, which is no network.
-            if value.ipam.is_some() || used.contains(network) {
-                of_store(network, value).into_iter().for_each(|set| found.add_apart(set));
-            }
-        }
+        known.into_iter().for_each(|set| found.add_apart(set));
         for block in blocks {
             if found.of_block(block).is_none() {
                 let offer = Offer::of_ranges(&[block.cidr.range()]);
@@ -110,18 +101,21 @@ impl Sets {
         self.all.push(set);
     }
 
-    /// Adds a range set, unless a better known one has addresses of it.
+    /// Adds a range set, unless a better known one has addresses of it, or of its first block.
     fn add_apart(&mut self, new: KnownSet) {
         let ranges = new.offer.ranges();
-        let is_known = (self.of(&new.pool.network, new.pool.family))
-            .any(|at| ranges.iter().any(|range| self.all[at].meets(*range)));
+        let is_known = self.of(&new.pool.network, new.pool.family).any(|at| {
+            let known = &self.all[at];
+            known.start() == new.start() || ranges.iter().any(|range| known.meets(*range))
+        });
         if !is_known {
             self.add(new);
         }
     }
 }
 
-fn of_node(set: &Description) -> KnownSet {
+/// A range set of this node.
+pub(super) fn of_node(set: &Description) -> KnownSet {
     let identity = &set.identity;
     KnownSet {
         pool: PoolFamily { network: identity.network.clone(), family: identity.family },
@@ -131,7 +125,7 @@ fn of_node(set: &Description) -> KnownSet {
 }
 
 /// The range sets of a network's key: of its object, and of what nodes have agreed on.
-fn of_store(network: &str, value: &NetworkValue) -> Vec<KnownSet> {
+pub(super) fn of_store(network: &str, value: &NetworkValue) -> Vec<KnownSet> {
     let pool = |family: Family| PoolFamily { network: network.into(), family };
     let object = value.ipam.as_deref().and_then(|ipam| check(ipam.as_bytes()).ok());
     let of_object = object.iter().flatten().map(|set| {
@@ -156,10 +150,9 @@ fn of_store(network: &str, value: &NetworkValue) -> Vec<KnownSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ids::Revision;
     use crate::core::value::{BlockStatus, Geometry};
 
-    fn network(name: &str, ipam: Option<&str>, agreed: &[(&str, &str)]) -> KeyValue {
+    fn network(name: &str, ipam: Option<&str>, agreed: &[(&str, &str)]) -> Vec<KnownSet> {
         let at = |text: &str| Address::of(text.parse().unwrap());
         let range = |&(first, last): &(&str, &str)| AddressRange::between(at(first), at(last));
         let geometry = agreed.iter().map(|agreed| Geometry {
@@ -168,9 +161,7 @@ mod tests {
             ranges: vec![range(agreed)],
         });
         let (ipam, geometry) = (ipam.map(Arc::from), geometry.collect());
-        let value = Value::Network(NetworkValue { ipam, geometry });
-        let key = format!("{NETWORKS}{name}");
-        KeyValue { key, value, mod_revision: Revision::FIRST, lease: None }
+        of_store(name, &NetworkValue { ipam, geometry })
     }
 
     fn block(network: &str, net: &str) -> PlacedBlock {
@@ -185,17 +176,11 @@ mod tests {
     #[test]
     fn a_set_comes_from_the_object_then_from_what_nodes_agreed_on_then_from_its_blocks() {
         let object = r#"{"ranges": [[{"subnet": "10.0.0.0/24"}]]}"#;
-        let keys = [
-            network(
-                "central",
-                Some(object),
-                &[("10.0.0.1", "10.0.0.254"), ("10.9.0.0", "10.9.0.9")],
-            ),
-            network("deleted", None, &[("10.1.0.0", "10.1.0.255")]),
-            network("used", None, &[("10.2.0.0", "10.2.0.255")]),
-        ];
+        let agreed = [("10.0.0.1", "10.0.0.254"), ("10.9.0.0", "10.9.0.9")];
+        let mut known = network("central", Some(object), &agreed);
+        known.extend(network("used", None, &[("10.2.0.0", "10.2.0.255")]));
         let blocks = [block("odd", "10.3.0.0/28"), block("used", "10.2.0.16/28")];
-        let sets = Sets::new(&[], &keys, &blocks);
+        let sets = Sets::new(&[], known, &blocks);
         let shown = |set: &KnownSet| {
             let size = set.offer.size();
             (set.pool.network.to_string(), size, set.offer.is_whole(), set.block_size.log2())
@@ -214,5 +199,8 @@ mod tests {
         let of = |network, address| sets.of_address(network, Family::V4, at(address));
         assert_eq!([of("central", "10.0.0.2"), of("central", "10.9.0.5")], [Some(0), Some(1)]);
         assert_eq!([of("central", "10.0.0.1"), of("none", "10.0.0.2")], [None; 2], "a gateway");
+        // With gateways and without, a range set has the same name.
+        let starts = sets.all().iter().map(KnownSet::start).collect::<Vec<_>>();
+        assert_eq!(starts, ["10.0.0.0", "10.9.0.0", "10.3.0.0", "10.2.0.0"].map(at));
     }
 }

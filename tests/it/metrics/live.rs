@@ -222,7 +222,12 @@ fn with_calls(watch: &mut Watch<'_>, daemons: &[Daemon]) {
     let over = network("over", &json!({ "subnet": "10.0.4.0/24" }));
     let all: Vec<&Daemon> = daemons.iter().collect();
     let mut round = 0;
-    add(&daemons[0], "overlapping", &over);
+    let overlapping = add(&daemons[0], "overlapping", &over);
+    // Blocks overlap only where both networks have one.
+    let taken = overlapping.expect_result()["ips"][0]["address"].as_str().expect("it").to_owned();
+    let args = format!("IP={}", taken.split('/').next().expect("an address"));
+    let same = Call { args, ..Call::new("ADD", "overlapped", &wide()) };
+    daemons[0].client().call(&same).expect_result();
     let stays = Namespace::new();
     add_in(&daemons[0], "stays", &stays.path(), &wide());
     let names = [
@@ -231,6 +236,7 @@ fn with_calls(watch: &mut Watch<'_>, daemons: &[Daemon]) {
         "LeaseholdAddFailing",
         "LeaseholdLeaksGrow",
         "LeaseholdNetworksOverlap",
+        "LeaseholdClusterNetworksOverlap",
         "network:leasehold_exhaustion:seconds",
         "Leasehold: cluster: Time that they waited",
         "Leasehold: cluster: Time of an ADD, warm and waiting",

@@ -93,10 +93,14 @@ pub(super) const RECORDINGS: &[Recording] = &[
     },
 ];
 
+/// The causes of refused ADDs that nobody but the caller can do something about.
+const OF_THE_CALLER: [&str; 5] = ["taken", "gateway", "stage", "already-held", "overtaken"];
+
 /// The period at which the rules are evaluated. Later ones use the results of earlier ones.
 const INTERVAL: &str = "30s";
-/// The page with a section for each alert.
-const RUNBOOK: &str = "docs/runbook.md";
+/// The page with a section for each alert, where it can be read over HTTP. The host is a stand-in:
+/// operators put the place of their copy there (`docs/metrics.md`).
+const RUNBOOK: &str = "https://runbook.invalid/docs/runbook.md";
 
 /// The section of the runbook about an alert, as its anchor.
 pub(super) fn anchor(alert: &Alert) -> String {
@@ -163,6 +167,37 @@ fn generated_the_rules_are_what_their_source_makes() {
     generated("dashboards/recording.yml", &recording_file());
     generated("dashboards/alerts.yml", &alert_file());
     generated("deploy/kubernetes/components/monitoring/prometheusrule.yaml", &kubernetes_file());
+}
+
+#[test]
+fn links_into_the_runbook_are_absolute_and_say_what_to_replace() {
+    let host = RUNBOOK.strip_suffix("/docs/runbook.md").expect("the runbook");
+    assert!(host.starts_with("https://") && !host[8..].contains('/'), "{host}");
+    let document = std::fs::read_to_string(root().join("docs/metrics.md")).expect("it");
+    assert!(document.contains(&format!("s#{host}#")), "docs/metrics.md says how to replace it");
+    for rules in [alert_file(), kubernetes_file()] {
+        let urls = rules.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: \""));
+        assert!(urls.clone().all(|url| url.starts_with(host)), "{rules}");
+        assert_eq!(urls.count(), ALERTS.len());
+    }
+}
+
+#[test]
+fn each_cause_of_a_refusal_is_in_an_alert_or_the_callers_own_fault() {
+    let alerts = [alert("LeaseholdAddFailing"), alert("LeaseholdNoBlock")];
+    for cause in leasehold::metrics::CAUSES {
+        let in_alert = |alert: &Alert| {
+            let choice = alert.expr.split_once("cause=~\"").expect("a choice of causes").1;
+            choice.split('"').next().is_some_and(|all| all.split('|').any(|of| of == *cause))
+        };
+        let count = alerts.iter().filter(|alert| in_alert(alert)).count();
+        let own = OF_THE_CALLER.contains(cause);
+        assert_eq!(count, usize::from(!own), "{cause} is in {count} alerts");
+    }
+}
+
+fn alert(name: &str) -> &'static Alert {
+    ALERTS.iter().find(|alert| alert.name == name).expect("an alert")
 }
 
 #[test]

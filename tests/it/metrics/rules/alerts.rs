@@ -128,7 +128,7 @@ pub(crate) const ALERTS: &[Alert] = &[
         name: "LeaseholdAddFailing",
         expr: "sum by (cluster, job, instance, network, cause) \
                (increase(leasehold_add_failures_total{cause=~\"journal|halted|busy|node-gone|\
-               block-size|range-sets|exhausted\"}[5m])) > 0",
+               block-size|range-sets|exhausted|not-imported|stopping\"}[5m])) > 0",
         lasts: "5m",
         severity: "warning",
         summary: "Node {{ $labels.instance }} refuses ADDs of network {{ $labels.network }}: \
@@ -294,5 +294,16 @@ pub(crate) const ALERTS: &[Alert] = &[
                   common: each may hand out the other's",
         fires: (&[(of_a!("leasehold_network_overlaps"), "0 1x40")], "30m"),
         rests: (&[(of_a!("leasehold_network_overlaps"), "0x40")], "30m"),
+    },
+    Alert {
+        name: "LeaseholdClusterNetworksOverlap",
+        expr: "max by (cluster) (leasehold_cluster_network_overlaps and on (cluster, job, \
+               instance) (leasehold_store_up == 1)) > 0",
+        lasts: "15m",
+        severity: "warning",
+        summary: "Blocks of {{ $value }} pairs of networks have addresses in common, maybe on \
+                  different nodes: each may hand out the other's",
+        fires: (&[UP, (of_a!("leasehold_cluster_network_overlaps"), "0 1x40")], "30m"),
+        rests: (&[UP, (of_a!("leasehold_cluster_network_overlaps"), "0 1x5 0x40")], "30m"),
     },
 ];

@@ -21,13 +21,14 @@ pub(super) struct Dashboard {
 }
 
 /// The parts that the expressions of panels leave out: the choice of series, the period of rates.
-const SHORT: [(&str, &str); 6] = [
+const SHORT: [(&str, &str); 7] = [
     ("@cluster", r#"cluster=~"$cluster""#),
     ("@network", r#"cluster=~"$cluster",network=~"$network""#),
     ("@node", r#"cluster=~"$cluster",instance=~"$node""#),
     ("@both", r#"cluster=~"$cluster",instance=~"$node",network=~"$network""#),
     // The Prometheus operator puts the namespace before the name.
     ("@job", r#"job=~"(.+/)?leasehold""#),
+    ("@etcd", r#"job=~"$etcd""#),
     ("@rate", "$__rate_interval"),
 ];
 
@@ -51,10 +52,14 @@ pub(super) struct Panel {
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Lines,
+    /// Lines that may go below zero.
+    Signed,
     /// Lines on top of each other.
     Stacked,
     /// The figure of now.
     Figure,
+    /// The legend in place of the figure.
+    Name,
 }
 
 /// Panels beside each other, and the width and height of one in Grafana's grid of 24 columns.
@@ -78,23 +83,34 @@ fn variable(name: &str, label: &str, query: &str) -> Value {
     })
 }
 
-fn variables() -> Value {
-    json!([
-        {
-            "name": "datasource", "label": "Data source", "type": "datasource",
-            "query": "prometheus", "options": [], "refresh": 1, "hide": 0,
-            "includeAll": false, "multi": false,
-        },
-        variable("cluster", "Cluster", "label_values(leasehold_build_info, cluster)"),
-        variable(
-            "node", "Node", "label_values(leasehold_build_info{cluster=~\"$cluster\"}, instance)"
-        ),
-        variable(
-            "network",
-            "Network",
-            "label_values(leasehold_pool_addresses{cluster=~\"$cluster\"}, network)"
-        ),
-    ])
+/// The variables, each with its label and its query.
+const VARIABLES: [(&str, &str, &str); 4] = [
+    ("cluster", "Cluster", "label_values(leasehold_build_info, cluster)"),
+    ("node", "Node", "label_values(leasehold_build_info{cluster=~\"$cluster\"}, instance)"),
+    (
+        "network",
+        "Network",
+        "label_values(leasehold_pool_addresses{cluster=~\"$cluster\"}, network)",
+    ),
+    ("etcd", "Job of etcd", "label_values(etcd_server_has_leader, job)"),
+];
+
+/// The variables that the panels of a dashboard use.
+fn variables(of: &Dashboard) -> Vec<Value> {
+    let source = json!({
+        "name": "datasource", "label": "Data source", "type": "datasource",
+        "query": "prometheus", "options": [], "refresh": 1, "hide": 0,
+        "includeAll": false, "multi": false,
+    });
+    let used = VARIABLES.iter().filter(|(name, ..)| uses(of, name));
+    let rest = used.map(|(name, label, query)| variable(name, label, query));
+    std::iter::once(source).chain(rest).collect()
+}
+
+/// Returns whether an expression of a dashboard has this variable.
+fn uses(of: &Dashboard, variable: &str) -> bool {
+    let targets = of.rows.iter().flat_map(|(_, panels)| *panels).flat_map(|panel| panel.targets);
+    targets.into_iter().any(|(expr, _)| expression(expr).contains(&format!("\"${variable}\"")))
 }
 
 fn panel(panel: &Panel, id: u32, [x, y]: [u32; 2]) -> Value {
@@ -107,11 +123,14 @@ fn panel(panel: &Panel, id: u32, [x, y]: [u32; 2]) -> Value {
         })
         .collect();
     let (kind, options) = match panel.shape {
-        Shape::Figure => (
+        Shape::Figure | Shape::Name => (
             "stat",
-            json!({ "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false } }),
+            json!({
+                "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
+                "textMode": if matches!(panel.shape, Shape::Name) { "name" } else { "auto" },
+            }),
         ),
-        Shape::Lines | Shape::Stacked => (
+        Shape::Lines | Shape::Signed | Shape::Stacked => (
             "timeseries",
             json!({
                 "legend": {
@@ -123,19 +142,20 @@ fn panel(panel: &Panel, id: u32, [x, y]: [u32; 2]) -> Value {
     };
     let stacking = match panel.shape {
         Shape::Stacked => json!({ "mode": "normal", "group": "A" }),
-        Shape::Lines | Shape::Figure => json!({ "mode": "none", "group": "A" }),
+        _ => json!({ "mode": "none", "group": "A" }),
     };
+    let mut defaults = json!({
+        "unit": panel.unit,
+        "custom": { "lineWidth": 1, "fillOpacity": 10, "stacking": stacking },
+    });
+    if !matches!(panel.shape, Shape::Signed) {
+        defaults["min"] = json!(0);
+    }
     json!({
         "id": id, "type": kind, "title": panel.title, "description": panel.says,
         "datasource": source(), "gridPos": { "x": x, "y": y, "w": SIZE[0], "h": SIZE[1] },
         "targets": targets, "options": options,
-        "fieldConfig": {
-            "defaults": {
-                "unit": panel.unit, "min": 0,
-                "custom": { "lineWidth": 1, "fillOpacity": 10, "stacking": stacking },
-            },
-            "overrides": [],
-        },
+        "fieldConfig": { "defaults": defaults, "overrides": [] },
     })
 }
 
@@ -158,7 +178,7 @@ fn dashboard(of: &Dashboard) -> String {
         "uid": of.uid, "title": of.title, "tags": ["leasehold"], "schemaVersion": SCHEMA,
         "version": 1, "id": null, "editable": true, "graphTooltip": 1, "timezone": "browser",
         "refresh": "30s", "time": { "from": "now-6h", "to": "now" },
-        "templating": { "list": variables() }, "annotations": { "list": [] }, "links": [],
+        "templating": { "list": variables(of) }, "annotations": { "list": [] }, "links": [],
         "panels": panels, "fiscalYearStartMonth": 0, "liveNow": false, "weekStart": "",
         "__requires": [
             { "type": "grafana", "id": "grafana", "name": "Grafana", "version": GRAFANA },
@@ -179,6 +199,34 @@ fn generated_the_dashboards_are_what_their_source_makes() {
 }
 
 #[test]
+fn a_dashboard_has_the_variables_that_its_panels_use() {
+    for (of, expected) in DASHBOARDS.iter().zip([
+        &["datasource", "cluster", "network"][..],
+        &["datasource", "cluster", "node", "network"],
+        &["datasource", "cluster", "node", "network", "etcd"],
+    ]) {
+        let model: Value = serde_json::from_str(&dashboard(of)).expect("JSON");
+        let list = model["templating"]["list"].as_array().expect("variables");
+        let names: Vec<&str> = list.iter().filter_map(|of| of["name"].as_str()).collect();
+        assert_eq!(names, expected, "{}", of.title);
+    }
+}
+
+#[test]
+fn a_version_is_shown_as_a_name_and_an_expired_certificate_below_zero() {
+    let panels = |of: &Dashboard| -> Vec<Value> {
+        let model: Value = serde_json::from_str(&dashboard(of)).expect("JSON");
+        model["panels"].as_array().expect("panels").clone()
+    };
+    let all: Vec<Value> = DASHBOARDS.iter().flat_map(panels).collect();
+    let named = |title: &str| all.iter().find(|panel| panel["title"] == title).expect("a panel");
+    assert_eq!(named("Version")["options"]["textMode"], "name");
+    let ends = &named("Time until certificates end")["fieldConfig"]["defaults"];
+    assert!(ends.get("min").is_none(), "{ends}");
+    assert_eq!(named("Memory")["fieldConfig"]["defaults"]["min"], 0);
+}
+
+#[test]
 fn panels_have_room_names_and_explanations() {
     for of in DASHBOARDS {
         let panels: Vec<&Panel> = of.rows.iter().flat_map(|(_, panels)| *panels).collect();
@@ -190,8 +238,9 @@ fn panels_have_room_names_and_explanations() {
             for (expr, _) in panel.targets {
                 // The metrics of etcd itself have other labels.
                 let ours = expr.contains("leasehold_") || expr.contains("process_");
-                let chosen = expression(expr).contains("cluster=~");
-                assert_eq!(ours, chosen, "{}: the choice of the cluster: {expr}", panel.title);
+                let chosen =
+                    ["cluster=~", "job=~\"$etcd\""].map(|choice| expression(expr).contains(choice));
+                assert_eq!([ours, !ours], chosen, "{}: the choice: {expr}", panel.title);
             }
         }
     }

@@ -121,7 +121,7 @@ impl<'a> Watch<'a> {
             for panel in of.rows.iter().flat_map(|(_, panels)| *panels) {
                 for (expr, _) in panel.targets {
                     let expr = expression(expr).replace("$__rate_interval", "10s");
-                    let expr = ["$cluster", "$node", "$network"]
+                    let expr = ["$cluster", "$node", "$network", "$etcd"]
                         .iter()
                         .fold(expr, |e, v| e.replace(v, ".*"));
                     waiting.push((format!("{}: {}", of.title, panel.title), expr));

@@ -34,9 +34,10 @@ const AS_THE_NODES_SEE_IT: &[Panel] = &[
     },
     Panel {
         title: "Time until certificates end",
-        says: "Of the client's certificate and its authorities; empty without certificates.",
+        says: "Of the client's certificate and its authorities; empty without certificates. Below \
+               zero: it has ended.",
         unit: "s",
-        shape: Shape::Lines,
+        shape: Shape::Signed,
         targets: &[(
             "(leasehold_etcd_certificate_end_timestamp_seconds{@node} > 0) - time()",
             "{{instance}} {{certificate}}",
@@ -121,9 +122,9 @@ const ETCD_ITSELF: &[Panel] = &[
         unit: "short",
         shape: Shape::Lines,
         targets: &[
-            ("etcd_server_has_leader", "{{instance}} has leader"),
+            ("etcd_server_has_leader{@etcd}", "{{instance}} has leader"),
             (
-                "increase(etcd_server_leader_changes_seen_total[1h])",
+                "increase(etcd_server_leader_changes_seen_total{@etcd}[1h])",
                 "{{instance}} changes in an hour",
             ),
         ],
@@ -135,7 +136,7 @@ const ETCD_ITSELF: &[Panel] = &[
         shape: Shape::Lines,
         targets: &[(
             "histogram_quantile(0.99, sum by (instance, le) \
-              (rate(etcd_disk_wal_fsync_duration_seconds_bucket[@rate])))",
+              (rate(etcd_disk_wal_fsync_duration_seconds_bucket{@etcd}[@rate])))",
             "{{instance}} p99",
         )],
     },
@@ -145,8 +146,8 @@ const ETCD_ITSELF: &[Panel] = &[
         unit: "bytes",
         shape: Shape::Lines,
         targets: &[
-            ("etcd_mvcc_db_total_size_in_bytes", "{{instance}}"),
-            ("etcd_server_quota_backend_bytes", "{{instance}} quota"),
+            ("etcd_mvcc_db_total_size_in_bytes{@etcd}", "{{instance}}"),
+            ("etcd_server_quota_backend_bytes{@etcd}", "{{instance}} quota"),
         ],
     },
     Panel {
@@ -154,7 +155,7 @@ const ETCD_ITSELF: &[Panel] = &[
         says: "Keys of everything in this etcd.",
         unit: "short",
         shape: Shape::Lines,
-        targets: &[("etcd_debugging_mvcc_keys_total", "{{instance}}")],
+        targets: &[("etcd_debugging_mvcc_keys_total{@etcd}", "{{instance}}")],
     },
     Panel {
         title: "Leases",
@@ -162,10 +163,10 @@ const ETCD_ITSELF: &[Panel] = &[
         unit: "ops",
         shape: Shape::Lines,
         targets: &[
-            ("rate(etcd_debugging_lease_granted_total[@rate])", "{{instance}} granted"),
-            ("rate(etcd_debugging_lease_renewed_total[@rate])", "{{instance}} renewed"),
-            ("rate(etcd_debugging_lease_revoked_total[@rate])", "{{instance}} revoked"),
-            ("rate(etcd_debugging_server_lease_expired_total[@rate])", "{{instance}} ended"),
+            ("rate(etcd_debugging_lease_granted_total{@etcd}[@rate])", "{{instance}} granted"),
+            ("rate(etcd_debugging_lease_renewed_total{@etcd}[@rate])", "{{instance}} renewed"),
+            ("rate(etcd_debugging_lease_revoked_total{@etcd}[@rate])", "{{instance}} revoked"),
+            ("rate(etcd_debugging_server_lease_expired_total{@etcd}[@rate])", "{{instance}} ended"),
         ],
     },
     Panel {
@@ -173,6 +174,6 @@ const ETCD_ITSELF: &[Panel] = &[
         says: "Watches of everything that uses this etcd. Each daemon has a handful.",
         unit: "short",
         shape: Shape::Lines,
-        targets: &[("etcd_debugging_mvcc_watcher_total", "{{instance}}")],
+        targets: &[("etcd_debugging_mvcc_watcher_total{@etcd}", "{{instance}}")],
     },
 ];

@@ -34,7 +34,7 @@ const STATE: &[Panel] = &[
         title: "Version",
         says: "The version of the daemon and the commit of its source.",
         unit: "short",
-        shape: Shape::Figure,
+        shape: Shape::Name,
         targets: &[("leasehold_build_info{@node}", "{{instance}}: {{version}} {{commit}}")],
     },
     Panel {

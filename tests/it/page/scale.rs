@@ -16,9 +16,9 @@ use serde_json::Value as Json;
 
 use super::browser::PATIENCE;
 use super::{Browser, keep_picture, open, set_of, text};
-use crate::cluster::nodes;
+use crate::cluster::{add, metric, nodes, wide};
 use crate::common::etcd::Cluster;
-use crate::common::poll;
+use crate::common::{Daemon, poll};
 use crate::etcd_store::Subject;
 
 /// The nodes, and what each of them has.
@@ -26,6 +26,8 @@ const NODES: u32 = 1_000;
 const BLOCKS_PER_NODE: u32 = 3;
 const HELD_PER_NODE: u32 = 100;
 const BLOCK: u32 = 64;
+/// Reads of the node's own that may come between scrapes.
+const READS_MAX: f64 = 20.0;
 /// Writes in one transaction: what etcd allows.
 const WRITES: usize = 128;
 
@@ -132,10 +134,28 @@ fn a_thousand_nodes_are_one_picture() {
          answered in {again:?}; a pod is found in {search:?}",
         body.len()
     );
+    scrapes_list_nothing(&daemon);
     in_the_browser(&daemon);
 }
 
-fn in_the_browser(daemon: &crate::common::Daemon) {
+/// A scrape asks etcd for nothing, however many records there are, and has the figures of a network
+/// that this node does not use. To list all records takes a hundred reads.
+fn scrapes_list_nothing(daemon: &Daemon) {
+    add(daemon, "scraped", &wide()).expect_result();
+    let reads = || metric(daemon, "leasehold_etcd_requests_total", &["operation=\"read\""]);
+    let before = reads();
+    let taken = f64::from(NODES * BLOCKS_PER_NODE * BLOCK);
+    let unclaimed = || {
+        metric(daemon, "leasehold_pool_unclaimed_addresses", &["network=\"pods\"", "=\"10.0.0.0\""])
+    };
+    for _ in 0..2 {
+        assert_eq!(unclaimed(), f64::from(1 << 24) - taken);
+    }
+    let more = reads() - before;
+    assert!(more <= READS_MAX, "{more} reads for three scrapes");
+}
+
+fn in_the_browser(daemon: &Daemon) {
     let mut browser = Browser::start();
     open(&mut browser, daemon);
     let held = text(&mut browser, "[data-figure='Held']");

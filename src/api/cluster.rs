@@ -38,6 +38,11 @@ impl Refusal {
         Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
     }
 
+    /// Says in addition what to do about it.
+    pub(super) fn advising(self, advice: &str) -> Self {
+        Self(self.0, format!("{}: {advice}", self.1))
+    }
+
     /// As things stand, it must not or cannot be done.
     pub(super) fn conflict(why: impl Into<String>) -> Self {
         Self(StatusCode::CONFLICT, why.into())

@@ -232,7 +232,8 @@ async fn history(node: &AppState, query: Query) -> Result<History, Refusal> {
              `leasehold status` says why; --local asks this node alone",
         ));
     };
-    ask(node, lease, query, &mut all).await?;
+    let asked = ask(node, lease, query, &mut all).await;
+    asked.map_err(|refusal| refusal.advising("--local asks this node alone"))?;
     latest_first(&mut all.rows);
     Ok(all)
 }

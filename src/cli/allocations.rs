@@ -10,6 +10,7 @@ use super::admin::{self, AdminArgs};
 use super::live::{self, WatchArgs};
 use super::output::{self, printable};
 use crate::api::allocations::{AllocationRow, Filter};
+use crate::api::nodes::NodeRow;
 use crate::clock::rfc3339;
 use crate::core::time::UnixTime;
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ROWS_PER_PAGE_MAX};
@@ -71,14 +72,16 @@ pub(super) fn examples() -> String {
         "The table shortens container ids to {CONTAINER_CHARS} characters. JSON is an array of\n\
          the rows of GET /v1/allocations (of all nodes: GET /v1/records), with full ids.\n\
          Beyond {ROWS_PER_PAGE} allocations the\n\
-         list is read in pieces, and an allocation that changes meanwhile may be missing.\n\n\
+         list is read in pieces, and an allocation that changes meanwhile may be missing. Exit\n\
+         status 1: no node has the name that --node gives.\n\n\
          Examples:\n  leasehold allocations --network my-net\n  \
          leasehold allocations --all-nodes --address 10.10.1.22 -o json\n\n{}",
         super::EXIT_CODES
     )
 }
 
-/// Lists the allocations that match. An empty list is a success too.
+/// Lists the allocations that match. An empty list is a success too, but not of a node that is not
+/// there.
 pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
     let filter = Filter {
         network: args.network.clone(),
@@ -95,12 +98,23 @@ pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
     let AdminArgs { socket, output } = args.admin.clone();
     live::show(&args.watch, output.form, move || {
         let rows = list_of(resource, &socket, &filter)?;
-        let text = output::text(output.form, &rows, || match rows.is_empty() {
-            true => "no allocation matches\n".to_owned(),
-            false => table(&rows, all_nodes),
+        let unknown = match &filter.node {
+            Some(node) if rows.is_empty() => !is_node(&socket, node)?,
+            _ => false,
+        };
+        let text = output::text(output.form, &rows, || match (unknown, rows.is_empty()) {
+            (true, _) => "no node has this name: see leasehold node list\n".to_owned(),
+            (false, true) => "no allocation matches\n".to_owned(),
+            (false, false) => table(&rows, all_nodes),
         })?;
-        Ok((text, true))
+        Ok((text, !unknown))
     })
+}
+
+/// Returns whether the cluster has a node of this name.
+fn is_node(socket: &Path, name: &str) -> anyhow::Result<bool> {
+    let nodes: Vec<NodeRow> = admin::get(socket, "/v1/nodes")?;
+    Ok(nodes.iter().any(|node| node.node == name))
 }
 
 /// All allocations of the daemon's node that match, page by page.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::admin::{self, AdminArgs};
+use super::live::{self, WatchArgs};
 use super::output::{self, printable};
 use crate::api::check::{Finding, Kind, Report};
 use crate::clock::rfc3339;
@@ -16,6 +17,8 @@ use crate::limits;
 /// The options of `leasehold check`.
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
+    #[command(flatten)]
+    watch: WatchArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -29,7 +32,8 @@ pub(super) fn examples() -> String {
          store twice, so that a record that is a moment late is not a finding. JSON is the\n\
          answer of GET /v1/check, and the input of `leasehold gc --report`.\n\n\
          A node can see the namespaces of its own containers only: run a check on every node.\n\n\
-         Examples:\n  leasehold check\n  leasehold check -o json > report.json\n\n{}\n\
+         Examples:\n  leasehold check\n  leasehold check -o json > report.json\n  \
+         leasehold check --watch=60\n\n{}\n\
          Here 1 means: something was found, or something could not be checked.",
         super::EXIT_CODES
     )
@@ -37,9 +41,11 @@ pub(super) fn examples() -> String {
 
 /// Runs a check. It succeeds if everything could be checked and nothing was found.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let report = now(&args.admin.socket)?;
-    output::show(args.admin.output.form, &report, || show(&report))?;
-    Ok(super::verdict(report.clean))
+    let AdminArgs { socket, output } = args.admin.clone();
+    live::show(&args.watch, output.form, move || {
+        let report = now(&socket)?;
+        Ok((output::text(output.form, &report, || show(&report))?, report.clean))
+    })
 }
 
 /// The daemon's findings at this moment.

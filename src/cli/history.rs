@@ -40,9 +40,17 @@ pub(super) fn examples() -> String {
          Examples:\n  leasehold history 10.10.1.22\n  leasehold history shop/pay-10\n  \
          leasehold history --container 4f1c -o json\n\n{}",
         limits::PAST_COUNT,
-        humantime::format_duration(limits::PAST_AGE),
+        days(limits::PAST_AGE.as_secs()),
         super::EXIT_CODES
     )
+}
+
+/// A number of seconds as whole days, in words.
+fn days(seconds: u64) -> String {
+    match seconds / 86_400 {
+        1 => "a day".to_owned(),
+        days => format!("{days} days"),
+    }
 }
 
 /// Shows the history.

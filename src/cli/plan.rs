@@ -16,6 +16,9 @@ use crate::core::offer::Offer;
 use crate::core::range::Ranges;
 use crate::limits;
 
+/// The largest number of hours that is shown: a hundred years.
+const HOURS_SHOWN_MAX: f64 = 100.0 * 365.0 * 24.0;
+
 /// The options of `leasehold plan`.
 #[derive(Args, Debug)]
 pub(super) struct PlanArgs {
@@ -198,7 +201,11 @@ fn show(plan: &Plan) -> String {
         (
             "runs out",
             plan.hours_left.map_or("never: no --growth is given".to_owned(), |hours| {
-                format!("in {hours:.0} hours ({:.0} days)", hours / 24.0)
+                match hours {
+                    // More than its digits are right, and more than anybody plans for.
+                    far if far > HOURS_SHOWN_MAX => "in more than a hundred years".to_owned(),
+                    hours => format!("in {hours:.0} hours ({:.0} days)", hours / 24.0),
+                }
             }),
         ),
     ];
@@ -233,6 +240,9 @@ mod tests {
         assert_eq!((good.held, good.cooling, good.per_node), (300, 30, 112));
         assert_eq!((good.nodes_max, good.warnings.len()), (9, 0));
         assert_eq!((good.spares, good.held_max, good.hours_left), (5, 991, Some(69.1)));
+        assert!(show(&good).contains("in 69 hours (3 days)"), "{}", show(&good));
+        let far = Plan { hours_left: Some(1.8e20), ..planned(5, 60, 1.0) };
+        assert!(show(&far).contains("in more than a hundred years"), "{}", show(&far));
         for (plan, words) in [
             (planned(20, 60, 0.0), "ADD will fail"),
             (planned(10, 90, 10.0), "before their cooldown"),

@@ -71,7 +71,7 @@ fn show(status: &Status, socket: &str, now: UnixTime) -> String {
     lines.extend([
         ("up", format!("{} (since {})", humantime::format_duration(up), rfc3339(since))),
         ("socket", socket.to_owned()),
-        ("listen", format!("http://{}", about.listen)),
+        ("listen", format!("http://{}/ (the address map)", about.listen)),
         ("config", about.config.clone().unwrap_or_else(|| "no file".to_owned())),
         ("store", format!("{}, state in {}", about.store, about.state_dir)),
     ]);
@@ -224,7 +224,7 @@ mod tests {
             "state        broken\n",
             "cause        the journal failed: disk full\n",
             "up           1h 2m 5s (since 1970-01-01T00:16:40.000Z)\n",
-            "listen       http://127.0.0.1:9750\n",
+            "listen       http://127.0.0.1:9750/ (the address map)\n",
             "cluster      joining, 2 blocks lost, no answer of the store for 62 s, 5 records \
              waiting\n",
             "no network is in use on this node yet\n",

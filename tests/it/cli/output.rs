@@ -107,14 +107,17 @@ fn the_document_has_every_field_of_json() {
 #[test]
 fn an_answer_is_shown_again_and_again() {
     let daemon = daemon();
-    let mut command = Command::new(LEASEHOLD);
-    command.args(["status", "--watch=1", "-o", "yaml"]).env("LEASEHOLD_SOCKET", daemon.socket());
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("leasehold runs");
-    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-    let documents = lines.map_while(Result::ok).filter(|line| line == "---").take(2).count();
-    assert_eq!(documents, 2);
-    // Its reader is gone: it ends by itself, and well.
-    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    for watched in ["status", "check"] {
+        let mut command = Command::new(LEASEHOLD);
+        command.args([watched, "--watch=1", "-o", "yaml"]);
+        command.env("LEASEHOLD_SOCKET", daemon.socket());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("leasehold runs");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let documents = lines.map_while(Result::ok).filter(|line| line == "---").take(2).count();
+        assert_eq!(documents, 2, "{watched}");
+        // Its reader is gone: it ends by itself, and well.
+        assert_eq!(child.wait().expect("its end").code(), Some(0), "{watched}");
+    }
     let refused = leasehold(&daemon.socket(), &["status", "--watch=0"]);
     let (_, error) = texts(&refused);
     assert!(refused.status.code() == Some(2) && error.contains("1..=3600"), "{error}");

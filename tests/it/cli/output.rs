@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::super::common::{Call, Daemon, LEASEHOLD, Options};
 use super::{config, ends, leasehold, texts, two_families};
 
-/// The commands that list, with the title of their section in `docs/json.md`.
-const LISTS: [(&str, &[&str]); 9] = [
+/// Commands whose JSON is compared, with the title of their section in `docs/json.md`.
+const LISTS: [(&str, &[&str]); 11] = [
     ("status", &["status"]),
     ("networks", &["networks"]),
     ("allocations", &["allocations"]),
@@ -22,6 +22,8 @@ const LISTS: [(&str, &[&str]); 9] = [
     ("check", &["check"]),
     ("top", &["top"]),
     ("version", &["version"]),
+    ("release", &["release", "--container", "c1", "--dry-run"]),
+    ("network list", &["network", "list"]),
 ];
 
 fn daemon() -> Daemon {
@@ -102,6 +104,31 @@ fn the_document_has_every_field_of_json() {
             assert!(section.contains(&format!("`{name}`")), "{title} lacks {name}");
         }
     }
+}
+
+#[test]
+fn every_command_that_prints_json_is_in_the_document() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md");
+    let document = fs::read_to_string(path).expect("docs/json.md");
+    let titles: BTreeSet<String> =
+        document.lines().filter_map(|line| line.strip_prefix("## ")).map(dashed).collect();
+    let dir = tempfile::tempdir().expect("a directory");
+    ends(&dir.path().join("no.sock"), &["man", dir.path().to_str().expect("a path")], 0);
+    let mut printing = BTreeSet::new();
+    for page in fs::read_dir(dir.path()).expect("the pages").flatten() {
+        let name = page.file_name().to_string_lossy().into_owned();
+        let text = fs::read_to_string(page.path()).expect("a page");
+        if let Some(name) = name.strip_prefix("leasehold-").and_then(|of| of.strip_suffix(".1"))
+            && text.contains("\\-\\-output")
+        {
+            printing.insert(name.to_owned());
+        }
+    }
+    assert_eq!(titles, printing, "the sections are the commands with -o");
+}
+
+fn dashed(title: &str) -> String {
+    title.replace(' ', "-")
 }
 
 #[test]

@@ -105,6 +105,9 @@ mounts = {mount["mountPath"]: mount for mount in daemon(own)["volumeMounts"]}
 netns = mounts["/var/run/netns"]
 assert netns["mountPropagation"] == "HostToContainer" and netns["readOnly"]
 assert {"/var/lib/leasehold", "/run/leasehold", "/etc/machine-id"} <= mounts.keys()
+# Addresses of a node that ran host-local must be seen, and their files removed.
+assert not mounts["/var/lib/cni/networks"].get("readOnly")
+assert mounts["/etc/cni/net.d"]["readOnly"]
 assert daemon(own)["livenessProbe"]["httpGet"]["path"] == "/healthz"
 assert daemon(own)["readinessProbe"]["httpGet"]["path"] == "/readyz"
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
-use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
@@ -24,6 +23,7 @@ use crate::core::time::UnixTime;
 use crate::core::txn::{KeyValue, StoreError};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;
+use crate::words::machine::digest_of;
 
 /// One node of the cluster.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -256,14 +256,6 @@ fn observe_node(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue, mark: Opti
     }
 }
 
-/// A digest by which a machine can be told from others, and from which nobody learns its id, which
-/// other programs derive secrets from: as systemd makes ids for applications.
-fn digest_of(machine_id: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, machine_id.as_bytes());
-    let digest = hmac::sign(&key, b"leasehold");
-    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn observe_drain(rows: &mut BTreeMap<String, NodeRow>, key: &KeyValue) {
     let name = key.key.strip_prefix(DRAINS).unwrap_or_default();
     if let (Some(row), Value::Flag(since)) = (rows.get_mut(name), &key.value) {
@@ -437,17 +429,4 @@ fn unremoved(name: &str, error: &RemoveError) -> Refusal {
         ),
     };
     Refusal::conflict(conflict)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_is_shown_by_a_digest() {
-        let id = "4c4c4544004d5a10804eb3c04f4a3533";
-        let shown = digest_of(id);
-        assert_eq!(shown.len(), 32);
-        assert!(shown != id && shown == digest_of(id) && shown != digest_of(&id[1..]), "{shown}");
-    }
 }

@@ -9,6 +9,8 @@ use crate::core::node::Unable;
 use crate::core::txn::StoreError;
 use crate::limits;
 
+use super::machine::digest_of;
+
 /// The nodes for which a restore of the cluster's store waits, in words.
 struct Settling<'a>(&'a [Arc<str>]);
 
@@ -110,9 +112,10 @@ fn conflict(cause: &Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ),
         Cause::OtherMachine { node, stored, own } => write!(
             f,
-            "node {node} is machine {stored} in the cluster's store, and this is machine {own}: \
-             give this node another name (--node), or remove the old one (leasehold node remove \
-             {node})"
+            "node {node} is machine {} in the cluster's store, and this is machine {}: give this \
+             node another name (--node), or remove the old one (leasehold node remove {node})",
+            digest_of(stored),
+            digest_of(own)
         ),
         Cause::OtherDirectory { node, stored, own, lives } => write!(
             f,

@@ -4,4 +4,5 @@
 mod call;
 mod cause;
 mod journal;
+pub(crate) mod machine;
 mod range;

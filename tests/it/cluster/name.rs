@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{add, address_of, await_status, containers, options, wide};
 use crate::common::etcd::Cluster;
-use crate::common::{Daemon, LEASEHOLD, Options, go_on, poll, stop};
+use crate::common::{Daemon, LEASEHOLD, Options, get_tcp, go_on, poll, stop};
 
 /// Longer than the TTL of a node's lease and etcd's delay in ending it.
 const LEASE_GONE_MAX: Duration = Duration::from_secs(20);
@@ -146,6 +146,16 @@ fn a_state_directory_on_another_machine_is_not_its_node() {
     assert!(cp.status().expect("cp").success());
     copy.try_start().expect("a daemon that waits");
     await_refusal(&copy, "and this is machine");
+    // Other programs derive secrets from a machine's id.
+    let ids = ["a", "b"].map(|machine| machine.repeat(32));
+    let of_client = copy.client().request("GET", "/v1/status", "").body;
+    let refused = format!("{:?}", add(&copy, "refused", &wide()));
+    let shown = ["/readyz", "/v1/status", "/v1/map", "/v1/events", "/v1/nodes", "/metrics"];
+    let shown = shown.map(|path| get_tcp(copy.listen(), path).body);
+    for text in shown.iter().chain([&of_client, &refused, &copy.log()]) {
+        assert!(!ids.iter().any(|id| text.contains(id)), "{text}");
+    }
+    assert!(of_client.contains("is machine "), "{of_client}");
 }
 
 /// An empty state directory beside the socket of an earlier node is another node, if it is to have

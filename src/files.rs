@@ -58,7 +58,9 @@ fn content(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut content)?;
     if content.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!("it is longer than {bytes_max} bytes")));
+        return Err(io::Error::other(format!(
+            "it is longer than {bytes_max} bytes: name another one"
+        )));
     }
     Ok(content)
 }

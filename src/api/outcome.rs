@@ -44,7 +44,8 @@ pub(super) fn explain(error: CallError) -> Error {
         CallError::NotAllAsked(_) => {
             (Code::Taken, "each must be in a range set of its own, between its start and end")
         }
-        CallError::AlreadyHeld { .. } => (Code::AlreadyHeld, "DEL the attachment first"),
+        // The message says it all.
+        CallError::AlreadyHeld { .. } => (Code::AlreadyHeld, ""),
         CallError::Overtaken(_) => (Code::Overtaken, "ADD again if the container is still wanted"),
         CallError::BlockSize { .. } => {
             (Code::Config, "leave blockSize out, or make it the same on every node")
@@ -70,4 +71,19 @@ pub(super) fn explain(error: CallError) -> Error {
         }
     };
     Error::new(code, error.to_string()).with_details(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::attachment::AttachmentId;
+    use crate::core::coordinator::HeldOtherwise;
+
+    #[test]
+    fn a_remedy_is_not_said_twice() {
+        let id = AttachmentId { network: "n".into(), container_id: "c".into(), ifname: "e".into() };
+        let (id, held, why) = (id.into(), Vec::new(), HeldOtherwise::MoreSets);
+        let error = explain(CallError::AlreadyHeld { id, held, why });
+        assert!(error.msg.ends_with("DEL it first") && error.details.is_empty(), "{error:?}");
+    }
 }

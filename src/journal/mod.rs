@@ -39,12 +39,12 @@ const CACHE_BYTES: usize = 1 << 18;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file cannot be opened or made.
-    #[error("journal {path}: {source}; check its disk and its permissions")]
+    #[error("journal {path}: {cause}; check its disk and its permissions")]
     Open {
         /// The file.
         path: PathBuf,
         /// The error of redb.
-        source: Box<redb::Error>,
+        cause: Box<redb::Error>,
     },
     /// The file cannot be read back.
     #[error(
@@ -111,15 +111,15 @@ pub enum JournalError {
         marker: PathBuf,
     },
     /// A file beside the journal.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     File {
         /// The file.
         path: PathBuf,
         /// The error of the system.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A commit failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Commit(#[from] Box<redb::Error>),
 }
 
@@ -192,7 +192,7 @@ impl Journal {
         let boot = match files::read(&boot_path, limits::BOOT_ID_BYTES_MAX) {
             Ok(text) => Some(String::from_utf8_lossy(&text).into_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(JournalError::File { path: boot_path, source }),
+            Err(cause) => return Err(JournalError::File { path: boot_path, cause }),
         };
         // Damage is no reboot: an id of another boot is a whole one.
         let boot = boot.filter(|text| text.trim().len() == options.boot_id.len());
@@ -202,7 +202,7 @@ impl Journal {
             Err(JournalError::Damaged { .. }) if !needed => {
                 let aside = path.with_extension("redb.broken");
                 fs::rename(&path, &aside)
-                    .map_err(|source| JournalError::File { path: path.clone(), source })?;
+                    .map_err(|cause| JournalError::File { path: path.clone(), cause })?;
                 let (journal, mut opened) = Self::open_file(&path, options)?;
                 opened.replaced = Some(aside);
                 (journal, opened)
@@ -231,7 +231,7 @@ impl Journal {
                 "the boot's id was lost or damaged, and is written anew: the journal knows it"
             );
             write_durably(&boot_path, ours.as_bytes())
-                .map_err(|source| JournalError::File { path: boot_path.clone(), source })?;
+                .map_err(|cause| JournalError::File { path: boot_path.clone(), cause })?;
         }
         if !same_boot {
             if let Some(is_there) = options.still_there
@@ -251,7 +251,7 @@ impl Journal {
                 journal.past.put_ended_by_reboot(txn, over.into_iter().flatten())
             })?;
             write_durably(&boot_path, options.boot_id.as_bytes())
-                .map_err(|source| JournalError::File { path: boot_path, source })?;
+                .map_err(|cause| JournalError::File { path: boot_path, cause })?;
         }
         Ok((journal, opened))
     }
@@ -259,7 +259,7 @@ impl Journal {
     /// Compares the journal with the marker, and keeps the marker up to date from then on.
     fn mark(&mut self, path: &Path, options: &Options) -> Result<(), JournalError> {
         let mut marker = Marker::open(path, &options.boot_id)
-            .map_err(|source| JournalError::File { path: path.to_owned(), source })?;
+            .map_err(|cause| JournalError::File { path: path.to_owned(), cause })?;
         if marker.last > self.commits {
             let (dir, made) = (options.dir.clone(), marker.last);
             let (commits, marker) = (self.commits, path.to_owned());
@@ -276,11 +276,11 @@ impl Journal {
         let new = !path.exists();
         if new {
             CommitCounter::remove(&counter_path)
-                .map_err(|source| JournalError::File { path: counter_path.clone(), source })?;
+                .map_err(|cause| JournalError::File { path: counter_path.clone(), cause })?;
         }
         file::make(path, |storage| {
             Self::open_on(storage, path, options).map_err(|error| match error {
-                JournalError::Open { source, .. } => *source,
+                JournalError::Open { cause, .. } => *cause,
                 other => redb::Error::Corrupted(other.to_string()),
             })
         })
@@ -288,7 +288,7 @@ impl Journal {
         let storage = file::open(path, options.fsync).map_err(failed)?;
         let (mut journal, opened) = Self::open_on(storage, path, options)?;
         let counter = CommitCounter::open(&counter_path)
-            .map_err(|source| JournalError::File { path: counter_path, source })?;
+            .map_err(|cause| JournalError::File { path: counter_path, cause })?;
         // Redb goes back to the commit before the last one when the last one is damaged, which
         // nothing that was merely killed can be: then answers are missing.
         if counter.last > journal.commits {
@@ -449,9 +449,9 @@ fn damaged_or_unusable(path: &Path, error: Box<redb::Error>) -> JournalError {
     let path = path.to_owned();
     match *error {
         redb::Error::Io(ref io) if io.kind() != std::io::ErrorKind::InvalidData => {
-            JournalError::Open { path, source: error }
+            JournalError::Open { path, cause: error }
         }
-        redb::Error::DatabaseAlreadyOpen => JournalError::Open { path, source: error },
+        redb::Error::DatabaseAlreadyOpen => JournalError::Open { path, cause: error },
         cause => JournalError::Damaged { path, cause: cause.to_string() },
     }
 }

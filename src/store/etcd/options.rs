@@ -97,6 +97,20 @@ impl Options {
         Ok((options, self.user()?))
     }
 
+    /// Says everything for which no connection would be tried.
+    pub fn faults(&self) -> Vec<String> {
+        let endpoints = self.endpoints.iter().map(|endpoint| self.check(endpoint).err());
+        let whole = [self.tls().err(), self.user().err()];
+        let mut faults: Vec<String> =
+            endpoints.chain(whole).flatten().map(|OptionsError(said)| said).collect();
+        // Such as a number of endpoints.
+        if let (true, Err(OptionsError(said))) = (faults.is_empty(), self.prepare()) {
+            faults.push(said);
+        }
+        faults.dedup();
+        faults
+    }
+
     /// Returns what is unwise, in sentences.
     pub fn unwise(&self) -> Vec<String> {
         let mut all = Vec::new();
@@ -204,11 +218,17 @@ impl Options {
 
 fn read(field: &str, flag: &str, file: &Path) -> Result<String, OptionsError> {
     let text = files::read_foreign(file, limits::PEM_BYTES_MAX).and_then(|text| {
-        String::from_utf8(text).map_err(|error| io::Error::other(error.to_string()))
+        String::from_utf8(text)
+            .map_err(|_| io::Error::other("it is not text in UTF-8: name another one"))
     });
     text.map_err(|error| {
         let file = file.display();
-        OptionsError(format!("{field}: {file}: {error}: give a file that can be read ({flag})"))
+        // Other errors have their remedy with them.
+        let remedy = match error.kind() {
+            io::ErrorKind::Other => "",
+            _ => ": give a file that can be read",
+        };
+        OptionsError(format!("{field}: {file}: {error}{remedy} ({flag})"))
     })
 }
 

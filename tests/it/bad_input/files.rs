@@ -79,6 +79,7 @@ fn links_and_pipes_in_the_state_directory_are_refused() {
                 "not a regular file"
             };
             let text = refuses(&mut daemon, &[name, words]);
+            assert_eq!(text.matches(words).count(), 1, "said twice: {text}");
             assert_eq!(fs::read(&victim).expect("the victim"), b"precious", "{text}");
         }
     }

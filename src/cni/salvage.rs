@@ -7,7 +7,7 @@ use my_ipam::scan::name;
 use super::envelope::plugin_parts;
 
 /// The body of the plugin's DEL with its name alone for a configuration; nothing if it is no DEL,
-/// or has no name, or if more follows the configuration.
+/// or has no name.
 pub(super) fn del(body: &[u8]) -> Option<Vec<u8>> {
     let (head, input) = plugin_parts(body)?;
     if !head.starts_with(b"{\"command\":\"DEL\"") {
@@ -40,26 +40,33 @@ mod tests {
             br#"{"name":"n","a":1e999999}"#,
             b"{\"a\":\"\xff\",\"name\":\"n\"}",
             b"{\"\xff\":{\"name\":\"no\"} , \"NAME\" : \"n\" , \"a\":[\"]}\", 1e999] } \n",
+            br#"{"name":"n","a":1e999"#,
+            br#"{"name":"n" "a":1}"#,
+            br#"{"name":"n","a":[}"#,
+            br#"{"name":"n",}"#,
+            br#"{"name":"n","a":"#,
+            br#"{"a":NaN,"name":"n"}"#,
+            br#"{'a':1,"name":"n"}"#,
+            b"\xef\xbb\xbf{\"name\":\"n\"}",
+            // The input cannot add keys to the call.
+            br#"{"name":"n","a":1e999},"undo":true"#,
         ] {
             let request = parse(&call("DEL", config)).unwrap();
             assert_eq!(&*request.network, "n", "{}", config.escape_ascii());
             assert_eq!(request.started_at.map(|at| at.as_nanos()), Some(7));
+            assert!(!request.undo, "{}", config.escape_ascii());
             let other = parse(&call("CHECK", config)).unwrap_err();
             assert_eq!(other.code, Code::Decode, "only a DEL is so lenient");
         }
     }
 
     #[test]
-    fn what_has_no_name_or_no_end_is_refused() {
+    fn what_has_no_name_is_refused() {
         for config in [
             &b"{\"name\":\"\xff\"}"[..],
             b"{\"name\":\"\\ud800\"}",
             br#"{"a":1e999}"#,
-            br#"{"name":"n","a":1e999"#,
-            br#"{"name":"n","a":1e999},"undo":true"#,
-            br#"{"name":"n" 1e999}"#,
-            br#"{"name":"n","a":[}"#,
-            br#"{"name":"n",}"#,
+            br#"{"ipam":{"name":"n"}"#,
             b"5",
             b"",
         ] {

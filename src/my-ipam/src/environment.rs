@@ -46,7 +46,7 @@ impl Environment {
         let environment = Self {
             command,
             container_id: text("CNI_CONTAINERID")?,
-            netns: text("CNI_NETNS")?,
+            netns: unused("CNI_NETNS")?,
             ifname: text("CNI_IFNAME")?,
             args: unused("CNI_ARGS")?,
             path: unused("CNI_PATH")?,

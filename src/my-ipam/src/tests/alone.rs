@@ -38,11 +38,17 @@ fn a_broken_environment_is_code_4() {
     "msg": "unknown CNI_COMMAND: add"
 }"#;
     assert_eq!(ran.stdout, expected);
-    for (command, name) in [("DEL", "CNI_COMMAND"), ("DEL", "CNI_NETNS"), ("CHECK", "CNI_ARGS")] {
+    for (command, name) in [("DEL", "CNI_COMMAND"), ("ADD", "CNI_NETNS"), ("CHECK", "CNI_ARGS")] {
         let mut case = Case::new(command);
         case.variables.insert(name, OsString::from_vec(vec![b'a', 0xff]));
         let msg = format!("the value of the env variable {name} is not UTF-8");
         assert_eq!(case.run().code_and_msg(), (4, msg));
+    }
+    // A DEL has no use for these.
+    for name in ["CNI_NETNS", "CNI_ARGS", "CNI_PATH"] {
+        let mut case = Case::new("DEL");
+        case.variables.insert(name, OsString::from_vec(vec![b'a', 0xff]));
+        assert_eq!((case.run().status, case.notes().len()), (0, 1), "{name}");
     }
 }
 

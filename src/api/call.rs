@@ -77,9 +77,9 @@ pub(super) async fn begin(
     }
 }
 
-/// Carries out a GC of the runtime. An attachment that the GC does not name is kept if its
-/// namespace is there, the very one of its ADD: a list that names too few must not take the
-/// addresses of containers that run.
+/// Carries out a GC of the runtime. An attachment that the GC does not name is kept unless its
+/// namespace was seen at its ADD and is gone: a list that names too few must not take the addresses
+/// of containers that run.
 async fn collect(
     node: &AppState,
     network: Arc<str>,
@@ -88,15 +88,16 @@ async fn collect(
 ) -> Answering {
     let mut valid: Vec<_> = valid.into_iter().map(|id| (id.container_id, id.ifname)).collect();
     let unnamed = check::namespaces::unnamed(node, &network, &valid).await;
-    node.checks.kept.learn(&network, &valid, &unnamed.living);
-    for holding in &unnamed.living {
+    node.checks.kept.learn(&network, &valid, &unnamed.kept);
+    for holding in &unnamed.kept {
         tracing::warn!(
             network = &*network,
             container = &*holding.container_id.to_text(),
             ifname = &*holding.scope.ifname,
             netns = &*holding.netns.path,
-            "kept although a GC does not name it: its network namespace is there (if its container \
-             is gone all the same: leasehold gc --force)"
+            "kept although a GC does not name it: {} (if its container is gone all the same: \
+             leasehold gc --force)",
+            check::namespaces::why_kept(&holding.netns)
         );
         metrics::collected("kept", 1);
         valid.push((holding.container_id.clone(), holding.scope.ifname.clone()));

@@ -190,16 +190,17 @@ async fn release_kept(
     force: bool,
     dry_run: bool,
 ) -> Collected {
-    if !node.checks.kept.held(node).iter().any(|now| now.is_of(&id) && now.sequence == sequence) {
+    let kept = node.checks.kept.held(node);
+    let Some(kept) = kept.iter().find(|now| now.is_of(&id) && now.sequence == sequence) else {
         return Collected::skipped(
             "it no longer holds an address, it was added again, or a GC has named it since",
         );
-    }
+    };
     if !force {
-        return Collected::skipped(
-            "its network namespace is there: make sure that its container is gone, then say \
-             --force",
-        );
+        return Collected::skipped(format!(
+            "{}: make sure that its container is gone, then say --force",
+            namespaces::why_kept(&kept.netns)
+        ));
     }
     if dry_run {
         return Collected::of(GcOutcome::Would);
@@ -211,14 +212,18 @@ async fn release_kept(
             network,
             container,
             ifname = &*id.ifname,
-            "released by `leasehold gc --force`, although its network namespace is there"
+            "released by `leasehold gc --force`, although its container may run"
         );
     }
     collected
 }
 
 /// Ends a holding, if it still is the one with that sequence number.
-pub(super) async fn end(node: &AppState, id: AttachmentId, sequence: Sequence) -> Collected {
+pub(in crate::api) async fn end(
+    node: &AppState,
+    id: AttachmentId,
+    sequence: Sequence,
+) -> Collected {
     let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
     match outcome::execute(node, Call::Del(del)).await.await {
         Outcome::Ended(0) => Collected::skipped("it has changed in this moment"),

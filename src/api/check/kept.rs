@@ -1,11 +1,12 @@
 //! The holdings that a GC of the runtime did not name, and that this daemon kept because their
-//! network namespaces are there. `leasehold check` lists them, and `leasehold gc --force` releases
-//! them all the same.
+//! network namespaces are there, or may be. `leasehold check` lists them, and
+//! `leasehold gc --force` releases them all the same.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::finding::{Finding, Kind};
+use super::namespaces::why_kept;
 use crate::api::AppState;
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
@@ -56,7 +57,7 @@ impl Kept {
                 ..Finding::of_holding(Kind::NotNamedByGc, &node.about.node, &holding)
             }
             .says(
-                "a GC of the runtime did not name it, and its network namespace is there",
+                format!("a GC of the runtime did not name it, and {}", why_kept(&holding.netns)),
                 "make sure that its container is gone: then `leasehold gc --force` releases it",
             )
         };

@@ -131,9 +131,10 @@ pub(super) async fn inspect(node: &AppState) -> NamespaceScan {
 /// The attachments that a node holds on a network and that a list does not name.
 #[derive(Default, Debug)]
 pub(in crate::api) struct Unnamed {
-    /// Attachments whose namespace is there, the very one of their ADD.
-    pub(in crate::api) living: Vec<Arc<Holding>>,
-    /// The others.
+    /// Attachments whose containers may run: their namespace is there, the very one of their ADD,
+    /// or this daemon cannot tell.
+    pub(in crate::api) kept: Vec<Arc<Holding>>,
+    /// The others: their namespace was seen at their ADD, and is gone.
     pub(in crate::api) others: Vec<AttachmentId>,
 }
 
@@ -151,15 +152,29 @@ pub(in crate::api) async fn unnamed(
     };
     let held: Vec<Arc<Holding>> =
         node.index.by_container("").flatten().filter(is_unnamed).collect();
-    // A namespace with an inode number is in a place where looking never waits.
+    let all = held.clone();
     let judged = tokio::task::spawn_blocking(move || {
-        let lives = |holding: &Arc<Holding>| {
-            holding.netns.inode.is_some() && see(&holding.netns) == NamespaceState::There
-        };
-        let (living, others): (Vec<_>, Vec<_>) = held.into_iter().partition(lives);
-        Unnamed { living, others: others.iter().map(|holding| holding.id()).collect() }
+        let (kept, others): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|holding| !is_over(&holding.netns));
+        Unnamed { kept, others: others.iter().map(|holding| holding.id()).collect() }
     });
-    judged.await.unwrap_or_default()
+    // Without a look nothing is known.
+    judged.await.unwrap_or(Unnamed { kept: all, others: Vec::new() })
+}
+
+/// Returns whether a namespace was seen once and is gone. One that was never seen, such as that of
+/// a container that was taken over from another plugin, may be there.
+fn is_over(netns: &Netns) -> bool {
+    // A namespace with an inode number is in a place where looking never waits.
+    netns.inode.is_some() && matches!(see(netns), NamespaceState::Gone | NamespaceState::Another)
+}
+
+/// Says why an attachment is kept that a GC does not name.
+pub(in crate::api) fn why_kept(netns: &Netns) -> &'static str {
+    match netns.inode {
+        Some(_) => "its network namespace is there, or cannot be looked at",
+        None => "this daemon has never seen its network namespace, so its container may run",
+    }
 }
 
 fn see(netns: &Netns) -> NamespaceState {
@@ -263,6 +278,27 @@ mod tests {
             pod,
             netns,
         })
+    }
+
+    #[test]
+    fn a_gc_may_release_only_what_was_seen_and_is_gone() {
+        let there = named("/proc/self/ns/net".into());
+        let gone = Netns { path: "/proc/4194305/ns/net".into(), inode: NonZeroU32::new(7) };
+        let another = Netns { inode: NonZeroU32::new(7), ..there.clone() };
+        let unseen = Netns { inode: None, ..gone.clone() };
+        let imported = named("unknown".into());
+        let file = Netns { path: "/proc/self/status".into(), inode: NonZeroU32::new(7) };
+        for (netns, over) in [
+            (there, false),
+            (gone, true),
+            (another, true),
+            (unseen, false),
+            (imported, false),
+            (Netns::default(), false),
+            (file, false),
+        ] {
+            assert_eq!(is_over(&netns), over, "{netns:?}");
+        }
     }
 
     /// The view of a daemon that knows no directory.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::common::etcd::Cluster;
-use super::super::common::{Call, Daemon, Options, Outcome, poll};
+use super::super::common::{Call, Daemon, Options, Outcome, Passing, poll};
 use super::networks::{Files, bare, put};
 use super::{PATIENCE, address, call, config, ends, ends_json, first, start};
 
@@ -26,6 +26,19 @@ fn uses_corp(network: &str) -> Value {
 fn add_pod(daemon: &Daemon, container: &str, pod: &str, config: &Value) -> Outcome {
     let mut add = Call::new("ADD", container, config);
     add.args = format!("IgnoreUnknown=1;K8S_POD_NAME={pod}");
+    daemon.client().call(&add)
+}
+
+/// The same in a namespace that will end.
+fn add_passing(
+    daemon: &Daemon,
+    (container, pod): (&str, &str),
+    config: &Value,
+    passing: &Passing,
+) -> Outcome {
+    let mut add = Call::new("ADD", container, config);
+    add.args = format!("IgnoreUnknown=1;K8S_POD_NAME={pod}");
+    add.netns = passing.path();
     daemon.client().call(&add)
 }
 
@@ -103,7 +116,9 @@ fn a_gc_is_about_one_cni_network_and_a_moved_configuration_about_none() {
     let twin = files.write("twin.json", &corp().to_string());
     ends(&daemon, &["network", "put", "twin", &twin, "--force"], 0);
     let (n1, n2) = (uses_corp("n1"), uses_corp("n2"));
-    let (on_n1, on_n2) = (address(&daemon, "c1", &n1), address(&daemon, "c1", &n2));
+    let (passing, on_n2) = (Passing::start(), address(&daemon, "c1", &n2));
+    let add = Call { netns: passing.path(), ..Call::new("ADD", "c1", &n1) };
+    let on_n1 = first(&daemon.client().call(&add));
     assert_ne!(on_n1, on_n2, "two attachments of one container");
     // The same addresses in another pool are other addresses: n1's answer does not count for them.
     let moved = config("n1", &json!({ "type": "my-ipam", "network": "twin" }));
@@ -118,6 +133,7 @@ fn a_gc_is_about_one_cni_network_and_a_moved_configuration_about_none() {
         let checked = call(&daemon, "CHECK", "c1", &check);
         assert!(checked.succeeded(), "{checked:?}");
     }
+    drop(passing);
     let mut gc = n1.clone();
     gc["cniVersion"] = json!("1.1.0");
     gc["cni.dev/valid-attachments"] = json!([]);
@@ -138,7 +154,10 @@ fn each_service_has_a_pool_of_its_own_on_one_cni_network() {
     put(&daemon, &files, "pay", &json!({ "ranges": [[{ "subnet": "10.45.0.0/28" }]] }));
     put(&daemon, &files, "shop", &json!({ "ranges": [[{ "subnet": "10.46.0.0/28" }]] }));
     let pods = config("pods", &json!({ "type": "my-ipam", "networkFrom": "service" }));
-    let given = |container: &str, pod: &str| first(&add_pod(&daemon, container, pod, &pods));
+    let passing = Passing::start();
+    let given = |container: &str, pod: &str| {
+        first(&add_passing(&daemon, (container, pod), &pods, &passing))
+    };
     assert_eq!(given("c1", "pay-10-online-84f8cc5d4b-8v4fw"), "10.45.0.2");
     assert_eq!(given("c2", "shop-3-online-84f8cc5d4b-8v4fw"), "10.46.0.2");
     assert_eq!(given("c3", "pay-11-online-84f8cc5d4b-x7k2m"), "10.45.0.3");
@@ -148,6 +167,7 @@ fn each_service_has_a_pool_of_its_own_on_one_cni_network() {
     // The DEL does not name the pod, and so not its service.
     assert!(call(&daemon, "DEL", "c2", &pods).succeeded());
     assert_eq!(given("c4", "shop-4-online-84f8cc5d4b-abcde"), "10.46.0.3");
+    drop(passing);
     for (pod, word) in [
         ("mysql-0", "cannot derive a service from pod name mysql-0"),
         ("mail-1-online-x", "network mail has no central configuration"),

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{Sides, UNCLASSIFIED, Way, addresses, configuration};
-use crate::common::{Call, Outcome};
+use crate::common::{Call, Outcome, Passing};
 
 /// A point in which we answer differently from host-local, on purpose.
 #[derive(Clone, Copy, Debug)]
@@ -318,7 +318,9 @@ fn garbage_collection(sides: &mut Sides, network: &str) -> Result<(), String> {
     let mut config = small(network);
     config["cniVersion"] = "1.1.0".into();
     for container in ["a", "b"] {
-        sides.ours(&add(container, &config, None), Way::Plugin);
+        let passing = Passing::start();
+        let call = Call { netns: passing.path(), ..add(container, &config, None) };
+        sides.ours(&call, Way::Plugin);
     }
     let valid = json!([{"containerID": "b", "ifname": "eth0"}]);
     config["cni.dev/valid-attachments"] = valid;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::machine::Machine;
 use super::{addresses_of, config, listed};
-use crate::common::{Call, Client, Daemon, Options};
+use crate::common::{Call, Client, Daemon, Options, Passing};
 
 fn call(command: &'static str, container: &str) -> Call {
     let mut config = config("net", &["10.50.0.0/24"]);
@@ -139,8 +139,9 @@ impl Machine {
     fn add_started_ahead(&self, container: &str) -> u64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let hour_ahead = (u64::try_from(now.tv_sec).expect("a time") + 3600) * 1_000_000_000;
+        let passing = Passing::start();
         let body = json!({
-            "command": "ADD", "containerId": container, "netns": "/x", "ifname": "eth0",
+            "command": "ADD", "containerId": container, "netns": passing.path(), "ifname": "eth0",
             "startedAt": hour_ahead, "config": call("ADD", container).config,
         });
         let reply = self.daemon.client().request("POST", "/v1/cni", &body.to_string());

@@ -38,6 +38,31 @@ fn a_gc_keeps_what_has_its_own_namespace_and_says_so() {
     ends(&daemon, &["check"], 0);
 }
 
+/// A container that was taken over from another plugin, or whose namespace the daemon cannot see,
+/// may run: nobody knows.
+#[test]
+fn a_gc_keeps_what_nobody_can_judge() {
+    let daemon = Daemon::start(&Options::default());
+    let mut pods = config("pods");
+    pods["cniVersion"] = "1.1.0".into();
+    for (container, netns) in [("imported", "unknown"), ("unseen", "/run/netns/not-seen-here")] {
+        let add = Call { netns: netns.to_owned(), ..Call::new("ADD", container, &pods) };
+        assert!(daemon.client().call(&add).succeeded());
+    }
+    pods["cni.dev/valid-attachments"] = serde_json::json!([]);
+    assert!(daemon.plugin(&Call::new("GC", "", &pods)).succeeded());
+    assert_eq!(holders(&daemon), ["imported", "unseen"]);
+    let kept = metric(&daemon, "leasehold_gc_attachments_total{result=\"kept\"}");
+    assert!((kept - 2.0).abs() < 0.1, "{kept}");
+    let found = ends_json(&daemon, &["check"], 1).to_string();
+    assert!(found.contains("has never seen its network namespace"), "{found}");
+    let said = ends(&daemon, &["gc"], 1);
+    assert!(said.contains("has never seen its network namespace"), "{said}");
+    // One of them is found for two reasons, and is skipped the second time.
+    ends(&daemon, &["gc", "--force"], 1);
+    assert_eq!(holders(&daemon), [""; 0]);
+}
+
 #[test]
 fn what_a_later_gc_names_is_not_released_by_force() {
     let daemon = Daemon::start(&Options::default());

@@ -50,6 +50,8 @@ mod memory;
 mod private;
 mod supervisor;
 
+pub use private::token;
+
 use boot::Boot;
 use memory::Memory;
 use supervisor::Supervisor;
@@ -365,7 +367,7 @@ pub fn start(
             import_host_local: config.import_host_local,
         },
         lists: Lists::start(Duration::ZERO)?,
-        foreign: Foreign::default(),
+        foreign: Foreign::open(config.state_dir.join("settled")),
         older: Older::open(config.state_dir.join("admitted")),
         warnings: Warnings::default(),
         index,

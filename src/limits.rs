@@ -11,7 +11,7 @@ pub use history::*;
 pub use memory::*;
 pub use my_ipam::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_WAIT_MAX, BODY_BYTES_MAX, DAEMON_WAIT_MAX,
-    NOTES_MAX,
+    NOTES_MAX, RESOLV_CONF_BYTES_MAX,
 };
 pub use readers::*;
 pub use sweep::*;

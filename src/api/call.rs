@@ -2,31 +2,28 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::web;
-use tokio::io::AsyncReadExt as _;
 
-use super::cause::NOT_IMPORTED;
 use super::delivery::Answers;
 use super::foreign::Asking;
 use super::outcome::{execute, explain};
-use super::{AppState, cause, check, events, shortage};
+use super::serving::{admit, can_serve};
+use super::{AppState, cause, check, events, resolv_conf, shortage};
 use crate::cni::error::{Code, Error};
 use crate::cni::request::{self, Body, Id, Request};
-use crate::cni::resolv::{self, Dns};
+use crate::cni::resolv::Dns;
 use crate::cni::result::{self, Assigned};
 use crate::cni::version::Version;
 use crate::core::attachment::{AttachmentId, Holding, Pod};
 use crate::core::coordinator::{Add, Call, CallError, Del, HoldingSelector, Outcome};
-use crate::core::node::Unable;
 use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
 use crate::core::time::StartTime;
-use crate::{clock, limits, metrics};
+use crate::{clock, metrics};
 
 /// Resolves to the text that the plugin prints, or to the error object, as soon as it is known.
 pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>;
@@ -55,9 +52,16 @@ pub(super) async fn begin(
                 Some(at) if undo => HoldingSelector::MadeBy(at),
                 at => HoldingSelector::StartedBy(at.unwrap_or(now)),
             };
-            let del = Del { id: attachment(&network, del.id), selector };
-            let outcome = execute(node, Call::Del(del)).await;
-            Box::pin(async move { quiet(outcome.await) })
+            let (id, data_dir) = (attachment(&network, del.id), del.data_dir);
+            let call = Call::Del(Del { id: id.clone(), selector });
+            let (outcome, foreign) = (execute(node, call).await, node.foreign.clone());
+            Box::pin(async move {
+                let answer = quiet(outcome.await)?;
+                if !undo {
+                    foreign.end(&id, data_dir).await;
+                }
+                Ok(answer)
+            })
         }
         Body::Check(check) => {
             let node = node.clone();
@@ -71,8 +75,8 @@ pub(super) async fn begin(
             }
         },
         Body::Status(status) => {
-            let sets = status.sets.into_iter().map(Arc::new).collect();
-            can_serve(node, pool, sets)
+            let node = node.clone();
+            Box::pin(async move { can_serve(&node, network, pool, status).await })
         }
     }
 }
@@ -135,13 +139,13 @@ async fn add(
     let id = attachment(&from.network, add.id);
     let sets: Vec<Arc<Ranges>> = add.sets.into_iter().map(Arc::new).collect();
     let (pool, requested, data_dir) = (&from.pool, &add.requested, add.data_dir.take());
-    let asking = Asking { id: &id, pool, sets: &sets, requested, data_dir };
+    let asking = Asking { id: &id, pool, sets: &sets, requested, data_dir, takes_over: true };
     if let Err((cause, error)) = admit(node, &asking).await {
         metrics::add_failed(&from.network, cause);
         return Box::pin(async move { Err(error) });
     }
     let dns = match &add.resolv_conf {
-        Some(path) => match read_resolv_conf(path).await {
+        Some(file) => match resolv_conf::read(file).await {
             Ok(dns) => dns,
             Err(error) => return Box::pin(async move { Err(error) }),
         },
@@ -190,15 +194,6 @@ async fn add(
     })
 }
 
-/// Admits an ADD unless another plugin holds addresses of its network that were not taken over.
-///
-/// # Errors
-/// The cause, as metrics have it, and the answer.
-async fn admit(node: &AppState, asking: &Asking<'_>) -> Result<(), (&'static str, Error)> {
-    node.foreign.admit(node, asking).await.map_err(|error| (NOT_IMPORTED, error))?;
-    node.older.admit(node, asking).await
-}
-
 /// Returns whether an ADD failed because every address is taken.
 fn is_exhausted(outcome: &Outcome) -> bool {
     let Outcome::Failed(CallError::Assign { error, .. }) = outcome else { return false };
@@ -237,39 +232,6 @@ fn compare(node: &AppState, network: &Arc<str>, check: request::Check) -> Result
     Ok(String::new())
 }
 
-fn can_serve(node: &AppState, pool: Arc<str>, sets: Vec<Arc<Ranges>>) -> Answering {
-    let (machines, full_fails) = (node.machines.clone(), node.policy.status_fails_when_full);
-    let unable = |cause: String| Error::new(Code::NotAvailable, cause);
-    Box::pin(async move {
-        if let Some(index) = sets.iter().position(|set| !offers_any(set)) {
-            return Err(unable(format!(
-                "range {index}: every address is reserved, listed for a stage or a gateway, so \
-                 none is left for an ADD that asks for none: {}",
-                sets[index]
-            )));
-        }
-        match machines.can_serve(pool, &sets).await {
-            Err(cause @ Unable::Set(index, _)) => Err(unable(format!("{cause}: {}", sets[index]))),
-            Err(cause) => Err(unable(cause.to_string())),
-            // Running pods use them: a runtime would take the whole node out of service.
-            Ok(Some(full)) if full_fails => {
-                let ranges = &sets[full];
-                Err(unable(format!("no IP addresses available: range {full}: {ranges}")))
-            }
-            Ok(_) => Ok(String::new()),
-        }
-    })
-}
-
-/// Returns whether the ranges have an address for an ADD that asks for none and has no stage. Of
-/// each range, at most as many addresses as are listed, and the gateway, are looked at in vain.
-fn offers_any(set: &Ranges) -> bool {
-    set.iter().any(|range| {
-        let mut first = range.addresses().iter().take(limits::LISTED_MAX + 2);
-        first.any(|at| range.offers(at, None))
-    })
-}
-
 /// DEL and GC print nothing.
 fn quiet(outcome: Outcome) -> Result<String, Error> {
     match outcome {
@@ -281,30 +243,4 @@ fn quiet(outcome: Outcome) -> Result<String, Error> {
 fn attachment(network: &Arc<str>, id: Id) -> AttachmentId {
     let (network, ifname) = (network.clone(), id.ifname);
     AttachmentId { network, container_id: id.container_id, ifname }
-}
-
-/// Reads a `resolv.conf` as host-local does, before anything is assigned. Only a plain file: a
-/// pipe would hold the call up.
-async fn read_resolv_conf(path: &Path) -> Result<Dns, Error> {
-    let failed = |error: std::io::Error| {
-        // host-local's words, which are Go's.
-        let cause = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-            _ => error.to_string(),
-        };
-        let msg = format!("open {}: {cause}", path.display());
-        Error::new(Code::Config, msg).with_details("ipam.resolvConf: name a readable file")
-    };
-    let about = tokio::fs::metadata(path).await.map_err(failed)?;
-    if !about.is_file() {
-        return Err(failed(std::io::Error::other("not a plain file")));
-    }
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
-    let mut text = Vec::new();
-    let mut limited = file.take(limits::RESOLV_CONF_BYTES_MAX + 1);
-    limited.read_to_end(&mut text).await.map_err(failed)?;
-    if text.len() as u64 > limits::RESOLV_CONF_BYTES_MAX {
-        return Err(failed(std::io::Error::other("larger than 1 MiB")));
-    }
-    Ok(resolv::parse(&String::from_utf8_lossy(&text)))
 }

@@ -96,9 +96,14 @@ async fn act(node: &AppState, body: &[u8]) -> Result<(), Error> {
     let at = if at > clock::start() { StartTime::BOOT } else { at };
     let selector =
         if request.undo { HoldingSelector::MadeBy(at) } else { HoldingSelector::StartedBy(at) };
-    match node.machines.execute(Call::Del(Del { id, selector })).await {
+    match node.machines.execute(Call::Del(Del { id: id.clone(), selector })).await {
         Outcome::Failed(error) => Err(super::outcome::explain(error)),
-        _ => Ok(()),
+        _ => {
+            if !request.undo {
+                node.foreign.end(&id, del.data_dir).await;
+            }
+            Ok(())
+        }
     }
 }
 

@@ -217,7 +217,7 @@ async fn not_taken_over(
 }
 
 /// The addresses of a pool that have records.
-async fn recorded(node: &AppState, pool: &str) -> Result<BTreeSet<IpAddr>, StoreError> {
+pub(super) async fn recorded(node: &AppState, pool: &str) -> Result<BTreeSet<IpAddr>, StoreError> {
     let mut all = BTreeSet::new();
     let of_pool = format!("{ALLOCATIONS}{pool}/");
     let mut next = Some(Span::prefix(&of_pool, limits::KEYS_PER_READ_MAX));

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::delivery::Client;
 use super::room::Room;
-use super::{AppState, check, cni, networks, nodes, reads, release};
+use super::{AppState, check, cni, import, networks, nodes, reads, release};
 use crate::{files, limits};
 
 /// The unix socket, bound but not yet served. Removed when dropped, unless the path has another
@@ -239,6 +239,7 @@ async fn next(
 fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/v1/cni", web::post().to(cni::handle))
+        .route("/v1/import", web::post().to(import::handle))
         .route("/v1/release", web::post().to(release::handle))
         .configure(nodes::writes)
         .configure(networks::writes)

@@ -5,7 +5,7 @@ mod etcd_cni;
 mod listed;
 mod whereabouts;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -21,9 +21,12 @@ use serde_json::{Value, json};
 
 use super::admin::{self, AdminArgs};
 use super::allocations;
+use super::input;
 use super::output::{self, Form, printable};
 use crate::api::allocations::{AllocationRow, Filter};
 use crate::api::foreign::{self, Entry, Pod};
+use crate::api::import::{ImportOutcome, Imported};
+use crate::limits;
 
 use self::etcd_cni::EtcdCniArgs;
 use self::whereabouts::WhereaboutsArgs;
@@ -96,7 +99,7 @@ fn import_examples() -> String {
         "Put the new configurations (\"type\": \"my-ipam\") into place first. Each running\n\
          container then keeps its addresses, and its DEL works. Files of an earlier boot are\n\
          passed over: their containers are gone. What was taken over is removed from the\n\
-         directory. If another container holds one of the addresses, nothing is changed.\n\n\
+         directory. If one of them cannot be taken over, nothing is changed.\n\n\
          Examples:\n  leasehold import host-local --dry-run\n  \
          leasehold import host-local /var/lib/cni/networks --network pods\n\n{}",
         super::EXIT_CODES
@@ -146,17 +149,52 @@ fn import(
     dry_run: bool,
     admin: &AdminArgs,
 ) -> anyhow::Result<ExitCode> {
-    let held = allocations::list(&admin.socket, &Filter::default())?;
-    let mut rows: Vec<Row> =
-        groups.iter().map(|(key, entries)| plan(key, entries, &held)).collect();
-    // All or nothing, as far as can be seen beforehand.
-    let conflicts = rows.iter().any(|row| row.outcome == "conflict");
+    let mut rows: Vec<Row> = groups.iter().map(|(key, entries)| row(key, entries)).collect();
+    let mut containers = Vec::with_capacity(rows.len());
+    for (row, entries) in rows.iter_mut().zip(groups.values()) {
+        match container(conf_dir, row, entries) {
+            Ok(container) => containers.push(container),
+            Err(error) => row.refuse(format!("{error:#}")),
+        }
+    }
+    // All or nothing: everything is judged before anything is changed.
+    let is_conflict = |row: &Row| row.outcome == "conflict";
+    judge(&admin.socket, true, &containers, &mut rows)?;
+    let conflicts = rows.iter().any(is_conflict);
     if !conflicts && !dry_run {
-        for (row, entries) in rows.iter_mut().zip(groups.values()) {
-            take_over(conf_dir, &admin.socket, row, entries)?;
+        judge(&admin.socket, false, &containers, &mut rows)?;
+        if !rows.iter().any(is_conflict) {
+            let files = groups.values().flatten().filter_map(|entry| entry.file.as_ref());
+            for file in files {
+                fs::remove_file(file).with_context(|| file.display().to_string())?;
+            }
         }
     }
     show(admin.output.form, &rows, "nothing is left to take over")
+}
+
+/// Has the daemon judge the containers, or take them over; writes its answers down.
+fn judge(
+    socket: &Path,
+    dry_run: bool,
+    containers: &[Value],
+    rows: &mut [Row],
+) -> anyhow::Result<()> {
+    let mut rows = rows.iter_mut().filter(|row| row.why.is_none());
+    for some in containers.chunks(limits::IMPORTED_PER_REQUEST_MAX) {
+        let body = json!({ "dryRun": dry_run, "containers": some });
+        let answers: Vec<Imported> = admin::post(socket, "/v1/import", &body)?;
+        for (answer, row) in answers.into_iter().zip(&mut rows) {
+            row.outcome = match answer.outcome {
+                ImportOutcome::Imported => "imported",
+                ImportOutcome::WouldImport => "wouldImport",
+                ImportOutcome::Held => "held",
+                ImportOutcome::Conflict => "conflict",
+            };
+            row.why = answer.why;
+        }
+    }
+    Ok(())
 }
 
 /// The entries of each network, container and interface, of this boot.
@@ -181,81 +219,34 @@ fn groups(args: &ImportArgs) -> anyhow::Result<Groups> {
     Ok(groups)
 }
 
-/// Plans what is to be done, by what this node holds.
-fn plan(
-    (network, container_id, ifname): &(String, String, String),
-    entries: &[Entry],
-    held: &[AllocationRow],
-) -> Row {
-    let addresses: Vec<IpAddr> = entries.iter().map(|entry| entry.address).collect();
-    let holder = |address: &IpAddr| {
-        let text = address.to_string();
-        held.iter().find(|row| row.network == *network && row.address == text)
-    };
-    let own = |row: &AllocationRow| row.container_id == *container_id && row.ifname == *ifname;
-    let other = addresses.iter().filter_map(holder).find(|row| !own(row));
-    let all = addresses.iter().all(|address| holder(address).is_some_and(own));
-    let (outcome, why) = match other {
-        Some(row) => {
-            ("conflict", Some(format!("container {} holds {}", row.container_id, row.address)))
-        }
-        None if all => ("held", None),
-        None => ("wouldImport", None),
-    };
+fn row((network, container_id, ifname): &(String, String, String), entries: &[Entry]) -> Row {
     Row {
         network: network.clone(),
         container_id: container_id.clone(),
         ifname: ifname.clone(),
-        addresses,
-        outcome,
-        why,
+        addresses: entries.iter().map(|entry| entry.address).collect(),
+        outcome: "wouldImport",
+        why: None,
     }
 }
 
-fn take_over(
-    conf_dir: &Path,
-    socket: &Path,
-    row: &mut Row,
-    entries: &[Entry],
-) -> anyhow::Result<()> {
-    if row.outcome == "wouldImport" {
-        let config = configuration(conf_dir, &row.network, &row.addresses)?;
-        let pod = entries.iter().find_map(|entry| entry.pod.as_ref());
-        let call = |command| {
-            json!({
-                "command": command, "containerId": row.container_id, "ifname": row.ifname,
-                "netns": foreign::NETNS_UNKNOWN, "args": pod.map(Pod::cni_args), "config": config
-            })
-        };
-        let answers: Vec<Value> = admin::post(socket, "/v1/cni", &json!([call("ADD")]))?;
-        let answer = answers.first().cloned().unwrap_or_default();
-        let why = if answer["status"] != 200 {
-            let text = |key: &str| answer["body"][key].as_str().unwrap_or_default().to_owned();
-            Some(format!("{} {}", text("msg"), text("details")).trim().to_owned())
-        } else if assigned(&answer["body"]) != row.addresses.iter().copied().collect() {
-            // A central configuration may have more range sets than the container has addresses.
-            admin::post::<Value>(socket, "/v1/cni", &json!([call("DEL")]))?;
-            Some("the configuration gives more addresses than the container has".to_owned())
-        } else {
-            None
-        };
-        row.outcome = if why.is_some() { "conflict" } else { "imported" };
-        row.why = why;
-        if row.outcome == "conflict" {
-            return Ok(());
-        }
+impl Row {
+    fn refuse(&mut self, why: String) {
+        self.outcome = "conflict";
+        self.why = Some(why);
     }
-    for file in entries.iter().filter_map(|entry| entry.file.as_ref()) {
-        fs::remove_file(file).with_context(|| file.display().to_string())?;
-    }
-    Ok(())
 }
 
-/// The addresses in a result of ADD.
-fn assigned(result: &Value) -> BTreeSet<IpAddr> {
-    let addresses = result["ips"].as_array().into_iter().flatten();
-    let texts = addresses.filter_map(|ip| ip["address"].as_str()?.parse::<IpNet>().ok());
-    texts.map(|net| net.addr()).collect()
+/// A container as the daemon takes it: an ADD that asks for its addresses, and its files.
+fn container(conf_dir: &Path, row: &Row, entries: &[Entry]) -> anyhow::Result<Value> {
+    let config = configuration(conf_dir, &row.network, &row.addresses)?;
+    let pod = entries.iter().find_map(|entry| entry.pod.as_ref());
+    let files: Vec<_> = entries.iter().filter_map(|entry| entry.file.as_ref()).collect();
+    let add = json!({
+        "command": "ADD", "containerId": row.container_id, "ifname": row.ifname,
+        "netns": foreign::NETNS_UNKNOWN, "args": pod.map(Pod::cni_args), "config": config
+    });
+    Ok(json!({ "add": add, "files": files }))
 }
 
 /// The configuration of a network, with only those range sets that have one of the addresses; it
@@ -268,11 +259,17 @@ fn configuration(dir: &Path, network: &str, addresses: &[IpAddr]) -> anyhow::Res
     };
     if let Some(fields) = ipam.as_object_mut() {
         fields.insert("type".to_owned(), "my-ipam".into());
+        // Without a range for any of them, the daemon says what is wrong.
+        let known = fields.clone();
         if !has(&json!({ "subnet": fields.get("subnet") })) {
             fields.remove("subnet");
         }
         if let Some(Value::Array(sets)) = fields.get_mut("ranges") {
             sets.retain(|set| set.as_array().is_some_and(|set| set.iter().any(has)));
+        }
+        let is_left = |key: &str| fields.get(key).is_some_and(|of| *of != json!([]));
+        if !is_left("subnet") && !is_left("ranges") {
+            *fields = known;
         }
     }
     Ok(json!({
@@ -311,7 +308,7 @@ fn ipam_of(dir: &Path, network: &str) -> anyhow::Result<Option<Value>> {
         file.extension().is_some_and(|is| is == "conf" || is == "conflist" || is == "json")
     };
     for file in files.into_iter().filter(is_conf) {
-        let text = fs::read(&file).with_context(|| file.display().to_string())?;
+        let text = input::read_file(&file, limits::BODY_BYTES_MAX)?;
         // Another network's file may be as wrong as it likes.
         let Ok(config) = serde_json::from_slice::<Value>(&text) else { continue };
         if config["name"] != network {

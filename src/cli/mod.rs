@@ -13,6 +13,7 @@ mod drain;
 mod gc;
 mod history;
 mod import;
+mod input;
 mod install;
 mod live;
 mod log;

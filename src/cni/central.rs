@@ -88,9 +88,10 @@ pub(super) fn find(
         (None, None) => name,
     };
     let own = named.is_none() && from.is_none();
-    // Ranges from the runtime are enough, and a STATUS needs no ranges.
+    // Ranges from the runtime are enough, also if they come only with an attachment.
     let runtime = root.get("runtimeConfig");
-    let optional = verb == Verb::Status || runtime.is_some_and(|r| r.get("ipRanges").is_some());
+    let later = verb == Verb::Status && netconf::runtime_gives_ranges(root);
+    let optional = later || runtime.is_some_and(|r| r.get("ipRanges").is_some());
     match central.find(network) {
         Found::Object(object) => Ok(Some(Kept { network: network.into(), object })),
         Found::Nothing | Found::Unknown if own && optional => Ok(None),
@@ -293,7 +294,7 @@ mod tests {
         let central = Fake("net", Some(OBJECT));
         let own = r#"{"resolvConf":"/own","routes":null}"#;
         let merged = add(own, "", &central).unwrap();
-        assert_eq!(merged.resolv_conf, Some("/own".into()));
+        assert_eq!(merged.resolv_conf.unwrap().path.to_str(), Some("/own"));
         assert_eq!(merged.routes.len(), 1);
         for ipam in [r#"{"subnet":"10.9.0.0/24"}"#, r#"{"ranges":[[{"subnet":"10.9.0.0/24"}]]}"#] {
             let own = add(ipam, "", &central).unwrap();
@@ -371,7 +372,7 @@ mod tests {
             let call = Call { command: "STATUS", version: "1.1.0", ..with_ipam(ipam) };
             split(call.body().as_bytes(), &unknown).map(|_| ())
         };
-        assert_eq!(status("{}"), Ok(()));
+        assert_eq!(status("{}").unwrap_err().code, Code::TryAgain);
         assert_eq!(status(r#"{"networkFrom":"service"}"#), Ok(()));
         assert_eq!(status(r#"{"network":"corp"}"#).unwrap_err().code, Code::TryAgain);
         // A DEL needs no ranges.

@@ -15,7 +15,7 @@ const BODY: &str = "request body";
 const CONFIG: &str = "network configuration";
 
 /// All keys of a call, in the order of [`Envelope::new`].
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "command",
     "containerId",
     "netns",
@@ -26,6 +26,8 @@ const KEYS: [&str; 10] = [
     "startedAt",
     "waitedSince",
     "undo",
+    "resolvConf",
+    "resolvConfError",
 ];
 
 /// The kernel's limit for interface names, less its terminating zero.
@@ -81,6 +83,8 @@ pub(super) struct Envelope<'a> {
     pub(super) started_at: Option<u64>,
     pub(super) waited_since: Option<u64>,
     pub(super) undo: bool,
+    /// The find of the caller at `ipam.resolvConf`: the text of the file, or why there is none.
+    pub(super) resolv_conf: Option<Result<&'a str, &'a str>>,
 }
 
 impl<'a> Envelope<'a> {
@@ -103,8 +107,20 @@ impl<'a> Envelope<'a> {
                 return Err(decode(format!("{BODY} has the key {key:?} twice")));
             }
         }
-        let [command, container_id, netns, ifname, args, path, config, started, waited, undo] =
-            values.map(|value| value.filter(|value| **value != Json::Null));
+        let [
+            command,
+            container_id,
+            netns,
+            ifname,
+            args,
+            path,
+            config,
+            started,
+            waited,
+            undo,
+            resolv_conf,
+            resolv_conf_error,
+        ] = values.map(|value| value.filter(|value| **value != Json::Null));
         let this = Self {
             command: text("command", command)?,
             container_id: text("containerId", container_id)?,
@@ -118,6 +134,11 @@ impl<'a> Envelope<'a> {
                 None => false,
                 Some(Json::Bool(undo)) => *undo,
                 Some(other) => return Err(wrong_type("undo", "a boolean", other)),
+            },
+            resolv_conf: match (resolv_conf, resolv_conf_error) {
+                (None, None) => None,
+                (text_of, None) => Some(Ok(text("resolvConf", text_of)?)),
+                (_, error) => Some(Err(text("resolvConfError", error)?)),
             },
         };
         // The plugin checks CNI_PATH, for which the daemon has no use.
@@ -303,6 +324,7 @@ mod tests {
             started_at,
             waited_since,
             undo,
+            resolv_conf: None,
         };
         envelope.id(verb)
     }

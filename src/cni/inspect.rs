@@ -5,12 +5,15 @@ use std::fmt;
 
 use super::central;
 use super::error::Error;
+use super::faults;
 use super::json::Json;
 use super::json_cursor::JsonCursor;
 use super::netconf;
+use super::offer::offers_any;
 use super::position;
 use super::unknown::unknown;
 use super::version::Version;
+use crate::core::range::Ranges;
 
 /// The weight of a remark.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -118,6 +121,7 @@ pub fn inspect(text: &[u8]) -> (Subject, Vec<Remark>) {
         central_object(text, &mut remarks);
         Subject::Central
     };
+    twice(&json, "", &mut remarks);
     let mut all = remarks.all;
     all.sort();
     all.dedup();
@@ -128,15 +132,63 @@ fn central_object(text: &[u8], remarks: &mut Remarks<'_>) {
     // Paths begin with `ipam.`, which is the whole text here.
     let own = |path: &str| path.strip_prefix("ipam").unwrap_or(path).to_owned();
     match central::check_keys(text) {
-        Ok((_, without_effect)) => {
+        Ok((sets, without_effect)) => {
             for key in without_effect {
                 remarks.add(Weight::Unknown, &own(&key.place), key.to_string());
             }
+            useless(&sets, "ranges", remarks);
         }
-        Err(error) => {
-            let error = Error { place: own(&error.place), ..error };
-            remarks.error("", "", &error);
+        Err(first) => {
+            let config = serde_json::from_slice::<Json<'_>>(text)
+                .map(|ipam| Json::Object(vec![("ipam".into(), ipam)]));
+            let more = config.iter().flat_map(faults::of);
+            for error in [first].into_iter().chain(more) {
+                let error = Error { place: own(&error.place), ..error };
+                remarks.error("", "", &error);
+            }
         }
+    }
+}
+
+/// Range sets that can be read, and do not do what their author means.
+fn useless(sets: &[Ranges], path: &str, remarks: &mut Remarks<'_>) {
+    for (index, set) in sets.iter().enumerate() {
+        if !offers_any(set) {
+            let text = format!(
+                "range {index}: every address is reserved, listed for a stage or a gateway, so \
+                 none is left for an ADD that asks for none: {set}"
+            );
+            remarks.add(Weight::Wrong, path, text);
+        }
+        for range in set.iter().filter(|range| !range.subnet.contains(&range.gateway)) {
+            let text = format!(
+                "gateway {} is outside of its subnet {}: a container may not reach it",
+                range.gateway, range.subnet
+            );
+            remarks.add(Weight::Unwise, path, text);
+        }
+    }
+}
+
+/// Keys that an object has twice, as Go reads them.
+fn twice(json: &Json<'_>, path: &str, remarks: &mut Remarks<'_>) {
+    match json {
+        Json::Object(pairs) => {
+            for (index, (key, value)) in pairs.iter().enumerate() {
+                let at = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+                if pairs[..index].iter().any(|(other, _)| other.eq_ignore_ascii_case(key)) {
+                    let text = format!("{at} is there twice, and the last one counts");
+                    remarks.add(Weight::Unwise, &at, text);
+                }
+                twice(value, &at, remarks);
+            }
+        }
+        Json::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                twice(item, &format!("{path}[{index}]"), remarks);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -197,6 +249,12 @@ fn configuration(json: &Json<'_>, before: &str, remarks: &mut Remarks<'_>) {
     }
     if ipam.get("ranges").is_none() && ipam.get("subnet").is_none() {
         // The ranges are kept centrally, or come from the runtime.
+        let named = ["network", "networkFrom"].iter().any(|key| ipam.get(key).is_some());
+        if !named && !netconf::runtime_gives_ranges(&root) {
+            let text = "ipam has no ranges: an ADD fails unless they are kept centrally \
+                        (leasehold network put NAME FILE)";
+            remarks.add(Weight::Unwise, &format!("{before}ipam"), text.to_owned());
+        }
         return;
     }
     for key in ["network", "networkFrom"] {
@@ -205,8 +263,13 @@ fn configuration(json: &Json<'_>, before: &str, remarks: &mut Remarks<'_>) {
             remarks.add(Weight::Unwise, &format!("{before}ipam.{key}"), text);
         }
     }
-    if let Err(error) = netconf::ranges_and_routes(&root) {
-        remarks.error(before, "ipam", &error);
+    match netconf::ranges_and_routes(&root) {
+        Ok(sets) => useless(&sets, &format!("{before}ipam.ranges"), remarks),
+        Err(_) => {
+            for error in faults::of(json) {
+                remarks.error(before, "ipam", &error);
+            }
+        }
     }
 }
 
@@ -246,7 +309,8 @@ mod tests {
             ),
             (
                 r#"{"cniVersion":"1.0.0","name":"n","plugins":[
-                    {"type":"bridge","ipam":{"type":"my-ipam"}},{"type":"portmap"}]}"#,
+                    {"type":"bridge","ipam":{"type":"my-ipam","network":"n"}},
+                    {"type":"portmap"}]}"#,
                 Subject::List,
             ),
             (r#"{"ranges":[[{"subnet":"10.9.0.0/24","exclude":["10.9.0.9"]}]]}"#, Subject::Central),
@@ -276,12 +340,57 @@ mod tests {
                 "1:1 unwise cniVersion is missing",
             ),
             (
+                "{\"subnet\":\"10.9.0.0/24\",\n\"reserved\":[\"10.9.0.0/24\"]}",
+                "1:1 wrong range 0: every address is reserved",
+            ),
+            (
+                "{\"ranges\":[[{\"subnet\":\"10.9.0.0/24\",\"gateway\":\"10.8.0.1\"}]]}",
+                "1:2 unwise gateway 10.8.0.1 is outside of its subnet 10.9.0.0/24",
+            ),
+            (
+                "{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"ipam\":{\"type\":\"my-ipam\"}}",
+                "1:34 unwise ipam has no ranges",
+            ),
+            (
+                "{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"ipam\":{\"type\":\"my-ipam\",\
+                 \"network\":\"a\",\n\"Network\":\"b\"}}",
+                "2:1 unwise ipam.Network is there twice",
+            ),
+            ("", "1:0 wrong file is not valid JSON"),
+            (
                 "{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"ipam\":{\"type\":\"host-local\"}}",
                 "1:42 unwise ipam.type is \"host-local\"",
             ),
         ] {
             let shown = shown(text);
             assert!(shown.iter().any(|line| line.starts_with(words)), "{words}: {shown:?}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let ipam = "{\"type\":\"my-ipam\",\"ranges\":[\n[{\"subnet\":5}],\n\
+                    [{\"subnet\":\"10.9.0.1/24\"}],\n\
+                    [{\"subnet\":\"10.9.0.0/24\"}]],\n\"routes\":[{\"dst\":\"10.0.0.0/8\"},\n{}],\n\
+                    \"dataDir\":5,\n\"waitSeconds\":99}";
+        let of_ipam = [
+            ("2:", "ipam.ranges[0][0].subnet must be"),
+            ("3:", "invalid range set 1: Network has host bits set"),
+            ("6:", "ipam.routes[1] has no dst"),
+            ("7:", "ipam.dataDir must be a string"),
+            ("8:", "ipam.waitSeconds must be from 0 to 40"),
+        ];
+        let config = format!(
+            "{{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"ipam\":{ipam},\n\"args\":{{\"cni\":5}}}}"
+        );
+        for (text, found) in [(ipam, &of_ipam[..]), (&config, &of_ipam[..])] {
+            let shown = shown(text);
+            for (line, words) in found {
+                let is_it = |row: &String| row.starts_with(line) && row.contains(words);
+                assert!(shown.iter().any(is_it), "{line} {words}: {shown:#?}");
+            }
+            let of_args = usize::from(text.contains("args"));
+            assert_eq!(shown.len(), found.len() + of_args, "{shown:#?}");
         }
     }
 }

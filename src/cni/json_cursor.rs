@@ -100,6 +100,11 @@ impl<'a> JsonCursor<'a> {
         matches!(self.json, Json::Null)
     }
 
+    /// True if the value is `true`.
+    pub(super) fn is_true(&self) -> bool {
+        matches!(self.json, Json::Bool(true))
+    }
+
     /// True if both values are the same.
     pub(super) fn same(&self, other: &JsonCursor<'_>) -> bool {
         self.json == other.json

@@ -9,6 +9,7 @@ pub mod central;
 mod cuts;
 mod envelope;
 pub mod error;
+mod faults;
 #[cfg(test)]
 mod fuzz;
 mod gc;
@@ -19,6 +20,7 @@ mod json_cursor;
 mod namespaces;
 mod negotiate;
 mod netconf;
+pub mod offer;
 pub mod parse;
 pub mod position;
 mod prev_result;

@@ -19,13 +19,14 @@ use super::json_cursor::JsonCursor;
 use super::namespaces::Namespaces;
 use super::prev_result::prev_ips;
 use super::range_set_parser::RangeSetParser;
-use super::request::{Add, Check, Id, Pod};
+use super::request::{Add, Check, Id, Pod, Status};
+use super::resolv::ResolvConf;
 use super::result::Route;
 use super::unknown::unknown;
 use super::version::Version;
 
 /// Keys of `ipam` that must be strings if they are there. The daemon uses `network`, `networkFrom`
-/// and `resolvConf`. The plugin reads `socket`, imports read `dataDir`, the runtime reads `type`.
+/// and `dataDir`. The plugin reads `socket` and `resolvConf`, the runtime reads `type`.
 const IPAM_STRINGS: [&str; 7] =
     ["type", "name", "dataDir", "socket", "network", "networkFrom", "resolvConf"];
 
@@ -79,19 +80,41 @@ pub(super) fn is_identifier(text: &str) -> bool {
         && text.bytes().all(inner)
 }
 
-/// Reads the request of an ADD. `raw_version` is `cniVersion` as written, `cni_args` is `CNI_ARGS`.
+/// The parts of a call beside its configuration.
+pub(super) struct Surroundings<'a> {
+    /// The attachment; empty for a STATUS.
+    pub(super) id: Id,
+    /// `CNI_ARGS`.
+    pub(super) args: &'a str,
+    /// The find of the caller at `ipam.resolvConf`: the text of the file, or why there is none.
+    pub(super) resolv_conf: Option<Result<&'a str, &'a str>>,
+}
+
+/// Reads the request of an ADD. `raw_version` is `cniVersion` as written.
 ///
 /// # Errors
 /// [`Code::Config`], and [`Code::Environment`] for `CNI_ARGS`.
 pub(super) fn add(
     root: &JsonCursor<'_>,
-    id: Id,
-    (version, raw_version): (Version, &str),
-    cni_args: &str,
+    versions: (Version, &str),
+    call: Surroundings<'_>,
 ) -> Result<Add, Error> {
+    let (add, pod_namespace) = plain_add(root, versions, call)?;
+    let add = Add { sets: some(add.sets)?, ..add };
+    Namespaces::read(&ipam(root)?)?.admit(pod_namespace.as_deref(), add.stage)?;
+    Ok(add)
+}
+
+/// Reads an ADD as far as it does not depend on the pod: there may be no ranges, and whether the
+/// pod's namespace may have an address is not judged. Returns that namespace too.
+fn plain_add(
+    root: &JsonCursor<'_>,
+    (version, raw_version): (Version, &str),
+    call: Surroundings<'_>,
+) -> Result<(Add, Option<String>), Error> {
     let ipam = ipam(root)?;
     let runtime = root.object("runtimeConfig")?;
-    let env = Args::parse(cni_args)?;
+    let env = Args::parse(call.args)?;
     let args = root.object("args")?;
     let args = match &args {
         Some(args) => args.object("cni")?,
@@ -107,8 +130,11 @@ pub(super) fn add(
     });
     let routes = routes(&ipam)?;
     let resolv_conf = ipam.string("resolvConf")?;
-    let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
-    let sets = some(RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)?)?;
+    let resolv_conf = resolv_conf.filter(|path| !path.is_empty()).map(|path| ResolvConf {
+        path: path.into(),
+        content: call.resolv_conf.map(|found| found.map(str::to_owned).map_err(str::to_owned)),
+    });
+    let sets = RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)?;
     // A word gives a stage only if some range lists a stage. Elsewhere it is a word of somebody
     // else's tool, and a pod's name is just a name.
     let mut ranges = sets.iter().flat_map(|set| set.iter());
@@ -120,10 +146,12 @@ pub(super) fn add(
     let env_stage = if staged { env.stage()? } else { None };
     let of_pod = || env.pod_name.filter(|_| staged).and_then(Stage::of_pod);
     let stage = stage.or(env_stage).or_else(of_pod);
-    Namespaces::read(&ipam)?.admit(env.pod_namespace, stage)?;
+    Namespaces::read(&ipam)?;
     let unknown = unknown(&ipam);
-    let data_dir = ipam.string("dataDir")?.filter(|path| !path.is_empty()).map(PathBuf::from);
-    Ok(Add { id, sets, requested, stage, pod, routes, resolv_conf, data_dir, unknown })
+    let data_dir = data_dir(root)?;
+    let id = call.id;
+    let add = Add { id, sets, requested, stage, pod, routes, resolv_conf, data_dir, unknown };
+    Ok((add, env.pod_namespace.map(str::to_owned)))
 }
 
 /// Reads the request of a CHECK.
@@ -142,18 +170,34 @@ pub(super) fn check(
     Ok(Check { id, sets, prev_ips })
 }
 
-/// The range sets that a STATUS is about. There may be none: the ranges of `runtimeConfig` come
-/// with attachments only, and their absence must not make a node look broken.
+/// Reads the request of a STATUS, as an ADD of a pod that is not known. There may be no ranges if
+/// they come with attachments: their absence must not make a node look broken.
 ///
 /// # Errors
-/// [`Code::Config`].
+/// As of [`add`].
 pub(super) fn status(
     root: &JsonCursor<'_>,
-    (version, raw_version): (Version, &str),
-) -> Result<Vec<Ranges>, Error> {
+    versions: (Version, &str),
+    call: Surroundings<'_>,
+) -> Result<Status, Error> {
+    let (Add { sets, requested, resolv_conf, data_dir, .. }, _) = plain_add(root, versions, call)?;
+    let sets = if ranges_come_later(root)? { sets } else { some(sets)? };
+    Ok(Status { sets, requested, resolv_conf, data_dir })
+}
+
+/// Returns whether the ranges come with each attachment: from the runtime, or of the network that
+/// the pod's name tells.
+fn ranges_come_later(root: &JsonCursor<'_>) -> Result<bool, Error> {
     let ipam = ipam(root)?;
-    let runtime = root.object("runtimeConfig")?;
-    RangeSetParser::read(&ipam, runtime.as_ref(), version, raw_version)
+    let named = ipam.string("network")?.is_some_and(|network| !network.is_empty());
+    let of_service = !named && ipam.string("networkFrom")? == Some("service");
+    Ok(of_service || runtime_gives_ranges(root))
+}
+
+/// Returns whether the runtime is asked for ranges, which it gives with an attachment.
+pub(super) fn runtime_gives_ranges(root: &JsonCursor<'_>) -> bool {
+    let capabilities = root.get("capabilities");
+    capabilities.is_some_and(|all| all.get("ipRanges").is_some_and(|asked| asked.is_true()))
 }
 
 /// The range sets of a configuration that is good for an ADD without a runtime.
@@ -161,10 +205,21 @@ pub(super) fn status(
 /// # Errors
 /// [`Code::Config`].
 pub(super) fn ranges_and_routes(root: &JsonCursor<'_>) -> Result<Vec<Ranges>, Error> {
-    let (ipam, newest) = (ipam(root)?, Version::NEWEST);
-    routes(&ipam)?;
-    Namespaces::read(&ipam)?;
-    some(RangeSetParser::read(&ipam, None, newest, newest.as_str())?)
+    let newest = Version::NEWEST;
+    let id = Id { container_id: "".into(), ifname: "".into() };
+    let call = Surroundings { id, args: "", resolv_conf: None };
+    let (add, _) = plain_add(root, (newest, newest.as_str()), call)?;
+    some(add.sets)
+}
+
+/// The directory of host-local's directories, if the configuration names one.
+///
+/// # Errors
+/// [`Code::Config`]: it is no text, or there is no good `ipam`.
+pub(super) fn data_dir(root: &JsonCursor<'_>) -> Result<Option<PathBuf>, Error> {
+    let Some(ipam) = root.object("ipam")? else { return Ok(None) };
+    let path = ipam.string("dataDir")?;
+    Ok(path.filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
 fn ipam<'a>(root: &'a JsonCursor<'_>) -> Result<JsonCursor<'a>, Error> {
@@ -382,7 +437,8 @@ mod tests {
         let ok = with_ipam(&format!(
             r#"{{{RANGE},"type":"my-ipam","dataDir":"/x","resolvConf":"/etc/resolv.conf","zz":[]}}"#
         ));
-        assert_eq!(add(&ok).unwrap().resolv_conf, Some("/etc/resolv.conf".into()));
+        let resolv_conf = add(&ok).unwrap().resolv_conf.unwrap();
+        assert_eq!((resolv_conf.path, resolv_conf.content), ("/etc/resolv.conf".into(), None));
         for key in IPAM_STRINGS {
             let call = with_ipam(&format!(r#"{{{RANGE},"{key}":{{}}}}"#));
             let msg = format!("ipam.{key} must be a string, not an object");

@@ -11,8 +11,8 @@ use super::error::{Code, Error};
 use super::gc;
 use super::json::Json;
 use super::negotiate::negotiate;
-use super::netconf;
-use super::request::{Body, Calls, Del, Request, Status, Verb};
+use super::netconf::{self, Surroundings};
+use super::request::{Body, Calls, Del, Request, Verb};
 use super::salvage;
 use super::version::Version;
 
@@ -102,19 +102,24 @@ fn request(envelope: &Envelope<'_>, central: &dyn Central) -> Result<Request, Er
         Verb::Add | Verb::Check | Verb::Status => {
             central::find(&root, network, verb, envelope.args, central)?
         }
-        Verb::Del | Verb::Gc | Verb::Version => None,
+        // Its object may say where host-local's files are. More does not count.
+        Verb::Del => central::find(&root, network, verb, envelope.args, central).unwrap_or(None),
+        Verb::Gc | Verb::Version => None,
     };
     let merged = match &kept {
+        Some(kept) if verb == Verb::Del => central::merge(config, &kept.object).ok(),
         Some(kept) => Some(central::merge(config, &kept.object)?),
         None => None,
     };
     let root = netconf::root(merged.as_ref().unwrap_or(config))?;
+    let (args, resolv_conf) = (envelope.args, envelope.resolv_conf);
+    let surroundings = |id| Surroundings { id, args, resolv_conf };
     let body = match verb {
-        Verb::Add => Body::Add(Box::new(netconf::add(&root, id, (version, raw), envelope.args)?)),
-        Verb::Del => Body::Del(Del { id }),
+        Verb::Add => Body::Add(Box::new(netconf::add(&root, (version, raw), surroundings(id))?)),
+        Verb::Del => Body::Del(Del { id, data_dir: netconf::data_dir(&root).unwrap_or_default() }),
         Verb::Check => Body::Check(netconf::check(&root, id, (version, raw))?),
         Verb::Gc => Body::Gc(gc::gc(&root)?),
-        Verb::Status => Body::Status(Status { sets: netconf::status(&root, (version, raw))? }),
+        Verb::Status => Body::Status(netconf::status(&root, (version, raw), surroundings(id))?),
         Verb::Version => Body::Version { echo: raw.into() },
     };
     let network: Arc<str> = network.into();
@@ -148,7 +153,7 @@ fn raw_version<'a>(config: Option<&'a Json<'a>>) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cni::request::Pod;
+    use crate::cni::request::{Pod, Status};
     use crate::cni::vectors::{Call, code_of, with_ipam};
     use crate::core::stage::Stage;
 
@@ -232,9 +237,19 @@ mod tests {
 
     #[test]
     fn status_and_version_need_no_attachment() {
-        let status = r#"{"command":"STATUS","config":{"cniVersion":"1.1.0","name":"n","ipam":{}}}"#;
-        let request = parse(status.as_bytes()).unwrap();
-        assert_eq!(request.body, Body::Status(Status { sets: Vec::new() }));
+        let status = |more: &str| {
+            let config = format!(r#"{{"cniVersion":"1.1.0","name":"n","ipam":{{}}{more}}}"#);
+            let body = format!(r#"{{"command":"STATUS","config":{config}}}"#);
+            parse(body.as_bytes()).map(|request| request.body)
+        };
+        // The runtime gives the ranges with an attachment, or an ADD has none either.
+        let later = status(r#","capabilities":{"ipRanges":true}"#).unwrap();
+        let (sets, requested) = (Vec::new(), Vec::new());
+        let none = Status { sets, requested, resolv_conf: None, data_dir: None };
+        assert_eq!(later, Body::Status(none));
+        for more in ["", r#","capabilities":{"ipRanges":false}"#, r#","capabilities":5"#] {
+            assert_eq!(status(more).unwrap_err().msg, "no IP ranges specified", "{more}");
+        }
         for (config, said) in
             [("", ""), (r#","config":{}"#, ""), (r#","config":{"cniVersion":"9.9"}"#, "9.9")]
         {

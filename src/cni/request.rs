@@ -12,6 +12,7 @@ use crate::core::stage::Stage;
 use crate::core::time::StartTime;
 
 use super::error::Error;
+use super::resolv::ResolvConf;
 use super::result::Route;
 use super::unknown::UnknownKey;
 use super::version::Version;
@@ -145,7 +146,7 @@ pub struct Add {
     /// Routes for the result.
     pub routes: Vec<Route>,
     /// The `resolv.conf` whose contents go into the result.
-    pub resolv_conf: Option<PathBuf>,
+    pub resolv_conf: Option<ResolvConf>,
     /// The directory in which host-local had its files for this configuration, if not the usual
     /// one.
     pub data_dir: Option<PathBuf>,
@@ -158,6 +159,8 @@ pub struct Add {
 pub struct Del {
     /// The attachment whose addresses are released.
     pub id: Id,
+    /// As in an [`Add`], if it can be read.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// The request of a CHECK.
@@ -184,6 +187,12 @@ pub struct Gc {
 pub struct Status {
     /// The range sets; none when the ranges come with each attachment (`runtimeConfig.ipRanges`).
     pub sets: Vec<Ranges>,
+    /// The addresses that every ADD of this configuration asks for.
+    pub requested: Vec<IpAddr>,
+    /// As in an [`Add`].
+    pub resolv_conf: Option<ResolvConf>,
+    /// As in an [`Add`].
+    pub data_dir: Option<PathBuf>,
 }
 
 /// The calls in a body.

@@ -1,5 +1,17 @@
 //! `resolv.conf`, read as host-local reads it (`plugins/ipam/host-local/dns.go`).
 
+use std::path::PathBuf;
+
+/// The file that `ipam.resolvConf` names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolvConf {
+    /// Its path.
+    pub path: PathBuf,
+    /// The find of the caller there: its text, or why there is none. `None`: the caller did not
+    /// look, since the path is that of a central object, or the caller is not the plugin.
+    pub content: Option<Result<String, String>>,
+}
+
 /// The DNS part of a result.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Dns {

@@ -22,7 +22,7 @@ pub(super) fn keep_private() {
 ///
 /// # Errors
 /// The file cannot be read, or has no token that a client could send.
-fn token(config: &Config) -> anyhow::Result<Option<String>> {
+pub fn token(config: &Config) -> anyhow::Result<Option<String>> {
     let Some(path) = &config.listen_token_file else { return Ok(None) };
     let named = || format!("listenTokenFile: {}", path.display());
     if let Some(unwise) = files::check_secret(path).with_context(named)? {

@@ -37,11 +37,27 @@ pub const PEM_BYTES_MAX: u64 = 4 << 20;
 /// The largest list of what another plugin holds, in bytes: a pool of 100,000 containers has 20 MB.
 pub const IMPORT_BYTES_MAX: usize = 64 << 20;
 
+/// The longest configuration file of the daemon, in bytes. A usual one has less than 2 KiB.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Containers that one request takes over from another plugin: each with its whole configuration.
+pub const IMPORTED_PER_REQUEST_MAX: usize = 256;
+
 /// Files in host-local's directory of one network.
 pub const FOREIGN_FILES_MAX: usize = 100_000;
 
 /// The longest file of host-local that is read, in bytes: a container and an interface.
 pub const FOREIGN_FILE_BYTES_MAX: u64 = 1024;
+
+/// The age from which a directory of host-local counts as unchanged if its time is: more than the
+/// resolution of that time on any file system.
+pub const FOREIGN_FRESH: Duration = Duration::from_secs(2);
+
+/// Files of host-local that could not be removed, and count no longer.
+pub const SETTLED_MAX: usize = 10_000;
+
+/// The longest file with these, in bytes: a path has a network's name and an address.
+pub const SETTLED_FILE_BYTES_MAX: u64 = 10_000 * 1024;
 
 /// The longest file with the networks that are admitted, in bytes: as many names as there can be.
 pub const ADMITTED_FILE_BYTES_MAX: u64 = 2 << 20;
@@ -54,9 +70,6 @@ pub const PLACES_FILE_BYTES_MAX: u64 = 512 << 10;
 
 /// Networks whose keys without effect are remembered, so that each is told of once.
 pub const WARNED_NETWORKS_MAX: usize = 4096;
-
-/// Largest `resolv.conf`, in bytes.
-pub const RESOLV_CONF_BYTES_MAX: u64 = 1 << 20;
 
 /// The time between two counts of what all nodes hold, for the address map, as a multiple of the
 /// time that the last one took: however large the cluster, looking at it takes a twentieth of a

@@ -6,8 +6,11 @@
 //! read. The comparison with host-local is in `host_local`, the tests with real runtimes are in
 //! `runtimes`.
 
+mod namespaces;
 mod order;
+mod resolv;
 mod shapes;
+mod status;
 mod upkeep;
 
 use std::io::Write as _;

@@ -10,3 +10,4 @@ mod networks;
 mod older;
 mod ready;
 mod robbed;
+mod takeover;

@@ -1,8 +1,6 @@
 //! Imports from a list that the operator made of what another plugin holds in a store of the whole
 //! cluster.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +13,7 @@ use super::{CONF_DIR, Groups};
 use crate::api::foreign::Entry;
 use crate::api::networks::NetworkRow;
 use crate::cli::admin::{self, AdminArgs};
+use crate::cli::input;
 use crate::limits;
 
 /// The options of each import from a list.
@@ -92,15 +91,8 @@ impl ListedArgs {
 
 /// Reads a file, or standard input if it is `-`.
 pub(super) fn read(path: &Path) -> anyhow::Result<String> {
-    let (mut text, max) = (String::new(), limits::IMPORT_BYTES_MAX);
-    let one_more = max as u64 + 1;
-    let read = match path == Path::new("-") {
-        true => io::stdin().lock().take(one_more).read_to_string(&mut text),
-        false => File::open(path).and_then(|file| file.take(one_more).read_to_string(&mut text)),
-    };
-    read.with_context(|| format!("{} cannot be read", path.display()))?;
-    anyhow::ensure!(text.len() <= max, "{}: larger than {max} bytes", path.display());
-    Ok(text)
+    let text = input::read(path, limits::IMPORT_BYTES_MAX)?;
+    String::from_utf8(text).with_context(|| format!("{} is not text", path.display()))
 }
 
 /// Reads a file of JSON.

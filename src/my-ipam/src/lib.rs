@@ -2,8 +2,9 @@
 //!
 //! It carries no logic. It sends its environment and its standard input as they are to
 //! `POST /v1/cni` and prints what comes back. By itself it formats only what must work without a
-//! daemon: VERSION, a broken environment, a configuration that is not JSON, "nobody answers". An
-//! ADD waits some seconds for a daemon that does not listen yet. Two things it does so that no
+//! daemon: VERSION, a broken environment, a configuration that is not JSON, "nobody answers". It
+//! reads the file of `ipam.resolvConf`, whose path counts where it runs. An ADD waits some seconds
+//! for a daemon that does not listen yet. Two things it does so that no
 //! address leaks: a DEL that no daemon takes, or takes now, is left as a note (see [`note`]), and
 //! an ADD whose result cannot be printed is undone.
 //!
@@ -23,6 +24,7 @@ pub mod note;
 mod peek;
 mod process;
 mod request;
+mod resolv;
 pub mod scan;
 #[cfg(test)]
 mod tests;
@@ -118,7 +120,9 @@ pub fn run(process: &mut ProcessIo<'_>) -> u8 {
         Ok(config) => config,
         Err(failure) => return refuse(process, &failure.to_json(&peek)),
     };
-    let mut request = Request::new(environment, started_at_ns, config);
+    let needs_file = matches!(environment.command, Command::Add | Command::Status);
+    let resolv_conf = peek.resolv_conf.as_deref().filter(|_| needs_file).map(resolv::read);
+    let mut request = Request::new(environment, started_at_ns, config, resolv_conf);
     let answer = ask(&mut request, &socket, &peek, process);
     match judge(&request, &socket, answer, &peek) {
         Outcome::Refusal(error) => refuse(process, &error),

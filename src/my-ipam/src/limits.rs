@@ -15,6 +15,9 @@ pub const STDIN_BYTES_MAX: usize = BODY_BYTES_MAX - (1 << 20);
 /// plugin sends the name alone.
 pub const DEL_STDIN_BYTES_MAX: usize = 64 << 20;
 
+/// Largest `resolv.conf`, in bytes. A usual one has less than 1 KiB.
+pub const RESOLV_CONF_BYTES_MAX: usize = 1 << 20;
+
 /// The time that the plugin waits for the daemon's answer to one call. Longer than any wait inside
 /// the daemon, shorter than the minute that runtimes give to a DEL.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(50);

@@ -1,5 +1,5 @@
-//! Reads what the plugin must know of the configuration: the socket, and the version for error
-//! objects.
+//! Reads what the plugin must know of the configuration: the socket, the path of a `resolv.conf`,
+//! and the version for error objects.
 //!
 //! The daemon says whether the configuration is right. So this never fails: it takes what it finds
 //! up to the first fault. Keys match in any case and the last one wins, as in Go's JSON, which
@@ -24,6 +24,8 @@ pub(super) struct Peek {
     pub(super) socket: Option<String>,
     /// `ipam.waitSeconds`, if it is a whole number.
     pub(super) wait_s: Option<u64>,
+    /// `ipam.resolvConf`, if it is a non-empty string.
+    pub(super) resolv_conf: Option<String>,
     /// `cniVersion`, if it is a non-empty string.
     version: Option<String>,
 }
@@ -43,11 +45,11 @@ impl Peek {
         let string = |value: &[u8]| {
             serde_json::from_slice::<String>(value).ok().filter(|text| !text.is_empty())
         };
-        let _ = scan::members(config, |key, value| {
+        scan::members(config, |key, value| {
             if is(key.as_deref(), "cniVersion") {
                 self.version = string(value).or_else(|| self.version.take());
             } else if is(key.as_deref(), "ipam") {
-                let _ = scan::members(value, |key, value| {
+                scan::members(value, |key, value| {
                     if is(key.as_deref(), "socket") {
                         self.socket = string(value);
                     }
@@ -92,6 +94,9 @@ impl<'de> Visitor<'de> for Object<'_> {
                 Key::Wait if self.inside_ipam => {
                     self.found.wait_s = entries.next_value::<Value>()?.as_u64();
                 }
+                Key::ResolvConf if self.inside_ipam => {
+                    self.found.resolv_conf = text(entries.next_value()?);
+                }
                 Key::Version if !self.inside_ipam => {
                     self.found.version = text(entries.next_value()?);
                 }
@@ -110,6 +115,7 @@ impl<'de> Visitor<'de> for Object<'_> {
 enum Key {
     Socket,
     Wait,
+    ResolvConf,
     Version,
     Ipam,
     Other,
@@ -135,6 +141,7 @@ impl Visitor<'_> for KeyVisitor {
         Ok(match () {
             () if is("socket") => Key::Socket,
             () if is("waitSeconds") => Key::Wait,
+            () if is("resolvConf") => Key::ResolvConf,
             () if is("cniVersion") => Key::Version,
             () if is("ipam") => Key::Ipam,
             () => Key::Other,

@@ -5,6 +5,8 @@
 
 use std::io::Write as _;
 
+use serde_json::Value;
+
 use super::command::Command;
 use super::environment::Environment;
 
@@ -18,13 +20,26 @@ pub(super) struct Request {
     started_at_ns: u64,
     /// The first line and its newline.
     first_line: Vec<u8>,
+    /// The part of the first line that is about `ipam.resolvConf`; empty without that key.
+    resolv_conf: String,
     config: Vec<u8>,
 }
 
 impl Request {
-    pub(super) fn new(environment: Environment, started_at_ns: u64, config: Vec<u8>) -> Self {
-        let first_line = first_line(&environment, started_at_ns, "");
-        Self { environment, started_at_ns, first_line, config }
+    /// `resolv_conf` is a key of the request with its value: see [`resolv::read`].
+    ///
+    /// [`resolv::read`]: super::resolv::read
+    pub(super) fn new(
+        environment: Environment,
+        started_at_ns: u64,
+        config: Vec<u8>,
+        resolv_conf: Option<(&str, String)>,
+    ) -> Self {
+        let resolv_conf = resolv_conf
+            .map(|(key, value)| format!(",\"{key}\":{}", Value::from(value)))
+            .unwrap_or_default();
+        let first_line = first_line(&environment, started_at_ns, &resolv_conf);
+        Self { environment, started_at_ns, first_line, resolv_conf, config }
     }
 
     /// The DEL that releases only what this ADD made: the same process start tells them apart.
@@ -36,7 +51,7 @@ impl Request {
 
     /// The same call, which has found no daemon since then (nanoseconds on the boot clock).
     pub(super) fn waiting(&mut self, since_ns: u64) {
-        let more = format!(",\"waitedSince\":{since_ns}");
+        let more = format!(",\"waitedSince\":{since_ns}{}", self.resolv_conf);
         self.first_line = first_line(&self.environment, self.started_at_ns, &more);
     }
 

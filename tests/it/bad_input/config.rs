@@ -144,7 +144,7 @@ fn a_missing_or_wrong_field_is_named() {
         (("/ipam/routes", Some(json!([{ "dst": "everywhere" }]))), &["routes", "everywhere"]),
         (("/ipam/routes", Some(json!([{}]))), &["routes", "dst"]),
         (("/ipam/resolvConf", Some(json!("/nowhere/resolv.conf"))), &["resolvConf", "/nowhere"]),
-        (("/ipam/resolvConf", Some(json!("/"))), &["resolvConf", "plain file"]),
+        (("/ipam/resolvConf", Some(json!("/"))), &["resolvConf", "regular file"]),
         (("/ipam/blockSize", Some(json!("large"))), &["ipam.blockSize", "number"]),
         (("/args", Some(json!({ "cni": { "ips": ["10.1"] } }))), &["ips", "10.1"]),
         (("/runtimeConfig", Some(json!({ "ips": "10.1.2.3" }))), &["ips", "array"]),

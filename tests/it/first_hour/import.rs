@@ -92,7 +92,12 @@ fn an_address_that_another_container_holds_is_not_taken_over() {
     let data = dir.path().join("networks");
     assert_eq!(address(&host_local("ADD", "theirs", &data)), taken);
     let data_text = data.display().to_string();
-    let said = ends(&daemon, &["import", "host-local", &data_text], 1);
+    let conf = dir.path().join("net.d");
+    fs::create_dir(&conf).expect("a directory");
+    fs::write(conf.join("a.conf"), config("my-ipam", &data).to_string()).expect("a file");
+    let conf_text = conf.display().to_string();
+    let import = ["import", "host-local", &data_text, "--conf-dir", &conf_text];
+    let said = ends(&daemon, &import, 1);
     assert!(said.contains("conflict") && said.contains("container mine holds"), "{said}");
     assert_eq!(daemon.allocations().len(), 1);
     assert!(data.join("pods/10.9.0.2").exists(), "the file stays");
@@ -125,7 +130,6 @@ fn only_what_may_be_in_use_refuses_an_add() {
     assert!(ours(&daemon, "ADD", "c2", &data).succeeded(), "{}", daemon.log_tail());
 
     fs::write(of_pods.join("10.9.0.9"), b"\xff\xfe").expect("a file");
-    daemon.restart();
     let refused = ours(&daemon, "ADD", "c3", &data);
     assert!(refused.message().contains("cannot see what host-local holds"), "{refused:?}");
 }

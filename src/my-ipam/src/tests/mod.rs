@@ -304,3 +304,24 @@ fn an_early_answer_to_a_large_body_is_heard() {
     assert_eq!((ran.status, ran.stdout.as_str()), (1, ERROR), "{ran:?}");
     daemon.join().unwrap();
 }
+
+/// The daemon may live in another directory, so the plugin sends what is there.
+#[test]
+fn the_file_of_resolv_conf_goes_with_an_add_and_a_status() {
+    for (file, sent) in [
+        ("resolv.conf", ",\"resolvConf\":\"search \\\"a\\\"\\n\""),
+        ("none", ",\"resolvConfError\":\"no such file or directory\""),
+    ] {
+        for (command, more) in [("ADD", sent), ("STATUS", sent), ("DEL", ""), ("CHECK", "")] {
+            let mut case = Case::new(command);
+            fs::write(case.home.path().join("resolv.conf"), "search \"a\"\n").unwrap();
+            let path = case.home.path().join(file);
+            let config = format!("{{\"ipam\":{{\"resolvConf\":{path:?}}}}}");
+            case.config = config.clone().into_bytes();
+            let daemon = case.daemon(vec![answer("503 Service Unavailable", ERROR)]);
+            case.run();
+            let body = body(command, more).replace(CONFIG, &config);
+            assert_eq!(daemon.join().unwrap().remove(0).1, body, "{file}");
+        }
+    }
+}

@@ -9,8 +9,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+pub use self::check::{Checked, Fault, check_file};
 pub use self::etcd::EtcdArgs;
 pub use self::sweep::{Sweep, SweepArgs};
+use crate::files;
 use crate::journal::past::Bounds;
 use crate::limits;
 use crate::store::etcd::Options;
@@ -20,6 +22,7 @@ use times::{
     sweep_every,
 };
 
+mod check;
 mod etcd;
 #[cfg(test)]
 mod shipped;
@@ -249,17 +252,26 @@ pub struct Config {
 }
 
 impl File {
-    /// The options of the file as arguments.
-    fn args(self) -> Result<ServeArgs, String> {
-        if let Some(number) = self.warm_addresses.filter(|&n| n > limits::WARM_ADDRESSES_MAX) {
-            let max = limits::WARM_ADDRESSES_MAX;
-            return Err(format!("warmAddresses: at most {max} are allowed, not {number}"));
-        }
-        if let Some(count) = self.history_count.filter(|&n| n > limits::PAST_COUNT_MAX) {
-            let max = limits::PAST_COUNT_MAX;
-            return Err(format!("historyCount: at most {max} are allowed, not {count}"));
-        }
-        Ok(ServeArgs {
+    /// The options of the file as arguments; and what is wrong with those that are left out.
+    fn args(self) -> (ServeArgs, Vec<String>) {
+        let mut faults = Vec::new();
+        let mut at_most = |key: &str, given: Option<u64>, max: u64| {
+            let kept = given.filter(|&number| number <= max);
+            if let (None, Some(number)) = (kept, given) {
+                faults.push(format!("{key}: at most {max} are allowed, not {number}"));
+            }
+            kept
+        };
+        let warm = self.warm_addresses.map(u64::from);
+        let warm = at_most("warmAddresses", warm, limits::WARM_ADDRESSES_MAX.into());
+        let history_count = at_most("historyCount", self.history_count, limits::PAST_COUNT_MAX);
+        let (etcd, fault) = self.etcd.args();
+        faults.extend(fault);
+        let mut time = |key: &str, text: Option<String>, read: fn(&str) -> Result<_, String>| {
+            let read = parse(key, text.as_deref(), read);
+            read.map_err(|fault| faults.push(fault)).ok().flatten()
+        };
+        let args = ServeArgs {
             config: None,
             node: self.node,
             state_dir: self.state_dir,
@@ -268,30 +280,31 @@ impl File {
             listen_details: self.listen_details,
             listen_token_file: self.listen_token_file,
             listen_hosts: self.listen_hosts,
-            cooldown: parse("cooldown", self.cooldown.as_deref(), cooldown)?,
+            cooldown: time("cooldown", self.cooldown, cooldown),
             fsync: self.fsync,
             keep_after_reboot: self.keep_after_reboot,
-            etcd: self.etcd.args()?,
-            lease_ttl: parse("leaseTtl", self.lease_ttl.as_deref(), lease_ttl)?,
-            warm_addresses: self.warm_addresses,
+            etcd,
+            lease_ttl: time("leaseTtl", self.lease_ttl, lease_ttl),
+            warm_addresses: warm.and_then(|number| u32::try_from(number).ok()),
             commit: self.commit,
-            offline_limit: parse("offlineLimit", self.offline_limit.as_deref(), offline_limit)?,
+            offline_limit: time("offlineLimit", self.offline_limit, offline_limit),
             sweep: SweepArgs {
-                every: parse("sweep", self.sweep.as_deref(), sweep_every)?,
-                grace: parse("sweepGrace", self.sweep_grace.as_deref(), sweep_time)?,
+                every: time("sweep", self.sweep, sweep_every),
+                grace: time("sweepGrace", self.sweep_grace, sweep_time),
                 cri: self.cri,
-                cri_grace: parse("criGrace", self.cri_grace.as_deref(), sweep_time)?,
+                cri_grace: time("criGrace", self.cri_grace, sweep_time),
             },
             status_fails_when_full: self.status_fails_when_full,
             import_host_local: self.import_host_local,
-            forget_after: parse("forgetAfter", self.forget_after.as_deref(), forget_after)?,
+            forget_after: time("forgetAfter", self.forget_after, forget_after),
             log: self.log,
             boot_from: self.boot_from,
-            history_count: self.history_count,
-            history_age: parse("historyAge", self.history_age.as_deref(), history_age)?,
+            history_count,
+            history_age: time("historyAge", self.history_age, history_age),
             boot_id_file: self.boot_id_file,
             machine_id_file: self.machine_id_file,
-        })
+        };
+        (args, faults)
     }
 }
 
@@ -302,15 +315,18 @@ impl Config {
     /// An option is wrong; the error names its source and the allowed values.
     pub fn new(args: ServeArgs) -> anyhow::Result<Self> {
         let (path, file) = read_file(args.config.clone())?;
-        Self::merge(args, file, path)
+        let config = Self::unchecked(args, file, path)?;
+        let faults = config.faults();
+        anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
+        Ok(config)
     }
 
-    fn merge(args: ServeArgs, file: ServeArgs, path: Option<PathBuf>) -> anyhow::Result<Self> {
+    /// Merges the options without a look at whether they go together.
+    fn unchecked(args: ServeArgs, file: ServeArgs, path: Option<PathBuf>) -> anyhow::Result<Self> {
         let given = args.node.or(file.node);
         let node_is_given = given.is_some();
         let node = given
             .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
-        check_node(&node)?;
         let boot_id_file = (args.boot_id_file.or(file.boot_id_file))
             .unwrap_or_else(|| "/proc/sys/kernel/random/boot_id".into());
         let boot_id = std::fs::read_to_string(&boot_id_file)
@@ -321,7 +337,7 @@ impl Config {
         let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
         let past =
             (args.history_count.or(file.history_count), args.history_age.or(file.history_age));
-        let config = Self {
+        Ok(Self {
             file: path,
             node,
             node_is_given,
@@ -351,21 +367,32 @@ impl Config {
             history: Bounds::new(past.0, past.1),
             boot_id: boot_id.trim().to_owned(),
             machine_id: machine_id.trim().to_owned(),
-        };
-        check_hosts(&config.listen_hosts)?;
-        anyhow::ensure!(
-            config.fsync || !config.keep_after_reboot,
-            "keepAfterReboot needs fsync: without it the journal may not survive a power cut"
-        );
-        anyhow::ensure!(
-            config.etcd.is_some() || config.commit == Commit::Journal,
-            "commit = etcd needs etcd: give its URLs (--etcd), or leave commit out"
-        );
-        anyhow::ensure!(
-            config.etcd.is_some() || config.offline_limit.is_none(),
-            "offlineLimit needs etcd: give its URLs (--etcd), or leave offlineLimit out"
-        );
-        Ok(config)
+        })
+    }
+
+    /// Says what is wrong with options, alone or together.
+    fn faults(&self) -> Vec<String> {
+        let alone = self.etcd.is_none();
+        let together = [
+            (
+                self.keep_after_reboot && !self.fsync,
+                "keepAfterReboot needs fsync: without it the journal may not survive a power cut",
+            ),
+            (
+                alone && self.commit != Commit::Journal,
+                "commit = etcd needs etcd: give its URLs (--etcd), or leave commit out",
+            ),
+            (
+                alone && self.offline_limit.is_some(),
+                "offlineLimit needs etcd: give its URLs (--etcd), or leave offlineLimit out",
+            ),
+        ];
+        let wrong = together.into_iter().filter(|(is_wrong, _)| *is_wrong);
+        let mut faults: Vec<String> =
+            check_node(&self.node).err().iter().map(ToString::to_string).collect();
+        faults.extend(check_hosts(&self.listen_hosts).err().map(|fault| fault.to_string()));
+        faults.extend(wrong.map(|(_, said)| said.to_owned()));
+        faults
     }
 }
 
@@ -374,68 +401,27 @@ impl Config {
 fn read_file(named: Option<PathBuf>) -> anyhow::Result<(Option<PathBuf>, ServeArgs)> {
     let is_named = named.is_some();
     let path = named.unwrap_or_else(|| FILE_DEFAULT.into());
-    let text = match std::fs::read_to_string(&path) {
+    // The usual name of an empty file.
+    if path == Path::new("/dev/null") {
+        return Ok((Some(path), ServeArgs::default()));
+    }
+    // A pipe would have the start wait for ever.
+    let text = match files::read_foreign(&path, limits::CONFIG_BYTES_MAX) {
         Err(error) if !is_named && error.kind() == std::io::ErrorKind::NotFound => {
             return Ok((None, ServeArgs::default()));
         }
         text => text.with_context(|| format!("configuration file {}", path.display()))?,
     };
-    let args = parse_file(&path, &text)?;
+    let args = parse_file(&path, &String::from_utf8_lossy(&text))?;
     Ok((Some(path), args))
 }
 
 fn parse_file(path: &Path, text: &str) -> anyhow::Result<ServeArgs> {
     let named = || format!("configuration file {}", path.display());
     let file: File = toml::from_str(text).with_context(named)?;
-    file.args().map_err(|error| anyhow::anyhow!("{}: {error}", named()))
-}
-
-/// A fault in a file of the daemon.
-#[derive(Debug)]
-pub struct Fault {
-    /// The place, in bytes from the start of the file.
-    pub offset: usize,
-    /// The fault and its remedy.
-    pub text: String,
-}
-
-/// Checks a file of the daemon as its start would, alone: without flags and variables. Returns what
-/// is unwise.
-///
-/// # Errors
-/// The first fault of the file.
-pub fn check_file(path: &Path, text: &str) -> Result<Vec<String>, Fault> {
-    toml::from_str::<File>(text).map_err(|error| Fault {
-        offset: error.span().map_or(0, |span| span.start),
-        text: error.message().to_owned(),
-    })?;
-    let fault = |error: anyhow::Error| {
-        let said = format!("{error:#}");
-        Fault { offset: offset_of_named(text, &said), text: said }
-    };
-    let args = parse_file(path, text).map_err(fault)?;
-    let config = Config::merge(ServeArgs::default(), args, None).map_err(fault)?;
-    let mut unwise = Vec::new();
-    unwise.extend(config.etcd.iter().flat_map(Options::unwise));
-    if config.etcd.is_none() {
-        unwise
-            .push("no [etcd]: this node is alone, and shares no pool with other nodes".to_owned());
-    }
-    Ok(unwise)
-}
-
-/// Returns the start of the first line whose key a message names, in bytes; 0 if there is none.
-fn offset_of_named(text: &str, message: &str) -> usize {
-    let words: Vec<&str> = message.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let key = line.split('=').next().unwrap_or_default().trim();
-        if !key.is_empty() && line.contains('=') && words.contains(&key) {
-            return offset;
-        }
-        offset += line.len();
-    }
-    0
+    let (args, faults) = file.args();
+    anyhow::ensure!(faults.is_empty(), "{}: {}", named(), faults.join("; "));
+    Ok(args)
 }
 
 /// A host is a name alone, as clients send it.

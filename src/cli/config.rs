@@ -1,18 +1,20 @@
 //! `leasehold config check`: what is wrong, unknown or unwise in a file. It needs no daemon.
 
-use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{self, OutputArgs, printable};
+use super::{input, serve};
 use crate::api::inspect::{Weight, inspect, position};
 use crate::config;
+use crate::daemon;
 use crate::limits;
+
+/// The mark with which some editors begin a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The commands about configurations.
 #[derive(Subcommand, Debug)]
@@ -81,23 +83,44 @@ pub(super) fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
 type Found = Vec<(usize, usize, Weight, String)>;
 
 fn check(file: &Path) -> anyhow::Result<(String, Found)> {
-    let mut text = Vec::new();
-    let read = fs::File::open(file)
-        .and_then(|open| open.take(limits::BODY_BYTES_MAX as u64).read_to_end(&mut text));
-    read.with_context(|| file.display().to_string())?;
-    let is_json = text.trim_ascii_start().first().is_some_and(|first| b"{[".contains(first));
-    if is_json && file.extension().is_none_or(|is| is != "toml") {
-        let (subject, remarks) = inspect(&text);
-        let row = |r: crate::api::inspect::Remark| (r.line, r.column, r.weight, r.text);
-        return Ok((subject.to_string(), remarks.into_iter().map(row).collect()));
-    }
-    let text = String::from_utf8_lossy(&text);
-    let found = match config::check_file(file, &text) {
-        Ok(unwise) => unwise.into_iter().map(|what| (1, 1, Weight::Unwise, what)).collect(),
-        Err(fault) => {
-            let (line, column) = position(text.as_bytes(), fault.offset);
-            vec![(line, column, Weight::Wrong, fault.text)]
-        }
+    let text = input::read_file(file, limits::BODY_BYTES_MAX)?;
+    let (marked, text) = match text.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) => (true, rest),
+        None => (false, &*text),
     };
+    let mut found = Found::new();
+    if is_json(file, text) {
+        if marked {
+            let said = "the file begins with a byte order mark, which is no JSON: save it without";
+            found.push((1, 1, Weight::Wrong, said.to_owned()));
+        }
+        let (subject, remarks) = inspect(text);
+        found.extend(remarks.into_iter().map(|r| (r.line, r.column, r.weight, r.text)));
+        return Ok((subject.to_string(), found));
+    }
+    let text = String::from_utf8_lossy(text);
+    let mut checked = config::check_file(file, &text);
+    let config = checked.config.take();
+    let log = config.as_ref().and_then(|config| serve::wrong(&config.log));
+    let token = config.as_ref().and_then(|config| daemon::token(config).err());
+    for said in log.into_iter().chain(token.map(|error| format!("{error:#}"))) {
+        checked.add(&text, said);
+    }
+    for fault in checked.faults {
+        let (line, column) = position(text.as_bytes(), fault.offset);
+        found.push((line, column, Weight::Wrong, fault.text));
+    }
+    found.sort();
+    found.extend(checked.unwise.into_iter().map(|what| (1, 1, Weight::Unwise, what)));
     Ok(("the daemon's file".to_owned(), found))
+}
+
+/// Returns whether a file is to be JSON: by its name, else by its first character.
+fn is_json(file: &Path, text: &[u8]) -> bool {
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    match extension.map(str::to_ascii_lowercase).as_deref() {
+        Some("conf" | "conflist" | "json") => true,
+        Some("toml") => false,
+        _ => text.trim_ascii_start().first().is_some_and(|first| b"{[".contains(first)),
+    }
 }

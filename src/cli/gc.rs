@@ -1,8 +1,6 @@
 //! `leasehold gc`: releases the leaks that a check found.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +10,7 @@ use serde::Serialize;
 
 use super::admin::{self, AdminArgs};
 use super::check;
+use super::input;
 use super::output::{self, printable};
 use crate::api::check::gc::{Collect, Collected, GcOutcome};
 use crate::api::check::{Finding, Report};
@@ -94,15 +93,10 @@ fn read(path: &Path) -> anyhow::Result<Report> {
         true => "the report on standard input".to_owned(),
         false => format!("report {}", path.display()),
     };
-    let mut text = String::new();
     // A daemon's report is never longer.
-    let max = limits::ANSWER_BYTES_MAX as u64 * 2;
-    let read = match stdin {
-        true => io::stdin().lock().take(max).read_to_string(&mut text),
-        false => File::open(path).and_then(|file| file.take(max).read_to_string(&mut text)),
-    };
-    read.with_context(|| format!("{} cannot be read", named()))?;
-    serde_json::from_str(&text).with_context(|| {
+    let text = input::read(path, limits::ANSWER_BYTES_MAX * 2)
+        .with_context(|| format!("{} cannot be read", named()))?;
+    serde_json::from_slice(&text).with_context(|| {
         format!("{} is not a report of `leasehold check -o json` of this version", named())
     })
 }

@@ -1,7 +1,7 @@
 //! `leasehold network`: network configurations that the cluster's store keeps.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::admin::{self, AdminArgs, Refused};
+use super::input;
 use super::output::{self, Form, printable};
 use crate::api::networks::{Change, Changed, NetworkRow};
 use crate::api::zero::or_zero;
@@ -249,16 +250,7 @@ fn put(args: &PutArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let max = limits::IPAM_BYTES_MAX;
-    let mut object = Vec::new();
-    let one_more = max as u64 + 1;
-    let read = match file.to_str() {
-        Some("-") => std::io::stdin().lock().take(one_more).read_to_end(&mut object),
-        _ => fs::File::open(file).and_then(|file| file.take(one_more).read_to_end(&mut object)),
-    };
-    read.with_context(|| file.display().to_string())?;
-    anyhow::ensure!(object.len() <= max, "{}: larger than {max} bytes", file.display());
-    Ok(object)
+    input::read(file, limits::IPAM_BYTES_MAX)
 }
 
 /// Prints the change that was made.
@@ -287,7 +279,7 @@ fn edit(args: &NameArgs) -> anyhow::Result<ExitCode> {
     file.write_all(text.as_bytes())?;
     for round in 0..EDITS_MAX {
         open_editor(file.path())?;
-        let edited = fs::read(file.path())?;
+        let edited = input::read_file(file.path(), limits::IPAM_BYTES_MAX)?;
         anyhow::ensure!(!edited.trim_ascii().is_empty(), "the text is empty: nothing was changed");
         if round == 0 && edited == text.as_bytes() {
             let network = args.network.clone();

@@ -124,7 +124,7 @@ fn filter(asked: &str) -> (EnvFilter, Option<String>) {
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 /// Says what is wrong with the text that sets the log, if anything is.
-fn wrong(asked: &str) -> Option<String> {
+pub(super) fn wrong(asked: &str) -> Option<String> {
     let is_wrong = |directive: &&str| {
         let level = directive.rsplit_once('=').map_or(*directive, |(_, level)| level);
         !LEVELS.contains(&level) || EnvFilter::try_new(directive).is_err()

@@ -72,10 +72,11 @@ fn deadline(text: &str) -> Result<Duration, String> {
 }
 
 impl File {
-    /// The options of the file as arguments.
-    pub(super) fn args(self) -> Result<EtcdArgs, String> {
+    /// The options of the file as arguments, and what is wrong with one that is left out.
+    pub(super) fn args(self) -> (EtcdArgs, Option<String>) {
         let request_deadline = self.request_deadline.as_deref().map(deadline).transpose();
-        Ok(EtcdArgs {
+        let fault = request_deadline.as_ref().err().map(|e| format!("etcd.requestDeadline: {e}"));
+        let args = EtcdArgs {
             endpoints: self.endpoints,
             prefix: self.prefix,
             user: self.user,
@@ -84,9 +85,9 @@ impl File {
             cert_file: self.cert_file,
             key_file: self.key_file,
             server_name: self.server_name,
-            request_deadline: request_deadline
-                .map_err(|error| format!("etcd.requestDeadline: {error}"))?,
-        })
+            request_deadline: request_deadline.ok().flatten(),
+        };
+        (args, fault)
     }
 }
 

@@ -24,7 +24,7 @@ fn with(starts: &[&str]) -> String {
 
 fn config(text: &str) -> Config {
     let file: File = toml::from_str(text).unwrap();
-    Config::new(file.args().unwrap()).unwrap()
+    Config::new(file.args().0).unwrap()
 }
 
 /// The keys of a file; those of `[etcd]` with the table's name.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
 use crate::common::LEASEHOLD;
@@ -41,9 +42,48 @@ fn each_kind_of_file_is_known_and_each_fault_has_its_place() {
         ("l.toml", "node = \"a\"\n[etcd]\nendpoint = [\"x\"]\n", 1, "l.toml:3:1: wrong: unknown"),
         ("l.toml", "node = \"a\"\nsweep = \"soon\"\n", 1, "l.toml:2:"),
         ("l.toml", "node = \"a\"\n", 0, "l.toml:1:1: unwise: no [etcd]"),
+        (
+            "l.toml",
+            "node = \"a\"\nlog = \"loud\"\n",
+            1,
+            "l.toml:2:1: wrong: log: \"loud\" is neither",
+        ),
+        ("l.toml", "listenTokenFile = \"/nope\"\n", 1, "l.toml:1:1: wrong: listenTokenFile: /nope"),
+        ("l.toml", "socket = \"a.sock\"\n", 0, "unwise: socket: a.sock is looked for in"),
+        (
+            "l.toml",
+            "[etcd]\nendpoints = [\"nope:2379\"]\n",
+            1,
+            "l.toml:2:1: wrong: endpoints: \"nope:2379\" is not a URL of etcd",
+        ),
+        ("a.conf", "", 1, "a.conf:1:0: wrong: file is not valid JSON"),
+        ("a.conflist", "name = 5", 1, "wrong: file is not valid JSON"),
+        ("a.json", "\u{feff}{\"subnet\":\"10.9.0.0/24\"}", 1, "byte order mark"),
+        ("a", "{\"subnet\":\"10.9.0.0/24\"}", 0, "good: an ipam object"),
     ] {
         let (ended, said) = check(name, text);
         assert_eq!(ended, code, "{text}: {said}");
         assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+/// Nothing waits for somebody who writes into a pipe.
+#[test]
+fn a_pipe_is_refused_at_once() {
+    let dir = TempDir::new().expect("a directory");
+    let pipe = dir.path().join("pipe.conf");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    let name = pipe.display().to_string();
+    for args in [
+        &["config", "check", &name][..],
+        &["serve", "--config", &name],
+        &["network", "put", "n", &name],
+        &["gc", "--report", &name],
+        &["import", "whereabouts", &name, "--network", "n", "--containers", &name],
+    ] {
+        let output = Command::new(LEASEHOLD).args(args).output().expect("leasehold runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains("not a regular file"), "{args:?}: {said}");
     }
 }

@@ -206,8 +206,9 @@ impl Leaseholder {
     /// Handles the end of a lease that the transaction names: ours, or that of a node to be
     /// answered.
     fn without_lease(&mut self, now: BootTime) {
+        let alone = self.batch.as_ref().is_some_and(|batch| batch.only().is_some());
         let Some(batch) = self.end_batch(None) else { return };
-        if batch.only().is_none() {
+        if !alone {
             return self.requeue_singly(batch.orders);
         }
         for (id, order) in batch.orders {
@@ -360,8 +361,9 @@ impl Leaseholder {
     }
 
     fn refused(&mut self, now: BootTime, keys: Vec<KeyValue>) {
+        let alone = self.batch.as_ref().is_some_and(|batch| batch.only().is_some());
         let Some(batch) = self.end_batch(None) else { return };
-        if batch.only().is_none() {
+        if !alone {
             return self.requeue_singly(batch.orders);
         }
         for (id, order) in batch.orders {

@@ -101,7 +101,7 @@ fn what_is_wrong_is_refused_with_its_field() {
         (r#"{"ranges": [[{"subnet": "10.0.0.1/24"}]]}"#, "ipam.ranges[0][0].subnet"),
         (r#"{"subnet": "10.0.0.0/24", "gateway": 7}"#, "ipam.gateway"),
         (r#"{"subnet": "10.0.0.0/24", "network": "x"}"#, "ipam.network"),
-        (&format!("{{\"subnet\": \"{}\"}}", "x".repeat(2 << 20)), "larger than 1048576 bytes"),
+        (&format!("{{\"subnet\": \"{}\"}}", "x".repeat(2 << 20)), "longer than 1048576 bytes"),
     ] {
         let file = files.write("bad.json", text);
         let said = fails(&daemon, &["network", "put", "pods", &file]);

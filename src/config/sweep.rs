@@ -15,11 +15,12 @@ use crate::limits;
 pub struct SweepArgs {
     /// Interval at which to release addresses of containers whose network namespace is gone; 0s
     /// turns this off [default: 30s]
-    #[arg(long = "sweep", value_name = "TIME", env = "LEASEHOLD_SWEEP", value_parser = sweep_every)]
+    #[arg(id = "sweep", long = "sweep", value_name = "TIME", env = "LEASEHOLD_SWEEP",
+          value_parser = sweep_every)]
     pub every: Option<Duration>,
     /// Time for which the namespace must have been gone; needs sweep [default: 2m]
-    #[arg(long = "sweep-grace", value_name = "TIME", env = "LEASEHOLD_SWEEP_GRACE",
-          value_parser = sweep)]
+    #[arg(id = "sweep_grace", long = "sweep-grace", value_name = "TIME",
+          env = "LEASEHOLD_SWEEP_GRACE", value_parser = sweep)]
     pub grace: Option<Duration>,
     /// Socket of the container runtime (CRI), such as unix:///run/containerd/containerd.sock: the
     /// sweep also releases addresses of pods that the runtime does not know

@@ -126,6 +126,7 @@ impl RangeSet {
                 None => {}
             }
         }
+        self.give_back_lost();
         self.serve(now);
     }
 
@@ -148,6 +149,7 @@ impl RangeSet {
     /// wait get what is in hand, or learn the cause at once.
     pub fn stalled(&mut self, now: BootTime, cause: Option<Cause>) {
         self.cluster.stalled.clone_from(&cause);
+        self.give_back_lost();
         self.serve(now);
         if let Some(cause) = cause {
             self.fail_waiting(&cause);
@@ -171,6 +173,7 @@ impl RangeSet {
     /// Remembers that the node has joined: blocks may be given back from now on.
     pub fn joined(&mut self) {
         self.cluster.joined = true;
+        self.give_back_lost();
     }
 
     /// Remembers that this is the only node of the cluster, or that it is not.

@@ -324,6 +324,16 @@ impl RangeSet {
         self.cursors.values().any(next)
     }
 
+    /// Gives back the lost blocks of which every address is free.
+    pub(super) fn give_back_lost(&mut self) {
+        if !self.cluster.may_give_back() || self.demand.is_giving_back() {
+            return;
+        }
+        let is_lost = |block: &&Block| block.state() == BlockState::Lost && block.is_empty();
+        let lost = self.inventory.blocks().filter(is_lost).take(limits::BLOCKS_PER_CLAIM_MAX);
+        self.give_back(lost.map(|block| (block.cidr(), BlockState::Lost)).collect());
+    }
+
     fn give_back(&mut self, back: Vec<(Cidr, BlockState)>) {
         if !back.is_empty() {
             back.iter().for_each(|(cidr, _)| self.set_state(*cidr, BlockState::Returning));
@@ -379,11 +389,8 @@ impl RangeSet {
                 self.remove(cidr);
             } else {
                 self.set_state(cidr, before);
-                // The journal has let go of it.
-                match before {
-                    BlockState::Active => self.effects.push_back(Effect::JournalBlock(cidr)),
-                    BlockState::Lost => self.effects.push_back(Effect::JournalLost(cidr)),
-                    BlockState::Spare | BlockState::Returning => {}
+                if before == BlockState::Active {
+                    self.effects.push_back(Effect::JournalBlock(cidr));
                 }
             }
         }
@@ -392,6 +399,7 @@ impl RangeSet {
         }
         self.serve(now);
         if done {
+            self.give_back_lost();
             self.give_back_left_behind();
         }
         self.answer_questions(now);

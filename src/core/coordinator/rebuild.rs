@@ -116,13 +116,17 @@ fn rebuild_set(
 }
 
 impl Coordinator {
-    /// Gives a block to the range set whose ranges it meets. It may reach beyond their rounding:
-    /// that of a range set which has become part of this one, and had larger blocks.
+    /// Gives a block to the range set whose ranges it meets, or else to the one whose rounded
+    /// ranges it meets: a node that forgot learns of blocks one by one. It may reach beyond their
+    /// rounding: that of a range set which has become part of this one, and had larger blocks.
     fn adopt(&mut self, pool: &PoolFamily, cidr: Cidr) -> Option<SetId> {
         let network = self.networks.get_mut(&pool.network)?;
-        let meets =
-            |set: &&mut OpenSet| set.family == pool.family && set.ranges.overlaps(cidr.range());
-        let set = network.sets.iter_mut().find(meets)?;
+        let of_family = |set: &OpenSet| set.family == pool.family;
+        let by_ranges = |set: &OpenSet| of_family(set) && set.ranges.overlaps(cidr.range());
+        let by_rounding = |set: &OpenSet| of_family(set) && set.territory.overlaps(cidr.range());
+        let at = network.sets.iter().position(by_ranges);
+        let at = at.or_else(|| network.sets.iter().position(by_rounding))?;
+        let set = network.sets.get_mut(at)?;
         set.territory.insert(cidr.range());
         Some(set.id)
     }
@@ -132,5 +136,61 @@ impl Coordinator {
         identity.ranges.iter().for_each(|&range| set.add(range));
         self.networks.entry(identity.network.clone()).or_default().sets.push(set);
         self.next_set = self.next_set.max(identity.id.next());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::address::{AddressRange, BlockSize};
+    use crate::core::attachment::{Holding, Netns, Scope};
+    use crate::core::time::{StartTime, UnixTime};
+
+    /// A node that had an old copy of its state directory learned from the store of three blocks
+    /// side by side, and its range set has the addresses of the first one. A container holds an
+    /// address in the second one (seed 11684).
+    #[test]
+    fn blocks_beside_the_ranges_of_their_range_set_are_not_stray() {
+        let pool = PoolFamily { network: "net".into(), family: Family::V4 };
+        let cidr = |first, log2| Cidr::containing(Address::new(first), BlockSize::of_log2(log2));
+        let blocks = [cidr(16, 0), cidr(18, 1), cidr(20, 2)];
+        let scope = Scope { network: "net".into(), ifname: "eth0".into(), pool: "net".into() };
+        let holding = Holding {
+            scope: scope.into(),
+            container_id: "c".into(),
+            addresses: vec![Family::V4.address(Address::new(18))].into(),
+            sequence: Sequence::FIRST,
+            started_at: None,
+            since: UnixTime::EPOCH,
+            stage: None,
+            pod: None,
+            netns: Netns::default(),
+        };
+        let mut state = JournalState::default();
+        let set = SetIdentity {
+            id: SetId::FIRST,
+            network: "net".into(),
+            family: Family::V4,
+            block_size: BlockSize::of_log2(3),
+            ranges: vec![AddressRange::one(Address::new(16))],
+        };
+        state.sets.insert(set.id, set);
+        state.blocks.extend(blocks.map(|cidr| (pool.clone(), cidr)));
+        // Another range of addresses, which no range set has.
+        state.blocks.insert((pool.clone(), cidr(24, 0)));
+        state.holdings.put(Arc::new(holding));
+        let settings = Settings {
+            cooldown: Duration::ZERO,
+            min_free: 0,
+            forget_after: Duration::MAX,
+            seed: 0,
+        };
+        let rebuilt = rebuild(Coordinator::new(settings, false, StartTime::BOOT), state);
+        let Rebuilt { sets, stray, .. } = rebuilt.expect("a journal that makes one state");
+        assert_eq!(stray, [(pool, cidr(24, 0))]);
+        let of_set: Vec<Cidr> = sets[0].1.blocks().map(|block| block.cidr()).collect();
+        assert_eq!((of_set, sets[0].1.stats().allocated), (blocks.to_vec(), 1));
     }
 }

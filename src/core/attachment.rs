@@ -120,6 +120,23 @@ pub struct Holding {
 }
 
 impl Holding {
+    /// Returns a holding of these addresses in network `net`, with nothing else about it.
+    #[cfg(test)]
+    pub(crate) fn plain(container_id: &str, addresses: Vec<IpAddr>) -> Self {
+        let scope = Scope { network: "net".into(), ifname: "eth0".into(), pool: "net".into() };
+        Self {
+            scope: scope.into(),
+            container_id: container_id.into(),
+            addresses: addresses.into(),
+            sequence: Sequence::FIRST,
+            started_at: None,
+            since: UnixTime::EPOCH,
+            stage: None,
+            pod: None,
+            netns: Netns::default(),
+        }
+    }
+
     /// Returns whether the attachment holds the addresses.
     pub fn is_of(&self, id: &AttachmentId) -> bool {
         self.container_id == id.container_id

@@ -62,6 +62,8 @@ mutants! {
     MergeNotHeldBack,
     /// A journal of an earlier boot is trusted before the store has confirmed it (rule 17).
     UnconfirmedTrusted,
+    /// A journal counts as confirmed before it knows which blocks were lost (rule 17).
+    ConfirmedEarly,
     /// A range set keeps spares of a lease that is gone (rule 18).
     LostLeaseSparesKept,
     /// A node goes on handing out when it has not reached the store for `offlineLimit` (rule 19).

@@ -202,7 +202,7 @@ impl World {
                 let full = matches!(
                     &error,
                     CallError::Assign { error: AssignError::Exhausted { .. }, .. }
-                ) && self.plan.has_enough();
+                ) && self.plan.has_enough(&self.configuration);
                 assert!(self.quiet || !full, "c{id} was told that no address is left");
                 // The journal may have an entry although it did not confirm it.
                 let unsure = matches!(error, CallError::Journal(_));

@@ -99,13 +99,15 @@ impl Plan {
         self.faults.iter().any(|(fault, _)| loses(fault))
     }
 
-    /// Returns whether nothing goes wrong and there are enough addresses for every container.
-    pub(super) fn has_enough(&self) -> bool {
+    /// Returns whether nothing goes wrong and each of these range sets has enough addresses for
+    /// every container.
+    pub(super) fn has_enough(&self, sets: &Configuration) -> bool {
         let offered = |range: &Range| {
             range.addresses().iter().filter(|number| range.offers(*number, None)).count()
         };
-        let addresses: usize = self.whole.iter().map(offered).sum();
-        self.faults.is_empty() && self.bad_message == 0 && self.nodes * self.containers <= addresses
+        let addresses = |set: &Arc<Ranges>| set.iter().map(offered).sum::<usize>();
+        let suffices = |set| self.nodes * self.containers <= addresses(set);
+        self.faults.is_empty() && self.bad_message == 0 && sets.iter().all(suffices)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Fixed stories: each went wrong once.
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Millis;
@@ -264,4 +264,41 @@ pub(super) fn is_refused_meanwhile(seed: u64) -> bool {
     world.answer_of(asks);
     // Others may say that node 0 did not answer in time.
     world.last_error.contains("no IP addresses available")
+}
+
+/// A machine comes back after its node was removed and others have its blocks. Its daemon joins,
+/// dies a moment later, and starts again without the store: it hands none of them out (rule 17).
+#[test]
+fn a_node_that_dies_as_it_learns_what_it_lost_hands_none_of_that_out() {
+    assert!(!(0..MOMENTS).any(hands_out_what_it_lost));
+}
+
+/// Returns whether two nodes hand out one address.
+pub(super) fn hands_out_what_it_lost(seed: u64) -> bool {
+    let mut plan = calm_in(subnet("10.0.0.0/27", Some(2)), 2);
+    plan.between_calls = Millis::MAX / 4;
+    plan.idle = 2; // a pause after every second message
+    plan.group_max = 1;
+    let mut world = World::new(seed, plan);
+    world.settle(2_000);
+    run_containers(&mut world, 0, 6);
+    world.vanish(0);
+    world.settle_for(65_000);
+    run_containers(&mut world, 1, 24);
+    world.quiet = false;
+    let is_back = |world: &World| world.nodes[0].daemon.as_ref().is_some_and(Daemon::is_member);
+    while !is_back(&world) {
+        assert!(world.step());
+    }
+    world.settle_for(seed % 10);
+    world.crash(0);
+    world.nodes[0].cut = true;
+    world.start(0);
+    catch_unwind(AssertUnwindSafe(|| {
+        for _ in 0..8 {
+            world.add(0, None); // panics when an address is held twice
+            world.settle_for(500);
+        }
+    }))
+    .is_err()
 }

@@ -145,8 +145,8 @@ mod tests {
 
     use super::*;
     use crate::core::address::{AddressRange, BlockSize};
-    use crate::core::attachment::{Holding, Netns, Scope};
-    use crate::core::time::{StartTime, UnixTime};
+    use crate::core::attachment::Holding;
+    use crate::core::time::StartTime;
 
     /// A node that had an old copy of its state directory learned from the store of three blocks
     /// side by side, and its range set has the addresses of the first one. A container holds an
@@ -156,18 +156,7 @@ mod tests {
         let pool = PoolFamily { network: "net".into(), family: Family::V4 };
         let cidr = |first, log2| Cidr::containing(Address::new(first), BlockSize::of_log2(log2));
         let blocks = [cidr(16, 0), cidr(18, 1), cidr(20, 2)];
-        let scope = Scope { network: "net".into(), ifname: "eth0".into(), pool: "net".into() };
-        let holding = Holding {
-            scope: scope.into(),
-            container_id: "c".into(),
-            addresses: vec![Family::V4.address(Address::new(18))].into(),
-            sequence: Sequence::FIRST,
-            started_at: None,
-            since: UnixTime::EPOCH,
-            stage: None,
-            pod: None,
-            netns: Netns::default(),
-        };
+        let holding = Holding::plain("c", vec![Family::V4.address(Address::new(18))]);
         let mut state = JournalState::default();
         let set = SetIdentity {
             id: SetId::FIRST,

@@ -249,6 +249,10 @@ impl Leaseholder {
                 Order::Lease { .. } => {
                     self.effects.push_back(Effect::Leased(id, Leased::Failed(cause.clone())));
                 }
+                // Nobody else knows of it.
+                order @ Order::GiveBack { .. } if id.is_none() => {
+                    self.queue.push_back((id, order));
+                }
                 Order::GiveBack { .. } | Order::Park { .. } => {
                     self.effects.push_back(Effect::GivenBack(id, false));
                 }

@@ -147,8 +147,9 @@ impl Leaseholder {
             && block.cidr.covers(cidr)
         {
             let withheld = !block.status.is_owned();
-            if withheld && self.parked.contains(&(pool.clone(), cidr)) {
-                // Until it is taken back.
+            let parked = self.parked.contains(&(pool.clone(), cidr));
+            if parked && (withheld || block.cidr != cidr) {
+                // It stays so until it is taken back, or cut out.
             } else if withheld || was_lost && block.cidr != cidr {
                 self.lose(now, pool, cidr); // until it is taken back, or cut out
             } else {

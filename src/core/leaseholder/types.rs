@@ -43,6 +43,25 @@ pub struct NodeIdentity {
     pub records: bool,
 }
 
+#[cfg(test)]
+impl NodeIdentity {
+    /// Returns a node of this name, with nothing special about it.
+    pub(crate) fn named(node: &str) -> Self {
+        Self {
+            node: node.into(),
+            machine_id: None,
+            identity: None,
+            boot_id: "boot".into(),
+            version: "test".into(),
+            since: UnixTime::EPOCH,
+            ttl: Duration::from_secs(30),
+            offline_limit: None,
+            keeps_after_reboot: false,
+            records: true,
+        }
+    }
+}
+
 /// The blocks of a journal out of which nothing is handed out.
 #[derive(Clone, Default, Debug)]
 pub struct Withheld {

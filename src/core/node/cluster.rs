@@ -50,13 +50,13 @@ impl CoordinatorMachine {
             }
             Effect::RecordsListed(cidrs, found) => self.core.records_listed(&cidrs, found),
             Effect::Joined { .. } => {
-                self.commit(vec![JournalEntry::Confirmed], After::Nothing);
+                if !self.cluster.unconfirmed || broken(Mutant::ConfirmedEarly) {
+                    self.commit(vec![JournalEntry::Confirmed], After::Nothing);
+                }
                 self.core.joined();
                 self.cluster.joined = true;
                 self.tell_all(&effect);
-                if std::mem::take(&mut self.cluster.unconfirmed) {
-                    self.tell_all(&Effect::Halted(self.cluster.halted()));
-                }
+                self.confirm();
                 self.begin_early_calls(now);
             }
             Effect::Halted(cause) => {
@@ -131,6 +131,31 @@ impl CoordinatorMachine {
             for effect in std::mem::take(&mut self.cluster.held_back) {
                 self.tell_owner(effect);
             }
+            self.confirm();
+        }
+    }
+
+    /// Lets the range sets hand out again when each was told which of its blocks are lost, and has
+    /// them say when these are on their way into the journal: it must not count as confirmed
+    /// before (rule 17).
+    fn confirm(&mut self) {
+        let told = self.cluster.joined && self.retiring.is_empty();
+        if !told || !std::mem::take(&mut self.cluster.unconfirmed) {
+            return;
+        }
+        self.tell_all(&Effect::Halted(self.cluster.halted()));
+        let sets = self.sets();
+        self.cluster.confirming = sets.iter().copied().collect();
+        sets.into_iter().for_each(|set| self.send_set(set, ToRangeSet::Confirm));
+        self.confirmed(None);
+    }
+
+    /// A range set has handled all that was said before it was to confirm. When all have, the
+    /// journal has taken what they lost.
+    pub(super) fn confirmed(&mut self, set: Option<SetId>) {
+        set.map(|set| self.cluster.confirming.remove(&set));
+        if self.cluster.confirming.is_empty() && !broken(Mutant::ConfirmedEarly) {
+            self.commit(vec![JournalEntry::Confirmed], After::Nothing);
         }
     }
 
@@ -224,25 +249,68 @@ impl CoordinatorMachine {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::core::address::{Address, BlockSize, Family};
     use crate::core::coordinator::Coordinator;
+    use crate::core::ids::{Epoch, MessageCount};
     use crate::core::mutant::breaks;
-    use crate::core::node::message::{Machine as _, ToCoordinator};
+    use crate::core::node::message::{Machine as _, ToCoordinator, ToJournal};
     use crate::core::range_set::Settings;
     use crate::core::time::StartTime;
+
+    /// What the store gave to others is on its way into the journal before that counts as
+    /// confirmed: else a daemon that dies in between hands it out after its start (seed 38746).
+    #[test]
+    fn a_journal_is_confirmed_when_all_range_sets_know_what_is_lost() {
+        let [a, b] = [SetId::FIRST, SetId::FIRST.next()];
+        let confirmed_after = |retiring: Option<SetId>| {
+            let mut machine = machine(true);
+            machine.sets = [a, b].map(|set| (set, MessageCount::default())).into();
+            machine.retiring.extend(retiring);
+            let joined = Effect::Joined { epoch: Epoch::FIRST };
+            let mut inputs = vec![ToCoordinator::Cluster(joined, None)];
+            let network = Arc::from("net");
+            inputs.extend(retiring.map(|from| ToCoordinator::Merged { network, from }));
+            inputs.extend([a, b].map(ToCoordinator::Confirmed));
+            let mut handled = 0;
+            for input in inputs {
+                machine.handle(BootTime::BOOT, input);
+                handled += 1;
+                let mut outputs = std::iter::from_fn(|| machine.poll_output());
+                if outputs.any(|output| is_commit_of(&output, &JournalEntry::Confirmed)) {
+                    break;
+                }
+            }
+            handled
+        };
+        assert_eq!((confirmed_after(None), confirmed_after(Some(b.next()))), (3, 4));
+        breaks(Some(Mutant::ConfirmedEarly));
+        let broken = confirmed_after(None);
+        breaks(None);
+        assert_eq!(broken, 1, "the test does not notice the broken rule");
+    }
+
+    fn machine(unconfirmed: bool) -> CoordinatorMachine {
+        let cooldown = Duration::ZERO;
+        let settings = Settings { cooldown, forget_after: cooldown, min_free: 1, seed: 0 };
+        let core = Coordinator::new(settings, false, StartTime::BOOT);
+        CoordinatorMachine::new(core, vec![], unconfirmed, true, false)
+    }
+
+    fn is_commit_of(output: &Output, entry: &JournalEntry) -> bool {
+        matches!(output, Output::Send(Message::Journal(ToJournal::Commit(commit)))
+            if commit.entries.contains(entry))
+    }
 
     /// A spare comes while range sets become one; before they have, the lease is lost, and with it
     /// the spare. Nobody is told of it (seed 13771).
     #[test]
     fn a_spare_that_is_held_back_goes_with_its_lease() {
         let passed_on = |lease_is_lost: bool| {
-            let cooldown = Duration::ZERO;
-            let settings = Settings { cooldown, forget_after: cooldown, min_free: 1, seed: 0 };
-            let core = Coordinator::new(settings, false, StartTime::BOOT);
-            let mut machine = CoordinatorMachine::new(core, vec![], false, true, false);
+            let mut machine = machine(false);
             let (now, from) = (BootTime::BOOT, SetId::FIRST);
             machine.retiring.insert(from);
             let pool = PoolFamily { network: "net".into(), family: Family::V4 };

@@ -1,12 +1,13 @@
 //! The facts about the cluster that every range set must know, also one that is opened later.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::core::cause::Cause;
 use crate::core::ids::{LeaseLosses, MergeCount};
 use crate::core::leaseholder::Effect;
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::{GoodUntil, RangeSet};
+use crate::core::set_identity::SetId;
 use crate::core::time::BootTime;
 
 /// The state of the cluster as this node knows it.
@@ -23,6 +24,8 @@ pub(super) struct ClusterFacts {
     pub(super) good_until: GoodUntil,
     /// Nothing is handed out before the node has joined: its journal is not confirmed (rule 17).
     pub(super) unconfirmed: bool,
+    /// The range sets that have not handled yet what the store confirmed.
+    pub(super) confirming: BTreeSet<SetId>,
     /// Holdings are published in the store.
     pub(super) records: bool,
     /// The number of range sets that have become part of others, or are about to.

@@ -88,6 +88,8 @@ pub enum ToCoordinator {
     },
     /// Take no new calls, finish those that run, park blocks, leave the cluster, close the journal.
     Shutdown,
+    /// A range set has handled all that came before its [`ToRangeSet::Confirm`].
+    Confirmed(SetId),
     /// A range set has parked what it could.
     Parked(SetId),
     /// The leaseholder has left the cluster.
@@ -115,6 +117,8 @@ pub enum ToRangeSet {
     OrderFailed(OrderContext),
     /// The node has no room for another range set (forget at once what holds nothing), or it has.
     Crowded(bool),
+    /// Say [`ToCoordinator::Confirmed`].
+    Confirm,
     /// Become part of that range set as soon as no order is open.
     Retire(SetId),
     /// Park every block in which nothing is held as soon as no order is open, because the daemon

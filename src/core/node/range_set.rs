@@ -409,6 +409,10 @@ impl Machine for RangeSetMachine {
             ToRangeSet::OrderEnded(context, effect) => self.order_ended(now, context, effect),
             ToRangeSet::OrderFailed(context) => self.order_failed(now, &context),
             ToRangeSet::Crowded(crowded) => self.core.crowded(now, crowded),
+            ToRangeSet::Confirm => {
+                let confirmed = ToCoordinator::Confirmed(self.identity.id);
+                self.send(Message::Coordinator(confirmed));
+            }
             ToRangeSet::Retire(heir) => self.heir = Some(heir),
             ToRangeSet::Park if self.stopping == Stopping::No => self.stopping = Stopping::Waits,
             ToRangeSet::Park => {}

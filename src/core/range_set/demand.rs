@@ -389,8 +389,11 @@ impl RangeSet {
                 self.remove(cidr);
             } else {
                 self.set_state(cidr, before);
-                if before == BlockState::Active {
-                    self.effects.push_back(Effect::JournalBlock(cidr));
+                // The journal has let go of it.
+                match before {
+                    BlockState::Active => self.effects.push_back(Effect::JournalBlock(cidr)),
+                    BlockState::Lost => self.effects.push_back(Effect::JournalLost(cidr)),
+                    BlockState::Spare | BlockState::Returning => {}
                 }
             }
         }

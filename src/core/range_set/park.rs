@@ -97,12 +97,16 @@ impl RangeSet {
         }
     }
 
-    /// Drops a parked block that is no longer this node's.
+    /// Drops a parked block that is no longer this node's. If an address of it is held, as records
+    /// said, it is lost instead.
     pub fn unparked(&mut self, cidr: Cidr) {
-        let block = self.inventory.get(cidr);
-        if block.is_some_and(|block| block.is_unused()) {
-            self.remove(cidr);
-            self.effects.push_back(Effect::JournalNone(cidr));
+        match self.inventory.get(cidr).map(|block| (block.state(), block.is_unused())) {
+            Some((_, true)) => {
+                self.remove(cidr);
+                self.effects.push_back(Effect::JournalNone(cidr));
+            }
+            Some((BlockState::Returning, false)) => self.set_state(cidr, BlockState::Lost),
+            _ => {}
         }
     }
 

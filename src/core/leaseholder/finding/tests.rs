@@ -1,7 +1,5 @@
 //! Blocks that a search takes, and blocks that it leaves.
 
-use std::time::Duration;
-
 use super::*;
 use crate::core::address::Family;
 use crate::core::ids::Link;
@@ -17,18 +15,7 @@ fn pool() -> PoolFamily {
 
 /// A node that has lost these blocks, and that searches for an address of this one.
 fn searching(lost: &[Cidr], wanted: Cidr) -> Leaseholder {
-    let identity = NodeIdentity {
-        node: "n".into(),
-        machine_id: None,
-        identity: None,
-        boot_id: "boot".into(),
-        version: "test".into(),
-        since: UnixTime::EPOCH,
-        ttl: Duration::from_secs(30),
-        offline_limit: None,
-        keeps_after_reboot: false,
-        records: true,
-    };
+    let identity = NodeIdentity::named("n");
     let lost = lost.iter().map(|&cidr| (pool(), cidr)).collect();
     let withheld = Withheld { lost, ..Withheld::default() };
     let mut node = Leaseholder::new(identity, (None, None), [], withheld, UnixTime::EPOCH);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::address::{Address, Family};
-use crate::core::ids::{Link, OrderId};
+use crate::core::address::{Address, BlockSize, Family};
+use crate::core::ids::{Epoch, Link, OrderId};
 use crate::core::leaseholder::{NodeIdentity, Withheld};
 use crate::core::time::UnixTime;
-use crate::core::txn::{KeyValue, Request, Span, Txn, Write};
+use crate::core::txn::{KeyValue, Request, Span, StoreError, Txn, Write};
 use crate::core::value::{BlockValue, Value};
 use crate::sim::etcd::Etcd;
 
@@ -19,9 +19,22 @@ struct World {
     etcd: Etcd,
     now: BootTime,
     given_back: Vec<bool>,
+    regained: Vec<Cidr>,
+    unparked: Vec<Cidr>,
+    /// The store takes no transaction.
+    refuses: bool,
 }
 
 impl World {
+    /// Creates a node with these blocks, and an empty store.
+    fn new(withheld: Withheld) -> Self {
+        let identity = NodeIdentity::named("n");
+        let node = Leaseholder::new(identity, (None, None), [], withheld, UnixTime::EPOCH);
+        let (etcd, now) = (Etcd::default(), BootTime::BOOT);
+        let (given_back, regained, unparked) = (vec![], vec![], vec![]);
+        Self { node, etcd, now, given_back, regained, unparked, refuses: false }
+    }
+
     /// Carries out what the node asks for. Returns with a transaction that claims the block, if
     /// there is one, before it is carried out.
     fn run(&mut self, claim: &str) -> Option<(crate::core::ids::RequestId, Request)> {
@@ -29,6 +42,8 @@ impl World {
             match effect {
                 Effect::Intend(link) => self.node.intended(self.now, link),
                 Effect::GivenBack(Some(ID), done) => self.given_back.push(done),
+                Effect::Regained(_, cidr) => self.regained.push(cidr),
+                Effect::Unparked(_, cidr) => self.unparked.push(cidr),
                 Effect::Store(id, request) => {
                     let puts = |write: &Write| matches!(write, Write::Put(key, ..) if key == claim);
                     if let Request::Txn(txn) = &request
@@ -45,7 +60,10 @@ impl World {
     }
 
     fn carry_out(&mut self, id: crate::core::ids::RequestId, request: Request) {
-        let answer = self.etcd.ask(self.now.as_millis(), request);
+        let answer = match (self.refuses, &request) {
+            (true, Request::Txn(_)) => Err(StoreError::Failed("connection refused".into())),
+            _ => self.etcd.ask(self.now.as_millis(), request),
+        };
         self.node.answered(self.now, id, answer);
     }
 
@@ -62,22 +80,8 @@ fn a_lost_block_is_given_back_also_while_it_is_claimed() {
     let pool = PoolFamily { network: "net".into(), family: Family::V4 };
     let block = Cidr::one(Address::new(8));
     let key = pool.block_key(block.first());
-    let identity = NodeIdentity {
-        node: "n".into(),
-        machine_id: None,
-        identity: None,
-        boot_id: "boot".into(),
-        version: "test".into(),
-        since: UnixTime::EPOCH,
-        ttl: Duration::from_secs(30),
-        offline_limit: None,
-        keeps_after_reboot: false,
-        records: true,
-    };
-    let withheld = Withheld { lost: [(pool.clone(), block)].into(), ..Withheld::default() };
-    let node = Leaseholder::new(identity, (None, None), [], withheld, UnixTime::EPOCH);
-    let (etcd, now) = (Etcd::default(), BootTime::BOOT);
-    let mut world = World { node, etcd, now, given_back: vec![] };
+    let lost = [(pool.clone(), block)].into();
+    let mut world = World::new(Withheld { lost, ..Withheld::default() });
     let value = BlockValue {
         cidr: block,
         family: Family::V4,
@@ -107,4 +111,56 @@ fn a_lost_block_is_given_back_also_while_it_is_claimed() {
     let stored: Vec<KeyValue> = world.etcd.read(&Span::key(&key));
     assert_eq!((stored, world.given_back), (vec![], vec![true]));
     assert_eq!((world.node.blocks().count(), world.node.lost()), (0, 0));
+}
+
+/// A spare that no range set wants goes back, also if the store cannot be asked at first: nobody
+/// else knows of it, and it would be this node's for as long as its lease lives (seed 61699).
+#[test]
+fn a_spare_that_nobody_wants_goes_back_in_the_end() {
+    let pool = PoolFamily { network: "net".into(), family: Family::V4 };
+    let block = Cidr::one(Address::new(8));
+    let key = pool.block_key(block.first());
+    let mut world = World::new(Withheld::default());
+    world.node.start(world.now);
+    assert!(world.run("").is_none() && world.node.is_member());
+    let claim = vec![(block, BlockStatus::Spare)];
+    world.node.order(world.now, None, Order::Lease { pool: pool.clone(), activate: vec![], claim });
+    assert!(world.run("").is_none());
+    assert_eq!(world.etcd.read(&Span::key(&key)).len(), 1);
+    world.refuses = true;
+    world.node.order(world.now, None, Order::GiveBack { pool, cidrs: vec![block] });
+    assert!(world.run("").is_none());
+    assert_eq!(world.etcd.read(&Span::key(&key)).len(), 1);
+    world.refuses = false;
+    world.pass(Duration::from_secs(2));
+    assert!(world.run("").is_none());
+    assert_eq!(world.etcd.read(&Span::key(&key)), vec![]);
+}
+
+/// A node parked a block, and leased a larger one around it later; then an old copy of its state
+/// directory was put back, in which the block is parked. It is cut out of the larger one, and the
+/// range set hears that it is this node's again (seed 61523).
+#[test]
+fn a_parked_part_of_a_block_in_hand_is_cut_out_and_handed_out_of() {
+    let pool = PoolFamily { network: "net".into(), family: Family::V4 };
+    let whole = Cidr::containing(Address::new(8), BlockSize::of_log2(1));
+    let [_, part] = whole.halves().unwrap();
+    let parked = [(pool.clone(), part)].into();
+    let mut world = World::new(Withheld { parked, ..Withheld::default() });
+    let value = BlockValue {
+        cidr: whole,
+        family: Family::V4,
+        owner: "n".into(),
+        epoch: Some(Epoch::FIRST),
+        claim: Link::FIRST,
+        status: BlockStatus::Active,
+        since: UnixTime::EPOCH,
+    };
+    let then = vec![Write::Put(pool.block_key(whole.first()), Value::Block(value), None)];
+    world.etcd.ask(0, Request::Txn(Txn { when: vec![], then })).unwrap();
+    world.node.start(world.now);
+    assert!(world.run("").is_none() && world.node.is_member());
+    assert_eq!((world.regained, world.unparked), (vec![part], vec![]));
+    let blocks: Vec<Cidr> = world.node.blocks().map(|(_, cidr, _)| cidr).collect();
+    assert_eq!(blocks, [part]);
 }

@@ -212,3 +212,21 @@ fn an_address_in_a_spare_that_goes_stays_assigned() {
     assert_eq!(set.stats().allocated, 0);
     set.check_invariants();
 }
+
+/// Records say that an address of a parked block is held, and then the store says that the block is
+/// another node's: it is lost, and goes when its last container has gone (seed 61523).
+#[test]
+fn a_parked_block_with_a_holding_is_lost_when_it_is_another_nodes() {
+    let (now, block) = (
+        BootTime::from_millis(1_000_000),
+        Cidr::containing(Address::of("10.0.0.0".parse().unwrap()), BlockSize::of_log2(2)),
+    );
+    let mut set = RangeSet::new(Family::V4, BlockSize::of_log2(2), settings(Duration::ZERO));
+    let journalled = JournalledSet { lost: vec![block], ..JournalledSet::default() };
+    assert_eq!(set.rebuild(journalled), Ok(()));
+    assert_eq!(set.stats().returning, 1, "nothing is held in it: it was parked");
+    set.recover(now, &[], &[block], &BTreeSet::from([block.first()]));
+    set.unparked(block);
+    assert_eq!((set.stats().lost, set.stats().returning), (1, 0));
+    set.check_invariants();
+}

@@ -2,7 +2,7 @@
 //! no more than a limit, and uses only directories in which nobody else can replace the file.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -73,6 +73,30 @@ fn content(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
 pub(crate) fn read_foreign(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = open(path, opening(OFlags::NONBLOCK).read(true))?;
     content(file, bytes_max)
+}
+
+/// Replaces the content of a file of this program such that a power cut leaves all of it or nothing.
+///
+/// # Errors
+/// It cannot be written; the file is as it was.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut file = open(&new, options().write(true).create_new(true))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Does what [`replace`] does, and holds up no other task. A failure is only logged: what the file
+/// remembers saves work at the next start.
+pub(crate) async fn remember(path: &Path, content: Vec<u8>) {
+    let to = path.to_owned();
+    let written = tokio::task::spawn_blocking(move || replace(&to, &content)).await;
+    if let Err(error) = written.map_err(io::Error::other).and_then(|written| written) {
+        tracing::warn!(file = %path.display(), %error, "cannot be written");
+    }
 }
 
 /// Returns what is unwise about a file with a secret, if anything is.

@@ -147,13 +147,7 @@ fn write_marker(file: &mut File, marker: &Written) -> std::io::Result<()> {
 
 /// Writes such that a power cut leaves all of it or nothing.
 fn write(path: &Path, written: &Written) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let mut file = files::options().write(true).create_new(true).open(&new)?;
-    writeln!(file, "{}", serde_json::to_string(written)?)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    files::replace(path, format!("{}\n", serde_json::to_string(written)?).as_bytes())
 }
 
 fn new_id() -> std::io::Result<String> {

@@ -265,14 +265,7 @@ impl Foreign {
             format!("{container_id}\t{ifname}\t{}\n", file.display())
         };
         let text: String = self.seen().settled.iter().map(line).collect();
-        let temporary = self.file.with_extension("new");
-        let written = async {
-            tokio::fs::write(&temporary, text).await?;
-            tokio::fs::rename(&temporary, &self.file).await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(file = %self.file.display(), %error, "cannot be written");
-        }
+        files::remember(&self.file, text.into_bytes()).await;
     }
 
     /// Begins a look into a directory, unless it is as it was when nothing was left there, and

@@ -133,21 +133,14 @@ impl NetworkCache {
     /// Writes the file, as a whole or not at all. Without it everything works while the store can
     /// be reached.
     async fn keep(&self) {
-        let objects: BTreeMap<String, Json> = {
+        let objects: serde_json::Map<String, Json> = {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             let json = |(name, text): (Arc<str>, Arc<str>)| {
                 Some((name.to_string(), serde_json::from_str(&text).ok()?))
             };
             known.objects().into_iter().filter_map(json).collect()
         };
-        let temporary = self.file.with_extension("new");
-        let written = async {
-            tokio::fs::write(&temporary, serde_json::to_vec_pretty(&objects)?).await?;
-            tokio::fs::rename(&temporary, &self.file).await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(file = %self.file.display(), %error, "cannot be written");
-        }
+        files::remember(&self.file, format!("{:#}", Json::from(objects)).into_bytes()).await;
     }
 }
 

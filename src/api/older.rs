@@ -157,14 +157,7 @@ impl Older {
             all.iter().map(|network| format!("{network}\n")).collect()
         };
         let text = lines(&self.admitted.lock().unwrap_or_else(PoisonError::into_inner));
-        let temporary = self.file.with_extension("new");
-        let written = async {
-            tokio::fs::write(&temporary, text).await?;
-            tokio::fs::rename(&temporary, &self.file).await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(file = %self.file.display(), %error, "cannot be written");
-        }
+        files::remember(&self.file, text.into_bytes()).await;
     }
 
     /// Reads the addresses that the older plugin holds.

@@ -133,13 +133,7 @@ fn derived(kernel: &str, init: u64) -> String {
 
 /// Writes such that a power cut leaves all of it or nothing.
 fn write(path: &Path, written: &Written) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let mut file = files::options().write(true).create_new(true).open(&new)?;
-    io::Write::write_all(&mut file, serde_json::to_string(written)?.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    files::replace(path, serde_json::to_string(written)?.as_bytes())
 }
 
 #[cfg(test)]

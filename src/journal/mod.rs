@@ -13,8 +13,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -230,7 +229,7 @@ impl Journal {
                 path = %boot_path.display(),
                 "the boot's id was lost or damaged, and is written anew: the journal knows it"
             );
-            write_durably(&boot_path, ours.as_bytes())
+            files::replace(&boot_path, ours.as_bytes())
                 .map_err(|cause| JournalError::File { path: boot_path.clone(), cause })?;
         }
         if !same_boot {
@@ -250,7 +249,7 @@ impl Journal {
             tables::begin_boot(&journal.db, &opened.state, ours, |txn| {
                 journal.past.put_ended_by_reboot(txn, over.into_iter().flatten())
             })?;
-            write_durably(&boot_path, options.boot_id.as_bytes())
+            files::replace(&boot_path, options.boot_id.as_bytes())
                 .map_err(|cause| JournalError::File { path: boot_path, cause })?;
         }
         Ok((journal, opened))
@@ -454,14 +453,4 @@ fn damaged_or_unusable(path: &Path, error: Box<redb::Error>) -> JournalError {
         redb::Error::DatabaseAlreadyOpen => JournalError::Open { path, cause: error },
         cause => JournalError::Damaged { path, cause: cause.to_string() },
     }
-}
-
-/// Replaces a file such that after a power cut it has its old content or its new one.
-fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = files::open(&new, files::options().write(true).create(true).truncate(true))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -1,23 +1,14 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::core::attachment::{Netns, Scope};
-use crate::core::ids::Sequence;
-use crate::core::time::UnixTime;
+use crate::core::attachment::Scope;
 
 /// A holding out of a pool. Its container's id has 64 digits, like those of runtimes.
 pub(crate) fn holding(pool: &str, number: u32, addresses: &[IpAddr]) -> Arc<Holding> {
-    Arc::new(Holding {
-        scope: Arc::new(Scope { network: pool.into(), ifname: "eth0".into(), pool: pool.into() }),
-        container_id: format!("{number:08x}{:0>56}", "").into(),
-        addresses: addresses.to_vec().into(),
-        sequence: Sequence::FIRST,
-        started_at: None,
-        since: UnixTime::from_millis(0),
-        stage: None,
-        pod: None,
-        netns: Netns::default(),
-    })
+    let container = format!("{number:08x}{:0>56}", "");
+    let scope = Scope { network: pool.into(), ifname: "eth0".into(), pool: pool.into() };
+    let scope = Arc::new(scope);
+    Arc::new(Holding { scope, ..Holding::plain(&container, addresses.to_vec()) })
 }
 
 /// An index with so many holdings in a pool, the first of them of address 10.0.0.0.

@@ -259,25 +259,10 @@ mod tests {
 
     use super::*;
     use crate::api::netns::named;
-    use crate::core::attachment::Scope;
-    use crate::core::ids::Sequence;
-    use crate::core::time::UnixTime;
 
     fn held(netns: Netns) -> Arc<Holding> {
-        let scope = Scope { network: "n".into(), ifname: "eth0".into(), pool: "n".into() };
-        let addresses = vec!["10.0.0.2".parse().unwrap()].into();
-        let (started_at, stage, pod) = (None, None, None);
-        Arc::new(Holding {
-            scope: scope.into(),
-            container_id: "c".into(),
-            addresses,
-            sequence: Sequence::FIRST,
-            started_at,
-            since: UnixTime::EPOCH,
-            stage,
-            pod,
-            netns,
-        })
+        let addresses = vec!["10.0.0.2".parse().unwrap()];
+        Arc::new(Holding { netns, ..Holding::plain("c", addresses) })
     }
 
     #[test]

@@ -77,26 +77,12 @@ fn judge(held: Vec<Arc<Holding>>, pods: &HashSet<String>) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::attachment::{Netns, Pod, Scope};
-    use crate::core::ids::Sequence;
-    use crate::core::time::UnixTime;
+    use crate::core::attachment::Pod;
 
     fn held(container: &str, is_of_pod: bool) -> Arc<Holding> {
-        let scope = Scope { network: "n".into(), ifname: "eth0".into(), pool: "n".into() };
         let pod = is_of_pod.then(|| Pod { namespace: "work".into(), name: "web".into() }.into());
-        let addresses = vec!["10.0.0.2".parse().unwrap()].into();
-        let (started_at, stage, netns) = (None, None, Netns::default());
-        Arc::new(Holding {
-            scope: scope.into(),
-            container_id: container.into(),
-            addresses,
-            sequence: Sequence::FIRST,
-            started_at,
-            since: UnixTime::EPOCH,
-            stage,
-            pod,
-            netns,
-        })
+        let addresses = vec!["10.0.0.2".parse().unwrap()];
+        Arc::new(Holding { pod, ..Holding::plain(container, addresses) })
     }
 
     #[test]

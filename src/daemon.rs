@@ -18,16 +18,17 @@ use crate::api::check::sweep::Sweeps;
 use crate::api::check::{Checks, Places, sweep};
 use crate::api::foreign::Foreign;
 use crate::api::guard::Listener;
-use crate::api::history::{self, Own};
+use crate::api::history::Own;
 use crate::api::lists::Lists;
 use crate::api::network_cache::NetworkCache;
 use crate::api::older::Older;
+use crate::api::peers::Peers;
 use crate::api::pools::Pools;
 use crate::api::room::Room;
 use crate::api::socket::{Serving, Socket};
 use crate::api::tcp;
 use crate::api::warnings::Warnings;
-use crate::api::{self, About, AppState, Phase, Policy, figures, netns, notes, read};
+use crate::api::{self, About, AppState, Phase, Policy, answers, figures, netns, notes, read};
 use crate::config::{self, Commit, Config};
 use crate::core::cause::Cause;
 use crate::core::keys::NETWORKS;
@@ -344,11 +345,8 @@ pub fn start(
     let Running { handle: machines, standing, index } = running;
     let about = Arc::new(about);
     let history = Own::new(&config.node, index.clone(), past);
-    if config.etcd.is_some() {
-        actix_rt::spawn(history::tell(history.clone(), store.clone()));
-    }
     let places = Places::open(config.state_dir.join("places.json"), &config.boot_id);
-    Ok(AppState {
+    let node = AppState {
         machines,
         standing,
         store,
@@ -358,6 +356,7 @@ pub fn start(
         trends: Arc::default(),
         recent,
         history,
+        peers: Peers::default(),
         outlooks: Arc::default(),
         since: Arc::default(),
         checks: Checks::new(places),
@@ -375,7 +374,11 @@ pub fn start(
         about,
         listener: Listener::Socket,
         phase,
-    })
+    };
+    if config.etcd.is_some() {
+        actix_rt::spawn(answers::answer_all(node.clone()));
+    }
+    Ok(node)
 }
 
 /// Waits until the node has joined, but not for long: what its journal holds can be served without

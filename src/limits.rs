@@ -1,5 +1,6 @@
 //! Every limit and every period, by name. Beyond a limit there is a typed error, never a hang.
 
+mod checks;
 mod history;
 mod memory;
 mod readers;
@@ -7,6 +8,7 @@ mod sweep;
 
 use std::time::Duration;
 
+pub use checks::*;
 pub use history::*;
 pub use memory::*;
 pub use my_ipam::limits::{
@@ -250,27 +252,6 @@ pub const NAMESPACES_LOOK: Duration = Duration::from_secs(60);
 
 /// Entries of a directory that are looked at to see whether network namespaces can be seen there.
 pub const NAMESPACE_SIGNS_MAX: usize = 1_000;
-
-/// Findings that one report lists; it counts those beyond.
-pub const FINDINGS_MAX: usize = 2_000;
-
-/// Blocks or addresses that one finding names.
-pub const NAMED_PER_FINDING_MAX: usize = 20;
-
-/// Findings in one request to release them, so that the request fits the largest body.
-pub const FINDINGS_PER_REQUEST_MAX: usize = 250;
-
-/// Records of attachments with several addresses that a check compares with each other.
-pub const RECORDS_COMPARED_MAX: usize = 1_000_000;
-
-/// The shortest time that a check waits before it reads the cluster's store again.
-pub const CHECK_PAUSE: Duration = Duration::from_millis(500);
-
-/// The longest time that a check waits for records that lag.
-pub const CHECK_LAG_MAX: Duration = Duration::from_secs(6);
-
-/// The longest time of a check. It reads everything in the cluster's store, twice if necessary.
-pub const CHECK_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The time that an idle connection stays open.
 pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(75);

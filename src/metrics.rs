@@ -276,7 +276,7 @@ pub fn namespaces(there: usize, gone: usize, doubtful: usize) {
 
 /// Shows the number of findings of each kind in the last check.
 #[allow(clippy::cast_precision_loss)]
-pub fn findings<const N: usize>(kinds: [(&'static str, usize); N]) {
+pub fn findings(kinds: impl IntoIterator<Item = (&'static str, usize)>) {
     for (kind, count) in kinds {
         metrics::gauge!(FINDINGS, "kind" => kind).set(count as f64);
     }

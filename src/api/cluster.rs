@@ -104,9 +104,17 @@ impl Store {
     pub(super) async fn each(
         &self,
         prefix: &str,
+        take: impl FnMut(KeyValue),
+    ) -> Result<(), StoreError> {
+        self.each_in(Span::prefix(prefix, limits::KEYS_PER_READ_MAX), take).await
+    }
+
+    /// Everything in a span, page by page.
+    pub(super) async fn each_in(
+        &self,
+        mut span: Span,
         mut take: impl FnMut(KeyValue),
     ) -> Result<(), StoreError> {
-        let mut span = Span::prefix(prefix, limits::KEYS_PER_READ_MAX);
         loop {
             let page: Vec<KeyValue> =
                 self.read(vec![span.clone()]).await?.spans.into_iter().flatten().collect();

@@ -1,30 +1,22 @@
 //! `/v1/history`: who held an address, or what a pod held, and when.
 //!
-//! Each node keeps its own past holdings, in its journal. Daemons have no connections to each
-//! other, so a node asks the others through the cluster's store: it writes a question, the others
-//! write their answers beside it, and the asker deletes all of it. Nobody who does not ask pays for
-//! it. What a node that is gone knew is not to be had, and the answer names such nodes.
+//! Each node keeps its own past holdings, in its journal, and asks the others for theirs. What a
+//! node that is gone knew is not to be had, and the answer names such nodes.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::cluster::{Refusal, Store};
+use super::cluster::Refusal;
+use super::peers::{self, Question, Subject};
 use super::{AppState, EMBEDDED};
 use crate::actors::Index;
 use crate::core::attachment::Holding;
-use crate::core::ids::LeaseId;
-use crate::core::keys::{ASKED, NODES, SESSIONS, answers_prefix};
 use crate::core::time::UnixTime;
-use crate::core::txn::{KeyValue, StoreError, Txn, Watched, Write};
-use crate::core::value::Value;
 use crate::journal::past::{End, Past, PastHolding};
 use crate::limits;
-use crate::store::ClusterStore;
 
 /// The subject of a history; everything that is given must fit.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
@@ -92,17 +84,9 @@ pub struct History {
     pub more: bool,
 }
 
-/// A question to the other nodes.
-#[derive(Serialize, Deserialize)]
-struct Question {
-    from: String,
-    lease: i64,
-    query: Query,
-}
-
 /// The answer of one node.
-#[derive(Default, Serialize, Deserialize)]
-struct OwnAnswer {
+#[derive(Serialize, Deserialize, Debug)]
+pub(super) struct OwnAnswer {
     rows: Vec<HistoryRow>,
     more: bool,
 }
@@ -113,8 +97,6 @@ pub struct Own {
     node: Arc<str>,
     index: Arc<Index>,
     past: Past,
-    /// The number of questions that this daemon has asked.
-    asked: Arc<AtomicU64>,
     /// One at a time: the store is for other things.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -122,13 +104,11 @@ pub struct Own {
 impl Own {
     /// The knowledge of a node.
     pub fn new(node: &str, index: Arc<Index>, past: Past) -> Self {
-        let (asked, turn) = (Arc::default(), Arc::default());
-        Self { node: node.into(), index, past, asked, turn }
+        Self { node: node.into(), index, past, turn: Arc::default() }
     }
 
-    /// Returns the holdings of this node that fit, and whether there are more. It may take a tenth
-    /// of a second.
-    fn find(&self, query: &Query) -> anyhow::Result<(Vec<HistoryRow>, bool)> {
+    /// Returns the holdings of this node that fit. It may take a tenth of a second.
+    fn find(&self, query: &Query) -> anyhow::Result<OwnAnswer> {
         let max = limits::HISTORY_ROWS_MAX;
         let held = self.index.all().into_iter().filter(|holding| query.fits(holding));
         let mut rows: Vec<HistoryRow> = held.map(|held| row(&self.node, &held, None)).collect();
@@ -137,10 +117,11 @@ impl Own {
         let more = rows.len() > max;
         latest_first(&mut rows);
         rows.truncate(max);
-        Ok((rows, more))
+        Ok(OwnAnswer { rows, more })
     }
 
-    async fn find_beside(&self, query: Query) -> Result<(Vec<HistoryRow>, bool), Refusal> {
+    /// Returns the holdings of this node that fit.
+    pub(super) async fn tell(&self, query: Query) -> Result<OwnAnswer, Refusal> {
         let own = self.clone();
         let found = tokio::task::spawn_blocking(move || own.find(&query)).await;
         let found = found.map_err(|error| Refusal::fault(error.to_string()))?;
@@ -219,130 +200,21 @@ async fn history(node: &AppState, query: Query) -> Result<History, Refusal> {
     if query.address.is_none() && query.pod.is_none() && query.container_prefix.is_none() {
         return Err(Refusal::wrong("give an address, a pod or the beginning of a container's id"));
     }
-    let (rows, more) = node.history.find_beside(query.clone()).await?;
+    let OwnAnswer { rows, more } = node.history.tell(query.clone()).await?;
     let mut all = History { rows, more, unanswered: vec![] };
     if query.local || node.about.store == EMBEDDED {
         return Ok(all);
     }
     let turn = tokio::time::timeout(limits::HISTORY_WAIT_MAX * 2, node.history.turn.lock()).await;
     let _turn = turn.map_err(|_| Refusal::busy("others ask for histories too: ask again"))?;
-    let Some(lease) = node.standing.borrow().lease else {
-        return Err(Refusal::busy(
-            "the other nodes cannot be asked, since this one is not a member of the cluster now: \
-             `leasehold status` says why; --local asks this node alone",
-        ));
-    };
-    let asked = ask(node, lease, query, &mut all).await;
-    asked.map_err(|refusal| refusal.advising("--local asks this node alone"))?;
+    let question = Question::of_all(Subject::History, &query);
+    let asked = peers::ask::<OwnAnswer>(node, question, limits::HISTORY_WAIT_MAX).await;
+    let answers = asked.map_err(|refusal| refusal.advising("--local asks this node alone"))?;
+    for OwnAnswer { rows, more } in answers.told.into_values() {
+        all.rows.extend(rows);
+        all.more |= more;
+    }
+    all.unanswered = answers.silent.into_iter().chain(answers.gone).collect();
     latest_first(&mut all.rows);
     Ok(all)
-}
-
-/// Asks the other nodes.
-async fn ask(
-    node: &AppState,
-    lease: LeaseId,
-    query: Query,
-    all: &mut History,
-) -> Result<(), Refusal> {
-    let store = Store::new(&node.store);
-    let own = &node.history;
-    let mut waiting = BTreeSet::new();
-    store
-        .each(NODES, |key| {
-            if let (Some(name), Value::Node(of)) = (key.key.strip_prefix(NODES), &key.value)
-                && of.removed.is_none()
-                && *name != *own.node
-            {
-                waiting.insert(name.to_owned());
-            }
-        })
-        .await?;
-    let mut live = BTreeSet::new();
-    let name = |key: KeyValue| key.key.strip_prefix(SESSIONS).map(str::to_owned);
-    store.each(SESSIONS, |key| live.extend(name(key))).await?;
-    // Only those that live are waited for.
-    let (mut waiting, gone): (BTreeSet<_>, BTreeSet<_>) =
-        waiting.into_iter().partition(|name| live.contains(name));
-    let id = format!("{}.{}", own.node, own.asked.fetch_add(1, Ordering::Relaxed));
-    let answers_at = answers_prefix(&id);
-    let mut answers = node.store.watch(answers_at.clone());
-    let question = Question { from: own.node.to_string(), lease: lease.get(), query };
-    put(&store, format!("{ASKED}{id}"), &question, lease).await?;
-    let listen = async {
-        while !waiting.is_empty()
-            && let Some(report) = answers.recv().await
-        {
-            let keys = match report {
-                Watched::Listed(keys) => keys,
-                Watched::Put(key) => vec![key],
-                Watched::Deleted(_) => vec![],
-            };
-            for key in keys {
-                let Some(from) = key.key.strip_prefix(&answers_at) else { continue };
-                if let (true, Some(answer)) = (waiting.remove(from), read::<OwnAnswer>(&key)) {
-                    all.rows.extend(answer.rows);
-                    all.more |= answer.more;
-                }
-            }
-        }
-    };
-    // The answer names the nodes that have not answered by then.
-    let _ = tokio::time::timeout(limits::HISTORY_WAIT_MAX, listen).await;
-    let past = |prefix: &str| format!("{}0", prefix.trim_end_matches('/'));
-    let then = vec![
-        Write::Delete(format!("{ASKED}{id}")),
-        Write::DeleteIn(answers_at.clone(), past(&answers_at)),
-    ];
-    if let Err(error) = store.txn(Txn { when: vec![], then }).await {
-        tracing::debug!(%error, "a question about the past stays until this node's lease ends");
-    }
-    all.unanswered = waiting.into_iter().chain(gone).collect();
-    Ok(())
-}
-
-async fn put(
-    store: &Store,
-    key: String,
-    value: &impl Serialize,
-    lease: LeaseId,
-) -> Result<(), StoreError> {
-    let text = serde_json::to_string(value).unwrap_or_default();
-    let then = vec![Write::Put(key, Value::Text(text.into()), Some(lease))];
-    store.txn(Txn { when: vec![], then }).await.map(drop)
-}
-
-fn read<T: for<'a> Deserialize<'a>>(key: &KeyValue) -> Option<T> {
-    match &key.value {
-        Value::Text(text) => serde_json::from_str(text).ok(),
-        _ => None,
-    }
-}
-
-/// Answers the questions of other nodes, for ever.
-pub async fn tell(own: Own, store: Arc<dyn ClusterStore>) {
-    let mut questions = store.watch(ASKED.to_owned());
-    while let Some(report) = questions.recv().await {
-        let keys = match report {
-            Watched::Put(key) => vec![key],
-            Watched::Listed(keys) => keys,
-            Watched::Deleted(_) => continue,
-        };
-        for key in keys {
-            let (Some(id), Some(question)) = (key.key.strip_prefix(ASKED), read::<Question>(&key))
-            else {
-                continue;
-            };
-            let Some(lease) = LeaseId::new(question.lease) else { continue };
-            if question.from == *own.node {
-                continue;
-            }
-            let Ok((rows, more)) = own.find_beside(question.query).await else { continue };
-            let at = format!("{}{}", answers_prefix(id), own.node);
-            if let Err(error) = put(&Store::new(&store), at, &OwnAnswer { rows, more }, lease).await
-            {
-                tracing::debug!(%error, "an answer about the past could not be written");
-            }
-        }
-    }
 }

@@ -30,6 +30,7 @@ use crate::limits;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whole {
     Check,
+    CheckOfAll,
     Map,
     Nodes,
     Pools,
@@ -41,7 +42,7 @@ pub struct Lists {
     room: Arc<Semaphore>,
     reader: Handle,
     /// By [`Whole`].
-    shared: [Shared<Result<Bytes, Refusal>>; 4],
+    shared: [Shared<Result<Bytes, Refusal>>; 5],
     /// The last time that the metrics were brought up to date.
     pub(super) refreshed: Shared<()>,
     /// The greatest age of an answer of those.

@@ -1,6 +1,7 @@
 //! HTTP over the unix socket (calls and writes) and over TCP (reads only).
 
 pub mod allocations;
+pub(crate) mod answers;
 mod call;
 mod cause;
 pub mod check;
@@ -26,6 +27,7 @@ pub mod older;
 mod outcome;
 pub mod outlook;
 mod page;
+pub(crate) mod peers;
 pub mod pools;
 pub mod probe;
 pub mod read;
@@ -66,6 +68,7 @@ use self::map::Counts;
 use self::network_cache::NetworkCache;
 use self::older::Older;
 use self::outlook::Outlooks;
+use self::peers::Peers;
 use self::pools::Pools;
 use self::read::Since;
 use self::trend::Trends;
@@ -111,6 +114,8 @@ pub struct AppState {
     pub recent: Arc<Recent>,
     /// The holdings of this node, past ones too.
     pub history: Own,
+    /// The questions to other nodes.
+    pub peers: Peers,
     /// The outlook of each range set.
     pub outlooks: Arc<Outlooks>,
     /// The time since which the node is in its state.

@@ -17,6 +17,9 @@ use crate::limits;
 /// The options of `leasehold check`.
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
+    /// Check all nodes: each judges what it holds
+    #[arg(long)]
+    all_nodes: bool,
     #[command(flatten)]
     watch: WatchArgs,
     #[command(flatten)]
@@ -31,8 +34,9 @@ pub(super) fn examples() -> String {
          nodes that have no session; and for addresses and blocks with two holders. It reads the\n\
          store twice, so that a record that is a moment late is not a finding. JSON is the\n\
          answer of GET /v1/check, and the input of `leasehold gc --report`.\n\n\
-         A node can see the namespaces of its own containers only: run a check on every node.\n\n\
-         Examples:\n  leasehold check\n  leasehold check -o json > report.json\n  \
+         A node can see the namespaces of its own containers only: with --all-nodes the others\n\
+         are asked, through etcd. A node that does not answer is named.\n\n\
+         Examples:\n  leasehold check\n  leasehold check --all-nodes -o json > report.json\n  \
          leasehold check --watch=60\n\n{}\n\
          Here 1 means: something was found, or something could not be checked.",
         super::EXIT_CODES
@@ -41,19 +45,21 @@ pub(super) fn examples() -> String {
 
 /// Runs a check. It succeeds if everything could be checked and nothing was found.
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let AdminArgs { socket, output } = args.admin.clone();
+    let (AdminArgs { socket, output }, all_nodes) = (args.admin.clone(), args.all_nodes);
     live::show(&args.watch, output.form, move || {
-        let report = now(&socket)?;
+        let report = now(&socket, all_nodes)?;
         Ok((output::text(output.form, &report, || show(&report))?, report.clean))
     })
 }
 
-/// The daemon's findings at this moment.
+/// The findings at this moment, of the daemon or of all nodes.
 ///
 /// # Errors
 /// The daemon cannot be asked.
-pub(super) fn now(socket: &Path) -> anyhow::Result<Report> {
-    admin::get_within(socket, "/v1/check", limits::CHECK_WAIT_MAX)
+pub(super) fn now(socket: &Path, all_nodes: bool) -> anyhow::Result<Report> {
+    let query = [("allNodes", all_nodes.then(|| "true".to_owned()))];
+    let patience = limits::CHECK_WAIT_MAX + limits::PEERS_CHECK_WAIT;
+    admin::get_within(socket, &admin::with_query("/v1/check", &query), patience)
 }
 
 fn show(report: &Report) -> String {

@@ -22,6 +22,9 @@ pub(super) struct GcArgs {
     /// Report that `leasehold check -o json` printed; `-` for standard input [default: check now]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Check all nodes now, and release what leaked on any of them
+    #[arg(long, conflicts_with = "report")]
+    all_nodes: bool,
     /// Also release uncertain findings, and what the runtime's GC did not name although its network
     /// namespace is there; first make sure that these containers are gone
     #[arg(long)]
@@ -40,8 +43,9 @@ pub(super) fn examples() -> String {
          without an allocation, and has missing records written again. With --force it also\n\
          releases what a GC of the runtime did not name. The daemon checks each\n\
          finding once more, by sequence number or revision: a container that was added again,\n\
-         or whose namespace is there, is skipped. A node releases only addresses of its own.\n\n\
-         Examples:\n  leasehold gc --dry-run\n  \
+         or whose namespace is there, is skipped. Findings about other nodes go to those nodes,\n\
+         through etcd, since a node releases only addresses of its own.\n\n\
+         Examples:\n  leasehold gc --dry-run\n  leasehold gc --all-nodes\n  \
          leasehold check -o json | leasehold gc --report -\n\n{}\n\
          Here 1 means: some finding of the report is left.",
         super::EXIT_CODES
@@ -61,7 +65,7 @@ struct Row {
 pub(super) fn run(args: &GcArgs) -> anyhow::Result<ExitCode> {
     let socket = &args.admin.socket;
     let report = match &args.report {
-        None => check::now(socket)?,
+        None => check::now(socket, args.all_nodes)?,
         Some(path) => read(path)?,
     };
     let mut rows = Vec::with_capacity(report.findings.len());

@@ -21,12 +21,12 @@ pub const ALLOCATIONS: &str = "allocations/";
 /// The prefix of all drain keys.
 pub const DRAINS: &str = "drains/";
 
-/// The prefix of the questions of nodes about the past.
-pub const ASKED: &str = "history/asked/";
+/// The prefix of the questions of operators that a node passes on to the others.
+pub const ASKED: &str = "asked/";
 
 /// Returns the prefix of the answers to such a question, one of each node.
 pub fn answers_prefix(question: &str) -> String {
-    format!("history/told/{question}/")
+    format!("told/{question}/")
 }
 
 /// Present while new claims wait, because the store went back in time.

@@ -15,6 +15,9 @@ pub const SWEEP: Duration = Duration::from_secs(30);
 /// addresses. A runtime that ends a container may delete its namespace before its DEL.
 pub const SWEEP_GRACE: Duration = Duration::from_secs(120);
 
+/// Looks of the sweep for each check that the daemon makes by itself: one in ten minutes.
+pub const LOOKS_PER_CHECK: u32 = 20;
+
 /// The longest time that an ADD which found every address taken waits for the sweep.
 pub const SWEEP_WAIT_MAX: Duration = Duration::from_secs(5);
 

@@ -138,7 +138,7 @@ metrics! {
         "Attachments by the state of their network namespace at the last look: there, gone, \
          doubtful";
     FINDINGS = Gauge "leasehold_check_findings" &["kind"],
-        "Findings of the last check on this node, by kind";
+        "Findings of the last check on this node, one of an operator or the daemon's own, by kind";
     SWEPT = Counter "leasehold_swept_total" &["result"],
         "Attachments that a sweep handled, by result: released, skipped, failed";
     COLLECTED = Counter "leasehold_gc_attachments_total" &["result"],

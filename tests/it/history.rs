@@ -103,8 +103,11 @@ fn every_node_tells_what_it_knows_and_those_that_cannot_are_named() {
         assert_eq!(containers(&own).len(), 1, "{own}");
     }
     // Nothing of it stays in etcd.
-    let left = || etcd.ctl(&["get", "--prefix", "--keys-only", "/leasehold/v1/history/"]);
-    assert!(poll(PATIENCE, || left().trim().is_empty()), "{}", left());
+    for questions in ["asked/", "told/"] {
+        let prefix = format!("/leasehold/v1/{questions}");
+        let left = || etcd.ctl(&["get", "--prefix", "--keys-only", &prefix]);
+        assert!(poll(PATIENCE, || left().trim().is_empty()), "{}", left());
+    }
     let mut dead = daemons.pop().expect("three nodes");
     dead.kill9();
     let (code, all) = history(&daemons[0].socket(), &["shop/wanderer"]);

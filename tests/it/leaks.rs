@@ -4,6 +4,7 @@
 //! Method: real daemons, real network namespaces (`ip netns`, processes, bind mounts), a real
 //! etcd, in which keys are changed by hand.
 
+mod cluster;
 mod gc;
 mod namespaces;
 mod places;

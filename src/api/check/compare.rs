@@ -1,11 +1,13 @@
 //! Compares what the cluster's store says with what this node holds: pure, one key after the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::blocks::{Block, Blocks};
 use super::finding::{Finding, Kind, LookedAt};
-use crate::core::address::{Address, Cidr, Family};
+use crate::api::pools::PlacedBlock;
+use crate::core::address::{Address, Family};
 use crate::core::attachment::{AttachmentId, Holding};
 use crate::core::container_id::ContainerId;
 use crate::core::keys::{
@@ -13,7 +15,7 @@ use crate::core::keys::{
 };
 use crate::core::time::UnixTime;
 use crate::core::txn::KeyValue;
-use crate::core::value::{AllocationValue, BlockStatus, Value};
+use crate::core::value::{AllocationValue, Value};
 use crate::limits;
 
 /// The network of a record's attachment; its key names the pool.
@@ -81,23 +83,20 @@ struct Holder {
     ifname: Arc<str>,
 }
 
-struct Block {
-    space: PoolFamily,
-    cidr: Cidr,
-    owner: Arc<str>,
-    status: BlockStatus,
-    since: UnixTime,
-}
-
+/// A node, by its key and its session.
 #[derive(Default)]
-struct AppState {
+pub(super) struct NodeState {
     /// It has a key, and no operator has removed it.
     known: bool,
-    live: bool,
-    since: Option<UnixTime>,
+    pub(super) live: bool,
+    pub(super) since: Option<UnixTime>,
 }
 
-/// The comparison. First every record, then every block, then every node, then every session.
+/// The records that nobody but the nodes that they name can judge: the keys of those that are in no
+/// block of their node, by node.
+pub(super) type Strays = BTreeMap<String, Vec<String>>;
+
+/// The comparison. First every block, then every record, then every node, then every session.
 pub(super) struct Comparison {
     node: String,
     /// The addresses that this node held before the first record was read, less those that have
@@ -108,9 +107,10 @@ pub(super) struct Comparison {
     several: BTreeMap<(Box<str>, IpAddr), Arc<Holder>>,
     several_left_off: bool,
     /// Records of other nodes, by node: judged when the nodes are known.
-    of_others: BTreeMap<Arc<str>, (usize, Vec<Finding>)>,
-    blocks: Vec<Block>,
-    nodes: BTreeMap<String, AppState>,
+    pub(super) of_others: BTreeMap<Arc<str>, (usize, Vec<Finding>)>,
+    strays: Strays,
+    blocks: Blocks,
+    nodes: BTreeMap<String, NodeState>,
     findings: Vec<Finding>,
     records: usize,
 }
@@ -125,7 +125,8 @@ impl Comparison {
             several: BTreeMap::new(),
             several_left_off: false,
             of_others: BTreeMap::new(),
-            blocks: Vec::new(),
+            strays: Strays::new(),
+            blocks: Blocks::default(),
             nodes: BTreeMap::new(),
             findings: Vec::new(),
             records: 0,
@@ -235,11 +236,25 @@ impl Comparison {
 
     /// A record of a node that may no longer be there. A node that lives judges its records itself.
     fn of_other(&mut self, record: &Record<'_>, key: &KeyValue) {
-        let (count, kept) = self.of_others.entry(record.value.node.clone()).or_default();
+        let owner = &record.value.node;
+        let space = PoolFamily { network: record.pool.into(), family: Family::of(record.address) };
+        let block = self.blocks.around(&space, Address::of(record.address));
+        if block.is_none_or(|block| block.owner != *owner) {
+            let keys = self.strays.entry(owner.to_string()).or_default();
+            if keys.len() < limits::STRAYS_PER_NODE_MAX {
+                keys.push(key.key.clone());
+            }
+        }
+        let (count, kept) = self.of_others.entry(owner.clone()).or_default();
         *count += 1;
         if *count <= limits::FINDINGS_MAX {
             kept.push(record.finding(Kind::RecordWithoutAllocation, key));
         }
+    }
+
+    /// Returns the records that only other nodes can judge.
+    pub(super) fn strays(&self) -> Strays {
+        self.strays.clone()
     }
 
     /// A key of a block.
@@ -252,13 +267,15 @@ impl Comparison {
         else {
             return self.unreadable(key);
         };
-        self.blocks.push(Block {
-            space: PoolFamily { network: network.into(), family },
-            cidr,
-            owner: block.owner.clone(),
-            status: block.status,
-            since: block.since,
-        });
+        let space = PoolFamily { network: network.into(), family };
+        let (owner, status, since) = (block.owner.clone(), block.status, Some(block.since));
+        self.blocks.insert(space, Block { cidr, owner, status, since });
+    }
+
+    /// A block that is known already.
+    pub(super) fn known_block(&mut self, block: PlacedBlock) {
+        let PlacedBlock { pool, cidr, owner, status } = block;
+        self.blocks.insert(pool, Block { cidr, owner, status, since: None });
     }
 
     /// A key of a node.
@@ -266,15 +283,20 @@ impl Comparison {
         let Some(name) = key.key.strip_prefix(NODES) else { return };
         let Value::Node(value) = &key.value else { return self.unreadable(key) };
         let known = value.removed.is_none();
-        let node = AppState { known, live: false, since: Some(value.since) };
+        let node = NodeState { known, live: false, since: Some(value.since) };
         self.nodes.insert(name.to_owned(), node);
     }
 
     /// A key of a session.
     pub(super) fn session(&mut self, key: &str) {
         if let Some(name) = key.strip_prefix(SESSIONS) {
-            self.nodes.entry(name.to_owned()).or_default().live = true;
+            self.live(name);
         }
+    }
+
+    /// A node with a session.
+    pub(super) fn live(&mut self, name: &str) {
+        self.nodes.entry(name.to_owned()).or_default().live = true;
     }
 
     /// Forgets what has ended since. `find`: what an attachment of this node holds now.
@@ -325,36 +347,9 @@ impl Comparison {
                 found.extend(records.map(|record| record.says(why.clone(), remedy)));
             }
         }
-        self.blocks.sort_by(|a, b| (&a.space, a.cidr.first()).cmp(&(&b.space, b.cidr.first())));
-        found.extend(self.overlaps());
+        found.extend(self.blocks.overlaps());
         found.extend(self.in_blocks_of_others());
-        found.extend(self.dead());
-        found
-    }
-
-    /// Blocks with common addresses.
-    fn overlaps(&self) -> Vec<Finding> {
-        let mut found = Vec::new();
-        let mut widest: Option<&Block> = None;
-        for block in &self.blocks {
-            if let Some(before) = widest.filter(|before| before.space == block.space) {
-                if block.cidr.first() <= before.cidr.last() {
-                    let nets = [before, block].map(|b| b.cidr.net(b.space.family).to_string());
-                    let why = format!(
-                        "block {} of node {} and block {} of node {} overlap",
-                        nets[0], before.owner, nets[1], block.owner
-                    );
-                    let remedy = "drain both nodes, so that nothing more goes out of them, and \
-                                  find out who changed etcd by hand";
-                    let of = Finding::new(Kind::Duplicate, &block.owner, &block.space.network);
-                    found.push(of.names(nets.to_vec()).says(why, remedy));
-                }
-                if before.cidr.last() >= block.cidr.last() {
-                    continue;
-                }
-            }
-            widest = Some(block);
-        }
+        found.extend(self.blocks.of_dead(&self.nodes));
         found
     }
 
@@ -365,15 +360,8 @@ impl Comparison {
             for &address in holding.addresses.iter() {
                 let (family, number) = (Family::of(address), Address::of(address));
                 let space = PoolFamily { network: holding.scope.pool.clone(), family };
-                let at = self.blocks.partition_point(|block| {
-                    (&block.space, block.cidr.first()) <= (&space, number)
-                });
-                let around = at.checked_sub(1).and_then(|at| self.blocks.get(at));
-                let Some(block) = around.filter(|block| {
-                    block.space == space
-                        && block.cidr.contains(number)
-                        && *block.owner != *self.node
-                }) else {
+                let around = self.blocks.around(&space, number);
+                let Some(block) = around.filter(|block| *block.owner != *self.node) else {
                     continue;
                 };
                 let (net, owner) = (block.cidr.net(family), &block.owner);
@@ -388,47 +376,14 @@ impl Comparison {
         }
         found
     }
-
-    /// Active blocks of nodes without a session: of each node and network together.
-    fn dead(&self) -> Vec<Finding> {
-        let mut of: BTreeMap<(&str, &str), Vec<&Block>> = BTreeMap::new();
-        let mut last: BTreeMap<&str, Option<UnixTime>> = BTreeMap::new();
-        let mut live = BTreeSet::new();
-        for (name, node) in &self.nodes {
-            last.insert(name, node.since);
-            if node.live {
-                live.insert(&**name);
-            }
-        }
-        // Spare blocks go with the session, quarantined ones when their time is over.
-        for block in self.blocks.iter().filter(|block| block.status == BlockStatus::Active) {
-            if !live.contains(&*block.owner) {
-                let last = last.entry(&block.owner).or_default();
-                *last = (*last).max(Some(block.since));
-                of.entry((&block.owner, &block.space.network)).or_default().push(block);
-            }
-        }
-        let finding = |((owner, network), blocks): ((&str, &str), Vec<&Block>)| {
-            let nets = blocks.iter().map(|block| block.cidr.net(block.space.family).to_string());
-            let found = Finding::new(Kind::BlocksOfDeadNode, owner, network).names(nets.collect());
-            let why = format!("node {owner} has no session: its daemon is down or cut off");
-            let remedy = format!(
-                "start its daemon; or, once it is sure that its containers are gone, `leasehold \
-                 node remove {owner}`"
-            );
-            let since_unix_ms = last.get(owner).copied().flatten().map(UnixTime::as_millis);
-            Finding { since_unix_ms, ..found.says(why, remedy) }
-        };
-        of.into_iter().map(finding).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::attachment::Scope;
-    use crate::core::ids::{Link, Revision, Sequence};
-    use crate::core::value::BlockValue;
+    use crate::core::address::Cidr;
+    use crate::core::ids::{Link, Revision};
+    use crate::core::value::{BlockStatus, BlockValue};
 
     fn block(prefix: &str, owner: &str, status: BlockStatus) -> KeyValue {
         let net: ipnet::IpNet = prefix.parse().unwrap();
@@ -441,18 +396,7 @@ mod tests {
     }
 
     fn found(held: &str, blocks: &[KeyValue]) -> Vec<(Kind, Vec<String>)> {
-        let scope = Scope { network: "n".into(), ifname: "e".into(), pool: "n".into() };
-        let holding = Arc::new(Holding {
-            scope: scope.into(),
-            container_id: "c".into(),
-            addresses: vec![held.parse().unwrap()].into(),
-            sequence: Sequence::FIRST,
-            started_at: None,
-            since: UnixTime::EPOCH,
-            stage: None,
-            pod: None,
-            netns: "".into(),
-        });
+        let holding = Arc::new(Holding::plain("c", vec![held.parse().unwrap()]));
         let mut comparison = Comparison::new("a", vec![holding]);
         blocks.iter().for_each(|key| comparison.block(key));
         ["sessions/a", "sessions/b"].iter().for_each(|key| comparison.session(key));

@@ -50,6 +50,22 @@ impl Kind {
         }
     }
 
+    /// Returns whether the node that such a finding names is the one that can end it.
+    pub(super) fn is_of_its_node(self) -> bool {
+        match self {
+            Self::NamespaceGone
+            | Self::NotNamedByGc
+            | Self::RecordWithoutAllocation
+            | Self::AllocationWithoutRecord => true,
+            Self::BlocksOfDeadNode | Self::Duplicate | Self::Unreadable => false,
+        }
+    }
+
+    /// Returns whether such a finding comes from the cluster's store.
+    pub(super) fn is_of_the_store(self) -> bool {
+        !matches!(self, Self::NamespaceGone | Self::NotNamedByGc)
+    }
+
     /// Returns whether such a finding may only mean that a record has not been written yet.
     pub(super) fn is_of_a_record(self) -> bool {
         matches!(self, Self::RecordWithoutAllocation | Self::AllocationWithoutRecord)
@@ -208,15 +224,15 @@ impl Report {
         }
     }
 
-    /// Returns the report as it is given: in order, and bounded.
-    pub(super) fn end(mut self) -> Self {
+    /// Returns the report as it is given: in order, and with so many findings at most.
+    pub(super) fn end(mut self, max: usize) -> Self {
         self.findings.sort_by(|a, b| {
             let key = |found: &Finding| (found.kind, found.node.clone(), found.pool.clone());
             key(a).cmp(&key(b)).then_with(|| a.addresses.cmp(&b.addresses))
         });
-        self.clean = self.findings.is_empty() && self.unchecked.is_empty();
-        self.left_off = self.findings.len().saturating_sub(limits::FINDINGS_MAX);
-        self.findings.truncate(limits::FINDINGS_MAX);
+        self.clean = self.findings.len() + self.left_off == 0 && self.unchecked.is_empty();
+        self.left_off += self.findings.len().saturating_sub(max);
+        self.findings.truncate(max);
         self
     }
 }

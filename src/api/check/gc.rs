@@ -1,5 +1,7 @@
 //! `POST /v1/gc`: releases what a check found, after a second look at each finding.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -7,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::compare::Record;
 use super::finding::{Finding, Kind};
 use super::namespaces::{self, NamespaceScan};
-use crate::api::cluster::Store;
-use crate::api::{AppState, outcome, refuse};
+use crate::api::cluster::{Refusal, Store, answer};
+use crate::api::peers::{self, Question, Subject};
+use crate::api::{AppState, EMBEDDED, outcome, refuse};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::core::ids::{Revision, Sequence};
@@ -81,48 +84,97 @@ impl From<StoreError> for Collected {
     }
 }
 
-/// The handler: an answer for each finding, in their order.
+/// The handler: an answer for each finding, in their order. Those of other nodes go to their nodes.
 pub(super) async fn handle(node: web::Data<AppState>, collect: web::Json<Collect>) -> HttpResponse {
-    let Collect { findings, force, dry_run } = collect.into_inner();
-    if findings.len() > limits::FINDINGS_PER_REQUEST_MAX {
+    let collect = collect.into_inner();
+    if collect.findings.len() > limits::FINDINGS_PER_REQUEST_MAX {
         let why = format!("at most {} findings at a time", limits::FINDINGS_PER_REQUEST_MAX);
         return refuse(StatusCode::BAD_REQUEST, why);
     }
+    answer(collect_everywhere(&node, collect).await)
+}
+
+async fn collect_everywhere(node: &AppState, all: Collect) -> Result<Vec<Collected>, Refusal> {
+    let Collect { findings, force, dry_run } = all;
+    let live = if node.about.store == EMBEDDED { BTreeSet::new() } else { node.pools.sessions() };
+    let goes_to = |found: &Finding| -> String {
+        let elsewhere = found.kind.is_of_its_node() && live.contains(&found.node);
+        if elsewhere { found.node.clone() } else { node.about.node.clone() }
+    };
+    let mut by_node: BTreeMap<String, Collect> = BTreeMap::new();
+    for found in &findings {
+        let part = by_node.entry(goes_to(found)).or_insert_with(|| Collect {
+            findings: vec![],
+            force,
+            dry_run,
+        });
+        part.findings.push(found.clone());
+    }
+    let here = by_node.remove(&node.about.node);
+    let mut done: BTreeMap<String, VecDeque<Collected>> = BTreeMap::new();
+    if let Some(here) = here {
+        done.insert(node.about.node.clone(), collect(node, &here).await?.into());
+    }
+    if !by_node.is_empty() {
+        let question = Question::of_each(Subject::Gc, by_node);
+        done.extend(peers::ask(node, question, limits::PEERS_CHECK_WAIT).await?.told);
+    }
+    let of = |found: &Finding| {
+        let answer = done.get_mut(&goes_to(found)).and_then(VecDeque::pop_front);
+        answer.unwrap_or_else(|| {
+            let why = format!(
+                "node {} did not answer within {} s: run `leasehold gc` there",
+                found.node,
+                limits::PEERS_CHECK_WAIT.as_secs()
+            );
+            Collected::because(GcOutcome::Failed, why)
+        })
+    };
+    Ok(findings.iter().map(of).collect())
+}
+
+/// Releases what this node holds, and records that nobody does. It is called on the thread of the
+/// actors.
+pub(in crate::api) async fn collect(
+    node: &AppState,
+    collect: &Collect,
+) -> Result<Vec<Collected>, Refusal> {
+    let Collect { findings, force, dry_run } = collect;
+    let (force, dry_run) = (*force, *dry_run);
     let looks = findings.iter().any(|found| found.kind == Kind::NamespaceGone);
     let look = tokio::time::timeout(limits::CHECK_WAIT_MAX, async {
-        if looks { namespaces::inspect(&node).await } else { NamespaceScan::default() }
+        if looks { namespaces::inspect(node).await } else { NamespaceScan::default() }
     });
-    let Ok(allowed) = look.await else {
-        let why = "the network namespaces cannot be looked at in time: see whether their file \
-                   system answers";
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, why);
-    };
+    let allowed = look.await.map_err(|_| {
+        Refusal::busy(
+            "the network namespaces cannot be looked at in time: see whether their file system \
+             answers",
+        )
+    })?;
     let mut all = Vec::with_capacity(findings.len());
-    for found in &findings {
+    for found in findings {
         let collected = match found.kind {
             _ if found.node != node.about.node && found.kind != Kind::RecordWithoutAllocation => {
-                let why = match found.kind {
-                    Kind::NamespaceGone | Kind::NotNamedByGc | Kind::AllocationWithoutRecord => {
-                        format!("node {} holds it: run `leasehold gc` there", found.node)
-                    }
-                    _ => found.remedy.clone(),
+                let why = match found.kind.is_of_its_node() {
+                    true => format!("node {} holds it: run `leasehold gc` there", found.node),
+                    false => found.remedy.clone(),
                 };
                 Collected::because(GcOutcome::NotHere, why)
             }
-            Kind::NamespaceGone => release(&node, found, &allowed, force, dry_run).await,
+            Kind::NamespaceGone => release(node, found, &allowed, force, dry_run).await,
             Kind::NotNamedByGc => match holding_of(found) {
-                Ok(of) => release_kept(&node, of, force, dry_run).await,
+                Ok(of) => release_kept(node, of, force, dry_run).await,
                 Err(failed) => failed,
             },
-            Kind::RecordWithoutAllocation => delete(&node, found, dry_run).await,
-            Kind::AllocationWithoutRecord => record(&node, found, dry_run),
+            Kind::RecordWithoutAllocation => delete(node, found, dry_run).await,
+            Kind::AllocationWithoutRecord => record(node, found, dry_run),
             Kind::BlocksOfDeadNode | Kind::Duplicate | Kind::Unreadable => {
                 Collected::because(GcOutcome::NotHere, found.remedy.clone())
             }
         };
         all.push(collected);
     }
-    HttpResponse::Ok().json(all)
+    Ok(all)
 }
 
 /// The attachment and sequence number of a finding.

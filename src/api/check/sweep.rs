@@ -105,6 +105,7 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
     let every = sweep.as_ref().map_or(limits::NAMESPACES_LOOK, |sweep| sweep.every);
     released.send_replace(sweep.as_ref().map(|_| 0));
     let mut sweeper = sweep.map(Sweeper::new);
+    let mut looks = 0;
     loop {
         let _ = tokio::time::timeout(every, wanted.notified()).await;
         match *node.phase.borrow() {
@@ -121,6 +122,10 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
                 say(unseen, &mut blind.lock().unwrap_or_else(PoisonError::into_inner));
             }
             last = Some(clock::boot());
+            looks += 1;
+            if looks % limits::LOOKS_PER_CHECK == 0 {
+                node.lists.keep_doing(super::look(node.clone()));
+            }
         }
         released.send_modify(|released| *released = released.map(|released| released + count));
     }

@@ -16,11 +16,16 @@ const CHECKS: usize = 3;
 const PREFIX: &str = "/leasehold/v1";
 
 fn start(etcd: &Cluster, node: &str) -> Daemon {
-    let args = ["--etcd", &etcd.endpoint(0), "--node", node, "--lease-ttl", "5s"];
-    Daemon::start(&Options { args: args.map(str::to_owned).to_vec(), ..Options::default() })
+    start_with(etcd, node, &["--lease-ttl", "5s"])
 }
 
-fn add(daemon: &Daemon, container: &str, namespace: &Namespace) -> String {
+pub(super) fn start_with(etcd: &Cluster, node: &str, more: &[&str]) -> Daemon {
+    let endpoint = etcd.endpoint(0);
+    let args = ["--etcd", &endpoint, "--node", node].into_iter().chain(more.iter().copied());
+    Daemon::start(&Options { args: args.map(str::to_owned).collect(), ..Options::default() })
+}
+
+pub(super) fn add(daemon: &Daemon, container: &str, namespace: &Namespace) -> String {
     added(&super::add_in(daemon, container, &namespace.path(), &config("pods")))
 }
 
@@ -28,16 +33,16 @@ fn wide(address: &str) -> String {
     address.split('.').map(|part| format!("{part:0>3}")).collect::<Vec<_>>().join(".")
 }
 
-fn record_key(address: &str) -> String {
+pub(super) fn record_key(address: &str) -> String {
     format!("{PREFIX}/allocations/pods/{}", wide(address))
 }
 
-fn value(etcd: &Cluster, key: &str) -> Option<Value> {
+pub(super) fn value(etcd: &Cluster, key: &str) -> Option<Value> {
     let text = etcd.ctl(&["get", "--print-value-only", key]);
     (!text.trim().is_empty()).then(|| serde_json::from_str(&text).expect("JSON in etcd"))
 }
 
-fn record(etcd: &Cluster, address: &str) -> Value {
+pub(super) fn record(etcd: &Cluster, address: &str) -> Value {
     let mut found = None;
     let there = poll(PATIENCE, || {
         found = value(etcd, &record_key(address));
@@ -47,7 +52,7 @@ fn record(etcd: &Cluster, address: &str) -> Value {
     found.expect("a record")
 }
 
-fn put(etcd: &Cluster, key: &str, value: &Value) {
+pub(super) fn put(etcd: &Cluster, key: &str, value: &Value) {
     etcd.ctl(&["put", key, &value.to_string()]);
 }
 

@@ -7,7 +7,7 @@
 mod absent;
 mod config;
 mod del;
-mod disk;
+pub(crate) mod disk;
 mod etcd;
 mod files;
 mod http;

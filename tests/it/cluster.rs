@@ -7,7 +7,7 @@
 //!
 //! All of it needs Debian's packages etcd-server and etcd-client.
 
-mod certificates;
+pub(crate) mod certificates;
 mod churn;
 mod crash;
 mod demand;

@@ -5,6 +5,7 @@
 //! dashboards and rules that are made from one source: `LEASEHOLD_WRITE=1 cargo test --test it --
 //! metrics::generated` writes them, and without the variable they are compared.
 
+mod bad_day;
 mod capacity;
 mod dashboards;
 mod live;

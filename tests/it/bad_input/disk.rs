@@ -21,7 +21,7 @@ const DISK: &str = "size=4m";
 const ADDS_MAX: usize = 20_000;
 
 /// A small disk, mounted for as long as this value is there.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     dir: TempDir,
 }
 
@@ -39,7 +39,7 @@ impl SmallDisk {
     }
 
     /// Takes up all space but a little.
-    fn fill(&self, keep: u64) -> PathBuf {
+    pub(crate) fn fill(&self, keep: u64) -> PathBuf {
         let path = self.dir.path().join("ballast");
         let mut file = File::create(&path).expect("a file");
         // Ends with "no space left".
@@ -60,13 +60,13 @@ impl Drop for SmallDisk {
 }
 
 /// A daemon whose state directory is on a small disk. The daemon ends before the disk goes.
-struct World {
-    daemon: Daemon,
-    disk: SmallDisk,
+pub(crate) struct World {
+    pub(crate) daemon: Daemon,
+    pub(crate) disk: SmallDisk,
 }
 
 impl World {
-    fn new(arguments: &[&str]) -> Self {
+    pub(crate) fn new(arguments: &[&str]) -> Self {
         let args = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut daemon = Daemon::prepare(&Options { args, ..Options::default() });
         let disk = SmallDisk::mount();

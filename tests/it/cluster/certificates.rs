@@ -10,7 +10,7 @@ use crate::common::{Daemon, Options, poll};
 use super::PATIENCE;
 
 /// A daemon with a certificate of these names, which are files beside etcd's data.
-fn prepare(etcd: &Cluster, ca: &str, client: &str, more: &[&str]) -> Daemon {
+pub(crate) fn prepare(etcd: &Cluster, ca: &str, client: &str, more: &[&str]) -> Daemon {
     let path = |name: String| etcd.path(&name).display().to_string();
     let (endpoint, ca) = (etcd.endpoint(0), path(format!("{ca}.pem")));
     let (cert, key) = (path(format!("{client}.pem")), path(format!("{client}.key")));
@@ -22,7 +22,7 @@ fn prepare(etcd: &Cluster, ca: &str, client: &str, more: &[&str]) -> Daemon {
 }
 
 /// Writes the certificate and the key of one name in the place of another's.
-fn renew(etcd: &Cluster, from: &str, to: &str) {
+pub(crate) fn renew(etcd: &Cluster, from: &str, to: &str) {
     for end in ["key", "pem"] {
         let path = |name: &str| etcd.path(&format!("{name}.{end}"));
         fs::copy(path(from), path(to)).expect("a copy");

@@ -75,7 +75,8 @@ pub(crate) fn read_foreign(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     content(file, bytes_max)
 }
 
-/// Replaces the content of a file of this program such that a power cut leaves all of it or nothing.
+/// Replaces the content of a file of this program; a power cut leaves the old content or the new
+/// one.
 ///
 /// # Errors
 /// It cannot be written; the file is as it was.

@@ -37,10 +37,10 @@ pub(super) enum Subject {
 #[derive(Serialize, Deserialize, Debug)]
 pub(super) struct Question {
     pub(super) subject: Subject,
-    /// What is asked of every node.
+    /// The words to every node.
     #[serde(default, skip_serializing_if = "Json::is_null")]
     pub(super) of_all: Json,
-    /// What is asked of each node by itself.
+    /// The words to single nodes, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) of_each: BTreeMap<String, Json>,
 }

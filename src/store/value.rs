@@ -165,19 +165,19 @@ pub fn decode(key: &str, bytes: &[u8]) -> Value {
         "blocks" => parse::<Block>(bytes).and_then(|block| block.value()),
         "requests" => parse::<Letter>(bytes).and_then(|letter| letter.value()),
         "allocations" => parse::<Allocation>(bytes).and_then(|allocation| allocation.value()),
-        "history" => text(bytes),
+        "asked" | "told" => text(bytes),
         "drains" | "restored" => parse::<Flag>(bytes).and_then(|flag| flag.value()),
         _ => Err("this version does not know such a key".to_owned()),
     };
     read.unwrap_or_else(|why| Value::Unreadable(format!("{key}: {why}").into()))
 }
 
-/// A text that is an object of JSON, which its reader knows.
+/// A text that is an object or an array of JSON, which its reader knows.
 fn text(bytes: &[u8]) -> Result<Value, String> {
-    let object: &RawValue = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    match object.get().starts_with('{') {
-        true => Ok(Value::Text(object.get().into())),
-        false => Err("it is not an object".to_owned()),
+    let json: &RawValue = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match json.get().starts_with(['{', '[']) {
+        true => Ok(Value::Text(json.get().into())),
+        false => Err("it is neither an object nor an array".to_owned()),
     }
 }
 

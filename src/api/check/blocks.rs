@@ -3,12 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::compare::NodeState;
 use super::finding::{Finding, Kind};
 use crate::core::address::{Address, Cidr};
 use crate::core::keys::PoolFamily;
 use crate::core::time::UnixTime;
 use crate::core::value::BlockStatus;
+
+/// A node, by its key and its session.
+#[derive(Default)]
+pub(super) struct NodeState {
+    /// It has a key, and no operator has removed it.
+    pub(super) known: bool,
+    pub(super) live: bool,
+    pub(super) since: Option<UnixTime>,
+}
 
 /// One block.
 pub(super) struct Block {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::blocks::{Block, Blocks};
+use super::blocks::{Block, Blocks, NodeState};
 use super::finding::{Finding, Kind, LookedAt};
 use crate::api::pools::PlacedBlock;
 use crate::core::address::{Address, Family};
@@ -81,15 +81,6 @@ struct Holder {
     node: Arc<str>,
     container_id: ContainerId,
     ifname: Arc<str>,
-}
-
-/// A node, by its key and its session.
-#[derive(Default)]
-pub(super) struct NodeState {
-    /// It has a key, and no operator has removed it.
-    known: bool,
-    pub(super) live: bool,
-    pub(super) since: Option<UnixTime>,
 }
 
 /// The records that nobody but the nodes that they name can judge: the keys of those that are in no

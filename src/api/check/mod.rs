@@ -131,7 +131,7 @@ pub(super) async fn tell(node: &AppState, strays: Vec<String>) -> Result<Report,
 }
 
 /// Checks what this node holds, for its metrics.
-async fn look(node: AppState) {
+async fn check_own(node: AppState) {
     if let Err(refusal) = check_alone(&node, Reach::Own(vec![])).await {
         tracing::debug!(?refusal, "the daemon's own check");
     }

@@ -124,7 +124,7 @@ pub async fn run(node: AppState, sweep: Option<Sweep>) {
             last = Some(clock::boot());
             looks += 1;
             if looks % limits::LOOKS_PER_CHECK == 0 {
-                node.lists.keep_doing(super::look(node.clone()));
+                node.lists.keep_doing(super::check_own(node.clone()));
             }
         }
         released.send_modify(|released| *released = released.map(|released| released + count));

@@ -261,8 +261,8 @@ mod tests {
     use crate::core::range_set::Settings;
     use crate::core::time::StartTime;
 
-    /// What the store gave to others is on its way into the journal before that counts as
-    /// confirmed: else a daemon that dies in between hands it out after its start (seed 38746).
+    /// The journal counts as confirmed only when it has taken what the store gave to others: else a
+    /// daemon that dies in between hands that out after its start (seed 38746).
     #[test]
     fn a_journal_is_confirmed_when_all_range_sets_know_what_is_lost() {
         let [a, b] = [SetId::FIRST, SetId::FIRST.next()];

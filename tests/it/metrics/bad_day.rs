@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::bad_input::disk;
 use super::super::cluster::certificates::{prepare, renew};
@@ -29,6 +29,22 @@ pub(super) const NAMES: [&str; 7] = [
 /// The time for which etcd stands still while an ADD waits.
 const HICCUP: Duration = Duration::from_millis(700);
 
+/// Makes blocks of a node another node's, as only a fault could.
+fn give_away_blocks(etcd: &Cluster, from: &str, to: &str) {
+    let blocks = etcd.ctl(&["get", "--prefix", "/leasehold/v1/blocks/"]);
+    let mut lines = blocks.lines();
+    let mut count = 0;
+    while let (Some(key), Some(value)) = (lines.next(), lines.next()) {
+        let mut block: Value = serde_json::from_str(value).expect("JSON in etcd");
+        if block["owner"] == from {
+            block["owner"] = json!(to);
+            etcd.ctl(&["put", key, &block.to_string()]);
+            count += 1;
+        }
+    }
+    assert!(count > 0, "{from} has no block: {blocks}");
+}
+
 #[test]
 fn what_only_a_bad_day_shows() {
     let etcd = Cluster::start(1);
@@ -53,6 +69,7 @@ fn what_only_a_bad_day_shows() {
     drop(small);
 
     // Each ADD needs the first block of its network, and etcd answers late.
+    count = 0;
     watch.until("a slow etcd", &["LeaseholdAddSlow"], || {
         let subnet = format!("10.44.{count}.0/24");
         let fresh = network(&format!("fresh-{count}"), &json!({ "subnet": subnet }));
@@ -66,12 +83,13 @@ fn what_only_a_bad_day_shows() {
         count = (count + 1) % 256;
     });
 
-    // A node is removed although it lives.
+    // A node sleeps, is removed, and its blocks are another's when it wakes.
     add(&daemons[1], "stays", &wide()).expect_result();
     stop(daemons[1].pid());
+    give_away_blocks(&etcd, "node-1", "node-0");
     leasehold(&daemons[0], &["node", "remove", "node-1", "--yes", "--force"]);
     go_on(daemons[1].pid());
-    watch.until("a node that was removed and lives", &["LeaseholdBlocksLost"], || {});
+    watch.until("blocks of another node", &["LeaseholdBlocksLost"], || {});
 
     // What is handed out now is not in the records.
     add(&daemons[0], "before", &wide()).expect_result();

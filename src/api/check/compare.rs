@@ -13,7 +13,6 @@ use crate::core::container_id::ContainerId;
 use crate::core::keys::{
     ALLOCATIONS, NODES, PoolFamily, SESSIONS, allocation_key, block_key, parse_block_key,
 };
-use crate::core::time::UnixTime;
 use crate::core::txn::KeyValue;
 use crate::core::value::{AllocationValue, Value};
 use crate::limits;
@@ -374,6 +373,7 @@ mod tests {
     use super::*;
     use crate::core::address::Cidr;
     use crate::core::ids::{Link, Revision};
+    use crate::core::time::UnixTime;
     use crate::core::value::{BlockStatus, BlockValue};
 
     fn block(prefix: &str, owner: &str, status: BlockStatus) -> KeyValue {
@@ -382,7 +382,7 @@ mod tests {
         let (epoch, claim, since) = (None, Link::FIRST, UnixTime::from_millis(5));
         let owner = owner.into();
         let value = BlockValue { cidr, family, owner, epoch, claim, status, since };
-        let key = block_key("n", family, cidr.first());
+        let key = block_key("net", family, cidr.first());
         KeyValue { key, value: Value::Block(value), mod_revision: Revision::FIRST, lease: None }
     }
 

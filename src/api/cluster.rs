@@ -38,6 +38,11 @@ impl Refusal {
         Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
     }
 
+    /// Returns the reason.
+    pub(super) fn into_reason(self) -> String {
+        self.1
+    }
+
     /// Says in addition what to do about it.
     pub(super) fn advising(self, advice: &str) -> Self {
         Self(self.0, format!("{}: {advice}", self.1))

@@ -109,7 +109,10 @@ pub(super) async fn ask<T: DeserializeOwned>(
             };
             for key in keys {
                 let Some(from) = key.key.strip_prefix(&answers_at) else { continue };
-                if let (true, Some(answer)) = (waiting.remove(from), read::<T>(&key)) {
+                // One of another version counts as silent.
+                if let Some(answer) = read::<T>(&key)
+                    && waiting.remove(from)
+                {
                     told.insert(from.to_owned(), answer);
                 }
             }

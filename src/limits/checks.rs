@@ -9,8 +9,9 @@ pub const FINDINGS_MAX: usize = 2_000;
 /// in the cluster's store, which takes 1.5 MB.
 pub const FINDINGS_PER_NODE_MAX: usize = 200;
 
-/// Records in no block of their node that the check of a whole cluster has each node look at.
-pub const STRAYS_PER_NODE_MAX: usize = 200;
+/// Records in no block of their node that the check of a whole cluster has the other nodes look at:
+/// their keys are one value in the cluster's store, too.
+pub const STRAYS_MAX: usize = 5_000;
 
 /// The longest time for which the check of a whole cluster waits for the other nodes, and a release
 /// of what it found.

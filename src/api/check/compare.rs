@@ -99,6 +99,7 @@ pub(super) struct Comparison {
     /// Records of other nodes, by node: judged when the nodes are known.
     pub(super) of_others: BTreeMap<Arc<str>, (usize, Vec<Finding>)>,
     strays: Strays,
+    stray_count: usize,
     blocks: Blocks,
     nodes: BTreeMap<String, NodeState>,
     findings: Vec<Finding>,
@@ -116,6 +117,7 @@ impl Comparison {
             several_left_off: false,
             of_others: BTreeMap::new(),
             strays: Strays::new(),
+            stray_count: 0,
             blocks: Blocks::default(),
             nodes: BTreeMap::new(),
             findings: Vec::new(),
@@ -230,9 +232,9 @@ impl Comparison {
         let space = PoolFamily { network: record.pool.into(), family: Family::of(record.address) };
         let block = self.blocks.around(&space, Address::of(record.address));
         if block.is_none_or(|block| block.owner != *owner) {
-            let keys = self.strays.entry(owner.to_string()).or_default();
-            if keys.len() < limits::STRAYS_PER_NODE_MAX {
-                keys.push(key.key.clone());
+            self.stray_count += 1;
+            if self.stray_count <= limits::STRAYS_MAX {
+                self.strays.entry(owner.to_string()).or_default().push(key.key.clone());
             }
         }
         let (count, kept) = self.of_others.entry(owner.clone()).or_default();

@@ -115,18 +115,25 @@ async fn collect_everywhere(node: &AppState, all: Collect) -> Result<Vec<Collect
     if let Some(here) = here {
         done.insert(node.about.node.clone(), collect(node, &here).await?.into());
     }
+    let mut unasked = None;
     if !by_node.is_empty() {
         let question = Question::of_each(Subject::Gc, by_node);
-        done.extend(peers::ask(node, question, limits::PEERS_CHECK_WAIT).await?.told);
+        // What was released here is told all the same.
+        match peers::ask(node, question, limits::PEERS_CHECK_WAIT).await {
+            Ok(answers) => done.extend(answers.told),
+            Err(refusal) => unasked = Some(refusal.into_reason()),
+        }
     }
     let of = |found: &Finding| {
         let answer = done.get_mut(&goes_to(found)).and_then(VecDeque::pop_front);
         answer.unwrap_or_else(|| {
-            let why = format!(
-                "node {} did not answer within {} s: run `leasehold gc` there",
-                found.node,
-                limits::PEERS_CHECK_WAIT.as_secs()
-            );
+            let why = unasked.clone().unwrap_or_else(|| {
+                format!(
+                    "node {} did not answer within {} s: run `leasehold gc` there",
+                    found.node,
+                    limits::PEERS_CHECK_WAIT.as_secs()
+                )
+            });
             Collected::because(GcOutcome::Failed, why)
         })
     };

@@ -108,10 +108,10 @@ async fn handle(
     let (work, all_nodes) = (AppState::clone(&node), query.all_nodes);
     let report = async move {
         let (report, strays) = check_alone(&work, Reach::Whole).await?;
-        match all_nodes && work.about.store != EMBEDDED {
+        Ok(match all_nodes && work.about.store != EMBEDDED {
             true => with_others(&work, report, strays).await,
-            false => Ok(report),
-        }
+            false => report,
+        })
     };
     // All nodes have work with it: over TCP it is not done again at once.
     let rest = match (&node.listener, all_nodes) {
@@ -151,14 +151,23 @@ async fn check_alone(node: &AppState, reach: Reach) -> Result<(Report, Strays), 
 }
 
 /// Adds to a report of this node what the others find.
-async fn with_others(
-    node: &AppState,
-    mut report: Report,
-    strays: Strays,
-) -> Result<Report, Refusal> {
+async fn with_others(node: &AppState, mut report: Report, strays: Strays) -> Report {
+    if strays.values().map(Vec::len).sum::<usize>() == limits::STRAYS_MAX {
+        report.unchecked.push(format!(
+            "{} records or more are in no block of their node, and only so many are looked at: run \
+             `leasehold check` on each node",
+            limits::STRAYS_MAX
+        ));
+    }
     let question = Question::of_each(Subject::Check, strays);
     let asked = peers::ask::<Report>(node, question, limits::PEERS_CHECK_WAIT).await;
-    let Answers { told, silent, .. } = asked?;
+    let Answers { told, silent, .. } = match asked {
+        Ok(answers) => answers,
+        Err(refusal) => {
+            report.unchecked.push(format!("the other nodes: {}", refusal.into_reason()));
+            return report.end(limits::FINDINGS_MAX);
+        }
+    };
     let mut known: HashSet<_> = report.findings.iter().map(Finding::identity).collect();
     for (name, of) in told {
         report.looked_at.attachments += of.looked_at.attachments;
@@ -176,7 +185,7 @@ async fn with_others(
         )
     });
     report.unchecked.extend(unheard);
-    Ok(report.end(limits::FINDINGS_MAX))
+    report.end(limits::FINDINGS_MAX)
 }
 
 async fn check(node: &AppState, reach: &Reach) -> (Report, Strays) {

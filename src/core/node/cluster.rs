@@ -147,13 +147,17 @@ impl CoordinatorMachine {
         let sets = self.sets();
         self.cluster.confirming = sets.iter().copied().collect();
         sets.into_iter().for_each(|set| self.send_set(set, ToRangeSet::Confirm));
-        self.confirmed(None);
+        self.confirm_if_all_have();
     }
 
     /// A range set has handled all that was said before it was to confirm. When all have, the
     /// journal has taken what they lost.
-    pub(super) fn confirmed(&mut self, set: Option<SetId>) {
-        set.map(|set| self.cluster.confirming.remove(&set));
+    pub(super) fn confirmed(&mut self, set: SetId) {
+        self.cluster.confirming.remove(&set);
+        self.confirm_if_all_have();
+    }
+
+    fn confirm_if_all_have(&mut self) {
         if self.cluster.confirming.is_empty() && !broken(Mutant::ConfirmedEarly) {
             self.commit(vec![JournalEntry::Confirmed], After::Nothing);
         }

@@ -427,7 +427,7 @@ impl Machine for CoordinatorMachine {
                 self.tell_held_back();
                 self.core.merged(now, &network);
             }
-            ToCoordinator::Confirmed(set) => self.confirmed(Some(set)),
+            ToCoordinator::Confirmed(set) => self.confirmed(set),
             ToCoordinator::Unused { network, set, received } => {
                 self.forget_unused(now, &network, set, received);
             }

@@ -23,7 +23,7 @@ fn nodes_of(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn every_node_judges_and_releases_its_own_for_whoever_asks() {
+fn every_node_judges_and_releases_its_own() {
     let etcd = Cluster::start(1);
     let (a, b, c) = (start(&etcd, "a"), start(&etcd, "b"), start(&etcd, "c"));
     let [on_a, on_b, on_c, gone] = [(); 4].map(|()| Namespace::new());
@@ -85,11 +85,11 @@ fn a_node_that_does_not_answer_is_named() {
     assert_eq!(report["findings"], json!([]));
     go_on(b.pid());
     assert!(poll(PATIENCE, || {
-        ends_json_of_any(&a, &["check", "--all-nodes"])["clean"] == json!(true)
+        report_of(&a, &["check", "--all-nodes"])["clean"] == json!(true)
     }));
 }
 
-fn ends_json_of_any(daemon: &Daemon, args: &[&str]) -> Value {
+fn report_of(daemon: &Daemon, args: &[&str]) -> Value {
     let (_, stdout, _) = super::leasehold(daemon, &[args, &["-o", "json"]].concat(), "");
     serde_json::from_str(&stdout).unwrap_or_default()
 }

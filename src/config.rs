@@ -91,7 +91,8 @@ pub struct ServeArgs {
     /// journal]
     #[arg(long, value_name = "WHERE", env = "LEASEHOLD_COMMIT")]
     pub commit: Option<Commit>,
-    /// Stop handing out addresses after this time without etcd [default: never]
+    /// Stop handing out addresses after this time without etcd; with commit = etcd, other nodes may
+    /// take the free ones then [default: never]
     #[arg(long, value_name = "TIME", env = "LEASEHOLD_OFFLINE_LIMIT",
           value_parser = offline_limit)]
     pub offline_limit: Option<Duration>,

@@ -261,7 +261,6 @@ pub fn rebuild(
     let options = BootOptions {
         identity: node_identity(config, id),
         settings: settings(config),
-        await_records: config.commit == Commit::Etcd,
         alone_since,
         booted_at: clock::unix().before(clock::boot().since(BootTime::BOOT)),
     };
@@ -300,6 +299,7 @@ fn node_identity(config: &Config, id: &str) -> NodeIdentity {
         since: clock::unix(),
         ttl: config.lease_ttl,
         offline_limit: config.offline_limit,
+        records_awaited: config.commit == Commit::Etcd,
         keeps_after_reboot: config.keep_after_reboot,
         records: config.etcd.is_some(),
     }

@@ -462,3 +462,6 @@ pub const IPAM_BYTES_MAX: usize = 1 << 20;
 
 /// The longest time that a change of a central configuration waits until this node has seen it.
 pub const SEEN_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Blocks of silent nodes into which one search looks, each with a read of its records.
+pub const FORFEITS_READ_MAX: usize = 64;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, File, ServeArgs};
+use super::{Commit, Config, File, ServeArgs};
 use crate::store::etcd::Options;
 
 /// A fault in a file of the daemon.
@@ -71,6 +71,13 @@ fn unwise(config: &Config) -> Vec<String> {
     if config.etcd.is_none() {
         let alone = "no [etcd]: this node is alone, and shares no pool with other nodes";
         unwise.push(alone.to_owned());
+    }
+    if config.offline_limit.is_some() && config.commit == Commit::Journal {
+        unwise.push(
+            "offlineLimit: other nodes get none of this node's addresses when it is silent, since \
+             some may be held without a record: with commit = \"etcd\" they get its free ones"
+                .to_owned(),
+        );
     }
     for (key, path) in [("socket", &config.socket), ("stateDir", &config.state_dir)] {
         if path.is_relative() {

@@ -73,8 +73,9 @@ pub enum JournalEntry {
     Chain(Link),
     /// It may have come so far.
     Intent(Link),
-    /// The store has confirmed, in this boot, which blocks are this node's.
-    Confirmed,
+    /// The store has confirmed, in this boot, which blocks are this node's; or it has to do so
+    /// before anything is handed out.
+    Confirmed(bool),
     /// A DEL of this attachment that started then was answered before the node had joined, and so
     /// before it knew whether this journal is all there was (rule 28).
     EarlyDel(AttachmentId, StartTime),
@@ -154,8 +155,8 @@ pub trait Rows {
     /// Sets how far it may have come.
     fn set_intent(&mut self, intended: Link) -> Result<(), Self::Error>;
 
-    /// Sets that the store has confirmed the blocks.
-    fn set_confirmed(&mut self) -> Result<(), Self::Error>;
+    /// Sets whether the store has confirmed the blocks.
+    fn set_confirmed(&mut self, confirmed: bool) -> Result<(), Self::Error>;
 
     /// Puts a DEL from before the node had joined, by its attachment.
     fn put_early_del(
@@ -216,7 +217,7 @@ pub fn apply<R: Rows>(
         JournalEntry::NoBlock(pool, cidr) => cut(rows, pool, *cidr),
         JournalEntry::Chain(reached) => rows.set_chain(*reached),
         JournalEntry::Intent(intended) => rows.set_intent(*intended),
-        JournalEntry::Confirmed => rows.set_confirmed(),
+        JournalEntry::Confirmed(confirmed) => rows.set_confirmed(*confirmed),
         JournalEntry::EarlyDel(id, started_at) => rows.put_early_del(id, *started_at),
         JournalEntry::NoEarlyDels => rows.remove_early_dels(),
         JournalEntry::WentBack(lost) => rows.set_settling(Some(lost)),

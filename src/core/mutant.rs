@@ -96,6 +96,15 @@ mutants! {
     /// A node takes a block in which nothing is recorded from one that has no session: it may live,
     /// cut off, and hand addresses out (rule 3).
     SilentIsGone,
+    /// A node says that it forfeits its free addresses before all that is held is recorded (rule
+    /// 34).
+    ForfeitsUnrecorded,
+    /// A free part of a silent node's block is taken without writing the node's key: what the node
+    /// has sent may land after that (rule 34).
+    ForfeitNotFenced,
+    /// A daemon that no longer waits for its records hands out of blocks of which the store says
+    /// that others may have what is not recorded (rule 34).
+    ForfeitForgotten,
     /// The removal of a node leaves the node's key as it is, so that the node does not notice
     /// (rule 3).
     RemovalKeepsEpoch,

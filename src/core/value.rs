@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::address::{AddressRange, BlockSize, Cidr, Family};
 use super::container_id::ContainerId;
@@ -33,7 +34,8 @@ pub enum Value {
 }
 
 /// A node, for as long as it is in the cluster. Every ownership transaction of the node compares
-/// the revision of this key and writes it again: a chain with one writer. So every transaction that
+/// the revision of this key and writes it again: a chain with one writer. Others write it only to
+/// end what the node has under way: `node remove`, and rule 34. So every transaction that
 /// is late on its way to the store is refused, and what the last link says was carried out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeValue {
@@ -59,6 +61,20 @@ pub struct NodeValue {
     pub acknowledged: bool,
     /// The time at which an operator removed the node.
     pub removed: Option<UnixTime>,
+    /// The node's word that others may have its free addresses when it has been silent for long.
+    pub forfeit: Option<Forfeit>,
+}
+
+/// The terms on which others may have the free addresses of a node. Only a node gives them of which
+/// everything that it ever answered is in the store (rule 34).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Forfeit {
+    /// The length of the silence after which they may.
+    pub after: Duration,
+    /// The time at which the node last wrote its key.
+    pub said: UnixTime,
+    /// The number of times that others have taken some since then.
+    pub taken: u32,
 }
 
 /// A node's presence; hangs on its lease.

@@ -144,6 +144,13 @@ fn tell_of_cluster(event: &Event) {
             let block = cidr.net(pool.family);
             tracing::info!(network = &*pool.network, %block, "a block is back");
         }
+        Event::TookForfeit { pool, cidr, from } => {
+            tracing::warn!(
+                network = &*pool.network, block = %cidr.net(pool.family), node = &**from,
+                "took free addresses of a node that has been silent for longer than its \
+                 offlineLimit"
+            );
+        }
         Event::Searched(end) => metrics::Leaseholder::new().found(match end {
             SearchEnd::Gap => "gap",
             SearchEnd::Given => "given",

@@ -409,8 +409,8 @@ impl Rows for Tables<'_> {
         self.set(INTENT, u128::from(intended.get()))
     }
 
-    fn set_confirmed(&mut self) -> Result<(), Failed> {
-        self.set(CONFIRMED, 1)
+    fn set_confirmed(&mut self, confirmed: bool) -> Result<(), Failed> {
+        self.set(CONFIRMED, u128::from(confirmed))
     }
 
     fn put_early_del(&mut self, id: &AttachmentId, started_at: StartTime) -> Result<(), Failed> {

@@ -152,7 +152,7 @@ fn a_lost_boot_id_is_no_reboot() {
             None => fs::remove_file(&path).unwrap(),
             Some(text) => fs::write(&path, text).unwrap(),
         };
-        kept(dir.path(), &[holds(block(64, 6)), JournalEntry::Confirmed]);
+        kept(dir.path(), &[holds(block(64, 6)), JournalEntry::Confirmed(true)]);
         damage();
         let (journal, opened) = Journal::open(&options(dir.path(), Duration::ZERO)).unwrap();
         assert!(!opened.new_boot && opened.state.confirmed);

@@ -123,13 +123,13 @@ impl Disk {
             since: UnixTime::EPOCH + now.since(BootTime::BOOT),
             ttl: Duration::from_secs(30),
             offline_limit: self.offline_limit,
+            records_awaited: self.await_records,
             keeps_after_reboot: self.keep_after_reboot,
             records: true,
         };
         let options = BootOptions {
             identity,
             settings: self.settings,
-            await_records: self.await_records,
             alone_since: StartTime::BOOT,
             booted_at: UnixTime::EPOCH,
         };

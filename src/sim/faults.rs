@@ -12,9 +12,9 @@ use super::world::{Event, SimNode, State, World};
 use crate::core::address::{Address, Family};
 use crate::core::attachment::AttachmentId;
 use crate::core::coordinator::Call;
-use crate::core::keys::{ALLOCATIONS, BLOCKS, allocation_key, node_key};
+use crate::core::keys::{ALLOCATIONS, BLOCKS, NODES, allocation_key, node_key};
 use crate::core::time::{BootTime, StartTime};
-use crate::core::txn::{Request, Span, StoreError, Write};
+use crate::core::txn::{KeyValue, Request, Span, StoreError, Write};
 use crate::core::value::{BlockStatus, Value};
 use crate::limits;
 
@@ -374,7 +374,13 @@ impl World {
         // made: it must have come back before (docs/protocol.md says so).
         let is_back =
             |of: &SimNode| of.away_until == 0 || of.daemon.as_ref().is_some_and(Daemon::is_member);
-        if !self.nodes.iter().all(is_back) {
+        // The same holds for what it forfeited.
+        let knows = |key: &KeyValue| match &key.value {
+            Value::Node(node) => node.forfeit.is_none_or(|forfeit| forfeit.taken == 0),
+            _ => true,
+        };
+        let all_know = self.etcd.read(&Span::prefix(NODES, usize::MAX)).iter().all(knows);
+        if !all_know || !self.nodes.iter().all(is_back) {
             return;
         }
         let old = |(at, _): &(Millis, Etcd)| {

@@ -9,6 +9,7 @@ mod calls;
 mod disk;
 pub(crate) mod etcd;
 mod faults;
+mod forfeits;
 mod inspect;
 mod lives;
 mod network;

@@ -246,6 +246,7 @@ fn without_keeping(seed: u64) -> Plan {
     plan.containers = rng.usize(2..40);
     plan.await_records = rng.u32(0..8) == 0;
     plan.offline_limit = (rng.u32(0..6) == 0).then_some(Duration::from_secs(20));
+    plan.await_records |= plan.offline_limit.is_some() && seed.is_multiple_of(2);
     plan.settings.cooldown = Duration::from_millis([0, 500, 20_000][rng.usize(0..3)]);
     plan.settings.forget_after = Duration::from_secs([1, 5, 20, 600][rng.usize(0..4)]);
     plan.configurations = configurations(rng.bool(), rng.u8(0..5));
@@ -313,6 +314,7 @@ pub(super) const FOCUSED: &[Mutant] = &[
     Mutant::OfflineLimitIgnored,
     Mutant::EndNotAwaited,
     Mutant::LinkUsedAgain,
+    Mutant::ForfeitNotFenced,
 ];
 
 /// Returns a run in which a broken rule matters that hardly ever does: other things go wrong as in
@@ -356,6 +358,16 @@ pub(super) fn focused(mutant: Mutant, seed: u64) -> Plan {
                 Plan { faults, tides: true, await_records: false, ..without_keeping(seed) };
             plan.bad_message = 6;
             plan.settings.cooldown = Duration::ZERO;
+            plan
+        }
+        // What a node sends is late, and meanwhile it is silent and others need its addresses.
+        Mutant::ForfeitNotFenced => {
+            let faults = vec![(Fault::Cut, 4_000), (Fault::Pause, 8_000)];
+            let mut plan = Plan { faults, tides: true, ..without_keeping(seed) };
+            (plan.await_records, plan.offline_limit) = (true, Some(Duration::from_secs(12)));
+            (plan.bad_message, plan.containers, plan.nodes) = (3, 40, 3);
+            plan.settings.cooldown = Duration::ZERO;
+            plan.configurations.truncate(1);
             plan
         }
         Mutant::OfflineLimitIgnored => {

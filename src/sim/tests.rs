@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use super::forfeits::{forfeits_what_it_holds, forgets_that_it_forfeits};
 use super::plan::{FOCUSED, Fault, Plan, calm, calm_in, focused, part, plan, subnet};
 use super::stories::{MOMENTS, hands_out_what_it_lost, is_refused_meanwhile};
 use super::world::{Event, World};
@@ -164,6 +165,8 @@ fn noticed(mutant: Mutant) -> Option<(u64, String)> {
     let story: Option<fn(u64) -> bool> = match mutant {
         Mutant::MergeNotHeldBack => Some(is_refused_meanwhile),
         Mutant::ConfirmedEarly => Some(hands_out_what_it_lost),
+        Mutant::ForfeitsUnrecorded => Some(forfeits_what_it_holds),
+        Mutant::ForfeitForgotten => Some(forgets_that_it_forfeits),
         _ => None,
     };
     if let Some(goes_wrong) = story {

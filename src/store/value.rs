@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ use crate::core::address::{Address, AddressRange, BlockSize, Cidr, Family};
 use crate::core::ids::{Epoch, LeaseId, Link, Sequence};
 use crate::core::time::{StartTime, UnixTime};
 use crate::core::value::{
-    AllocationValue, BlockStatus, BlockValue, Geometry, Message, MessageBody, NetworkValue,
-    NodeValue, SessionValue, Value,
+    AllocationValue, BlockStatus, BlockValue, Forfeit, Geometry, Message, MessageBody,
+    NetworkValue, NodeValue, SessionValue, Value,
 };
 
 #[cfg(test)]
@@ -40,6 +41,16 @@ struct Node {
     acknowledged: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forfeit: Option<ForfeitTerms>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ForfeitTerms {
+    after_seconds: u64,
+    said: String,
+    taken: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -198,6 +209,11 @@ impl From<&NodeValue> for Node {
             since: rfc3339(node.since),
             acknowledged: node.acknowledged,
             removed: node.removed.map(rfc3339),
+            forfeit: node.forfeit.map(|Forfeit { after, said, taken }| ForfeitTerms {
+                after_seconds: after.as_secs(),
+                said: rfc3339(said),
+                taken,
+            }),
         }
     }
 }
@@ -223,7 +239,15 @@ impl Node {
                 Some(removed) => Some(time("removed", &removed)?),
                 None => None,
             },
+            forfeit: self.forfeit.map(ForfeitTerms::value).transpose()?,
         }))
+    }
+}
+
+impl ForfeitTerms {
+    fn value(self) -> Result<Forfeit, String> {
+        let after = Duration::from_secs(self.after_seconds);
+        Ok(Forfeit { after, said: time("said", &self.said)?, taken: self.taken })
     }
 }
 

@@ -12,6 +12,7 @@ mod churn;
 mod crash;
 mod demand;
 mod election;
+mod forfeits;
 mod long;
 mod memory;
 mod name;

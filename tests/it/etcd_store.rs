@@ -135,6 +135,7 @@ pub(crate) fn value(number: u64) -> Value {
 /// A value of about that many bytes.
 pub(crate) fn large(number: u64, bytes: usize) -> Value {
     Value::Node(NodeValue {
+        forfeit: None,
         epoch: epoch(number),
         sequence: None,
         machine_id: Some("x".repeat(bytes).into()),

@@ -74,6 +74,7 @@ impl World {
     /// Starts a daemon of a node with the content of its journal, which joins.
     fn start(&self, node: &str, chain: Option<Link>, blocks: &[Cidr]) -> Daemon<'_> {
         let me = NodeIdentity {
+            records_awaited: false,
             node: node.into(),
             machine_id: None,
             identity: None,

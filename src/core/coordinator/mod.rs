@@ -243,6 +243,8 @@ pub enum Effect {
     Superseded(Arc<Holding>),
     /// Have it recorded that the recorded holding of an address on a network has ended.
     Forget(Arc<str>, IpAddr),
+    /// The records that were listed have been compared: what was wrong was said before.
+    RecordsCompared,
     /// Answer a call.
     Reply(CallId, Outcome),
     /// The addresses of two networks overlap: reported once for each pair.

@@ -298,6 +298,7 @@ impl Coordinator {
             self.effects.push_back(Effect::Forget(network, address));
         }
         self.effects.extend(wrong.into_iter().map(Effect::Held));
+        self.effects.push_back(Effect::RecordsCompared);
     }
 }
 

@@ -134,6 +134,7 @@ impl World {
                 Effect::AgreeBlockSize(network, allowed) => {
                     self.agreements.push_back((network, allowed));
                 }
+                Effect::RecordsCompared => {}
                 Effect::AwaitRecord(id, _) | Effect::AwaitEnd(id, _) => self.awaited.push_back(id),
                 Effect::Assign(set, request) => to(set, ToSet::Assign(request)),
                 Effect::Undo(set, number) => to(set, ToSet::Undo(number)),

@@ -296,8 +296,8 @@ impl Rows for JournalState {
         Ok(())
     }
 
-    fn set_confirmed(&mut self) -> Result<(), Infallible> {
-        self.confirmed = true;
+    fn set_confirmed(&mut self, confirmed: bool) -> Result<(), Infallible> {
+        self.confirmed = confirmed;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! lost or was no.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::{Stretch, claimed, leaving};
@@ -88,6 +89,7 @@ impl Leaseholder {
         let link = Link::after(self.chain.sequence.max(self.asked.filter(|_| !again)));
         let value = NodeValue {
             acknowledged: self.has_acknowledged(),
+            forfeit: self.forfeit(now, &orders),
             ..self.node_value(epoch, Some(link))
         };
         let guards = vec![];
@@ -126,10 +128,13 @@ impl Leaseholder {
         let mut room = limits::TXN_OPERATIONS_MAX - 8; // the node's key, the marker, networks
         let mut written = BTreeSet::new();
         let mut given_back = Vec::new();
+        let mut silent = BTreeSet::new();
         while let Some((_, order)) = self.queue.front() {
             let weight = Self::weigh(order);
             // Orders about the same block are carried out one after the other.
             let again = Self::writes(order).into_iter().any(|at| !written.insert(at));
+            // And a silent node's key is written once.
+            let again = again || takes_from(order).is_some_and(|node| !silent.insert(node));
             // A spare on its way back would pass for one that the claiming range set forgot.
             let again = again || claimed(order).iter().any(|claim| claim.meets_any(&given_back));
             if (weight > room || again) && !orders.is_empty() {
@@ -256,7 +261,7 @@ impl Leaseholder {
                 Order::GiveBack { .. } | Order::Park { .. } => {
                     self.effects.push_back(Effect::GivenBack(id, false));
                 }
-                Order::Take(..) => self.end_take(id, cause),
+                Order::Take(..) | Order::TakeForfeit(_) => self.end_take(id, cause),
                 Order::Transfer { question, .. } => {
                     self.questions.remove(&question.key);
                     self.effects.push_back(Effect::Transferred(id, false));
@@ -307,6 +312,7 @@ impl Leaseholder {
         let before = NodeValue {
             sequence: self.chain.sequence,
             acknowledged: self.chain.acknowledged,
+            forfeit: self.chain.forfeit,
             ..batch.value.clone()
         };
         if node != before {
@@ -382,6 +388,7 @@ impl Leaseholder {
         self.linked_at = now;
         self.chain.revision = Some(revision);
         self.chain.acknowledged = batch.value.acknowledged;
+        self.chain.forfeit = batch.value.forfeit;
         if batch.orders.iter().any(|(_, order)| !matches!(order, Order::Records)) {
             self.effects.push_back(Effect::Reached(batch.link));
         }
@@ -411,5 +418,13 @@ impl Leaseholder {
             }
             _ => None,
         }
+    }
+}
+
+/// Returns the silent node of which an order takes something.
+fn takes_from(order: &Order) -> Option<Arc<str>> {
+    match order {
+        Order::TakeForfeit(forfeited) => Some(forfeited.block.owner.clone()),
+        _ => None,
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::forfeit::Examination;
 use super::{Effect, Found, Leaseholder, Order, Pending, parts};
 use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
@@ -18,8 +19,8 @@ use crate::limits;
 /// A search that has begun.
 #[derive(Debug)]
 pub(super) struct Find {
-    pool: PoolFamily,
-    wanted: Vec<AddressRange>,
+    pub(super) pool: PoolFamily,
+    pub(super) wanted: Vec<AddressRange>,
     even_cooling: bool,
     /// Blocks seen so far, in order; ours too.
     seen: Vec<SeenBlock>,
@@ -32,6 +33,10 @@ pub(super) struct Find {
     owners: VecDeque<Arc<str>>,
     /// A node that holds some and does not live.
     gone: Option<(Arc<str>, BootTime)>,
+    /// All such nodes.
+    absent: BTreeSet<Arc<str>>,
+    /// A look into the blocks of such nodes.
+    pub(super) examination: Option<Examination>,
     /// A node that holds some, lives, and did not answer in time.
     silent: Option<Arc<str>>,
     round: usize,
@@ -73,6 +78,8 @@ impl Leaseholder {
             reads: 0,
             owners: VecDeque::new(),
             gone: None,
+            absent: BTreeSet::new(),
+            examination: None,
             silent: None,
             round: 0,
             looking: Vec::new(),
@@ -85,6 +92,7 @@ impl Leaseholder {
     /// Reads again who holds what is wanted.
     pub(super) fn look_around(&mut self, now: BootTime, id: OrderId, mut find: Find) {
         find.seen.clear();
+        find.examination = None;
         (find.round, find.reads) = (0, find.reads + 1);
         let first = find.wanted.first().map_or(Address::FIRST, |range| range.first());
         let first = find.pool.block_key(Cidr::containing(first, BlockSize::MAX).first());
@@ -114,6 +122,9 @@ impl Leaseholder {
     ) {
         let Some(mut find) = self.finds.remove(&id) else { return };
         match answer {
+            Ok(Answer::Read(snapshot)) if find.is_examining() => {
+                self.examined(now, id, find, &snapshot);
+            }
             Ok(Answer::Read(snapshot)) if find.looking.is_empty() => {
                 self.saw_blocks(now, id, find, snapshot);
             }
@@ -168,8 +179,11 @@ impl Leaseholder {
                 self.queue.push_back((Some(id), order));
                 return self.link(now);
             }
-            let found = find.nobody(&self.identity.node);
-            return self.effects.push_back(Effect::Found(id, found));
+            if !moving {
+                let may_take = |cidr| !self.is_withheld(&find.pool, cidr);
+                find.examination = Some(Examination::new(find.forfeits(may_take)));
+            }
+            return self.examine(now, id, find);
         }
         if find.reads > limits::FIND_READS_MAX {
             let failed = Found::Failed(Cause::BlocksMoving);
@@ -243,6 +257,7 @@ impl Leaseholder {
         for (owner, session) in std::mem::take(&mut find.looking).into_iter().zip(&snapshot.spans) {
             if session.is_empty() {
                 let since = *self.absent.entry(owner.clone()).or_insert(now);
+                find.absent.insert(owner.clone());
                 find.gone.get_or_insert((owner, since));
                 continue;
             }
@@ -377,6 +392,22 @@ impl Find {
         parked.min_by_key(spread).map(|seen| (seen.cidr, seen.revision))
     }
 
+    fn is_examining(&self) -> bool {
+        self.examination.as_ref().is_some_and(Examination::is_reading)
+    }
+
+    /// Returns the active blocks with a wanted address of the nodes that do not live, with their
+    /// nodes. All addresses of what is taken cool first.
+    fn forfeits(&self, may_take: impl Fn(Cidr) -> bool) -> impl Iterator<Item = (Arc<str>, Cidr)> {
+        let is_gone = |seen: &&SeenBlock| {
+            let meets = |range: &AddressRange| range.meets(seen.cidr.range());
+            let active = seen.status == BlockStatus::Active && self.absent.contains(&seen.owner);
+            active && may_take(seen.cidr) && self.wanted.iter().any(meets)
+        };
+        let gone = self.seen.iter().filter(|_| self.even_cooling).filter(is_gone);
+        gone.map(|seen| (seen.owner.clone(), seen.cidr)).collect::<Vec<_>>().into_iter()
+    }
+
     /// Returns whether a block may be taken although its node was not asked: that one has given it
     /// back. That a node has no session says nothing (rule 3).
     fn may_be_taken(&self, seen: &SeenBlock) -> bool {
@@ -386,7 +417,7 @@ impl Find {
     }
 
     /// Ends a search in which everybody was asked, and nothing has changed hands since.
-    fn nobody(mut self, me: &str) -> Found {
+    pub(super) fn nobody(mut self, me: &str) -> Found {
         match self.silent.take() {
             None => Found::Nobody { others: self.others(me), gone: self.gone },
             Some(node) => Found::Failed(Cause::OwnerSilent(node)),

@@ -273,8 +273,12 @@ impl Leaseholder {
         let reached = known.sequence.max(node.as_ref().and_then(|node| node.sequence));
         let link = Link::after(reached);
         let first_epoch = self.first_epoch(node.as_ref(), epoch);
-        let value =
-            NodeValue { acknowledged: false, first_epoch, ..self.node_value(epoch, Some(link)) };
+        let value = NodeValue {
+            acknowledged: false,
+            forfeit: None,
+            first_epoch,
+            ..self.node_value(epoch, Some(link))
+        };
         self.intend(value, revision, session);
         self.register_intended(now);
     }
@@ -422,6 +426,7 @@ impl Leaseholder {
             since: self.identity.since,
             acknowledged: self.chain.acknowledged,
             removed: None,
+            forfeit: self.chain.forfeit,
         }
     }
 }

@@ -15,6 +15,7 @@
 mod block_size;
 mod chain;
 mod finding;
+mod forfeit;
 mod heartbeat;
 mod inbox;
 mod join;
@@ -44,7 +45,7 @@ use super::ids::{Epoch, LeaseId, Link, OrderId, QuestionNumber, RequestId, Revis
 use super::keys::PoolFamily;
 use super::time::{BootTime, UnixTime};
 use super::txn::{Answer, Request, StoreError};
-use super::value::{BlockStatus, NetworkValue};
+use super::value::{BlockStatus, Forfeit, NetworkValue};
 use crate::limits;
 
 pub use types::{
@@ -53,6 +54,7 @@ pub use types::{
 };
 
 pub use block_size::block_sizes_fit;
+pub use forfeit::Forfeited;
 pub(in crate::core) use parking::parked_for;
 pub use parts::without;
 pub use restore_barrier::is_awaited;
@@ -79,6 +81,8 @@ struct Chain {
     revision: Option<Revision>,
     /// The node's key says that the node has said what it holds.
     acknowledged: bool,
+    /// What the node's key says of its free addresses.
+    forfeit: Option<Forfeit>,
 }
 
 /// The request to which an answer of the store belongs.
@@ -94,7 +98,8 @@ enum Pending {
     Barrier,
     /// A lease of that life for parked blocks.
     Parking(Duration),
-    RecordScan,
+    /// The records of some blocks, in this round of the scan.
+    RecordScan(u64),
     Find(OrderId),
     AgreeBlockSize(OrderId),
     /// Nobody waits for it.
@@ -343,7 +348,7 @@ impl Leaseholder {
             Pending::KeepAlive => self.kept(now, sent, &answer),
             Pending::Barrier => self.barrier_answered(now, answer),
             Pending::Parking(ttl) => self.parking_answered(ttl, &answer),
-            Pending::RecordScan => self.records_listed(now, answer),
+            Pending::RecordScan(round) => self.records_listed(now, round, answer),
             Pending::Find(id) => self.find_answered(now, id, answer),
             Pending::AgreeBlockSize(id) => self.agreement_answered(now, id, answer),
             Pending::Aside => {}

@@ -2,7 +2,7 @@
 
 use super::records::stretches;
 use super::txns::behind;
-use super::{Effect, Leased, Leaseholder, Order, parts};
+use super::{Effect, Found, Leased, Leaseholder, Order, parts};
 use crate::core::address::{Address, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{OrderId, Revision};
@@ -64,7 +64,7 @@ impl Leaseholder {
             // It stays lost until the next try.
             Order::Reclaim(..) => self.reclaim_soon(now),
             Order::Records => self.records.put_back(),
-            Order::Take(..) => self.not_taken(now, id),
+            Order::Take(..) | Order::TakeForfeit(_) => self.not_taken(now, id),
             Order::Session
             | Order::Drop(..)
             | Order::Find { .. }
@@ -171,7 +171,14 @@ impl Leaseholder {
             }
             Order::Reclaim(pool, cidr) => self.regained(now, &pool, cidr, revision),
             Order::Take(pool, cidr, before) => {
-                self.taken(now, id, &pool, cidr, revision.unwrap_or(before));
+                let found = Found::Taken(cidr);
+                self.taken(now, id, (&pool, cidr), revision.unwrap_or(before), found);
+            }
+            Order::TakeForfeit(of) => {
+                let (pool, cidr, from) = (of.pool, of.part, of.block.owner);
+                let found = Found::Forfeited { pool: pool.clone(), cidr, from };
+                let revision = revision.unwrap_or(of.block_revision);
+                self.taken(now, id, (&pool, cidr), revision, found);
             }
             Order::Records => self.records.written(now, &mut self.effects),
             Order::Session

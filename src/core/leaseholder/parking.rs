@@ -119,22 +119,22 @@ impl Leaseholder {
         txn.then.push(self.put(now, batch, pool, cidr, BlockStatus::Active));
     }
 
-    /// Handles it that a parked block was taken, and ends the search that wanted it. If that has
-    /// ended, or the range set could not take the block in by now, it goes back: nothing was handed
-    /// out of it.
+    /// Handles it that a parked or forfeited block was taken, and ends the search that wanted it. If
+    /// that has ended, or the range set could not take the block in by now, it goes back: nothing
+    /// was handed out of it.
     pub(super) fn taken(
         &mut self,
         now: BootTime,
         id: Option<OrderId>,
-        pool: &PoolFamily,
-        cidr: Cidr,
+        (pool, cidr): (&PoolFamily, Cidr),
         revision: Revision,
+        found: Found,
     ) {
         let withheld = self.is_withheld(pool, cidr);
         match id.filter(|id| !withheld && self.finds.remove(id).is_some()) {
             Some(id) => {
                 self.keep_owned(pool, cidr, Some(revision), BlockStatus::Active);
-                self.effects.push_back(Effect::Found(id, Found::Taken(cidr)));
+                self.effects.push_back(Effect::Found(id, found));
             }
             None => {
                 self.queue.push_back((None, Order::Drop(pool.clone(), cidr, revision)));
@@ -152,7 +152,7 @@ impl Leaseholder {
         }
     }
 
-    /// Ends the search for which a parked block was to be taken: the store cannot be asked.
+    /// Ends the search for which a block was to be taken: the store cannot be asked.
     pub(super) fn end_take(&mut self, id: Option<OrderId>, cause: &Cause) {
         if let Some(id) = id {
             self.end_find(id, Found::Failed(cause.clone()));

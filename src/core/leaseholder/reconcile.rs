@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::join::Joining;
-use super::record_scan::RecordScan;
 use super::{Effect, Leaseholder, Order, OwnedBlock, parts};
 use crate::core::address::{Address, Cidr};
 use crate::core::ids::Revision;
@@ -81,7 +80,8 @@ impl Leaseholder {
             let active = blocks.values().filter(|owned| owned.status == BlockStatus::Active);
             active.map(|owned| (pool.clone(), owned.cidr))
         });
-        self.scan = RecordScan::new(owned.filter(|_| self.identity.records));
+        let owned: Vec<_> = owned.filter(|_| self.identity.records).collect();
+        self.scan.restart(owned);
         // It goes back before it may be claimed again.
         for order in strange.into_iter().rev() {
             self.queue.push_front((None, order));

@@ -22,11 +22,21 @@ type Item = (PoolFamily, Cidr);
 pub(super) struct RecordScan {
     todo: VecDeque<Item>,
     pub(super) requested: Vec<Item>,
+    /// The number of answers that the coordinator has not compared with what is held.
+    comparing: usize,
+    /// Raised when reading begins anew: an answer to an earlier request says what was so then.
+    round: u64,
 }
 
 impl RecordScan {
     pub(super) fn new(items: impl IntoIterator<Item = Item>) -> Self {
-        Self { todo: items.into_iter().collect(), requested: Vec::new() }
+        Self { todo: items.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Begins anew, with these blocks.
+    pub(super) fn restart(&mut self, items: impl IntoIterator<Item = Item>) {
+        let (comparing, round) = (self.comparing, self.round + 1);
+        *self = Self { comparing, round, ..Self::new(items) };
     }
 
     pub(super) fn push(&mut self, item: Item) {
@@ -71,6 +81,15 @@ impl RecordScan {
             .collect()
     }
 
+    /// Returns whether all records were read and compared with what is held.
+    pub(super) fn is_done(&self) -> bool {
+        self.todo.is_empty() && self.requested.is_empty() && self.comparing == 0
+    }
+
+    pub(super) fn compared(&mut self) {
+        self.comparing = self.comparing.saturating_sub(1);
+    }
+
     pub(super) fn put_back(&mut self) {
         for item in std::mem::take(&mut self.requested).into_iter().rev() {
             self.todo.push_front(item);
@@ -84,12 +103,20 @@ impl Leaseholder {
         if self.scan.requested.is_empty()
             && let Some(read) = self.scan.next()
         {
-            self.request(now, Pending::RecordScan, read);
+            self.request(now, Pending::RecordScan(self.scan.round), read);
         }
     }
 
     /// Handles the store's answer with the records in some blocks.
-    pub(super) fn records_listed(&mut self, now: BootTime, answer: Result<Answer, StoreError>) {
+    pub(super) fn records_listed(
+        &mut self,
+        now: BootTime,
+        round: u64,
+        answer: Result<Answer, StoreError>,
+    ) {
+        if round != self.scan.round {
+            return;
+        }
         let Ok(Answer::Read(snapshot)) = answer else {
             return self.scan.put_back(); // until the next heartbeat
         };
@@ -99,6 +126,7 @@ impl Leaseholder {
             cidrs.push((pool, cidr));
         }
         if !cidrs.is_empty() {
+            self.scan.comparing += 1;
             self.effects.push_back(Effect::RecordsListed(cidrs, found));
         }
         self.scan(now);

@@ -15,7 +15,7 @@ use crate::core::ids::OperationId;
 use crate::core::keys::{PoolFamily, allocation_key};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::time::BootTime;
-use crate::core::txn::{Txn, Write};
+use crate::core::txn::{Span, Txn, Write};
 use crate::core::value::{AllocationValue, BlockStatus, Value};
 use crate::limits;
 
@@ -69,6 +69,12 @@ impl Records {
         let Some(change) = self.dirty.remove(at) else { return vec![] };
         self.urgent -= change.waiting.len();
         if change.value.is_none() { change.waiting } else { vec![] }
+    }
+
+    /// Returns whether something is held whose record is not in the store, nor in the transaction
+    /// that is being made, although its ADD may have been answered.
+    pub(super) fn has_unrecorded(&self) -> bool {
+        self.dirty.values().any(|change| change.value.is_some() && change.waiting.is_empty())
     }
 
     /// Makes all waiting changes due now.
@@ -127,10 +133,17 @@ impl Stretch {
         others.iter().any(|other| self.pool == other.pool && self.range.meets(other.range))
     }
 
+    /// Returns the span of all records of them.
+    pub(super) fn records(&self, limit: usize) -> Span {
+        let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));
+        let past = format!("{}\0", key(self.range.last()));
+        Span { first: key(self.range.first()), past, limit }
+    }
+
     /// Deletes all records of them.
     pub(super) fn delete_records(&self) -> Write {
-        let key = |at| allocation_key(&self.pool.network, self.pool.family.address(at));
-        Write::DeleteIn(key(self.range.first()), format!("{}\0", key(self.range.last())))
+        let Span { first, past, .. } = self.records(0);
+        Write::DeleteIn(first, past)
     }
 }
 

@@ -44,6 +44,9 @@ impl Leaseholder {
             Order::Trim { keep, .. } => keep.len() * 2 + 2,
             Order::Refuse(_) | Order::Drop(..) | Order::Session => 3,
             Order::Reclaim(..) | Order::Take(..) => 4,
+            Order::TakeForfeit(of) => {
+                usize::from(of.block.cidr.size().log2().saturating_sub(of.part.size().log2())) + 6
+            }
             Order::Records | Order::Find { .. } | Order::AgreeBlockSize { .. } => 0,
         }
     }
@@ -64,6 +67,10 @@ impl Leaseholder {
             }
             Order::Trim { pool, block, keep, .. } => {
                 (pool, keep.iter().copied().chain([*block]).collect())
+            }
+            Order::TakeForfeit(of) => {
+                let rest = parts::without(of.block.cidr, of.part).into_iter();
+                (&of.pool, rest.chain([of.part]).collect())
             }
             Order::Reclaim(pool, cidr)
             | Order::Drop(pool, cidr, _)
@@ -279,6 +286,7 @@ impl Leaseholder {
             Order::Take(pool, cidr, revision) => {
                 self.take_parked(txn, now, batch, (pool, *cidr), *revision);
             }
+            Order::TakeForfeit(forfeited) => self.take_forfeit(txn, now, batch, forfeited),
             Order::Transfer { question, block, give } => {
                 let pool = &question.pool;
                 let status = self.find_owned(pool, *block).map(|owned| owned.status);

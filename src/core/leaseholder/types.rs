@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Forfeited;
 use crate::core::address::{AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{
@@ -36,11 +37,23 @@ pub struct NodeIdentity {
     pub ttl: Duration,
     /// Stop handing out after this long without the store.
     pub offline_limit: Option<Duration>,
+    /// An ADD is answered when its record is in the cluster's store.
+    pub records_awaited: bool,
     /// Holdings from before a reboot are kept: their containers are there again after it.
     pub keeps_after_reboot: bool,
     /// Allocations are recorded in the store, for other nodes and for people. In a store that only
     /// this node sees they would be written twice.
     pub records: bool,
+}
+
+impl NodeIdentity {
+    /// Returns the length of the silence after which others may have this node's free addresses:
+    /// none, unless everything that it answers is in the store before that (rule 34).
+    pub fn forfeits_after(&self) -> Option<Duration> {
+        let limit = self.offline_limit.filter(|_| self.records && self.records_awaited)?;
+        // In whole seconds, as it is written in the store.
+        Some(Duration::from_secs(limit.as_secs() + u64::from(limit.subsec_nanos() > 0)))
+    }
 }
 
 #[cfg(test)]
@@ -56,6 +69,7 @@ impl NodeIdentity {
             since: UnixTime::EPOCH,
             ttl: Duration::from_secs(30),
             offline_limit: None,
+            records_awaited: false,
             keeps_after_reboot: false,
             records: true,
         }
@@ -156,6 +170,9 @@ pub enum Order {
     /// Take a parked block of another node, whose key has this revision. Answered by
     /// [`Effect::Found`].
     Take(PoolFamily, Cidr, Revision),
+    /// Take a free part of a block of a node that has been silent for long. Answered by
+    /// [`Effect::Found`].
+    TakeForfeit(Box<Forfeited>),
     /// Answer a question with a part of a block (or all of it); it is durable that nothing is
     /// handed out of that part from now on. Answered by [`Effect::Transferred`].
     Transfer {
@@ -239,6 +256,16 @@ pub enum Found {
     /// This is an active block of this node now. Another node parked it, and addresses of it may
     /// cool.
     Taken(Cidr),
+    /// This is an active block of this node now. It was a free part of a block of that node, which
+    /// has been silent for long.
+    Forfeited {
+        /// The pool.
+        pool: PoolFamily,
+        /// The block.
+        cidr: Cidr,
+        /// The node.
+        from: Arc<str>,
+    },
     /// No live node has one to give.
     Nobody {
         /// Blocks of others.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::cluster_facts::{ClusterFacts, forfeits};
 use super::{CoordinatorMachine, LeaseholderMachine};
 use crate::core::address::Cidr;
 use crate::core::block::BlockState;
@@ -21,8 +22,6 @@ pub struct BootOptions {
     pub identity: NodeIdentity,
     /// The settings of its range sets.
     pub settings: Settings,
-    /// An ADD is answered when its record is in the cluster's store.
-    pub await_records: bool,
     /// The time at which this daemon became the only one of its state directory.
     pub alone_since: StartTime,
     /// The time at which the boot clock was at 0.
@@ -46,26 +45,30 @@ pub struct Booted {
 /// # Errors
 /// The journal contradicts itself.
 pub fn boot(state: JournalState, options: BootOptions) -> Result<Booted, RebuildError> {
-    let BootOptions { identity, settings, await_records, alone_since, .. } = options;
-    let unconfirmed =
-        !state.confirmed && !state.blocks.is_empty() && !broken(Mutant::UnconfirmedTrusted);
+    let BootOptions { identity, settings, alone_since, .. } = options;
+    let forfeits = forfeits(&identity);
+    let confirmed = state.confirmed && !forfeits || broken(Mutant::UnconfirmedTrusted);
+    let unconfirmed = !confirmed && !state.blocks.is_empty();
+    let ask_again = state.confirmed && forfeits;
     let (mut blocks, mut lost) = (state.blocks.clone(), state.lost.clone());
     let chain = (state.chain, state.intent);
     let settling = state.settling.clone();
-    let coordinator = Coordinator::new(settings, await_records, alone_since);
+    let coordinator = Coordinator::new(settings, identity.records_awaited, alone_since);
     let Rebuilt { coordinator, sets, stray } = rebuild(coordinator, state)?;
     blocks.retain(|block| !stray.contains(block));
     lost.retain(|block| !stray.contains(block));
     let entries = stray.into_iter().map(|(pool, cidr)| JournalEntry::NoBlock(pool, cidr));
-    let (node, records) = (identity.node.clone(), identity.records);
-    let limited = identity.offline_limit.is_some();
+    // Durable before the store says so: the next daemon may not wait for its records.
+    let entries = entries.chain(ask_again.then_some(JournalEntry::Confirmed(false)));
+    let node = identity.node.clone();
+    let facts = ClusterFacts::new(&identity, unconfirmed);
     let parked = parked(&sets);
     lost.retain(|block| !parked.contains(block));
     let withheld = Withheld { lost, parked, settling };
     let leaseholder = Leaseholder::new(identity, chain, blocks, withheld, options.booted_at);
     Ok(Booted {
         entries: entries.collect(),
-        coordinator: CoordinatorMachine::new(coordinator, sets, unconfirmed, records, limited),
+        coordinator: CoordinatorMachine::new(coordinator, sets, facts),
         leaseholder: LeaseholderMachine::new(leaseholder, node),
     })
 }

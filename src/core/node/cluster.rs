@@ -51,7 +51,7 @@ impl CoordinatorMachine {
             Effect::RecordsListed(cidrs, found) => self.core.records_listed(&cidrs, found),
             Effect::Joined { .. } => {
                 if !self.cluster.unconfirmed || broken(Mutant::ConfirmedEarly) {
-                    self.commit(vec![JournalEntry::Confirmed], After::Nothing);
+                    self.commit_confirmed();
                 }
                 self.core.joined();
                 self.cluster.joined = true;
@@ -159,7 +159,15 @@ impl CoordinatorMachine {
 
     fn confirm_if_all_have(&mut self) {
         if self.cluster.confirming.is_empty() && !broken(Mutant::ConfirmedEarly) {
-            self.commit(vec![JournalEntry::Confirmed], After::Nothing);
+            self.commit_confirmed();
+        }
+    }
+
+    /// Remembers that the store has confirmed the blocks: the next daemon of this boot need not ask
+    /// it. If the node forfeits what it has no record of, that one must (rule 34).
+    fn commit_confirmed(&mut self) {
+        if !self.cluster.forfeits {
+            self.commit(vec![JournalEntry::Confirmed(true)], After::Nothing);
         }
     }
 
@@ -261,6 +269,7 @@ mod tests {
     use crate::core::coordinator::Coordinator;
     use crate::core::ids::{Epoch, MessageCount};
     use crate::core::mutant::breaks;
+    use crate::core::node::cluster_facts::ClusterFacts;
     use crate::core::node::message::{Machine as _, ToCoordinator, ToJournal};
     use crate::core::range_set::Settings;
     use crate::core::time::StartTime;
@@ -284,7 +293,7 @@ mod tests {
                 machine.handle(BootTime::BOOT, input);
                 handled += 1;
                 let mut outputs = std::iter::from_fn(|| machine.poll_output());
-                if outputs.any(|output| is_commit_of(&output, &JournalEntry::Confirmed)) {
+                if outputs.any(|output| is_commit_of(&output, &JournalEntry::Confirmed(true))) {
                     break;
                 }
             }
@@ -301,7 +310,8 @@ mod tests {
         let cooldown = Duration::ZERO;
         let settings = Settings { cooldown, forget_after: cooldown, min_free: 1, seed: 0 };
         let core = Coordinator::new(settings, false, StartTime::BOOT);
-        CoordinatorMachine::new(core, vec![], unconfirmed, true, false)
+        let facts = ClusterFacts { unconfirmed, records: true, ..ClusterFacts::default() };
+        CoordinatorMachine::new(core, vec![], facts)
     }
 
     fn is_commit_of(output: &Output, entry: &JournalEntry) -> bool {

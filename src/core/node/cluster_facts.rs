@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::core::cause::Cause;
 use crate::core::ids::{LeaseLosses, MergeCount};
-use crate::core::leaseholder::Effect;
+use crate::core::leaseholder::{Effect, NodeIdentity};
 use crate::core::mutant::{Mutant, broken};
 use crate::core::range_set::{GoodUntil, RangeSet};
 use crate::core::set_identity::SetId;
@@ -26,6 +26,8 @@ pub(super) struct ClusterFacts {
     pub(super) unconfirmed: bool,
     /// The range sets that have not handled yet what the store confirmed.
     pub(super) confirming: BTreeSet<SetId>,
+    /// The store says, or may soon, that others may have what this node has no record of.
+    pub(super) forfeits: bool,
     /// Holdings are published in the store.
     pub(super) records: bool,
     /// The number of range sets that have become part of others, or are about to.
@@ -35,12 +37,17 @@ pub(super) struct ClusterFacts {
 }
 
 impl ClusterFacts {
-    /// Creates the facts of a node that knows nothing yet. `unconfirmed`: nothing is handed out
-    /// before the node has joined; `limited`: nor before the store was reached, nor too long after
-    /// that.
-    pub(super) fn new(unconfirmed: bool, records: bool, limited: bool) -> Self {
-        let good_until = if limited { GoodUntil::NotReached } else { GoodUntil::Forever };
-        Self { unconfirmed, records, good_until, ..Self::default() }
+    /// Creates the facts of a node that knows nothing of the cluster yet. `unconfirmed`: nothing is
+    /// handed out before the node has joined.
+    pub(super) fn new(identity: &NodeIdentity, unconfirmed: bool) -> Self {
+        let limited = identity.offline_limit.is_some();
+        Self {
+            unconfirmed,
+            forfeits: forfeits(identity),
+            records: identity.records,
+            good_until: if limited { GoodUntil::NotReached } else { GoodUntil::Forever },
+            ..Self::default()
+        }
     }
 
     /// Returns the reason why nothing is handed out, if there is one.
@@ -81,4 +88,10 @@ impl ClusterFacts {
         }
         set.good_until(now, self.good_until);
     }
+}
+
+/// Returns whether the store may say of this node that others may have what it has no record of
+/// (rule 34).
+pub(super) fn forfeits(identity: &NodeIdentity) -> bool {
+    identity.forfeits_after().is_some() && !broken(Mutant::ForfeitForgotten)
 }

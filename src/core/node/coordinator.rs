@@ -61,19 +61,15 @@ enum Life {
 }
 
 impl CoordinatorMachine {
-    /// Creates the machine. `rebuilt`: the range sets of the journal; `unconfirmed`: nothing is
-    /// handed out before the node has joined; `records`: what is held is published in the store;
-    /// `limited`: nothing is handed out unless the store was reached within `offline_limit`.
+    /// Creates the machine. `rebuilt`: the range sets of the journal.
     pub(super) fn new(
         core: Coordinator,
         rebuilt: Vec<(SetIdentity, RangeSet)>,
-        unconfirmed: bool,
-        records: bool,
-        limited: bool,
+        cluster: ClusterFacts,
     ) -> Self {
         Self {
             core,
-            cluster: ClusterFacts::new(unconfirmed, records, limited),
+            cluster,
             sets: BTreeMap::new(),
             crowded: false,
             retiring: BTreeSet::new(),
@@ -269,6 +265,7 @@ impl CoordinatorMachine {
             Effect::Forget(network, address) => {
                 self.send_leaseholder(ToLeaseholder::DeleteRecord(network, address));
             }
+            Effect::RecordsCompared => self.send_leaseholder(ToLeaseholder::RecordsCompared),
             Effect::Merge(into, from, network) => {
                 self.sets.remove(&from);
                 self.retiring.insert(from);

@@ -205,6 +205,12 @@ impl LeaseholderMachine {
             Effect::Found(_, found) => Event::Searched(match found {
                 Found::Gap(_) => SearchEnd::Gap,
                 Found::Given(_) | Found::Taken(_) => SearchEnd::Given,
+                Found::Forfeited { pool, cidr, from } => {
+                    let (pool, cidr, from) = (pool.clone(), *cidr, from.clone());
+                    let taken = Event::TookForfeit { pool, cidr, from };
+                    self.outputs.push_back(Output::Report(Box::new(taken)));
+                    SearchEnd::Given
+                }
                 Found::Nobody { .. } => SearchEnd::Nobody,
                 Found::Failed(_) => SearchEnd::Failed,
             }),
@@ -286,6 +292,7 @@ impl Machine for LeaseholderMachine {
             ToLeaseholder::DeleteRecord(network, address) => {
                 self.core.record(now, RecordChange { network, address, value: None }, None);
             }
+            ToLeaseholder::RecordsCompared => self.core.compared(now),
             ToLeaseholder::Intended(link) => self.core.intended(now, link),
             ToLeaseholder::Answered(id, answer) => {
                 self.core.answered(now, id, answer);

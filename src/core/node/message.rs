@@ -153,6 +153,8 @@ pub enum ToLeaseholder {
     },
     /// Delete the record of an address on a network.
     DeleteRecord(Arc<str>, IpAddr),
+    /// The records of an [`Effect::RecordsListed`] were compared with what is held.
+    RecordsCompared,
     /// It is durable that this link of the chain may be sent.
     Intended(Link),
     /// The store's answer to the request with this number.
@@ -340,6 +342,15 @@ pub enum Event {
     Lost(PoolFamily, Vec<Cidr>),
     /// A lost block is this node's again.
     Regained(PoolFamily, Cidr),
+    /// This node took a free part of a block of another node, which has been silent for long.
+    TookForfeit {
+        /// The pool.
+        pool: PoolFamily,
+        /// The part.
+        cidr: Cidr,
+        /// The other node.
+        from: Arc<str>,
+    },
     /// A search of other nodes has ended.
     Searched(SearchEnd),
     /// The lease is left to run out: the store did not answer in time.

@@ -43,7 +43,7 @@ impl Removal {
         let epoch = Self::epoch(known.map(|(node, _)| node));
         let removed = Some(self.now);
         let value = match known {
-            Some((known, _)) => NodeValue { epoch, removed, ..known.clone() },
+            Some((known, _)) => NodeValue { epoch, removed, forfeit: None, ..known.clone() },
             None => NodeValue {
                 epoch,
                 sequence: None,
@@ -55,6 +55,7 @@ impl Removal {
                 since: self.now,
                 acknowledged: false,
                 removed,
+                forfeit: None,
             },
         };
         let mut txn = Txn::default();
@@ -159,6 +160,8 @@ mod tests {
     use super::*;
     use crate::core::address::{Address, BlockSize, Cidr, Family};
     use crate::core::ids::Link;
+    use crate::core::value::Forfeit;
+    use std::time::Duration;
 
     fn node(epoch: u64) -> NodeValue {
         let epoch = Epoch::new(epoch).unwrap();
@@ -173,6 +176,11 @@ mod tests {
             since: UnixTime::from_millis(5),
             acknowledged: true,
             removed: None,
+            forfeit: Some(Forfeit {
+                after: Duration::from_secs(9),
+                said: UnixTime::EPOCH,
+                taken: 0,
+            }),
         }
     }
 
@@ -219,6 +227,7 @@ mod tests {
         let removed = NodeValue {
             epoch: Epoch::new(4).unwrap(),
             removed: Some(UnixTime::from_millis(1000)),
+            forfeit: None,
             ..node(3)
         };
         assert_eq!(txn.then[0], Write::Put("nodes/n".into(), Value::Node(removed), None));

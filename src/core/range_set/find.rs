@@ -199,7 +199,7 @@ impl RangeSet {
                 cidrs.into_iter().for_each(|cidr| self.insert(cidr, BlockState::Active));
             }
             Found::Given(cidrs) => return self.spares(now, &cidrs),
-            Found::Taken(cidr) => self.take_parked(now, cidr),
+            Found::Taken(cidr) | Found::Forfeited { cidr, .. } => self.take_parked(now, cidr),
             Found::Gap(others) => self.relearn(&want, &others),
             Found::Nobody { others, gone } => {
                 self.relearn(&want, &others);

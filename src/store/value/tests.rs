@@ -22,6 +22,11 @@ fn pinned_nodes() -> Vec<Pinned> {
         since: UnixTime::from_millis(1_700_000_000_123),
         acknowledged: false,
         removed: None,
+        forfeit: Some(Forfeit {
+            after: Duration::from_secs(3_600),
+            said: UnixTime::from_millis(1_700_000_000_124),
+            taken: 2,
+        }),
     };
     let removed = NodeValue {
         machine_id: None,
@@ -29,6 +34,7 @@ fn pinned_nodes() -> Vec<Pinned> {
         first_epoch: None,
         acknowledged: true,
         removed: Some(UnixTime::from_millis(0)),
+        forfeit: None,
         ..node.clone()
     };
     let session =
@@ -40,7 +46,8 @@ fn pinned_nodes() -> Vec<Pinned> {
             concat!(
                 r#"{"epoch":7,"sequence":12,"machineId":"4c4c","identity":"0b9d6c0e","#,
                 r#""firstEpoch":3,"bootId":"b-1","#,
-                r#""version":"0.1.0","since":"2023-11-14T22:13:20.123Z"}"#,
+                r#""version":"0.1.0","since":"2023-11-14T22:13:20.123Z","#,
+                r#""forfeit":{"afterSeconds":3600,"said":"2023-11-14T22:13:20.124Z","taken":2}}"#,
             ),
         ),
         (
@@ -332,6 +339,11 @@ fn any_value() -> impl Strategy<Value = (&'static str, Value)> {
                     since: UnixTime::from_millis(since),
                     acknowledged: settled,
                     removed: removed.map(UnixTime::from_millis),
+                    forfeit: removed.map(|said| Forfeit {
+                        after: Duration::from_secs(since),
+                        said: UnixTime::from_millis(said),
+                        taken: 1,
+                    }),
                 }),
             )
         },

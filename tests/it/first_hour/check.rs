@@ -49,6 +49,12 @@ fn each_kind_of_file_is_known_and_each_fault_has_its_place() {
             "l.toml:2:1: wrong: log: \"loud\" is neither",
         ),
         ("l.toml", "listenTokenFile = \"/nope\"\n", 1, "l.toml:1:1: wrong: listenTokenFile: /nope"),
+        (
+            "l.toml",
+            "offlineLimit = \"1h\"\n[etcd]\nendpoints = [\"http://127.0.0.1:1\"]\n",
+            0,
+            "l.toml:1:1: unwise: offlineLimit: other nodes get none",
+        ),
         ("l.toml", "socket = \"a.sock\"\n", 0, "unwise: socket: a.sock is looked for in"),
         (
             "l.toml",

@@ -28,6 +28,8 @@ fn searching(lost: &[Cidr], wanted: Cidr) -> Leaseholder {
         reads: 0,
         owners: VecDeque::new(),
         gone: None,
+        absent: BTreeSet::new(),
+        examination: None,
         silent: None,
         round: 0,
         looking: vec![],
@@ -73,7 +75,7 @@ fn a_parked_block_around_a_lost_one_is_not_taken() {
         assert_eq!((takes, nobody), (expected, !expected), "{lost:?}");
     }
     let mut node = searching(&[lost], parked);
-    node.taken(NOW, Some(ID), &pool(), parked, Revision::FIRST);
+    node.taken(NOW, Some(ID), (&pool(), parked), Revision::FIRST, Found::Taken(parked));
     assert_eq!(node.queue, [(None, Order::Drop(pool(), parked, Revision::FIRST))]);
     assert_eq!(node.find_owned(&pool(), parked), None);
 }

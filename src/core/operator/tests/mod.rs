@@ -135,6 +135,7 @@ impl World {
             since: UnixTime::from_millis(500),
             acknowledged: true,
             removed: None,
+            forfeit: None,
         };
         let session = Value::Session(SessionValue { epoch: value.epoch, lease });
         let then = vec![

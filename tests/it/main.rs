@@ -19,6 +19,7 @@ mod crash;
 mod crowd;
 mod demo;
 mod deploy;
+mod docs;
 mod etcd_store;
 mod first_hour;
 mod fuzz;

@@ -16,15 +16,12 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::kubernetes::Kubernetes;
+use super::kubernetes::{Capacities, Kubernetes};
 use super::limits::{self, Timing};
 use super::times;
 
 /// The start of the names of the resources; the name of the network follows.
 pub(crate) const DOMAIN: &str = "leasehold.example/";
-
-/// The resources of each node, by its name.
-pub(crate) type Capacities = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// The part of the daemon's address map that matters.
 #[derive(Deserialize, Debug)]
@@ -48,8 +45,8 @@ struct MapSet {
     blocks: Vec<Block>,
 }
 
-/// A block: its prefix, the place of its owner among the nodes, its state, the addresses held in it,
-/// those that can be handed out, and those that cool.
+/// A block: its prefix, the place of its owner among the nodes, its state, the addresses held in
+/// it, those that can be handed out, and those that cool.
 #[derive(Deserialize, Debug)]
 struct Block(IgnoredAny, usize, String, Option<u64>, u64, IgnoredAny);
 

@@ -14,7 +14,6 @@ use kube::{Api, Client, Error};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::capacity::Capacities;
 use super::election::LeaseState;
 use super::ledger::NodeObject;
 use super::{limits, times};
@@ -53,6 +52,9 @@ pub(crate) struct PodFailure {
     /// The kubelet's message.
     pub(crate) message: String,
 }
+
+/// The resources of each node that have a start of their name in common, by the node's name.
+pub(crate) type Capacities = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// The reason of the kubelet's event.
 const SANDBOX_FAILED: &str = "reason=FailedCreatePodSandBox";

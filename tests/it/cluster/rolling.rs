@@ -22,7 +22,7 @@ const DAEMON_SET: &str = include_str!("../../../deploy/kubernetes/base/daemonset
 const CONFLIST: &str = include_str!("../../../deploy/kubernetes/base/10-leasehold.conflist");
 /// The callers on each node: a kubelet starts so many pods at once, and more.
 const CALLERS: usize = 8;
-/// How often each pod is replaced.
+/// The times that each pod is replaced.
 const ROUNDS: usize = 6;
 
 /// The arguments of the init container, for a root of the node that is this directory.
@@ -36,7 +36,7 @@ fn install(root: &Path) -> Vec<String> {
 /// Everything that the callers of both nodes share.
 #[derive(Default)]
 struct Scene {
-    /// Who has which address.
+    /// The container of each address.
     held: Mutex<BTreeMap<String, String>>,
     failed: Mutex<Vec<String>>,
     added: AtomicUsize,

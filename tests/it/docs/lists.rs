@@ -1,4 +1,5 @@
-//! What no test of the documents runs, each with the reason, and who tries it in another way.
+//! The commands and blocks that no test of the documents runs, each with the reason, and who tries
+//! it in another way.
 
 /// The start of a command, and the reason.
 pub(super) const NOT_RUN: &[(&str, &str)] = &[

@@ -8,7 +8,7 @@ const PROGRAMS: [&str; 3] = ["leasehold", "/leasehold", "target/*/release/leaseh
 const PLACEHOLDERS: [(&str, &str); 4] =
     [("FILE...", "file"), ("bash|zsh|fish", "bash"), ("COMMAND", "status"), ("...", "x")];
 
-/// What is wrong with the command lines of `leasehold` in a command; `None`: there is none in it.
+/// Returns what is wrong with the command lines of `leasehold` in a command; `None`: there is none.
 pub(super) fn leasehold(command: &str) -> Option<Vec<String>> {
     let words = words(command);
     let lines: Vec<Vec<String>> = words
@@ -30,8 +30,8 @@ pub(super) fn leasehold(command: &str) -> Option<Vec<String>> {
     (!lines.is_empty()).then(|| lines.into_iter().filter_map(wrong).collect())
 }
 
-/// What is wrong with a command in a sentence, where it may lack what everybody fills in; `None`:
-/// it is no command.
+/// Returns what is wrong with a command in a sentence, where it may lack what a reader fills in;
+/// `None`: it is no command.
 pub(super) fn in_sentence(command: &str) -> Option<Option<String>> {
     let args: Vec<String> = words(command).into_iter().skip(1).collect();
     let error = match parse(&args) {

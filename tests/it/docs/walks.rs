@@ -10,7 +10,7 @@ use crate::common::LEASEHOLD;
 
 /// The start of every walk.
 const SANDBOX: &str = include_str!("sandbox.sh");
-/// What comes before and after the commands of each.
+/// The functions that come before and after the commands of each.
 const FUNCTIONS: &str = include_str!("walks.sh");
 /// The longest time of a walk, in seconds.
 const SECONDS_MAX: &str = "120";

@@ -1,4 +1,4 @@
-//! What the scheduler is told, and clusters that are large.
+//! The scheduler's resources, and clusters that are large.
 
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the last daemon does with a call, before it is gone.
+/// The last act of a daemon, with a call in its hands.
 type End = fn(&mut UnixStream, &Path);
 
 const ENDS: [End; 3] = [

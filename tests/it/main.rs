@@ -38,3 +38,4 @@ mod runtimes;
 mod store;
 mod tcp;
 mod tidy;
+mod upgrade;

@@ -235,10 +235,16 @@ fn ask(
 ) -> Result<client::Response, ClientError> {
     let began = Instant::now();
     let wait = daemon_wait(peek, process.environment);
-    let mut waits_already = false;
+    let (mut waits_already, mut is_known) = (false, true);
     loop {
         let left = process.answer_wait.saturating_sub(began.elapsed());
         let answer = post(request, socket, left);
+        // A daemon of the version before does not know that key: plugin and daemon may differ.
+        if waits_already && is_known && is_unknown(&answer, request::WAITED_SINCE) {
+            is_known = false;
+            request.waiting(None);
+            continue;
+        }
         let waits = request.command() == Command::Add && began.elapsed() < wait;
         // A daemon would only refuse what is not JSON.
         if !waits || !goes(&answer, socket) || failure::not_json(request.config()).is_some() {
@@ -247,10 +253,17 @@ fn ask(
         if !std::mem::replace(&mut waits_already, true)
             && let Some(now) = process::boot_clock_ns()
         {
-            request.waiting(now);
+            request.waiting(Some(now));
         }
         std::thread::sleep(limits::DAEMON_LOOK);
     }
+}
+
+/// Returns whether the daemon refused a request for this key.
+fn is_unknown(answer: &Result<client::Response, ClientError>, key: &str) -> bool {
+    answer.as_ref().is_ok_and(|response| {
+        response.status != 200 && answer::names_unknown_key(&response.body, key)
+    })
 }
 
 /// Returns whether there is no daemon now, or one that ends: the next one is to be asked. An ADD

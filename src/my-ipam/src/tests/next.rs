@@ -67,3 +67,30 @@ fn no_other_call_is_repeated() {
         daemon.join().unwrap();
     }
 }
+
+/// Version 0.1 knows no `waitedSince`, and says so.
+#[test]
+fn a_daemon_of_the_version_before_is_asked_without_the_new_key() {
+    let refusal = "{\"cniVersion\": \"1.1.0\", \"code\": 6, \
+                   \"msg\": \"request body has an unknown key \\\"waitedSince\\\"\"}";
+    let mut case = Case::new("ADD");
+    case.variables.insert("LEASEHOLD_WAIT_SECONDS", "20".into());
+    let socket = case.socket();
+    let daemon = thread::spawn(move || {
+        // Not before the plugin waits.
+        thread::sleep(Duration::from_millis(200));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let mut seen = vec![];
+        for answer in [answer("400 Bad Request", refusal), ok("{\"ips\": []}")] {
+            let mut stream = listener.accept().unwrap().0;
+            seen.push(read_request(&stream).1);
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        seen
+    });
+    let ran = case.run();
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "{\"ips\": []}"), "{ran:?}");
+    let seen = daemon.join().unwrap();
+    assert!(seen[0].contains("waitedSince"), "{seen:?}");
+    assert_eq!(seen[1], body("ADD", ""));
+}

@@ -29,6 +29,8 @@ fn an_add_is_repeated_to_the_next_daemon() {
             end(&mut stream, &socket);
             drop((stream, last));
             let _ = fs::remove_file(&socket);
+            // A daemon takes longer to start than the plugin takes to look.
+            thread::sleep(Duration::from_millis(300));
             let next = UnixListener::bind(&socket).unwrap();
             let mut stream = next.accept().unwrap().0;
             let second = read_request(&stream).1;

@@ -62,8 +62,13 @@ async fn a_cluster_of_5000_nodes_is_listed_in_pages() {
     const NODES: usize = 5000;
     let scene = Scene::new().await;
     scene.api.state().page_size = NODES;
+    // Names and ids as long as those of a cloud.
+    let name =
+        |at: usize| format!("ip-10-{}-{}-12.eu-central-1.compute.internal", at / 250, at % 250);
+    let uid = |at: usize| format!("{at:08x}-0000-4000-8000-{at:012x}");
+    let machine = |at: usize| format!("{at:032x}");
     for at in 5..NODES {
-        scene.api.put_node(&format!("n{at}"), &format!("u{at}"), &format!("m{at}"), true);
+        scene.api.put_node(&name(at), &uid(at), &machine(at), true);
     }
     let instance = scene.instance(&[]);
     scene.until("it remembers all", || scene.remembered().len() == NODES).await;
@@ -73,7 +78,7 @@ async fn a_cluster_of_5000_nodes_is_listed_in_pages() {
     let memory = scene.api.other("leasehold-kube-nodes").unwrap();
     let bytes = memory.to_string().len();
     assert!(bytes < 1 << 20, "a ConfigMap has room for a megabyte, and this one has {bytes} bytes");
-    scene.api.delete_node("n77");
+    scene.api.delete_node(&name(77));
     let _next = scene.instance(&[]);
-    scene.until_ended("n77", "m77").await;
+    scene.until_ended(&name(77), &machine(77)).await;
 }

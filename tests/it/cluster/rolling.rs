@@ -149,7 +149,7 @@ fn no_add_fails_while_the_daemon_set_is_updated() {
     assert!(failed.is_empty(), "{} of {} failed: {failed:#?}", failed.len(), added + failed.len());
     assert!(came_meanwhile >= 93 && added > came_meanwhile, "{added} of {came_meanwhile}");
     let held = scene.held.into_inner().expect("the book");
-    let shown: usize = daemons.iter().map(|daemon| count(daemon)).sum();
+    let shown: usize = daemons.iter().map(count).sum();
     assert_eq!(shown, held.len(), "the daemons hold what was answered");
 }
 

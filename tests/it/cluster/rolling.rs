@@ -22,6 +22,8 @@ const DAEMON_SET: &str = include_str!("../../../deploy/kubernetes/base/daemonset
 const CONFLIST: &str = include_str!("../../../deploy/kubernetes/base/10-leasehold.conflist");
 /// The callers on each node: a kubelet starts so many pods at once, and more.
 const CALLERS: usize = 8;
+/// The pods that start before the first daemon is stopped.
+const WARM: usize = 200;
 /// The times that each pod is replaced.
 const ROUNDS: usize = 6;
 
@@ -128,6 +130,9 @@ fn no_add_fails_while_the_daemon_set_is_updated() {
         }
         // Also if an assertion fails, so that the callers end.
         let updated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // The first ADDs wait for blocks: one that is stopped in that is to be tried again.
+            let all_have_blocks = || scene.added.load(Ordering::SeqCst) >= WARM;
+            assert!(poll(PATIENCE, all_have_blocks), "no pods start");
             for round in 0..ROUNDS * daemons.len() {
                 let at = round % daemons.len();
                 assert!(daemons[at].terminate().success(), "{}", daemons[at].log_tail());

@@ -4,17 +4,21 @@ Every overlay is rendered by kustomize (in kubectl) and the chart by helm, the r
 against the schemas of Kubernetes, and the chart has to make what the overlay own-etcd makes.
 Needs the tools of tests/tools; the first argument is their directory.
 """
+import glob
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import kubernetes_validate
 import yaml
 
 VERSION = "1.36"
-OVERLAYS = ["autoscaled", "containerd", "monitored", "multus", "own-etcd", "pod-events", "trial", "uninstall"]
+OVERLAYS = ["autoscaled", "containerd", "monitored", "multus", "node-capacity", "own-etcd", "pod-events", "trial", "uninstall"]
 # Kinds of other projects: the schemas of Kubernetes do not have them.
 FOREIGN = {"NetworkAttachmentDefinition", "PodMonitor", "PrometheusRule"}
 ENDPOINTS = "etcd.endpoints={https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379}"
@@ -152,6 +156,13 @@ events = kustomize("overlays/pod-events")
 assert rule == {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch", "create"]}
 [with_flag] = events["Deployment/leasehold-kube"]["spec"]["template"]["spec"]["containers"]
 assert with_flag["args"] == ["--grace=5m", "--pod-events"], with_flag["args"]
+# The same for the status of Node objects.
+assert not [name for name in autoscaled if name.endswith("-capacity")]
+told = kustomize("overlays/node-capacity")
+[rule] = told["ClusterRole/leasehold-kube-capacity"]["rules"]
+assert rule == {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]}
+[telling] = told["Deployment/leasehold-kube"]["spec"]["template"]["spec"]["containers"]
+assert telling["args"] == ["--grace=5m", "--node-capacity"], telling["args"]
 
 multus = kustomize("overlays/multus")
 containers = multus["DaemonSet/leasehold"]["spec"]["template"]["spec"]["containers"]
@@ -166,8 +177,11 @@ for args in [], ["--set", "monitoring=true"], ["--set", "etcd.tlsSecret="]:
 kube_args = ["--set", ENDPOINTS, "--set", "kube.enabled=true", "--namespace", "leasehold"]
 with_kube = helm(*kube_args)
 with_events = helm(*kube_args, "--set", "kube.podEvents=true")
+with_capacity = helm(*kube_args, "--set", "kube.nodeCapacity=true")
 validate("helm with leasehold-kube", with_events)
-pairs = [(own, helm("--set", ENDPOINTS)), (autoscaled, with_kube), (events, with_events)]
+validate("helm for the scheduler", with_capacity)
+pairs = [(own, helm("--set", ENDPOINTS)), (autoscaled, with_kube), (events, with_events),
+         (told, with_capacity)]
 for overlay, chart in pairs:
     overlay, chart = plain(overlay), plain(chart)
     assert overlay.keys() == chart.keys(), (overlay.keys(), chart.keys())
@@ -183,9 +197,76 @@ for name in "leasehold.toml", "10-leasehold.conflist":
 bridge = open("deploy/kubernetes/conflists/bridge.conflist").read()
 assert open("deploy/kubernetes/base/10-leasehold.conflist").read() == bridge
 
+# What the documents have one type: manifests are rendered, and the objects of commands are there.
+def blocks():
+    for page in sorted(glob.glob("docs/*.md")):
+        for language, text in re.findall(r"^```(\w+)\n(.*?)^```", open(page).read(), re.M | re.S):
+            yield page, language, text
+
+
+rendered = {name: kustomize(f"overlays/{name}") for name in OVERLAYS}
+# leasehold-kube makes these two by itself.
+named = {"configmap/leasehold-kube-nodes", "lease/leasehold-kube"}
+named |= {key.lower() for made in rendered.values() for key in made}
+SECRETS = {of["secret"]["secretName"] for of in pod["volumes"] if "secret" in of}
+tried = {"yaml": 0, "apply": 0, "exec": 0, "named": 0, "helm": 0}
+for page, language, text in blocks():
+    if language == "yaml" and "\nkind: " in text:
+        validate(page, objects(text))
+        tried["yaml"] += 1
+    elif language == "yaml":
+        # A kustomization, which is written at the root of the repository.
+        with tempfile.TemporaryDirectory() as copy:
+            shutil.copytree("deploy", f"{copy}/deploy")
+            open(f"{copy}/kustomization.yaml", "w").write(text)
+            made = objects(run(f"{tools}/kubectl", "kustomize", copy))
+        validate(page, made)
+        if "k3s" in text or "rancher" in text:
+            volumes = {of["name"]: of for of in
+                       made["DaemonSet/leasehold"]["spec"]["template"]["spec"]["volumes"]}
+            paths = [volumes[name]["hostPath"]["path"] for name in ("cni-bin", "cni-conf")]
+            assert all(path.startswith("/var/lib/rancher/k3s/") for path in paths), paths
+        tried["yaml"] += 1
+    if language != "console":
+        continue
+    for line in text.splitlines():
+        if not line.startswith(("$ kubectl ", "$ helm ")):
+            continue
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words[0] == "helm":
+            assert words[1:4] == ["install", "leasehold", "deploy/helm/leasehold"], line
+            assert "DaemonSet/leasehold" in helm(*words[4:]), line
+            tried["helm"] += 1
+            continue
+        if "-k" in words:
+            path = words[words.index("-k") + 1]
+            assert os.path.basename(path) in OVERLAYS, line
+            tried["apply"] += 1
+        for word in words:
+            # KIND/NAME
+            match = re.fullmatch(r"(ds|daemonset|deployment)/([\w-]+)", word)
+            if match:
+                kind = "daemonset" if match[1] == "ds" else match[1]
+                assert f"{kind}/{match[2]}" in named, line
+                tried["named"] += 1
+        for kind in "daemonset", "lease", "configmap":
+            if kind in words:
+                assert f"{kind}/{words[words.index(kind) + 1]}" in named, line
+                tried["named"] += 1
+        if "secret" in words:
+            assert words[words.index("generic") + 1] in SECRETS, (line, SECRETS)
+            tried["named"] += 1
+        if "exec" in words:
+            program = words[words.index("--") + 1]
+            containers = [of["name"] for of in pod["containers"]]
+            assert program == "/leasehold" and words[words.index("-c") + 1] in containers, line
+            tried["exec"] += 1
+assert all(count > 0 for count in tried.values()), tried
+
 # The commands of the containers are ones that the programs have.
 if len(sys.argv) > 3:
     for container in pod["initContainers"] + pod["containers"]:
         subprocess.run([sys.argv[2], *container["args"], "--help"], check=True, capture_output=True)
-    assert with_flag["command"] == ["/leasehold-kube"]
-    subprocess.run([sys.argv[3], *with_flag["args"], "--help"], check=True, capture_output=True)
+    for container in with_flag, telling:
+        assert container["command"] == ["/leasehold-kube"]
+        subprocess.run([sys.argv[3], *container["args"], "--help"], check=True, capture_output=True)

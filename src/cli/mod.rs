@@ -30,7 +30,7 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// The meaning of the exit status, the same for every command.
 const EXIT_CODES: &str = "Exit status: 0 success, 1 the answer is negative or reports a problem, \
@@ -122,6 +122,12 @@ enum Command {
     /// Serve the echo that `bench` compares the API with
     #[command(hide = true)]
     BenchEcho(bench::EchoArgs),
+}
+
+/// The definition of the command line, for those who check commands without running them.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line. The exit code is 0 for success, 1 if the answer is negative or reports a

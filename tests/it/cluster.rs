@@ -22,6 +22,7 @@ mod records;
 mod refused;
 mod removed;
 mod restored;
+mod rolling;
 mod stops;
 
 use std::collections::BTreeMap;

@@ -31,12 +31,14 @@ const RESULT: &str = r#"{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.3/24"}],
 const ERROR: &str = r#"{"cniVersion":"1.1.0","code":100,"msg":"no address is free"}"#;
 
 /// Variables of a usual ADD, without the socket's.
-const USUAL: [(&str, &str); 5] = [
+const USUAL: [(&str, &str); 6] = [
     ("CNI_COMMAND", "ADD"),
     ("CNI_CONTAINERID", "c1"),
     ("CNI_NETNS", "/run/netns/a"),
     ("CNI_IFNAME", "eth0"),
     ("CNI_PATH", "/opt/cni/bin"),
+    // How often a lost answer is asked for again would depend on the time.
+    ("LEASEHOLD_WAIT_SECONDS", "0"),
 ];
 
 /// The environment of one run.

@@ -9,8 +9,9 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, EventSource, Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Error};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::election::LeaseState;
@@ -51,6 +52,9 @@ pub(crate) struct PodFailure {
     /// The kubelet's message.
     pub(crate) message: String,
 }
+
+/// The resources of each node that have a start of their name in common, by the node's name.
+pub(crate) type Capacities = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// The reason of the kubelet's event.
 const SANDBOX_FAILED: &str = "reason=FailedCreatePodSandBox";
@@ -95,6 +99,44 @@ impl Kubernetes {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok((nodes, version)),
             }
+        }
+    }
+
+    /// The resources whose names begin so, of every Node object, by its name.
+    pub(crate) async fn capacities(&self, start: &str) -> anyhow::Result<Capacities> {
+        let mut params = ListParams::default().limit(limits::NODES_PER_PAGE);
+        let mut all = Capacities::new();
+        loop {
+            let page = in_time(self.nodes.list(&params)).await.context("the list of nodes")?;
+            for node in page.items {
+                let Some(name) = node.metadata.name else { continue };
+                let of_node = all.entry(name).or_default();
+                let capacity = node.status.and_then(|status| status.capacity);
+                for (resource, quantity) in capacity.into_iter().flatten() {
+                    // What is no number is written anew.
+                    let count = quantity.0.parse().unwrap_or(u64::MAX);
+                    if resource.starts_with(start) {
+                        of_node.insert(resource, count);
+                    }
+                }
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Merges something into the status of a Node object, if it is there.
+    pub(crate) async fn publish(&self, name: &str, status: &Value) -> anyhow::Result<()> {
+        let params = PatchParams::default();
+        let written = in_time(self.nodes.patch_status(name, &params, &Patch::Merge(status))).await;
+        match written {
+            Ok(_) => Ok(()),
+            Err(error) => match error.downcast_ref::<Error>() {
+                Some(Error::Api(status)) if status.code == 404 => Ok(()),
+                _ => Err(error.context(format!("the status of node {name}"))),
+            },
         }
     }
 

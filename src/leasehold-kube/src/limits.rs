@@ -19,6 +19,8 @@ pub(crate) struct Timing {
     pub(crate) pause: Duration,
     /// The time for which this instance itself must have missed a node: clocks of instances differ.
     pub(crate) confirm: Duration,
+    /// The time between two looks at what each node can still have.
+    pub(crate) look: Duration,
 }
 
 /// The times of a cluster.
@@ -36,6 +38,8 @@ pub(crate) const TIMING: Timing = Timing {
     // An API server that is away is not asked in a loop.
     pause: Duration::from_secs(1),
     confirm: Duration::from_secs(30),
+    // The scheduler sees shares that are as old as this.
+    look: Duration::from_secs(10),
 };
 
 /// The longest pause between two lists if the API server does not answer.
@@ -87,3 +91,17 @@ pub(crate) const REPORT_CHARS_MAX: usize = 450;
 
 /// Characters of a pod's name that go into the name of an event, before the number.
 pub(crate) const EVENT_NAME_CHARS_MAX: usize = 200;
+
+/// The largest number of pods that a node is said to have addresses for: a network of IPv6 has more
+/// than anybody counts.
+pub(crate) const CAPACITY_MAX: u64 = 1_000_000;
+
+/// Node objects that are written after one look: the API server has other work. A change of all of
+/// 5,000 nodes takes ten minutes.
+pub(crate) const CAPACITY_PATCHES_MAX: usize = 100;
+
+/// The time for which a list of what was published is believed.
+pub(crate) const CAPACITY_LIST: Duration = Duration::from_secs(300);
+
+/// The longest time for the daemon's address map, which it may have to count the records for.
+pub(crate) const MAP_TIME_MAX: Duration = Duration::from_secs(60);

@@ -3,11 +3,13 @@
 //! One elected instance watches Node objects (`watcher.rs`), decides which nodes are gone for good
 //! (`ledger.rs`), and tells the daemon of its own node (`ender.rs`). What it has seen outlives it
 //! in a ConfigMap (`memory.rs`). On request it writes events on pods that got no address
-//! (`reports.rs`). The decisions are pure: `ledger.rs` and `election.rs` have neither a clock nor
+//! (`reports.rs`), and says on each Node object how many pods it has addresses for (`capacity.rs`).
+//! The decisions are pure: `ledger.rs` and `election.rs` have neither a clock nor
 //! IO.
 
 #![forbid(unsafe_code)]
 
+mod capacity;
 mod election;
 mod ender;
 mod kubernetes;

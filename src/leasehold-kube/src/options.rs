@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Write events on pods that got no address; needs a role for events
     #[arg(long)]
     pub(crate) pod_events: bool,
+    /// Say on each Node object how many pods it has addresses for; needs a role for their status
+    #[arg(long)]
+    pub(crate) node_capacity: bool,
     /// URL of the API server, without authentication, instead of the one of the pod
     #[arg(long, value_name = "URL")]
     pub(crate) api: Option<String>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::{Client, Config};
 
+use super::capacity;
 use super::ender::Ender;
 use super::kubernetes::Kubernetes;
 use super::leader::{Candidate, Leadership};
@@ -56,6 +57,19 @@ pub(crate) async fn run(
             }
         }
     };
+    let (mut publisher, mut no_longer) = (leadership.clone(), leadership.clone());
+    let capacity = async {
+        if !options.node_capacity {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            publisher.begins().await;
+            tokio::select! {
+                () = capacity::run(&kubernetes, &options.node_socket, timing) => {}
+                () = no_longer.ends() => {}
+            }
+        }
+    };
     let ender = Ender {
         socket: options.node_socket.clone(),
         limit: timing.request,
@@ -73,6 +87,7 @@ pub(crate) async fn run(
         () = candidate.run() => Ok(()),
         error = work(&watcher, leadership, timing.pause) => Err(error),
         () = reports => Ok(()),
+        () = capacity => Ok(()),
         () = end => Ok(()),
     };
     candidate.resign().await;

@@ -5,7 +5,7 @@ use serde_core::de::IgnoredAny;
 use serde_json::Value;
 
 use super::command::Command;
-use super::failure::TRY_AGAIN;
+use super::failure::{DECODING, TRY_AGAIN};
 
 /// Returns whether the body is a result: an object, or nothing where the command has no result.
 pub(super) fn is_result(command: Command, body: &[u8]) -> bool {
@@ -28,6 +28,13 @@ pub(super) fn is_error(body: &[u8]) -> bool {
 pub(super) fn is_try_again(body: &[u8]) -> bool {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     object["code"] == TRY_AGAIN
+}
+
+/// Returns whether the body is an error object about a key that the daemon does not know.
+pub(super) fn names_unknown_key(body: &[u8], key: &str) -> bool {
+    let object: Value = serde_json::from_slice(body).unwrap_or_default();
+    let names = |msg: &str| msg.contains("unknown key") && msg.contains(key);
+    object["code"] == DECODING && object["msg"].as_str().is_some_and(names)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! `POST /v1/cni` and prints what comes back. By itself it formats only what must work without a
 //! daemon: VERSION, a broken environment, a configuration that is not JSON, "nobody answers". It
 //! reads the file of `ipam.resolvConf`, whose path counts where it runs. An ADD waits some seconds
-//! for a daemon that does not listen yet. Two things it does so that no
+//! for a daemon that does not listen yet, or for the next one. Two things it does so that no
 //! address leaks: a DEL that no daemon takes, or takes now, is left as a note (see [`note`]), and
 //! an ADD whose result cannot be printed is undone.
 //!
@@ -223,9 +223,10 @@ fn judge(
     Outcome::Refusal(failure.to_json(peek))
 }
 
-/// Sends a call. An ADD waits for a daemon that does not listen yet: runtimes start containers as
-/// soon as the machine is up, and many do not try again. The daemon learns since when there was
-/// none: nobody answered a DEL meanwhile.
+/// Sends a call. An ADD waits for a daemon that does not listen yet, and for the next one if the
+/// one that took the call goes without carrying it out: runtimes start containers as soon as the
+/// machine is up, and many do not try again. The daemon learns since when there was none: nobody
+/// answered a DEL meanwhile.
 fn ask(
     request: &mut Request,
     socket: &Path,
@@ -234,24 +235,55 @@ fn ask(
 ) -> Result<client::Response, ClientError> {
     let began = Instant::now();
     let wait = daemon_wait(peek, process.environment);
-    let mut waits_already = false;
+    let (mut waits_already, mut is_known) = (false, true);
     loop {
         let left = process.answer_wait.saturating_sub(began.elapsed());
         let answer = post(request, socket, left);
-        let Err(ClientError::NotReachable(cause)) = &answer else { return answer };
-        let absent =
-            matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        // A daemon of the version before does not know that key: plugin and daemon may differ.
+        if waits_already && is_known && is_unknown(&answer, request::WAITED_SINCE) {
+            is_known = false;
+            request.waiting(None);
+            continue;
+        }
         let waits = request.command() == Command::Add && began.elapsed() < wait;
         // A daemon would only refuse what is not JSON.
-        if !absent || !waits || failure::not_json(request.config()).is_some() {
+        if !waits || !goes(&answer, socket) || failure::not_json(request.config()).is_some() {
             return answer;
         }
         if !std::mem::replace(&mut waits_already, true)
             && let Some(now) = process::boot_clock_ns()
         {
-            request.waiting(now);
+            request.waiting(Some(now));
         }
         std::thread::sleep(limits::DAEMON_LOOK);
+    }
+}
+
+/// Returns whether the daemon refused a request for this key.
+fn is_unknown(answer: &Result<client::Response, ClientError>, key: &str) -> bool {
+    answer.as_ref().is_ok_and(|response| {
+        response.status != 200 && answer::names_unknown_key(&response.body, key)
+    })
+}
+
+/// Returns whether there is no daemon now, or one that ends: the next one is to be asked. An ADD
+/// may be repeated, also if the last daemon has carried it out: the same container has the same
+/// addresses.
+fn goes(answer: &Result<client::Response, ClientError>, socket: &Path) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    match answer {
+        Err(ClientError::NotReachable(cause)) => {
+            matches!(cause.kind(), NotFound | ConnectionRefused)
+        }
+        // It ended in the middle of the call, or before it took the connection.
+        Err(ClientError::NoAnswer(cause)) => {
+            matches!(cause.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+        }
+        // A daemon that stops removes its socket first.
+        Ok(response) => {
+            response.status != 200 && answer::is_try_again(&response.body) && !socket.exists()
+        }
+        Err(_) => false,
     }
 }
 

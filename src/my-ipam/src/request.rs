@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::command::Command;
 use super::environment::Environment;
 
+/// The key of the time since which the plugin has found no daemon. Version 0.1 refuses it.
+pub(super) const WAITED_SINCE: &str = "waitedSince";
+
 /// Room for a usual first line, in bytes: it has about 300, much of it `CNI_ARGS`.
 const FIRST_LINE_BYTES_USUAL: usize = 512;
 
@@ -49,9 +52,11 @@ impl Request {
         Self { environment, first_line, ..self }
     }
 
-    /// The same call, which has found no daemon since then (nanoseconds on the boot clock).
-    pub(super) fn waiting(&mut self, since_ns: u64) {
-        let more = format!(",\"waitedSince\":{since_ns}{}", self.resolv_conf);
+    /// The same call, which has found no daemon since then (nanoseconds on the boot clock); `None`:
+    /// for a daemon of a version that has no word for that.
+    pub(super) fn waiting(&mut self, since_ns: Option<u64>) {
+        let since = since_ns.map(|since| format!(",\"{WAITED_SINCE}\":{since}"));
+        let more = format!("{}{}", since.unwrap_or_default(), self.resolv_conf);
         self.first_line = first_line(&self.environment, self.started_at_ns, &more);
     }
 

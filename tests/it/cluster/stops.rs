@@ -9,7 +9,7 @@ use super::{
     options, values, wide,
 };
 use crate::common::etcd::Cluster;
-use crate::common::{Call, Daemon, poll};
+use crate::common::{Call, Daemon, Outcome, poll};
 
 /// The shortest life of a parked block.
 const PARKED: Duration = Duration::from_secs(30);
@@ -34,21 +34,28 @@ fn stop(daemon: &mut Daemon) {
     assert!(began.elapsed() < STOP_MAX, "stopped after {:?}", began.elapsed());
 }
 
-/// Nodes come, run a container, and go. The node that stays can use every address at once, also
-/// those that still cool; and what it did not need is free when its time is over.
+/// The nodes that come and go, and the containers that each of them runs.
+const LIVES: usize = 30;
+const OF_EACH: usize = 7;
+
+/// Thirty nodes come, run 210 containers between them, and go. The node that stays can use every
+/// address at once, also those that still cool; and what it did not need is free when its time is
+/// over.
 #[test]
 fn short_lived_nodes_leave_every_address_to_the_others() {
     let etcd = Cluster::start(1);
     let keep = nodes(&etcd, 1, &[]).remove(0);
     let (config, book) = (network("pods", &json!({ "subnet": "10.9.0.0/24" })), Book::default());
     book.added("first", &address_of(&add(&keep, "first", &config)));
-    for life in 0..10 {
+    for life in 0..LIVES {
         let mut short = Daemon::start(&options(&etcd, &format!("short-{life}"), &[]));
-        assert!(add(&short, "pod", &config).succeeded(), "{}", short.log_tail());
-        del(&short, "pod", &config);
+        let pods = containers("pod", OF_EACH);
+        let outcomes = add_all(&mut short.client(), &pods, &config);
+        assert!(outcomes.iter().all(Outcome::succeeded), "{outcomes:?} {}", short.log_tail());
+        pods.iter().for_each(|pod| del(&short, pod, &config));
         stop(&mut short);
     }
-    assert!(in_state(&etcd, "parked").len() >= 10, "{:?}", values(&etcd, "blocks/"));
+    assert!(!in_state(&etcd, "parked").is_empty(), "{:?}", values(&etcd, "blocks/"));
     let all = containers("pod", 253 - 1);
     book.add_all(&all, &add_all(&mut keep.client(), &all, &config));
     assert_eq!(book.len(), 253, "the pool fills to the last address");

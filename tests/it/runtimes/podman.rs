@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use super::host::{Host, PLUGINS, text_of};
+use super::host::{Host, text_of};
 use super::{assert_nothing_left, assert_unique, held, on_a_bridge, rootfs};
 use crate::common::Options;
 
@@ -15,6 +15,14 @@ const PROGRAMS: [(&str, &str); 4] =
     [("podman", "podman"), ("runc", "runc"), ("conmon", "conmon"), ("iptables", "iptables")];
 /// Containers that start at once.
 const MANY: usize = 20;
+
+const PAGE: &str = include_str!("../../../docs/runtimes.md");
+
+/// The lines for podman's file, as the page has them.
+fn of_page() -> &'static str {
+    let at = PAGE.find("```toml\n[network]\n").expect("podman's file in the page");
+    PAGE[at..].trim_start_matches("```toml\n").split("```").next().expect("its end")
+}
 
 /// A machine with podman.
 pub(super) struct Podman {
@@ -27,9 +35,9 @@ impl Podman {
         let host = Host::start(&PROGRAMS, options);
         let root = rootfs::make(&host);
         let config = format!(
-            "[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{PLUGINS}\"]\n\
-             network_config_dir = \"{}\"\n\
+            "{}network_config_dir = \"{}\"\n\
              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n",
+            of_page(),
             host.disk("networks").display()
         );
         fs::write(host.disk("containers.conf"), config).expect("a file");

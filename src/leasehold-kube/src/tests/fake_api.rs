@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) gone: usize,
     /// True if lists are empty.
     pub(super) lists_nothing: bool,
+    /// Objects in a page of a list: two, or more.
+    pub(super) page_size: usize,
     /// True if deletions are reported to no watch.
     pub(super) is_silent: bool,
 }
@@ -123,6 +125,11 @@ impl FakeApi {
         state.event_watchers.retain(|watcher| watcher.send(frame()).is_ok());
     }
 
+    /// The capacity of a node by a resource; null: it has none.
+    pub(super) fn capacity(&self, node: &str, resource: &str) -> Value {
+        self.state().nodes[node]["status"]["capacity"][resource].clone()
+    }
+
     pub(super) fn event_watches(&self) -> usize {
         self.state().event_watchers.len()
     }
@@ -204,16 +211,46 @@ impl State {
         })
     }
 
-    /// One page of the list: two objects, so that each list of a test has several pages.
+    /// Merges a capacity into the status of a node, as the API server does: null takes a key away.
+    fn patch(&mut self, path: &str, patch: &Value) -> (u16, Value) {
+        let name = path.trim_start_matches('/').strip_suffix("/status").expect("a status");
+        let version = self.next();
+        let Some(node) = self.nodes.get_mut(name) else {
+            return (404, status(404, "NotFound"));
+        };
+        node["metadata"]["resourceVersion"] = version.into();
+        let capacity = &mut node["status"]["capacity"];
+        if capacity.is_null() {
+            *capacity = json!({});
+        }
+        let capacity = capacity.as_object_mut().unwrap();
+        for (key, value) in patch["status"]["capacity"].as_object().unwrap() {
+            match value.is_null() {
+                true => drop(capacity.remove(key)),
+                false => drop(capacity.insert(key.clone(), value.clone())),
+            }
+        }
+        let node = node.clone();
+        self.tell("MODIFIED", &node);
+        (200, node)
+    }
+
+    /// One page of the list: two objects unless a test has another limit, so that each list has
+    /// several pages; never more than it is asked for.
     fn page(&self, query: &str) -> Value {
-        let from = query.split('&').find_map(|part| part.strip_prefix("continue="));
-        let from: usize = from.map_or(0, |from| from.parse().unwrap());
+        let number = |key: &str| {
+            let value = query.split('&').find_map(|part| part.strip_prefix(key));
+            value.map(|value| value.parse::<usize>().unwrap())
+        };
+        let from = number("continue=").unwrap_or(0);
+        let size = self.page_size.max(2).min(number("limit=").expect("a bounded list"));
         let nodes: Vec<&Value> = match self.lists_nothing {
             true => vec![],
             false => self.nodes.values().collect(),
         };
-        let page: Vec<&Value> = nodes.iter().skip(from).take(2).copied().collect();
-        let rest = if from + 2 < nodes.len() { (from + 2).to_string() } else { String::new() };
+        let page: Vec<&Value> = nodes.iter().skip(from).take(size).copied().collect();
+        let next = from + size;
+        let rest = if next < nodes.len() { next.to_string() } else { String::new() };
         json!({
             "apiVersion": "v1", "kind": "NodeList", "items": page,
             "metadata": { "resourceVersion": self.version.to_string(), "continue": rest },
@@ -273,6 +310,7 @@ async fn answer(
     let (code, value) = match path.strip_prefix("/api/v1/nodes") {
         Some("") if is_watch => return Ok(watch(&mut state)),
         Some("") => (200, state.page(&query)),
+        Some(rest) if method == Method::PATCH => state.patch(rest, &object()),
         Some(name) => match state.nodes.get(name.trim_start_matches('/')) {
             Some(node) => (200, node.clone()),
             None => (404, status(404, "NotFound")),

@@ -22,6 +22,8 @@ pub(super) struct State {
     /// Nodes that run.
     running: BTreeSet<String>,
     removed: BTreeSet<String>,
+    /// The address map.
+    map: Value,
 }
 
 /// A daemon, which ends with this value.
@@ -74,6 +76,10 @@ impl FakeDaemon {
         removals.map(|(node, machine, _)| (node.clone(), machine.clone())).collect()
     }
 
+    pub(super) fn set_map(&self, map: Value) {
+        self.state.lock().unwrap().map = map;
+    }
+
     pub(super) fn dry_runs(&self) -> usize {
         self.state.lock().unwrap().requests.iter().filter(|(_, _, is_dry)| *is_dry).count()
     }
@@ -89,6 +95,10 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    if path == "/v1/map" {
+        let map = state.lock().unwrap().map.to_string();
+        return Ok(Response::new(Full::new(Bytes::from(map))));
+    }
     let asked: Value = serde_json::from_slice(&body).unwrap();
     let node = path.strip_prefix("/v1/nodes/").and_then(|rest| rest.strip_suffix("/remove"));
     let node = node.expect("a removal").to_owned();

@@ -5,6 +5,7 @@
 
 mod fake_api;
 mod fake_daemon;
+mod scheduler;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ const TIMING: Timing = Timing {
     tick: Duration::from_millis(50),
     pause: Duration::from_millis(20),
     confirm: Duration::from_millis(100),
+    look: Duration::from_millis(50),
 };
 
 /// The time after which a test fails: far longer than it needs, for a busy machine.

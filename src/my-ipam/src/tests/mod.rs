@@ -14,6 +14,7 @@ use super::*;
 mod absent;
 mod alone;
 mod http;
+mod next;
 
 const CONFIG: &str = "{\n  \"cniVersion\": \"1.0.0\",\n  \"name\": \"n\"\n}";
 

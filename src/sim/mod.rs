@@ -15,6 +15,7 @@ mod network;
 mod node;
 mod operators;
 mod plan;
+mod refusing;
 mod stories;
 mod tests;
 mod trace_fmt;

@@ -99,8 +99,8 @@ pub struct ServeArgs {
     /// The options about the sweep
     #[command(flatten)]
     pub sweep: SweepArgs,
-    /// Let STATUS fail while every address of a network is taken: runtimes then take the node out
-    /// of service [default: false]
+    /// Let STATUS fail while every address of a network is taken, or none is in hand while etcd is
+    /// away: runtimes then take the node out of service [default: false]
     #[arg(long, value_name = "BOOL", env = "LEASEHOLD_STATUS_FAILS_WHEN_FULL", num_args = 0..=1,
           default_missing_value = "true")]
     pub status_fails_when_full: Option<bool>,
@@ -234,7 +234,7 @@ pub struct Config {
     pub offline_limit: Option<Duration>,
     /// The sweep for containers whose network namespace is gone, if it is on.
     pub sweep: Option<Sweep>,
-    /// True if STATUS fails while every address is taken.
+    /// True if STATUS fails while every address is taken, or none is in hand without etcd.
     pub status_fails_when_full: bool,
     /// True if an ADD takes over what host-local holds instead of being refused.
     pub import_host_local: bool,
@@ -330,12 +330,12 @@ impl Config {
             .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
         let boot_id_file = (args.boot_id_file.or(file.boot_id_file))
             .unwrap_or_else(|| "/proc/sys/kernel/random/boot_id".into());
-        let boot_id = std::fs::read_to_string(&boot_id_file)
+        let boot_id = read_id(&boot_id_file)
             .with_context(|| format!("cannot read the boot id from {}", boot_id_file.display()))?;
         // A machine without an id is never mistaken for another one.
         let machine_id_file = (args.machine_id_file.or(file.machine_id_file))
             .unwrap_or_else(|| "/etc/machine-id".into());
-        let machine_id = std::fs::read_to_string(&machine_id_file).unwrap_or_default();
+        let machine_id = read_id(&machine_id_file).unwrap_or_default();
         let past =
             (args.history_count.or(file.history_count), args.history_age.or(file.history_age));
         Ok(Self {
@@ -395,6 +395,12 @@ impl Config {
         faults.extend(wrong.map(|(_, said)| said.to_owned()));
         faults
     }
+}
+
+/// Reads an id of this boot or machine.
+fn read_id(path: &Path) -> std::io::Result<String> {
+    let text = files::read_foreign(path, limits::BOOT_ID_BYTES_MAX)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Reads the file that is named, or the default one if it is there. A default file that cannot be

@@ -47,6 +47,7 @@ use crate::{clock, files, limits, metrics};
 mod boot;
 mod certificates;
 mod cluster;
+mod init;
 mod memory;
 mod private;
 mod supervisor;
@@ -74,7 +75,7 @@ pub async fn serve(mut config: Config, hung_up: impl Fn() + 'static) -> anyhow::
     let mut signals = Signals::listen()?;
     at_each_hang_up(hung_up)?;
     let _lock = lock(&config.state_dir)?;
-    let boot = Boot::find(&mut config)?;
+    let (other_init, boot) = (init::inspect(&config), Boot::find(&mut config)?);
     let alone_since = clock::start();
     let metrics = metrics::install().context("metrics")?;
     metrics::alone(config.etcd.is_none());
@@ -99,6 +100,7 @@ pub async fn serve(mut config: Config, hung_up: impl Fn() + 'static) -> anyhow::
         move || start(state, &config, about, metrics, phases)
     };
     let (on_socket, node) = socket.serve(room, start).await?;
+    node.warnings.set("init", other_init.into_iter().collect());
     let on_tcp = tcp::serve(tcp, room, node.clone(), guard)?;
     certificates::start_watching(&config, &node);
     let ready = async {

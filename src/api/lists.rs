@@ -64,9 +64,7 @@ impl Lists {
         let reader = runtime.handle().clone();
         let (alive, mut dead) = watch::channel(());
         std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
-            if let Err(error) = setpriority_process(Some(gettid()), limits::READER_NICE) {
-                tracing::debug!(%error, "the reader's thread keeps its priority");
-            }
+            give_way();
             runtime.block_on(async { while dead.changed().await.is_ok() {} });
         })?;
         let room = Arc::new(Semaphore::new(limits::LISTS_IN_FLIGHT_MAX));
@@ -158,6 +156,13 @@ impl Lists {
                 Err(refusal)
             }
         }
+    }
+}
+
+/// Makes this thread one that gives way to others: it serves readers.
+pub(super) fn give_way() {
+    if let Err(error) = setpriority_process(Some(gettid()), limits::READER_NICE) {
+        tracing::debug!(%error, "a reader's thread keeps its priority");
     }
 }
 

@@ -150,7 +150,7 @@ pub struct AppState {
 /// The operator's decisions on how calls are answered, where that is a matter of taste.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Policy {
-    /// True if STATUS fails while every address is taken.
+    /// True if STATUS fails while every address is taken, or none is in hand without etcd.
     pub status_fails_when_full: bool,
     /// True if an ADD takes over what host-local holds instead of being refused.
     pub import_host_local: bool,

@@ -11,6 +11,9 @@ use crate::limits;
 /// The type of the file system of namespaces (`statfs`).
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 
+/// The inode number of the first process namespace: a process in it sees every process.
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
 /// The places where runtimes have namespaces, and where looking never waits for a disk or a
 /// network. A namespace elsewhere is not looked at while an ADD waits.
 const QUICK_PLACES: [&str; 3] = ["/run/", "/var/run/", "/proc/"];
@@ -30,6 +33,11 @@ pub(super) fn named(path: Box<str>) -> Netns {
 /// Returns whether a namespace is there: the very one that was there at its ADD.
 pub fn is_there(netns: &Netns) -> bool {
     netns.inode.is_some_and(|known| inode(&netns.path) == Some(u64::from(known.get())))
+}
+
+/// Returns whether this process sees every process of the machine, by its right number.
+pub fn sees_every_process() -> bool {
+    stat("/proc/self/ns/pid").is_ok_and(|own| own.st_ino == FIRST_PID_NAMESPACE)
 }
 
 /// The inode number of the namespace at a path, if there is one.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::AppState;
-use super::cause::NOT_IMPORTED;
+use super::cause::{NOT_IMPORTED, STORE};
 use super::cluster::Store;
 use super::foreign::Asking;
 use super::outcome::explain;
@@ -15,8 +15,10 @@ use crate::cni::offer::offers_any;
 use crate::cni::request::Status;
 use crate::core::address::BlockSize;
 use crate::core::attachment::AttachmentId;
+use crate::core::cause::Cause;
 use crate::core::coordinator::CallError;
 use crate::core::keys::network_key;
+use crate::core::node::Unable;
 use crate::core::range::Ranges;
 use crate::core::range_set::AssignError;
 use crate::core::value::{Geometry, Value};
@@ -51,19 +53,60 @@ pub(super) async fn can_serve(
     let (requested, data_dir) = (&*status.requested, status.data_dir);
     let asking =
         Asking { id: &id, pool: &pool, sets: &sets, requested, data_dir, takes_over: false };
-    admit(node, &asking).await.map_err(|(_, error)| now(error))?;
+    // A runtime takes a node out of service for which STATUS fails, and what runs there with it.
+    let fails_when_full = node.policy.status_fails_when_full;
+    match admit(node, &asking).await {
+        Err((STORE, _)) if !fails_when_full && is_in_service(node) => {}
+        admitted => admitted.map_err(|(_, error)| now(error))?,
+    }
     if let Some(error) = other_block_size(node, &pool, &sets).await {
         return Err(explain(error));
     }
     match node.machines.can_serve(pool, &sets).await {
+        Err(cause) if !fails_when_full && is_of_the_cluster(&cause) && is_in_service(node) => {
+            Ok(String::new())
+        }
         Err(cause) => Err(unable(cause.to_string())),
-        // Running pods use them: a runtime would take the whole node out of service.
-        Ok(Some(full)) if node.policy.status_fails_when_full => {
+        Ok(Some(full)) if fails_when_full => {
             let ranges = &sets[full];
             Err(unable(format!("no IP addresses available: range {full}: {ranges}")))
         }
         Ok(_) => Ok(String::new()),
     }
+}
+
+/// Returns whether the other nodes have the same cause, or may have it at any time: it says nothing
+/// about this one.
+fn is_of_the_cluster(cause: &Unable) -> bool {
+    let (Unable::NewSet(_, cause) | Unable::Set(_, cause)) = cause else { return false };
+    match cause {
+        Cause::Store(_)
+        | Cause::NoAnswerInTime
+        | Cause::NotRecordedInTime
+        | Cause::LeaseGone
+        | Cause::OfflineLimit
+        | Cause::Restored { .. }
+        | Cause::UnreadableValue(_)
+        | Cause::OwnerSilent(_)
+        | Cause::BlocksMoving
+        | Cause::NetworkChanging
+        | Cause::NotJoined => true,
+        Cause::Draining
+        | Cause::Unconfirmed
+        | Cause::TakenOver { .. }
+        | Cause::OtherMachine { .. }
+        | Cause::NameInUse { .. }
+        | Cause::OtherDirectory { .. }
+        | Cause::OtherBoot { .. }
+        | Cause::TooManySets => false,
+    }
+}
+
+/// Returns whether this node has been in service: it joined since its daemon started, or
+/// containers hold its addresses. Nothing runs on one that has not, and it may have a wrong
+/// password.
+fn is_in_service(node: &AppState) -> bool {
+    node.standing.borrow().epoch.is_some() || !node.index.is_empty()
 }
 
 /// Admits an ADD unless another plugin holds addresses of its network that were not taken over.

@@ -1,7 +1,8 @@
 //! The TCP listener, for reads.
 //!
-//! It has a thread of its own. When every place is taken, it closes the connection
-//! that has been idle for the longest time. So many silent clients cannot keep others out.
+//! It has a thread of its own, which gives way to that of the calls. When every place is taken, it
+//! closes the connection that has been idle for the longest time. So many silent clients cannot
+//! keep others out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::guard::{self, Guard, Listener};
-use super::lists::Lists;
+use super::lists::{self, Lists};
 use super::room::Room;
 use super::watched::{Watch, Watched};
 use super::{AppState, reads, trend};
@@ -75,6 +76,7 @@ pub fn serve(
     let thread = thread.context("the TCP listener's thread")?;
     let (stop, stopping) = watch::channel(false);
     thread.spawn_fn(move || {
+        lists::give_way();
         actix_rt::spawn(async move {
             if let Err(error) = accept_all(listener, room, node, stopping).await {
                 tracing::error!(%error, "nothing is served over TCP");

@@ -7,7 +7,7 @@ mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use super::output::{self, Form, printable};
 use crate::api::allocations::{AllocationRow, Filter};
 use crate::api::foreign::{self, Entry, Pod};
 use crate::api::import::{ImportOutcome, Imported};
-use crate::limits;
+use crate::{files, limits};
 
 use self::etcd_cni::EtcdCniArgs;
 use self::whereabouts::WhereaboutsArgs;
@@ -334,12 +334,13 @@ pub(super) fn run_export(command: &ExportCommand) -> anyhow::Result<ExitCode> {
     for row in &held {
         let address: IpAddr = row.address.parse().context("an address of the daemon")?;
         let file = args.dir.join(&row.network).join(&row.address);
-        let (outcome, why) = match fs::read_to_string(&file) {
-            Ok(there) if there != content(row) => {
+        let (outcome, why) = match files::read_foreign(&file, limits::FOREIGN_FILE_BYTES_MAX) {
+            Ok(there) if there != content(row).as_bytes() => {
                 ("conflict", Some(format!("{} is of another container", file.display())))
             }
             Ok(_) => ("held", None),
-            Err(_) => ("wouldExport", None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => ("wouldExport", None),
+            Err(error) => ("conflict", Some(format!("{}: {error}", file.display()))),
         };
         rows.push(Row {
             network: row.network.clone(),

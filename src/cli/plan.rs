@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::input;
 use super::output::{self, OutputArgs};
 use crate::cni::central;
 use crate::core::offer::Offer;
@@ -105,7 +106,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 /// The range sets of a configuration.
 fn sets(file: &Path) -> anyhow::Result<Vec<Ranges>> {
     let name = file.display().to_string();
-    let text = std::fs::read(file).with_context(|| name.clone())?;
+    let text = input::read(file, limits::BODY_BYTES_MAX)?;
     let config: Value = serde_json::from_slice(&text).with_context(|| name.clone())?;
     let plugins = config["plugins"].as_array().map_or(&[][..], |plugins| plugins);
     let ipam = plugins.iter().chain([&config]).find_map(|plugin| plugin.get("ipam"));

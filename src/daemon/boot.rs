@@ -112,11 +112,19 @@ fn init_start() -> anyhow::Result<u64> {
          boot, and the addresses of containers that run would be given out again: leave it out \
          (--boot-from kernel)"
     );
-    let stat = fs::read_to_string("/proc/1/stat").context("bootFrom = \"init\": /proc/1/stat")?;
+    start_of_init().context("bootFrom = \"init\"")
+}
+
+/// The same, for every daemon.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(super) fn start_of_init() -> anyhow::Result<u64> {
+    let stat = fs::read_to_string("/proc/1/stat").context("/proc/1/stat")?;
     let start = stat
         .rsplit_once(')')
         .and_then(|(_, fields)| fields.split_ascii_whitespace().nth(START_FIELD)?.parse().ok());
-    start.context("bootFrom = \"init\": /proc/1/stat has no start of PID 1")
+    start.context("/proc/1/stat has no start of PID 1")
 }
 
 /// An id of the same form as the kernel's: its last digits are those of both facts together.

@@ -5,8 +5,9 @@ use std::time::Duration;
 /// Holdings that a reader takes over while it has the lock of the lists: a few microseconds' work.
 pub const HOLDINGS_PER_LOCK_MAX: usize = 256;
 
-/// The nice value of the threads that make long answers. They give way to others, and beside a busy
-/// program they still have a quarter of a processor, so that lists come.
+/// The nice value of the threads that make long answers, and of the one that serves TCP. They give
+/// way to others, and beside a busy program they still have a quarter of a processor, so that lists
+/// come.
 pub const READER_NICE: i32 = 5;
 
 /// Threads for what that thread has to wait for, such as a look at network namespaces.
@@ -39,6 +40,9 @@ pub const IMPORT_BYTES_MAX: usize = 64 << 20;
 
 /// The longest configuration file of the daemon, in bytes. A usual one has less than 2 KiB.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// The longest program that is installed, in bytes: far more than any of ours has.
+pub const PROGRAM_BYTES_MAX: usize = 256 << 20;
 
 /// Containers that one request takes over from another plugin: each with its whole configuration.
 pub const IMPORTED_PER_REQUEST_MAX: usize = 256;

@@ -16,6 +16,7 @@ mod network;
 mod node;
 mod operators;
 mod plan;
+mod refusing;
 mod stories;
 mod tests;
 mod trace_fmt;

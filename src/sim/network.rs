@@ -49,7 +49,7 @@ impl World {
             }
             return;
         }
-        let result = self.etcd.ask(self.now, request);
+        let result = self.ask_store(request);
         self.tell_watchers();
         if answer {
             let wait = self.rng.u64(0..5);

@@ -172,6 +172,10 @@ pub(super) struct World {
     pub(super) next_event: u64,
     pub(super) etcd: Etcd,
     pub(super) etcd_down: bool,
+    /// The store answers reads and refuses writes.
+    pub(super) refuses: bool,
+    /// Writes that it refused.
+    pub(super) refused: u64,
     pub(super) backups: VecDeque<(Millis, Etcd)>,
     pub(super) nodes: Vec<SimNode>,
     pub(super) containers: BTreeMap<u64, Container>,
@@ -208,6 +212,8 @@ impl World {
             next_event: 0,
             etcd: Etcd::default(),
             etcd_down: false,
+            refuses: false,
+            refused: 0,
             backups: VecDeque::new(),
             nodes: Vec::new(),
             containers: BTreeMap::new(),

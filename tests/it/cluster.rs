@@ -17,6 +17,7 @@ mod long;
 mod memory;
 mod name;
 mod outage;
+mod overloaded;
 mod reach;
 mod records;
 mod refused;
@@ -49,8 +50,12 @@ const ARRAY: usize = 125;
 
 /// The options of a node's daemon. Leases are short, so that nodes notice each other's end soon.
 pub(crate) fn options(etcd: &Cluster, node: &str, more: &[&str]) -> Options {
-    let endpoints = etcd.options("").endpoints.join(",");
-    let usual = ["--node", node, "--etcd", &endpoints, "--lease-ttl", "5s"];
+    options_of(&etcd.options("").endpoints.join(","), node, more)
+}
+
+/// The same, for these endpoints.
+fn options_of(endpoints: &str, node: &str, more: &[&str]) -> Options {
+    let usual = ["--node", node, "--etcd", endpoints, "--lease-ttl", "5s"];
     let args = usual.iter().chain(more).map(|&arg| arg.to_owned()).collect();
     Options { args, ..Options::default() }
 }

@@ -14,13 +14,10 @@ use rustix::io::Errno;
 
 use super::places::{Places, place};
 use crate::api::AppState;
-use crate::api::netns::{inode, other_name};
+use crate::api::netns::{inode, other_name, sees_every_process};
 use crate::core::attachment::{AttachmentId, Holding, Netns};
 use crate::core::container_id::ContainerId;
 use crate::{limits, metrics};
-
-/// The inode number of the first process namespace: a process in it sees every process.
-const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The result of a look at the path of a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,7 +199,7 @@ fn see(netns: &Netns) -> NamespaceState {
 /// there.
 fn shows_namespaces(place: &str) -> bool {
     if place == "/proc" {
-        return stat("/proc/self/ns/pid").is_ok_and(|own| own.st_ino == FIRST_PID_NAMESPACE);
+        return sees_every_process();
     }
     let Some(entries) = fs::read_dir(place).ok().or_else(|| fs::read_dir(other_name(place)?).ok())
     else {

@@ -6,9 +6,9 @@
 //! is started anew elsewhere, such as in a container, may have another directory by that name.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{fs, io};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
@@ -71,9 +71,7 @@ impl Places {
     }
 
     fn save(&self, known: &Written) -> io::Result<()> {
-        let temporary = self.file.with_extension("new");
-        fs::write(&temporary, serde_json::to_vec(known)?)?;
-        fs::rename(&temporary, &self.file)
+        files::replace(&self.file, &serde_json::to_vec(known)?)
     }
 }
 
@@ -104,6 +102,8 @@ pub(in crate::api) fn place(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

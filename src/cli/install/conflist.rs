@@ -1,7 +1,6 @@
 //! The network configuration: a runtime calls a node ready as soon as it finds one, so it is
 //! installed only when the daemon of the node can serve an ADD.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,8 @@ use anyhow::Context as _;
 use super::file::{Done, Wanted};
 use super::{FILE_MODE, InstallArgs, Interrupt};
 use crate::api::ApiError;
-use crate::cli::output;
+use crate::cli::{input, output};
+use crate::limits;
 use my_ipam::client;
 
 /// The time between two questions to a daemon that is not ready.
@@ -32,8 +32,8 @@ pub(super) fn carry_out(
     conflist: &Path,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let content = fs::read(conflist)
-        .with_context(|| format!("cannot read the network configuration {}", conflist.display()))?;
+    let content = input::read_file(conflist, limits::BODY_BYTES_MAX)
+        .context("cannot read the network configuration")?;
     serde_json::from_slice::<serde_json::Value>(&content)
         .with_context(|| format!("the network configuration {} is not JSON", conflist.display()))?;
     let name = conflist.file_name().context("--conflist: a file has a name")?;

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use tempfile::Builder;
 
+use crate::{files, limits};
+
 /// The permissions of a directory that had to be made.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -78,7 +80,7 @@ impl Wanted<'_> {
 
     /// The content and the permissions of the file that is there.
     fn there(&self) -> io::Result<Option<(Vec<u8>, u32)>> {
-        match fs::read(self.path) {
+        match files::read_foreign(self.path, limits::PROGRAM_BYTES_MAX as u64) {
             Ok(content) => {
                 let mode = fs::metadata(self.path)?.permissions().mode() & 0o7777;
                 Ok(Some((content, mode)))

@@ -14,7 +14,8 @@ use clap::{Args, ValueEnum};
 use self::file::{Done, Wanted};
 use super::child::interrupt::Interrupt;
 use super::child::plugin;
-use super::output;
+use super::{input, output};
+use crate::limits;
 use my_ipam::client::SOCKET_DEFAULT;
 
 /// The unit and the configuration file, as they are shipped.
@@ -153,7 +154,7 @@ impl InstallArgs {
             Some(program) => program.clone(),
             None => plugin::find(interrupt)?.program,
         };
-        fs::read(&program).with_context(|| format!("cannot read the plugin {}", program.display()))
+        input::read_file(&program, limits::PROGRAM_BYTES_MAX).context("cannot read the plugin")
     }
 
     /// This program, also if its file was replaced meanwhile.

@@ -174,3 +174,68 @@ fn another_name_in_an_empty_state_directory_is_another_node() {
     await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
     assert_ne!(address_of(&add(&daemon, "other", &wide())), held, "a block of the first node");
 }
+
+/// A daemon beside the socket of one that lives would get that one's identity, and so its blocks:
+/// it is refused, also if the socket's file is gone and the other one does not answer.
+#[test]
+fn a_second_daemon_beside_the_socket_of_one_that_lives_is_refused() {
+    let etcd = Cluster::start(1);
+    let first = Daemon::start(&options(&etcd, "one", &[]));
+    add(&first, "of-the-first", &wide()).expect_result();
+    stop(first.pid());
+    fs::remove_file(first.socket()).expect("the socket");
+    let empty = tempfile::TempDir::new().expect("a directory");
+    // It ends by itself, at once; else it is ended.
+    let mut second = Command::new("timeout");
+    second.args(["20", LEASEHOLD, "serve", "--config", "/dev/null", "--listen", "127.0.0.1:0"]);
+    second.args(&options(&etcd, "one", &[]).args).arg("--socket").arg(first.socket());
+    let output = second.arg("--state-dir").arg(empty.path().join("state")).output();
+    let output = output.expect("timeout runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("another daemon has") && said.contains("--socket"), "{said}");
+    go_on(first.pid());
+    // It binds its socket again.
+    let answers = || first.client().try_request("GET", "/v1/status", "").is_ok();
+    assert!(poll(LEASE_GONE_MAX, answers), "{}", first.log_tail());
+    assert!(poll(LEASE_GONE_MAX, || add(&first, "again", &wide()).succeeded()));
+}
+
+/// A daemon whose state directory was lost waits until the session of its last daemon has ended:
+/// what that one asked of etcd may still be on its way.
+#[test]
+fn a_lost_state_directory_waits_for_the_end_of_the_last_session() {
+    let etcd = Cluster::start(1);
+    let endpoints = etcd.options("").endpoints.join(",");
+    let args = ["--node", "one", "--etcd", &endpoints, "--lease-ttl", "20s"];
+    let args = args.map(str::to_owned).to_vec();
+    let mut daemon = Daemon::start(&Options { args, ..Options::default() });
+    let held = address_of(&add(&daemon, "before", &wide()));
+    await_status(&daemon, "written down", |status| {
+        status["cluster"]["state"] == "member" && status["cluster"]["recordsWaiting"] == 0
+    });
+    daemon.kill9();
+    fs::remove_dir_all(daemon.state_dir()).expect("the state directory");
+    daemon.try_start().expect("a daemon that waits");
+    await_refusal(&daemon, "the state directory of this one is new");
+    let serves = || add(&daemon, "after", &wide()).succeeded();
+    assert!(poll(Duration::from_secs(60), serves), "it never serves\n{}", daemon.log_tail());
+    assert_eq!(address_of(&add(&daemon, "before", &wide())), held, "it was recorded");
+    assert_ne!(address_of(&add(&daemon, "after", &wide())), held);
+}
+
+/// The file beside the socket speaks for the boot in which it was written only: a machine that has
+/// another state directory in another boot may be another one.
+#[test]
+fn an_identity_beside_the_socket_ends_with_its_boot() {
+    let etcd = Cluster::start(1);
+    let options = in_boot(&etcd, "twin", "3");
+    let boot_file = options.env[0].1.clone();
+    let mut daemon = Daemon::start(&options);
+    add(&daemon, "before", &wide()).expect_result();
+    daemon.kill9();
+    fs::remove_dir_all(daemon.state_dir()).expect("the state directory");
+    fs::write(boot_file, "4").expect("another boot");
+    daemon.try_start().expect("a daemon that waits");
+    await_refusal(&daemon, "another state directory");
+}

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use super::churn::{Churn, Held};
 use super::{
     Book, NOT_AVAILABLE, TRY_AGAIN, add, add_all, await_status, containers, metric, network, nodes,
-    wide,
+    options, wide,
 };
 use crate::common::etcd::Cluster;
 use crate::common::{Call, Daemon, Outcome, poll};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The time within which an ADD must be refused.
 const REFUSAL_MAX: Duration = Duration::from_secs(12);
@@ -40,7 +40,11 @@ fn use_up(daemon: &Daemon, book: &Book, prefix: &str) -> Vec<String> {
 }
 
 fn status_of(daemon: &Daemon) -> Outcome {
-    daemon.client().call(&Call::new("STATUS", "", &wide()))
+    status_with(daemon, &wide())
+}
+
+fn status_with(daemon: &Daemon, config: &Value) -> Outcome {
+    daemon.client().call(&Call::new("STATUS", "", config))
 }
 
 /// Runs a churn through an outage that `stop` begins and `start` ends.
@@ -66,9 +70,8 @@ fn outage(more: &[&str], stop: impl Fn(&mut Cluster), start: impl Fn(&mut Cluste
         "warm addresses: {:?}",
         got.iter().map(Vec::len)
     );
-    let status = status_of(&daemons[0]);
-    assert_eq!(status.code(), Some(NOT_AVAILABLE), "{status:?}");
-    assert!(status.message().contains("etcd"), "{status:?}");
+    // A runtime would take every node out of service, and what runs there with it.
+    assert!(status_of(&daemons[0]).succeeded(), "STATUS without addresses in hand");
     // A released address can be handed out again.
     held.into_iter().for_each(Held::end);
     assert!(status_of(&daemons[0]).succeeded(), "STATUS after DELs");
@@ -108,4 +111,42 @@ fn a_cluster_lives_on_while_etcd_hangs() {
 #[test]
 fn a_cluster_lives_on_while_etcd_is_dead() {
     outage(&[], |etcd| etcd.kill(0), |etcd| etcd.restart(0));
+}
+
+/// STATUS fails for reasons of this node. That etcd is away is none, on a node that has been in
+/// service: one with containers, or a member. The operator may want it to be one.
+#[test]
+fn a_status_without_etcd_fails_only_on_a_node_that_was_never_in_service() {
+    let mut etcd = Cluster::start(1);
+    let strict = ["--status-fails-when-full"];
+    let mut strict = Daemon::start(&options(&etcd, "strict", &strict));
+    let mut usual = Daemon::start(&options(&etcd, "usual", &[]));
+    for daemon in [&strict, &usual] {
+        await_status(daemon, "a member", |status| status["cluster"]["state"] == "member");
+        add(daemon, "c", &wide()).expect_result();
+    }
+    etcd.kill(0);
+    // No node has a block of it in hand.
+    let other = network("other", &json!({ "subnet": "10.9.0.0/16" }));
+    for round in ["members", "started again"] {
+        for daemon in [&strict, &usual] {
+            let added = add(daemon, "d", &other);
+            assert_eq!(added.code(), Some(TRY_AGAIN), "{round}: {added:?}");
+            assert!(added.message().contains("etcd"), "{round}: {added:?}");
+        }
+        let failed = status_with(&strict, &other);
+        assert_eq!(failed.code(), Some(NOT_AVAILABLE), "{round}: {failed:?}");
+        assert!(failed.message().contains("etcd"), "{round}: {failed:?}");
+        let served = status_with(&usual, &other);
+        assert!(served.succeeded(), "{round}: {served:?}");
+        // A reason of the configuration stays one.
+        let wrong = network("wrong", &json!({ "subnet": "10.9.0.0/33" }));
+        assert!(!status_with(&usual, &wrong).succeeded(), "{round}");
+        strict.restart();
+        usual.restart();
+    }
+    let mut fresh = Daemon::prepare(&options(&etcd, "fresh", &[]));
+    fresh.try_start().expect("a daemon that waits");
+    let failed = status_with(&fresh, &other);
+    assert_eq!(failed.code(), Some(NOT_AVAILABLE), "{failed:?}");
 }

@@ -1,6 +1,8 @@
 //! `leasehold config check`, on files as people write them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -73,23 +75,46 @@ fn each_kind_of_file_is_known_and_each_fault_has_its_place() {
     }
 }
 
-/// Nothing waits for somebody who writes into a pipe.
-#[test]
-fn a_pipe_is_refused_at_once() {
-    let dir = TempDir::new().expect("a directory");
-    let pipe = dir.path().join("pipe.conf");
-    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
-    let name = pipe.display().to_string();
+/// Every command that takes a file refuses this one at once, with these words.
+fn refused_everywhere(file: &Path, words: &str) {
+    let name = file.to_str().expect("a path");
+    let root = file.with_extension("root").display().to_string();
     for args in [
-        &["config", "check", &name][..],
-        &["serve", "--config", &name],
-        &["network", "put", "n", &name],
-        &["gc", "--report", &name],
-        &["import", "whereabouts", &name, "--network", "n", "--containers", &name],
+        &["config", "check", name][..],
+        &["serve", "--config", name],
+        &["serve", "--config", "/dev/null", "--boot-id-file", name],
+        &["network", "put", "n", name],
+        &["gc", "--report", name],
+        &["plan", name, "--nodes", "2", "--pods-per-node", "3"],
+        &["import", "whereabouts", name, "--network", "n", "--containers", name],
+        &["import", "etcd-cni", name, "--network", "n"],
+        &["install", "--to", &root, "--only", "plugin", "--plugin", name],
+        &["install", "--to", &root, "--only", "conflist", "--conflist", name],
     ] {
         let output = Command::new(LEASEHOLD).args(args).output().expect("leasehold runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-        assert!(said.contains("not a regular file"), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
     }
+}
+
+/// Nothing waits for somebody who writes into a pipe, or reads a device that never ends.
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let dir = TempDir::new().expect("a directory");
+    let pipe = dir.path().join("pipe.conf");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    refused_everywhere(&pipe, "not a regular file");
+    let endless = dir.path().join("endless.conf");
+    symlink("/dev/zero", &endless).expect("a link");
+    refused_everywhere(&endless, "not a regular file");
+}
+
+/// A file that is far too long is not read into memory: this one has more bytes than the machine.
+#[test]
+fn a_file_that_is_too_long_is_refused_at_once() {
+    let dir = TempDir::new().expect("a directory");
+    let long = dir.path().join("long.conf");
+    fs::File::create(&long).and_then(|file| file.set_len(1 << 42)).expect("a file with a hole");
+    refused_everywhere(&long, "it is longer than");
 }

@@ -151,6 +151,34 @@ fn without_the_option_a_new_pid_1_is_none_and_turning_it_on_is_none_either() {
     assert_eq!(node.attachments(), 0, "{}", node.log());
 }
 
+/// Nothing is released on that evidence alone, but the operator is told what it may mean, until the
+/// daemon starts again under the same PID 1.
+#[test]
+fn another_pid_1_in_the_same_boot_is_told() {
+    let mut node = Node::new(&["--sweep", "0s"]);
+    let hints = |node: &Node| {
+        let status = Client::new(node.path("run/s.sock")).get("/v1/status");
+        let warnings = status["warnings"].as_array().expect("warnings").clone();
+        warnings.iter().filter(|said| said.to_string().contains("PID 1 is another")).count()
+    };
+    node.boot_and_wait();
+    node.add("a", Path::new("/run/netns/none"));
+    assert_eq!((hints(&node), node.log().matches("PID 1 is another").count()), (0, 0));
+    node.restart_daemon();
+    assert_eq!(hints(&node), 0, "it is the same");
+    node.stop();
+    node.boot_and_wait();
+    assert_eq!((hints(&node), node.attachments()), (1, Value::from(1)), "{}", node.log());
+    assert_eq!(node.log().matches("PID 1 is another").count(), 1, "{}", node.log());
+    node.restart_daemon();
+    assert_eq!(hints(&node), 0, "it is the same again");
+    // With the option it is a boot, and there is nothing to tell.
+    node.stop();
+    node.args.extend(["--boot-from".to_owned(), "init".to_owned()]);
+    node.boot_and_wait();
+    assert_eq!(hints(&node), 0, "{}", node.log());
+}
+
 /// A namespace that is still there is a container that outlived PID 1: the daemon is in a pod of
 /// its own, say.
 #[test]

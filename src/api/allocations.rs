@@ -122,6 +122,18 @@ impl Filter {
             || (text.contains('/') && has(&format!("{namespace}/{pod}")))
     }
 
+    /// Texts that the record of every row has in it, as JSON: a record without one of them need
+    /// not be decoded.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let Self { container_id, container_prefix, node, namespace, pod, .. } = self;
+        let whole = [container_id, container_prefix, node, namespace, pod];
+        let whole = whole.into_iter().flatten().map(String::as_str);
+        // `namespace/pod` is not in one piece.
+        let pieces = self.search.as_deref().unwrap_or_default().split('/');
+        let all = whole.chain(pieces).filter(|text| !text.is_empty());
+        all.filter(|text| !text.contains(is_escaped)).map(str::to_owned).collect()
+    }
+
     /// The number of rows of a page.
     pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(usize::MAX).min(limits::ROWS_PER_PAGE_MAX)
@@ -176,6 +188,11 @@ impl Filter {
                     pod.map_or("", |pod| &pod.name),
                 ))
     }
+}
+
+/// Returns whether JSON may have a character in another form.
+fn is_escaped(character: char) -> bool {
+    character == '"' || character == '\\' || character.is_control() || !character.is_ascii()
 }
 
 /// Adds the routes of all reads.
@@ -281,6 +298,10 @@ fn row(node: &str, holding: &Holding, address: IpAddr) -> AllocationRow {
 mod tests {
     use super::*;
     use crate::actors::filled_index;
+    use crate::core::ids::Sequence;
+    use crate::core::time::UnixTime;
+    use crate::core::value::{AllocationValue, Value};
+    use crate::store::value::encode;
 
     const HELD: u32 = 5_000;
 
@@ -310,6 +331,36 @@ mod tests {
         assert_eq!(looked_at(&index, other).await, (0, 0));
         let pod = Filter { pod: Some("none".into()), ..all() };
         assert_eq!(looked_at(&index, pod).await, (0, HELD as usize), "a pod is searched for");
+    }
+
+    /// A record that fits has all of them, be its match in a pod, a container or an address.
+    #[test]
+    fn the_texts_of_a_filter_are_in_the_record_of_every_row_that_fits() {
+        let value = AllocationValue {
+            node: "node-1".into(),
+            network: None,
+            container_id: "c0ffee".into(),
+            ifname: "eth0".into(),
+            addresses: vec!["10.0.0.77".parse().unwrap()],
+            namespace: "shop".into(),
+            pod: "cart-\"é\"".into(),
+            stage: "".into(),
+            netns: "/n".into(),
+            since: UnixTime::EPOCH,
+            started_at: None,
+            sequence: Sequence::new(1),
+        };
+        let record = String::from_utf8(encode(&Value::Allocation(Box::new(value)))).unwrap();
+        let search = |text: &str| Filter { search: Some(text.into()), ..Filter::default() };
+        for text in ["0.77", "ffee", "hop/ca", "shop/", "/", "cart", "\"é", "-\"", "op"] {
+            let filter = search(text);
+            let (pod, address) = ("cart-\"é\"", "10.0.0.77".parse().unwrap());
+            assert!(filter.finds(address, "c0ffee", "shop", pod), "{text}");
+            let texts = filter.texts();
+            assert!(texts.iter().all(|text| record.contains(text.as_str())), "{texts:?}: {record}");
+        }
+        let pod = Filter { pod: Some("cart-9".into()), node: Some("n".into()), ..search("shop/c") };
+        assert_eq!(pod.texts(), ["n", "cart-9", "shop", "c"]);
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Result<String, Error>>>>
 pub(super) async fn begin(
     node: &web::Data<AppState>,
     answers: &Rc<Answers>,
+    number: Option<u64>,
     request: Request,
 ) -> Answering {
     let Request { version, network, pool, netns, undo, body, .. } = request;
@@ -43,7 +44,7 @@ pub(super) async fn begin(
     match body {
         Body::Version { echo } => Box::pin(async move { Ok(result::render_version(&echo)) }),
         Body::Add(add) => {
-            let from = Origin { network, pool, netns, started_at, waited_since };
+            let from = Origin { number, network, pool, netns, started_at, waited_since };
             self::add(node, answers.clone(), from, version, *add).await
         }
         Body::Del(del) => {
@@ -119,8 +120,10 @@ async fn collect(
     })
 }
 
-/// The origin of an ADD: its network, its pool, its network namespace and its times.
+/// The origin of an ADD: the number of its call, if a plugin made it, its network, its pool, its
+/// network namespace and its times.
 struct Origin {
+    number: Option<u64>,
     network: Arc<str>,
     pool: Arc<str>,
     netns: Box<str>,
@@ -154,7 +157,7 @@ async fn add(
     let netns = super::netns::named(from.netns);
     check::observe_place(node, &netns);
     let at = clock::unix();
-    let (network, pool) = (from.network.clone(), from.pool.clone());
+    let (number, network, pool) = (from.number, from.network.clone(), from.pool.clone());
     let call = Call::Add(Box::new(Add {
         id: id.clone(),
         pool: from.pool,
@@ -179,7 +182,7 @@ async fn add(
             Outcome::Added(holding) => {
                 // A repeated ADD only renewed it.
                 if holding.since == at {
-                    answers.add(id, holding.sequence);
+                    answers.add(number, id, holding.sequence);
                 }
                 let ips = assigned(&holding, &sets);
                 Ok(result::render_add(version, &ips, &routes, &dns))

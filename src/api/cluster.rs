@@ -10,7 +10,7 @@ use super::refuse;
 use crate::core::ids::Revision;
 use crate::core::operator::{Command, Step};
 use crate::core::txn::{Answer, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome};
-use crate::store::ClusterStore;
+use crate::store::{ClusterStore, Page};
 use crate::{clock, limits};
 
 /// The reason why an operator does not get what they asked for.
@@ -130,6 +130,33 @@ impl Store {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Every key under a prefix, without its value.
+    pub(super) async fn each_key(
+        &self,
+        prefix: &str,
+        mut take: impl FnMut(&str),
+    ) -> Result<(), StoreError> {
+        let mut span = Span::prefix(prefix, limits::KEYS_PER_READ_MAX);
+        loop {
+            let page = self.0.keys(span).await?;
+            page.found.iter().for_each(|key| take(key));
+            match page.rest {
+                Some(rest) => span = rest,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// A page of a span, of which keys may be left out that do not have all of these texts in their
+    /// values.
+    pub(super) async fn with_texts(
+        &self,
+        span: Span,
+        texts: &[String],
+    ) -> Result<Page<KeyValue>, StoreError> {
+        self.0.with_texts(span, texts.to_vec()).await
     }
 
     /// The revision at which a transaction was carried out; nothing: a condition did not hold.

@@ -33,6 +33,8 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 /// One answer of an array.
 #[derive(Serialize)]
 struct Answer {
+    /// The number of its call.
+    call: u64,
     status: u16,
     /// Null: it is empty.
     body: Option<Box<RawValue>>,
@@ -78,10 +80,11 @@ async fn all(
     }
     let mut all = Vec::with_capacity(in_flight.len());
     for call in in_flight {
+        let id = call.id;
         let (status, body) = call.end().await;
         // Looked through, but not taken apart to be put together again.
         let body = RawValue::from_string(body).ok();
-        all.push(Answer { status: status.as_u16(), body });
+        all.push(Answer { call: id, status: status.as_u16(), body });
     }
     all
 }
@@ -121,14 +124,21 @@ impl InFlight {
     ) -> Self {
         let began = Instant::now();
         let id = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
-        // Everything that is logged on behalf of the call has its number, too.
-        let span = tracing::debug_span!("call", id);
+        // Everything that is logged on behalf of the call has its number, too; on behalf of an ADD
+        // or a DEL at debug only, since a span costs as much as a part of the call.
+        let span = match &call {
+            Ok(Request { body: Body::Add(_) | Body::Del(_), .. }) => {
+                tracing::debug_span!("call", id)
+            }
+            _ => tracing::info_span!("call", id),
+        };
         match call {
             Ok(request) => {
                 let (verb, version) = (request.verb.as_str(), request.version.as_str());
                 let network = Some(request.network.clone()).filter(|name| !name.is_empty());
                 let subject = Subject::of(node, &request.network, &request.body);
-                let answer = call::begin(node, answers, request).instrument(span.clone()).await;
+                let begun = call::begin(node, answers, Some(id), request).instrument(span.clone());
+                let answer = begun.await;
                 let answer = async move { answer.await.map_err(|error| error.version(version)) };
                 let answer: Answering = Box::pin(answer.instrument(span));
                 Self { id, network, subject, verb, began, answer }
@@ -148,11 +158,14 @@ impl InFlight {
         };
         let (answer, waited) = WAITED.scope(Cell::new(false), answering).await;
         let result = answer.as_ref().map_or_else(|error| error.code.name(), |_| "ok");
-        self.subject.log(self.id, self.network.as_deref(), self.verb, self.began, &answer);
         let took = metrics::Took { time: self.began.elapsed(), waited };
+        self.subject.log(self.id, self.network.as_deref(), self.verb, &took, &answer);
         metrics::request(self.network.as_deref(), self.verb, result, took);
         match answer {
             Ok(body) => (StatusCode::OK, body),
+            Err(error) if is_logged(self.verb) => {
+                (status(error.code), error.of_call(self.id).render())
+            }
             Err(error) => (status(error.code), error.render()),
         }
     }
@@ -196,12 +209,12 @@ impl Subject {
         call: u64,
         network: Option<&str>,
         verb: &'static str,
-        began: Instant,
+        took: &metrics::Took,
         answer: &Result<String, Error>,
     ) {
-        let network = network.unwrap_or_default();
+        let (network, waited) = (network.unwrap_or_default(), took.waited);
         let Some((container, pod, ends)) = self.0 else {
-            if let (Err(error), "ADD" | "DEL") = (answer, verb) {
+            if let (Err(error), true) = (answer, is_logged(verb)) {
                 tracing::info!(call, network, cause = error.code.name(), "{verb} refused: {error}");
             }
             return;
@@ -210,18 +223,28 @@ impl Subject {
             let cause = error.code.name();
             tracing::info!(call, network, %container, pod, cause, "{verb} refused: {error}");
         }
-        let millis = began.elapsed().as_secs_f64() * 1e3;
+        let millis = took.time.as_secs_f64() * 1e3;
         match answer {
             Ok(body) => {
                 let addresses = if verb == "DEL" { ends } else { addresses(body) };
-                tracing::debug!(call, network, %container, pod, addresses, millis, "{verb}");
+                tracing::debug!(
+                    call, network, %container, pod, addresses, millis, waited, "{verb}"
+                );
             }
             Err(error) => {
                 let cause = error.code.name();
-                tracing::debug!(call, network, %container, pod, cause, millis, "{verb}: {error}");
+                tracing::debug!(
+                    call, network, %container, pod, cause, millis, waited, "{verb}: {error}"
+                );
             }
         }
     }
+}
+
+/// Returns whether calls of a command have lines of their own in the log. The others only look, or
+/// tell of each container that they end.
+fn is_logged(verb: &str) -> bool {
+    matches!(verb, "ADD" | "DEL")
 }
 
 /// The addresses of a result, for the log.

@@ -16,11 +16,11 @@ use crate::core::coordinator::{Call, Del, HoldingSelector, Outcome};
 use crate::core::ids::Sequence;
 use crate::points::{self, Point};
 
-/// The holdings that the ADDs of one request made, by their sequence numbers; and whether a write
-/// to their caller failed.
+/// The holdings that the ADDs of one request made, with the numbers of these calls, by their
+/// sequence numbers; and whether a write to their caller failed.
 #[derive(Default, Debug)]
 pub(super) struct Answers {
-    made: RefCell<Vec<(AttachmentId, Sequence)>>,
+    made: RefCell<Vec<(Option<u64>, AttachmentId, Sequence)>>,
     lost: Cell<bool>,
 }
 
@@ -30,9 +30,9 @@ impl Answers {
         self.made.borrow_mut().clear();
     }
 
-    /// Remembers that an ADD made this holding.
-    pub(super) fn add(&self, id: AttachmentId, sequence: Sequence) {
-        self.made.borrow_mut().push((id, sequence));
+    /// Remembers that the ADD with this number made this holding.
+    pub(super) fn add(&self, call: Option<u64>, id: AttachmentId, sequence: Sequence) {
+        self.made.borrow_mut().push((call, id, sequence));
     }
 
     /// Undoes what was made, if its caller could not be answered. A holding that a later ADD
@@ -41,17 +41,19 @@ impl Answers {
         if !self.lost.get() {
             return;
         }
-        for (id, sequence) in self.made.take() {
+        for (call, id, sequence) in self.made.take() {
             let container = id.container_id.to_string();
             let del = Del { id, selector: HoldingSelector::Sequence(sequence) };
-            match node.machines.execute(Call::Del(del)).await {
+            let outcome = node.machines.execute(Call::Del(del)).await;
+            // In a span, as what is logged on behalf of other calls: each container has its line.
+            tracing::info_span!("call", id = call).in_scope(|| match outcome {
                 Outcome::Failed(error) => tracing::warn!(
                     container, %error,
                     "the caller of an ADD is gone, and the ADD could not be undone: its addresses \
                      are held until its DEL"
                 ),
                 _ => tracing::info!(container, "the caller of an ADD is gone: the ADD is undone"),
-            }
+            });
         }
     }
 }

@@ -134,7 +134,7 @@ async fn carry_out(
         let (Ok(request), ImportOutcome::WouldImport) = (call, of.outcome) else { continue };
         let Body::Add(add) = &request.body else { continue };
         let id = attachment(&request.network, &add.id);
-        let answer = call::begin(node, &answers, request).await;
+        let answer = call::begin(node, &answers, None, request).await;
         match answer.await {
             Ok(_) => {
                 *of = Imported::of(ImportOutcome::Imported);

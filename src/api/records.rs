@@ -34,7 +34,11 @@ async fn list(
         return refuse(StatusCode::BAD_REQUEST, fault);
     }
     let (store, filter) = (Store::new(&node.store), filter.into_inner());
-    node.lists.answer(async move { rows(&store, &filter).await.map_err(Refusal::from) }).await
+    let rows = async move {
+        let advice = "without --all-nodes, what this node holds is listed";
+        rows(&store, &filter).await.map_err(|error| Refusal::from(error).advising(advice))
+    };
+    node.lists.answer(rows).await
 }
 
 /// A page of rows, in the order of the keys, which is by pool and address.
@@ -44,14 +48,13 @@ async fn rows(store: &Store, filter: &Filter) -> Result<Vec<AllocationRow>, Stor
     if span.first >= span.past {
         return Ok(rows);
     }
+    let texts = filter.texts();
     loop {
-        let page: Vec<KeyValue> =
-            store.read(vec![span.clone()]).await?.spans.into_iter().flatten().collect();
-        let rest = span.rest(&page);
-        let of_page = page.iter().filter_map(row);
+        let page = store.with_texts(span.clone(), &texts).await?;
+        let of_page = page.found.iter().filter_map(row);
         let of_page = of_page.filter(|(address, row)| filter.fits(row, *address));
         rows.extend(of_page.map(|(_, row)| row).take(filter.limit() - rows.len()));
-        match rest {
+        match page.rest {
             Some(rest) if rows.len() < filter.limit() => span = rest,
             _ => return Ok(rows),
         }

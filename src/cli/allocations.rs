@@ -104,7 +104,11 @@ pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
         };
         let text = output::text(output.form, &rows, || match (unknown, rows.is_empty()) {
             (true, _) => "no node has this name: see leasehold node list\n".to_owned(),
-            (false, true) => "no allocation matches\n".to_owned(),
+            (false, true) if all_nodes => "no allocation matches\n".to_owned(),
+            (false, true) => {
+                "no allocation of this node matches (--all-nodes looks at the others, too)\n"
+                    .to_owned()
+            }
             (false, false) => table(&rows, all_nodes),
         })?;
         Ok((text, !unknown))
@@ -112,7 +116,10 @@ pub(super) fn run(args: &AllocationsArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Returns whether the cluster has a node of this name.
-fn is_node(socket: &Path, name: &str) -> anyhow::Result<bool> {
+///
+/// # Errors
+/// The daemon cannot be asked.
+pub(super) fn is_node(socket: &Path, name: &str) -> anyhow::Result<bool> {
     let nodes: Vec<NodeRow> = admin::get(socket, "/v1/nodes")?;
     Ok(nodes.iter().any(|node| node.node == name))
 }

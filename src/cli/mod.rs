@@ -68,7 +68,7 @@ enum Command {
     /// Show who held an address, or what a pod held, and when, on all nodes
     #[command(after_help = history::examples())]
     History(history::HistoryArgs),
-    /// List the blocks of addresses that this node holds
+    /// List the blocks of addresses that this node holds, or all nodes
     #[command(after_help = blocks::examples())]
     Blocks(blocks::BlocksArgs),
     /// Release the addresses of a container when its runtime never will

@@ -201,13 +201,13 @@ fn show(plan: &Plan) -> String {
         ),
         (
             "runs out",
-            plan.hours_left.map_or("never: no --growth is given".to_owned(), |hours| {
-                match hours {
-                    // More than its digits are right, and more than anybody plans for.
-                    far if far > HOURS_SHOWN_MAX => "in more than a hundred years".to_owned(),
-                    hours => format!("in {hours:.0} hours ({:.0} days)", hours / 24.0),
-                }
-            }),
+            match plan.hours_left {
+                _ if plan.held > plan.size => "at once: it has no room for all".to_owned(),
+                None => "never: no --growth is given".to_owned(),
+                // More than its digits are right, and more than anybody plans for.
+                Some(far) if far > HOURS_SHOWN_MAX => "in more than a hundred years".to_owned(),
+                Some(hours) => format!("in {hours:.0} hours ({:.0} days)", hours / 24.0),
+            },
         ),
     ];
     let mut text = String::new();
@@ -246,6 +246,7 @@ mod tests {
         assert!(show(&far).contains("in more than a hundred years"), "{}", show(&far));
         for (plan, words) in [
             (planned(20, 60, 0.0), "ADD will fail"),
+            (planned(20, 60, 0.0), "runs out    at once"),
             (planned(10, 90, 10.0), "before their cooldown"),
             (planned(10, 90, 0.0), "nodes ask each other"),
             (planned(80, 1, 0.0), "some nodes will have none"),

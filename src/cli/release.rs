@@ -196,7 +196,8 @@ fn release(socket: &Path, found: &mut Match) {
 
 fn show(matches: &[Match]) -> String {
     if matches.is_empty() {
-        let hint = "the table of `leasehold allocations` shortens container ids, -o json does not";
+        let hint = "it releases what this node holds; `leasehold allocations --all-nodes` names \
+                    other nodes, and shortens container ids unless -o json is given";
         return format!("nothing matches, nothing was released ({hint})\n");
     }
     let mut text = String::new();

@@ -155,6 +155,10 @@ fn remedy(status: &Status) -> Option<&'static str> {
         ("starting", _) => Some("wait a moment, or see the daemon's log"),
         ("stopping", _) => Some("start the daemon again when it has ended"),
         _ if status.cluster.cause.is_some() && !status.cluster.cause_is_store => None,
+        (_, "member") if is_away(&status.cluster) => Some(
+            "see whether the endpoints in --etcd answer (etcdctl endpoint status); meanwhile the \
+             node hands out what it has in its blocks",
+        ),
         (_, "joining") => Some(
             "see whether the endpoints in --etcd answer (etcdctl endpoint status); meanwhile the \
              node hands out what it has",
@@ -166,6 +170,11 @@ fn remedy(status: &Status) -> Option<&'static str> {
         ("halted", _) => Some("see whether the cluster's store answers"),
         _ => None,
     }
+}
+
+/// Returns whether the cluster's store has been silent for longer than a heartbeat may take.
+fn is_away(row: &ClusterRow) -> bool {
+    row.cause_is_store && row.silence_ms > SILENCE_MS_SHOWN
 }
 
 /// The node's state in the cluster, in one line.
@@ -232,6 +241,32 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
+    }
+
+    /// A node that serves on without etcd is well, and yet there is something to do.
+    #[test]
+    fn a_store_that_is_away_has_a_remedy() {
+        let text = |silence_ms: u64| {
+            let status = serde_json::json!({
+                "about": {
+                    "node": "n1", "version": "0.1.0", "pid": 7, "epoch": 3, "stateDir": "/s",
+                    "listen": "127.0.0.1:9750", "store": "etcd", "sinceUnixMs": 1_000_000
+                },
+                "state": "serving", "attachments": 0,
+                "cluster": {
+                    "state": "member", "cause": "etcd: cut off", "causeIsStore": true,
+                    "alone": false, "lease": null, "silenceMs": silence_ms, "lostBlocks": 0,
+                    "recordsWaiting": 0, "recordLagMs": 0
+                },
+                "rangeSets": [], "overlaps": []
+            });
+            let status: Status = serde_json::from_value(status).unwrap();
+            show(&status, "/x.sock", UnixTime::from_millis(3_000_000))
+        };
+        let away = text(34_000);
+        assert!(away.contains("to do        see whether the endpoints in --etcd"), "{away}");
+        assert!(away.contains("no answer of the store for 34 s\n             etcd: cut off"));
+        assert!(!text(3_000).contains("to do"), "a slow answer is nothing to mend");
     }
 
     /// A node of which another daemon has the name is told nothing about etcd.

@@ -355,6 +355,55 @@ mod tests {
         assert_eq!(quantile(0.5, &now, &now), None, "there was no ADD");
     }
 
+    /// The answers of a daemon at a time.
+    fn reading(at: Instant, metrics: &str) -> Reading {
+        let status = serde_json::json!({
+            "about": {
+                "node": "n1", "version": "0.1.0", "pid": 7, "epoch": 3, "stateDir": "/s",
+                "listen": "127.0.0.1:9750", "store": "etcd", "sinceUnixMs": 1_000_000
+            },
+            "state": "serving", "attachments": 4,
+            "cluster": {
+                "state": "member", "alone": false, "lease": null, "silenceMs": 0, "lostBlocks": 0,
+                "recordsWaiting": 2, "recordLagMs": 0
+            },
+            "rangeSets": [], "overlaps": []
+        });
+        let status = serde_json::from_value(status).unwrap();
+        Reading { at, status, metrics: metrics.lines().filter_map(sample).collect() }
+    }
+
+    #[test]
+    fn rates_are_those_of_the_time_between() {
+        let began = Instant::now();
+        let metrics = |adds: u32, dels: u32, refused: u32, waited: u32, asked: u32| {
+            format!(
+                "leasehold_requests_total{{network=\"a\",verb=\"ADD\",result=\"ok\"}} {adds}\n\
+                 leasehold_requests_total{{network=\"b\",verb=\"ADD\",result=\"ok\"}} 5\n\
+                 leasehold_requests_total{{network=\"a\",verb=\"DEL\",result=\"ok\"}} {dels}\n\
+                 leasehold_requests_total{{network=\"a\",verb=\"ADD\",result=\"exhausted\"}} \
+                 {refused}\n\
+                 leasehold_block_wait_duration_seconds_count{{network=\"a\"}} {waited}\n\
+                 leasehold_etcd_requests_total{{operation=\"read\",result=\"ok\"}} {asked}\n\
+                 leasehold_nodes{{state=\"live\"}} 3\n\
+                 leasehold_pool_addresses{{network=\"a\",family=\"ipv4\",range_set=\"r\"}} 90\n\
+                 leasehold_addresses{{network=\"a\",family=\"ipv4\",range_set=\"r\",\
+                 state=\"cooling\"}} 6\n"
+            )
+        };
+        let before = reading(began, &metrics(100, 50, 0, 7, 20));
+        let now = reading(began + Duration::from_secs(2), &metrics(120, 60, 4, 8, 26));
+        let top = Top::between(&before, &now);
+        let calls = (top.adds_per_second, top.dels_per_second, top.failures_per_second);
+        assert_eq!(calls, (10.0, 5.0, 2.0));
+        assert_eq!((top.waits_per_second, top.etcd_requests_per_second), (0.5, 3.0));
+        assert_eq!((top.nodes["live"], top.records_waiting, top.attachments), (3.0, 2, 4));
+        let row = &top.networks[0];
+        assert_eq!((row.size, row.unclaimed, row.cooling), (Some(90.0), None, 6.0));
+        // A daemon that was started anew counts from 0.
+        assert_eq!(Top::between(&now, &before).adds_per_second, 0.0);
+    }
+
     #[test]
     fn a_bar_shows_that_something_is_taken() {
         assert_eq!(bar(Some(0.0)), "[....................] 0%");

@@ -136,19 +136,28 @@ pub struct Error {
     pub place: String,
     /// The command of the call that failed, if it is known; for metrics, not printed.
     pub verb: Option<&'static str>,
+    /// The number of the call that failed, if the log has lines with it: it ends the details, since
+    /// runtimes pass on what a failed plugin prints on stdout, and nothing else of it.
+    pub call: Option<u64>,
 }
 
 impl Error {
     /// An error of an unknown `cniVersion`, without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
         let (cni_version, details, place) = Default::default();
-        Self { cni_version, code, msg: msg.into(), details, place, verb: None }
+        Self { cni_version, code, msg: msg.into(), details, place, verb: None, call: None }
     }
 
     /// The same error, at this path.
     #[must_use]
     pub fn at(self, place: impl fmt::Display) -> Self {
         Self { place: place.to_string(), ..self }
+    }
+
+    /// The same error, of the call with this number.
+    #[must_use]
+    pub fn of_call(self, call: u64) -> Self {
+        Self { call: Some(call), ..self }
     }
 
     /// The same error with these details.
@@ -174,8 +183,13 @@ impl Error {
         object.insert("cniVersion".into(), Value::from(version));
         object.insert("code".into(), Value::from(self.code.number()));
         object.insert("msg".into(), Value::from(clip(&self.msg)));
-        if !self.details.is_empty() {
-            object.insert("details".into(), Value::from(clip(&self.details)));
+        let mut details = clip(&self.details);
+        if let Some(call) = self.call {
+            let between = if details.is_empty() { "" } else { "; " };
+            details.push_str(&format!("{between}call={call} in the log of the daemon"));
+        }
+        if !details.is_empty() {
+            object.insert("details".into(), Value::from(details));
         }
         pretty(&object)
     }
@@ -237,6 +251,20 @@ mod tests {
             "{\n    \"cniVersion\": \"1.1.0\",\n    \"code\": 104,\n    \"msg\": \"late\",\n    \
              \"details\": \"why\"\n}"
         );
+    }
+
+    #[test]
+    fn the_number_of_the_call_ends_the_details() {
+        let details = |error: Error| {
+            let object: Value = serde_json::from_str(&error.render()).unwrap();
+            object["details"].as_str().unwrap().to_owned()
+        };
+        let error = Error::new(Code::Exhausted, "full").of_call(17);
+        assert_eq!(details(error.clone()), "call=17 in the log of the daemon");
+        let error = error.with_details("add a range");
+        assert_eq!(details(error.clone()), "add a range; call=17 in the log of the daemon");
+        let long = details(error.with_details("x".repeat(1 << 20)));
+        assert!(long.ends_with("...; call=17 in the log of the daemon"), "it is not cut off");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use crate::core::txn::{Answer, Request, StoreError, Watched};
+use crate::core::txn::{Answer, KeyValue, Request, Span, StoreError, Watched};
 
 /// A pending answer of a store.
 pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send>>;
@@ -19,6 +19,18 @@ pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Sen
 /// them.
 pub type PendingForeign =
     Pin<Box<dyn Future<Output = Result<Option<Vec<(String, String)>>, StoreError>> + Send>>;
+
+/// A page of a span.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page<T> {
+    /// The part of the page that was asked for, in the order of the keys.
+    pub found: Vec<T>,
+    /// The part of the span behind this page; none: the page reached its end.
+    pub rest: Option<Span>,
+}
+
+/// A pending page.
+pub type PendingPage<T> = Pin<Box<dyn Future<Output = Result<Page<T>, StoreError>> + Send>>;
 
 /// A strictly serialisable key-value store with transactions, leases and watches, in etcd's terms.
 ///
@@ -40,4 +52,29 @@ pub trait ClusterStore: Send + Sync {
     /// Reads all keys with a prefix that ends in '/', as another program wrote them into the same
     /// store.
     fn foreign(&self, prefix: &'static str) -> PendingForeign;
+
+    /// Reads a page of keys without their values.
+    fn keys(&self, span: Span) -> PendingPage<String> {
+        let whole = page(self.ask(Request::Read(vec![span.clone()])), span);
+        Box::pin(async move {
+            let Page { found, rest } = whole.await?;
+            Ok(Page { found: found.into_iter().map(|found| found.key).collect(), rest })
+        })
+    }
+
+    /// Reads a page of keys for a reader who wants those with all of these texts in their values:
+    /// others may be left out. The texts are as JSON has them.
+    fn with_texts(&self, span: Span, _: Vec<String>) -> PendingPage<KeyValue> {
+        page(self.ask(Request::Read(vec![span.clone()])), span)
+    }
+}
+
+/// The page of a span that a read answers with.
+fn page(answer: Pending, span: Span) -> PendingPage<KeyValue> {
+    Box::pin(async move {
+        let Answer::Read(read) = answer.await? else { return Err(StoreError::OddAnswer) };
+        let found: Vec<KeyValue> = read.spans.into_iter().flatten().collect();
+        let rest = span.rest(&found);
+        Ok(Page { found, rest })
+    })
 }

@@ -267,7 +267,8 @@ fn an_answer_that_is_no_answer_is_told_in_one_line() {
 fn allocations_are_listed_and_filtered() {
     let daemon = Daemon::start(&Options::default());
     let socket = daemon.socket();
-    assert_eq!(ends(&socket, &["allocations"], 0), "no allocation matches\n");
+    let none = "no allocation of this node matches (--all-nodes looks at the others, too)\n";
+    assert_eq!(ends(&socket, &["allocations"], 0), none);
     assert_eq!(ends_json(&socket, &["allocations"], 0), json!([]));
 
     let long = "0123456789abcdef0123456789abcdef";

@@ -20,8 +20,8 @@ use leasehold::core::txn::{
     Answer, Compare, KeyValue, Request, Snapshot, Span, StoreError, Txn, TxnOutcome, Watched, Write,
 };
 use leasehold::core::value::{NodeValue, SessionValue, Value};
-use leasehold::store::ClusterStore;
 use leasehold::store::etcd::{Etcd, Options};
+use leasehold::store::{ClusterStore, Page};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -78,6 +78,23 @@ impl Subject {
             Ok(Answer::Read(snapshot)) => snapshot,
             other => panic!("{spans:?}: {other:?}"),
         }
+    }
+
+    /// All keys of a span, read in pages without values.
+    pub(crate) fn keys(&self, span: Span) -> Vec<String> {
+        let (mut all, mut rest) = (Vec::new(), Some(span));
+        while let Some(span) = rest {
+            let page = self.runtime.block_on(self.store.keys(span)).expect("a page");
+            all.extend(page.found);
+            rest = page.rest;
+        }
+        all
+    }
+
+    /// A page of a span for a reader who wants values with these texts.
+    pub(crate) fn with_texts(&self, span: Span, texts: &[&str]) -> Page<KeyValue> {
+        let texts = texts.iter().map(|&text| text.to_owned()).collect();
+        self.runtime.block_on(self.store.with_texts(span, texts)).expect("a page")
     }
 
     pub(crate) fn key(&self, key: &str) -> Option<KeyValue> {

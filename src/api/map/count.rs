@@ -103,8 +103,8 @@ pub(super) async fn count(
     let store = Store::new(&node.store);
     let read = async {
         let mut counts = RecordCounts::new(&sets, blocks);
-        store.each(ALLOCATIONS, |key| counts.add(&key.key)).await?;
-        Ok::<_, StoreError>((counts.held, counts.used))
+        store.each_key(ALLOCATIONS, |key| counts.add(key)).await?;
+        Ok::<_, StoreError>(counts.ended())
     };
     let cause = match tokio::time::timeout(limits::MAP_COUNT_MAX, read).await {
         Ok(Ok((held, used))) => {
@@ -159,20 +159,26 @@ fn of_own(sets: &Sets, local: &[Description], own: Own) -> Counted {
 /// The records, by block and by range set.
 struct RecordCounts<'a> {
     sets: &'a Sets,
-    blocks: BTreeMap<(&'a str, Family), Vec<Cidr>>,
-    held: Held,
+    /// The place of each network and family in `blocks`.
+    pools: BTreeMap<(&'a str, Family), usize>,
+    /// The blocks of each, by address, with what is held in them.
+    blocks: Vec<Vec<(Cidr, u64)>>,
     used: Vec<u64>,
 }
 
 impl<'a> RecordCounts<'a> {
     fn new(sets: &'a Sets, all: &'a [PlacedBlock]) -> Self {
-        let mut blocks: BTreeMap<(&str, Family), Vec<Cidr>> = BTreeMap::new();
+        let (mut pools, mut blocks) = (BTreeMap::new(), Vec::new());
         for block in all {
             let pool = (&*block.pool.network, block.pool.family);
-            blocks.entry(pool).or_default().push(block.cidr);
+            let at = *pools.entry(pool).or_insert(blocks.len());
+            if at == blocks.len() {
+                blocks.push(Vec::new());
+            }
+            blocks[at].push((block.cidr, 0));
         }
-        blocks.values_mut().for_each(|cidrs| cidrs.sort_unstable());
-        Self { sets, blocks, held: Held::new(), used: vec![0; sets.all().len()] }
+        blocks.iter_mut().for_each(|blocks| blocks.sort_unstable());
+        Self { sets, pools, blocks, used: vec![0; sets.all().len()] }
     }
 
     /// Counts the record with this key.
@@ -182,10 +188,24 @@ impl<'a> RecordCounts<'a> {
         if let Some(set) = self.sets.of_address(network, family, at) {
             self.used[set] += 1;
         }
-        let Some(cidrs) = self.blocks.get(&(network, family)) else { return };
-        let behind = cidrs.partition_point(|cidr| cidr.first() <= at);
-        let Some(block) = cidrs[..behind].last().filter(|block| block.contains(at)) else { return };
-        let pool = PoolFamily { network: network.into(), family };
-        *self.held.entry(pool).or_default().entry(block.first()).or_default() += 1;
+        let Some(&pool) = self.pools.get(&(network, family)) else { return };
+        let blocks = &mut self.blocks[pool];
+        let behind = blocks.partition_point(|(cidr, _)| cidr.first() <= at);
+        if let Some((_, held)) = blocks[..behind].last_mut().filter(|(cidr, _)| cidr.contains(at)) {
+            *held += 1;
+        }
+    }
+
+    /// Ends the count: held addresses by block, and by range set.
+    fn ended(self) -> (Held, Vec<u64>) {
+        let mut all = Held::new();
+        for ((network, family), pool) in self.pools {
+            let held = self.blocks[pool].iter().filter(|(_, held)| *held > 0);
+            let held: BTreeMap<_, _> = held.map(|(cidr, held)| (cidr.first(), *held)).collect();
+            if !held.is_empty() {
+                all.insert(PoolFamily { network: network.into(), family }, held);
+            }
+        }
+        (all, self.used)
     }
 }

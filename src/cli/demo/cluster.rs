@@ -39,7 +39,7 @@ const OPTIONS: [&str; 4] = ["--cooldown", "1s", "--warm-addresses", "128"];
 const WARM_UP: Duration = Duration::from_secs(3);
 const PHASE: Duration = Duration::from_secs(3);
 
-/// The time from which an ADD counts as waiting for a block, in seconds: a bound of the metric. A
+/// The longest time for which an ADD may wait for a block, in seconds: a bound of the metric. A
 /// transaction that leases one takes a few milliseconds; without etcd an ADD would wait for
 /// seconds.
 const WAIT: &str = "0.25";
@@ -82,8 +82,17 @@ struct ChurnPhase {
     title: &'static str,
     add: CallsReport,
     del: CallsReport,
-    /// ADDs that waited for a block for longer than [`WAIT`].
+    /// ADDs that waited for a block, for however short a time.
     waited: f64,
+    /// Those of them that waited for longer than [`WAIT`].
+    waited_long: f64,
+}
+
+/// ADDs that waited for a block: all of them, and those that waited for longer than [`WAIT`].
+#[derive(Clone, Copy, Default, Debug)]
+struct Waits {
+    all: f64,
+    long: f64,
 }
 
 /// A running cluster; it ends with this value, the daemons before etcd.
@@ -186,13 +195,13 @@ pub(super) fn run(
     Ok(report)
 }
 
-/// Goes through the phases. Returns how many ADDs waited for a block in each.
+/// Goes through the phases. Returns the ADDs that waited for a block in each.
 fn phases(
     cluster: &mut Cluster,
     shared: &Shared<'_>,
     screen: &Screen,
     interrupt: &Interrupt,
-) -> anyhow::Result<Vec<f64>> {
+) -> anyhow::Result<Vec<Waits>> {
     let mut waited = Vec::new();
     let last = cluster.daemons.len() - 1;
     let mut closed = None;
@@ -217,26 +226,30 @@ fn phases(
         anyhow::ensure!(!interrupt.wait(time), "interrupted");
         let after = waits(cluster)?;
         // A daemon that was started anew counts from 0; one that is away is not asked.
-        let more = before.iter().zip(&after).map(|(before, after)| (after - before).max(0.0));
-        waited.push(more.sum());
+        let mut more = Waits::default();
+        for (before, after) in before.iter().zip(&after) {
+            more.all += (after.all - before.all).max(0.0);
+            more.long += (after.long - before.long).max(0.0);
+        }
+        waited.push(more);
     }
     drop(closed);
     Ok(waited)
 }
 
-/// The ADDs that have waited for a block for longer than [`WAIT`] so far, on each node; those of a
-/// daemon that is away are 0.
-fn waits(cluster: &mut Cluster) -> anyhow::Result<Vec<f64>> {
+/// The ADDs that have waited for a block so far, on each node; those of a daemon that is away are
+/// 0.
+fn waits(cluster: &mut Cluster) -> anyhow::Result<Vec<Waits>> {
     let name = "leasehold_block_wait_duration_seconds";
     let mut all = Vec::new();
     for daemon in &mut cluster.daemons {
         if daemon.must_run().is_err() {
-            all.push(0.0);
+            all.push(Waits::default());
             continue;
         }
         let count = daemon.metric(&format!("{name}_count"), &[])?;
         let short = daemon.metric(&format!("{name}_bucket"), &[&format!("le=\"{WAIT}\"")])?;
-        all.push(count - short);
+        all.push(Waits { all: count, long: count - short });
     }
     Ok(all)
 }
@@ -282,7 +295,7 @@ impl Shared<'_> {
         Ok(run.addresses())
     }
 
-    fn report(&self, waited: &[f64], left_over: usize) -> Report {
+    fn report(&self, waited: &[Waits], left_over: usize) -> Report {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let twice = self.twice.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut phases, mut wrong) = (Vec::new(), twice.clone());
@@ -292,12 +305,13 @@ impl Shared<'_> {
             if add.calls == 0 {
                 wrong.push(format!("{title}: no container came"));
             }
-            if waited > 0.0 && title != PHASES[0] {
+            let Waits { all: waited, long: waited_long } = waited;
+            if waited_long > 0.0 && title != PHASES[0] {
                 wrong.push(format!(
-                    "{title}: {waited} ADDs waited for a block for longer than {WAIT} s"
+                    "{title}: {waited_long} ADDs waited for a block for longer than {WAIT} s"
                 ));
             }
-            phases.push(ChurnPhase { title, add, del, waited });
+            phases.push(ChurnPhase { title, add, del, waited, waited_long });
         }
         if left_over > 0 {
             wrong.push(format!("addresses left over: {left_over}"));
@@ -318,7 +332,9 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let header = ["", "ADDS", "FAILED", "WAITED", "P50", "P99", "DELS", "FAILED"];
+        let long = format!("> {WAIT} S");
+        let header =
+            ["", "ADDS", "FAILED", "WAITED", long.as_str(), "P50", "P99", "DELS", "FAILED"];
         let row = |phase: &ChurnPhase| {
             let (add, del) = (&phase.add, &phase.del);
             vec![
@@ -326,6 +342,7 @@ impl Report {
                 add.calls.to_string(),
                 add.failures.to_string(),
                 phase.waited.to_string(),
+                phase.waited_long.to_string(),
                 format!("{:.1} ms", add.p50_ms),
                 format!("{:.1} ms", add.p99_ms),
                 del.calls.to_string(),
@@ -334,7 +351,8 @@ impl Report {
         };
         let table = output::table(&header, self.phases.iter().map(row).collect());
         format!(
-            "\n{table}\n  addresses held twice: {}, left over: {}\n",
+            "\n{table}\n  WAITED: ADDs that waited for a block, however short; > {WAIT} S: those \
+             that waited for longer\n  addresses held twice: {}, left over: {}\n",
             self.duplicates, self.left_over
         )
     }

@@ -10,6 +10,7 @@ mod failure;
 mod foreign;
 mod history;
 mod options;
+mod page;
 mod plain;
 mod probe;
 mod watch;
@@ -34,9 +35,9 @@ use self::convert::{Prefix, outcome};
 use self::endpoint::Endpoint;
 use self::failure::{Failure, chain};
 use self::plain::plain;
-use super::{ClusterStore, Pending, PendingForeign};
+use super::{ClusterStore, Page, Pending, PendingForeign, PendingPage};
 use crate::core::ids::LeaseId;
-use crate::core::txn::{Answer, Request, StoreError, TxnOutcome, Watched};
+use crate::core::txn::{Answer, KeyValue, Request, Span, StoreError, TxnOutcome, Watched};
 use crate::{clock, limits, metrics};
 
 /// etcd. Its thread, connections and watches end with the last clone.
@@ -257,13 +258,22 @@ fn seconds_of(seconds: i64) -> Option<Duration> {
 /// Counts a request by its operation and result, and the time that it took.
 fn count(operation: &'static str, answer: &Result<Answer, StoreError>, took: Duration) {
     let result = match answer {
-        Ok(Answer::Txn(TxnOutcome::Refused(_)) | Answer::Kept(None) | Answer::Left(None))
-        | Err(StoreError::LeaseGone) => "refused",
+        Ok(Answer::Txn(TxnOutcome::Refused(_)) | Answer::Kept(None) | Answer::Left(None)) => {
+            "refused"
+        }
         Ok(_) => "ok",
-        Err(StoreError::Failed(_)) => "failed",
-        Err(StoreError::Unknown(_) | StoreError::OddAnswer) => "unknown",
+        Err(error) => word(error),
     };
     metrics::etcd_request(operation, result, took);
+}
+
+/// The result of a request that failed, as metrics name it.
+fn word(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::LeaseGone => "refused",
+        StoreError::Failed(_) => "failed",
+        StoreError::Unknown(_) | StoreError::OddAnswer => "unknown",
+    }
 }
 
 impl ClusterStore for Etcd {
@@ -300,6 +310,35 @@ impl ClusterStore for Etcd {
     fn foreign(&self, prefix: &'static str) -> PendingForeign {
         let cluster = self.cluster.clone();
         let work = self.runtime.spawn(async move { cluster.foreign(prefix).await });
+        Box::pin(async move {
+            work.await.map_err(|_| StoreError::Failed("etcd: its thread has ended".into()))?
+        })
+    }
+
+    fn keys(&self, span: Span) -> PendingPage<String> {
+        let cluster = self.cluster.clone();
+        self.read_page(async move { cluster.keys(&span).await })
+    }
+
+    fn with_texts(&self, span: Span, texts: Vec<String>) -> PendingPage<KeyValue> {
+        let cluster = self.cluster.clone();
+        self.read_page(async move { cluster.with_texts(&span, &texts).await })
+    }
+}
+
+impl Etcd {
+    /// Reads a page on etcd's thread, and counts it.
+    fn read_page<T: Send + 'static>(
+        &self,
+        read: impl Future<Output = Result<Page<T>, StoreError>> + Send + 'static,
+    ) -> PendingPage<T> {
+        let work = self.runtime.spawn(async move {
+            let began = clock::start();
+            let page = read.await;
+            let result = page.as_ref().map_or_else(word, |_| "ok");
+            metrics::etcd_request("read", result, clock::start().since(began));
+            page
+        });
         Box::pin(async move {
             work.await.map_err(|_| StoreError::Failed("etcd: its thread has ended".into()))?
         })

@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -11,6 +12,33 @@ use super::super::cluster::{self, metric};
 use super::super::common::etcd::Cluster;
 use super::super::common::{Call, Daemon, LEASEHOLD, Options, poll};
 use super::{config, ends, ends_json, leasehold, line_with, texts};
+
+/// The blocks of all nodes have what their containers hold, and one of them has an address of
+/// another node.
+fn every_node_knows_whose_block_an_address_is_in(socket: &Path) {
+    let held = |rows: &Value, node: &str| -> u64 {
+        let rows = rows.as_array().expect("rows").iter().filter(|row| row["node"] == node);
+        rows.map(|row| row["allocated"].as_u64().unwrap_or_default()).sum()
+    };
+    let mut all = Value::Null;
+    let counted = poll(cluster::PATIENCE, || {
+        all = ends_json(socket, &["blocks", "--all-nodes"], 0);
+        (held(&all, "node-0"), held(&all, "node-1")) == (7, 4)
+    });
+    assert!(counted, "{all}");
+    let of_one = ends_json(socket, &["blocks", "--node", "node-1"], 0);
+    assert_eq!((held(&of_one, "node-0"), held(&of_one, "node-1")), (0, 4), "{of_one}");
+    let rows = ends_json(socket, &["allocations", "--all-nodes", "--pod", "pod-1-2"], 0);
+    let address = rows[0]["address"].as_str().expect("an address");
+    let table = ends(socket, &["blocks", "--address", address], 0);
+    let line = line_with(&table, "node-1");
+    assert!(line.contains(&"pods") && line.contains(&"live"), "{table}");
+    assert_eq!(table.lines().count(), 2, "one block: {table}");
+    let nowhere = ends(socket, &["blocks", "--address", "192.0.2.1"], 1);
+    assert_eq!(nowhere, "no node has a block with 192.0.2.1\n");
+    let nobody = ends(socket, &["blocks", "--node", "nobody"], 1);
+    assert!(nobody.starts_with("no node has this name"), "{nobody}");
+}
 
 #[test]
 fn networks_are_shown_as_they_are_in_the_whole_cluster() {
@@ -56,6 +84,7 @@ fn networks_are_shown_as_they_are_in_the_whole_cluster() {
         let rows = ends_json(&sockets[0], args, 0);
         assert_eq!(rows.as_array().map(Vec::len), Some(count), "{args:?}: {rows}");
     }
+    every_node_knows_whose_block_an_address_is_in(&sockets[0]);
     let table = ends(&sockets[0], &["allocations", "--all-nodes", "--pod", "pod-1-2"], 0);
     assert!(line_with(&table, "pod-1-2").contains(&"node-1"), "{table}");
     let blocks = ends(&sockets[0], &["blocks"], 0);
@@ -201,10 +230,12 @@ fn a_refused_call_is_in_the_log_and_its_answer_names_its_lines() {
         stream.read_to_string(&mut answer).expect("an answer");
         answer.to_ascii_lowercase()
     };
-    for (container, status) in [("c1", "200"), ("c2", "503"), ("c3", "503")] {
+    for (call, container, status) in [(1, "c1", "200"), (2, "c2", "503"), (3, "c3", "503")] {
         let answer = answer(container);
         assert!(answer.starts_with(&format!("http/1.1 {status}")), "{answer}");
-        assert!(answer.contains("\r\nleasehold-call: "), "the number of the call: {answer}");
+        assert!(answer.contains(&format!("\r\nleasehold-call: {call}\r\n")), "{answer}");
+        let refused = answer.contains(&format!("call={call} in the log of the daemon\"\n"));
+        assert_eq!(refused, status == "503", "the number of the call is printed: {answer}");
     }
     let log = daemon.log();
     // Those that are refused alike are counted, not written.

@@ -33,7 +33,8 @@ fn nothing_is_given_twice_and_nothing_waits() {
             let of = &phase[calls];
             assert!(of["calls"].as_u64() > Some(0) && of["failures"] == 0, "{phase}");
         }
-        assert_eq!(phase["waited"], 0.0, "{phase}");
+        assert_eq!(phase["waitedLong"], 0.0, "{phase}");
+        assert!(phase["waited"].as_f64() >= Some(0.0), "{phase}");
     }
     demo.assert_nothing_left();
 }

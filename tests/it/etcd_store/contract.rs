@@ -15,7 +15,7 @@ use super::{PATIENCE, Subject, absent, at, delete, delete_in, none_in, put, put_
 use crate::common::etcd::Cluster;
 
 /// Every check, on a fresh store each.
-const CHECKS: [fn(&Subject); 11] = [
+const CHECKS: [fn(&Subject); 12] = [
     a_transaction_is_carried_out_whole_or_not_at_all,
     revisions_rise_with_what_is_written_and_only_with_that,
     none_in_means_from_the_first_key_to_before_the_last,
@@ -25,6 +25,7 @@ const CHECKS: [fn(&Subject); 11] = [
     a_lease_takes_its_keys_with_it_and_no_others,
     a_lease_that_is_not_kept_alive_ends,
     spans_are_read_at_one_revision_in_order_and_up_to_their_limit,
+    keys_and_texts_are_found_page_by_page,
     a_watch_lists_and_reports_in_order,
     a_read_sees_what_was_answered_before,
 ];
@@ -55,6 +56,39 @@ fn revisions_rise_with_what_is_written_and_only_with_that(store: &Subject) {
     // A key that is made again does not get its old revision back.
     assert!(store.done(&[absent("sessions/a")], &[put("sessions/a", 1)]) > third);
     store.refused(&[at("sessions/a", second)], &[put("sessions/a", 2)]);
+}
+
+fn keys_and_texts_are_found_page_by_page(store: &Subject) {
+    let writes: Vec<_> = (1..=7).map(|at| put(&format!("sessions/{at}"), at)).collect();
+    store.done(&[], &writes);
+    let all: Vec<String> = (1..=7).map(|at| format!("sessions/{at}")).collect();
+    for limit in [1, 3, 7, 100] {
+        assert_eq!(store.keys(Span::prefix("sessions/", limit)), all, "{limit} in a page");
+    }
+    let (mut found, mut rest) = (Vec::new(), Some(Span::prefix("sessions/", 3)));
+    while let Some(span) = rest {
+        let page = store.with_texts(span, &["\"epoch\"", "\"lease\""]);
+        found.extend(page.found.into_iter().map(|found| found.key));
+        rest = page.rest;
+    }
+    assert_eq!(found, all, "all have both texts");
+    let some = store.with_texts(Span::prefix("sessions/", 100), &["\"epoch\":6,"]);
+    let some: Vec<&str> = some.found.iter().map(|found| found.key.as_str()).collect();
+    assert!(some.contains(&"sessions/5"), "{some:?}");
+}
+
+#[test]
+fn etcd_leaves_out_what_has_not_the_text() {
+    let etcd = Cluster::start(1);
+    let store = Subject::etcd(etcd.options("/leasehold/v1"));
+    let writes: Vec<_> = (1..=7).map(|at| put(&format!("sessions/{at}"), at)).collect();
+    store.done(&[], &writes);
+    let page = store.with_texts(Span::prefix("sessions/", 6), &["\"epoch\":6,"]);
+    let found: Vec<&str> = page.found.iter().map(|found| found.key.as_str()).collect();
+    assert_eq!(found, ["sessions/5"]);
+    let both = store.with_texts(Span::prefix("sessions/", 6), &["\"epoch\":6,", "\"epoch\":5,"]);
+    assert!(both.found.is_empty(), "no value has both: {both:?}");
+    assert!(page.rest.is_some(), "the rest is behind what was looked at, not what was found");
 }
 
 fn none_in_means_from_the_first_key_to_before_the_last(store: &Subject) {

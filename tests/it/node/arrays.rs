@@ -26,6 +26,27 @@ fn the_adds_of_an_array_get_addresses_in_its_order() {
     }
 }
 
+/// Each answer of an array has the number of its call, and so has the line about it.
+#[test]
+fn the_answers_of_an_array_are_numbered_as_the_log_numbers_its_calls() {
+    let env = vec![("LEASEHOLD_LOG".to_owned(), "debug".to_owned())];
+    let daemon = Daemon::start(&Options { env, ..Options::default() });
+    let calls: Vec<Value> = (0..3).map(|number| call("ADD", number).body()).collect();
+    let reply = daemon.client().request("POST", "/v1/cni", &Value::from(calls).to_string());
+    let answers: Vec<Value> = serde_json::from_str(&reply.body).expect("an array");
+    let log = daemon.log();
+    for (at, answer) in answers.iter().enumerate() {
+        let (number, address) = (&answer["call"], &answer["body"]["ips"][0]["address"]);
+        let lines = log.lines().filter(|line| line.contains(&format!("ADD call={number} ")));
+        let lines: Vec<&str> = lines.collect();
+        assert_eq!(lines.len(), 1, "{number}: {log}");
+        let named = format!("container=array-{at} ");
+        let has = |text: &str| lines[0].contains(text);
+        assert!(has(&named) && has(address.as_str().expect("an address")), "{}", lines[0]);
+        assert!(has("waited="), "whether it waited for a block: {}", lines[0]);
+    }
+}
+
 #[test]
 fn an_add_and_its_del_in_one_array_leave_nothing() {
     let daemon = Daemon::start(&Options::default());

@@ -36,7 +36,7 @@ const TEETH: [Tooth; 14] = [
     tooth("UnknownMeansFailed", "mute,cut", 20, 2),
     tooth("WatchDecides", "cut,bounce", 20, 3),
     tooth("GiveWhatIsHeld", "none", 15, 2),
-    tooth("SilentIsGone", "cut,pause", 25, 2),
+    tooth("SilentIsGone", "cut,pause", 25, 4),
     tooth("IntentBeforeDurable", "oldcopy,kill", 30, 2),
     tooth("BlockNotJournalled", "kill", 15, 2),
     tooth("NameInherits", "usurp", 25, 4),

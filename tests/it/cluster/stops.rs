@@ -181,7 +181,7 @@ fn a_del_that_reaches_a_stopping_daemon_is_kept_as_a_note() {
     assert_eq!(deleted, Outcome::Done(None), "{}", daemon.log_tail());
     let notes = fs::read_dir(daemon.notes_dir()).expect("the notes").count();
     assert_eq!(notes, 1, "{}", daemon.log_tail());
-    let ended = poll(STOP_MAX, || daemon.ended().is_some());
+    let ended = poll(PATIENCE + STOP_MAX, || daemon.ended().is_some());
     assert!(ended, "{}", daemon.log_tail());
     etcd.resume(0);
     daemon.restart();

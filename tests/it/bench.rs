@@ -149,6 +149,19 @@ fn mode_cluster_counts_transactions() {
     assert_eq!(found(&report, "addresses handed out of 253"), 253.0);
 }
 
+/// Memory, open files and times are compared, of one daemon and of several.
+#[test]
+fn mode_soak_compares_rounds() {
+    let report = Bench::new().report("soak");
+    assert_eq!(contenders(&report), ["2 daemons"]);
+    assert_eq!(list(&report, "measurements").len(), 4, "{report:#}");
+    for what in ["resident", "open files", "p99"] {
+        let what = format!("{what}, last round against the second");
+        assert!(found(&report, &what) > 0.0, "{what}: {report:#}");
+    }
+    assert!(found(&report, "most open files") > 10.0, "the clients' connections count");
+}
+
 #[test]
 fn a_cluster_without_etcd_is_skipped_and_said() {
     let bench = Bench::new();

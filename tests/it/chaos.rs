@@ -3,12 +3,12 @@
 //! Method: three daemons on an etcd of one or three members, which they reach through relays, and
 //! callers that behave as a runtime does: calls without an answer are repeated, callers hang up,
 //! DELs find no daemon. Meanwhile a seed draws faults (`faults.rs`): daemons are killed, stopped in
-//! order, suspended and cut off, etcd too, state directories are lost or old copies, a second
-//! daemon takes a name, a machine is lost and removed, etcd is set back to a backup. A judge
-//! (`judge.rs`) reads only what callers saw and what nodes list; `planted.rs` tests it. What
-//! `docs/protocol.md` says that nobody can know is excused, for the node and the time that it is
-//! about. In the end everything is mended: nodes hold what they answered, all of it can be ended,
-//! the records are right, and every address can be had again.
+//! order, suspended and cut off, etcd too, disks become full, machines are rebooted, state
+//! directories are lost or old copies, a second daemon takes a name, a machine is lost and removed,
+//! etcd is set back to a backup. A judge (`judge.rs`) reads only what callers saw and what nodes
+//! list; `planted.rs` tests it. What `docs/protocol.md` says that nobody can know is excused, for
+//! the node and the time that it is about. In the end everything is mended: nodes hold what they
+//! answered, all of it can be ended, the records are right, and every address can be had again.
 //!
 //! The test command runs for about a minute, with a new seed each time, which it prints. Processes
 //! are not the simulator: the same seed draws the same faults, but seldom gives the same history.

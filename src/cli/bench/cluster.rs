@@ -57,7 +57,17 @@ pub(super) fn steps(plan: &Plan) -> u64 {
 
 pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     bench.step("cluster, etcd and daemons start")?;
-    let (_etcd, url) = match &bench.plan.etcd {
+    let Some((_etcd, daemons)) = start_all(bench)? else { return Ok(()) };
+    burst(bench, &daemons)?;
+    churn(bench, &daemons)?;
+    last_address(bench, &daemons)
+}
+
+/// Starts the daemons, and an etcd for them if none is given; nothing if there is no such program.
+pub(super) fn start_all(
+    bench: &mut Bench<'_>,
+) -> anyhow::Result<Option<(Option<Etcd>, Vec<Daemon>)>> {
+    let (etcd, url) = match &bench.plan.etcd {
         Some(url) => (None, url.clone()),
         None => match Etcd::start(&bench.plan.etcd_bin, &bench.dir, bench.interrupt) {
             Ok(etcd) => {
@@ -65,16 +75,14 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
                 (Some(etcd), url)
             }
             Err(error) if is_missing(&error) => {
-                bench.report.skip(format!("mode cluster: {error:#}; --etcd-bin names the program"));
-                return Ok(());
+                bench.report.skip(format!("no etcd: {error:#}; --etcd-bin names the program"));
+                return Ok(None);
             }
             Err(error) => return Err(error),
         },
     };
     let daemons = start(bench, &url)?;
-    burst(bench, &daemons)?;
-    churn(bench, &daemons)?;
-    last_address(bench, &daemons)
+    Ok(Some((etcd, daemons)))
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
@@ -95,7 +103,8 @@ fn start(bench: &Bench<'_>, url: &str) -> anyhow::Result<Vec<Daemon>> {
     }
     let deadline = Instant::now() + MEMBERS_WAIT_MAX;
     for daemon in &daemons {
-        while admin::get::<Status>(daemon.socket(), "/v1/status")?.cluster.alone {
+        let alone = daemons.len() == 1;
+        while admin::get::<Status>(daemon.socket(), "/v1/status")?.cluster.alone != alone {
             anyhow::ensure!(Instant::now() < deadline, "the nodes do not find each other");
             anyhow::ensure!(!bench.interrupt.wait(Duration::from_millis(50)), "interrupted");
         }

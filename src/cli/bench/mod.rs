@@ -14,6 +14,7 @@ mod node;
 mod plot;
 mod plugin;
 mod report;
+mod soak;
 mod socket;
 
 use std::ffi::OsString;
@@ -40,11 +41,11 @@ const TAKEN_MAX: i64 = 4_000_000;
 /// The options of `leasehold bench`.
 #[derive(Args, Debug)]
 pub(super) struct BenchArgs {
-    /// Mode to measure; may be given several times [default: all modes]
+    /// Mode to measure; may be given several times [default: all modes but soak]
     #[arg(long, value_name = "MODE")]
     mode: Vec<Mode>,
-    /// Number of rounds, in each of which every contender has its turn [default: 5; with
-    /// --quick 2]
+    /// Number of rounds, in each of which every contender has its turn; in mode soak minutes
+    /// [default: 5; with --quick 2]
     #[arg(long, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX))]
     rounds: Option<u32>,
@@ -56,15 +57,15 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "NUMBER,...", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(..=TAKEN_MAX))]
     taken: Vec<u32>,
-    /// Daemons in mode cluster [default: 10; with --quick 2]
+    /// Daemons in modes cluster (2 or more) and soak [default: 10; with --quick 2]
     #[arg(long, value_name = "NUMBER",
-          value_parser = clap::value_parser!(u64).range(2..=NODES_MAX))]
+          value_parser = clap::value_parser!(u64).range(1..=NODES_MAX))]
     nodes: Option<u64>,
-    /// Use this etcd in mode cluster instead of starting one; keys below /leasehold-bench are left
-    /// there
+    /// Use this etcd in modes cluster and soak instead of starting one; keys below
+    /// /leasehold-bench are left there
     #[arg(long, value_name = "URL")]
     etcd: Option<String>,
-    /// The etcd program to start in mode cluster
+    /// The etcd program to start in modes cluster and soak
     #[arg(long, value_name = "PROGRAM", default_value = "etcd")]
     etcd_bin: OsString,
     /// Draw the times of calls into this file
@@ -85,16 +86,21 @@ enum Mode {
     Core,
     /// Several daemons on a real etcd
     Cluster,
+    /// 200 clients on each of several daemons for some minutes: memory, open files and times stay
+    /// the same
+    Soak,
 }
 
 /// The end of the command's help.
 pub(super) fn examples() -> String {
     format!(
         "The benchmark keeps everything in a temporary directory and ends every program that it\n\
-         starts. It measures host-local if that is in $CNI_PATH or /usr/lib/cni. Mode cluster\n\
-         needs the program etcd. Compare figures of one run with each other only.\n\n\
+         starts. It measures host-local if that is in $CNI_PATH or /usr/lib/cni. Modes cluster\n\
+         and soak need the program etcd. Compare figures of one run with each other only.\n\n\
          Examples:\n  leasehold bench\n  leasehold bench --mode plugin --plot plugin.svg\n  \
-         leasehold bench --mode socket --taken 0,1000000\n  leasehold bench --quick -o json\n\n{}",
+         leasehold bench --mode socket --taken 0,1000000\n  \
+         leasehold bench --mode soak --nodes 1 --rounds 10 --plot soak.svg\n  \
+         leasehold bench --quick -o json\n\n{}",
         super::EXIT_CODES
     )
 }
@@ -160,14 +166,18 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 
 fn measure(args: &BenchArgs, interrupt: &Interrupt, dir: &Path) -> anyhow::Result<Report> {
     let plan = plan(args);
-    let all = [Mode::Core, Mode::Plugin, Mode::Socket, Mode::Cluster];
+    let all = [Mode::Core, Mode::Plugin, Mode::Socket, Mode::Cluster, Mode::Soak];
+    let usual = |mode: &Mode| args.mode.is_empty() && *mode != Mode::Soak;
     let modes: Vec<Mode> =
-        all.into_iter().filter(|mode| args.mode.is_empty() || args.mode.contains(mode)).collect();
+        all.into_iter().filter(|mode| usual(mode) || args.mode.contains(mode)).collect();
+    let alone = args.nodes == Some(1) && modes.contains(&Mode::Cluster);
+    anyhow::ensure!(!alone, "mode cluster needs two nodes or more: --nodes");
     let steps = |mode: &Mode| match mode {
         Mode::Core => core::steps(&plan),
         Mode::Plugin => plugin::steps(&plan),
         Mode::Socket => socket::steps(&plan),
         Mode::Cluster => cluster::steps(&plan),
+        Mode::Soak => soak::steps(&plan),
     };
     let bar = progress_bar(modes.iter().map(steps).sum());
     let mut report = Report::new(plan.quick);
@@ -180,6 +190,7 @@ fn measure(args: &BenchArgs, interrupt: &Interrupt, dir: &Path) -> anyhow::Resul
             Mode::Plugin => plugin::run(&mut bench)?,
             Mode::Socket => socket::run(&mut bench)?,
             Mode::Cluster => cluster::run(&mut bench)?,
+            Mode::Soak => soak::run(&mut bench)?,
         }
     }
     bar.finish_and_clear();

@@ -13,6 +13,14 @@ pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
     Ok(number_of(&status, "VmRSS:").context("no VmRSS")? * 1024)
 }
 
+/// The number of files that a process has open.
+///
+/// # Errors
+/// The process is gone.
+pub(super) fn open_files(pid: u32) -> anyhow::Result<u64> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
+}
+
 /// The number of times that the threads of a process have been woken up so far.
 ///
 /// # Errors

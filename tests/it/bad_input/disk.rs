@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use super::{assert_refused, config};
 use crate::common::{Call, Client, Daemon, Options, Outcome, poll};
 
-/// The size of the small disk.
-const DISK: &str = "size=4m";
+/// The size of the small disk, in MiB.
+const DISK_MIB: u32 = 4;
 /// More ADDs than a disk of this size has room for beside the ballast.
 const ADDS_MAX: usize = 20_000;
 
@@ -27,15 +27,27 @@ pub(crate) struct SmallDisk {
 
 impl SmallDisk {
     fn mount() -> Self {
+        Self::of_size(DISK_MIB)
+    }
+
+    /// Mounts a disk of this size.
+    pub(crate) fn of_size(mib: u32) -> Self {
         let dir = TempDir::with_prefix("leasehold-it-").expect("a temporary directory");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", DISK, "leasehold-it"])
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "leasehold-it"])
             .arg(dir.path())
             .output()
             .expect("the program mount (Debian's package mount)");
         let stderr = String::from_utf8_lossy(&mounted.stderr);
         assert!(mounted.status.success(), "this test mounts a tmpfs, run it as root: {stderr}");
         Self { dir }
+    }
+
+    /// Has this state directory be on the disk.
+    pub(crate) fn hold(&self, state: &Path) {
+        let inside = self.dir.path().join("state");
+        fs::create_dir(&inside).expect("a directory on the small disk");
+        std::os::unix::fs::symlink(inside, state).expect("a link");
     }
 
     /// Takes up all space but a little.
@@ -70,16 +82,10 @@ impl World {
         let args = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut daemon = Daemon::prepare(&Options { args, ..Options::default() });
         let disk = SmallDisk::mount();
-        link(&disk.dir, &daemon.state_dir());
+        disk.hold(&daemon.state_dir());
         daemon.restart();
         Self { daemon, disk }
     }
-}
-
-fn link(disk: &TempDir, state: &Path) {
-    let inside = disk.path().join("state");
-    fs::create_dir(&inside).expect("a directory on the small disk");
-    std::os::unix::fs::symlink(inside, state).expect("a link");
 }
 
 fn call(command: &'static str, container: &str) -> Call {
@@ -221,7 +227,7 @@ fn a_node_goes_on_by_itself_when_the_disk_has_room_again() {
 fn a_disk_that_is_full_from_the_start() {
     let mut daemon = Daemon::prepare(&Options::default());
     let disk = SmallDisk::mount();
-    link(&disk.dir, &daemon.state_dir());
+    disk.hold(&daemon.state_dir());
     let ballast = disk.fill(0);
     let (code, text) = daemon.refusal();
     assert_eq!(code, 2, "{text}");

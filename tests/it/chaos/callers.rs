@@ -30,8 +30,10 @@ struct Place {
     network: usize,
     container: Container,
     state: State,
-    /// The number of times that the node's containers had been stopped when the last ADD was sent.
+    /// The number of times that the node's containers had been stopped, and that its machine had
+    /// been rebooted, when the last ADD was sent.
     stops: u32,
+    boots: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,8 @@ impl<'a> Caller<'a> {
         let tight = usize::from(run.settings.tight);
         let own = tight / of + usize::from(number < tight % of);
         let networks = std::iter::repeat_n(0, own).chain(std::iter::repeat_n(1, DUAL));
-        let place = |network| Place { network, container: 0, state: State::Empty, stops: 0 };
+        let place =
+            |network| Place { network, container: 0, state: State::Empty, stops: 0, boots: 0 };
         let client = Client::new(node.socket.clone());
         Self { run, node, rng, client, places: networks.map(place).collect() }
     }
@@ -94,6 +97,11 @@ impl<'a> Caller<'a> {
                 }
                 self.add(at)
             }
+            // A runtime may know of the containers of an earlier boot, or not.
+            _ if self.is_of_earlier_boot(place) && draw < 5 => {
+                self.places[at].state = State::Empty;
+                true
+            }
             // After their stop containers are only ended.
             _ if self.is_stopped(place) => self.del(at),
             State::Holds if draw < 2 => self.add(at),
@@ -105,12 +113,18 @@ impl<'a> Caller<'a> {
     }
 
     fn is_stopped(&self, place: &Place) -> bool {
-        place.state != State::Empty && place.stops != self.node.stops.load(Ordering::SeqCst)
+        let stops = self.node.stops.load(Ordering::SeqCst);
+        place.state != State::Empty && place.stops != stops || self.is_of_earlier_boot(place)
+    }
+
+    fn is_of_earlier_boot(&self, place: &Place) -> bool {
+        place.state != State::Empty && place.boots != self.node.boots.load(Ordering::SeqCst)
     }
 
     fn add(&mut self, at: usize) -> bool {
         let history = &self.run.history;
         self.places[at].stops = self.node.stops.load(Ordering::SeqCst);
+        self.places[at].boots = self.node.boots.load(Ordering::SeqCst);
         let (container, before) = (self.places[at].container, self.places[at].state);
         let asked = (before == State::Empty && self.rng.u8(..10) == 0).then(|| self.asked(at));
         let by = self.way();

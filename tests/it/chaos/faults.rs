@@ -1,6 +1,6 @@
 //! Faults: each one breaks something, waits, and mends it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 use std::sync::MutexGuard;
@@ -57,7 +57,7 @@ const fn long(name: &'static str, least: u64, make: fn(&Run, &mut Rng) -> bool) 
 }
 
 /// All kinds.
-pub(super) static ALL: [Fault; 14] = [
+pub(super) static ALL: [Fault; 16] = [
     short("kill", 3, kill),
     short("bounce", 4, bounce),
     short("term", 8, term),
@@ -67,6 +67,8 @@ pub(super) static ALL: [Fault; 14] = [
     short("etcdkill", 12, etcd_kill),
     short("etcdpause", 12, etcd_pause),
     short("leader", 12, leader),
+    short("disk", 12, disk),
+    short("reboot", 4, reboot),
     alone("wipe", 15, wipe),
     alone("oldcopy", 15, old_copy),
     alone("usurp", 20, usurp),
@@ -219,6 +221,56 @@ fn leader(run: &Run, rng: &mut Rng) -> bool {
     true
 }
 
+/// A disk is full. When it has room again, the daemon goes on by itself, or somebody starts it; one
+/// that starts on the full disk may refuse.
+fn disk(run: &Run, rng: &mut Rng) -> bool {
+    let Some((node, mut daemon)) = some_node(run, rng) else { return false };
+    let disk = node.disk.as_ref().expect("runs with this fault have small disks");
+    run.history.fault(format!("the disk of {} is full", node.name));
+    let ballast = disk.fill(0);
+    run.sleep(some_time(rng));
+    let is_killed = rng.bool();
+    if is_killed {
+        run.history.fault(format!("kill -9 {} on its full disk", node.name));
+        daemon.kill9();
+        daemon.begin();
+        run.sleep(Duration::from_millis(rng.u64(..2_000)));
+        daemon.kill9();
+    }
+    fs::remove_file(ballast).expect("room on the disk");
+    run.history.fault(format!("the disk of {} has room", node.name));
+    if is_killed {
+        daemon.begin();
+    }
+    true
+}
+
+/// The machine ends with all of its containers, and starts again. Its journal may be torn.
+fn reboot(run: &Run, rng: &mut Rng) -> bool {
+    let Some((node, mut daemon)) = some_node(run, rng) else { return false };
+    let is_torn = rng.u8(..10) < 3;
+    run.history.fault(format!("{} is rebooted (its journal is torn: {is_torn})", node.name));
+    daemon.kill9();
+    run.sleep(ANSWERS_END);
+    node.next_boot();
+    run.history.note(What::Rebooted(node.at));
+    run.copies.lock().expect("the copies").retain(|copy| copy.node != node.at);
+    if is_torn {
+        tear(&daemon.state_dir().join("journal.redb"), rng);
+    }
+    run.sleep(Duration::from_millis(rng.u64(..2_000)));
+    run.history.fault(format!("start {}", node.name));
+    daemon.begin();
+    true
+}
+
+/// Cuts a file off somewhere, if it is there: a daemon may have been killed in its first moments.
+fn tear(path: &Path, rng: &mut Rng) {
+    let Ok(file) = File::options().write(true).open(path) else { return };
+    let length = file.metadata().expect("the file's length").len();
+    file.set_len(rng.u64(..=length)).expect("a shorter file");
+}
+
 /// Waits until a node is a member, all records are written, and the watch of this run knows it.
 fn await_recorded(run: &Run, node: &Node) -> bool {
     let begun = run.history.now();
@@ -233,7 +285,7 @@ fn wipe(run: &Run, rng: &mut Rng) -> bool {
     }
     run.history.fault(format!("the state directory of {} is lost", node.name));
     end(&mut daemon, rng);
-    fs::remove_dir_all(daemon.state_dir()).expect("the end of a state directory");
+    empty(&daemon.state_dir());
     forget(run, node, None);
     run.sleep(Duration::from_millis(rng.u64(..3_000)));
     remember(run, node, &mut daemon)
@@ -258,16 +310,22 @@ fn old_copy(run: &Run, rng: &mut Rng) -> bool {
     };
     run.history.fault(format!("the state directory of {} goes back to its copy", node.name));
     end(&mut daemon, rng);
-    fs::remove_dir_all(daemon.state_dir()).expect("the end of a state directory");
-    fs::create_dir(daemon.state_dir()).expect("a state directory");
+    empty(&daemon.state_dir());
     copy_all(copy.dir.path(), &daemon.state_dir());
     forget(run, node, Some(copy.at));
     remember(run, node, &mut daemon)
 }
 
+/// Removes all that is in a state directory, which may be a link to a disk.
+pub(super) fn empty(state: &Path) {
+    for entry in fs::read_dir(state).expect("a state directory") {
+        fs::remove_file(entry.expect("an entry").path()).expect("the end of a file");
+    }
+}
+
 fn copy_all(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-aT").args([from, to]).status().expect("cp");
-    assert!(status.success(), "cp -aT {from:?} {to:?}");
+    let status = Command::new("cp").arg("-a").args([&from.join("."), to]).status().expect("cp");
+    assert!(status.success(), "cp -a {from:?} {to:?}");
 }
 
 /// Until when a restore of etcd may not be settled.
@@ -323,7 +381,8 @@ fn usurp(run: &Run, rng: &mut Rng) -> bool {
     if sleeps {
         stop(daemon.pid());
     }
-    let mut second = Daemon::prepare(&run.settings.options(&node.name, &node.links.endpoints));
+    let options = run.settings.options(&node.name, &node.links.endpoints, node.boot.path());
+    let mut second = Daemon::prepare(&options);
     second.begin();
     let mut client = Client::with_limit(second.socket(), Duration::from_secs(5));
     let mut try_adds = |time: Duration| {

@@ -60,6 +60,8 @@ pub(super) enum What {
     Remembered(NodeAt),
     /// All containers of a node were stopped: nobody uses their addresses, and their DELs are due.
     Stopped(NodeAt),
+    /// A node has another boot: its containers are no more, and their addresses are free.
+    Rebooted(NodeAt),
     /// A node that was there for a while is gone with its containers.
     Gone(NodeAt),
     /// A fault begins or ends.
@@ -149,7 +151,11 @@ impl History {
     pub(super) fn note(&self, what: What) {
         let mut inner = self.lock();
         let at = self.began.elapsed();
-        if let What::Forgot { node, .. } | What::Stopped(node) | What::Gone(node) = what {
+        if let What::Forgot { node, .. }
+        | What::Stopped(node)
+        | What::Rebooted(node)
+        | What::Gone(node) = what
+        {
             inner.eras[node] += 1;
         }
         inner.take(Event { at, what });

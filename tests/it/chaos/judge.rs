@@ -129,6 +129,7 @@ impl Judge {
                 self.forgetful.remove(node);
             }
             What::Stopped(node) => self.stopped(*node),
+            What::Rebooted(node) => self.rebooted(at, *node),
             What::Gone(node) => {
                 self.stopped(*node);
                 self.known.retain(|_, known| known.node != *node);
@@ -241,6 +242,16 @@ impl Judge {
         for it in of.map(|(&it, _)| it).collect::<Vec<_>>() {
             self.put_down(it);
             self.known(it).unsure |= self.known[&it].ended.is_none();
+        }
+    }
+
+    /// What containers of the earlier boot held is as if each had had a DEL, which was answered. A
+    /// call that is under way may reach the daemon of the next boot.
+    fn rebooted(&mut self, at: Duration, node: NodeAt) {
+        self.stopped(node);
+        for known in self.known.values_mut().filter(|known| known.node == node) {
+            (known.ended, known.freed) = (Some((at, By::Socket)), at);
+            (known.unsure, known.may_rise) = (known.open > 0, false);
         }
     }
 

@@ -277,3 +277,30 @@ fn a_node_that_forgot_is_excused_as_far_as_the_documents_say_and_not_further() {
         ),
     ]);
 }
+
+#[test]
+fn a_reboot_ends_what_is_held_and_excuses_nothing_else() {
+    let (held, reboot) = ([(1, 5)], [What::Rebooted(0)]);
+    check(&[
+        story("given on", &[&add(1, 0, 5), &reboot, &add(2, 1, 5)], &[]),
+        story("not listed", &[&add(1, 0, 5), &reboot, &listed(0, &[])], &[]),
+        story("kept", &[&add(1, 0, 5), &reboot, &listed(0, &held)], &[Kind::Risen]),
+        story(
+            "an ADD without an answer is carried out no more",
+            &[&unanswered(1, 0), &reboot, &listed(0, &held)],
+            &[Kind::Risen],
+        ),
+        story(
+            "an ADD that is under way reaches the next boot",
+            &[&[What::Add(1, 0)], &reboot, &listed(0, &held)],
+            &[],
+        ),
+        story("added again", &[&add(1, 0, 5), &reboot, &add(1, 0, 6), &listed(0, &[(1, 6)])], &[]),
+        story("lost after it", &[&reboot, &add(1, 0, 5), &listed(0, &[])], &[Kind::Lost]),
+        story(
+            "of another node",
+            &[&add(1, 0, 5), &[What::Rebooted(1)], &listed(0, &[])],
+            &[Kind::Lost],
+        ),
+    ]);
+}

@@ -9,15 +9,19 @@
 //! node is a member for good (median, nine tenths, longest).
 
 use std::env;
+use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::callers::{call, post};
+use super::faults::empty;
 use super::history::Container;
 use super::link::{Links, Way};
+use crate::bad_input::disk::SmallDisk;
 use crate::common::etcd::Cluster;
 use crate::common::{Client, Daemon, LEASEHOLD, Options, Outcome, builds, go_on, poll, stop};
 
@@ -30,11 +34,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 const FOR_GOOD: Duration = Duration::from_secs(2);
 /// The time within which everything must be well again.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// The size of the first node's disk.
+const DISK_MIB: u32 = 16;
 
 /// A cluster of three nodes on three members of etcd. Things happen to the first node.
 struct Scene {
     etcd: Cluster,
     daemons: Vec<Daemon>,
+    /// The disk of the first node's state directory, and the file with the id of its boot.
+    disk: SmallDisk,
+    boot: NamedTempFile,
     links: Links,
     /// Members of etcd that are dead.
     dead: Vec<usize>,
@@ -44,7 +53,7 @@ struct Scene {
 /// Breaks something and mends it. Returns the time from which the recovery counts.
 type Breakage = fn(&mut Scene) -> Instant;
 
-const BREAKAGES: [(&str, Breakage); 11] = [
+const BREAKAGES: [(&str, Breakage); 15] = [
     ("kill -9", |scene| {
         scene.daemons[0].kill9();
         scene.start()
@@ -86,6 +95,35 @@ const BREAKAGES: [(&str, Breakage); 11] = [
         assert!(output.status.success(), "{output:?}");
         scene.start()
     }),
+    ("rebooted", |scene| {
+        scene.daemons[0].kill9();
+        scene.next_boot();
+        scene.start()
+    }),
+    ("the disk full for 8 s", |scene| {
+        let (ballast, config) = (scene.disk.fill(0), network("warm", 40));
+        let fails = poll(PATIENCE, || {
+            let add = call("ADD", scene.container(), &config);
+            !matches!(post(&mut scene.client(), &add), Some(Outcome::Done(_)))
+        });
+        assert!(fails, "the disk is not full");
+        thread::sleep(BRIEF);
+        fs::remove_file(ballast).expect("room on the disk");
+        Instant::now()
+    }),
+    ("the state directory lost", |scene| {
+        scene.daemons[0].kill9();
+        empty(&scene.daemons[0].state_dir());
+        scene.start()
+    }),
+    ("etcd set back to a backup", |scene| {
+        let backup = scene.etcd.save();
+        // Something that the backup does not have, so that its age shows.
+        let since = scene.container();
+        scene.served(Instant::now(), since, &network(&format!("since-{since}"), 42));
+        scene.etcd.restore(&backup);
+        Instant::now()
+    }),
 ];
 
 /// A network of this name, with room for everything.
@@ -101,14 +139,28 @@ impl Scene {
         let etcd = Cluster::start(3);
         let targets: Vec<String> = (0..3).map(|at| etcd.endpoint(at)).collect();
         let links = Links::open(&targets);
+        let (disk, boot) = (SmallDisk::of_size(DISK_MIB), NamedTempFile::new().expect("a file"));
         let daemon = |at: usize| {
             let endpoints = if at == 0 { &links.endpoints } else { &targets };
             let name = format!("node-{at}");
             let args = ["--node", &name, "--etcd", &endpoints.join(",")].map(str::to_owned);
-            Daemon::start(&Options { args: args.to_vec(), ..Options::default() })
+            let file = ("LEASEHOLD_BOOT_ID_FILE".to_owned(), boot.path().display().to_string());
+            let env = if at == 0 { vec![file] } else { vec![] };
+            let options = Options { args: args.to_vec(), env, ..Options::default() };
+            Daemon::prepare(&options)
         };
         let daemons = (0..3).map(daemon).collect();
-        Self { etcd, daemons, links, dead: vec![], next: 1 }
+        let mut scene = Self { etcd, daemons, disk, boot, links, dead: vec![], next: 1 };
+        scene.next_boot();
+        scene.disk.hold(&scene.daemons[0].state_dir());
+        scene.daemons.iter_mut().for_each(Daemon::restart);
+        scene
+    }
+
+    /// Has the next daemon of the first node find another boot.
+    fn next_boot(&mut self) {
+        let id = format!("00000000-0000-4000-8000-{:012}\n", self.container());
+        fs::write(self.boot.path(), id).expect("a boot's id");
     }
 
     fn start(&mut self) -> Instant {

@@ -1,6 +1,7 @@
 //! A run: daemons on an etcd, callers, faults, and the end, after which everything must be well.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::callers::Caller;
 use super::history::{Addresses, Container, Counts, History, NodeAt, What};
 use super::link::Links;
 use super::settings::{NODES, Settings};
 use super::{end, faults};
+use crate::bad_input::disk::SmallDisk;
 use crate::common::etcd::Cluster;
 use crate::common::{Client, Daemon, builds};
 
@@ -36,6 +38,8 @@ const LISTED_OF: u8 = 8;
 const COMPARED_AFTER: Duration = Duration::from_secs(3);
 /// Longer than it takes until the figure of waiting records knows of an answer.
 const FIGURE_LAG: Duration = Duration::from_millis(250);
+/// The size of a node's disk, in MiB, if disks become full: enough for a run of hours.
+const DISK_MIB: u32 = 64;
 
 /// One node.
 pub(super) struct Node {
@@ -50,15 +54,27 @@ pub(super) struct Node {
     pub(super) wire: Mutex<()>,
     /// The number of times that its containers were stopped.
     pub(super) stops: AtomicU32,
+    /// The number of times that its machine was rebooted.
+    pub(super) boots: AtomicU32,
+    /// The file that says to the daemon which boot it is.
+    pub(super) boot: NamedTempFile,
     /// The time until which all of its answers are recorded in etcd.
     pub(super) recorded: Mutex<Duration>,
+    /// The disk of its state directory, if disks become full. It goes after the daemon.
+    pub(super) disk: Option<SmallDisk>,
 }
 
 impl Node {
     fn start(at: NodeAt, etcd: &Cluster, settings: &Settings) -> Self {
         let targets: Vec<String> = (0..settings.members).map(|at| etcd.endpoint(at)).collect();
         let (name, links) = (format!("node-{at}"), Links::open(&targets));
-        let daemon = Daemon::start(&settings.options(&name, &links.endpoints));
+        let boot = NamedTempFile::with_prefix("leasehold-boot-").expect("a file");
+        fs::write(boot.path(), boot_id(0)).expect("a boot's id");
+        let options = settings.options(&name, &links.endpoints, boot.path());
+        let mut daemon = Daemon::prepare(&options);
+        let disk = settings.fills_disks().then(|| SmallDisk::of_size(DISK_MIB));
+        disk.iter().for_each(|disk| disk.hold(&daemon.state_dir()));
+        daemon.restart();
         let (socket, notes) = (daemon.socket(), daemon.notes_dir());
         Self {
             at,
@@ -69,8 +85,17 @@ impl Node {
             links,
             wire: Mutex::default(),
             stops: AtomicU32::new(0),
+            boots: AtomicU32::new(0),
+            boot,
             recorded: Mutex::default(),
+            disk,
         }
+    }
+
+    /// Has the next daemon find another boot.
+    pub(super) fn next_boot(&self) {
+        let boots = 1 + self.boots.fetch_add(1, Ordering::SeqCst);
+        fs::write(self.boot.path(), boot_id(boots)).expect("a boot's id");
     }
 
     /// The status, from a daemon that answers.
@@ -111,6 +136,10 @@ impl Node {
             cluster["state"] == "member" && cluster["recordsWaiting"] == 0
         })
     }
+}
+
+fn boot_id(boots: u32) -> String {
+    format!("00000000-0000-4000-8000-{boots:012}\n")
 }
 
 /// Everything of a run.
@@ -247,14 +276,15 @@ impl Run {
             thread::sleep(LOOK_EVERY);
             let asked = self.history.now();
             let Ok(status) = node.status() else { continue };
-            let (cluster, pid) = (&status["cluster"], &status["about"]["pid"]);
+            // A daemon whose disk was full starts again under the same number.
+            let (cluster, epoch) = (&status["cluster"], &status["about"]["epoch"]);
             if cluster["state"] != "member" {
                 member = None;
                 continue;
             }
             let since = match &member {
-                Some((of, since)) if of == pid => *since,
-                _ => member.insert((pid.clone(), asked)).1,
+                Some((of, since)) if of == epoch => *since,
+                _ => member.insert((epoch.clone(), asked)).1,
             };
             if asked > since + COMPARED_AFTER {
                 let lag = cluster["recordLagMs"].as_u64().expect("milliseconds");

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -85,15 +86,22 @@ impl Settings {
         }
     }
 
-    /// The options of a node's daemon that reaches etcd by these URLs.
-    pub(super) fn options(&self, node: &str, endpoints: &[String]) -> Options {
+    /// True if the disks of state directories become full.
+    pub(super) fn fills_disks(&self) -> bool {
+        self.faults.iter().any(|fault| fault.name == "disk")
+    }
+
+    /// The options of a node's daemon that reaches etcd by these URLs, on a machine whose boot has
+    /// its id in a file.
+    pub(super) fn options(&self, node: &str, endpoints: &[String], boot: &Path) -> Options {
         let own = ["--node", node, "--etcd", &endpoints.join(",")].map(str::to_owned);
         let args = own.into_iter().chain(self.args.iter().cloned()).collect();
         let cooldown =
             ("LEASEHOLD_COOLDOWN".to_owned(), format!("{}ms", self.cooldown.as_millis()));
+        let boot = ("LEASEHOLD_BOOT_ID_FILE".to_owned(), boot.display().to_string());
         let mutant = self.mutant.iter().map(|name| ("LEASEHOLD_MUTANT".to_owned(), name.clone()));
         Options {
-            env: std::iter::once(cooldown).chain(mutant).collect(),
+            env: [cooldown, boot].into_iter().chain(mutant).collect(),
             args,
             ..Options::default()
         }

@@ -1,19 +1,23 @@
 //! etcd set back to a backup: only the nodes know the changes since then.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{
-    Book, RECORDS_MAX, TRY_AGAIN, add, add_all, address_of, await_status, containers, metric,
-    network, nodes, values, wide,
+    Book, RECORDS_MAX, TRY_AGAIN, active_blocks, add, add_all, address_of, await_status,
+    containers, metric, network, nodes, values, wide,
 };
 use crate::common::etcd::Cluster;
-use crate::common::{Call, Daemon, poll};
+use crate::common::{Call, Daemon, LEASEHOLD, poll};
 
 /// The time within which a node must notice.
 const NOTICE_MAX: Duration = Duration::from_secs(10);
+
+/// The time within which a drained node in which nothing is held has no block.
+const DRAINED_MAX: Duration = Duration::from_secs(20);
 
 /// The shortest time for which no node claims a block.
 const SETTLING: Duration = Duration::from_secs(60);
@@ -93,4 +97,36 @@ fn a_restored_backup_gives_no_address_twice() {
             assert_eq!(block["owner"], format!("node-{at}"), "{row}: {block}");
         }
     }
+}
+
+/// An operator drains a node while a restore is being settled: the node gives its blocks back
+/// within seconds, long before that is over, and the restore is settled all the same.
+#[test]
+fn a_node_that_is_drained_while_a_restore_is_settled_gives_its_blocks_back() {
+    let mut etcd = Cluster::start(1);
+    let daemons = nodes(&etcd, 2, &[]);
+    let (config, drained) = (wide(), &daemons[0]);
+    let all = containers("pod", 300);
+    add_all(&mut drained.client(), &all[..100], &config);
+    let backup = etcd.save();
+    add_all(&mut drained.client(), &all[100..], &config);
+    for container in &all {
+        assert!(drained.client().call(&Call::new("DEL", container, &config)).succeeded());
+    }
+    etcd.kill(0);
+    etcd.restore(&backup);
+    let noticed = || metric(drained, "leasehold_store_went_back_total", &[]) > 0.0;
+    assert!(poll(NOTICE_MAX, noticed), "{}", drained.log_tail());
+    let began = Instant::now();
+    let mut drain = Command::new(LEASEHOLD);
+    let drain = drain.arg("drain").env("LEASEHOLD_SOCKET", drained.socket()).output();
+    let drain = drain.expect("leasehold runs");
+    assert!(drain.status.success(), "{drain:?}");
+    let gone = poll(DRAINED_MAX, || active_blocks(drained).is_empty());
+    println!("drained after {:?}", began.elapsed());
+    assert!(gone, "{:?}\n{}", active_blocks(drained), drained.log_tail());
+    assert_ne!(values(&etcd, "restored"), Vec::<Value>::new(), "too late to tell");
+    let settled = poll(SETTLING + SETTLED_MAX, || values(&etcd, "restored").is_empty());
+    assert!(settled, "{}", drained.log_tail());
+    assert!(add(&daemons[1], "first", &config).succeeded(), "{}", daemons[1].log_tail());
 }

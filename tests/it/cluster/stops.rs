@@ -1,12 +1,14 @@
 //! Daemons that are told to stop give back the blocks in which nothing is held.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{
-    Book, active_blocks, add, add_all, address_of, await_status, containers, network, nodes,
-    options, values, wide,
+    Book, PATIENCE, active_blocks, add, add_all, address_of, await_status, containers, network,
+    nodes, options, values, wide,
 };
 use crate::common::etcd::Cluster;
 use crate::common::{Call, Daemon, Outcome, poll};
@@ -117,4 +119,80 @@ fn a_daemon_that_stops_in_an_outage_keeps_its_blocks() {
     etcd.restart(0);
     await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
     assert_eq!(active_blocks(&daemon), before);
+}
+
+/// The state that a daemon says it is in; empty if it does not answer.
+fn state(daemon: &Daemon) -> String {
+    let reply = daemon.client().try_request("GET", "/v1/status", "");
+    let status: Value =
+        reply.ok().and_then(|reply| serde_json::from_str(&reply.body).ok()).unwrap_or_default();
+    status["state"].as_str().unwrap_or_default().to_owned()
+}
+
+/// SIGTERM comes at each step of a start: when the state directory is locked, when the socket is
+/// there, when the daemon answers, when it is a member. It ends in order, and the next one has
+/// everything.
+#[test]
+fn sigterm_at_each_step_of_a_start_ends_the_daemon_in_order() {
+    let etcd = Cluster::start(1);
+    let mut daemon = nodes(&etcd, 1, &[]).remove(0);
+    let (config, book) = (wide(), Book::default());
+    let all = containers("pod", 100);
+    book.add_all(&all, &add_all(&mut daemon.client(), &all, &config));
+    stop(&mut daemon);
+    let lock = daemon.state_dir().join("lock");
+    let locked = |_: &Daemon| lock.exists();
+    let is_member = |daemon: &Daemon| daemon.log().matches(" serving ").count() > 1;
+    let steps: [(&str, &dyn Fn(&Daemon) -> bool); 4] = [
+        ("locked", &locked),
+        ("bound", &|daemon| daemon.socket().exists()),
+        ("answering", &|daemon| !state(daemon).is_empty()),
+        ("serving", &is_member),
+    ];
+    for (step, is_there) in steps {
+        fs::remove_file(&lock).expect("the lock of the daemon before");
+        daemon.begin();
+        assert!(poll(PATIENCE, || is_there(&daemon)), "{step}\n{}", daemon.log_tail());
+        stop(&mut daemon);
+        assert!(!daemon.socket().exists(), "{step}: the socket is still there");
+    }
+    daemon.restart();
+    await_status(&daemon, "a member", |status| status["cluster"]["state"] == "member");
+    book.compare(&[&daemon]);
+}
+
+/// A DEL of the plugin reaches a daemon that takes no calls any more: it leaves a note, and the
+/// next daemon acts on that.
+#[test]
+fn a_del_that_reaches_a_stopping_daemon_is_kept_as_a_note() {
+    let etcd = Cluster::start(1);
+    let mut daemon = nodes(&etcd, 1, &[]).remove(0);
+    let config = wide();
+    for container in ["stays", "goes"] {
+        assert!(add(&daemon, container, &config).succeeded());
+    }
+    let (socket, second) = (daemon.socket(), daemon.socket().with_file_name("second"));
+    fs::hard_link(&socket, &second).expect("a second name of the socket");
+    // Without an answer of etcd the stop takes some seconds.
+    etcd.pause(0);
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).expect("an id")).expect("an id");
+    kill_process(pid, Signal::TERM).expect("SIGTERM to the daemon");
+    assert!(poll(PATIENCE, || !socket.exists()), "{}", daemon.log_tail());
+    // As if the plugin had connected just before the socket's name went.
+    fs::rename(&second, &socket).expect("the socket's name again");
+    assert!(poll(PATIENCE, || state(&daemon) == "stopping"), "{}", daemon.log_tail());
+    let refused = daemon.plugin(&Call::new("ADD", "late", &config));
+    assert_eq!(refused.code(), Some(11), "it takes no calls: {refused:?}");
+    assert!(refused.message().contains("stop"), "{refused:?}");
+    let deleted = daemon.plugin(&Call::new("DEL", "goes", &config));
+    assert_eq!(deleted, Outcome::Done(None), "{}", daemon.log_tail());
+    let notes = fs::read_dir(daemon.notes_dir()).expect("the notes").count();
+    assert_eq!(notes, 1, "{}", daemon.log_tail());
+    let ended = poll(PATIENCE + STOP_MAX, || daemon.ended().is_some());
+    assert!(ended, "{}", daemon.log_tail());
+    etcd.resume(0);
+    daemon.restart();
+    let held: Vec<Value> =
+        daemon.allocations().iter().map(|row| row["containerId"].clone()).collect();
+    assert_eq!(held, ["stays"], "{}", daemon.log_tail());
 }

@@ -19,6 +19,7 @@ const CLIENTS_QUICK: u64 = 10;
 
 /// Containers that live on each connection.
 const KEEP: usize = 10;
+const KEEP_QUICK: usize = 0;
 
 /// The time of one round.
 const ROUND: Duration = Duration::from_secs(60);
@@ -71,13 +72,13 @@ pub(super) fn run(bench: &mut Bench<'_>) -> anyhow::Result<()> {
 /// One round: its calls, and the largest figures of the daemons meanwhile.
 fn round(plan: &Plan, daemons: &[Daemon]) -> anyhow::Result<(Loaded, Peak)> {
     let config = config("soak", WIDE, "my-ipam");
-    let (connections, time) =
-        if plan.quick { (CLIENTS_QUICK, ROUND_QUICK) } else { (CLIENTS, ROUND) };
+    let (connections, time, keep) =
+        if plan.quick { (CLIENTS_QUICK, ROUND_QUICK, KEEP_QUICK) } else { (CLIENTS, ROUND, KEEP) };
     let loads = daemons.iter().map(|daemon| Load {
         socket: daemon.socket(),
         connections,
         until: Until::Time(time),
-        keep: KEEP,
+        keep,
         period: Duration::ZERO,
         config: &config,
     });
@@ -126,7 +127,8 @@ fn find(bench: &mut Bench<'_>, rounds: &[(Peak, u64)]) {
     let files = spread(|(peak, _)| peak.files as f64);
     let p99 = spread(|(_, p99)| *p99 as f64 / 1000.0);
     let growth = |figure: fn(&(Peak, u64)) -> f64| {
-        let first = rounds.get(1).or(rounds.first()).map_or(f64::NAN, figure);
+        let first =
+            rounds.get(1).filter(|_| rounds.len() > 2).or(rounds.first()).map_or(f64::NAN, figure);
         rounds.last().map_or(f64::NAN, figure) / first
     };
     let target = if bench.plan.quick { Target::None } else { Target::AtMost(GROWTH_MAX) };

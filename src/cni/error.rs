@@ -1,6 +1,7 @@
 //! The CNI error object and its codes.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
@@ -133,12 +134,12 @@ pub struct Error {
     pub details: String,
     /// The path of the value at fault in the configuration, such as `ipam.ranges[0][0].subnet`, if
     /// it is known; for tools that look for it, not printed.
-    pub place: String,
+    pub place: Box<str>,
     /// The command of the call that failed, if it is known; for metrics, not printed.
     pub verb: Option<&'static str>,
     /// The number of the call that failed, if the log has lines with it: it ends the details, since
     /// runtimes pass on what a failed plugin prints on stdout, and nothing else of it.
-    pub call: Option<u64>,
+    pub call: Option<NonZeroU64>,
 }
 
 impl Error {
@@ -151,13 +152,13 @@ impl Error {
     /// The same error, at this path.
     #[must_use]
     pub fn at(self, place: impl fmt::Display) -> Self {
-        Self { place: place.to_string(), ..self }
+        Self { place: place.to_string().into(), ..self }
     }
 
-    /// The same error, of the call with this number.
+    /// The same error, of the call with this number; 0 is none.
     #[must_use]
     pub fn of_call(self, call: u64) -> Self {
-        Self { call: Some(call), ..self }
+        Self { call: NonZeroU64::new(call), ..self }
     }
 
     /// The same error with these details.

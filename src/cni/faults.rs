@@ -92,5 +92,5 @@ fn moved(error: Error, index: usize) -> Error {
         })
     };
     let msg = place(&error.msg).replace("range set 0", &format!("range set {index}"));
-    Error { msg, details: place(&error.details), place: place(&error.place), ..error }
+    Error { msg, details: place(&error.details), place: place(&error.place).into(), ..error }
 }

@@ -143,7 +143,7 @@ fn central_object(text: &[u8], remarks: &mut Remarks<'_>) {
                 .map(|ipam| Json::Object(vec![("ipam".into(), ipam)]));
             let more = config.iter().flat_map(faults::of);
             for error in [first].into_iter().chain(more) {
-                let error = Error { place: own(&error.place), ..error };
+                let error = Error { place: own(&error.place).into(), ..error };
                 remarks.error("", "", &error);
             }
         }

@@ -265,7 +265,11 @@ impl CoordinatorMachine {
             Effect::Forget(network, address) => {
                 self.send_leaseholder(ToLeaseholder::DeleteRecord(network, address));
             }
-            Effect::RecordsCompared => self.send_leaseholder(ToLeaseholder::RecordsCompared),
+            // Only a node that forfeits something waits for that.
+            Effect::RecordsCompared if self.cluster.forfeits => {
+                self.send_leaseholder(ToLeaseholder::RecordsCompared);
+            }
+            Effect::RecordsCompared => {}
             Effect::Merge(into, from, network) => {
                 self.sets.remove(&from);
                 self.retiring.insert(from);

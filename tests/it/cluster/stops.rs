@@ -129,6 +129,9 @@ fn state(daemon: &Daemon) -> String {
     status["state"].as_str().unwrap_or_default().to_owned()
 }
 
+/// A step of a start, and whether a daemon has come to it.
+type Step<'a> = (&'a str, &'a dyn Fn(&Daemon) -> bool);
+
 /// SIGTERM comes at each step of a start: when the state directory is locked, when the socket is
 /// there, when the daemon answers, when it is a member. It ends in order, and the next one has
 /// everything.
@@ -143,7 +146,7 @@ fn sigterm_at_each_step_of_a_start_ends_the_daemon_in_order() {
     let lock = daemon.state_dir().join("lock");
     let locked = |_: &Daemon| lock.exists();
     let is_member = |daemon: &Daemon| daemon.log().matches(" serving ").count() > 1;
-    let steps: [(&str, &dyn Fn(&Daemon) -> bool); 4] = [
+    let steps: [Step<'_>; 4] = [
         ("locked", &locked),
         ("bound", &|daemon| daemon.socket().exists()),
         ("answering", &|daemon| !state(daemon).is_empty()),

@@ -20,7 +20,7 @@ const POOL: usize = 253;
 #[test]
 fn a_silent_node_forfeits_its_free_addresses_and_nothing_else() {
     let etcd = Cluster::start(1);
-    let more = ["--commit", "etcd", "--offline-limit", "3s"];
+    let more = ["--commit", "etcd", "--offline-limit", "10s"];
     let mut daemons = nodes(&etcd, 2, &more);
     let mut config = network("small", &json!({ "subnet": "10.4.1.0/24" }));
     config["ipam"]["blockSize"] = 27.into();
@@ -38,7 +38,7 @@ fn a_silent_node_forfeits_its_free_addresses_and_nothing_else() {
         held.ending(&address_of(outcome));
     }
     let forfeits = || values(&etcd, "nodes/node-0").pop().expect("its key")["forfeit"].clone();
-    assert!(poll(PATIENCE, || forfeits()["afterSeconds"] == 3), "{}", forfeits());
+    assert!(poll(PATIENCE, || forfeits()["afterSeconds"] == 10), "{}", forfeits());
     let blocks = active_blocks(&daemons[0]).len();
     assert!(blocks >= 3, "{blocks} blocks");
     stop(daemons[0].pid());

@@ -96,7 +96,8 @@ pub(super) fn forgets_that_it_forfeits(seed: u64) -> bool {
     end.is_err()
 }
 
-/// A daemon that did not wait for its records starts again as one that does, and dies soon after. It has not said that it forfeits anything before all that it holds was recorded.
+/// A daemon that did not wait for its records starts again as one that does, and dies soon after.
+/// It has not said that it forfeits anything before all that it holds was recorded.
 #[test]
 fn a_node_forfeits_nothing_before_all_that_it_holds_is_recorded() {
     assert!(!(0..MOMENTS).any(forfeits_what_it_holds));

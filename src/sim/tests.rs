@@ -135,7 +135,7 @@ fn seeds_that_notice(mutant: Mutant) -> std::ops::Range<u64> {
     let first = match mutant {
         Mutant::RetryEndsUnknown => 1_700,
         Mutant::AnswerTakenTwice => 3_500,
-        Mutant::LinkUsedAgain => 6_500,
+        Mutant::LinkUsedAgain => 300,
         _ => 0,
     };
     let is_chosen = |name| std::env::var_os(name).is_some();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::forfeit::Examination;
+use super::examination::Examination;
 use super::{Effect, Found, Leaseholder, Order, Pending, parts};
 use crate::core::address::{Address, AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;

@@ -1,19 +1,16 @@
 //! Free addresses of a node that has been silent for longer than its `offlineLimit`.
 //!
 //! A node with `commit = "etcd"` answers an ADD when its record is in the store, and the record
-//! lands only if the node's key is as the node left it. So whoever writes that key anew ends every
-//! ADD that the node has not answered, and what has no record then is held by nobody, whatever any
-//! clock says. A node that also has an `offlineLimit` says in its key that others may use this: it
+//! lands only if the node's key is as the node left it. So another node that writes that key anew
+//! ends every ADD that is not answered yet, and what has no record then is held by nobody: no clock
+//! matters. A node that also has an `offlineLimit` says in its key that others may use this: it
 //! forfeits its free addresses when it has been silent for that long (rule 34).
-
-use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::chain::Batch;
 use super::finding::Find;
 use super::records::Stretch;
 use super::txns::compare_not_restored;
-use super::{Effect, Leaseholder, Order, Pending, parts};
+use super::{Effect, Forfeited, Leaseholder, Order, Pending, parts};
 use crate::core::address::{Address, AddressRange, Cidr};
 use crate::core::ids::{OrderId, Revision};
 use crate::core::keys::{PoolFamily, allocation_address, node_key, session_key};
@@ -22,43 +19,6 @@ use crate::core::time::{BootTime, UnixTime};
 use crate::core::txn::{Compare, KeyValue, Request, Snapshot, Span, Txn, Write};
 use crate::core::value::{BlockStatus, BlockValue, Forfeit, NodeValue, Value};
 use crate::limits;
-
-/// A free part of a block of a silent node, and the keys on which it rests, as they were read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Forfeited {
-    /// The pool.
-    pub pool: PoolFamily,
-    /// The part.
-    pub part: Cidr,
-    /// The block.
-    pub block: BlockValue,
-    /// The revision of the block's key.
-    pub block_revision: Revision,
-    /// The value of the node's key.
-    pub node: NodeValue,
-    /// The revision of the node's key.
-    pub node_revision: Revision,
-}
-
-/// The blocks of silent nodes that a search still has to look into.
-#[derive(Default, Debug)]
-pub(super) struct Examination {
-    left: VecDeque<(Arc<str>, Cidr)>,
-    reading: Option<(Arc<str>, Cidr)>,
-    reads: usize,
-    /// The largest free part so far.
-    best: Option<Forfeited>,
-}
-
-impl Examination {
-    pub(super) fn new(blocks: impl Iterator<Item = (Arc<str>, Cidr)>) -> Self {
-        Self { left: blocks.collect(), ..Self::default() }
-    }
-
-    pub(super) fn is_reading(&self) -> bool {
-        self.reading.is_some()
-    }
-}
 
 impl Leaseholder {
     /// Returns the node's word that others may have its free addresses when it has been silent for

@@ -14,6 +14,7 @@
 
 mod block_size;
 mod chain;
+mod examination;
 mod finding;
 mod forfeit;
 mod heartbeat;
@@ -49,12 +50,11 @@ use super::value::{BlockStatus, Forfeit, NetworkValue};
 use crate::limits;
 
 pub use types::{
-    BlockSizeError, Effect, Found, Leased, NodeIdentity, Order, Question, RecordChange, Recorded,
-    StoredBlock, StoredState, Withheld,
+    BlockSizeError, Effect, Forfeited, Found, Leased, NodeIdentity, Order, Question, RecordChange,
+    Recorded, StoredBlock, StoredState, Withheld,
 };
 
 pub use block_size::block_sizes_fit;
-pub use forfeit::Forfeited;
 pub(in crate::core) use parking::parked_for;
 pub use parts::without;
 pub use restore_barrier::is_awaited;
@@ -81,7 +81,7 @@ struct Chain {
     revision: Option<Revision>,
     /// The node's key says that the node has said what it holds.
     acknowledged: bool,
-    /// What the node's key says of its free addresses.
+    /// The node's key says that the node forfeits its free addresses.
     forfeit: Option<Forfeit>,
 }
 

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Forfeited;
 use crate::core::address::{AddressRange, BlockSize, Cidr};
 use crate::core::cause::Cause;
 use crate::core::ids::{
@@ -15,7 +14,7 @@ use crate::core::keys::PoolFamily;
 use crate::core::time::BootTime;
 use crate::core::time::UnixTime;
 use crate::core::txn::Request;
-use crate::core::value::{AllocationValue, BlockStatus, NetworkValue};
+use crate::core::value::{AllocationValue, BlockStatus, BlockValue, NetworkValue, NodeValue};
 
 /// The identity of this node, for as long as its daemon runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -132,6 +131,23 @@ pub struct Question {
     /// The number of range sets of this node that had become part of others when it was passed on
     /// to the first one (rule 16).
     pub merges: MergeCount,
+}
+
+/// A free part of a block of a silent node, and the keys on which it rests, as they were read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forfeited {
+    /// The pool.
+    pub pool: PoolFamily,
+    /// The part.
+    pub part: Cidr,
+    /// The block.
+    pub block: BlockValue,
+    /// The revision of the block's key.
+    pub block_revision: Revision,
+    /// The value of the node's key.
+    pub node: NodeValue,
+    /// The revision of the node's key.
+    pub node_revision: Revision,
 }
 
 /// The orders of range sets, the coordinator and the recorder.

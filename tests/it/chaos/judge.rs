@@ -245,7 +245,7 @@ impl Judge {
         }
     }
 
-    /// What containers of the earlier boot held is as if each had had a DEL, which was answered. A
+    /// Ends what containers of the earlier boot held, as if each had had a DEL, which was answered. A
     /// call that is under way may reach the daemon of the next boot.
     fn rebooted(&mut self, at: Duration, node: NodeAt) {
         self.stopped(node);

@@ -194,7 +194,8 @@ fn a_del_that_reaches_a_stopping_daemon_is_kept_as_a_note() {
     let ended = poll(PATIENCE + STOP_MAX, || daemon.ended().is_some());
     assert!(ended, "{}", daemon.log_tail());
     etcd.resume(0);
-    daemon.restart();
+    daemon.kill9(); // it has ended; so it is known that none runs
+    daemon.try_start().expect("it starts again");
     let held: Vec<Value> =
         daemon.allocations().iter().map(|row| row["containerId"].clone()).collect();
     assert_eq!(held, ["stays"], "{}", daemon.log_tail());

@@ -1,4 +1,4 @@
-//! What a silent node forfeits, and what it does not.
+//! A silent node forfeits its free addresses, and nothing else.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn key(key: String, value: Value) -> KeyValue {
     KeyValue { key, value, mod_revision: Revision::FIRST, lease: None }
 }
 
-/// What is read of a block of sixteen addresses, of which these are recorded.
+/// Returns the keys of a block of sixteen addresses, of which these are recorded.
 fn snapshot(forfeit: Option<Forfeit>, live: bool, recorded: &[u128]) -> Snapshot {
     let block = Cidr::containing(Address::new(16), BlockSize::of_log2(4));
     let node = NodeValue {

@@ -120,8 +120,8 @@ impl Leaseholder {
     }
 
     /// Handles it that a parked or forfeited block was taken, and ends the search that wanted it.
-    /// If that has ended, or the range set could not take the block in by now, it goes back: nothing
-    /// was handed out of it.
+    /// If that has ended, or the range set could not take the block in by now, it goes back:
+    /// nothing was handed out of it.
     pub(super) fn taken(
         &mut self,
         now: BootTime,

@@ -245,8 +245,8 @@ impl Judge {
         }
     }
 
-    /// Ends what containers of the earlier boot held, as if each had had a DEL, which was answered. A
-    /// call that is under way may reach the daemon of the next boot.
+    /// Ends what containers of the earlier boot held, as if each had had a DEL, which was answered.
+    /// A call that is under way may reach the daemon of the next boot.
     fn rebooted(&mut self, at: Duration, node: NodeAt) {
         self.stopped(node);
         for known in self.known.values_mut().filter(|known| known.node == node) {

@@ -29,6 +29,17 @@ fn fall_silent(world: &mut World) {
     world.settle_for(25_000);
 }
 
+/// Lets the first node try to hand out while it is cut off, and then reach the store again.
+fn come_back(world: &mut World) {
+    for _ in 0..4 {
+        world.add(0, None); // panics when an address is held twice
+        world.settle_for(500);
+    }
+    world.heal(0);
+    world.settle(60_000);
+    world.check_answered();
+}
+
 /// Returns how many of thirty more containers get an address on the second node.
 fn served(world: &mut World) -> usize {
     let ids: Vec<u64> = (0..30)
@@ -54,13 +65,7 @@ fn a_silent_node_forfeits_what_it_does_not_hold() {
         fall_silent(&mut world);
         let all = served(&mut world);
         assert_eq!(all, 23, "of the 29 addresses of the pool, seed {seed}");
-        for _ in 0..4 {
-            world.add(0, None); // panics when an address is held twice
-            world.settle_for(500);
-        }
-        world.heal(0);
-        world.settle(60_000);
-        world.check_answered();
+        come_back(&mut world);
         world.fill();
     }
 }
@@ -84,16 +89,7 @@ pub(super) fn forgets_that_it_forfeits(seed: u64) -> bool {
     fall_silent(&mut world);
     served(&mut world);
     world.start(0);
-    let end = catch_unwind(AssertUnwindSafe(|| {
-        for _ in 0..4 {
-            world.add(0, None); // panics when an address is held twice
-            world.settle_for(500);
-        }
-        world.heal(0);
-        world.settle(60_000);
-        world.check_answered();
-    }));
-    end.is_err()
+    catch_unwind(AssertUnwindSafe(|| come_back(&mut world))).is_err()
 }
 
 /// A daemon that did not wait for its records starts again as one that does, and dies soon after.

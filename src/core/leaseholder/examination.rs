@@ -17,8 +17,8 @@ pub(super) struct Examination {
 }
 
 impl Examination {
-    pub(super) fn new(blocks: impl Iterator<Item = (Arc<str>, Cidr)>) -> Self {
-        Self { left: blocks.collect(), ..Self::default() }
+    pub(super) fn new(left: VecDeque<(Arc<str>, Cidr)>) -> Self {
+        Self { left, ..Self::default() }
     }
 
     pub(super) fn is_reading(&self) -> bool {

@@ -181,7 +181,7 @@ impl Leaseholder {
             }
             if !moving {
                 let may_take = |cidr| !self.is_withheld(&find.pool, cidr);
-                find.examination = Some(Examination::new(find.forfeits(may_take)));
+                find.examination = Some(Examination::new(find.of_silent_nodes(may_take)));
             }
             return self.examine(now, id, find);
         }
@@ -398,14 +398,14 @@ impl Find {
 
     /// Returns the active blocks with a wanted address of the nodes that do not live, with their
     /// nodes. All addresses of what is taken cool first.
-    fn forfeits(&self, may_take: impl Fn(Cidr) -> bool) -> impl Iterator<Item = (Arc<str>, Cidr)> {
+    fn of_silent_nodes(&self, may_take: impl Fn(Cidr) -> bool) -> VecDeque<(Arc<str>, Cidr)> {
         let is_gone = |seen: &&SeenBlock| {
             let meets = |range: &AddressRange| range.meets(seen.cidr.range());
             let active = seen.status == BlockStatus::Active && self.absent.contains(&seen.owner);
             active && may_take(seen.cidr) && self.wanted.iter().any(meets)
         };
         let gone = self.seen.iter().filter(|_| self.even_cooling).filter(is_gone);
-        gone.map(|seen| (seen.owner.clone(), seen.cidr)).collect::<Vec<_>>().into_iter()
+        gone.map(|seen| (seen.owner.clone(), seen.cidr)).collect()
     }
 
     /// Returns whether a block may be taken although its node was not asked: that one has given it

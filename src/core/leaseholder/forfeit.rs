@@ -124,7 +124,9 @@ impl Leaseholder {
         if !broken(Mutant::ForfeitNotFenced) {
             let key = node_key(&block.owner);
             txn.when.push(Compare::At(key.clone(), *node_revision));
-            let forfeit = node.forfeit.map(|of| Forfeit { taken: of.taken + 1, ..of });
+            // Another value in any case, so that the node notices.
+            let next = |taken: u32| taken.checked_add(1).unwrap_or(1);
+            let forfeit = node.forfeit.map(|of| Forfeit { taken: next(of.taken), ..of });
             let node = NodeValue { forfeit, ..node.clone() };
             txn.then.push(Write::Put(key, Value::Node(node), None));
         }

@@ -16,7 +16,7 @@ pub(super) struct Block {
 
 impl Block {
     /// The commands of a console block: what follows `$ `, with the lines that a quote goes on in.
-    /// What a command prints is left out.
+    /// The output of commands is left out.
     pub(super) fn commands(&self) -> Vec<String> {
         let mut commands: Vec<String> = Vec::new();
         for line in self.text.lines() {
